@@ -1,0 +1,30 @@
+# The two commands of a newcomer: `make demo` and `make test`. Both make the environment first when it is missing.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+# What Prefect and MLflow need to stay quiet and offline is set by the package itself (flows/environment.py).
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint install clean
+
+demo: $(VENV)/installed
+	$(RUN)/uniroute demo
+
+test: $(VENV)/installed lint
+	$(RUN)/python -m pytest -n 2
+
+lint: $(VENV)/installed
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/lint-imports
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) .uniroute

@@ -1,0 +1,1 @@
+"""The night: what touches the outside, and the orchestration over it."""

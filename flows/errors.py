@@ -1,0 +1,96 @@
+"""Errors of the night (see the tree in routing/errors.py)."""
+
+from __future__ import annotations
+
+from routing.errors import UnirouteError
+
+
+class FlowError(UnirouteError):
+    """Anything the night refuses."""
+
+
+class PrerequisiteError(FlowError):
+    """The user must change something before the night can run."""
+
+
+class CatalogError(FlowError):
+    """A catalog that cannot be used tonight."""
+
+
+class CatalogUnavailable(CatalogError):
+    """The catalog did not answer."""
+
+
+class CatalogMalformed(CatalogError):
+    """The catalog answered something that is not a catalog."""
+
+
+class EndpointError(FlowError):
+    """A call that brought no answer: never a wrong answer of an LLM.
+
+    Parameters
+    ----------
+    message, unchanged, hint
+        As in `UnirouteError`; never a body or a header of the response.
+    kind
+        The failure as the registry stores it, for example ``rate_limited``.
+    attempts
+        How often the endpoint was asked.
+    retry_after_s
+        What the endpoint asked us to wait, in seconds.
+    is_endpoint_wide
+        Whether every further call to this endpoint would fail the same way (key refused, quota used up).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str,
+        attempts: int = 1,
+        retry_after_s: float | None = None,
+        is_endpoint_wide: bool = False,
+        unchanged: str = "",
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, unchanged=unchanged, hint=hint)
+        self.kind = kind
+        self.attempts = attempts
+        self.retry_after_s = retry_after_s
+        self.is_endpoint_wide = is_endpoint_wide
+
+
+class RateLimited(EndpointError):
+    """The endpoint asked for patience longer than the night allows."""
+
+
+class TransientEndpointError(EndpointError):
+    """The endpoint failed in a way that may pass."""
+
+
+class FatalEndpointError(EndpointError):
+    """The endpoint refused in a way that asking again cannot mend."""
+
+
+class MalformedCompletion(EndpointError):
+    """The endpoint answered something that is not a completion."""
+
+
+class GradingError(FlowError):
+    """A grader crashed or failed its own gate."""
+
+
+class BudgetExceeded(FlowError):
+    """A ceiling in USD is reached.
+
+    Parameters
+    ----------
+    message, unchanged, hint
+        As in `UnirouteError`.
+    scope
+        Which ceiling: ``call``, ``llm`` or ``night``.
+    """
+
+    def __init__(self, message: str, *, scope: str, unchanged: str = "", hint: str = "") -> None:
+        super().__init__(message, unchanged=unchanged, hint=hint)
+        self.scope = scope

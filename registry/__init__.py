@@ -1,0 +1,1 @@
+"""The memory: everything that must survive the night."""

@@ -1,0 +1,1 @@
+"""The mathematics: prompts in, decision out. No database, no network, no clock."""

@@ -1,0 +1,1 @@
+"""The schema: Alembic migrations and the analyst views."""
