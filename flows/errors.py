@@ -13,6 +13,14 @@ class PrerequisiteError(FlowError):
     """The user must change something before the night can run."""
 
 
+class CredentialsMissing(PrerequisiteError):
+    """A key that the settings name is not there, or every endpoint refuses it."""
+
+
+class PortTaken(FlowError):
+    """Another process listens on the port asked for."""
+
+
 class CatalogError(FlowError):
     """A catalog that cannot be used tonight."""
 

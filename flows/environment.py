@@ -1,0 +1,55 @@
+"""What Prefect, MLflow and the embedder must find in the environment before they are imported.
+
+Every setting is a default: what the user has set stays. The reasons are measured traps of those libraries: their servers
+report home, Prefect's embedded server gives up after 20 s on a busy machine and loses task runs on SQLite with small batches.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_QUIET_AND_OFFLINE = {
+    # MLflow accepts only the string "true" here.
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    # Never below 1: the server rounds it down to 0 and spins.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+}
+
+
+def home_folder() -> Path:
+    """Give the folder in which all state lives: ``UNIROUTE_HOME``, else ``./.uniroute``."""
+    return Path(os.environ.get("UNIROUTE_HOME", ".uniroute")).resolve()
+
+
+def prepare(home: Path | None = None, *, quiet: bool = True) -> None:
+    """Set the defaults above, and keep Prefect's own state inside the home folder.
+
+    Parameters
+    ----------
+    home
+        The home folder; taken from the environment when omitted.
+    quiet
+        Whether Prefect's log lines are left to the digest and the progress line.
+    """
+    for name, value in _QUIET_AND_OFFLINE.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_HOME", str((home or home_folder()) / "prefect"))
+    if quiet:
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "WARNING")

@@ -1,0 +1,47 @@
+"""The way of an answer into the registry: nobody waits for a commit of their own, nobody goes on without one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from registry.outcomes import Outcome
+
+
+class OutcomeRecorder:
+    """Commit outcomes as they arrive, those that arrive during a commit together in the next one.
+
+    Parameters
+    ----------
+    record
+        Writes outcomes in one transaction; called in a worker thread, never twice at once.
+    """
+
+    def __init__(self, record: Callable[[Sequence[Outcome]], object]) -> None:
+        self._record = record
+        self._waiting: list[tuple[Outcome, asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+
+    async def add(self, outcome: Outcome) -> None:
+        """Return once the outcome is committed; raise what the registry raised if it could not be."""
+        committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((outcome, committed))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+        await committed
+
+    async def _write(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            error: Exception | None = None
+            try:
+                await asyncio.to_thread(self._record, [outcome for outcome, _ in batch])
+            except Exception as caught:
+                error = caught
+            for _, committed in batch:
+                if committed.cancelled():
+                    continue
+                if error is None:
+                    committed.set_result(None)
+                else:
+                    committed.set_exception(error)
