@@ -1,0 +1,215 @@
+"""Ceilings in USD: booked at the worst case before a call, settled at its cost after it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from flows.errors import BudgetExceeded
+
+_MILLION = Decimal(1_000_000)
+_ZERO = Decimal(0)
+_CHAT_FRAME_TOKENS = 64
+"""What a chat template adds around a message, generously."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reservation:
+    """Money set aside for one call until it is settled or released.
+
+    Parameters
+    ----------
+    llm_key
+        Whose ceiling it counts against.
+    usd
+        The worst case of the call.
+    """
+
+    llm_key: str
+    usd: Decimal
+
+
+def worst_case_usd(
+    prompt: str, *, max_tokens: int, input_usd_per_mtok: Decimal | None, output_usd_per_mtok: Decimal | None
+) -> Decimal | None:
+    """Bound what one call can cost.
+
+    A token of a byte-level vocabulary covers at least one byte, so the bytes of the prompt bound its tokens.
+
+    Parameters
+    ----------
+    prompt
+        The user message.
+    max_tokens
+        The longest answer asked for, in tokens.
+    input_usd_per_mtok, output_usd_per_mtok
+        Prices in USD per million tokens; None where unknown.
+
+    Returns
+    -------
+    Decimal or None
+        USD; None when a price is unknown, which `Budget.reserve` refuses.
+    """
+    if input_usd_per_mtok is None or output_usd_per_mtok is None:
+        return None
+    input_tokens = len(prompt.encode("utf-8", "surrogatepass")) + _CHAT_FRAME_TOKENS
+    return (input_tokens * input_usd_per_mtok + max_tokens * output_usd_per_mtok) / _MILLION
+
+
+class Budget:
+    """Keep the spend of a night under its ceilings, whatever number of calls is in flight.
+
+    Safe to use from several threads and event loops. A ceiling of None does not limit. A call that fits its ceilings
+    but not beside the reservations in flight waits for them; one that does not fit what is settled is refused.
+
+    Parameters
+    ----------
+    call_usd, llm_usd, night_usd
+        Ceilings per call, per LLM and for the whole night.
+    already_spent
+        What earlier attempts of the same night have settled, by LLM key.
+    """
+
+    def __init__(
+        self,
+        *,
+        call_usd: Decimal | None = None,
+        llm_usd: Decimal | None = None,
+        night_usd: Decimal | None = None,
+        already_spent: Mapping[str, Decimal] | None = None,
+    ) -> None:
+        for name, ceiling in (("call_usd", call_usd), ("llm_usd", llm_usd), ("night_usd", night_usd)):
+            if ceiling is not None and not (ceiling.is_finite() and ceiling >= 0):
+                raise ValueError(f"{name} must be a finite amount of at least 0 USD, not {ceiling}")
+        self.call_usd = call_usd
+        self.llm_usd = llm_usd
+        self.night_usd = night_usd
+        self._lock = threading.Lock()
+        self._settled: defaultdict[str, Decimal] = defaultdict(Decimal, already_spent or {})
+        self._settled_usd = sum(self._settled.values(), _ZERO)
+        self._in_flight: defaultdict[str, Decimal] = defaultdict(Decimal)
+        self._in_flight_usd = _ZERO
+        self._open: set[Reservation] = set()
+        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """Settled so far, in USD."""
+        return self._settled_usd
+
+    @property
+    def reserved_usd(self) -> Decimal:
+        """Set aside for the calls in flight, in USD."""
+        return self._in_flight_usd
+
+    def spent_on(self, llm_key: str) -> Decimal:
+        """Tell what one LLM has cost so far, in USD."""
+        with self._lock:
+            return self._settled.get(llm_key, _ZERO)
+
+    async def reserve(self, llm_key: str, usd: Decimal | None) -> Reservation:
+        """Set the worst case of one call aside, waiting for calls in flight when only they stand in the way.
+
+        Parameters
+        ----------
+        llm_key
+            Whose ceiling it counts against.
+        usd
+            The worst case of the call (`worst_case_usd`); None when the LLM has no price.
+
+        Returns
+        -------
+        Reservation
+            To be settled or released exactly once.
+
+        Raises
+        ------
+        BudgetExceeded
+            When the call does not fit; ``scope`` says which ceiling (``llm`` for an LLM without a price).
+        """
+        if usd is None:
+            raise BudgetExceeded(
+                f"{llm_key} has no price, so nothing bounds what it may cost",
+                scope="llm",
+                unchanged="it was not called",
+                hint="give it a price in a TOML catalog, or exclude it",
+            )
+        if not (usd.is_finite() and usd >= 0):
+            raise ValueError(f"a reservation must be a finite amount of at least 0 USD, not {usd}")
+        loop = asyncio.get_running_loop()
+        while True:
+            with self._lock:
+                self._refuse_beyond_ceilings(llm_key, usd)
+                if self._fits_beside_reservations(llm_key, usd):
+                    return self._book(llm_key, usd)
+                settled = asyncio.Event()
+                self._waiting.append((loop, settled))
+            await settled.wait()
+
+    def settle(self, reservation: Reservation, usd: Decimal) -> None:
+        """Replace a reservation by what the call cost.
+
+        Parameters
+        ----------
+        reservation
+            From `reserve`; a second settlement of the same one raises ValueError.
+        usd
+            The cost, finite and not negative; it may exceed the reservation when the endpoint ignored ``max_tokens``.
+        """
+        if not (usd.is_finite() and usd >= 0):
+            raise ValueError(f"a cost must be a finite amount of at least 0 USD, not {usd}")
+        with self._lock:
+            self._take_back(reservation)
+            self._settled[reservation.llm_key] += usd
+            self._settled_usd += usd
+            self._wake()
+
+    def release(self, reservation: Reservation) -> None:
+        """Give a reservation back, because the call brought no answer."""
+        with self._lock:
+            self._take_back(reservation)
+            self._wake()
+
+    def _refuse_beyond_ceilings(self, llm_key: str, usd: Decimal) -> None:
+        for scope, ceiling, settled in (
+            ("call", self.call_usd, _ZERO),
+            ("llm", self.llm_usd, self._settled.get(llm_key, _ZERO)),
+            ("night", self.night_usd, self._settled_usd),
+        ):
+            if ceiling is not None and settled + usd > ceiling:
+                raise BudgetExceeded(
+                    f"the ceiling of {ceiling} USD per {scope} is reached: {llm_key} may cost {usd:.6f} USD, "
+                    f"{settled:.6f} USD are spent",
+                    scope=scope,
+                    unchanged="the call was not made, and answers so far are kept",
+                    hint=f"raise the budget per {scope}, or go on tomorrow",
+                )
+
+    def _fits_beside_reservations(self, llm_key: str, usd: Decimal) -> bool:
+        of_llm = self._settled.get(llm_key, _ZERO) + self._in_flight.get(llm_key, _ZERO) + usd
+        of_night = self._settled_usd + self._in_flight_usd + usd
+        return (self.llm_usd is None or of_llm <= self.llm_usd) and (self.night_usd is None or of_night <= self.night_usd)
+
+    def _book(self, llm_key: str, usd: Decimal) -> Reservation:
+        reservation = Reservation(llm_key, usd)
+        self._open.add(reservation)
+        self._in_flight[llm_key] += usd
+        self._in_flight_usd += usd
+        return reservation
+
+    def _take_back(self, reservation: Reservation) -> None:
+        if reservation not in self._open:
+            raise ValueError(f"the reservation of {reservation.usd} USD for {reservation.llm_key} is already closed")
+        self._open.remove(reservation)
+        self._in_flight[reservation.llm_key] -= reservation.usd
+        self._in_flight_usd -= reservation.usd
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for loop, settled in waiting:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settled.set)

@@ -1,0 +1,7 @@
+"""The embedded default endpoint: recorded answers of real LLMs behind a real OpenAI-compatible HTTP server."""
+
+from __future__ import annotations
+
+from .process import Sandbox
+
+__all__ = ["Sandbox"]
