@@ -192,7 +192,9 @@ class Budget:
     def _fits_beside_reservations(self, llm_key: str, usd: Decimal) -> bool:
         of_llm = self._settled.get(llm_key, _ZERO) + self._in_flight.get(llm_key, _ZERO) + usd
         of_night = self._settled_usd + self._in_flight_usd + usd
-        return (self.llm_usd is None or of_llm <= self.llm_usd) and (self.night_usd is None or of_night <= self.night_usd)
+        return (self.llm_usd is None or of_llm <= self.llm_usd) and (
+            self.night_usd is None or of_night <= self.night_usd
+        )
 
     def _book(self, llm_key: str, usd: Decimal) -> Reservation:
         reservation = Reservation(llm_key, usd)

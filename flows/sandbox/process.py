@@ -64,7 +64,7 @@ class Sandbox:
         command += ["--latency-s", str(self.latency_s)]
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         # A session of its own: Ctrl-C reaches the night only, which still needs the server for the calls in flight.
         self._child = subprocess.Popen(  # noqa: S603
             command,
@@ -102,7 +102,9 @@ class Sandbox:
         from .recording import read_prompts
 
         return tuple(
-            Prompt(prompt_id=row.prompt_id, text=row.text, reference=row.reference, grader="choice", category=row.category)
+            Prompt(
+                prompt_id=row.prompt_id, text=row.text, reference=row.reference, grader="choice", category=row.category
+            )
             for row in read_prompts()
         )
 

@@ -49,6 +49,23 @@ class RecordedLLM:
     output_usd_per_mtok: Decimal
 
 
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """What one LLM answered to one prompt.
+
+    Parameters
+    ----------
+    text
+        The answer; empty where the LLM said nothing.
+    input_tokens, output_tokens
+        As recorded with it.
+    """
+
+    text: str
+    input_tokens: int
+    output_tokens: int
+
+
 def _columns(name: str, columns: list[str]) -> list[list[Any]]:
     import pyarrow.parquet
 
@@ -76,3 +93,18 @@ def read_llms() -> tuple[RecordedLLM, ...]:
         )
         for llm_id, canonical_id, provider, released, usd_in, usd_out in zip(*_columns("models", wanted), strict=True)
     )
+
+
+def read_answers() -> dict[str, dict[str, RecordedAnswer]]:
+    """Read the recorded answers by LLM and prompt id."""
+    keys = ["model", "prompt_id"]
+    tokens = {
+        (llm_id, prompt_id): (n_in, n_out)
+        for llm_id, prompt_id, n_in, n_out in zip(
+            *_columns("outcomes", [*keys, "input_tokens", "output_tokens"]), strict=True
+        )
+    }
+    answers: dict[str, dict[str, RecordedAnswer]] = {}
+    for llm_id, prompt_id, text in zip(*_columns("responses", [*keys, "response"]), strict=True):
+        answers.setdefault(llm_id, {})[prompt_id] = RecordedAnswer(text, *tokens[llm_id, prompt_id])
+    return answers
