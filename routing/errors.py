@@ -41,8 +41,11 @@ class RoutingError(UnirouteError):
     """Anything the mathematics refuses."""
 
 
-class InvalidInput(RoutingError):
-    """Refuse a number, setting or array: non-finite, out of range or of the wrong shape."""
+class InvalidInput(RoutingError, ValueError):
+    """Refuse a number, setting or array: non-finite, out of range or of the wrong shape.
+
+    It is also a `ValueError`, as scikit-learn's estimator contract asks.
+    """
 
 
 class InvalidProfile(InvalidInput):

@@ -1,0 +1,150 @@
+"""Psi: what a router knows of one LLM, estimated from its answers to the representative prompts alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from .checks import finite_array
+from .errors import InvalidInput, InvalidProfile
+
+F32 = npt.NDArray[np.float32]
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureVector:
+    """Hold the expected error, its uncertainty and the expected tokens of one LLM in every cluster.
+
+    Every number is finite, errors are in [0, 1], nothing is negative: construction fails otherwise.
+
+    Attributes
+    ----------
+    errors : (K,) float32
+        Expected error, one minus the expected score, in [0, 1].
+    standard_errors : (K,) float32
+        Standard error of `errors`.
+    counts : (K,) int64
+        Scored prompts per cluster.
+    input_tokens, output_tokens : (K,) float32
+        Expected tokens of one prompt and of its answer.
+    n_prompts, n_scored
+        Prompts the LLM was asked, and those that gave a score; the others failed and are no wrong answers.
+    coefficients : (r,) float32
+        Weights of the map's linear features, empty when it has none.
+    """
+
+    errors: F32
+    standard_errors: F32
+    counts: I64
+    input_tokens: F32
+    output_tokens: F32
+    n_prompts: int
+    n_scored: int
+    coefficients: F32 = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+
+    def __post_init__(self) -> None:
+        length = len(np.atleast_1d(self.errors))
+        limits = {
+            "errors": (length, 0.0, 1.0),
+            "standard_errors": (length, 0.0, None),
+            "counts": (length, 0.0, None),
+            "input_tokens": (length, 0.0, None),
+            "output_tokens": (length, 0.0, None),
+            "coefficients": (None, None, None),
+        }
+        for name, (size, minimum, maximum) in limits.items():
+            try:
+                with np.errstate(over="ignore"):
+                    checked = finite_array(
+                        np.asarray(getattr(self, name), dtype=np.float64).astype(np.float32),
+                        f"{name} of a feature vector",
+                        shape=(size,),
+                        minimum=minimum,
+                        maximum=maximum,
+                    )
+            except InvalidInput as error:
+                raise InvalidProfile(error.message) from None
+            array = checked.astype(np.int64 if name == "counts" else np.float32)
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        if not 0 <= self.n_scored <= self.n_prompts:
+            raise InvalidProfile(f"{self.n_scored} scored prompts of {self.n_prompts} asked cannot be")
+
+    @property
+    def coverage(self) -> float:
+        """Share of the asked prompts that gave a score, in [0, 1]."""
+        return self.n_scored / self.n_prompts if self.n_prompts else 0.0
+
+
+def plain_feature_vector(
+    assignments: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    input_tokens: npt.ArrayLike,
+    output_tokens: npt.ArrayLike,
+    *,
+    n_clusters: int,
+    n_prompts: int,
+) -> FeatureVector:
+    """Average one LLM's errors and tokens per cluster: the paper's Psi (UniRoute eq. 8).
+
+    A cluster without a scored prompt gets the LLM's overall means; the paper does not say what it does there. The standard
+    error of a cluster with n prompts is `sqrt(p * (1 - p) / (n + 1))` with p the mean of its errors and one pseudo-error
+    at the LLM's overall mean, so that two right answers do not look certain.
+
+    Parameters
+    ----------
+    assignments : array-like of shape (n,)
+        Cluster of every scored prompt, in [0, n_clusters).
+    scores : array-like of shape (n,)
+        Scores in [0, 1]; pass scored prompts only, a failure is no score.
+    input_tokens, output_tokens : array-like of shape (n,)
+        Tokens of the prompt and of the answer.
+    n_clusters
+        Length of the vector.
+    n_prompts
+        Prompts the LLM was asked, at least n.
+
+    Returns
+    -------
+    FeatureVector
+
+    Raises
+    ------
+    InvalidProfile
+        When there is no scored prompt, the lengths differ, or a number is not finite or out of range.
+    """
+    try:
+        right = finite_array(scores, "scores", shape=(None,), minimum=0, maximum=1)
+        n = len(right)
+        clusters = finite_array(assignments, "assignments", shape=(n,), minimum=0, maximum=n_clusters - 1)
+        tokens_in = finite_array(input_tokens, "input_tokens", shape=(n,), minimum=0)
+        tokens_out = finite_array(output_tokens, "output_tokens", shape=(n,), minimum=0)
+    except InvalidInput as error:
+        raise InvalidProfile(error.message) from None
+    if n == 0:
+        raise InvalidProfile("an LLM without any scored prompt has no feature vector")
+    cluster = clusters.astype(np.int64)
+    counts = np.bincount(cluster, minlength=n_clusters)
+    wrong = 1.0 - right
+    sums = np.bincount(cluster, weights=wrong, minlength=n_clusters)
+    # Jeffreys' half right and half wrong answer keep an all-right LLM from a standard error of zero.
+    overall = (wrong.sum() + 0.5) / (n + 1)
+    smoothed = (sums + overall) / (counts + 1)
+    return FeatureVector(
+        errors=_means(wrong, cluster, counts),
+        standard_errors=np.sqrt(smoothed * (1 - smoothed) / (counts + 1)),
+        counts=counts,
+        input_tokens=_means(tokens_in, cluster, counts),
+        output_tokens=_means(tokens_out, cluster, counts),
+        n_prompts=n_prompts,
+        n_scored=n,
+    )
+
+
+def _means(values: npt.NDArray[np.float64], cluster: I64, counts: I64) -> F32:
+    sums = np.bincount(cluster, weights=values, minlength=len(counts))
+    means = np.where(counts > 0, sums / np.maximum(counts, 1), values.mean())
+    return means.astype(np.float32)

@@ -1,0 +1,344 @@
+"""Phi: what a router computes from a prompt's embedding alone.
+
+Every router predicts `gamma(x, h) = Phi(x) @ Psi(h)` (UniRoute, arXiv 2502.08773, eq. 6). A `FittedMap` is Phi as a frozen
+value that needs only numpy: linear scores of the embedding, then one activation per block of columns. That one form holds
+k-means (one `nearest` block), the learned map and soft assignment (one `softmax` block), several resolutions side by
+side (blocks with shares that sum to one), and linear features (a `linear` block) beside them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from .checks import checked_embeddings, finite_array
+from .errors import InvalidInput
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+Activation = Literal["nearest", "softmax", "linear"]
+_ACTIVATIONS: tuple[Activation, ...] = ("nearest", "softmax", "linear")
+
+# Two float32 scores of unit rows that differ by less are compared again in float64 without BLAS, so that the answer does
+# not depend on the number of threads. Scores below the second tolerance apart are equal: the lower cluster wins.
+_NEAR = 2e-5
+_EQUAL = 1e-9
+
+
+class ClusterMap(Protocol):
+    """Turn prompt embeddings into cluster weights.
+
+    `weights` is what batch routing multiplies with the feature vectors; `exact_weights` gives the same numbers in float64
+    by arithmetic that does not depend on the number of threads, for the few prompts on a boundary.
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def n_clusters(self) -> int: ...
+    @property
+    def n_linear(self) -> int: ...
+    @property
+    def is_hard(self) -> bool: ...
+    @property
+    def digest(self) -> str: ...
+    def weights(self, embeddings: npt.ArrayLike) -> F32: ...
+    def exact_weights(self, embeddings: npt.ArrayLike) -> F64: ...
+    def assign(self, embeddings: npt.ArrayLike) -> I64: ...
+    def arrays(self) -> dict[str, np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some neighbouring columns of a map and how their scores become weights.
+
+    Attributes
+    ----------
+    activation
+        `nearest`: one for the largest score, else zero. `softmax`: exponentials divided by their sum. `linear`: the scores.
+    size
+        Number of columns.
+    share
+        Factor on the weights, in (0, 1]; the shares of the `nearest` and `softmax` blocks sum to one. A `linear` block has share 1.
+    """
+
+    activation: Activation
+    size: int
+    share: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class FittedMap:
+    """Compute the weights of prompts from their embeddings: a frozen value, equal input gives equal output.
+
+    Attributes
+    ----------
+    kind
+        The method that fitted it, such as "kmeans"; a label that is kept in artifacts.
+    matrix : (n_columns, dim) float32
+        Column scores are `embeddings @ matrix.T + bias`.
+    bias : (n_columns,) float32
+    blocks
+        Partition of the columns; the first block is the one that `assign` reports. Linear blocks come last.
+    """
+
+    kind: str
+    matrix: F32
+    bias: F32
+    blocks: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        matrix = finite_array(self.matrix, f"matrix of the {self.kind} map", shape=(None, None)).astype(np.float32)
+        bias = finite_array(self.bias, f"bias of the {self.kind} map", shape=(len(matrix),)).astype(np.float32)
+        for array in (matrix, bias):
+            array.setflags(write=False)
+        object.__setattr__(self, "matrix", matrix)
+        object.__setattr__(self, "bias", bias)
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        self._check_blocks()
+
+    def _check_blocks(self) -> None:
+        partitions = [block for block in self.blocks if block.activation != "linear"]
+        if not partitions or self.blocks[: len(partitions)] != tuple(partitions):
+            raise InvalidInput(f"a {self.kind} map needs a nearest or softmax block first and linear blocks last")
+        if any(block.activation not in _ACTIVATIONS or block.size < 1 for block in self.blocks):
+            raise InvalidInput(f"a block of the {self.kind} map has an unknown activation or no columns")
+        if sum(block.size for block in self.blocks) != len(self.matrix):
+            raise InvalidInput(f"the blocks of the {self.kind} map do not cover its {len(self.matrix)} columns")
+        shares = sum(block.share for block in partitions)
+        if not all(0 < block.share <= 1 for block in self.blocks) or abs(shares - 1) > 1e-6:
+            raise InvalidInput(
+                f"the shares of the {self.kind} map's blocks must be positive and sum to one, got {shares}"
+            )
+
+    @classmethod
+    def nearest(cls, centres: npt.ArrayLike, *, kind: str = "kmeans") -> FittedMap:
+        """Assign every prompt to its nearest centre.
+
+        The nearest centre maximises `x @ c - |c|**2 / 2`.
+
+        Parameters
+        ----------
+        centres : array-like of shape (n_clusters, dim)
+            Cluster centres.
+        kind
+            Label of the method.
+        """
+        points = np.asarray(centres, dtype=np.float64)
+        return cls(kind, points, -0.5 * (points**2).sum(axis=1), (Block("nearest", len(points)),))
+
+    @classmethod
+    def soft(cls, centres: npt.ArrayLike, sharpness: float, *, kind: str = "soft") -> FittedMap:
+        """Weight every centre by `exp(-sharpness * |x - c|**2)`, normalised over the centres.
+
+        Parameters
+        ----------
+        centres : array-like of shape (n_clusters, dim)
+            Cluster centres.
+        sharpness
+            Positive; the larger, the closer to the nearest centre alone.
+        kind
+            Label of the method.
+        """
+        points = np.asarray(centres, dtype=np.float64)
+        bias = -sharpness * (points**2).sum(axis=1)
+        return cls(kind, 2 * sharpness * points, bias, (Block("softmax", len(points)),))
+
+    @classmethod
+    def side_by_side(cls, maps: Sequence[FittedMap], shares: Sequence[float], *, kind: str) -> FittedMap:
+        """Join several maps into one whose prediction is the weighted mean of theirs.
+
+        Parameters
+        ----------
+        maps
+            Maps of the same dimension; linear blocks may only be in the last one.
+        shares
+            One positive weight per map; the weights of maps with clusters sum to one.
+        kind
+            Label of the joined map.
+        """
+        blocks = tuple(
+            Block(block.activation, block.size, block.share if block.activation == "linear" else block.share * share)
+            for fitted, share in zip(maps, shares, strict=True)
+            for block in fitted.blocks
+        )
+        return cls(kind, np.vstack([m.matrix for m in maps]), np.concatenate([m.bias for m in maps]), blocks)
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedding row."""
+        return int(self.matrix.shape[1])
+
+    @cached_property
+    def n_clusters(self) -> int:
+        """Number of columns whose weights sum to one: all but the linear ones."""
+        return sum(block.size for block in self.blocks if block.activation != "linear")
+
+    @property
+    def n_linear(self) -> int:
+        """Number of linear columns, which come after the clusters."""
+        return len(self.matrix) - self.n_clusters
+
+    @cached_property
+    def is_hard(self) -> bool:
+        """Whether every prompt belongs to exactly one cluster."""
+        return len(self.blocks) == 1 and self.blocks[0].activation == "nearest"
+
+    @cached_property
+    def digest(self) -> str:
+        """Identify the map: SHA-256 over its kind and its arrays."""
+        summary = hashlib.sha256(self.kind.encode())
+        for name, array in sorted(self.arrays().items()):
+            summary.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            summary.update(array.tobytes())
+        return summary.hexdigest()
+
+    def weights(self, embeddings: npt.ArrayLike) -> F32:
+        """Compute the weight of every column for every prompt.
+
+        Parameters
+        ----------
+        embeddings : array-like of shape (n, dim)
+            Unit rows.
+
+        Returns
+        -------
+        (n, n_clusters + n_linear) float32
+            Cluster weights sum to one; linear features follow them.
+
+        Raises
+        ------
+        InvalidInput
+            When a row has the wrong length, is zero or is not finite.
+        """
+        rows = checked_embeddings(embeddings, self.dim)
+        # Reductions over the first axis of a (columns, prompts) array are many times faster than over the last one.
+        scores = np.ascontiguousarray((rows @ self.matrix.T).T)
+        scores += self.bias[:, None]
+        start = 0
+        for block in self.blocks:
+            part = scores[start : start + block.size]
+            if block.activation == "softmax":
+                part -= part.max(axis=0)
+                np.exp(part, out=part)
+                part *= np.float32(block.share) / part.sum(axis=0)
+            elif block.activation == "nearest":
+                winner = self._largest(part, rows, start)
+                part[:] = 0
+                part[winner, np.arange(len(rows))] = block.share
+            start += block.size
+        return scores.T
+
+    def exact_weights(self, embeddings: npt.ArrayLike) -> F64:
+        """Compute the weights in float64 by arithmetic that is the same for any number of threads.
+
+        Parameters
+        ----------
+        embeddings : array-like of shape (n, dim)
+            Unit rows.
+
+        Returns
+        -------
+        (n, n_clusters + n_linear) float64
+            As `weights`.
+        """
+        rows = checked_embeddings(embeddings, self.dim)
+        scores = self._exact_scores(rows, 0, len(self.matrix))
+        start = 0
+        for block in self.blocks:
+            part = scores[:, start : start + block.size]
+            if block.activation == "softmax":
+                part -= part.max(axis=1, keepdims=True)
+                np.exp(part, out=part)
+                part *= block.share / part.sum(axis=1, keepdims=True)
+            elif block.activation == "nearest":
+                winner = _first_largest(part)
+                part[:] = 0
+                part[np.arange(len(rows)), winner] = block.share
+            start += block.size
+        return scores
+
+    def assign(self, embeddings: npt.ArrayLike) -> I64:
+        """Give the cluster of every prompt: the largest weight of the first block, ties to the lower number.
+
+        Parameters
+        ----------
+        embeddings : array-like of shape (n, dim)
+            Unit rows.
+
+        Returns
+        -------
+        (n,) int64
+            Cluster numbers.
+        """
+        rows = checked_embeddings(embeddings, self.dim)
+        size = self.blocks[0].size
+        scores = np.ascontiguousarray((rows @ self.matrix[:size].T).T)
+        scores += self.bias[:size, None]
+        return self._largest(scores, rows, 0)
+
+    def _largest(self, scores: F32, rows: F32, start: int) -> I64:
+        """Row index of the largest score per prompt of a (columns, prompts) array, near ties settled exactly."""
+        near = scores >= scores.max(axis=0) - np.float32(_NEAR)
+        winner = near.argmax(axis=0)
+        open_rows = np.flatnonzero(np.add.reduce(near, axis=0, dtype=np.uint16) > 1)
+        if len(open_rows):
+            winner[open_rows] = _first_largest(self._exact_scores(rows[open_rows], start, len(scores)))
+        return winner
+
+    def _exact_scores(self, rows: F32, start: int, size: int) -> F64:
+        columns = slice(start, start + size)
+        # einsum without `optimize` never calls BLAS, whose summation order changes with the number of threads.
+        return np.einsum("nd,kd->nk", rows.astype(np.float64), self._matrix64[columns]) + self._bias64[columns]
+
+    @cached_property
+    def _matrix64(self) -> F64:
+        return self.matrix.astype(np.float64)
+
+    @cached_property
+    def _bias64(self) -> F64:
+        return self.bias.astype(np.float64)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give everything but the kind as arrays, for storage; `map_from_arrays` is the way back."""
+        return {
+            "matrix": self.matrix,
+            "bias": self.bias,
+            "block_activations": np.array([_ACTIVATIONS.index(b.activation) for b in self.blocks], dtype="<i8"),
+            "block_sizes": np.array([b.size for b in self.blocks], dtype="<i8"),
+            "block_shares": np.array([b.share for b in self.blocks], dtype="<f8"),
+        }
+
+
+def map_from_arrays(kind: str, arrays: Mapping[str, np.ndarray]) -> FittedMap:
+    """Rebuild a map from its kind and the arrays of `FittedMap.arrays`.
+
+    Raises
+    ------
+    InvalidInput
+        When an array is missing or the arrays do not fit together.
+    """
+    missing = sorted({"matrix", "bias", "block_activations", "block_sizes", "block_shares"} - set(arrays))
+    if missing:
+        raise InvalidInput(f"the stored {kind} map lacks its arrays {', '.join(missing)}")
+    codes = arrays["block_activations"].tolist()
+    if any(code not in range(len(_ACTIVATIONS)) for code in codes):
+        raise InvalidInput(f"the stored {kind} map uses an activation this version does not know")
+    names = [cast(Activation, _ACTIVATIONS[code]) for code in codes]
+    sizes, shares = arrays["block_sizes"].tolist(), arrays["block_shares"].tolist()
+    if not len(names) == len(sizes) == len(shares):
+        raise InvalidInput(f"the stored {kind} map describes its blocks inconsistently")
+    return FittedMap(kind, arrays["matrix"], arrays["bias"], tuple(map(Block, names, sizes, shares)))
+
+
+def _first_largest(scores: F64) -> I64:
+    return (scores >= scores.max(axis=1, keepdims=True) - _EQUAL).argmax(axis=1)
