@@ -1,0 +1,1 @@
+"""Numbers for people: the digest of a night and its figures."""

@@ -1,0 +1,177 @@
+"""One night under way: what its stages share, and what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from flows.graders import Grader, check_grader, grader
+from flows.workspace import Workspace
+from registry.prompts import Prompt, PromptSet
+
+if TYPE_CHECKING:
+    from flows.gate import GateResult
+    from flows.plan import NightPlan
+    from registry.llms import CatalogDiff
+    from registry.runs import Run
+
+PROFILED_ROLES = ("representative", "gate", "hidden")
+
+
+def utc_now() -> datetime:
+    """Give the time, in UTC."""
+    return datetime.now(UTC)
+
+
+class Night:
+    """Hold what the stages of one night share.
+
+    Deliberately not a dataclass: Prefect walks through every dataclass it is handed, and this one leads to everything.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    as_of
+        The day the night looks at the world: later listings are not there yet.
+    clock
+        Gives the time, in UTC.
+    """
+
+    def __init__(self, workspace: Workspace, as_of: date, clock: Callable[[], datetime] = utc_now) -> None:
+        self.workspace = workspace
+        self.settings = workspace.settings
+        self.registry = workspace.registry
+        self.as_of = as_of
+        self.clock = clock
+        self._run: Run | None = None
+
+    @property
+    def run(self) -> Run:
+        """Give the run that holds the lease; raise if the night has not started."""
+        if self._run is None:
+            raise RuntimeError("the night has not started")
+        return self._run
+
+    @run.setter
+    def run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run_key(self) -> str:
+        """Give the key under which this night is one and the same however often it is started."""
+        return f"night:{self.as_of.isoformat()}:{self.settings.digest[:12]}"
+
+    @cached_property
+    def prompt_set(self) -> PromptSet:
+        """Give the frozen prompt set."""
+        return self.workspace.prompt_set
+
+    @cached_property
+    def profiled_prompts(self) -> tuple[Prompt, ...]:
+        """Give the prompts every LLM is asked, representative ones first."""
+        return tuple(prompt for role in PROFILED_ROLES for prompt in self.prompt_set.with_role(role))
+
+    @cached_property
+    def graders(self) -> dict[str, Grader]:
+        """Give the graders that the prompts name."""
+        return {name: grader(name) for name in sorted({prompt.grader for prompt in self.profiled_prompts})}
+
+    @cached_property
+    def grader_versions(self) -> dict[str, str]:
+        """Give, by grader name, the name with version that is part of the outcome key."""
+        return {name: entry.label for name, entry in self.graders.items()}
+
+    @cached_property
+    def sampling(self) -> dict[str, str]:
+        """Give, by endpoint, the sampling settings that are part of the outcome key."""
+        return {entry.name: self.workspace.open_endpoint(entry).sampling for entry in self.workspace.endpoint_settings()}
+
+    def check_graders(self) -> None:
+        """Let every grader pass its own gate before money is spent on answers for it.
+
+        Raises
+        ------
+        GradingError
+            A grader does not score its references about 1 and wrong answers about chance.
+        """
+        for name, entry in self.graders.items():
+            references = [prompt.reference for prompt in self.profiled_prompts if prompt.grader == name]
+            check_grader(entry, references)
+
+
+@dataclass(frozen=True)
+class ProfileOutcome:
+    """How the profile of one LLM ended tonight.
+
+    Attributes
+    ----------
+    llm_key
+        The LLM.
+    is_new
+        Whether it had no score before.
+    asked, scored, failed
+        Calls made tonight, how many brought a score and how many none.
+    spent_usd
+        What they cost.
+    coverage
+        Share of the whole profile that has a score.
+    mean_score
+        Over the representative prompts; ``None`` without any.
+    stopped_by
+        Why the profile ended early; empty when it did not.
+    """
+
+    llm_key: str
+    is_new: bool
+    asked: int
+    scored: int
+    failed: int
+    spent_usd: Decimal
+    coverage: float
+    mean_score: float | None
+    stopped_by: str
+
+
+@dataclass(frozen=True)
+class RouterOutcome:
+    """What became of the night's router."""
+
+    digest: str
+    n_llms: int
+    is_unchanged: bool
+    map_was_fitted: bool
+    version: int | None = None
+    promotion: str = "none"
+    gate: GateResult | None = None
+    publish_error: str = ""
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class NightReport:
+    """What a night found, called, spent and published."""
+
+    run_key: str
+    as_of: date
+    prompt_set: PromptSet
+    diffs: tuple[CatalogDiff, ...]
+    catalog_errors: tuple[str, ...]
+    plan: NightPlan
+    profiles: tuple[ProfileOutcome, ...] = ()
+    router: RouterOutcome | None = None
+    spent_usd: Decimal = Decimal(0)
+    duration_s: float = 0.0
+    calling_s: float = 0.0
+    is_plan_only: bool = False
+    is_recorded: bool = False
+    attention: tuple[str, ...] = field(default=())
+
+    @property
+    def calls(self) -> int:
+        """Number of calls made."""
+        return sum(profile.asked for profile in self.profiles)

@@ -1,0 +1,204 @@
+"""The night: sync, plan, profile, refit, measure, publish, promote, tell.
+
+The registry's rows are the truth. Prefect schedules, retries and shows; stopped anywhere and started again, the night asks
+only what is missing and publishes nothing twice.
+"""
+
+from __future__ import annotations
+
+from flows import environment
+
+environment.prepare()
+
+import asyncio  # noqa: E402
+import os  # noqa: E402
+import socket  # noqa: E402
+import time  # noqa: E402
+from collections.abc import AsyncIterator  # noqa: E402
+from contextlib import asynccontextmanager  # noqa: E402
+from dataclasses import replace  # noqa: E402
+from datetime import date  # noqa: E402
+from decimal import Decimal  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from prefect import flow, task  # noqa: E402
+from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from flows.night import PROFILED_ROLES, Night, NightReport, utc_now  # noqa: E402
+from flows.plan import NightPlan, plan_night  # noqa: E402
+from flows.profile import profile  # noqa: E402
+from flows.progress import Progress  # noqa: E402
+from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
+from flows.refit import embed_prompts, refit  # noqa: E402
+from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
+from flows.settings import load_settings  # noqa: E402
+from flows.sync import sync  # noqa: E402
+from flows.workspace import Workspace  # noqa: E402
+from routing.errors import UnirouteError  # noqa: E402
+
+_HEARTBEATS_PER_LEASE = 3
+
+
+@task(name="check-graders", cache_policy=NO_CACHE)
+def check_graders(night: Night) -> None:
+    """Let every grader pass its own gate before money is spent."""
+    night.check_graders()
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan(night: Night) -> NightPlan:
+    """Plan what to ask and what it costs; nothing is called."""
+    llms = night.registry.llms.all(status="available")
+    missing = {
+        llm.key: night.registry.outcomes.missing(
+            llm.key, night.profiled_prompts, night.grader_versions, night.sampling[llm.endpoint]
+        )
+        for llm in llms
+        if llm.is_routable and llm.endpoint in night.sampling
+    }
+    return plan_night(
+        [llm for llm in llms if llm.endpoint in night.sampling],
+        missing,
+        len(night.profiled_prompts),
+        max_new=night.settings.night.max_new,
+        max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
+        seen_output_tokens=night.registry.outcomes.mean_output_tokens(),
+    )
+
+
+@flow(name="night", flow_run_name="night-{as_of}", retries=0, persist_result=False)
+async def night(as_of: str | None = None, config: str | None = None, plan_only: bool = False) -> str:
+    """Run one night.
+
+    Parameters
+    ----------
+    as_of
+        The day to look at the world, ``YYYY-MM-DD``; today (UTC) when omitted.
+    config
+        Path of the settings file; found as ``uniroute night run`` finds it when omitted.
+    plan_only
+        Whether to stop after the plan.
+
+    Returns
+    -------
+    str
+        The verdict line.
+    """
+    report = await run_night(
+        Path(config) if config is not None else None,
+        date.fromisoformat(as_of) if as_of is not None else None,
+        plan_only=plan_only,
+    )
+    return verdict(report)
+
+
+async def run_night(config: Path | None, as_of: date | None, *, plan_only: bool = False) -> NightReport:
+    """Run the stages of one night inside a Prefect flow run, and tell what happened.
+
+    Raises
+    ------
+    UnirouteError
+        The night cannot be run, or not to its end; the run is marked as failed and what is stored stays.
+    """
+    with Workspace(load_settings(config)) as workspace:
+        under_way = Night(workspace, as_of or utc_now().date())
+        async with _lease(under_way):
+            report = await _stages(under_way, plan_only=plan_only)
+            _finish(under_way, report)
+            await _tell_prefect(report)
+    return report
+
+
+async def _stages(night: Night, *, plan_only: bool) -> NightReport:
+    started_s = time.monotonic()
+    check_graders(night)
+    diffs, catalog_errors = sync(night, night.workspace.catalogs())
+    planned = plan(night)
+    report = NightReport(
+        run_key=night.run_key,
+        as_of=night.as_of,
+        prompt_set=night.prompt_set,
+        diffs=diffs,
+        catalog_errors=catalog_errors,
+        plan=planned,
+        is_plan_only=plan_only,
+        is_recorded=night.settings.is_sandbox,
+    )
+    if plan_only:
+        return replace(report, duration_s=time.monotonic() - started_s)
+    progress = Progress(planned, night.settings.budget.night_usd)
+    profiles, spent_usd = await profile(night, planned, progress) if planned.profiles else ((), Decimal(0))
+    report = replace(report, profiles=profiles, spent_usd=spent_usd, calling_s=progress.elapsed_s)
+    await asyncio.to_thread(embed_prompts, night)
+    candidate = refit(night)
+    router = keep_and_publish(night, candidate, measure_candidate(night, candidate))
+    report = replace(report, router=router, duration_s=time.monotonic() - started_s)
+    return replace(report, attention=_attention(report))
+
+
+def _attention(report: NightReport) -> tuple[str, ...]:
+    """Collect what a person should look at, one line each."""
+    lines = [f"catalog: {error}" for error in report.catalog_errors]
+    lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
+    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
+    router = report.router
+    if router is not None:
+        lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
+        if router.publish_error:
+            lines.append(f"published: pending. {router.publish_error}")
+        if router.promotion in ("rejected", "waiting for review"):
+            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
+    return tuple(lines)
+
+
+@asynccontextmanager
+async def _lease(night: Night) -> AsyncIterator[None]:
+    """Hold the lease of the night and keep it alive; a failure is written into the run before it goes on."""
+    wanted = night.settings.night
+    night.run = night.registry.runs.start(
+        night.run_key,
+        as_of=night.as_of,
+        settings_hash=night.settings.digest,
+        settings_json=night.settings.canonical(),
+        prompt_set_digest=night.prompt_set.digest,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        now=night.clock(),
+        lease_s=wanted.lease_s,
+    )
+    beating = asyncio.create_task(_heartbeat(night, wanted.lease_s / _HEARTBEATS_PER_LEASE))
+    try:
+        yield
+    except BaseException as error:
+        is_ours = isinstance(error, UnirouteError)
+        reason = error.message if is_ours else type(error).__name__
+        status = "failed" if isinstance(error, Exception) else "interrupted"
+        night.registry.runs.finish(night.run, status, verdict=reason, summary="{}", now=night.clock())
+        raise
+    finally:
+        beating.cancel()
+
+
+async def _heartbeat(night: Night, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        await asyncio.to_thread(night.registry.runs.heartbeat, night.run, night.clock())
+
+
+def _finish(night: Night, report: NightReport) -> None:
+    status = "attention" if report.attention else "completed"
+    night.registry.runs.finish(
+        night.run, status, verdict=verdict(report), summary=summary(report), now=night.clock()
+    )
+
+
+async def _tell_prefect(report: NightReport) -> None:
+    """Leave the digest and the table of LLMs in Prefect."""
+    await create_markdown_artifact(key="night-digest", markdown=digest(report), description=verdict(report))
+    rows = llm_table(report)
+    if rows:
+        await create_table_artifact(key="night-llms", table=rows, description="LLMs profiled tonight")
+
+
+__all__ = ["PROFILED_ROLES", "night", "run_night"]

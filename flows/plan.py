@@ -1,0 +1,144 @@
+"""The plan of a night: what would be asked and what it would cost, before anything is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from registry.llms import LLM, Price
+from registry.prompts import Prompt
+
+_CHARACTERS_PER_TOKEN = 4
+_EXPECTED_OUTPUT_TOKENS = 300
+_PER_MTOK = Decimal(1_000_000)
+
+
+@dataclass(frozen=True)
+class PlannedProfile:
+    """What one LLM would be asked tonight.
+
+    Attributes
+    ----------
+    llm
+        The LLM.
+    prompts
+        The prompts without a score yet.
+    known
+        How many prompts of the profile have a score already.
+    expected_usd, worst_usd
+        Cost at the output length seen so far, and if every answer were as long as allowed.
+    """
+
+    llm: LLM
+    prompts: tuple[Prompt, ...]
+    known: int
+    expected_usd: Decimal
+    worst_usd: Decimal
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the LLM has no score at all yet."""
+        return self.known == 0
+
+
+@dataclass(frozen=True)
+class NightPlan:
+    """What a night would ask: the LLMs with something missing, those deferred, and those that cannot be routed."""
+
+    profiles: tuple[PlannedProfile, ...]
+    deferred: tuple[LLM, ...]
+    unroutable: tuple[LLM, ...]
+    complete: int
+
+    @property
+    def calls(self) -> int:
+        """Number of calls."""
+        return sum(len(profile.prompts) for profile in self.profiles)
+
+    @property
+    def expected_usd(self) -> Decimal:
+        """Cost at the output length seen so far, in USD."""
+        return sum((profile.expected_usd for profile in self.profiles), Decimal(0))
+
+    @property
+    def worst_usd(self) -> Decimal:
+        """Cost if every answer were as long as allowed, in USD."""
+        return sum((profile.worst_usd for profile in self.profiles), Decimal(0))
+
+
+def input_tokens_of(prompt: Prompt) -> int:
+    """Estimate the input tokens of a prompt from its length; a little high on purpose."""
+    return len(prompt.text) // _CHARACTERS_PER_TOKEN + 16
+
+
+def cost_usd(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
+    """Give the cost of a call in USD at a price."""
+    return (price.input_usd_per_mtok * input_tokens + price.output_usd_per_mtok * output_tokens) / _PER_MTOK
+
+
+def plan_night(
+    llms: Sequence[LLM],
+    missing: Mapping[str, tuple[Prompt, ...]],
+    n_prompts: int,
+    *,
+    max_new: int,
+    max_tokens: Mapping[str, int],
+    seen_output_tokens: float | None,
+) -> NightPlan:
+    """Plan what to ask.
+
+    Parameters
+    ----------
+    llms
+        Every LLM the registry knows as available.
+    missing
+        By LLM key, the prompts without a score.
+    n_prompts
+        How many prompts a whole profile has.
+    max_new
+        The most LLMs without any score to take on in one night; the earliest released come first.
+    max_tokens
+        By endpoint, the most output tokens of one answer.
+    seen_output_tokens
+        Mean output tokens of the answers in the registry; ``None`` when there are none yet.
+    """
+    routable = sorted((llm for llm in llms if llm.is_routable), key=_release_order)
+    profiles: list[PlannedProfile] = []
+    deferred: list[LLM] = []
+    taken = 0
+    for llm in routable:
+        prompts = missing[llm.key]
+        if not prompts:
+            continue
+        known = n_prompts - len(prompts)
+        if known == 0 and taken >= max_new:
+            deferred.append(llm)
+            continue
+        taken += known == 0
+        profiles.append(_planned(llm, prompts, known, max_tokens[llm.endpoint], seen_output_tokens))
+    return NightPlan(
+        profiles=tuple(profiles),
+        deferred=tuple(deferred),
+        unroutable=tuple(llm for llm in llms if not llm.is_routable),
+        complete=len(routable) - len(profiles) - len(deferred),
+    )
+
+
+def _planned(
+    llm: LLM, prompts: tuple[Prompt, ...], known: int, max_tokens: int, seen_output_tokens: float | None
+) -> PlannedProfile:
+    assert llm.price is not None, "only a priced LLM is routable"
+    input_tokens = sum(input_tokens_of(prompt) for prompt in prompts)
+    expected = round(seen_output_tokens if seen_output_tokens is not None else _EXPECTED_OUTPUT_TOKENS)
+    return PlannedProfile(
+        llm=llm,
+        prompts=prompts,
+        known=known,
+        expected_usd=cost_usd(llm.price, input_tokens, min(expected, max_tokens) * len(prompts)),
+        worst_usd=cost_usd(llm.price, input_tokens, max_tokens * len(prompts)),
+    )
+
+
+def _release_order(llm: LLM) -> tuple[str, str]:
+    return (llm.released_at.isoformat() if llm.released_at is not None else "9999", llm.key)

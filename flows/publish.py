@@ -1,0 +1,132 @@
+"""Stage four: the candidate is measured, published to MLflow, and promoted when the gate passes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.gate import GateResult, GateRules, judge
+from flows.night import Night, RouterOutcome
+from flows.refit import Candidate, gate_outcomes
+from flows.reports.version import gate_as_json, version_description, version_metrics, version_params
+from flows.versions import (
+    Publication,
+    bring_mlflow_in_step,
+    load_version,
+    publication_folder,
+    router_folder,
+    write_publication,
+)
+from registry.errors import PublishIncomplete
+from registry.routers import RouterRecord
+from routing.artifact import save_router
+from routing.router import Router
+
+ACTOR = "night"
+
+
+@task(name="measure", cache_policy=NO_CACHE)
+def measure_candidate(night: Night, candidate: Candidate) -> GateResult:
+    """Judge the candidate against the champion on gate prompts."""
+    champion = champion_router(night)
+    keys = tuple(sorted({*candidate.router.keys, *(champion.keys if champion is not None else ())}))
+    wanted = night.settings.gate
+    rules = GateRules(
+        epsilon=wanted.epsilon,
+        max_cost_increase=wanted.max_cost_increase,
+        min_coverage=night.settings.routing.min_coverage,
+        resamples=wanted.resamples,
+        seed=night.settings.routing.seed,
+    )
+    return judge(candidate.router, champion, gate_outcomes(night, keys), candidate.zero_router, rules)
+
+
+def champion_router(night: Night) -> Router | None:
+    """Load the router that serves now; ``None`` before the first."""
+    digest = night.registry.routers.aliases().champion
+    return None if digest is None else load_version(night.workspace, digest)
+
+
+@task(name="publish", cache_policy=NO_CACHE)
+def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> RouterOutcome:
+    """Keep the candidate in registry and home folder, put it to the gate's verdict, and bring MLflow in step.
+
+    MLflow being down does not fail the night: the registry is right, and the next night publishes what is pending.
+    """
+    router = candidate.router
+    aliases = night.registry.routers.aliases()
+    outcome = RouterOutcome(
+        digest=router.digest,
+        n_llms=len(router.keys),
+        is_unchanged=router.digest == aliases.champion,
+        map_was_fitted=candidate.map_was_fitted,
+        gate=gate,
+        left_out=candidate.left_out,
+    )
+    if not outcome.is_unchanged:
+        _keep(night, candidate, gate, aliases.champion)
+        outcome = replace(outcome, promotion=_promote_by_policy(night, router, gate, aliases.champion))
+    try:
+        bring_mlflow_in_step(night.workspace)
+    except PublishIncomplete as error:
+        outcome = replace(outcome, publish_error=error.message)
+    return replace(outcome, version=night.registry.routers.get(router.digest).mlflow_version)
+
+
+def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | None) -> None:
+    """Write the router folder, what is to be published beside it, and the registry's row, in this order."""
+    router = candidate.router
+    manifest = save_router(router, router_folder(night.workspace, router.digest))
+    tags = {
+        "digest": router.digest,
+        "prompt_set": night.prompt_set.digest,
+        "embedder": router.embedder.key,
+        "cluster_map": candidate.cluster_map_digest,
+        "parent": parent or "none",
+        "n_llms": str(len(router.keys)),
+        "gate": "passed" if gate.passed else "failed",
+    }
+    write_publication(
+        publication_folder(night.workspace, router.digest),
+        Publication(
+            run_name=f"{night.run_key} {router.digest[:12]}",
+            tags=tags,
+            description=version_description(router, gate, parent, night.as_of),
+            params=version_params(night, candidate),
+            metrics=version_metrics(gate),
+        ),
+        gate,
+    )
+    night.registry.routers.save(
+        RouterRecord(
+            digest=router.digest,
+            publish_key=router.digest,
+            parent_digest=parent,
+            cluster_map_digest=candidate.cluster_map_digest,
+            prompt_set_digest=night.prompt_set.digest,
+            embedder_key=router.embedder.key,
+            run_id=night.run.id,
+            llm_keys=router.keys,
+            metrics=version_metrics(gate),
+            files=dict(manifest.files),
+            created_at=night.clock(),
+        )
+    )
+
+
+def _promote_by_policy(night: Night, router: Router, gate: GateResult, champion: str | None) -> str:
+    """Ask for the promotion and decide it by the policy; give what became of it."""
+    promotions = night.registry.promotions
+    promotion = promotions.request(
+        router.digest, expected_champion=champion, gate=gate_as_json(gate), actor=ACTOR, now=night.clock()
+    )
+    if not gate.passed:
+        failed = ", ".join(check.name for check in gate.checks if not check.passed)
+        promotions.reject(promotion.id, actor=ACTOR, reason=f"gate failed: {failed}", now=night.clock())
+        return "rejected"
+    if night.settings.gate.policy == "review":
+        return "waiting for review"
+    promotions.apply(promotion.id, actor=ACTOR, reason="gate passed, policy automatic", now=night.clock())
+    return "promoted"

@@ -1,0 +1,195 @@
+"""Stage three: stored outcomes become feature vectors, and vectors become a candidate router. No LLM is called here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.errors import PrerequisiteError
+from flows.gate import GateOutcomes
+from flows.night import Night
+from registry.llms import LLM
+from registry.outcomes import OutcomeTable
+from registry.prompts import Prompt
+from registry.routers import ClusterMapRecord, StoredVector
+from routing.baselines import ZeroRouter
+from routing.cluster_maps import KMeansMap
+from routing.errors import InvalidInput
+from routing.features import FeatureVector, plain_feature_vector
+from routing.router import RoutedLLM, Router
+
+_EMBEDDED_ROLES = ("map", "representative", "gate")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """The night's router before it is published.
+
+    Attributes
+    ----------
+    router
+        The router.
+    cluster_map_digest
+        The map it rests on.
+    map_was_fitted
+        Whether the map was fitted tonight.
+    zero_router
+        The prompt-blind baseline over the same LLMs.
+    left_out
+        LLM key and reason of each LLM that has a price but no vector.
+    """
+
+    router: Router
+    cluster_map_digest: str
+    map_was_fitted: bool
+    zero_router: ZeroRouter
+    left_out: tuple[tuple[str, str], ...]
+
+
+@task(name="embed-prompts", cache_policy=NO_CACHE)
+def embed_prompts(night: Night) -> int:
+    """Embed the prompts that have no stored embedding yet, and store them; give how many."""
+    prompts = tuple(prompt for role in _EMBEDDED_ROLES for prompt in night.prompt_set.with_role(role))
+    embedder = night.workspace.embedder
+    stored = night.registry.prompts.embeddings(prompts, embedder.id.key)
+    missing = [prompt for prompt in prompts if prompt.digest not in set(stored.prompt_digests)]
+    if missing:
+        matrix = embedder.embed([prompt.text for prompt in missing])
+        night.registry.prompts.store_embeddings(embedder.id.key, [prompt.digest for prompt in missing], matrix)
+    return len(missing)
+
+
+@task(name="refit", cache_policy=NO_CACHE)
+def refit(night: Night) -> Candidate:
+    """Make the candidate router of what the registry holds: map, vectors, prices."""
+    cluster_map, map_digest, was_fitted = _cluster_map(night)
+    prompts = night.prompt_set.with_role("representative")
+    embeddings = embeddings_of(night, prompts)
+    weights = cluster_map.weights(embeddings)
+    llms = [llm for llm in night.registry.llms.all() if llm.is_routable]
+    table = outcome_table(night, llms, prompts)
+    previous = {stored.llm_key: stored.vector for stored in night.registry.routers.vectors(map_digest)}
+    routed: list[RoutedLLM] = []
+    fresh: list[StoredVector] = []
+    left_out: list[tuple[str, str]] = []
+    for column, llm in enumerate(llms):
+        coverage = float(np.isfinite(table.scores[:, column]).mean())
+        vector = previous.get(llm.key)
+        if coverage >= night.settings.routing.min_coverage:
+            vector = _vector(cluster_map, embeddings, table, column)
+            fresh.append(StoredVector(llm_key=llm.key, vector=vector))
+        elif vector is None:
+            left_out.append((llm.key, f"only {coverage:.0%} of the representative prompts have a score"))
+            continue
+        routed.append(_routed(llm, vector))
+    if not routed:
+        raise PrerequisiteError(
+            "No LLM has enough scores to be routed.",
+            unchanged="The champion stays as it is.",
+            hint="Look at the failures with: uniroute llm list",
+        )
+    night.registry.routers.save_vectors(map_digest, fresh, run_id=night.run.id)
+    router = Router(
+        cluster_map,
+        routed,
+        embedder=night.workspace.embedder.id,
+        cost_weight=night.settings.routing.cost_weight,
+        calibration_weights=weights,
+        provenance={"prompt_set": night.prompt_set.digest, "cluster_map": map_digest},
+    )
+    return Candidate(router, map_digest, was_fitted, _zero_router(table, llms, router), tuple(left_out))
+
+
+def embeddings_of(night: Night, prompts: tuple[Prompt, ...]) -> NDArray[np.float32]:
+    """Give the stored embeddings of prompts, ``(n, dim)``, in their order."""
+    return night.registry.prompts.embeddings(prompts, night.workspace.embedder.id.key).matrix
+
+
+def outcome_table(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> OutcomeTable:
+    """Give what these LLMs scored on these prompts under tonight's graders and sampling."""
+    sampling = {llm.key: night.sampling[llm.endpoint] for llm in llms}
+    return night.registry.outcomes.table([llm.key for llm in llms], prompts, night.grader_versions, sampling)
+
+
+def gate_outcomes(night: Night, keys: tuple[str, ...]) -> GateOutcomes:
+    """Give what these LLMs scored on the gate prompts that all of them have a score for."""
+    prompts = night.prompt_set.with_role("gate")
+    table = outcome_table(night, [night.registry.llms.get(key) for key in keys], prompts)
+    complete = np.isfinite(table.scores).all(axis=1)
+    return GateOutcomes(
+        keys=keys,
+        embeddings=embeddings_of(night, prompts)[complete],
+        scores=table.scores[complete],
+        costs_usd=table.cost_usd[complete],
+        n_dropped=int((~complete).sum()),
+    )
+
+
+def _cluster_map(night: Night) -> tuple[KMeansMap, str, bool]:
+    """Give the map of this prompt set and embedder, fitted only when there is none."""
+    embedder_key = night.workspace.embedder.id.key
+    record = night.registry.routers.latest_cluster_map(night.prompt_set.digest, embedder_key)
+    if record is not None:
+        return KMeansMap.from_arrays(record.arrays), record.digest, False
+    wanted = night.settings.routing
+    prompts = night.prompt_set.with_role("map")
+    representative = night.prompt_set.with_role("representative")
+    if min(len(prompts), len(representative)) < wanted.n_clusters:
+        raise PrerequisiteError(
+            f"{len(prompts)} map prompts and {len(representative)} representative prompts are fewer than "
+            f"{wanted.n_clusters} clusters.",
+            unchanged="Nothing was called, nothing was fitted.",
+            hint="Give more prompts, or set [routing] n_clusters lower.",
+        )
+    try:
+        fitted = KMeansMap(n_clusters=wanted.n_clusters, random_state=wanted.seed).fit(embeddings_of(night, prompts))
+    except InvalidInput as error:
+        raise PrerequisiteError(error.message, hint="Set [routing] n_clusters lower.") from None
+    record = ClusterMapRecord(
+        digest=fitted.digest,
+        kind=fitted.kind,
+        prompt_set_digest=night.prompt_set.digest,
+        embedder_key=embedder_key,
+        n_clusters=fitted.n_clusters,
+        seed=wanted.seed,
+        arrays=fitted.arrays(),
+    )
+    night.registry.routers.save_cluster_map(record)
+    return fitted, record.digest, True
+
+
+def _vector(
+    cluster_map: KMeansMap, embeddings: NDArray[np.float32], table: OutcomeTable, column: int
+) -> FeatureVector:
+    scored = np.isfinite(table.scores[:, column])
+    return plain_feature_vector(
+        cluster_map.assign(embeddings[scored]),
+        table.scores[scored, column],
+        table.input_tokens[scored, column],
+        table.output_tokens[scored, column],
+        n_clusters=cluster_map.n_clusters,
+        n_prompts=len(embeddings),
+    )
+
+
+def _routed(llm: LLM, vector: FeatureVector) -> RoutedLLM:
+    assert llm.price is not None, "only a priced LLM is routable"
+    return RoutedLLM(
+        key=llm.key,
+        input_usd_per_mtok=float(llm.price.input_usd_per_mtok),
+        output_usd_per_mtok=float(llm.price.output_usd_per_mtok),
+        vector=vector,
+    )
+
+
+def _zero_router(table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRouter:
+    """Fit the prompt-blind baseline on the representative prompts that every routed LLM has a score for."""
+    keys = [llm.key for llm in llms]
+    columns = [keys.index(key) for key in router.keys]
+    scores, costs_usd = table.scores[:, columns], table.cost_usd[:, columns]
+    complete = np.isfinite(scores).all(axis=1)
+    return ZeroRouter.fit(scores[complete], costs_usd[complete], router.keys)

@@ -1,0 +1,199 @@
+"""The digest of a night: what changed, what was measured, what it means, what it cost. At most 40 lines of Markdown."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from flows.night import NightReport, ProfileOutcome, RouterOutcome
+from flows.reports.version import gate_as_json
+
+_NAMES_SHOWN = 5
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
+
+
+def escape(text: object, width: int = 80) -> str:
+    """Make foreign text inert in Markdown: control characters dropped, markup escaped, cut to a width."""
+    clean = " ".join("".join(" " if unicodedata.category(sign)[0] == "C" else sign for sign in str(text)).split())
+    return _MARKUP.sub(r"\\\1", clean[:width])
+
+
+def verdict(report: NightReport) -> str:
+    """Say in one line how the night went."""
+    if report.is_plan_only:
+        plan = report.plan
+        return (
+            f"Night {report.as_of} planned: {len(plan.profiles)} LLMs, {plan.calls:,} calls, about "
+            f"${plan.expected_usd:.2f} (at most ${plan.worst_usd:.2f}). Nothing was called."
+        )
+    line = f"Night {report.as_of} finished in {report.duration_s:.0f} s: {report.calls:,} calls, ${report.spent_usd:.2f}"
+    if report.attention:
+        things = len(report.attention)
+        return f"{line} — {things} {'thing needs' if things == 1 else 'things need'} attention"
+    return f"{line} — nothing needs attention"
+
+
+def digest(report: NightReport) -> str:
+    """Tell the night in Markdown, in an order that lets two nights be compared by eye."""
+    lines = [f"**{verdict(report)}**", ""]
+    if report.is_recorded:
+        lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
+    lines += [*_world(report), *_measured(report.profiles)]
+    if report.router is not None:
+        lines += _meaning(report.router)
+    if report.attention:
+        lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in report.attention[:8])]
+    return "\n".join(lines)
+
+
+def _named(keys: Sequence[str]) -> str:
+    shown = ", ".join(escape(key, 60) for key in keys[:_NAMES_SHOWN])
+    more = f" and {len(keys) - _NAMES_SHOWN} more" if len(keys) > _NAMES_SHOWN else ""
+    return f"{len(keys)}" + (f" ({shown}{more})" if keys else "")
+
+
+def _world(report: NightReport) -> list[str]:
+    lines = []
+    for diff in report.diffs:
+        lines.append(
+            f"- {escape(diff.catalog)}: new {_named(diff.new)}; withdrawn {_named(diff.withdrawn)}; "
+            f"repriced {_named([change.llm_key for change in diff.repriced])}"
+        )
+    plan = report.plan
+    if plan.unroutable:
+        lines.append(f"- not routable: {_named([llm.key for llm in plan.unroutable])}")
+    if plan.deferred:
+        lines.append(f"- deferred to the next night: {_named([llm.key for llm in plan.deferred])}")
+    return lines
+
+
+def _measured(profiles: Sequence[ProfileOutcome]) -> list[str]:
+    if not profiles:
+        return ["- profiled: nothing was missing"]
+    failed = sum(found.failed for found in profiles)
+    return [
+        f"- profiled: {_named([found.llm_key for found in profiles])}",
+        f"- answers: {sum(found.scored for found in profiles):,} scored, {failed:,} without a score",
+    ]
+
+
+def _meaning(router: RouterOutcome) -> list[str]:
+    name = f"v{router.version}" if router.version is not None else router.digest[:12]
+    if router.is_unchanged:
+        return [f"- router: unchanged, {name} stays champion"]
+    lines = [
+        f"- cluster map: {'fitted' if router.map_was_fitted else 'kept, nothing was refitted'}",
+        f"- router {name}: {router.n_llms} LLMs, {router.promotion}",
+    ]
+    gate = router.gate
+    if gate is not None:
+        lines.append("")
+        lines += ["| on gate prompts | score | USD per 1 000 | area | QNC |", "|---|---|---|---|---|"]
+        for title, found in (("champion before", gate.champion), ("challenger", gate.challenger)):
+            if found is not None:
+                qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
+                lines.append(
+                    f"| {title} | {found.score:.4f} | {found.cost_usd * 1000:.4f} | {found.area:.4f} | {qnc} |"
+                )
+        lines.append("")
+        lines += [
+            f"- {'passed' if check.passed else 'FAILED'}: {check.name}: {check.value} ({check.threshold})"
+            for check in gate.checks
+        ]
+    return lines
+
+
+def llm_table(report: NightReport) -> list[dict[str, Any]]:
+    """Give the LLMs profiled tonight as rows of a table."""
+    return [
+        {
+            "LLM": escape(found.llm_key),
+            "new": "yes" if found.is_new else "no",
+            "calls": found.asked,
+            "without score": found.failed,
+            "USD": f"{found.spent_usd:.4f}",
+            "coverage": f"{found.coverage:.1%}",
+            "score": "" if found.mean_score is None else f"{found.mean_score:.4f}",
+        }
+        for found in report.profiles
+    ]
+
+
+def summary(report: NightReport) -> str:
+    """Give the night as JSON for the registry and for machines."""
+    return json.dumps(as_data(report), sort_keys=True, allow_nan=False)
+
+
+def as_data(report: NightReport) -> dict[str, Any]:
+    """Give the night as plain data."""
+    plan, router = report.plan, report.router
+    return {
+        "run_key": report.run_key,
+        "as_of": report.as_of.isoformat(),
+        "verdict": verdict(report),
+        "is_plan_only": report.is_plan_only,
+        "answers_are_recorded": report.is_recorded,
+        "prompt_set": report.prompt_set.digest,
+        "catalogs": [
+            {
+                "catalog": diff.catalog,
+                "new": list(diff.new),
+                "withdrawn": list(diff.withdrawn),
+                "repriced": [change.llm_key for change in diff.repriced],
+            }
+            for diff in report.diffs
+        ],
+        "plan": {
+            "calls": plan.calls,
+            "expected_usd": float(plan.expected_usd),
+            "worst_usd": float(plan.worst_usd),
+            "llms": [
+                {
+                    "llm": planned.llm.key,
+                    "is_new": planned.is_new,
+                    "calls": len(planned.prompts),
+                    "expected_usd": float(planned.expected_usd),
+                    "worst_usd": float(planned.worst_usd),
+                }
+                for planned in plan.profiles
+            ],
+            "deferred": [llm.key for llm in plan.deferred],
+            "unroutable": [{"llm": llm.key, "reason": llm.refusal} for llm in plan.unroutable],
+        },
+        "calls": report.calls,
+        "spent_usd": float(report.spent_usd),
+        "duration_s": report.duration_s,
+        "calling_s": report.calling_s,
+        "profiles": [
+            {
+                "llm": found.llm_key,
+                "is_new": found.is_new,
+                "calls": found.asked,
+                "scored": found.scored,
+                "spent_usd": float(found.spent_usd),
+                "coverage": found.coverage,
+                "mean_score": found.mean_score,
+                "stopped_by": found.stopped_by,
+            }
+            for found in report.profiles
+        ],
+        "router": None if router is None else _router_data(router),
+        "attention": list(report.attention),
+    }
+
+
+def _router_data(router: RouterOutcome) -> dict[str, Any]:
+    return {
+        "digest": router.digest,
+        "version": router.version,
+        "n_llms": router.n_llms,
+        "is_unchanged": router.is_unchanged,
+        "map_was_fitted": router.map_was_fitted,
+        "promotion": router.promotion,
+        "publish_error": router.publish_error,
+        "left_out": [{"llm": key, "reason": reason} for key, reason in router.left_out],
+        "gate": None if router.gate is None else gate_as_json(router.gate),
+    }

@@ -1,0 +1,137 @@
+"""Router versions on disk and in MLflow: where their folders are, and how MLflow is brought in step with the registry."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.workspace import Workspace
+from registry.errors import PublishIncomplete
+from routing.artifact import load_router
+from routing.router import Router
+
+if TYPE_CHECKING:
+    from flows.gate import GateResult
+
+ALIASES = ("challenger", "champion", "previous")
+_FIGURE = "deferral_curve.png"
+_CONTENT = "publication.json"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What is said about a router version in MLflow, kept on disk so that it can be published later."""
+
+    run_name: str
+    tags: Mapping[str, str]
+    description: str
+    params: Mapping[str, str | int | float]
+    metrics: Mapping[str, float]
+
+
+def router_folder(workspace: Workspace, digest: str) -> Path:
+    """Give the folder of a router version in the home folder; the digest is ours, never foreign text."""
+    return workspace.home / "routers" / digest
+
+
+def publication_folder(workspace: Workspace, digest: str) -> Path:
+    """Give the folder of what is published beside a router version."""
+    return workspace.home / "publications" / digest
+
+
+def figure_path(workspace: Workspace, digest: str) -> Path:
+    """Give the path of a version's deferral-curve figure."""
+    return publication_folder(workspace, digest) / _FIGURE
+
+
+def write_publication(folder: Path, publication: Publication, gate: GateResult) -> None:
+    """Write what is to be published; the content last and at once, so that a half-written folder has none."""
+    from flows.reports.figures import deferral_figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    deferral_figure(gate, folder / _FIGURE)
+    draft = folder / f"{_CONTENT}.draft"
+    draft.write_text(json.dumps(asdict(publication), indent=2, sort_keys=True, allow_nan=False), encoding="utf-8")
+    os.replace(draft, folder / _CONTENT)
+
+
+def load_version(workspace: Workspace, digest: str) -> Router:
+    """Load a router version, from the home folder or, where another machine made it, from MLflow.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        A file differs from its digest.
+    PublishIncomplete
+        The version is neither on this machine nor within reach in MLflow.
+    """
+    folder = router_folder(workspace, digest)
+    if not folder.is_dir():
+        version = workspace.registry.routers.get(digest).mlflow_version
+        if version is None:
+            raise PublishIncomplete(
+                f"Router {digest[:12]} is neither in {folder.parent} nor in MLflow.",
+                hint="Run the night again on the machine that made it: uniroute night run",
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        workspace.publisher.download(workspace.settings.mlflow.router_name, version, folder)
+    return load_router(folder)
+
+
+def bring_mlflow_in_step(workspace: Workspace) -> None:
+    """Publish what is not published yet, and set MLflow's aliases as the registry has them.
+
+    Safe to repeat from any point: a version is found again by its publish key, an alias is only set.
+
+    Raises
+    ------
+    PublishIncomplete
+        MLflow did not answer; what is missing stays pending.
+    """
+    routers = workspace.registry.routers
+    for record in routers.list():
+        if record.mlflow_version is None:
+            _publish(workspace, record.digest, record.publish_key)
+    aliases = routers.aliases()
+    name = workspace.settings.mlflow.router_name
+    served = workspace.publisher.aliases(name)
+    for alias in ALIASES:
+        digest = getattr(aliases, alias)
+        if digest is None:
+            continue
+        version = routers.get(digest).mlflow_version
+        if version is not None and served.get(alias) != version:
+            workspace.publisher.set_alias(name, alias, version)
+    for entry in workspace.registry.promotions.pending():
+        workspace.registry.promotions.mark_done(entry.id)
+
+
+def _publish(workspace: Workspace, digest: str, publish_key: str) -> None:
+    from registry.publishing import PublishRequest
+
+    folder = publication_folder(workspace, digest)
+    try:
+        content = json.loads((folder / _CONTENT).read_text(encoding="utf-8"))
+    except OSError:
+        raise PublishIncomplete(
+            f"Router {digest[:12]} is not published and {folder} is not on this machine.",
+            unchanged="MLflow stays as it is.",
+            hint="Run the night on the machine that made it: uniroute night run",
+        ) from None
+    name = workspace.settings.mlflow.router_name
+    published = workspace.publisher.publish(
+        PublishRequest(
+            router_folder=router_folder(workspace, digest),
+            name=name,
+            publish_key=publish_key,
+            figures={_FIGURE: folder / _FIGURE},
+            **content,
+        )
+    )
+    workspace.registry.routers.set_published(
+        digest, name=name, version=published.version, mlflow_run_id=published.run_id
+    )

@@ -1,0 +1,208 @@
+"""What a night or a command works with: opened from the settings when first needed, closed together."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pydantic import SecretStr
+
+from flows.errors import CredentialsMissing, PrerequisiteError
+from flows.settings import CatalogSettings, EndpointSettings, Settings
+from registry.store import Registry
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from flows.catalogs import Catalog
+    from flows.endpoints import BoundedEndpoint
+    from flows.sandbox import Sandbox
+    from registry.prompts import PromptSet
+    from registry.publishing import RouterPublisher
+    from routing.embedding import Embedder
+
+SANDBOX = "sandbox"
+
+
+class Workspace:
+    """Open the parts named by the settings, each on first use; leaving the context closes what was opened.
+
+    Parameters
+    ----------
+    settings
+        What to open.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    @cached_property
+    def home(self) -> Path:
+        """Give the home folder, made if it is missing."""
+        home = self.settings.home
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PrerequisiteError(
+                f"The home folder {home} cannot be made: {error.strerror}.",
+                hint="Set UNIROUTE_HOME to a folder you may write to.",
+            ) from None
+        if not os.access(home, os.W_OK):
+            raise PrerequisiteError(
+                f"The home folder {home} is not writable.", hint="Set UNIROUTE_HOME to a folder you may write to."
+            )
+        return home
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Open the registry, brought to the schema of this code."""
+        if not self.settings.registry.url:
+            _ = self.home
+        return self._opened.enter_context(Registry.open(self.settings.registry_url))
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """Open the embedder."""
+        from routing.embedding import load_embedder
+
+        return load_embedder(self.settings.embedder.name)
+
+    @cached_property
+    def publisher(self) -> RouterPublisher:
+        """Open the way to MLflow."""
+        from registry.publishing import RouterPublisher
+
+        root = self.settings.artifact_root
+        if root is not None:
+            _ = self.home
+        return RouterPublisher(
+            self.settings.mlflow_url, artifact_root=root, experiment=self.settings.mlflow.experiment
+        )
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """Start the sandbox, once."""
+        from flows.sandbox import Sandbox
+
+        return self._opened.enter_context(Sandbox())
+
+    @cached_property
+    def prompt_set(self) -> PromptSet:
+        """Freeze the configured prompts, or the sandbox's, into a prompt set with roles."""
+        from flows.prompts import read_prompts
+        from flows.sandbox import sandbox_prompts
+        from registry.prompts import RoleShares
+
+        wanted = self.settings.prompts
+        prompts = sandbox_prompts() if wanted.file is None else read_prompts(wanted.file)
+        shares = RoleShares(
+            map=wanted.map, representative=wanted.representative, gate=wanted.gate, hidden=wanted.hidden
+        )
+        name = SANDBOX if wanted.file is None else wanted.name
+        return self.registry.prompts.freeze(name, prompts, shares, seed=wanted.seed)
+
+    def catalogs(self) -> tuple[Catalog, ...]:
+        """Open the configured catalogs, in the order of the settings; without any, the sandbox's."""
+        from flows.catalogs import open_catalog
+
+        configured = self.settings.catalog
+        if self.settings.is_sandbox:
+            location = self.sandbox.catalog_url
+            configured = (CatalogSettings(name=SANDBOX, kind="openrouter", location=location, endpoint=SANDBOX),)
+        return tuple(
+            open_catalog(
+                name=catalog.name,
+                kind=catalog.kind,
+                location=catalog.location,
+                endpoint=catalog.endpoint,
+                include=catalog.include,
+                exclude=catalog.exclude,
+                free=catalog.free,
+                provider=catalog.provider,
+                api_key=self._key_of_catalog(catalog),
+            )
+            for catalog in configured
+        )
+
+    def endpoint_settings(self) -> tuple[EndpointSettings, ...]:
+        """Give the endpoints of tonight; without any catalog, the sandbox's."""
+        if self.settings.is_sandbox:
+            return (EndpointSettings(name=SANDBOX, base_url=self.sandbox.base_url),)
+        return self.settings.endpoint
+
+    def open_endpoint(self, endpoint: EndpointSettings) -> BoundedEndpoint:
+        """Make the bounded client of an endpoint; it is entered by whoever calls LLMs.
+
+        Raises
+        ------
+        CredentialsMissing
+            The key that the settings name is not there.
+        """
+        from flows.endpoints import BoundedEndpoint
+
+        return BoundedEndpoint(
+            endpoint.name,
+            endpoint.base_url,
+            read_key(endpoint),
+            concurrency=endpoint.concurrency,
+            timeout_s=endpoint.timeout_s,
+            max_attempts=endpoint.max_attempts,
+            max_tokens=endpoint.max_tokens,
+            temperature=endpoint.temperature,
+            max_response_bytes=endpoint.max_response_bytes,
+            allow_insecure=endpoint.allow_insecure,
+        )
+
+    def _key_of_catalog(self, catalog: CatalogSettings) -> str | None:
+        """Give an OpenAI-compatible catalog the key of its endpoint: it is the same server."""
+        if catalog.kind != "openai":
+            return None
+        endpoint = next(entry for entry in self.endpoint_settings() if entry.name == catalog.endpoint)
+        key = read_key(endpoint)
+        return key.get_secret_value() if key is not None else None
+
+
+def read_key(endpoint: EndpointSettings) -> SecretStr | None:
+    """Read the key that an endpoint's settings refer to.
+
+    Raises
+    ------
+    CredentialsMissing
+        The variable is not set, or the file is unreadable or empty.
+    """
+    if endpoint.api_key_env:
+        value = os.environ.get(endpoint.api_key_env, "").strip()
+        if not value:
+            raise CredentialsMissing(
+                f"The endpoint {endpoint.name} needs its key in the environment variable {endpoint.api_key_env}, "
+                "which is not set.",
+                unchanged="Nothing was called.",
+                hint=f"export {endpoint.api_key_env}=...",
+            )
+        return SecretStr(value)
+    if endpoint.api_key_file is not None:
+        try:
+            value = endpoint.api_key_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            value = ""
+        if not value:
+            raise CredentialsMissing(
+                f"The endpoint {endpoint.name} needs its key in the file {endpoint.api_key_file}, "
+                "which is missing, unreadable or empty.",
+                unchanged="Nothing was called.",
+                hint=f"Write the key into {endpoint.api_key_file}.",
+            )
+        return SecretStr(value)
+    return None
