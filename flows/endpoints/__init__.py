@@ -6,5 +6,15 @@ from .budget import Budget, Reservation, worst_case_usd
 from .client import BoundedEndpoint
 from .completion import Completion
 from .kinds import FAILURE_RULES, FailureRule
+from .patience import Patience
 
-__all__ = ["FAILURE_RULES", "BoundedEndpoint", "Budget", "Completion", "FailureRule", "Reservation", "worst_case_usd"]
+__all__ = [
+    "FAILURE_RULES",
+    "BoundedEndpoint",
+    "Budget",
+    "Completion",
+    "FailureRule",
+    "Patience",
+    "Reservation",
+    "worst_case_usd",
+]

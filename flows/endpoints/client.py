@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import json
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from .completion import Completion
+from flows.errors import EndpointError, PrerequisiteError
+
+from .completion import Answer, Completion, NotACompletion, parse_json, read_answer
+from .failures import Failure, RefusedParameter, classify_exception, classify_reply
+from .kinds import FAILURE_RULES
+from .patience import Circuits, Gate, Patience
+
+if TYPE_CHECKING:
+    from .wire import Reply, Wire
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class BoundedEndpoint:
@@ -30,7 +50,7 @@ class BoundedEndpoint:
     timeout_s
         Deadline of one attempt, from connecting to the last byte, in seconds.
     max_attempts
-        How often one call may be sent.
+        How often one call may be sent because of failures; giving up a refused parameter is not one.
     max_tokens, temperature
         Asked of the LLM; part of `sampling`.
     max_response_bytes
@@ -39,6 +59,15 @@ class BoundedEndpoint:
         Pace at which attempts start at most; None sets none.
     allow_insecure
         Whether ``http`` to another machine is allowed.
+    patience
+        The figures behind retries and circuits.
+    sleep, rng, clock, now
+        How to wait, what spreads retries, monotonic seconds, and the present for ``Retry-After`` dates.
+
+    Raises
+    ------
+    PrerequisiteError
+        When `base_url` is not one that a key may be sent to.
     """
 
     def __init__(
@@ -55,20 +84,53 @@ class BoundedEndpoint:
         max_response_bytes: int = 4 * 2**20,
         requests_per_second: float | None = None,
         allow_insecure: bool = False,
+        patience: Patience | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rng: random.Random | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = _utc_now,
     ) -> None:
+        _check_base_url(name, base_url, allow_insecure=allow_insecure)
         self.name = name
         self.base_url = base_url
         self.concurrency = concurrency
         self.max_tokens = max_tokens
         self.sampling = json.dumps({"max_tokens": max_tokens, "temperature": temperature}, separators=(",", ":"))
+        self._api_key = api_key
+        self._timeout_s = timeout_s
+        self._max_attempts = max_attempts
+        self._temperature = temperature
+        self._max_response_bytes = max_response_bytes
+        self._interval_s = 1 / requests_per_second if requests_per_second else 0.0
+        self._patience = patience or Patience()
+        self._sleep = sleep
+        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._clock = clock
+        self._now = now
+        self._wire: Wire | None = None
+        self._gate = Gate(concurrency)
+        self._circuits = Circuits(self._patience)
+        self._not_before_s = 0.0
+        self._given_up: dict[str, tuple[RefusedParameter, ...]] = {}
 
     async def __aenter__(self) -> Self:
+        from .wire import Wire
+
+        self._wire = Wire(
+            self.base_url,
+            self._api_key,
+            concurrency=self.concurrency,
+            timeout_s=self._timeout_s,
+            max_response_bytes=self._max_response_bytes,
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.aclose()
 
     async def complete(self, llm_id: str, prompt: str) -> Completion:
         """Ask the LLM one prompt.
@@ -89,6 +151,154 @@ class BoundedEndpoint:
         ------
         RateLimited, TransientEndpointError, FatalEndpointError, MalformedCompletion
             When there is no answer; ``kind`` is a key of `FAILURE_RULES`. ``attempts`` is 0 when nothing was sent,
-            because the endpoint's circuit is open (kind ``circuit_open``, or the endpoint-wide kind that opened it).
+            because the circuit is open (kind ``circuit_open``) or was stopped for good (by the kind given).
         """
-        raise NotImplementedError
+        attempts = 0
+        seen: Counter[str] = Counter()
+        failure: Failure | None = None
+        while True:
+            async with self._gate:
+                await self._keep_pace()
+                refusal = self._circuits.refusal(llm_id, self._clock())
+                if refusal is not None:
+                    raise self._error(llm_id, failure or Failure(refusal, "nothing was sent"), attempts)
+                attempts += 1
+                given_up = self._given_up.get(llm_id, ())
+                outcome = await self._attempt(llm_id, prompt, given_up, attempts)
+            if isinstance(outcome, Completion):
+                return outcome
+            failure = outcome
+            if self._gives_up_parameter(llm_id, failure, given_up):
+                continue
+            seen[failure.kind] += 1
+            wait_s = self._wait_s(failure, seen)
+            if wait_s is None:
+                raise self._error(llm_id, failure, attempts)
+            await self._sleep(wait_s)
+
+    async def _attempt(
+        self, llm_id: str, prompt: str, given_up: tuple[RefusedParameter, ...], attempts: int
+    ) -> Completion | Failure:
+        started_s = self._clock()
+        outcome = await self._exchange(llm_id, prompt, given_up)
+        ended_s = self._clock()
+        if isinstance(outcome, Failure):
+            self._circuits.failed(llm_id, outcome.kind, ended_s)
+            if outcome.kind == "rate_limited":
+                self._gate.narrow()
+                if (outcome.retry_after_s or 0.0) <= self._patience.longest_retry_after_s:
+                    self._not_before_s = max(self._not_before_s, ended_s + (outcome.retry_after_s or 0.0))
+            return outcome
+        self._circuits.answered(llm_id)
+        self._gate.widen()
+        return Completion(
+            text=outcome.text,
+            input_tokens=outcome.input_tokens,
+            output_tokens=outcome.output_tokens,
+            usage_estimated=outcome.usage_estimated,
+            finish_reason=outcome.finish_reason,
+            served_llm=outcome.served_llm,
+            latency_s=max(0.0, ended_s - started_s),
+            attempts=attempts,
+            downgrades=given_up,
+        )
+
+    async def _exchange(self, llm_id: str, prompt: str, given_up: tuple[RefusedParameter, ...]) -> Answer | Failure:
+        if self._wire is None:
+            raise RuntimeError(f"endpoint {self.name} is not open: use it in an `async with` block")
+        try:
+            reply = await self._wire.post(self._request(llm_id, prompt, given_up))
+        except Exception as error:
+            failure = classify_exception(error)
+            if failure is None:
+                raise
+            return failure
+        return self._read(reply, prompt)
+
+    def _read(self, reply: Reply, prompt: str) -> Answer | Failure:
+        document: Any = None
+        try:
+            document = parse_json(reply.body)
+        except NotACompletion as error:
+            if reply.status < 400:
+                return Failure("malformed", f"HTTP {reply.status}, {error}")
+        failure = classify_reply(reply.status, document, reply.retry_after, self._now())
+        if failure is not None:
+            return failure
+        if not reply.is_json:
+            return Failure("malformed", f"HTTP {reply.status}, the content type is not JSON")
+        try:
+            return read_answer(document, prompt)
+        except NotACompletion as error:
+            return Failure("malformed", f"HTTP {reply.status}, {error}")
+
+    def _request(self, llm_id: str, prompt: str, given_up: tuple[RefusedParameter, ...]) -> bytes:
+        request: dict[str, Any] = {"model": llm_id, "messages": [{"role": "user", "content": prompt}]}
+        request["max_completion_tokens" if "max_tokens" in given_up else "max_tokens"] = self.max_tokens
+        if "temperature" not in given_up:
+            request["temperature"] = self._temperature
+        return json.dumps(request, separators=(",", ":")).encode()
+
+    def _gives_up_parameter(self, llm_id: str, failure: Failure, given_up: tuple[RefusedParameter, ...]) -> bool:
+        parameter = failure.refused_parameter
+        if parameter is None or parameter in given_up:
+            return False
+        known = self._given_up.get(llm_id, ())
+        if parameter not in known:
+            self._given_up[llm_id] = (*known, parameter)
+        return True
+
+    def _wait_s(self, failure: Failure, seen: Counter[str]) -> float | None:
+        failures = seen.total()
+        allowed = FAILURE_RULES[failure.kind].max_retries
+        if failures >= self._max_attempts or (allowed is not None and seen[failure.kind] > allowed):
+            return None
+        return self._patience.wait_s(failures, failure.retry_after_s, self._rng)
+
+    async def _keep_pace(self) -> None:
+        now_s = self._clock()
+        start_s = max(now_s, self._not_before_s)
+        if self._interval_s:
+            self._not_before_s = start_s + self._interval_s
+        if start_s > now_s:
+            await self._sleep(start_s - now_s)
+
+    def _error(self, llm_id: str, failure: Failure, attempts: int) -> EndpointError:
+        rule = FAILURE_RULES[failure.kind]
+        return rule.error(
+            f"endpoint {self.name} {rule.means}: LLM {llm_id!r}, {failure.detail}, asked {attempts} times",
+            kind=failure.kind,
+            attempts=attempts,
+            retry_after_s=failure.retry_after_s,
+            is_endpoint_wide=rule.stops == "endpoint",
+            unchanged="the prompt counts as unanswered, not as answered wrongly",
+            hint=rule.hint,
+        )
+
+
+def _check_base_url(name: str, base_url: str, *, allow_insecure: bool) -> None:
+    try:
+        parts = urlsplit(base_url)
+        host, has_port = parts.hostname or "", parts.port is None or parts.port > 0
+    except ValueError:
+        parts, host, has_port = urlsplit(""), "", False
+    problem = ""
+    if parts.scheme not in ("https", "http") or not host or not has_port:
+        problem = "is not an http(s) address"
+    elif parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        problem = "must not carry credentials, a query or a fragment"
+    elif parts.scheme == "http" and not allow_insecure and not _is_this_machine(host):
+        problem = "would send prompts and the key unencrypted to another machine"
+    if problem:
+        raise PrerequisiteError(
+            f"the address of endpoint {name} {problem}",
+            unchanged="nothing was called",
+            hint="set base_url to https://HOST/v1, or allow http for this host in the settings",
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Any
+
+_MAX_TOKENS_BELIEVED = 2_000_000
+_BYTES_PER_TOKEN = 4
+_MAX_NAME_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -38,3 +44,151 @@ class Completion:
     latency_s: float
     attempts: int
     downgrades: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The part of a `Completion` that the endpoint says.
+
+    Parameters
+    ----------
+    text, input_tokens, output_tokens, usage_estimated, finish_reason, served_llm
+        As in `Completion`.
+    """
+
+    text: str
+    input_tokens: int
+    output_tokens: int
+    usage_estimated: bool
+    finish_reason: str
+    served_llm: str | None
+
+
+class NotACompletion(ValueError):
+    """The document says something else; the message is in our own words."""
+
+
+def parse_json(body: bytes) -> Any:
+    """Parse JSON strictly.
+
+    Parameters
+    ----------
+    body
+        UTF-8.
+
+    Returns
+    -------
+    Any
+        The document.
+
+    Raises
+    ------
+    NotACompletion
+        For anything but JSON in UTF-8, for NaN and infinities, duplicate keys, and nesting deeper than the parser goes.
+    """
+    try:
+        return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except NotACompletion:
+        raise
+    except (ValueError, RecursionError):
+        raise NotACompletion("the body is not JSON") from None
+
+
+def read_answer(document: Any, prompt: str) -> Answer:
+    """Read the answer out of the document of a chat completion.
+
+    Parameters
+    ----------
+    document
+        Parsed by `parse_json`.
+    prompt
+        The user message, to estimate its tokens where the endpoint gives no believable count.
+
+    Returns
+    -------
+    Answer
+        Checked.
+
+    Raises
+    ------
+    NotACompletion
+        When it holds no answer.
+    """
+    choices = document.get("choices") if isinstance(document, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise NotACompletion("there are no choices")
+    message = choices[0].get("message")
+    if not isinstance(message, dict):
+        raise NotACompletion("the first choice has no message")
+    finish_reason = choices[0].get("finish_reason")
+    if finish_reason is not None and not isinstance(finish_reason, str):
+        raise NotACompletion("the finish reason is not a string")
+    text = _text(message.get("content"), is_finished=bool(finish_reason))
+    input_tokens, output_tokens = _usage(document.get("usage"))
+    is_estimated = input_tokens is None or output_tokens is None
+    served_llm = document.get("model")
+    return Answer(
+        text=text,
+        input_tokens=estimate_tokens(prompt) if input_tokens is None or is_estimated else input_tokens,
+        output_tokens=estimate_tokens(text) if output_tokens is None or is_estimated else output_tokens,
+        usage_estimated=is_estimated,
+        finish_reason=_clean(finish_reason or "unknown")[:_MAX_NAME_CHARACTERS],
+        served_llm=_clean(served_llm)[:_MAX_NAME_CHARACTERS] if isinstance(served_llm, str) and served_llm else None,
+    )
+
+
+def estimate_tokens(text: str) -> int:
+    """Estimate the tokens of a text from its bytes; English has about four bytes per token.
+
+    Parameters
+    ----------
+    text
+        Any text.
+
+    Returns
+    -------
+    int
+        At least 1 for a text that is not empty.
+    """
+    return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)
+
+
+def _text(content: Any, *, is_finished: bool) -> str:
+    if isinstance(content, str):
+        return _clean(content)
+    if content is None and is_finished:
+        return ""
+    if isinstance(content, list):
+        parts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        if len(parts) == len(content) and all(isinstance(part, str) for part in parts):
+            return _clean("".join(parts))
+    raise NotACompletion("the content of the message is not text")
+
+
+def _usage(usage: Any) -> tuple[int | None, int | None]:
+    if not isinstance(usage, dict):
+        return None, None
+    return _believable(usage.get("prompt_tokens")), _believable(usage.get("completion_tokens"))
+
+
+def _believable(tokens: Any) -> int | None:
+    # bool is an int to Python, not to us.
+    return tokens if type(tokens) is int and 0 <= tokens <= _MAX_TOKENS_BELIEVED else None
+
+
+def _clean(text: str) -> str:
+    # Databases refuse both, and neither says anything.
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _refuse_constant(name: str) -> Any:
+    raise NotACompletion("a number is not finite")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise NotACompletion("a key occurs twice in one object")
+    return members

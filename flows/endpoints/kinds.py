@@ -18,39 +18,77 @@ class FailureRule:
     ----------
     error
         What the caller catches.
+    means
+        The kind in words, for messages.
     max_retries
         How often a call may be repeated because of this kind; None leaves it to ``max_attempts`` of the endpoint.
         Kinds that cost a whole deadline or a whole answer are repeated once.
-    trips
-        Which circuit counts it: the one of the ``llm``, the one of the ``endpoint``, or none.
-    is_endpoint_wide
-        Whether the endpoint is left alone at once, because every further call would fail the same way.
+    counts_against
+        Whose circuit opens after several of them in a row: the LLM's, the endpoint's, or nobody's.
+    stops
+        What is left alone for the rest of the night after a single one, because asking again cannot mend it.
+    hint
+        What the user can do.
     """
 
     error: type[EndpointError]
+    means: str
     max_retries: int | None = 0
-    trips: Literal["llm", "endpoint"] | None = None
-    is_endpoint_wide: bool = False
+    counts_against: Literal["llm", "endpoint"] | None = None
+    stops: Literal["llm", "endpoint"] | None = None
+    hint: str = ""
 
 
 FAILURE_RULES: Mapping[str, FailureRule] = MappingProxyType(
     {
-        "rate_limited": FailureRule(RateLimited, max_retries=None),
-        "unreachable": FailureRule(TransientEndpointError, max_retries=None, trips="endpoint"),
-        "transient": FailureRule(TransientEndpointError, max_retries=None, trips="llm"),
-        "truncated": FailureRule(TransientEndpointError, max_retries=None, trips="llm"),
-        "timeout": FailureRule(TransientEndpointError, max_retries=1, trips="llm"),
-        "circuit_open": FailureRule(TransientEndpointError),
-        "malformed": FailureRule(MalformedCompletion, max_retries=1),
-        "too_large": FailureRule(MalformedCompletion),
-        "redirect": FailureRule(FatalEndpointError),
-        "refused_auth": FailureRule(FatalEndpointError, is_endpoint_wide=True),
-        "quota": FailureRule(FatalEndpointError, is_endpoint_wide=True),
-        "not_found": FailureRule(FatalEndpointError),
-        "context": FailureRule(FatalEndpointError),
-        "moderated": FailureRule(FatalEndpointError),
-        "unsupported": FailureRule(FatalEndpointError),
-        "bad_request": FailureRule(FatalEndpointError),
+        "rate_limited": FailureRule(RateLimited, "asked for patience", max_retries=None),
+        "unreachable": FailureRule(
+            TransientEndpointError,
+            "could not be reached",
+            max_retries=None,
+            counts_against="endpoint",
+            hint="check base_url and the network",
+        ),
+        "transient": FailureRule(
+            TransientEndpointError, "failed for the moment", max_retries=None, counts_against="llm"
+        ),
+        "truncated": FailureRule(
+            TransientEndpointError, "broke its answer off", max_retries=None, counts_against="llm"
+        ),
+        "timeout": FailureRule(TransientEndpointError, "took too long", max_retries=1, counts_against="llm"),
+        "circuit_open": FailureRule(TransientEndpointError, "failed too often in a row and is given a rest"),
+        "malformed": FailureRule(
+            MalformedCompletion, "answered something that is not a completion", max_retries=1, counts_against="llm"
+        ),
+        "too_large": FailureRule(MalformedCompletion, "answered more than is read", counts_against="llm"),
+        "redirect": FailureRule(
+            FatalEndpointError,
+            "redirected the call elsewhere",
+            counts_against="endpoint",
+            hint="set base_url to where the endpoint really is",
+        ),
+        "refused_auth": FailureRule(
+            FatalEndpointError,
+            "refused the key",
+            stops="endpoint",
+            hint="check api_key_env or api_key_file of the endpoint",
+        ),
+        "quota": FailureRule(
+            FatalEndpointError,
+            "has no credit left for this key",
+            stops="endpoint",
+            hint="top the account up; the next night goes on",
+        ),
+        "not_found": FailureRule(
+            FatalEndpointError,
+            "does not know the LLM",
+            stops="llm",
+            hint="exclude the LLM if it stays away, or check base_url",
+        ),
+        "context": FailureRule(FatalEndpointError, "refused the prompt as too long"),
+        "moderated": FailureRule(FatalEndpointError, "refused the prompt by its policy"),
+        "unsupported": FailureRule(FatalEndpointError, "refused a parameter of the request"),
+        "bad_request": FailureRule(FatalEndpointError, "refused the request"),
     }
 )
 """Every kind an `EndpointError` of this package can carry; the registry stores the key."""
