@@ -1,0 +1,20 @@
+"""Router folder -> MLflow version, idempotent by publish key; and the code that consumers run when they load one.
+
+The only place that imports MLflow, and only inside functions: importing this package is cheap.
+"""
+
+from __future__ import annotations
+
+from registry.publishing.publisher import RouterPublisher
+from registry.publishing.request import ALIASES, DownloadedVersion, PublishedVersion, PublishRequest
+from registry.publishing.text import markdown, one_line
+
+__all__ = [
+    "ALIASES",
+    "DownloadedVersion",
+    "PublishRequest",
+    "PublishedVersion",
+    "RouterPublisher",
+    "markdown",
+    "one_line",
+]
