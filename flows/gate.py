@@ -238,7 +238,7 @@ def _difference_at_equal_cost(
         if outcomes.costs_usd[rows, np.asarray(columns)[chosen]].mean() <= before.cost_usd:
             break
     scores = outcomes.scores[rows, np.asarray(columns)[chosen]]
-    return paired_bootstrap(scores, before.scores, resamples=rules.resamples, seed=rules.seed)
+    return paired_bootstrap(scores, before.scores, n_resamples=rules.resamples, seed=rules.seed)
 
 
 def _score_holds(difference: BootstrapDifference, rules: GateRules) -> GateCheck:

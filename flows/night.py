@@ -89,7 +89,9 @@ class Night:
     @cached_property
     def sampling(self) -> dict[str, str]:
         """Give, by endpoint, the sampling settings that are part of the outcome key."""
-        return {entry.name: self.workspace.open_endpoint(entry).sampling for entry in self.workspace.endpoint_settings()}
+        return {
+            entry.name: self.workspace.open_endpoint(entry).sampling for entry in self.workspace.endpoint_settings()
+        }
 
     def check_graders(self) -> None:
         """Let every grader pass its own gate before money is spent on answers for it.

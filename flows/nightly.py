@@ -19,20 +19,19 @@ from contextlib import asynccontextmanager  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from datetime import date  # noqa: E402
 from decimal import Decimal  # noqa: E402
-from pathlib import Path  # noqa: E402
 
 from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
-from flows.night import PROFILED_ROLES, Night, NightReport, utc_now  # noqa: E402
+from flows.night import Night, NightReport, utc_now  # noqa: E402
 from flows.plan import NightPlan, plan_night  # noqa: E402
 from flows.profile import profile  # noqa: E402
 from flows.progress import Progress  # noqa: E402
 from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
 from flows.refit import embed_prompts, refit  # noqa: E402
 from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
-from flows.settings import load_settings  # noqa: E402
+from flows.settings import Settings, load_settings  # noqa: E402
 from flows.sync import sync  # noqa: E402
 from flows.workspace import Workspace  # noqa: E402
 from routing.errors import UnirouteError  # noqa: E402
@@ -68,7 +67,9 @@ def plan(night: Night) -> NightPlan:
 
 
 @flow(name="night", flow_run_name="night-{as_of}", retries=0, persist_result=False)
-async def night(as_of: str | None = None, config: str | None = None, plan_only: bool = False) -> str:
+async def night(
+    as_of: str | None = None, config: str | None = None, plan_only: bool = False, sandbox: bool = False
+) -> NightReport:
     """Run one night.
 
     Parameters
@@ -79,30 +80,22 @@ async def night(as_of: str | None = None, config: str | None = None, plan_only: 
         Path of the settings file; found as ``uniroute night run`` finds it when omitted.
     plan_only
         Whether to stop after the plan.
+    sandbox
+        Whether to run on the sandbox whatever settings file lies about.
 
     Returns
     -------
-    str
-        The verdict line.
-    """
-    report = await run_night(
-        Path(config) if config is not None else None,
-        date.fromisoformat(as_of) if as_of is not None else None,
-        plan_only=plan_only,
-    )
-    return verdict(report)
-
-
-async def run_night(config: Path | None, as_of: date | None, *, plan_only: bool = False) -> NightReport:
-    """Run the stages of one night inside a Prefect flow run, and tell what happened.
+    NightReport
+        What was found, called, spent and published.
 
     Raises
     ------
     UnirouteError
         The night cannot be run, or not to its end; the run is marked as failed and what is stored stays.
     """
-    with Workspace(load_settings(config)) as workspace:
-        under_way = Night(workspace, as_of or utc_now().date())
+    settings = Settings() if sandbox else load_settings(config)
+    with Workspace(settings) as workspace:
+        under_way = Night(workspace, date.fromisoformat(as_of) if as_of is not None else utc_now().date())
         async with _lease(under_way):
             report = await _stages(under_way, plan_only=plan_only)
             _finish(under_way, report)
@@ -188,9 +181,7 @@ async def _heartbeat(night: Night, every_s: float) -> None:
 
 def _finish(night: Night, report: NightReport) -> None:
     status = "attention" if report.attention else "completed"
-    night.registry.runs.finish(
-        night.run, status, verdict=verdict(report), summary=summary(report), now=night.clock()
-    )
+    night.registry.runs.finish(night.run, status, verdict=verdict(report), summary=summary(report), now=night.clock())
 
 
 async def _tell_prefect(report: NightReport) -> None:
@@ -199,6 +190,3 @@ async def _tell_prefect(report: NightReport) -> None:
     rows = llm_table(report)
     if rows:
         await create_table_artifact(key="night-llms", table=rows, description="LLMs profiled tonight")
-
-
-__all__ = ["PROFILED_ROLES", "night", "run_night"]

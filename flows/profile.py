@@ -50,7 +50,7 @@ class Profiling:
         self._endpoints = endpoints
         self._progress = progress
         self._budget = Budget(call_usd=budget.call_usd, llm_usd=budget.llm_usd, night_usd=budget.night_usd)
-        self._recorder = OutcomeRecorder(lambda outcomes: night.registry.outcomes.record(night.run.id, outcomes))
+        self._recorder = OutcomeRecorder(lambda outcomes: night.registry.outcomes.record(night.run, outcomes))
         self._asked: dict[str, int] = defaultdict(int)
         self._scored: dict[str, int] = defaultdict(int)
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
@@ -83,7 +83,7 @@ class Profiling:
         llm, prompts = self._batches[llm_key, number]
         night = self._night
         missing = night.registry.outcomes.missing(
-            llm.key, prompts, night.grader_versions, night.sampling[llm.endpoint], run_id=night.run.id
+            llm.key, prompts, night.grader_versions, night.sampling[llm.endpoint], run=night.run
         )
         await asyncio.gather(*(self._ask(llm, prompt) for prompt in missing))
         return len(missing)
@@ -155,6 +155,7 @@ class Profiling:
             attempts=completion.attempts,
             completion=completion.text,
             usage_estimated=completion.usage_estimated,
+            served_llm=completion.served_llm,
             asked_at=self._night.clock(),
         )
 

@@ -20,6 +20,7 @@ from routing.baselines import ZeroRouter
 from routing.cluster_maps import KMeansMap
 from routing.errors import InvalidInput
 from routing.features import FeatureVector, plain_feature_vector
+from routing.prompt_weights import ClusterMap
 from routing.router import RoutedLLM, Router
 
 _EMBEDDED_ROLES = ("map", "representative", "gate")
@@ -129,12 +130,12 @@ def gate_outcomes(night: Night, keys: tuple[str, ...]) -> GateOutcomes:
     )
 
 
-def _cluster_map(night: Night) -> tuple[KMeansMap, str, bool]:
+def _cluster_map(night: Night) -> tuple[ClusterMap, str, bool]:
     """Give the map of this prompt set and embedder, fitted only when there is none."""
     embedder_key = night.workspace.embedder.id.key
     record = night.registry.routers.latest_cluster_map(night.prompt_set.digest, embedder_key)
     if record is not None:
-        return KMeansMap.from_arrays(record.arrays), record.digest, False
+        return ClusterMap.from_arrays(record.kind, record.arrays), record.digest, False
     wanted = night.settings.routing
     prompts = night.prompt_set.with_role("map")
     representative = night.prompt_set.with_role("representative")
@@ -146,7 +147,9 @@ def _cluster_map(night: Night) -> tuple[KMeansMap, str, bool]:
             hint="Give more prompts, or set [routing] n_clusters lower.",
         )
     try:
-        fitted = KMeansMap(n_clusters=wanted.n_clusters, random_state=wanted.seed).fit(embeddings_of(night, prompts))
+        fitted = (
+            KMeansMap(n_clusters=wanted.n_clusters, random_state=wanted.seed).fit(embeddings_of(night, prompts)).fitted_
+        )
     except InvalidInput as error:
         raise PrerequisiteError(error.message, hint="Set [routing] n_clusters lower.") from None
     record = ClusterMapRecord(
@@ -163,7 +166,7 @@ def _cluster_map(night: Night) -> tuple[KMeansMap, str, bool]:
 
 
 def _vector(
-    cluster_map: KMeansMap, embeddings: NDArray[np.float32], table: OutcomeTable, column: int
+    cluster_map: ClusterMap, embeddings: NDArray[np.float32], table: OutcomeTable, column: int
 ) -> FeatureVector:
     scored = np.isfinite(table.scores[:, column])
     return plain_feature_vector(

@@ -218,7 +218,9 @@ class Settings(BaseSettings):
 
     def canonical(self) -> str:
         """Give the settings that shape a night's result as canonical JSON: all but where things are kept."""
-        content = self.model_dump(mode="json", exclude={"home": True, "registry": True, "mlflow": True, "prompts": {"file"}})
+        content = self.model_dump(
+            mode="json", exclude={"home": True, "registry": True, "mlflow": True, "prompts": {"file"}}
+        )
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
     @property
@@ -227,17 +229,17 @@ class Settings(BaseSettings):
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
 
-def find_config(config: Path | None) -> Path | None:
+def find_config(config: str | Path | None) -> Path | None:
     """Find the settings file: the one named, else ``$UNIROUTE_CONFIG``, else ``uniroute.toml`` in this folder."""
     if config is not None:
-        return config
+        return Path(config)
     if named := os.environ.get("UNIROUTE_CONFIG"):
         return Path(named)
     here = Path(CONFIG_NAME)
     return here if here.is_file() else None
 
 
-def load_settings(config: Path | None = None) -> Settings:
+def load_settings(config: str | Path | None = None) -> Settings:
     """Read the settings file and the environment.
 
     Parameters
@@ -261,7 +263,9 @@ def load_settings(config: Path | None = None) -> Settings:
                 hint="Write one with: uniroute init",
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise PrerequisiteError(f"The settings file {path} is not valid TOML: {error}.", hint=f"Mend {path}.") from None
+            raise PrerequisiteError(
+                f"The settings file {path} is not valid TOML: {error}.", hint=f"Mend {path}."
+            ) from None
         _resolve_paths(content, path.resolve().parent)
     _refuse_unknown_variables()
     try:

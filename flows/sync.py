@@ -21,9 +21,9 @@ from registry.llms import CatalogDiff
     retry_delay_seconds=[2, 10],
     retry_condition_fn=lambda _task, _run, state: isinstance(state.result(raise_on_failure=False), CatalogUnavailable),
 )
-def sync_catalog(night: Night, catalog: Catalog, name: str) -> CatalogDiff:
+def sync_catalog(night: Night, catalog: Catalog, name: str, rank: int) -> CatalogDiff:
     """Fetch a catalog and record it; asked again only when it did not answer."""
-    return night.registry.llms.record_fetch(night.run.id, catalog.fetch(), night.as_of)
+    return night.registry.llms.record_fetch(night.run, catalog.fetch(), night.as_of, rank=rank)
 
 
 def sync(night: Night, catalogs: Sequence[Catalog]) -> tuple[tuple[CatalogDiff, ...], tuple[str, ...]]:
@@ -41,9 +41,9 @@ def sync(night: Night, catalogs: Sequence[Catalog]) -> tuple[tuple[CatalogDiff, 
     """
     diffs: list[CatalogDiff] = []
     failures: list[CatalogError] = []
-    for catalog in catalogs:
+    for rank, catalog in enumerate(catalogs):
         try:
-            diffs.append(sync_catalog(night, catalog, catalog.name))
+            diffs.append(sync_catalog(night, catalog, catalog.name, rank))
         except CatalogError as error:
             failures.append(error)
     if failures and not diffs:

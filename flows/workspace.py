@@ -87,9 +87,7 @@ class Workspace:
         root = self.settings.artifact_root
         if root is not None:
             _ = self.home
-        return RouterPublisher(
-            self.settings.mlflow_url, artifact_root=root, experiment=self.settings.mlflow.experiment
-        )
+        return RouterPublisher(self.settings.mlflow_url, artifact_root=root, experiment=self.settings.mlflow.experiment)
 
     @cached_property
     def sandbox(self) -> Sandbox:

@@ -29,7 +29,9 @@ def verdict(report: NightReport) -> str:
             f"Night {report.as_of} planned: {len(plan.profiles)} LLMs, {plan.calls:,} calls, about "
             f"${plan.expected_usd:.2f} (at most ${plan.worst_usd:.2f}). Nothing was called."
         )
-    line = f"Night {report.as_of} finished in {report.duration_s:.0f} s: {report.calls:,} calls, ${report.spent_usd:.2f}"
+    line = (
+        f"Night {report.as_of} finished in {report.duration_s:.0f} s: {report.calls:,} calls, ${report.spent_usd:.2f}"
+    )
     if report.attention:
         things = len(report.attention)
         return f"{line} — {things} {'thing needs' if things == 1 else 'things need'} attention"

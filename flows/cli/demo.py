@@ -1,0 +1,153 @@
+"""``uniroute demo``: two nights on recorded answers of real LLMs."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.cli.screen import table
+
+if TYPE_CHECKING:
+    from flows.night import NightReport
+    from flows.settings import Settings
+    from flows.workspace import Workspace
+
+FIRST_NIGHT, SECOND_NIGHT = "2024-09-01", "2024-10-01"
+_PROMPT = (
+    "A train travels 120 km in 1.5 hours. What is its average speed?\n"
+    "Options:\nA. 60 km/h\nB. 70 km/h\nC. 80 km/h\nD. 90 km/h"
+)
+
+
+@click.command("demo")
+@click.option("--fresh", is_flag=True, help="Set the state of an earlier demo aside and start over.")
+def demo(fresh: bool) -> None:
+    """Watch two nights: LLMs are found, profiled over HTTP, routed, published to MLflow and promoted."""
+    from flows import environment
+    from flows.cli.night_text import night_text
+    from flows.settings import Settings
+    from flows.workspace import Workspace
+
+    started_s = time.monotonic()
+    settings = Settings()
+    environment.prepare(settings.home)
+    _prepare_home(settings, fresh=fresh)
+    click.echo(_INTRODUCTION.format(home=_short(settings.home)))
+    reports = []
+    for number, as_of in enumerate((FIRST_NIGHT, SECOND_NIGHT), start=1):
+        click.echo(f"\n{'=' * 30} night {number}, as of {as_of} {'=' * 30}\n")
+        reports.append(_run_sandbox_night(as_of))
+        click.echo(night_text(reports[-1]).rpartition("\n\n")[0])
+    click.echo(f"\n{'=' * 30} what the two nights came to {'=' * 30}\n")
+    with Workspace(settings) as workspace:
+        click.echo(_ending(workspace, reports))
+    click.echo(f"\nThe demo took {time.monotonic() - started_s:.0f} s. The answers were recorded answers of real LLMs.")
+
+
+_INTRODUCTION = """\
+uniroute demo: two nights on RECORDED answers of real LLMs (MMLU-Pro questions, 16 LLMs, real release dates and
+prices), served by an OpenAI-compatible endpoint on loopback. No key is needed, no LLM is called, nothing is spent:
+every USD below is what the recorded calls would have cost. State is kept in {home}."""
+
+
+def _run_sandbox_night(as_of: str) -> NightReport:
+    """Run a night on the sandbox whatever settings file lies about."""
+    import asyncio
+
+    from flows.nightly import night
+
+    return asyncio.run(night(as_of=as_of, sandbox=True))
+
+
+def _prepare_home(settings: Settings, *, fresh: bool) -> None:
+    """Keep the demo apart from real nights, and set an earlier demo aside when asked to."""
+    from flows.errors import PrerequisiteError
+    from flows.workspace import SANDBOX, Workspace
+
+    if fresh and settings.home.exists():
+        aside = settings.home.with_name(f"{settings.home.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+        shutil.move(settings.home, aside)
+        click.echo(f"The earlier state is now in {_short(aside)}.")
+    with Workspace(settings) as workspace:
+        real = [llm for llm in workspace.registry.llms.all() if llm.endpoint != SANDBOX]
+    if real:
+        raise PrerequisiteError(
+            f"The home folder {settings.home} holds real nights, with {len(real)} LLMs of other endpoints.",
+            unchanged="Nothing was changed: the demo keeps apart from them.",
+            hint="UNIROUTE_HOME=./demo-home uniroute demo",
+        )
+
+
+def _ending(workspace: Workspace, reports: list[NightReport]) -> str:
+    """Tell what each night came to, how challenger and champion compare, one decision, and what to type next."""
+    blocks = [_nights_table(reports), _comparison(reports[-1]), _one_decision(workspace), _commands(workspace)]
+    if not any(report.calls for report in reports):
+        blocks.insert(
+            0,
+            "These nights had run before in this home folder, so nothing was asked twice and nothing was published twice.\n"
+            "To watch them from the start: uniroute demo --fresh",
+        )
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _nights_table(reports: list[NightReport]) -> str:
+    rows = []
+    for report in reports:
+        router = report.router
+        found = sum(len(diff.new) for diff in report.diffs)
+        version = f"{router.version} ({router.promotion})" if router is not None and router.version is not None else ""
+        rows.append(
+            [report.as_of, found, len(report.profiles), f"{report.calls:,}", f"{report.spent_usd:.4f}", version]
+        )
+    headers = ["NIGHT", "NEW LLMS FOUND", "LLMS CALLED", "CALLS", "USD", "ROUTER VERSION"]
+    return table(headers, rows, right=(1, 2, 3, 4))
+
+
+def _comparison(report: NightReport) -> str:
+    from flows.cli.night_text import measure_cells
+
+    gate = report.router.gate if report.router is not None else None
+    if gate is None or gate.champion is None:
+        return ""
+    rows = [
+        [title, *measure_cells(found)]
+        for title, found in (("champion", gate.champion), ("challenger", gate.challenger))
+    ]
+    prompts = len(gate.outcomes.embeddings)
+    return (
+        f"Challenger against the champion of night 1, on {prompts} gate prompts that nothing was fitted on:\n"
+        f"{table(['', 'SCORE', 'USD/1000', 'AREA', 'QNC', 'PEAK'], rows, right=(1, 2, 3, 4, 5))}"
+    )
+
+
+def _one_decision(workspace: Workspace) -> str:
+    from flows.cli.route import decide, decision_text
+
+    record = workspace.registry.routers.get("champion")
+    decision = decide(workspace, record, _PROMPT)
+    return f'One prompt, routed by the champion: "{_PROMPT.splitlines()[0]} ..."\n{decision_text(decision, record)}'
+
+
+def _commands(workspace: Workspace) -> str:
+    from flows.versions import figure_path
+
+    record = workspace.registry.routers.get("champion")
+    folder = Path(".venv/bin")
+    prefix = f"{folder}/" if (folder / "uniroute").is_file() else ""
+    lines = [
+        f'{prefix}uniroute route "Which planet is the largest?" --cost-weight 5',
+        f"{prefix}uniroute llm list",
+        f"{prefix}uniroute router show {record.mlflow_version}",
+        f"{prefix}mlflow ui --backend-store-uri {workspace.settings.mlflow_url} --port 5000",
+    ]
+    figure = _short(figure_path(workspace, record.digest))
+    return "Look further:\n" + "\n".join(f"  {line}" for line in lines) + f"\n  deferral-curve figure: {figure}"
+
+
+def _short(path: Path) -> Path:
+    """Give a path relative to this folder where it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,124 @@
+"""A night's report as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flows.cli.screen import inert, table
+from flows.gate import RouterMeasure
+from flows.night import NightReport, RouterOutcome
+from flows.reports.digest import verdict
+
+_NAMES_SHOWN = 16
+
+
+def night_text(report: NightReport) -> str:
+    """Tell a night: what was found, planned, asked, made and decided, and what to type next."""
+    blocks = [found_text(report), plan_text(report)]
+    if not report.is_plan_only:
+        blocks += [profiles_text(report), router_text(report.router)]
+    if report.attention:
+        blocks.append("\n".join(f"! {inert(line, width=300)}" for line in report.attention))
+    blocks.append(verdict(report))
+    blocks.append(f"next: {next_command(report)}")
+    return "\n\n".join(block for block in blocks if block)
+
+
+def found_text(report: NightReport) -> str:
+    """Tell what the catalogs list and what changed."""
+    lines = []
+    for diff in report.diffs:
+        changes = [("new", diff.new), ("withdrawn", diff.withdrawn)]
+        changes.append(("repriced", [change.llm_key for change in diff.repriced]))
+        counted = ", ".join(f"{len(keys)} {name}" for name, keys in changes)
+        lines.append(f"Found in catalog {inert(diff.catalog)} as of {report.as_of}: {counted}")
+        lines += [f"  {name}: {_names(keys)}" for name, keys in changes if keys]
+    for llm in report.plan.unroutable[:_NAMES_SHOWN]:
+        lines.append(f"  not routable: {inert(llm.key)} ({inert(llm.refusal or 'no price')})")
+    return "\n".join(lines)
+
+
+def _names(keys: Sequence[str]) -> str:
+    shown = ", ".join(inert(key.partition(":")[2], width=40) for key in keys[:_NAMES_SHOWN])
+    return f"{shown} and {len(keys) - _NAMES_SHOWN} more" if len(keys) > _NAMES_SHOWN else shown
+
+
+def plan_text(report: NightReport) -> str:
+    """Tell what would be asked and what it would cost."""
+    plan = report.plan
+    known = f"; {plan.complete} LLMs are complete and are not called" if plan.complete else ""
+    head = (
+        f"Plan: {len(plan.profiles)} LLMs, {plan.calls:,} calls, about ${plan.expected_usd:.2f} "
+        f"(at most ${plan.worst_usd:.2f}){known}"
+    )
+    deferred = f"\n  {len(plan.deferred)} deferred to the next night by [night] max_new" if plan.deferred else ""
+    if not report.is_plan_only or not plan.profiles:
+        return head + deferred
+    rows = [
+        [p.llm.key, "new" if p.is_new else "resumed", len(p.prompts), f"{p.expected_usd:.4f}", f"{p.worst_usd:.2f}"]
+        for p in plan.profiles
+    ]
+    return f"{head}{deferred}\n{table(['LLM', 'STATE', 'CALLS', 'USD', 'AT MOST'], rows, right=(2, 3, 4))}"
+
+
+def profiles_text(report: NightReport) -> str:
+    """Tell what each LLM was asked, scored and cost."""
+    if not report.profiles:
+        return "Asked: nothing, every profile is complete."
+    rows = [
+        [
+            found.llm_key,
+            found.asked,
+            found.failed,
+            f"{found.coverage:.1%}",
+            "" if found.mean_score is None else f"{found.mean_score:.3f}",
+            f"{found.spent_usd:.4f}",
+        ]
+        for found in report.profiles
+    ]
+    rate = f" ({report.calls / report.calling_s:.0f}/s)" if report.calling_s > 0 else ""
+    head = f"Asked: {report.calls:,} calls{rate}, spent ${report.spent_usd:.4f}"
+    return f"{head}\n{table(['LLM', 'CALLS', 'FAILED', 'COVERAGE', 'SCORE', 'USD'], rows, right=(1, 2, 3, 4, 5))}"
+
+
+def router_text(router: RouterOutcome | None) -> str:
+    """Tell what router was made, how it did on gate prompts, and what became of it."""
+    if router is None:
+        return ""
+    name = f"version {router.version}" if router.version is not None else f"{router.digest[:12]} (not yet in MLflow)"
+    if router.is_unchanged:
+        return f"Router: unchanged; {name} stays champion, nothing was published."
+    fitted = "a cluster map was fitted" if router.map_was_fitted else "the cluster map was kept, nothing was refitted"
+    lines = [f"Router {name}: {router.n_llms} LLMs; {fitted}; published as challenger; {router.promotion}."]
+    gate = router.gate
+    if gate is not None:
+        pairs = [("champion before", gate.champion), ("challenger", gate.challenger)]
+        rows = [[title, *measure_cells(found)] for title, found in pairs if found is not None]
+        headers = [f"ON {len(gate.outcomes.embeddings)} GATE PROMPTS", "SCORE", "USD/1000", "AREA", "QNC", "PEAK"]
+        lines.append(table(headers, rows, right=(1, 2, 3, 4, 5)))
+        lines += [
+            f"  {'passed' if check.passed else 'FAILED'}  {check.name}: {check.value} ({check.threshold})"
+            for check in gate.checks
+        ]
+    return "\n".join(lines)
+
+
+def measure_cells(found: RouterMeasure) -> list[str]:
+    """Give score, cost, area, QNC and peak as cells of a table."""
+    qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
+    return [
+        f"{found.score:.4f}",
+        f"{found.cost_usd * 1000:.4f}",
+        f"{found.area:.4f}",
+        qnc,
+        f"{found.peak:.4f}",
+    ]
+
+
+def next_command(report: NightReport) -> str:
+    """Give the one command that is useful next."""
+    if report.is_plan_only:
+        return "uniroute night run"
+    if report.router is not None and report.router.version is not None:
+        return f"uniroute router show {report.router.version}"
+    return "uniroute llm list"

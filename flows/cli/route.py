@@ -1,0 +1,107 @@
+"""``uniroute route``: route a prompt and say why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli.screen import config_option, inert, json_option, show
+
+if TYPE_CHECKING:
+    from flows.workspace import Workspace
+    from registry.routers import RouterRecord
+    from routing.decisions import Decision
+
+
+@click.command("route")
+@click.argument("text")
+@click.option("--router", "name", default="champion", show_default=True, help="Version number, alias or digest.")
+@click.option("--cost-weight", type=float, help="What saving costs: errors per USD; 0 is best quality.")
+@click.option("--max-cost-usd", type=float, help="Spend at most this on average, in USD per 1 000 prompts.")
+@click.option("--candidates", help="Choose among these LLMs only, separated by commas.")
+@config_option
+@json_option
+def route(
+    text: str,
+    name: str,
+    cost_weight: float | None,
+    max_cost_usd: float | None,
+    candidates: str | None,
+    config: str | None,
+    as_json: bool,
+) -> None:
+    """Route TEXT and say which LLM gets it, why, and what that is expected to cost."""
+    if cost_weight is not None and max_cost_usd is not None:
+        raise click.UsageError("--cost-weight and --max-cost-usd exclude each other")
+    from flows.cli.opening import opened
+
+    with opened(config) as workspace:
+        record = workspace.registry.routers.get(name)
+        decision = decide(workspace, record, text, cost_weight, max_cost_usd, candidates)
+    data: dict[str, Any] = asdict(decision) | {"router_version": record.mlflow_version, "router": record.digest}
+    show("route", data, as_json=as_json, text=lambda: decision_text(decision, record))
+
+
+def decide(
+    workspace: Workspace,
+    record: RouterRecord,
+    text: str,
+    cost_weight: float | None = None,
+    max_cost_usd: float | None = None,
+    candidates: str | None = None,
+) -> Decision:
+    """Route one prompt with a router version.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    record
+        The router version.
+    text
+        The prompt.
+    cost_weight, max_cost_usd
+        At most one of them; the version's own cost weight without either.
+    candidates
+        LLM keys, or ids without the endpoint, separated by commas; all LLMs when empty.
+    """
+    from flows.versions import load_version
+    from routing.embedding import load_embedder_for
+    from routing.errors import InvalidInput
+
+    if not text.strip():
+        raise InvalidInput("The prompt is empty.", hint='uniroute route "Which gas do plants take in?"')
+    router = load_version(workspace, record.digest)
+    wanted = [part.strip() for part in (candidates or "").split(",") if part.strip()]
+    chosen = [key for key in router.keys if key in wanted or key.partition(":")[2] in wanted]
+    unknown = [part for part in wanted if part not in chosen and part not in {key.partition(":")[2] for key in chosen}]
+    if unknown:
+        raise InvalidInput(
+            f"Router {record.digest[:12]} knows no LLM {', '.join(unknown)}.",
+            hint="List them with: uniroute router show",
+        )
+    if max_cost_usd is not None:
+        cost_weight = router.cost_weight_for(max_cost_usd_per_1k=max_cost_usd, candidates=chosen or None)
+    embedding = load_embedder_for(router.embedder).embed([text])[0]
+    return router.decide(embedding, cost_weight=cost_weight, candidates=chosen or None)
+
+
+def decision_text(decision: Decision, record: RouterRecord) -> str:
+    """Say a decision and its reasons for people."""
+    version = f"version {record.mlflow_version}" if record.mlflow_version is not None else record.digest[:12]
+    lines = [
+        f"-> {inert(decision.llm)}",
+        f"   expected score {decision.expected_score:.3f} (standard error {decision.standard_error:.3f}), "
+        f"expected cost {decision.expected_cost_usd * 1000:.4f} USD per 1 000 prompts",
+        f"   because in cluster {decision.cluster} its expected error plus cost weight {decision.cost_weight:g} "
+        "times cost is the lowest",
+    ]
+    if decision.runner_up is not None:
+        lines.append(
+            f"   runner-up {inert(decision.runner_up)}: expected score {decision.runner_up_score:.3f}, "
+            f"{decision.runner_up_cost_usd * 1000:.4f} USD per 1 000 prompts"
+        )
+    lines.append(f"   router {version} (digest {decision.router_digest[:12]})")
+    return "\n".join(lines)

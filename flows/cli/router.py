@@ -1,0 +1,136 @@
+"""``uniroute router``: router versions, what they are made of and how they did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli.screen import config_option, inert, json_option, show, table
+
+if TYPE_CHECKING:
+    from flows.workspace import Workspace
+    from registry.routers import RouterRecord
+
+
+@click.group("router", invoke_without_command=True)
+@click.pass_context
+def router(context: click.Context) -> None:
+    """List and show router versions; without a command, list them."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_routers)
+
+
+@router.command("list")
+@click.option("--limit", default=20, show_default=True, help="How many versions, the latest first.")
+@config_option
+@json_option
+def list_routers(limit: int = 20, config: str | None = None, as_json: bool = False) -> None:
+    """List router versions with their aliases and how they did on gate prompts."""
+    from flows.cli.opening import opened
+
+    with opened(config) as workspace:
+        data = [_record_data(record) for record in workspace.registry.routers.list(limit=limit)]
+    show("router.list", data, as_json=as_json, text=lambda: _router_table(data))
+
+
+def _record_data(record: RouterRecord) -> dict[str, Any]:
+    return {
+        "version": record.mlflow_version,
+        "digest": record.digest,
+        "parent": record.parent_digest,
+        "aliases": list(record.aliases),
+        "n_llms": len(record.llm_keys),
+        "metrics": dict(record.metrics),
+        "created_at": record.created_at.isoformat(timespec="seconds"),
+    }
+
+
+def _router_table(data: list[dict[str, Any]]) -> str:
+    if not data:
+        return "No router yet. Make one: uniroute night run"
+    rows = [
+        [
+            "pending" if row["version"] is None else row["version"],
+            row["digest"][:12],
+            ", ".join(row["aliases"]),
+            row["n_llms"],
+            *(f"{row['metrics'].get(name, float('nan')):.4f}" for name in ("score", "cost_usd_per_1k", "area")),
+            row["created_at"],
+        ]
+        for row in data
+    ]
+    headers = ["VERSION", "DIGEST", "ALIASES", "LLMS", "SCORE", "USD/1000", "AREA", "MADE"]
+    return table(headers, rows, right=(0, 3, 4, 5, 6))
+
+
+@router.command("show")
+@click.argument("name", default="champion")
+@config_option
+@json_option
+def show_router(name: str, config: str | None, as_json: bool) -> None:
+    """Show a router version, by version number, alias or digest."""
+    from flows.cli.opening import opened
+    from flows.versions import figure_path, load_version
+
+    with opened(config) as workspace:
+        record = workspace.registry.routers.get(name)
+        loaded = load_version(workspace, record.digest)
+        figure = figure_path(workspace, record.digest)
+        data = _record_data(record) | {
+            "prompt_set": record.prompt_set_digest,
+            "embedder": record.embedder_key,
+            "cluster_map": record.cluster_map_digest,
+            "cost_weight": loaded.cost_weight,
+            "n_clusters": loaded.cluster_map.n_clusters,
+            "figure": str(figure) if figure.is_file() else None,
+            "llms": [
+                {
+                    "key": llm.key,
+                    "input_usd_per_mtok": llm.input_usd_per_mtok,
+                    "output_usd_per_mtok": llm.output_usd_per_mtok,
+                    "mean_error": float(
+                        (llm.vector.errors * llm.vector.counts).sum() / max(llm.vector.counts.sum(), 1)
+                    ),
+                    "coverage": llm.vector.coverage,
+                    "errors": [round(float(error), 6) for error in llm.vector.errors],
+                    "standard_errors": [round(float(error), 6) for error in llm.vector.standard_errors],
+                }
+                for llm in loaded.llms
+            ],
+        }
+        text = _router_text(data, workspace)
+    show("router.show", data, as_json=as_json, text=lambda: text)
+
+
+def _router_text(data: dict[str, Any], workspace: Workspace) -> str:
+    version = "not yet in MLflow" if data["version"] is None else f"version {data['version']}"
+    lines = [
+        f"router {version}   aliases: {', '.join(data['aliases']) or 'none'}   made {data['created_at']}",
+        f"digest      {data['digest']}",
+        f"parent      {data['parent'] or 'none'}",
+        f"prompt set  {data['prompt_set']}",
+        f"embedder    {inert(data['embedder'])}",
+        f"cluster map {data['cluster_map']} ({data['n_clusters']} clusters)",
+        f"cost weight {data['cost_weight']:g} errors per USD",
+        "on gate prompts: " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(data["metrics"].items())),
+        "",
+        table(
+            ["LLM", "ERROR", "COVERAGE", "USD/MTOK IN", "OUT"],
+            [
+                [
+                    llm["key"],
+                    f"{llm['mean_error']:.3f}",
+                    f"{llm['coverage']:.1%}",
+                    f"{llm['input_usd_per_mtok']:g}",
+                    f"{llm['output_usd_per_mtok']:g}",
+                ]
+                for llm in sorted(data["llms"], key=lambda llm: llm["mean_error"])
+            ],
+            right=(1, 2, 3, 4),
+        ),
+        "",
+        f"deferral-curve figure: {data['figure'] or 'not on this machine'}",
+        f"in MLflow: models:/{workspace.settings.mlflow.router_name}/{data['version']}",
+    ]
+    return "\n".join(lines)
