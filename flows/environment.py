@@ -1,7 +1,8 @@
 """What Prefect, MLflow and the embedder must find in the environment before they are imported.
 
-Every setting is a default: what the user has set stays. The reasons are measured traps of those libraries: their servers
-report home, Prefect's embedded server gives up after 20 s on a busy machine and loses task runs on SQLite with small batches.
+Every setting is a default: what the user has set stays. The reasons are measured traps of those libraries: their
+servers report home, and Prefect's embedded one gives up after 20 s on a busy machine and loses task runs on SQLite when
+it writes them in small batches.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The gate: a challenger is measured against the champion on gate prompts, which nothing was ever fitted on.
 
-Both routers are judged on the same prompts, with the scores and costs that were really recorded for the LLM each of them
-chooses, and on one cost axis: the mean cost of the dearest LLM of either.
+Both routers are judged on the same prompts, with the scores and costs that were really recorded for the LLM each of
+them chooses, and on one cost axis: the mean cost of the dearest LLM of either.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The night: sync, plan, profile, refit, measure, publish, promote, tell.
 
-The registry's rows are the truth. Prefect schedules, retries and shows; stopped anywhere and started again, the night asks
-only what is missing and publishes nothing twice.
+The registry's rows are the truth. Prefect schedules, retries and shows; stopped anywhere and started again, the night
+asks only what is missing and publishes nothing twice.
 """
 
 from __future__ import annotations

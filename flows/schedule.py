@@ -1,4 +1,4 @@
-"""Nights on a schedule: a Prefect deployment served from this process, on a server that is started when none is configured."""
+"""Nights on a schedule: a Prefect deployment served from this process, on a server started if none is configured."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Router versions on disk and in MLflow: where their folders are, and how MLflow is brought in step with the registry."""
+"""Router versions on disk and in MLflow: where they are, and how MLflow is brought in step with the registry."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,7 +55,7 @@ def write_publication(folder: Path, publication: Publication, gate: GateResult) 
     deferral_figure(gate, folder / _FIGURE)
     draft = folder / f"{_CONTENT}.draft"
     draft.write_text(json.dumps(asdict(publication), indent=2, sort_keys=True, allow_nan=False), encoding="utf-8")
-    os.replace(draft, folder / _CONTENT)
+    draft.replace(folder / _CONTENT)
 
 
 def load_version(workspace: Workspace, digest: str) -> Router:

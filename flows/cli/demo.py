@@ -88,7 +88,7 @@ def _ending(workspace: Workspace, reports: list[NightReport]) -> str:
     if not any(report.calls for report in reports):
         blocks.insert(
             0,
-            "These nights had run before in this home folder, so nothing was asked twice and nothing was published twice.\n"
+            "These nights had run before in this home folder: nothing was asked twice, nothing was published twice.\n"
             "To watch them from the start: uniroute demo --fresh",
         )
     return "\n\n".join(block for block in blocks if block)
