@@ -1,1 +1,65 @@
 """The mathematics: prompts in, decision out. No database, no network, no clock."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Where every public name lives. Names are imported on first use: a consumer that only routes never loads scikit-learn,
+# and nobody loads torch before the first text is embedded.
+_HOMES = {
+    "ArtifactCorrupt": "errors",
+    "ArtifactError": "errors",
+    "ArtifactIncompatible": "errors",
+    "ArtifactTooNew": "errors",
+    "BootstrapDifference": "deferral",
+    "ClusterMap": "prompt_weights",
+    "Decision": "decisions",
+    "Decisions": "router",
+    "DeferralCurve": "deferral",
+    "Embedder": "embedding",
+    "EmbedderId": "embedding",
+    "EmbedderUnavailable": "errors",
+    "Expected": "router",
+    "FORMATS": "artifact",
+    "FeatureVector": "features",
+    "HashingEmbedder": "embedding",
+    "InvalidInput": "errors",
+    "InvalidProfile": "errors",
+    "KMeansMap": "cluster_maps",
+    "Manifest": "artifact",
+    "NoEligibleLLM": "errors",
+    "Qnc": "deferral",
+    "RoutedLLM": "decisions",
+    "Router": "router",
+    "RoutingError": "errors",
+    "SentenceTransformerEmbedder": "embedding",
+    "UnirouteError": "errors",
+    "ZeroRouter": "baselines",
+    "aiq": "deferral",
+    "area": "deferral",
+    "deferral_curve": "deferral",
+    "load_embedder": "embedding",
+    "load_embedder_for": "embedding",
+    "load_router": "artifact",
+    "paired_bootstrap": "deferral",
+    "peak": "deferral",
+    "plain_feature_vector": "features",
+    "qnc": "deferral",
+    "save_router": "artifact",
+    "score_at_cost": "deferral",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""Fit cluster maps: estimators in scikit-learn's contract whose result is a frozen `FittedMap`."""
+"""Fit cluster maps: estimators in scikit-learn's contract whose result is a frozen `ClusterMap`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from .errors import InvalidInput
-from .prompt_weights import F32, I64, ClusterMap, FittedMap, map_from_arrays
-
-__all__ = ["ClusterMap", "FittedMap", "KMeansMap", "map_from_arrays"]
+from .prompt_weights import F32, I64, ClusterMap
 
 
 class KMeansMap(ClusterMixin, BaseEstimator):
     """Cluster prompt embeddings with k-means; Phi is one for the nearest centre (UniRoute section 5.1).
 
-    Fit it on the *map* prompts, never on the representative ones. The same input gives the same centres, bit for bit, for
-    any number of threads: everything runs in float32 on one thread with a fixed seed. Distances are the same at fit and
-    at serving.
+    Fit it on the *map* prompts, never on the representative ones. The same input gives the same centres, bit for bit,
+    for any number of threads: everything runs in float32 on one thread with a fixed seed. Distances are the same at
+    fit and at serving.
 
     Parameters
     ----------
@@ -45,7 +43,7 @@ class KMeansMap(ClusterMixin, BaseEstimator):
         Cluster of every row it was fitted on.
     inertia_ : float
         Sum of squared distances to the own centre.
-    fitted_ : FittedMap
+    fitted_ : ClusterMap
         The frozen value that routers keep.
 
     Examples
@@ -84,7 +82,8 @@ class KMeansMap(ClusterMixin, BaseEstimator):
         distinct = _count_distinct(rows, self.n_clusters)
         if distinct < self.n_clusters:
             raise InvalidInput(
-                f"{self.n_clusters} clusters need as many distinct prompts; n_samples = {len(rows)}, distinct {distinct}",
+                f"{self.n_clusters} clusters need as many distinct prompts, "
+                f"got n_samples = {len(rows)} with {distinct} distinct",
                 hint=f"use at most {distinct} clusters or more prompts",
             )
         estimator = KMeans(self.n_clusters, n_init=self.n_init, max_iter=self.max_iter, random_state=self.random_state)
@@ -96,7 +95,7 @@ class KMeansMap(ClusterMixin, BaseEstimator):
         self.cluster_centers_ = np.ascontiguousarray(estimator.cluster_centers_[used], dtype=np.float32)
         self.inertia_ = float(estimator.inertia_)
         self.n_iter_ = int(estimator.n_iter_)
-        self.fitted_ = FittedMap.nearest(self.cluster_centers_)
+        self.fitted_ = ClusterMap.nearest(self.cluster_centers_)
         self.labels_ = self._assigned(rows)
         return self
 

@@ -90,9 +90,9 @@ def plain_feature_vector(
 ) -> FeatureVector:
     """Average one LLM's errors and tokens per cluster: the paper's Psi (UniRoute eq. 8).
 
-    A cluster without a scored prompt gets the LLM's overall means; the paper does not say what it does there. The standard
-    error of a cluster with n prompts is `sqrt(p * (1 - p) / (n + 1))` with p the mean of its errors and one pseudo-error
-    at the LLM's overall mean, so that two right answers do not look certain.
+    A cluster without a scored prompt gets the LLM's overall means; the paper does not say what it does there. The
+    standard error of a cluster with n prompts is `sqrt(p * (1 - p) / (n + 1))` with p the mean of its errors and one
+    pseudo-error at the LLM's overall mean, so that two right answers do not look certain.
 
     Parameters
     ----------

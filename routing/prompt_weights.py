@@ -1,9 +1,9 @@
 """Phi: what a router computes from a prompt's embedding alone.
 
-Every router predicts `gamma(x, h) = Phi(x) @ Psi(h)` (UniRoute, arXiv 2502.08773, eq. 6). A `FittedMap` is Phi as a frozen
-value that needs only numpy: linear scores of the embedding, then one activation per block of columns. That one form holds
-k-means (one `nearest` block), the learned map and soft assignment (one `softmax` block), several resolutions side by
-side (blocks with shares that sum to one), and linear features (a `linear` block) beside them.
+Every router predicts `gamma(x, h) = Phi(x) @ Psi(h)` (UniRoute, arXiv 2502.08773, eq. 6). A `ClusterMap` is Phi as a
+frozen value that needs only numpy: linear scores of the embedding, then one activation per block of columns. That one
+form holds k-means (one `nearest` block), the learned map and soft assignment (one `softmax` block), several
+resolutions side by side (blocks whose shares sum to one), and linear features (a `linear` block) beside them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Protocol, cast
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,35 +26,10 @@ I64 = npt.NDArray[np.int64]
 Activation = Literal["nearest", "softmax", "linear"]
 _ACTIVATIONS: tuple[Activation, ...] = ("nearest", "softmax", "linear")
 
-# Two float32 scores of unit rows that differ by less are compared again in float64 without BLAS, so that the answer does
-# not depend on the number of threads. Scores below the second tolerance apart are equal: the lower cluster wins.
+# Two float32 scores of unit rows that differ by less are compared again in float64 without BLAS, so that the answer
+# does not depend on the number of threads. Scores less than the second apart are equal: the lower cluster wins.
 _NEAR = 2e-5
 _EQUAL = 1e-9
-
-
-class ClusterMap(Protocol):
-    """Turn prompt embeddings into cluster weights.
-
-    `weights` is what batch routing multiplies with the feature vectors; `exact_weights` gives the same numbers in float64
-    by arithmetic that does not depend on the number of threads, for the few prompts on a boundary.
-    """
-
-    @property
-    def kind(self) -> str: ...
-    @property
-    def dim(self) -> int: ...
-    @property
-    def n_clusters(self) -> int: ...
-    @property
-    def n_linear(self) -> int: ...
-    @property
-    def is_hard(self) -> bool: ...
-    @property
-    def digest(self) -> str: ...
-    def weights(self, embeddings: npt.ArrayLike) -> F32: ...
-    def exact_weights(self, embeddings: npt.ArrayLike) -> F64: ...
-    def assign(self, embeddings: npt.ArrayLike) -> I64: ...
-    def arrays(self) -> dict[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -64,11 +39,11 @@ class Block:
     Attributes
     ----------
     activation
-        `nearest`: one for the largest score, else zero. `softmax`: exponentials divided by their sum. `linear`: the scores.
+        `nearest`: one for the largest score, else zero. `softmax`: exponentials over their sum. `linear`: the scores.
     size
         Number of columns.
     share
-        Factor on the weights, in (0, 1]; the shares of the `nearest` and `softmax` blocks sum to one. A `linear` block has share 1.
+        Factor on the weights of a `nearest` or `softmax` block, in (0, 1]; these sum to one. A `linear` block has 1.
     """
 
     activation: Activation
@@ -77,7 +52,7 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
-class FittedMap:
+class ClusterMap:
     """Compute the weights of prompts from their embeddings: a frozen value, equal input gives equal output.
 
     Attributes
@@ -121,7 +96,7 @@ class FittedMap:
             )
 
     @classmethod
-    def nearest(cls, centres: npt.ArrayLike, *, kind: str = "kmeans") -> FittedMap:
+    def nearest(cls, centres: npt.ArrayLike, *, kind: str = "kmeans") -> ClusterMap:
         """Assign every prompt to its nearest centre.
 
         The nearest centre maximises `x @ c - |c|**2 / 2`.
@@ -137,7 +112,7 @@ class FittedMap:
         return cls(kind, points, -0.5 * (points**2).sum(axis=1), (Block("nearest", len(points)),))
 
     @classmethod
-    def soft(cls, centres: npt.ArrayLike, sharpness: float, *, kind: str = "soft") -> FittedMap:
+    def soft(cls, centres: npt.ArrayLike, sharpness: float, *, kind: str = "soft") -> ClusterMap:
         """Weight every centre by `exp(-sharpness * |x - c|**2)`, normalised over the centres.
 
         Parameters
@@ -154,7 +129,7 @@ class FittedMap:
         return cls(kind, 2 * sharpness * points, bias, (Block("softmax", len(points)),))
 
     @classmethod
-    def side_by_side(cls, maps: Sequence[FittedMap], shares: Sequence[float], *, kind: str) -> FittedMap:
+    def side_by_side(cls, maps: Sequence[ClusterMap], shares: Sequence[float], *, kind: str) -> ClusterMap:
         """Join several maps into one whose prediction is the weighted mean of theirs.
 
         Parameters
@@ -286,6 +261,11 @@ class FittedMap:
         scores += self.bias[:size, None]
         return self._largest(scores, rows, 0)
 
+    def exact_assign(self, embeddings: npt.ArrayLike) -> I64:
+        """Give the cluster of every prompt as `assign` does, all in float64: faster for a single prompt."""
+        rows = checked_embeddings(embeddings, self.dim)
+        return _first_largest(self._exact_scores(rows, 0, self.blocks[0].size))
+
     def _largest(self, scores: F32, rows: F32, start: int) -> I64:
         """Row index of the largest score per prompt of a (columns, prompts) array, near ties settled exactly."""
         near = scores >= scores.max(axis=0) - np.float32(_NEAR)
@@ -309,7 +289,7 @@ class FittedMap:
         return self.bias.astype(np.float64)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give everything but the kind as arrays, for storage; `map_from_arrays` is the way back."""
+        """Give everything but the kind as arrays, for storage; `from_arrays` is the way back."""
         return {
             "matrix": self.matrix,
             "bias": self.bias,
@@ -318,26 +298,26 @@ class FittedMap:
             "block_shares": np.array([b.share for b in self.blocks], dtype="<f8"),
         }
 
+    @classmethod
+    def from_arrays(cls, kind: str, arrays: Mapping[str, np.ndarray]) -> ClusterMap:
+        """Rebuild a map from its kind and the arrays that `arrays` gave.
 
-def map_from_arrays(kind: str, arrays: Mapping[str, np.ndarray]) -> FittedMap:
-    """Rebuild a map from its kind and the arrays of `FittedMap.arrays`.
-
-    Raises
-    ------
-    InvalidInput
-        When an array is missing or the arrays do not fit together.
-    """
-    missing = sorted({"matrix", "bias", "block_activations", "block_sizes", "block_shares"} - set(arrays))
-    if missing:
-        raise InvalidInput(f"the stored {kind} map lacks its arrays {', '.join(missing)}")
-    codes = arrays["block_activations"].tolist()
-    if any(code not in range(len(_ACTIVATIONS)) for code in codes):
-        raise InvalidInput(f"the stored {kind} map uses an activation this version does not know")
-    names = [cast(Activation, _ACTIVATIONS[code]) for code in codes]
-    sizes, shares = arrays["block_sizes"].tolist(), arrays["block_shares"].tolist()
-    if not len(names) == len(sizes) == len(shares):
-        raise InvalidInput(f"the stored {kind} map describes its blocks inconsistently")
-    return FittedMap(kind, arrays["matrix"], arrays["bias"], tuple(map(Block, names, sizes, shares)))
+        Raises
+        ------
+        InvalidInput
+            When an array is missing or the arrays do not fit together.
+        """
+        missing = sorted({"matrix", "bias", "block_activations", "block_sizes", "block_shares"} - set(arrays))
+        if missing:
+            raise InvalidInput(f"the stored {kind} map lacks its arrays {', '.join(missing)}")
+        codes = arrays["block_activations"].tolist()
+        if any(code not in range(len(_ACTIVATIONS)) for code in codes):
+            raise InvalidInput(f"the stored {kind} map uses an activation this version does not know")
+        sizes, shares = arrays["block_sizes"].tolist(), arrays["block_shares"].tolist()
+        if not len(codes) == len(sizes) == len(shares):
+            raise InvalidInput(f"the stored {kind} map describes its blocks inconsistently")
+        blocks = tuple(map(Block, [_ACTIVATIONS[code] for code in codes], sizes, shares))
+        return cls(kind, arrays["matrix"], arrays["bias"], blocks)
 
 
 def _first_largest(scores: F64) -> I64:

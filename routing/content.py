@@ -1,0 +1,104 @@
+"""What a router consists of: canonical JSON and arrays, and the way back.
+
+The digest of a router is taken over exactly this, and a router folder stores exactly this.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .decisions import RoutedLLM
+from .embedding import EmbedderId
+from .features import FeatureVector
+from .prompt_weights import ClusterMap
+
+if TYPE_CHECKING:
+    from .router import Router
+
+_VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients")
+
+
+def canonical_json(content: object) -> bytes:
+    """Write JSON in the one form that digests are taken over: sorted keys, no spaces, ASCII, finite numbers."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.encode("ascii")
+
+
+def describe(router: Router) -> dict[str, Any]:
+    """Give everything of a router that is not an array, as JSON values."""
+    return {
+        "cluster_map": {"kind": router.cluster_map.kind},
+        "cost_weight": router.cost_weight,
+        "embedder": asdict(router.embedder),
+        "llms": [
+            {
+                "key": llm.key,
+                "input_usd_per_mtok": llm.input_usd_per_mtok,
+                "output_usd_per_mtok": llm.output_usd_per_mtok,
+                "n_prompts": llm.vector.n_prompts,
+                "n_scored": llm.vector.n_scored,
+            }
+            for llm in router.llms
+        ],
+        "provenance": dict(router.provenance),
+    }
+
+
+def arrays_of(router: Router) -> dict[str, np.ndarray]:
+    """Give the arrays of a router, little-endian and C-contiguous, one row per LLM in `vectors/...`."""
+    arrays = {f"map/{name}": array for name, array in router.cluster_map.arrays().items()}
+    for name in _VECTOR_ARRAYS:
+        arrays[f"vectors/{name}"] = np.stack([getattr(llm.vector, name) for llm in router.llms])
+    arrays["calibration_weights"] = router.calibration_weights
+    return {
+        name: np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")) for name, array in sorted(arrays.items())
+    }
+
+
+def content_digest(router: Router) -> str:
+    """Give the SHA-256 over everything that a router contains."""
+    summary = hashlib.sha256(canonical_json(describe(router)))
+    for name, array in arrays_of(router).items():
+        summary.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        summary.update(array.tobytes())
+    return summary.hexdigest()
+
+
+def rebuild(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Router:
+    """Make a router from what `describe` and `arrays_of` gave.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        When something is missing or of the wrong kind; `InvalidInput` is a `ValueError`.
+    """
+    from .router import Router
+
+    map_arrays = {name.removeprefix("map/"): array for name, array in arrays.items() if name.startswith("map/")}
+    llms = [
+        RoutedLLM(
+            row["key"],
+            row["input_usd_per_mtok"],
+            row["output_usd_per_mtok"],
+            FeatureVector(
+                **{name: arrays[f"vectors/{name}"][position] for name in _VECTOR_ARRAYS},
+                n_prompts=row["n_prompts"],
+                n_scored=row["n_scored"],
+            ),
+        )
+        for position, row in enumerate(content["llms"])
+    ]
+    return Router(
+        ClusterMap.from_arrays(content["cluster_map"]["kind"], map_arrays),
+        llms,
+        embedder=EmbedderId(**content["embedder"]),
+        cost_weight=content["cost_weight"],
+        calibration_weights=arrays["calibration_weights"],
+        provenance=content["provenance"],
+    )

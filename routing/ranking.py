@@ -1,0 +1,190 @@
+"""Rank LLMs by `gamma + cost_weight * cost`; ties go to the cheaper, then to the first key.
+
+Batches are ranked in float32. A prompt whose two best LLMs are closer than float32 arithmetic can tell is ranked again
+in float64 without BLAS, so that decisions are the same for any number of threads and any batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from .decisions import Decision, RoutedLLM
+from .errors import InvalidInput
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+# Differences below this many errors, or below this share of the objective, are ties.
+_TIE = 1e-9
+# Bound of what float32 sums over BLAS may be off, as a share of the objective and in errors.
+_NEAR_RELATIVE, _NEAR_ERRORS = 5e-5, 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Stack what is known of m LLMs over the D columns of a cluster map.
+
+    Attributes
+    ----------
+    errors : (D, m) float64
+        Expected errors of the clusters, then coefficients of the linear features.
+    costs_usd : (D, m) float64
+        Expected USD of one prompt of a cluster; zero for linear features.
+    standard_errors : (D, m) float64
+        Standard errors of the clusters' errors; zero for linear features.
+    """
+
+    errors: F64
+    costs_usd: F64
+    standard_errors: F64
+
+    @classmethod
+    def of(cls, llms: Sequence[RoutedLLM], n_clusters: int, n_linear: int) -> Tables:
+        """Stack the vectors of LLMs, refusing one of another length than the map."""
+        for llm in llms:
+            lengths = len(llm.vector.errors), len(llm.vector.coefficients)
+            if lengths != (n_clusters, n_linear):
+                raise InvalidInput(
+                    f"the feature vector of {llm.key} has {lengths[0]} clusters and {lengths[1]} coefficients, "
+                    f"the cluster map {n_clusters} and {n_linear}",
+                    hint="recompute the vector for this cluster map",
+                )
+        nothing = np.zeros(n_linear)
+        errors = [np.concatenate([llm.vector.errors, llm.vector.coefficients]) for llm in llms]
+        costs = [
+            llm.vector.input_tokens.astype(np.float64) * llm.input_usd_per_mtok
+            + llm.vector.output_tokens.astype(np.float64) * llm.output_usd_per_mtok
+            for llm in llms
+        ]
+        return cls(
+            np.stack(errors, axis=1).astype(np.float64),
+            np.stack([np.concatenate([cost / 1e6, nothing]) for cost in costs], axis=1),
+            np.stack([np.concatenate([llm.vector.standard_errors, nothing]) for llm in llms], axis=1).astype(
+                np.float64
+            ),
+        )
+
+    def score_and_cost(self, weights: F64, llm: int) -> tuple[float, float]:
+        """Give the expected score, in [0, 1], and the expected USD of one LLM on one prompt.
+
+        Parameters
+        ----------
+        weights : (D,) float64
+            Phi of the prompt.
+        llm
+            Column of the LLM.
+        """
+        error = float(weights @ self.errors[:, llm])
+        return min(max(1.0 - error, 0.0), 1.0), float(weights @ self.costs_usd[:, llm])
+
+
+class Ranking:
+    """Choose among some LLMs under one cost weight; everything that does not depend on the prompt is computed once.
+
+    Parameters
+    ----------
+    tables
+        What is known of all LLMs.
+    cost_weight
+        Error that one USD is worth, finite and not negative.
+    columns
+        Indices of the eligible LLMs, ascending; at least one.
+
+    Attributes
+    ----------
+    explained
+        Records already made for hard clusters, by cluster number.
+    """
+
+    def __init__(self, tables: Tables, cost_weight: float, columns: Sequence[int]) -> None:
+        self.tables = tables
+        self.cost_weight = cost_weight
+        self.columns: I64 = np.asarray(columns, dtype=np.int64)
+        # Divided by (1 + cost_weight), so that no cost weight overflows.
+        self._scale = 1.0 / (1.0 + cost_weight)
+        self._share = cost_weight * self._scale
+        self._costs = tables.costs_usd[:, self.columns]
+        self._objective = tables.errors[:, self.columns] * self._scale + self._costs * self._share
+        # LLMs that are equal in everything tie on every prompt: only the first can win, so only it is ranked.
+        both = np.vstack([self._objective, self._costs])
+        distinct = np.sort(np.unique(both, axis=1, return_index=True)[1])
+        self._distinct_columns = self.columns[distinct]
+        self.explained: dict[int, Decision] = {}
+        self._objective_t32 = np.ascontiguousarray(self._objective[:, distinct].T.astype(np.float32))
+
+    @cached_property
+    def of_cluster(self) -> I64:
+        """Index of the chosen LLM for every cluster of a hard map, (D,) int64."""
+        return self.choose_exactly(np.eye(len(self._objective)))
+
+    def choose(self, weights: F32, exact_weights: Callable[[I64], F64]) -> I64:
+        """Choose an LLM for every prompt.
+
+        Parameters
+        ----------
+        weights : (n, D) float32
+            Phi of the prompts.
+        exact_weights
+            Gives Phi in float64 for the prompts at some row numbers.
+
+        Returns
+        -------
+        (n,) int64
+            Index of the chosen LLM among all LLMs of the tables.
+        """
+        objective = self._objective_t32 @ weights.T
+        limit = objective.min(axis=0)
+        limit += np.abs(limit) * np.float32(_NEAR_RELATIVE) + np.float32(_NEAR_ERRORS * self._scale)
+        near = objective <= limit
+        chosen = self._distinct_columns[near.argmax(axis=0)]
+        open_rows = np.flatnonzero(np.add.reduce(near, axis=0, dtype=np.uint32) > 1)
+        if len(open_rows):
+            chosen[open_rows] = self.choose_exactly(exact_weights(open_rows))
+        return chosen
+
+    def choose_exactly(self, weights: F64) -> I64:
+        """Choose an LLM for every prompt in float64: the rule itself.
+
+        Parameters
+        ----------
+        weights : (n, D) float64
+            Phi of the prompts.
+
+        Returns
+        -------
+        (n,) int64
+            Index of the chosen LLM among all LLMs of the tables.
+        """
+        objective = np.einsum("nd,dm->nm", weights, self._objective)
+        costs = np.einsum("nd,dm->nm", weights, self._costs)
+        return self.columns[_best(objective, costs, _TIE * self._scale)]
+
+    def first_two(self, weights: F64) -> tuple[int, int | None]:
+        """Give the index of the best LLM for one prompt and of the second best, if there is one.
+
+        Parameters
+        ----------
+        weights : (D,) float64
+            Phi of the prompt.
+        """
+        objective = np.einsum("d,dm->m", weights, self._objective)[None]
+        costs = np.einsum("d,dm->m", weights, self._costs)[None]
+        first = int(_best(objective, costs, _TIE * self._scale)[0])
+        if len(self.columns) == 1:
+            return int(self.columns[first]), None
+        objective[0, first] = np.inf
+        second = int(_best(objective, costs, _TIE * self._scale)[0])
+        return int(self.columns[first]), int(self.columns[second])
+
+
+def _best(objective: F64, costs: F64, tie: float) -> I64:
+    """Column of the smallest objective per row; among ties the smallest cost, then the first column."""
+    least = objective.min(axis=1, keepdims=True)
+    tied = objective <= least + (np.abs(least) * _TIE + tie)
+    return np.where(tied, costs, np.inf).argmin(axis=1)

@@ -1,0 +1,361 @@
+"""The router: a frozen value that turns embeddings into decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from types import MappingProxyType
+from typing import cast, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from .budgets import cost_weight_keeping, cost_weight_within
+from .checks import finite_array, finite_number
+from .content import content_digest
+from .decisions import Decision, RoutedLLM, Scalar
+from .embedding import EmbedderId
+from .errors import InvalidInput, NoEligibleLLM
+from .prompt_weights import ClusterMap
+from .ranking import Ranking, Tables
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """Hold what a router expects of every LLM on every prompt.
+
+    Attributes
+    ----------
+    errors : (n, m) float32
+        Expected errors, in [0, 1].
+    costs_usd : (n, m) float32
+        Expected USD per prompt.
+    """
+
+    errors: F32
+    costs_usd: F32
+
+
+@dataclass(frozen=True, eq=False)
+class Router:
+    """Choose the LLM with the smallest expected error plus `cost_weight` times expected cost.
+
+    A frozen value: the same content has the same digest and gives the same decisions for any process, any number of
+    threads and any order of the LLMs. Every number in it is finite; construction fails otherwise.
+
+    Attributes
+    ----------
+    cluster_map
+        Phi. A fitted `KMeansMap` is accepted too and replaced by its `fitted_`.
+    llms
+        What is known of every LLM; kept sorted by key.
+    embedder
+        Identity of the embedder that the map was fitted with.
+    cost_weight
+        Error that one USD per prompt is worth, finite and not negative: zero asks for the best answer.
+    calibration_weights : (n_rep, D) float32
+        Phi of the representative prompts; `cost_weight_for` solves budgets on them.
+    provenance
+        What the router was made from, as JSON scalars. It is part of the digest: no times, no run numbers.
+    """
+
+    cluster_map: ClusterMap
+    llms: tuple[RoutedLLM, ...]
+    embedder: EmbedderId = field(kw_only=True)
+    cost_weight: float = field(kw_only=True)
+    calibration_weights: F32 = field(kw_only=True)
+    provenance: Mapping[str, Scalar] = field(kw_only=True, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        cluster_map = getattr(self.cluster_map, "fitted_", self.cluster_map)
+        llms = tuple(sorted(self.llms, key=lambda llm: llm.key))
+        if not llms:
+            raise NoEligibleLLM("a router needs at least one LLM", hint="profile an LLM first")
+        keys = [llm.key for llm in llms]
+        if len(set(keys)) < len(keys):
+            twice = sorted({key for key in keys if keys.count(key) > 1})
+            raise InvalidInput(f"LLMs given twice to one router: {', '.join(twice)}")
+        if cluster_map.dim != self.embedder.dim:
+            raise InvalidInput(
+                f"the map reads {cluster_map.dim} dimensions, {self.embedder.key} gives {self.embedder.dim}"
+            )
+        width = cluster_map.n_clusters + cluster_map.n_linear
+        calibration = finite_array(self.calibration_weights, "calibration_weights", shape=(None, width))
+        calibration = calibration.astype(np.float32)
+        calibration.setflags(write=False)
+        for name, value in {
+            "cluster_map": cluster_map,
+            "llms": llms,
+            "cost_weight": _checked_cost_weight(self.cost_weight),
+            "calibration_weights": calibration,
+            "provenance": _checked_provenance(self.provenance),
+        }.items():
+            object.__setattr__(self, name, value)
+        # Everything that does not depend on a prompt is computed here, not at the first decision.
+        _ = self._own_ranking, self.digest
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the LLMs, ascending: the columns of `expected` and the numbers of `Decisions.llm_index`."""
+        return tuple(llm.key for llm in self.llms)
+
+    @cached_property
+    def digest(self) -> str:
+        """Identify the router: SHA-256 over everything that it contains."""
+        return content_digest(self)
+
+    def expected(self, embeddings: npt.ArrayLike) -> Expected:
+        """Give the expected error and cost of every LLM on every prompt.
+
+        Parameters
+        ----------
+        embeddings : array-like of shape (n, dim)
+            Unit rows of the router's embedder.
+        """
+        weights = self.cluster_map.weights(embeddings)
+        errors = np.clip(weights @ self._tables.errors.astype(np.float32), 0, 1)
+        return Expected(errors, weights @ self._tables.costs_usd.astype(np.float32))
+
+    def route(
+        self,
+        embeddings: npt.ArrayLike,
+        *,
+        cost_weight: float | None = None,
+        candidates: Collection[str] | None = None,
+    ) -> Decisions:
+        """Choose an LLM for every prompt.
+
+        Parameters
+        ----------
+        embeddings : array-like of shape (n, dim)
+            Unit rows of the router's embedder.
+        cost_weight
+            Instead of the router's own; finite and not negative.
+        candidates
+            Keys of the eligible LLMs; None means all.
+
+        Raises
+        ------
+        InvalidInput
+            When an embedding or the cost weight must not be used, or a candidate is unknown.
+        NoEligibleLLM
+            When `candidates` is empty.
+        """
+        ranking = self._ranking(cost_weight, candidates)
+        if self.cluster_map.is_hard:
+            clusters = self.cluster_map.assign(embeddings)
+            return Decisions(self, ranking, embeddings, ranking.of_cluster[clusters], clusters)
+        weights = self.cluster_map.weights(embeddings)
+        rows = np.asarray(embeddings)
+        chosen = ranking.choose(weights, lambda numbers: self.cluster_map.exact_weights(rows[numbers]))
+        return Decisions(self, ranking, rows, chosen, weights)
+
+    def decide(
+        self,
+        embedding: npt.ArrayLike,
+        *,
+        cost_weight: float | None = None,
+        candidates: Collection[str] | None = None,
+    ) -> Decision:
+        """Choose an LLM for one prompt, with the reasons.
+
+        Parameters
+        ----------
+        embedding : array-like of shape (dim,)
+            Unit row of the router's embedder.
+        cost_weight, candidates
+            As for `route`.
+        """
+        return self._explain(self._ranking(cost_weight, candidates), np.asarray(embedding))
+
+    def cost_weight_for(
+        self,
+        *,
+        max_cost_usd_per_1k: float | None = None,
+        min_score: float | None = None,
+        candidates: Collection[str] | None = None,
+    ) -> float:
+        """Solve for the cost weight that keeps a budget or a quality on the representative prompts.
+
+        Parameters
+        ----------
+        max_cost_usd_per_1k
+            Most expected USD per 1 000 prompts: gives the smallest cost weight that stays within it.
+        min_score
+            Share of the best single LLM's expected score to keep, in [0, 1]: gives the largest cost weight that does.
+        candidates
+            As for `route`.
+
+        Returns
+        -------
+        float
+            Finite, not negative.
+
+        Raises
+        ------
+        InvalidInput
+            Unless exactly one of the two limits is given; when even the cheapest choice exceeds the budget.
+        """
+        if (max_cost_usd_per_1k is None) == (min_score is None):
+            raise InvalidInput("give either max_cost_usd_per_1k or min_score")
+        if not len(self.calibration_weights):
+            raise InvalidInput("this router has no calibration prompts to solve a budget on")
+        columns = self._columns(None if candidates is None else frozenset(candidates))
+        weights = self.calibration_weights.astype(np.float64)
+        errors, costs = weights @ self._tables.errors[:, columns], weights @ self._tables.costs_usd[:, columns]
+        if min_score is not None:
+            return cost_weight_keeping(errors, costs, min_score)
+        return cost_weight_within(errors, costs, cast(float, max_cost_usd_per_1k) / 1000)
+
+    @cached_property
+    def _tables(self) -> Tables:
+        return Tables.of(self.llms, self.cluster_map.n_clusters, self.cluster_map.n_linear)
+
+    def _ranking(self, cost_weight: float | None, candidates: Collection[str] | None) -> Ranking:
+        if cost_weight is None and candidates is None:
+            return self._own_ranking
+        if isinstance(candidates, str):
+            raise InvalidInput(f"candidates must be a collection of keys, got the text {candidates!r}")
+        weight = self.cost_weight if cost_weight is None else cost_weight
+        return self._other_rankings(weight, None if candidates is None else frozenset(candidates))
+
+    @cached_property
+    def _own_ranking(self) -> Ranking:
+        return Ranking(self._tables, self.cost_weight, range(len(self.keys)))
+
+    @cached_property
+    def _other_rankings(self) -> Callable[[float, frozenset[str] | None], Ranking]:
+        # Bounded: a consumer that varies the cost weight per request must not grow the memory.
+        @lru_cache(maxsize=16)
+        def build(cost_weight: float, candidates: frozenset[str] | None) -> Ranking:
+            return Ranking(self._tables, _checked_cost_weight(cost_weight), self._columns(candidates))
+
+        return build
+
+    def _columns(self, candidates: Collection[str] | None) -> list[int]:
+        if candidates is None:
+            return list(range(len(self.keys)))
+        unknown = sorted(set(candidates) - set(self.keys))
+        if unknown:
+            raise InvalidInput(
+                f"candidates this router does not know: {', '.join(unknown)}",
+                hint=f"it knows {', '.join(self.keys)}",
+            )
+        if not candidates:
+            raise NoEligibleLLM("no candidate is left to choose from", hint="allow at least one LLM")
+        return [column for column, key in enumerate(self.keys) if key in candidates]
+
+    def _explain(self, ranking: Ranking, embedding: npt.NDArray[np.floating]) -> Decision:
+        if not self.cluster_map.is_hard:
+            weights = self.cluster_map.exact_weights(embedding[None])[0]
+            return self._decision(ranking, weights, int(weights[: self.cluster_map.blocks[0].size].argmax()))
+        cluster = int(self.cluster_map.exact_assign(embedding[None])[0])
+        known = ranking.explained.get(cluster)
+        if known is None:
+            one_hot = np.zeros(self.cluster_map.n_clusters)
+            one_hot[cluster] = 1.0
+            known = ranking.explained[cluster] = self._decision(ranking, one_hot, cluster)
+        return known
+
+    def _decision(self, ranking: Ranking, weights: F64, cluster: int) -> Decision:
+        first, second = ranking.first_two(weights)
+        score, cost = self._tables.score_and_cost(weights, first)
+        runner_up = (None, None, None)
+        if second is not None:
+            runner_up = (self.keys[second], *self._tables.score_and_cost(weights, second))
+        return Decision(
+            self.keys[first],
+            score,
+            float(np.abs(weights) @ self._tables.standard_errors[:, first]),
+            cost,
+            cluster,
+            *runner_up,
+            ranking.cost_weight,
+            self.digest,
+        )
+
+
+class Decisions(Sequence[Decision]):
+    """Hold the decisions of a batch as arrays; the record of one prompt is made when it is asked for.
+
+    `decisions[i]` equals `router.decide(embeddings[i])`.
+
+    Attributes
+    ----------
+    llm_index : (n,) int64
+        Position of the chosen LLM in `keys`.
+    keys
+        Keys of the router's LLMs.
+    cost_weight
+        Error that one USD is worth.
+    """
+
+    def __init__(
+        self, router: Router, ranking: Ranking, embeddings: npt.ArrayLike, llm_index: I64, phi: I64 | F32
+    ) -> None:
+        self._router, self._ranking, self._embeddings, self._phi = router, ranking, embeddings, phi
+        self.llm_index = llm_index
+        self.keys = router.keys
+        self.cost_weight = ranking.cost_weight
+
+    @cached_property
+    def llms(self) -> tuple[str, ...]:
+        """Keys of the chosen LLMs."""
+        return tuple(self.keys[index] for index in self.llm_index.tolist())
+
+    @cached_property
+    def cluster(self) -> I64:
+        """Cluster of every prompt, (n,) int64."""
+        if self._phi.ndim == 1:
+            return self._phi.astype(np.int64)
+        return self._phi[:, : self._router.cluster_map.blocks[0].size].argmax(axis=1)
+
+    @cached_property
+    def expected_score(self) -> F32:
+        """Expected score of the chosen LLM, (n,) float32 in [0, 1]."""
+        return np.clip(1 - self._chosen(self._ranking.tables.errors), 0, 1)
+
+    @cached_property
+    def expected_cost_usd(self) -> F32:
+        """Expected USD of asking the chosen LLM, (n,) float32."""
+        return self._chosen(self._ranking.tables.costs_usd)
+
+    @cached_property
+    def standard_error(self) -> F32:
+        """Upper bound of the standard error of `expected_score`, (n,) float32."""
+        return self._chosen(self._ranking.tables.standard_errors)
+
+    def _chosen(self, table: F64) -> F32:
+        if self._phi.ndim == 1:
+            return table[self._phi, self.llm_index].astype(np.float32)
+        return np.einsum("nd,nd->n", self._phi, table.T.astype(np.float32)[self.llm_index])
+
+    def __len__(self) -> int:
+        return len(self.llm_index)
+
+    @overload
+    def __getitem__(self, index: int) -> Decision: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Decision]: ...
+    def __getitem__(self, index: int | slice) -> Decision | list[Decision]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._router._explain(self._ranking, np.asarray(self._embeddings)[range(len(self))[index]])
+
+
+def _checked_cost_weight(value: float) -> float:
+    return finite_number(value, "cost_weight", minimum=0)
+
+
+def _checked_provenance(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    for name, value in given.items():
+        if isinstance(value, float):
+            finite_number(value, f"provenance {name}")
+        if not isinstance(name, str) or not (value is None or isinstance(value, (str, int, float, bool))):
+            raise InvalidInput(f"provenance {name!r} must be a text, a number, a truth value or null, got {value!r}")
+    return MappingProxyType(dict(sorted(given.items())))
