@@ -1,0 +1,58 @@
+import json
+
+import pytest
+
+import flows.errors
+import registry.errors
+import routing.errors
+from flows.cli.outcome import ExitCode, exit_code_of, report_error
+from routing.errors import UnirouteError
+
+
+def every_error_class() -> list[type[UnirouteError]]:
+    def below(kind: type[UnirouteError]) -> list[type[UnirouteError]]:
+        return [found for child in kind.__subclasses__() for found in (child, *below(child))]
+
+    modules = {module.__name__ for module in (flows.errors, registry.errors, routing.errors)}
+    return [kind for kind in below(UnirouteError) if kind.__module__ in modules]
+
+
+def made(kind: type[UnirouteError]) -> UnirouteError:
+    extra = {"kind": "timeout"} if issubclass(kind, flows.errors.EndpointError) else {}
+    extra |= {"scope": "night"} if kind is flows.errors.BudgetExceeded else {}
+    return kind("Something is wrong.", hint="Do this.", **extra)
+
+
+@pytest.mark.parametrize("kind", every_error_class(), ids=lambda kind: kind.__name__)
+def test_every_error_has_an_exit_code_that_is_not_that_of_a_bug(kind: type[UnirouteError]) -> None:
+    assert exit_code_of(made(kind)) not in (0, 1)
+
+
+def test_the_codes_that_schedulers_rely_on() -> None:
+    assert exit_code_of(made(registry.errors.RunAlreadyActive)) == ExitCode.TRY_LATER
+    assert exit_code_of(made(flows.errors.CatalogUnavailable)) == ExitCode.TRY_LATER
+    assert exit_code_of(made(flows.errors.CredentialsMissing)) == ExitCode.CREDENTIALS
+    assert exit_code_of(made(flows.errors.PrerequisiteError)) == ExitCode.CONFIGURATION
+    assert exit_code_of(made(registry.errors.SchemaMismatch)) == ExitCode.CONFIGURATION
+    assert exit_code_of(made(routing.errors.ArtifactCorrupt)) == ExitCode.INTEGRITY
+    assert exit_code_of(made(flows.errors.BudgetExceeded)) == ExitCode.ATTENTION
+
+
+def test_an_error_is_one_line_and_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
+    error = flows.errors.PrerequisiteError("a\x1b[31m file\nis missing.", unchanged="Nothing ran.", hint="Make it.")
+    assert report_error(error, as_json=False) == 78
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "error: a [31m file is missing. Nothing ran.\nnext:  Make it.\n"
+
+
+def test_an_error_as_json_carries_the_same_as_data(capsys: pytest.CaptureFixture[str]) -> None:
+    report_error(flows.errors.PrerequisiteError("It is missing.", hint="Make it."), as_json=True)
+    found = json.loads(capsys.readouterr().out)["error"]
+    assert found == {
+        "kind": "PrerequisiteError",
+        "message": "It is missing.",
+        "unchanged": "",
+        "hint": "Make it.",
+        "exit_code": 78,
+    }

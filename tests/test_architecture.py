@@ -1,0 +1,94 @@
+"""The rules of the house that no linter states: who may import what, which words are banned, and how long a module is."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("routing", "registry", "flows", "sql")
+PREFECT_FILES = {f"flows/{name}.py" for name in ("nightly", "sync", "profile", "refit", "publish", "schedule")}
+BANNED_MODULE_NAMES = {"utils", "util", "helpers", "common", "misc", "manager"}
+LIBRARY_NAMES_WITH_MODEL = {
+    "model_config",
+    "model_dump",
+    "model_fields",
+    "model_validator",
+    "BaseModel",
+    "model_construct",
+    "model_selection",
+    "model_dump_json",
+}
+LONGEST_MODULE = 450
+
+
+def modules() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+
+
+def importers_of(library: str) -> set[str]:
+    found = set()
+    for path in modules():
+        names = imported(ast.parse(path.read_text(encoding="utf-8")))
+        if any(name == library or name.startswith(f"{library}.") for name in names):
+            found.add(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def test_only_flow_files_import_prefect() -> None:
+    assert importers_of("prefect") <= PREFECT_FILES
+    assert "flows/nightly.py" in importers_of("prefect")
+
+
+def test_only_publishing_imports_mlflow() -> None:
+    found = importers_of("mlflow")
+    assert found
+    assert all(path.startswith("registry/publishing/") for path in found)
+
+
+def test_only_the_registry_and_its_migrations_import_sqlalchemy() -> None:
+    found = importers_of("sqlalchemy")
+    assert found
+    assert all(path.startswith(("registry/", "sql/")) for path in found)
+
+
+def test_only_the_embedder_imports_sentence_transformers() -> None:
+    assert importers_of("sentence_transformers") == {"routing/embedding.py"}
+
+
+def test_nothing_but_the_command_line_imports_the_command_line() -> None:
+    assert all(path.startswith("flows/cli/") for path in importers_of("flows.cli"))
+
+
+def test_the_routing_package_imports_itself_relatively() -> None:
+    found = [path for path in importers_of("routing") if path.startswith("routing/")]
+    assert found == [], "a published version carries the package under another name"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_module_is_readable_in_one_sitting(path: Path) -> None:
+    assert path.stem not in BANNED_MODULE_NAMES
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
+
+
+def test_the_bare_word_model_stays_at_the_mlflow_boundary() -> None:
+    offenders = []
+    for path in modules():
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith("registry/publishing/"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            found = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "name", None)
+            found = found or getattr(node, "arg", None)
+            if isinstance(found, str) and "model" in found.lower() and found not in LIBRARY_NAMES_WITH_MODEL:
+                offenders.append(f"{name}: {found}")
+    assert offenders == []
