@@ -37,6 +37,7 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
         If there is no such version.
     """
     from mlflow.artifacts import download_artifacts
+
     from routing.artifact import load_router
 
     described = _described_version(client, name, version)

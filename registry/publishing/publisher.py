@@ -300,7 +300,7 @@ class RouterPublisher:
         with tempfile.TemporaryDirectory(prefix="uniroute-publish-") as scratch:
             client.log_artifacts(run_id, str(write_run_folder(Path(scratch) / "run", request)))
             logged = client.create_logged_model(
-                experiment_id, name="router", source_run_id=run_id, tags=tags, model_type="uniroute.router"
+                experiment_id, name="router-version", source_run_id=run_id, tags=tags, model_type="uniroute.router"
             )
             folder = Path(scratch) / "version"
             build_version_folder(

@@ -55,7 +55,7 @@ def markdown(text: str, limit: int = DESCRIPTION_LIMIT) -> str:
     """
     lines = [_escaped(line.rstrip()) for line in without_controls(text).strip().split("\n")]
     kept: list[str] = []
-    room = limit
+    room = limit - 2
     for line in lines:
         # Two spaces before the line break keep it a line break when it is rendered.
         rendered = f"{line}  " if line and not line.lstrip().startswith("- ") else line
