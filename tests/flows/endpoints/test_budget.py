@@ -1,0 +1,164 @@
+"""Ceilings hold, and reservations in flight delay calls rather than refuse them."""
+
+import asyncio
+import threading
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.endpoints import Budget, worst_case_usd
+from flows.errors import BudgetExceeded
+
+USD = Decimal
+
+
+def reserve(budget, llm_key, usd):
+    return asyncio.run(budget.reserve(llm_key, USD(usd)))
+
+
+def test_the_worst_case_counts_bytes_and_the_longest_answer():
+    worst = worst_case_usd("é" * 18, max_tokens=1000, input_usd_per_mtok=USD("1"), output_usd_per_mtok=USD("10"))
+    assert worst == USD("0.0101")
+
+
+@pytest.mark.parametrize("prices", [(None, USD(1)), (USD(1), None)])
+def test_an_llm_without_a_price_is_refused(prices):
+    worst = worst_case_usd("x", max_tokens=1, input_usd_per_mtok=prices[0], output_usd_per_mtok=prices[1])
+    with pytest.raises(BudgetExceeded, match="e:dear has no price") as raised:
+        asyncio.run(Budget().reserve("e:dear", worst))
+    assert raised.value.scope == "llm"
+
+
+@pytest.mark.parametrize(
+    ("ceilings", "scope"),
+    [({"call_usd": USD("0.9")}, "call"), ({"llm_usd": USD("2.9")}, "llm"), ({"night_usd": USD("4.9")}, "night")],
+)
+def test_the_ceiling_that_is_reached_is_named(ceilings, scope):
+    budget = Budget(already_spent={"a": USD(2), "b": USD(2)}, **ceilings)
+    with pytest.raises(BudgetExceeded, match=f"per {scope}") as raised:
+        reserve(budget, "a", "1")
+    assert raised.value.scope == scope
+    assert budget.spent_usd == 4 and budget.reserved_usd == 0
+
+
+def test_settling_books_the_cost_and_releasing_books_nothing():
+    budget = Budget(night_usd=USD(1))
+    first = reserve(budget, "a", "0.6")
+    assert (budget.reserved_usd, budget.spent_usd) == (USD("0.6"), 0)
+    budget.settle(first, USD("0.1"))
+    budget.release(reserve(budget, "b", "0.9"))
+    assert (budget.reserved_usd, budget.spent_usd) == (0, USD("0.1"))
+    assert (budget.spent_on("a"), budget.spent_on("b")) == (USD("0.1"), 0)
+
+
+@pytest.mark.parametrize("close", [lambda b, r: b.settle(r, USD(0)), lambda b, r: b.release(r)])
+def test_a_reservation_is_closed_once(close):
+    budget = Budget()
+    reservation = reserve(budget, "a", "1")
+    close(budget, reservation)
+    with pytest.raises(ValueError, match="already closed"):
+        close(budget, reservation)
+
+
+@pytest.mark.parametrize("usd", ["NaN", "Infinity", "-1"])
+def test_amounts_that_are_none_are_refused(usd):
+    with pytest.raises(ValueError, match="finite amount"):
+        Budget(night_usd=USD(usd))
+    with pytest.raises(ValueError, match="finite amount"):
+        reserve(Budget(), "a", usd)
+    budget = Budget()
+    with pytest.raises(ValueError, match="finite amount"):
+        budget.settle(reserve(budget, "a", "1"), USD(usd))
+
+
+def test_many_calls_in_flight_wait_for_each_other_instead_of_failing():
+    """A night whose worst cases are far beyond its ceiling and whose spend is far below it."""
+    budget = Budget(night_usd=USD("1"))
+    most = USD(0)
+
+    async def call():
+        nonlocal most
+        reservation = await budget.reserve("a", USD("0.3"))
+        most = max(most, budget.reserved_usd + budget.spent_usd)
+        await asyncio.sleep(0)
+        budget.settle(reservation, USD("0.001"))
+
+    async def night():
+        await asyncio.gather(*(call() for _ in range(200)))
+
+    asyncio.run(night())
+    assert budget.spent_usd == USD("0.2")
+    assert USD("0.3") <= most <= 1
+
+
+def test_a_waiting_call_is_refused_once_what_is_settled_leaves_no_room():
+    async def run():
+        budget = Budget(llm_usd=USD("1"))
+        first = await budget.reserve("a", USD("0.6"))
+        waiting = asyncio.create_task(budget.reserve("a", USD("0.6")))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert (await budget.reserve("b", USD("0.6"))).usd == USD("0.6")
+        budget.settle(first, USD("0.6"))
+        with pytest.raises(BudgetExceeded):
+            await waiting
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_wait_keeps_nothing():
+    async def run():
+        budget = Budget(night_usd=USD("1"))
+        first = await budget.reserve("a", USD("1"))
+        waiting = asyncio.create_task(budget.reserve("a", USD("1")))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        budget.release(first)
+        await budget.reserve("a", USD("1"))
+        assert budget.reserved_usd == 1
+
+    asyncio.run(run())
+
+
+def test_threads_with_their_own_event_loops_share_a_budget():
+    budget = Budget(night_usd=USD("1"))
+
+    async def calls(llm_key):
+        for _ in range(100):
+            reservation = await budget.reserve(llm_key, USD("0.4"))
+            await asyncio.sleep(0)
+            budget.settle(reservation, USD("0.001"))
+
+    threads = [threading.Thread(target=lambda key=str(n): asyncio.run(calls(key))) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (budget.spent_usd, budget.reserved_usd) == (USD("0.4"), 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 100), st.booleans()), max_size=40))
+def test_spend_never_passes_the_ceiling_when_calls_cost_no_more_than_their_worst_case(calls):
+    async def run():
+        budget = Budget(night_usd=USD(100))
+
+        async def call(worst, percent, is_answered):
+            try:
+                reservation = await budget.reserve("a", USD(worst))
+            except BudgetExceeded:
+                return
+            await asyncio.sleep(0)
+            assert budget.spent_usd + budget.reserved_usd <= 100
+            if is_answered:
+                budget.settle(reservation, USD(worst) * percent / 100)
+            else:
+                budget.release(reservation)
+
+        await asyncio.gather(*(call(*one) for one in calls))
+        assert budget.spent_usd <= 100
+        assert budget.reserved_usd == 0
+
+    asyncio.run(run())
