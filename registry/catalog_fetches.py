@@ -1,0 +1,320 @@
+"""Derive LLMs, prices and status from what a catalog says, and tell what changed.
+
+Absence is believed only from a complete fetch that did not shrink; what the catalog says is kept raw in any case.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Row, func, select
+
+from .columns import text_bytes
+from .database import Database, Unit, chunks
+from .ledger import canonical_json
+from .listings import CatalogDiff, CatalogFetch, Listing, Repricing
+from .prices import Price, held_prices, hold, implausible_change, prices_in_force, put_in_force
+from .tables import catalog_fetch, listing, listing_text, llm
+
+LARGEST_SHRINKAGE = 0.2
+"""A fetch that lists fewer than 80 % of the LLMs known from its catalog is not believed at first."""
+
+_MAX_KEY_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the registry knew before the fetch."""
+
+    rows: Mapping[str, Row]
+    prices: Mapping[int, Price]
+    held: Mapping[int, Price]
+
+
+def record_fetch(database: Database, unit: Unit, run_id: int, fetch: CatalogFetch, on: date, rank: int) -> CatalogDiff:
+    """Keep a fetch and apply it; see `LLMs.record_fetch`."""
+    before = _diff_of_run(unit, run_id, fetch.catalog)
+    is_repeated = select(catalog_fetch.c.id).where(
+        catalog_fetch.c.run_id == run_id,
+        catalog_fetch.c.catalog == fetch.catalog,
+        catalog_fetch.c.digest == fetch.digest,
+    )
+    if before is not None and unit.execute(is_repeated).first() is not None:
+        return before
+    rows = unit.execute(select(llm).order_by(llm.c.id)).fetchall()
+    numbers = [row.id for row in rows]
+    known = _Known({row.key: row for row in rows}, prices_in_force(unit, numbers), held_prices(unit))
+    usable = _first_of_each_key(fetch.listings)
+    suspicion = _suspicion(unit, fetch, len(usable), known, on)
+    diff = CatalogDiff(fetch.catalog, is_suspicious=suspicion)
+    if not _is_outdated(unit, fetch.catalog, on):
+        diff = _apply(unit, fetch.catalog, usable, known, on, rank, suspicion)
+    whole = diff if before is None else _merge(before, diff)
+    _keep_raw(database, unit, run_id, fetch, on, whole)
+    return whole
+
+
+def _apply(
+    unit: Unit,
+    catalog: str,
+    usable: Mapping[str, Listing],
+    known: _Known,
+    on: date,
+    rank: int,
+    suspicion: str | None,
+) -> CatalogDiff:
+    end_of_day = datetime.combine(on, time.max, tzinfo=UTC)
+    new, returned, repriced, held = [], [], [], []
+    for key, one in usable.items():
+        row = known.rows.get(key)
+        if one.released_at is not None and one.released_at > end_of_day:
+            continue
+        if row is None:
+            number = _insert(unit, one, on, rank)
+            new.append(key)
+            if (price := _listed_price(one, on)) is not None:
+                put_in_force(unit, number, price, on, catalog)
+            continue
+        is_back = row.status == "withdrawn" and row.status_reason is None
+        if row.catalog != catalog and rank >= row.catalog_rank and not is_back:
+            continue
+        changed, refusal = _reprice(unit, one, row.id, known, on)
+        repriced += changed
+        held += [key for _ in changed if refusal != one.refusal]
+        returned += [key] if is_back else []
+        _update(unit, one, row, on, rank, refusal, is_back)
+    withdrawn = [] if suspicion else _withdraw(unit, catalog, usable, known)
+    return CatalogDiff(catalog, tuple(new), tuple(withdrawn), tuple(returned), tuple(repriced), tuple(held), suspicion)
+
+
+def _reprice(unit: Unit, one: Listing, number: int, known: _Known, on: date) -> tuple[list[Repricing], str | None]:
+    """Compare the listed price with the one in force; give the change, and why the LLM may not be routed to."""
+    before, waiting, after = known.prices.get(number), known.held.get(number), _listed_price(one, on)
+    if _same(before, after):
+        if waiting is not None:
+            put_in_force(unit, number, before, before.since if before else on, one.catalog)
+        return [], one.refusal
+    doubt = implausible_change(before, after) if before is not None and after is not None else None
+    change = [Repricing(f"{one.endpoint}:{one.llm_id}", before, after)]
+    if doubt is None or after is None:
+        put_in_force(unit, number, after, on, one.catalog)
+        return change, one.refusal
+    if waiting is not None and _same(waiting, after):
+        return [], doubt
+    hold(unit, number, after, on, one.catalog)
+    return change, doubt
+
+
+def _listed_price(one: Listing, on: date) -> Price | None:
+    pair = (one.input_usd_per_mtok, one.output_usd_per_mtok)
+    if one.refusal is not None or any(not _is_usable(amount) for amount in pair):
+        return None
+    return Price(*pair, on, one.catalog)
+
+
+def _is_usable(amount: Decimal | None) -> bool:
+    return amount is not None and amount.is_finite() and amount >= 0
+
+
+def _same(one: Price | None, other: Price | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return (one.input_usd_per_mtok, one.output_usd_per_mtok) == (other.input_usd_per_mtok, other.output_usd_per_mtok)
+
+
+def _refusal(one: Listing) -> str | None:
+    """Give the catalog's refusal; an unusable price is never silent."""
+    if one.refusal is not None:
+        return one.refusal[:300]
+    pair = (one.input_usd_per_mtok, one.output_usd_per_mtok)
+    if None in pair:
+        return "price missing"
+    return None if all(_is_usable(amount) for amount in pair) else "price is not a finite, non-negative number"
+
+
+def _insert(unit: Unit, one: Listing, on: date, rank: int) -> int:
+    facts = {**_facts(one), "key": one.llm_key, "endpoint": one.endpoint, "llm_id": one.llm_id, "first_seen_on": on}
+    facts |= {"last_seen_on": on, "status": "available", "catalog_rank": rank, "refusal": _refusal(one)}
+    return unit.execute(llm.insert().values(facts)).inserted_primary_key[0]
+
+
+def _update(unit: Unit, one: Listing, row: Row, on: date, rank: int, doubt: str | None, is_back: bool) -> None:
+    facts = {**_facts(one), "last_seen_on": on, "catalog_rank": rank}
+    facts["refusal"] = _refusal(one) if doubt is None or doubt == one.refusal else doubt[:300]
+    if is_back:
+        facts["status"] = "available"
+    unit.execute(llm.update().where(llm.c.id == row.id).values(facts))
+
+
+def _facts(one: Listing) -> dict[str, Any]:
+    return {
+        "canonical_id": None if one.canonical_id is None else _storable(one.canonical_id),
+        "name": _storable(one.name),
+        "catalog": one.catalog,
+        "released_at": one.released_at,
+        "deprecated_at": one.deprecated_at,
+        "context_tokens": one.context_tokens,
+    }
+
+
+def _withdraw(unit: Unit, catalog: str, usable: Mapping[str, Listing], known: _Known) -> list[str]:
+    gone = [
+        row
+        for key, row in known.rows.items()
+        if row.catalog == catalog and row.status == "available" and key not in usable
+    ]
+    for part in chunks([row.id for row in gone]):
+        unit.execute(llm.update().where(llm.c.id.in_(part)).values(status="withdrawn", status_reason=None))
+    return [row.key for row in gone]
+
+
+def _first_of_each_key(listings: Iterable[Listing]) -> dict[str, Listing]:
+    usable: dict[str, Listing] = {}
+    for one in listings:
+        if _storable(one.llm_id) == one.llm_id:
+            usable.setdefault(one.llm_key, one)
+    return usable
+
+
+def _storable(text: str) -> str:
+    """Escape what a text column cannot hold everywhere (lone surrogates, NUL) and cut to a sane length."""
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
+    return plain[:_MAX_KEY_CHARACTERS]
+
+
+def _suspicion(unit: Unit, fetch: CatalogFetch, n_listed: int, known: _Known, on: date) -> str | None:
+    if _is_outdated(unit, fetch.catalog, on):
+        return "dated before the latest fetch of this catalog"
+    if not fetch.is_complete:
+        return "incomplete fetch"
+    mine = [row for row in known.rows.values() if row.catalog == fetch.catalog and row.status == "available"]
+    if n_listed >= (1 - LARGEST_SHRINKAGE) * len(mine):
+        return None
+    last = unit.execute(
+        select(catalog_fetch)
+        .where(catalog_fetch.c.catalog == fetch.catalog, catalog_fetch.c.is_complete.is_(True))
+        .where(catalog_fetch.c.fetched_on < on)
+        .order_by(catalog_fetch.c.id.desc())
+        .limit(1)
+    ).first()
+    if last is not None and last.suspicion is not None and n_listed >= (1 - LARGEST_SHRINKAGE) * last.n_listings > 0:
+        return None  # a second day says the same: the catalog did shrink
+    return f"shrank from {len(mine)} to {n_listed} LLMs"
+
+
+def _is_outdated(unit: Unit, catalog: str, on: date) -> bool:
+    latest = unit.execute(
+        select(func.max(catalog_fetch.c.fetched_on)).where(catalog_fetch.c.catalog == catalog)
+    ).scalar()
+    return latest is not None and on < latest
+
+
+def _keep_raw(database: Database, unit: Unit, run_id: int, fetch: CatalogFetch, on: date, diff: CatalogDiff) -> None:
+    fetch_id = unit.execute(
+        catalog_fetch.insert().values(
+            run_id=run_id,
+            catalog=fetch.catalog,
+            fetched_on=on,
+            digest=fetch.digest,
+            is_complete=fetch.is_complete,
+            suspicion=diff.is_suspicious,
+            n_listings=len(_first_of_each_key(fetch.listings)),
+            n_quarantined=len(fetch.quarantined),
+            diff_json=_diff_json(diff),
+        )
+    ).inserted_primary_key[0]
+    numbers = {row.key: row.id for row in unit.execute(select(llm.c.key, llm.c.id))}
+    kept = [(one.llm_key, one.refusal, False, one.raw) for one in fetch.listings]
+    kept += [(None, one.reason, True, one.raw) for one in fetch.quarantined]
+    texts = {hashlib.sha256(text_bytes(raw)).hexdigest(): raw for *_, raw in kept}
+    if not kept:
+        return
+    unit.execute(
+        database.insert_missing(listing_text, [listing_text.c.digest]),
+        [{"digest": digest, "raw": raw} for digest, raw in texts.items()],
+    )
+    unit.execute(
+        listing.insert(),
+        [
+            {
+                "fetch_id": fetch_id,
+                "position": position,
+                "llm_id": None if key is None else numbers.get(key),
+                "llm_key": None if key is None else _storable(key),
+                "refusal": refusal,
+                "is_quarantined": is_quarantined,
+                "text_digest": hashlib.sha256(text_bytes(raw)).hexdigest(),
+            }
+            for position, (key, refusal, is_quarantined, raw) in enumerate(kept)
+        ],
+    )
+
+
+def _diff_of_run(unit: Unit, run_id: int, catalog: str) -> CatalogDiff | None:
+    stored = unit.execute(
+        select(catalog_fetch.c.diff_json)
+        .where(catalog_fetch.c.run_id == run_id, catalog_fetch.c.catalog == catalog)
+        .order_by(catalog_fetch.c.id.desc())
+        .limit(1)
+    ).scalar()
+    return None if stored is None else _diff_from_json(stored)
+
+
+def _merge(before: CatalogDiff, after: CatalogDiff) -> CatalogDiff:
+    """Join the changes of two fetches of one run, as if they had been one."""
+    gone, back = set(after.withdrawn), set(after.returned)
+    latest = {one.llm_key: one for one in before.repriced}
+    for one in after.repriced:
+        latest[one.llm_key] = replace(one, before=latest[one.llm_key].before) if one.llm_key in latest else one
+    settled = {one.llm_key for one in after.repriced}
+    return CatalogDiff(
+        after.catalog,
+        tuple(key for key in dict.fromkeys(before.new + after.new) if key not in gone),
+        tuple(key for key in dict.fromkeys(before.withdrawn + after.withdrawn) if key not in back),
+        tuple(key for key in before.returned if key not in gone)
+        + tuple(key for key in after.returned if key not in before.withdrawn),
+        tuple(latest.values()),
+        tuple(key for key in before.held if key not in settled) + after.held,
+        after.is_suspicious,
+    )
+
+
+def _diff_json(diff: CatalogDiff) -> str:
+    def price(one: Price | None) -> list[str] | None:
+        if one is None:
+            return None
+        return [str(one.input_usd_per_mtok), str(one.output_usd_per_mtok), one.since.isoformat(), one.catalog]
+
+    return canonical_json(
+        {
+            "catalog": diff.catalog,
+            "new": diff.new,
+            "withdrawn": diff.withdrawn,
+            "returned": diff.returned,
+            "repriced": [[one.llm_key, price(one.before), price(one.after)] for one in diff.repriced],
+            "held": diff.held,
+            "is_suspicious": diff.is_suspicious,
+        }
+    )
+
+
+def _diff_from_json(text: str) -> CatalogDiff:
+    def price(one: list[str] | None) -> Price | None:
+        return None if one is None else Price(Decimal(one[0]), Decimal(one[1]), date.fromisoformat(one[2]), one[3])
+
+    stored = json.loads(text)
+    return CatalogDiff(
+        stored["catalog"],
+        tuple(stored["new"]),
+        tuple(stored["withdrawn"]),
+        tuple(stored["returned"]),
+        tuple(Repricing(key, price(before), price(after)) for key, before, after in stored["repriced"]),
+        tuple(stored["held"]),
+        stored["is_suspicious"],
+    )

@@ -1,0 +1,337 @@
+"""One database behind the registry: connections, transactions, and all that differs between SQLite and PostgreSQL.
+
+Writers take turns. On SQLite a write transaction starts with BEGIN IMMEDIATE, because a deferred one loses updates
+silently or fails when it upgrades its lock; on PostgreSQL it starts with one advisory lock, which gives the same order.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Column, Connection, Table, create_engine, event, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.sql.dml import Insert
+
+from routing.errors import UnirouteError
+
+from .errors import NotFound, RegistryBusy, RegistryCorrupt, RegistryError
+
+Unit = Connection
+"""One open transaction; repositories' methods take it as `unit` to join it."""
+
+Tracer = Callable[[str, Any], None]
+
+_ADVISORY_LOCK = 0x756E6972  # "unir", so that other users of the same server do not pick it by accident
+_BUSY_STATES = {"55P03", "40001", "40P01", "57014"}  # lock not available, serialization, deadlock, statement timeout
+
+
+class Database:
+    """Open one registry database and hand out transactions on it.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL, for example ``sqlite:///uniroute.db`` or ``postgresql://user@host/name``.
+    create
+        Whether a missing SQLite file may be created.
+    tracer
+        Called with the text and the parameters of every statement.
+    busy_timeout_s
+        How long a writer waits for its turn before `RegistryBusy`, in seconds.
+
+    Raises
+    ------
+    NotFound
+        When the SQLite file is missing and `create` is false.
+    RegistryError
+        When the URL cannot be used.
+    """
+
+    def __init__(
+        self, url: str, *, create: bool = True, tracer: Tracer | None = None, busy_timeout_s: float = 30.0
+    ) -> None:
+        self.url = _parse(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.write_refusal: UnirouteError | None = None
+        self.read_refusal: UnirouteError | None = None
+        self._busy_timeout_s = busy_timeout_s
+        self._writing = threading.local()
+        if self.is_sqlite:
+            _prepare_file(self.url, create)
+        self.engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite)
+        self._listen(tracer)
+
+    @property
+    def name(self) -> str:
+        """The database as it may be shown: the password is masked."""
+        return self.url.render_as_string(hide_password=True)
+
+    def _listen(self, tracer: Tracer | None) -> None:
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", self._on_sqlite_connect)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine, "begin", self._begin_postgresql)
+        event.listen(self.engine, "connect", _remember_process)
+        event.listen(self.engine, "checkout", _refuse_inherited)
+        if tracer is not None:
+
+            def trace(_conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
+                tracer(statement, parameters)
+
+            event.listen(self.engine, "before_cursor_execute", trace)
+
+    def _on_sqlite_connect(self, connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver must not open transactions of its own
+        connection.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_s * 1000)}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        _enter_wal(connection, self._busy_timeout_s)
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _begin_postgresql(self, connection: Connection) -> None:
+        if connection.get_execution_options().get("uniroute_reads_only"):
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            return
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(self._busy_timeout_s * 1000)}")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+
+    def write(self, unit: Unit | None = None) -> AbstractContextManager[Unit]:
+        """Give a write transaction, or the one that is passed in.
+
+        Raises
+        ------
+        RegistryBusy
+            When other writers held the database longer than the time-out.
+        """
+        return nullcontext(unit) if unit is not None else self._new_write()
+
+    def read(self, unit: Unit | None = None) -> AbstractContextManager[Unit]:
+        """Give a transaction that sees one state of the database, or the one that is passed in."""
+        return nullcontext(unit) if unit is not None else self._new_read()
+
+    @contextmanager
+    def _new_write(self) -> Iterator[Unit]:
+        if self.write_refusal is not None:
+            raise self.write_refusal
+        if getattr(self._writing, "is_open", False):
+            raise RegistryError("a unit is already open in this thread", hint="pass it on as unit=...")
+        self._writing.is_open = True
+        try:
+            with self.translated_errors(), self.engine.begin() as connection:
+                yield connection
+        finally:
+            self._writing.is_open = False
+
+    @contextmanager
+    def _new_read(self) -> Iterator[Unit]:
+        if self.read_refusal is not None:
+            raise self.read_refusal
+        with self.read_schema() as reader:
+            yield reader
+
+    @contextmanager
+    def read_schema(self) -> Iterator[Unit]:
+        """Give a reading transaction whatever the state of the schema."""
+        with self.translated_errors(), self.engine.connect() as connection:
+            reader = connection.execution_options(uniroute_reads_only=True)
+            with reader.begin():
+                yield reader
+
+    @contextmanager
+    def migration(self) -> Iterator[Unit]:
+        """Give the write transaction of a migration: all of it is applied or nothing.
+
+        SQLite rebuilds tables to alter them; dropping the old one would cascade, so foreign keys rest meanwhile and are
+        checked before the commit.
+        """
+        with self.translated_errors(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                _outside_transaction(connection, "PRAGMA foreign_keys = OFF")
+            try:
+                with connection.begin():
+                    yield connection
+                    if self.is_sqlite:
+                        broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+                        if broken:
+                            raise RegistryCorrupt(f"the migration would leave {len(broken)} rows without their parent")
+            finally:
+                if self.is_sqlite:
+                    _outside_transaction(connection, "PRAGMA foreign_keys = ON")
+
+    @contextmanager
+    def translated_errors(self) -> Iterator[None]:
+        """Turn what the drivers raise into errors of the registry; statements and parameters stay out of the text."""
+        try:
+            yield
+        except DBAPIError as error:
+            raise self._translate(error.orig, isinstance(error, IntegrityError)) from error
+        except sqlite3.Error as error:
+            raise self._translate(error, isinstance(error, sqlite3.IntegrityError)) from error
+        except PoolTimeout as error:
+            raise RegistryBusy(f"no connection to {self.name} became free in time", hint="try again later") from error
+
+    def _translate(self, error: BaseException | None, is_integrity: bool) -> RegistryError:
+        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        nothing = "Nothing was written."
+        if getattr(error, "sqlstate", None) in _BUSY_STATES or "locked" in text or "busy" in text:
+            return RegistryBusy(
+                f"{self.name} stayed locked longer than {self._busy_timeout_s:g} s", unchanged=nothing, hint="try again"
+            )
+        if "not a database" in text or "malformed" in text:
+            return RegistryCorrupt(
+                f"{self.name} is damaged or is no SQLite database ({text})",
+                unchanged="The file was left as it is.",
+                hint="restore the last backup, or name another file",
+            )
+        if "disk is full" in text or "No space left" in text:
+            return RegistryError(f"the disk of {self.name} is full", unchanged=nothing, hint="free some space")
+        if "readonly" in text or "unable to open" in text or "read-only" in text:
+            return RegistryError(
+                f"{self.name} cannot be opened for writing ({text})", unchanged=nothing, hint="check its permissions"
+            )
+        if is_integrity:
+            return RegistryError(f"a rule of the registry refused the row ({text})", unchanged=nothing)
+        return RegistryError(f"{self.name} refused a statement ({text})", unchanged=nothing, hint="uniroute doctor")
+
+    def insert(self, table: Table) -> Any:
+        """Start an INSERT that can carry ON CONFLICT, in the dialect of this database."""
+        return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)
+
+    def upsert(self, table: Table, *, where: Any = None, keep: Sequence[Column[Any]] = ()) -> Insert:
+        """Build an INSERT that replaces the row of the same primary key.
+
+        Parameters
+        ----------
+        table
+            The table to write to.
+        where
+            Condition on the stored row; where it is false the stored row stays.
+        keep
+            Columns whose stored value stays.
+        """
+        statement = self.insert(table)
+        kept = {column.name for column in (*table.primary_key, *keep)}
+        new = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in kept}
+        return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=new, where=where)
+
+    def insert_missing(self, table: Table, index_elements: Sequence[Column[Any]]) -> Insert:
+        """Build an INSERT that leaves an existing row of the same key as it is."""
+        return self.insert(table).on_conflict_do_nothing(index_elements=list(index_elements))
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def append_only(table: str, *, is_sqlite: bool) -> tuple[str, ...]:
+    """Give the statements that make a table refuse UPDATE and DELETE.
+
+    Parameters
+    ----------
+    table
+        Name of the table; a constant of this code, never input.
+    is_sqlite
+        Whether to write SQLite's trigger syntax or PostgreSQL's.
+    """
+    if is_sqlite:
+        return tuple(
+            f"CREATE TRIGGER {table}_refuses_{verb.lower()} BEFORE {verb} ON {table} "
+            f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+            for verb in ("UPDATE", "DELETE")
+        )
+    return (
+        f"CREATE FUNCTION {table}_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE EXCEPTION '{table} is append-only'; END $$",
+        f"CREATE TRIGGER {table}_refuses_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_is_append_only()",
+    )
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise RegistryError(
+            "the registry URL cannot be read", hint="write sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+        ) from error
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise RegistryError(
+            f"a registry on {parsed.get_backend_name()} is not supported",
+            hint="write sqlite:///FILE or postgresql://USER@HOST/DATABASE",
+        )
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
+
+
+def _prepare_file(url: URL, create: bool) -> None:
+    if not url.database or url.database == ":memory:":
+        raise RegistryError("the registry must survive the night: memory is no place for it", hint="sqlite:///FILE")
+    file = Path(url.database)
+    if file.is_dir():
+        raise RegistryError(f"{file} is a folder, not a registry", hint="name a file in it")
+    if create:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RegistryError(f"the folder {file.parent} cannot be made ({error.strerror})") from error
+    elif not file.exists():
+        raise NotFound(f"there is no registry at {file}", hint="uniroute db migrate")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reads_only = connection.get_execution_options().get("uniroute_reads_only")
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+
+def _enter_wal(connection: Any, patience_s: float) -> None:
+    """Switch to the write-ahead log; several processes that open a fresh file at once have to take turns."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.005, 0.05))  # noqa: S311 - jitter, not a secret
+
+
+def _outside_transaction(connection: Connection, pragma: str) -> None:
+    driver: Any = connection.connection.dbapi_connection
+    driver.execute(pragma)
+
+
+def _remember_process(_connection: Any, record: Any) -> None:
+    record.info["pid"] = os.getpid()
+
+
+def _refuse_inherited(_connection: Any, record: Any, proxy: Any) -> None:
+    """Drop a connection that came over a fork: two processes must never share one."""
+    if record.info["pid"] != os.getpid():
+        record.dbapi_connection = proxy.dbapi_connection = None
+        raise DisconnectionError("the connection belongs to another process")
+
+
+def chunks(values: Sequence[Any], size: int = 500) -> Iterator[Sequence[Any]]:
+    """Cut a sequence into pieces that fit into one statement's parameters."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def ids_of(unit: Unit, key: Column[Any], number: Column[int], keys: Sequence[str]) -> Mapping[str, int]:
+    """Look up row numbers by key; unknown keys are absent from the answer."""
+    found: dict[str, int] = {}
+    for part in chunks(list(dict.fromkeys(keys))):
+        found.update({row[0]: row[1] for row in unit.execute(select(key, number).where(key.in_(part)))})
+    return found

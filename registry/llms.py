@@ -1,0 +1,231 @@
+"""LLMs as the catalogs tell of them: identity, effective-dated prices, status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sqlalchemy import ColumnElement, Row, func, or_, select
+
+from routing.errors import InvalidInput
+
+from .catalog_fetches import record_fetch
+from .database import Database, Unit
+from .errors import NotFound
+from .ledger import Ledger
+from .listings import CatalogDiff, CatalogFetch, Listing, QuarantinedRow, Repricing
+from .prices import Price, held_prices, price_of, prices_in_force, put_in_force
+from .runs import Run, Runs
+from .tables import LLM_STATUSES, llm, llm_price
+
+__all__ = [
+    "LLM",
+    "CatalogDiff",
+    "CatalogFetch",
+    "LLMs",
+    "Listing",
+    "Price",
+    "QuarantinedRow",
+    "Repricing",
+]
+
+
+@dataclass(frozen=True)
+class LLM:
+    """One routable language model, or the reason why it is not routable.
+
+    Attributes
+    ----------
+    key
+        ``endpoint:llm_id``.
+    first_seen_on
+        The day it first was visible to this registry.
+    status
+        ``available``, ``withdrawn``, ``quarantined`` or ``excluded``.
+    status_reason
+        Why it has that status, when a person or a check decided.
+    refusal
+        Why the catalog's facts do not allow routing to it; None when they do.
+    price
+        The price in force; None while unknown.
+    """
+
+    key: str
+    endpoint: str
+    llm_id: str
+    canonical_id: str | None
+    name: str
+    catalog: str
+    released_at: datetime | None
+    deprecated_at: datetime | None
+    first_seen_on: date
+    last_seen_on: date
+    context_tokens: int | None
+    status: str
+    status_reason: str | None
+    refusal: str | None
+    price: Price | None
+
+    @property
+    def is_routable(self) -> bool:
+        """Whether it may be called: available, priced, and nothing speaks against it."""
+        return self.status == "available" and self.refusal is None and self.price is not None
+
+
+class LLMs:
+    """Read LLMs and their prices; record what catalogs say and what people decide."""
+
+    def __init__(self, database: Database, events: Ledger, runs: Runs) -> None:
+        self._database = database
+        self._events = events
+        self._runs = runs
+
+    def record_fetch(
+        self, run: Run | int, fetch: CatalogFetch, on: date, *, rank: int = 0, unit: Unit | None = None
+    ) -> CatalogDiff:
+        """Keep a fetch raw and derive LLMs, prices and status from it, in one transaction.
+
+        The same fetch recorded again in the same run changes nothing and gives the same answer; an amended one gives
+        the changes of the whole run. Several catalogs may list one LLM: the one of the lowest rank, then the first to
+        name it, decides its facts and its price.
+
+        Parameters
+        ----------
+        run
+            The run that fetched; a run that lost its lease is refused, a bare run number is not checked.
+        fetch
+            What the catalog said.
+        on
+            The day of the fetch; listings released later are kept but not visible yet.
+        rank
+            Place of the catalog in the order of the settings, from 0.
+        unit
+            The transaction to join.
+        """
+        with self._database.write(unit) as opened:
+            held = self._runs.require_lease(run, opened)
+            return record_fetch(self._database, opened, held.id, fetch, on, rank)
+
+    def all(self, status: str | None = None, *, as_of: date | None = None, unit: Unit | None = None) -> tuple[LLM, ...]:
+        """Give every LLM by key.
+
+        Parameters
+        ----------
+        status
+            Only those of this status.
+        as_of
+            Only those seen by this day, with the price of that day.
+        unit
+            The transaction to join.
+        """
+        conditions: list[ColumnElement[bool]] = []
+        if status is not None:
+            conditions.append(llm.c.status == status)
+        if as_of is not None:
+            conditions.append(llm.c.first_seen_on <= as_of)
+        return self._select(conditions, as_of, unit)
+
+    def get(self, key: str, *, unit: Unit | None = None) -> LLM:
+        """Give one LLM.
+
+        Raises
+        ------
+        NotFound
+            When no catalog ever listed it.
+        """
+        found = self._select([llm.c.key == key], None, unit)
+        if not found:
+            raise NotFound(f"there is no LLM {key!r}", hint="uniroute llm list")
+        return found[0]
+
+    def find(self, text: str) -> tuple[LLM, ...]:
+        """Give the LLMs whose key, id or name contains a text, ignoring case; an exact key or id comes alone."""
+        exact = self._select([or_(llm.c.key == text, llm.c.llm_id == text)], None, None)
+        if exact:
+            return exact
+        part = text.lower()
+        like = [func.lower(column).contains(part, autoescape=True) for column in (llm.c.key, llm.c.name)]
+        return self._select([or_(*like)], None, None)
+
+    def price_history(self, key: str) -> tuple[Price, ...]:
+        """Give the prices that were in force, the oldest first."""
+        with self._database.read() as unit:
+            rows = unit.execute(
+                select(llm_price)
+                .join(llm)
+                .where(llm.c.key == key, llm_price.c.is_held.is_(False), llm_price.c.input_usd_per_mtok.is_not(None))
+                .order_by(llm_price.c.since_on)
+            )
+            return tuple(price_of(row) for row in rows)
+
+    def set_status(self, key: str, status: str, reason: str, *, actor: str, now: datetime) -> LLM:
+        """Change the status by decision and say so in the ledger; a later fetch does not lift it.
+
+        Parameters
+        ----------
+        key
+            The LLM.
+        status
+            ``available``, ``withdrawn``, ``quarantined`` or ``excluded``.
+        reason
+            Why; must not be empty.
+        actor
+            Who decided.
+        now
+            The present moment.
+
+        Raises
+        ------
+        InvalidInput
+            For an unknown status or an empty reason.
+        NotFound
+            When no catalog ever listed it.
+        """
+        if status not in LLM_STATUSES:
+            raise InvalidInput(f"{status!r} is no status of an LLM", hint=f"one of {', '.join(LLM_STATUSES)}")
+        if not reason.strip():
+            raise InvalidInput("a status is changed for a reason", hint="--reason TEXT")
+        with self._database.write() as unit:
+            before = self.get(key, unit=unit)
+            unit.execute(llm.update().where(llm.c.key == key).values(status=status, status_reason=reason))
+            facts = {"before": before.status, "after": status}
+            self._events.append(
+                f"llm:status:{status}", key, actor=actor, now=now, reason=reason, payload=facts, unit=unit
+            )
+            return self.get(key, unit=unit)
+
+    def accept_price(self, key: str, *, actor: str, reason: str, now: datetime) -> LLM:
+        """Put a held price in force and say so in the ledger.
+
+        Raises
+        ------
+        NotFound
+            When no price of this LLM waits for review.
+        """
+        with self._database.write() as unit:
+            self.get(key, unit=unit)
+            number = unit.execute(select(llm.c.id).where(llm.c.key == key)).scalar_one()
+            accepted = held_prices(unit).get(number)
+            if accepted is None:
+                raise NotFound(f"no price of {key} waits for review", hint=f"uniroute llm show {key}")
+            put_in_force(unit, number, accepted, accepted.since, accepted.catalog)
+            unit.execute(llm.update().where(llm.c.id == number).values(refusal=None))
+            facts = {"input": str(accepted.input_usd_per_mtok), "output": str(accepted.output_usd_per_mtok)}
+            self._events.append(
+                "llm:price:accepted", key, actor=actor, now=now, reason=reason, payload=facts, unit=unit
+            )
+            return self.get(key, unit=unit)
+
+    def _select(
+        self, conditions: Sequence[ColumnElement[bool]], as_of: date | None, unit: Unit | None
+    ) -> tuple[LLM, ...]:
+        with self._database.read(unit) as opened:
+            rows = opened.execute(select(llm).where(*conditions).order_by(llm.c.key)).fetchall()
+            prices = prices_in_force(opened, [row.id for row in rows], as_of)
+            return tuple(_llm(row, prices.get(row.id)) for row in rows)
+
+
+def _llm(row: Row, price: Price | None) -> LLM:
+    fields = row._mapping
+    return LLM(**{name: fields[name] for name in LLM.__dataclass_fields__ if name != "price"}, price=price)

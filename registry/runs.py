@@ -1,0 +1,344 @@
+"""Runs and the lease: at most one night at a time, and a night that lost its lease can write no more.
+
+A run is one row per run key; starting the same key again (after a kill, or by hand) is the next attempt of that run.
+Every start draws the next lease number: it fences off a holder that slept through the end of its lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import Row, select
+
+from routing.errors import InvalidInput
+
+from .database import Database, Unit
+from .errors import NotFound, RunAlreadyActive
+from .ledger import Ledger
+from .tables import RUN_STATUSES, lease, run
+
+LEASE = "night"
+"""Name of the one lease that all nights of a registry share."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One night.
+
+    Attributes
+    ----------
+    id
+        Row number.
+    key
+        ``night:DATE:SETTINGS-HASH``; one row per key.
+    as_of
+        The day the night looks at the world.
+    status
+        ``active``, ``completed``, ``attention``, ``failed`` or ``interrupted``.
+    attempt
+        How often this key was started, from 1.
+    lease_number
+        The fencing token of this attempt.
+    lease_s
+        How long the lease lives after a heartbeat, in seconds; 0 when the run was only read.
+    settings_hash, settings_json
+        The rules under which it ran.
+    prompt_set_digest
+        The prompts it asked, once known.
+    host, pid
+        Where it runs.
+    started_at, finished_at
+        First start and last end, in UTC.
+    verdict
+        One line for people.
+    summary_json
+        The figures for machines.
+    """
+
+    id: int
+    key: str
+    as_of: date
+    status: str
+    attempt: int
+    lease_number: int
+    settings_hash: str
+    settings_json: str
+    prompt_set_digest: str | None
+    host: str
+    pid: int
+    started_at: datetime
+    finished_at: datetime | None
+    verdict: str | None
+    summary_json: str | None
+    lease_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who holds the right to run a night; `run_id` is None when nobody does."""
+
+    name: str
+    number: int
+    run_id: int | None
+    host: str | None
+    pid: int | None
+    held_since_at: datetime | None
+    heartbeat_at: datetime | None
+    expires_at: datetime | None
+
+    def is_held(self, now: datetime) -> bool:
+        """Say whether a holder's lease is still alive at that moment."""
+        return self.run_id is not None and self.expires_at is not None and self.expires_at > now
+
+
+class Runs:
+    """Start, keep alive, finish and read runs."""
+
+    def __init__(self, database: Database, events: Ledger) -> None:
+        self._database = database
+        self._events = events
+
+    def start(
+        self,
+        key: str,
+        *,
+        as_of: date,
+        settings_hash: str,
+        settings_json: str,
+        host: str,
+        pid: int,
+        now: datetime,
+        lease_s: float,
+        prompt_set_digest: str | None = None,
+        holder_is_gone: Callable[[Lease], bool] | None = None,
+    ) -> Run:
+        """Take the lease and start the run of this key, or its next attempt.
+
+        Parameters
+        ----------
+        key
+            The run key.
+        as_of
+            The day the night looks at the world.
+        settings_hash, settings_json
+            The rules under which it runs.
+        host, pid
+            Where it runs, for the message that a second start gets.
+        now
+            The present moment.
+        lease_s
+            How long the lease lives without a heartbeat, in seconds.
+        prompt_set_digest
+            The prompts it will ask, when already frozen.
+        holder_is_gone
+            Asked about a lease that is still alive: True when its holder is known to be dead, for example because its
+            process no longer exists on this host. Without it a lease is taken over only after it expired.
+
+        Raises
+        ------
+        RunAlreadyActive
+            While another holder's lease is alive.
+        """
+        if not (0 < lease_s < float("inf")):
+            raise InvalidInput(f"a lease of {lease_s} s is not a positive, finite time")
+        with self._database.write() as unit:
+            held = self._lease(unit)
+            if held.is_held(now) and not (holder_is_gone is not None and holder_is_gone(held)):
+                raise self._already_active(held, unit)
+            number = held.number + 1
+            facts = {
+                "status": "active",
+                "lease_number": number,
+                "settings_hash": settings_hash,
+                "settings_json": settings_json,
+                "host": host,
+                "pid": pid,
+                "finished_at": None,
+            }
+            if prompt_set_digest is not None:
+                facts["prompt_set_digest"] = prompt_set_digest
+            known = unit.execute(select(run).where(run.c.key == key)).first()
+            if known is None:
+                row = {"key": key, "as_of": as_of, "attempt": 1, "started_at": now, **facts}
+                run_id = unit.execute(run.insert().values(row)).inserted_primary_key[0]
+            else:
+                run_id = known.id
+                unit.execute(run.update().where(run.c.id == run_id).values(attempt=known.attempt + 1, **facts))
+            self._hold(unit, number, run_id, host, pid, now, lease_s)
+            if held.run_id is not None:
+                self._record_take_over(unit, held, key, host, now)
+            return replace(self.get(key, unit=unit), lease_s=lease_s)
+
+    def _hold(self, unit: Unit, number: int, run_id: int, host: str, pid: int, now: datetime, lease_s: float) -> None:
+        unit.execute(
+            lease.update()
+            .where(lease.c.name == LEASE)
+            .values(
+                number=number,
+                run_id=run_id,
+                host=host,
+                pid=pid,
+                held_since_at=now,
+                heartbeat_at=now,
+                expires_at=now + timedelta(seconds=lease_s),
+            )
+        )
+
+    def _record_take_over(self, unit: Unit, held: Lease, key: str, host: str, now: datetime) -> None:
+        former = unit.execute(select(run.c.key).where(run.c.id == held.run_id)).scalar_one()
+        unit.execute(
+            run.update()
+            .where(run.c.id == held.run_id, run.c.status == "active", run.c.key != key)
+            .values(status="interrupted", finished_at=now, verdict="its lease was taken over")
+        )
+        self._events.append(
+            "run:lease:taken_over",
+            key,
+            actor=f"{host}",
+            now=now,
+            reason="the holder stopped without giving the lease back",
+            payload={"former_run": former, "former_host": held.host, "former_pid": held.pid, "lease": held.number + 1},
+            unit=unit,
+        )
+
+    def heartbeat(self, held: Run, now: datetime) -> None:
+        """Prolong the lease of a run.
+
+        Raises
+        ------
+        RunAlreadyActive
+            When another run has taken the lease over.
+        """
+        with self._database.write() as unit:
+            self.require_lease(held, unit)
+            until = now + timedelta(seconds=held.lease_s)
+            unit.execute(lease.update().where(lease.c.name == LEASE).values(heartbeat_at=now, expires_at=until))
+
+    def finish(self, held: Run, status: str, verdict: str, summary: str, now: datetime) -> Run:
+        """Close a run and give the lease back.
+
+        Parameters
+        ----------
+        held
+            The run as `start` returned it.
+        status
+            ``completed``, ``attention``, ``failed`` or ``interrupted``.
+        verdict
+            One line for people.
+        summary
+            The figures as JSON.
+        now
+            The present moment.
+
+        Raises
+        ------
+        RunAlreadyActive
+            When another run has taken the lease over.
+        """
+        if status not in RUN_STATUSES[1:]:
+            raise InvalidInput(f"a run cannot end as {status!r}", hint=f"one of {', '.join(RUN_STATUSES[1:])}")
+        with self._database.write() as unit:
+            self.require_lease(held, unit)
+            facts = {"status": status, "verdict": verdict, "summary_json": summary, "finished_at": now}
+            unit.execute(run.update().where(run.c.id == held.id).values(facts))
+            unit.execute(
+                lease.update().where(lease.c.name == LEASE).values(run_id=None, host=None, pid=None, expires_at=None)
+            )
+            return self.get(held.id, unit=unit)
+
+    def set_prompt_set(self, held: Run, prompt_set_digest: str) -> None:
+        """Note which prompts the run asks.
+
+        Raises
+        ------
+        RunAlreadyActive
+            When another run has taken the lease over.
+        """
+        with self._database.write() as unit:
+            self.require_lease(held, unit)
+            unit.execute(run.update().where(run.c.id == held.id).values(prompt_set_digest=prompt_set_digest))
+
+    def require_lease(self, held: Run | int, unit: Unit) -> Run:
+        """Refuse the writes of a run that lost its lease.
+
+        Parameters
+        ----------
+        held
+            The run as `start` returned it, or only its number; with a number nothing is fenced off.
+        unit
+            The transaction in which the writes happen.
+
+        Raises
+        ------
+        NotFound
+            When there is no such run.
+        RunAlreadyActive
+            When another run has taken the lease over.
+        """
+        if isinstance(held, int):
+            return self.get(held, unit=unit)
+        current = self._lease(unit)
+        if current.number != held.lease_number or current.run_id != held.id:
+            raise RunAlreadyActive(
+                f"run {held.key} lost its lease (number {held.lease_number}, now {current.number})",
+                unchanged="Nothing of this write was kept.",
+                hint="let the newer run finish",
+            )
+        return held
+
+    def lease(self) -> Lease:
+        """Read who holds the lease."""
+        with self._database.read() as unit:
+            row = unit.execute(select(lease).where(lease.c.name == LEASE)).first()
+        return Lease(*row) if row is not None else Lease(LEASE, 0, None, None, None, None, None, None)
+
+    def get(self, key: str | int, *, unit: Unit | None = None) -> Run:
+        """Give the run of a key or a number.
+
+        Raises
+        ------
+        NotFound
+            When there is none.
+        """
+        column = run.c.id if isinstance(key, int) else run.c.key
+        with self._database.read(unit) as opened:
+            row = opened.execute(select(run).where(column == key)).first()
+        if row is None:
+            raise NotFound(f"there is no run {key}", hint="uniroute night list")
+        return _run(row)
+
+    def list(self, *, limit: int | None = None) -> tuple[Run, ...]:
+        """Give runs, the latest first."""
+        with self._database.read() as unit:
+            query = select(run).order_by(run.c.lease_number.desc()).limit(limit)
+            return tuple(_run(row) for row in unit.execute(query))
+
+    def latest(self, *, status: str | None = None) -> Run | None:
+        """Give the run that was started last, optionally among those of one status."""
+        query = select(run).order_by(run.c.lease_number.desc()).limit(1)
+        if status is not None:
+            query = query.where(run.c.status == status)
+        with self._database.read() as unit:
+            row = unit.execute(query).first()
+        return None if row is None else _run(row)
+
+    def _lease(self, unit: Unit) -> Lease:
+        unit.execute(self._database.insert_missing(lease, [lease.c.name]).values(name=LEASE, number=0))
+        return Lease(*unit.execute(select(lease).where(lease.c.name == LEASE)).one())
+
+    def _already_active(self, held: Lease, unit: Unit) -> RunAlreadyActive:
+        active = unit.execute(select(run.c.key).where(run.c.id == held.run_id)).scalar_one()
+        since = f"{held.held_since_at:%Y-%m-%d %H:%M:%S} UTC"
+        until = f"{held.expires_at:%H:%M:%S} UTC"
+        return RunAlreadyActive(
+            f"run {active} is already active since {since} on {held.host} (process {held.pid})",
+            unchanged="Nothing was started.",
+            hint=f"wait for it; without a sign of life its lease ends at {until}",
+        )
+
+
+def _run(row: Row) -> Run:
+    fields = row._mapping
+    return Run(**{name: fields[name] for name in Run.__dataclass_fields__ if name != "lease_s"})

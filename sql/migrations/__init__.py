@@ -1,0 +1,1 @@
+"""Alembic's environment; run it through ``uniroute db migrate``."""

@@ -1,0 +1,1 @@
+"""The migrations, forward only; an applied one is never edited."""

@@ -1,0 +1,27 @@
+-- One row per prompt set, role, LLM and sampling: how many of the prompts are scored, failed or still to be asked.
+SELECT
+    s.name AS prompt_set,
+    s.digest AS prompt_set_digest,
+    m.role AS role,
+    l.key AS llm_key,
+    a.sampling AS sampling,
+    COUNT(*) AS n_prompts,
+    COUNT(o.score) AS n_scored,
+    COUNT(o.failure) AS n_failed,
+    COUNT(*) - COUNT(o.score) - COUNT(o.failure) AS n_pending,
+    COUNT(o.score) * 1.0 / COUNT(*) AS coverage
+FROM prompt_set AS s
+JOIN prompt_set_member AS m ON m.prompt_set_digest = s.digest
+JOIN (
+    SELECT DISTINCT asked_member.prompt_set_digest, asked.llm_id, asked_protocol.sampling
+    FROM outcome AS asked
+    JOIN prompt_set_member AS asked_member ON asked_member.prompt_id = asked.prompt_id
+    JOIN protocol AS asked_protocol ON asked_protocol.id = asked.protocol_id
+) AS a ON a.prompt_set_digest = s.digest
+JOIN llm AS l ON l.id = a.llm_id
+LEFT JOIN (
+    SELECT answered.llm_id, answered.prompt_id, answered_protocol.sampling, answered.score, answered.failure
+    FROM outcome AS answered
+    JOIN protocol AS answered_protocol ON answered_protocol.id = answered.protocol_id
+) AS o ON o.llm_id = a.llm_id AND o.prompt_id = m.prompt_id AND o.sampling = a.sampling
+GROUP BY s.name, s.digest, m.role, l.key, a.sampling

@@ -1,0 +1,31 @@
+-- One row per prompt set, LLM and sampling: how well it answers, what it costs, and whether it may be routed to.
+SELECT
+    s.name AS prompt_set,
+    s.digest AS prompt_set_digest,
+    l.key AS llm_key,
+    q.sampling AS sampling,
+    s.n_prompts AS n_prompts,
+    COUNT(o.score) AS n_scored,
+    COUNT(o.failure) AS n_failed,
+    AVG(o.score) AS mean_score,
+    AVG(CASE WHEN o.score IS NOT NULL THEN o.cost_picousd END) / 1000000000.0 AS cost_usd_per_1k_prompts,
+    AVG(CASE WHEN o.score IS NOT NULL THEN o.latency_s END) AS mean_latency_s,
+    p.input_usd_per_mtok AS input_usd_per_mtok,
+    p.output_usd_per_mtok AS output_usd_per_mtok,
+    l.status AS status,
+    l.refusal AS refusal,
+    MAX(o.asked_at) AS last_asked_at
+FROM prompt_set AS s
+JOIN prompt_set_member AS m ON m.prompt_set_digest = s.digest
+JOIN outcome AS o ON o.prompt_id = m.prompt_id
+JOIN protocol AS q ON q.id = o.protocol_id
+JOIN llm AS l ON l.id = o.llm_id
+LEFT JOIN llm_price AS p ON p.id = (
+    SELECT latest.id
+    FROM llm_price AS latest
+    WHERE latest.llm_id = l.id AND NOT latest.is_held
+    ORDER BY latest.since_on DESC
+    LIMIT 1
+)
+GROUP BY
+    s.name, s.digest, s.n_prompts, l.key, q.sampling, p.input_usd_per_mtok, p.output_usd_per_mtok, l.status, l.refusal
