@@ -125,3 +125,26 @@ def checked_embeddings(embeddings: npt.ArrayLike, dim: int) -> npt.NDArray[np.fl
         cause = "is a zero row" if squared_norms[row] == 0 else "holds NaN, infinity or a number too large"
         raise InvalidInput(f"embeddings must be finite and non-zero: row {row} {cause}")
     return array
+
+
+def checked_embedding(embedding: npt.ArrayLike, dim: int) -> npt.NDArray[np.float64]:
+    """Return one prompt's embedding in float64, rounded to float32 and checked as `checked_embeddings` does.
+
+    Parameters
+    ----------
+    embedding : array-like of shape (dim,)
+        Unit row.
+    dim
+        Length of the row.
+
+    Raises
+    ------
+    InvalidInput
+        As `checked_embeddings`.
+    """
+    row = np.asarray(embedding)
+    if row.shape != (dim,) or row.dtype != np.float32 or not 0 < row.dot(row) < math.inf:
+        if row.ndim != 1:
+            raise InvalidInput(f"an embedding must have shape ({dim},), got {row.shape}")
+        row = checked_embeddings(row[None], dim)[0]
+    return row.astype(np.float64)

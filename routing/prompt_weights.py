@@ -9,15 +9,15 @@ resolutions side by side (blocks whose shares sum to one), and linear features (
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from .checks import checked_embeddings, finite_array
+from .checks import checked_embedding, checked_embeddings, finite_array
 from .errors import InvalidInput
 
 F32 = npt.NDArray[np.float32]
@@ -26,8 +26,8 @@ I64 = npt.NDArray[np.int64]
 Activation = Literal["nearest", "softmax", "linear"]
 _ACTIVATIONS: tuple[Activation, ...] = ("nearest", "softmax", "linear")
 
-# Two float32 scores of unit rows that differ by less are compared again in float64 without BLAS, so that the answer
-# does not depend on the number of threads. Scores less than the second apart are equal: the lower cluster wins.
+# BLAS sums in another order for another number of threads. Two float32 scores of unit rows that differ by less than the
+# first are compared again in float64; float64 scores less than the second apart are equal: the lower cluster wins.
 _NEAR = 2e-5
 _EQUAL = 1e-9
 
@@ -199,22 +199,10 @@ class ClusterMap:
         # Reductions over the first axis of a (columns, prompts) array are many times faster than over the last one.
         scores = np.ascontiguousarray((rows @ self.matrix.T).T)
         scores += self.bias[:, None]
-        start = 0
-        for block in self.blocks:
-            part = scores[start : start + block.size]
-            if block.activation == "softmax":
-                part -= part.max(axis=0)
-                np.exp(part, out=part)
-                part *= np.float32(block.share) / part.sum(axis=0)
-            elif block.activation == "nearest":
-                winner = self._largest(part, rows, start)
-                part[:] = 0
-                part[winner, np.arange(len(rows))] = block.share
-            start += block.size
-        return scores.T
+        return self._activate(scores, lambda part, start: self._largest(part, rows, start)).T
 
     def exact_weights(self, embeddings: npt.ArrayLike) -> F64:
-        """Compute the weights in float64 by arithmetic that is the same for any number of threads.
+        """Compute the weights in float64, whose rounding is a million times smaller than a tie.
 
         Parameters
         ----------
@@ -227,19 +215,29 @@ class ClusterMap:
             As `weights`.
         """
         rows = checked_embeddings(embeddings, self.dim)
-        scores = self._exact_scores(rows, 0, len(self.matrix))
-        start = 0
-        for block in self.blocks:
-            part = scores[:, start : start + block.size]
-            if block.activation == "softmax":
-                part -= part.max(axis=1, keepdims=True)
-                np.exp(part, out=part)
-                part *= block.share / part.sum(axis=1, keepdims=True)
-            elif block.activation == "nearest":
-                winner = _first_largest(part)
-                part[:] = 0
-                part[np.arange(len(rows)), winner] = block.share
-            start += block.size
+        scores = self._exact_scores(rows, slice(None))
+        return self._activate(scores, lambda part, _: _first_largest(part)).T
+
+    def exact_weights_of(self, embedding: npt.ArrayLike) -> F64:
+        """Compute the weights of one prompt as `exact_weights` does, in a few microseconds.
+
+        Parameters
+        ----------
+        embedding : array-like of shape (dim,)
+            Unit row.
+
+        Returns
+        -------
+        (n_clusters + n_linear,) float64
+        """
+        scores = self._matrix64 @ checked_embedding(embedding, self.dim) + self._bias64
+        starts, sizes, shares = self._soft_layout
+        if not len(starts):
+            return self._activate(scores[:, None], lambda part, _: _first_largest(part))[:, 0]
+        clusters = scores[: self.n_clusters]
+        clusters -= np.maximum.reduceat(clusters, starts).repeat(sizes)
+        np.exp(clusters, out=clusters)
+        clusters *= (shares / np.add.reduceat(clusters, starts)).repeat(sizes)
         return scores
 
     def assign(self, embeddings: npt.ArrayLike) -> I64:
@@ -261,24 +259,55 @@ class ClusterMap:
         scores += self.bias[:size, None]
         return self._largest(scores, rows, 0)
 
-    def exact_assign(self, embeddings: npt.ArrayLike) -> I64:
-        """Give the cluster of every prompt as `assign` does, all in float64: faster for a single prompt."""
-        rows = checked_embeddings(embeddings, self.dim)
-        return _first_largest(self._exact_scores(rows, 0, self.blocks[0].size))
+    def exact_assign_of(self, embedding: npt.ArrayLike) -> int:
+        """Give the cluster of one prompt as `assign` does, in a few microseconds.
+
+        Parameters
+        ----------
+        embedding : array-like of shape (dim,)
+            Unit row.
+        """
+        size = self.blocks[0].size
+        scores = self._matrix64[:size] @ checked_embedding(embedding, self.dim) + self._bias64[:size]
+        return int((scores >= scores.max() - _EQUAL).argmax())
+
+    def _activate(self, scores: Any, largest: Callable[[Any, int], I64]) -> Any:
+        """Turn the scores of a (columns, prompts) array into weights, in place."""
+        start = 0
+        for block in self.blocks:
+            part = scores[start : start + block.size]
+            if block.activation == "softmax":
+                part -= part.max(axis=0)
+                np.exp(part, out=part)
+                part *= scores.dtype.type(block.share) / part.sum(axis=0)
+            elif block.activation == "nearest":
+                winner = largest(part, start)
+                part[:] = 0
+                part[winner, np.arange(part.shape[1])] = block.share
+            start += block.size
+        return scores
 
     def _largest(self, scores: F32, rows: F32, start: int) -> I64:
-        """Row index of the largest score per prompt of a (columns, prompts) array, near ties settled exactly."""
+        """Row of the largest score per prompt of a (columns, prompts) array, near ties settled in float64."""
         near = scores >= scores.max(axis=0) - np.float32(_NEAR)
         winner = near.argmax(axis=0)
         open_rows = np.flatnonzero(np.add.reduce(near, axis=0, dtype=np.uint16) > 1)
         if len(open_rows):
-            winner[open_rows] = _first_largest(self._exact_scores(rows[open_rows], start, len(scores)))
+            exact = self._exact_scores(rows[open_rows], slice(start, start + len(scores)))
+            winner[open_rows] = _first_largest(exact)
         return winner
 
-    def _exact_scores(self, rows: F32, start: int, size: int) -> F64:
-        columns = slice(start, start + size)
-        # einsum without `optimize` never calls BLAS, whose summation order changes with the number of threads.
-        return np.einsum("nd,kd->nk", rows.astype(np.float64), self._matrix64[columns]) + self._bias64[columns]
+    def _exact_scores(self, rows: F32, columns: slice) -> F64:
+        return self._matrix64[columns] @ rows.T.astype(np.float64) + self._bias64[columns, None]
+
+    @cached_property
+    def _soft_layout(self) -> tuple[I64, I64, F64]:
+        """Starts, sizes and shares of the softmax blocks; empty when a block is not soft."""
+        blocks = [block for block in self.blocks if block.activation != "linear"]
+        if any(block.activation == "nearest" for block in blocks):
+            blocks = []
+        sizes = np.array([block.size for block in blocks], dtype=np.int64)
+        return np.cumsum(sizes) - sizes, sizes, np.array([block.share for block in blocks])
 
     @cached_property
     def _matrix64(self) -> F64:
@@ -321,4 +350,4 @@ class ClusterMap:
 
 
 def _first_largest(scores: F64) -> I64:
-    return (scores >= scores.max(axis=1, keepdims=True) - _EQUAL).argmax(axis=1)
+    return (scores >= scores.max(axis=0) - _EQUAL).argmax(axis=0)

@@ -1,7 +1,8 @@
 """Rank LLMs by `gamma + cost_weight * cost`; ties go to the cheaper, then to the first key.
 
 Batches are ranked in float32. A prompt whose two best LLMs are closer than float32 arithmetic can tell is ranked again
-in float64 without BLAS, so that decisions are the same for any number of threads and any batch.
+in float64, where rounding is a million times smaller than what counts as a tie. So decisions are the same for any
+number of BLAS threads, although these change the order of summation, and for any batch.
 """
 
 from __future__ import annotations
@@ -70,18 +71,22 @@ class Tables:
             ),
         )
 
-    def score_and_cost(self, weights: F64, llm: int) -> tuple[float, float]:
-        """Give the expected score, in [0, 1], and the expected USD of one LLM on one prompt.
+    def expected_of(self, llm: int, weights: F64) -> tuple[float, float, float]:
+        """Give the expected score, the expected USD and the score's standard error of one LLM on one prompt.
 
         Parameters
         ----------
-        weights : (D,) float64
-            Phi of the prompt.
         llm
             Column of the LLM.
+        weights : (D,) float64
+            Phi of the prompt.
         """
-        error = float(weights @ self.errors[:, llm])
-        return min(max(1.0 - error, 0.0), 1.0), float(weights @ self.costs_usd[:, llm])
+        error, cost, standard_error = (self._by_llm[llm] @ weights).tolist()
+        return min(max(1.0 - error, 0.0), 1.0), cost, standard_error
+
+    @cached_property
+    def _by_llm(self) -> F64:
+        return np.ascontiguousarray(np.stack([self.errors, self.costs_usd, self.standard_errors]).T.swapaxes(1, 2))
 
 
 class Ranking:
@@ -161,9 +166,7 @@ class Ranking:
         (n,) int64
             Index of the chosen LLM among all LLMs of the tables.
         """
-        objective = np.einsum("nd,dm->nm", weights, self._objective)
-        costs = np.einsum("nd,dm->nm", weights, self._costs)
-        return self.columns[_best(objective, costs, _TIE * self._scale)]
+        return self.columns[_best(weights @ self._objective, weights @ self._costs, _TIE * self._scale)]
 
     def first_two(self, weights: F64) -> tuple[int, int | None]:
         """Give the index of the best LLM for one prompt and of the second best, if there is one.
@@ -173,18 +176,24 @@ class Ranking:
         weights : (D,) float64
             Phi of the prompt.
         """
-        objective = np.einsum("d,dm->m", weights, self._objective)[None]
-        costs = np.einsum("d,dm->m", weights, self._costs)[None]
-        first = int(_best(objective, costs, _TIE * self._scale)[0])
+        objective, costs = weights @ self._objective, weights @ self._costs
+        first = self._best_of_one(objective, costs)
         if len(self.columns) == 1:
             return int(self.columns[first]), None
-        objective[0, first] = np.inf
-        second = int(_best(objective, costs, _TIE * self._scale)[0])
-        return int(self.columns[first]), int(self.columns[second])
+        objective[first] = np.inf
+        return int(self.columns[first]), int(self.columns[self._best_of_one(objective, costs)])
+
+    def _best_of_one(self, objective: F64, costs: F64) -> int:
+        best = int(objective.argmin())
+        least = objective[best]
+        if np.count_nonzero(objective <= least + (abs(least) * _TIE + _TIE * self._scale)) == 1:
+            return best
+        return int(_best(objective[None], costs[None], _TIE * self._scale)[0])
 
 
 def _best(objective: F64, costs: F64, tie: float) -> I64:
     """Column of the smallest objective per row; among ties the smallest cost, then the first column."""
     least = objective.min(axis=1, keepdims=True)
     tied = objective <= least + (np.abs(least) * _TIE + tie)
-    return np.where(tied, costs, np.inf).argmin(axis=1)
+    tied_costs = np.where(tied, costs, np.inf)
+    return (tied_costs <= tied_costs.min(axis=1, keepdims=True) * (1 + _TIE)).argmax(axis=1)

@@ -171,7 +171,7 @@ class Router:
         cost_weight, candidates
             As for `route`.
         """
-        return self._explain(self._ranking(cost_weight, candidates), np.asarray(embedding))
+        return self._explain(self._ranking(cost_weight, candidates), embedding)
 
     def cost_weight_for(
         self,
@@ -250,11 +250,11 @@ class Router:
             raise NoEligibleLLM("no candidate is left to choose from", hint="allow at least one LLM")
         return [column for column, key in enumerate(self.keys) if key in candidates]
 
-    def _explain(self, ranking: Ranking, embedding: npt.NDArray[np.floating]) -> Decision:
+    def _explain(self, ranking: Ranking, embedding: npt.ArrayLike) -> Decision:
         if not self.cluster_map.is_hard:
-            weights = self.cluster_map.exact_weights(embedding[None])[0]
+            weights = self.cluster_map.exact_weights_of(embedding)
             return self._decision(ranking, weights, int(weights[: self.cluster_map.blocks[0].size].argmax()))
-        cluster = int(self.cluster_map.exact_assign(embedding[None])[0])
+        cluster = self.cluster_map.exact_assign_of(embedding)
         known = ranking.explained.get(cluster)
         if known is None:
             one_hot = np.zeros(self.cluster_map.n_clusters)
@@ -264,17 +264,20 @@ class Router:
 
     def _decision(self, ranking: Ranking, weights: F64, cluster: int) -> Decision:
         first, second = ranking.first_two(weights)
-        score, cost = self._tables.score_and_cost(weights, first)
-        runner_up = (None, None, None)
+        score, cost, standard_error = self._tables.expected_of(first, weights)
+        runner_up = runner_up_score = runner_up_cost = None
         if second is not None:
-            runner_up = (self.keys[second], *self._tables.score_and_cost(weights, second))
+            runner_up = self.keys[second]
+            runner_up_score, runner_up_cost, _ = self._tables.expected_of(second, weights)
         return Decision(
             self.keys[first],
             score,
-            float(np.abs(weights) @ self._tables.standard_errors[:, first]),
+            standard_error,
             cost,
             cluster,
-            *runner_up,
+            runner_up,
+            runner_up_score,
+            runner_up_cost,
             ranking.cost_weight,
             self.digest,
         )
