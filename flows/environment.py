@@ -52,5 +52,5 @@ def prepare(home: Path | None = None, *, quiet: bool = True) -> None:
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str((home or home_folder()) / "prefect"))
     if quiet:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
-        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "WARNING")
+        # The flow run's log in Prefect keeps everything; the terminal gets one clear line from the command instead.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")

@@ -189,7 +189,7 @@ def judge(
     outcomes
         What was recorded on gate prompts.
     zero_router
-        The prompt-blind baseline, fitted on representative prompts.
+        The prompt-blind baseline over the challenger's LLMs, fitted on representative prompts.
     rules
         The thresholds.
     """
@@ -204,10 +204,16 @@ def judge(
         checks=tuple(checks),
         challenger=found,
         champion=before,
-        zero_router=zero_router.curve(reference_cost_usd=outcomes.reference_cost_usd),
+        zero_router=_zero_curve(zero_router, challenger, outcomes),
         difference=difference,
         outcomes=outcomes,
     )
+
+
+def _zero_curve(zero_router: ZeroRouter, challenger: Router, outcomes: GateOutcomes) -> DeferralCurve:
+    columns = outcomes.columns(challenger.keys)
+    scores, costs_usd = outcomes.scores[:, columns], outcomes.costs_usd[:, columns]
+    return zero_router.curve(scores, costs_usd, reference_cost_usd=outcomes.reference_cost_usd)
 
 
 def _enough_llms(router: Router) -> GateCheck:

@@ -20,6 +20,7 @@ from dataclasses import replace  # noqa: E402
 from datetime import date  # noqa: E402
 from decimal import Decimal  # noqa: E402
 
+import numpy as np  # noqa: E402
 from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
@@ -29,7 +30,7 @@ from flows.plan import NightPlan, plan_night  # noqa: E402
 from flows.profile import profile  # noqa: E402
 from flows.progress import Progress  # noqa: E402
 from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
-from flows.refit import embed_prompts, refit  # noqa: E402
+from flows.refit import embed_prompts, outcome_table, refit  # noqa: E402
 from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
 from flows.settings import Settings, load_settings  # noqa: E402
 from flows.sync import sync  # noqa: E402
@@ -56,13 +57,15 @@ def plan(night: Night) -> NightPlan:
         for llm in llms
         if llm.is_routable and llm.endpoint in night.sampling
     }
+    seen = outcome_table(night, [llm for llm in llms if llm.endpoint in night.sampling], night.profiled_prompts)
+    output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
     return plan_night(
         [llm for llm in llms if llm.endpoint in night.sampling],
         missing,
         len(night.profiled_prompts),
         max_new=night.settings.night.max_new,
         max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
-        seen_output_tokens=night.registry.outcomes.mean_output_tokens(),
+        seen_output_tokens=float(output_tokens.mean()) if output_tokens.size else None,
     )
 
 

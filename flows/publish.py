@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from prefect import task
@@ -20,6 +21,7 @@ from flows.versions import (
     write_publication,
 )
 from registry.errors import PublishIncomplete
+from registry.promotions import gate_result
 from registry.routers import RouterRecord
 from routing.artifact import save_router
 from routing.router import Router
@@ -69,7 +71,7 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
         _keep(night, candidate, gate, aliases.champion)
         outcome = replace(outcome, promotion=_promote_by_policy(night, router, gate, aliases.champion))
     try:
-        bring_mlflow_in_step(night.workspace)
+        bring_mlflow_in_step(night.workspace, night.clock)
     except PublishIncomplete as error:
         outcome = replace(outcome, publish_error=error.message)
     return replace(outcome, version=night.registry.routers.get(router.digest).mlflow_version)
@@ -110,7 +112,7 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
             run_id=night.run.id,
             llm_keys=router.keys,
             metrics=version_metrics(gate),
-            files=dict(manifest.files),
+            files_json=json.dumps(dict(manifest.files), sort_keys=True),
             created_at=night.clock(),
         )
     )
@@ -119,8 +121,14 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
 def _promote_by_policy(night: Night, router: Router, gate: GateResult, champion: str | None) -> str:
     """Ask for the promotion and decide it by the policy; give what became of it."""
     promotions = night.registry.promotions
+    promotions.set_challenger(router.digest, actor=ACTOR, now=night.clock(), reason="put to the gate")
     promotion = promotions.request(
-        router.digest, expected_champion=champion, gate=gate_as_json(gate), actor=ACTOR, now=night.clock()
+        router.digest,
+        champion,
+        gate_result(gate.passed, gate_as_json(gate)),
+        actor=ACTOR,
+        now=night.clock(),
+        run_id=night.run.id,
     )
     if not gate.passed:
         failed = ", ".join(check.name for check in gate.checks if not check.passed)

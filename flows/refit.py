@@ -73,16 +73,16 @@ def refit(night: Night) -> Candidate:
     weights = cluster_map.weights(embeddings)
     llms = [llm for llm in night.registry.llms.all() if llm.is_routable]
     table = outcome_table(night, llms, prompts)
-    previous = {stored.llm_key: stored.vector for stored in night.registry.routers.vectors(map_digest)}
+    previous = {stored.llm_key: _as_vector(stored) for stored in night.registry.routers.vectors(map_digest)}
     routed: list[RoutedLLM] = []
-    fresh: list[StoredVector] = []
+    fresh: dict[str, FeatureVector] = {}
     left_out: list[tuple[str, str]] = []
     for column, llm in enumerate(llms):
         coverage = float(np.isfinite(table.scores[:, column]).mean())
         vector = previous.get(llm.key)
         if coverage >= night.settings.routing.min_coverage:
             vector = _vector(cluster_map, embeddings, table, column)
-            fresh.append(StoredVector(llm_key=llm.key, vector=vector))
+            fresh[llm.key] = vector
         elif vector is None:
             left_out.append((llm.key, f"only {coverage:.0%} of the representative prompts have a score"))
             continue
@@ -93,7 +93,7 @@ def refit(night: Night) -> Candidate:
             unchanged="The champion stays as it is.",
             hint="Look at the failures with: uniroute llm list",
         )
-    night.registry.routers.save_vectors(map_digest, fresh, run_id=night.run.id)
+    night.registry.routers.save_vectors(map_digest, fresh, night.prompt_set.digest, night.run)
     router = Router(
         cluster_map,
         routed,
@@ -160,6 +160,7 @@ def _cluster_map(night: Night) -> tuple[ClusterMap, str, bool]:
         n_clusters=fitted.n_clusters,
         seed=wanted.seed,
         arrays=fitted.arrays(),
+        run_id=night.run.id,
     )
     night.registry.routers.save_cluster_map(record)
     return fitted, record.digest, True
@@ -176,6 +177,18 @@ def _vector(
         table.output_tokens[scored, column],
         n_clusters=cluster_map.n_clusters,
         n_prompts=len(embeddings),
+    )
+
+
+def _as_vector(stored: StoredVector) -> FeatureVector:
+    return FeatureVector(
+        errors=stored.errors,
+        standard_errors=stored.standard_errors,
+        counts=stored.counts,
+        input_tokens=stored.input_tokens,
+        output_tokens=stored.output_tokens,
+        n_prompts=stored.n_prompts,
+        n_scored=stored.n_scored,
     )
 
 

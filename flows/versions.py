@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.workspace import Workspace
 from registry.errors import PublishIncomplete
+from registry.routers import RouterRecord
+from registry.store import Registry
 from routing.artifact import load_router
 from routing.router import Router
 
 if TYPE_CHECKING:
     from flows.gate import GateResult
 
-ALIASES = ("challenger", "champion", "previous")
+_SHORTEST_DIGEST = 8
 _FIGURE = "deferral_curve.png"
 _CONTENT = "publication.json"
 
@@ -81,8 +84,13 @@ def load_version(workspace: Workspace, digest: str) -> Router:
     return load_router(folder)
 
 
-def bring_mlflow_in_step(workspace: Workspace) -> None:
-    """Publish what is not published yet, and set MLflow's aliases as the registry has them.
+def find_router(registry: Registry, name: str) -> RouterRecord:
+    """Find a router version by alias, digest, or version number with or without a ``v`` before it."""
+    return registry.routers.get(f"v{name}" if name.isdecimal() and len(name) < _SHORTEST_DIGEST else name)
+
+
+def bring_mlflow_in_step(workspace: Workspace, clock: Callable[[], datetime]) -> None:
+    """Publish what is not published yet, oldest first, and tell MLflow of every alias that was moved.
 
     Safe to repeat from any point: a version is found again by its publish key, an alias is only set.
 
@@ -92,21 +100,19 @@ def bring_mlflow_in_step(workspace: Workspace) -> None:
         MLflow did not answer; what is missing stays pending.
     """
     routers = workspace.registry.routers
-    for record in routers.list():
+    for record in reversed(routers.list()):
         if record.mlflow_version is None:
             _publish(workspace, record.digest, record.publish_key)
-    aliases = routers.aliases()
-    name = workspace.settings.mlflow.router_name
-    served = workspace.publisher.aliases(name)
-    for alias in ALIASES:
-        digest = getattr(aliases, alias)
-        if digest is None:
-            continue
-        version = routers.get(digest).mlflow_version
-        if version is not None and served.get(alias) != version:
-            workspace.publisher.set_alias(name, alias, version)
-    for entry in workspace.registry.promotions.pending():
-        workspace.registry.promotions.mark_done(entry.id)
+    promotions = workspace.registry.promotions
+    for entry in promotions.pending():
+        version = routers.get(entry.router_digest).mlflow_version
+        assert version is not None, "every router was published above"
+        try:
+            workspace.publisher.set_alias(workspace.settings.mlflow.router_name, entry.alias, version)
+        except PublishIncomplete as error:
+            promotions.mark_undelivered(entry.id, error.message)
+            raise
+        promotions.mark_done(entry.id, now=clock())
 
 
 def _publish(workspace: Workspace, digest: str, publish_key: str) -> None:

@@ -100,11 +100,11 @@ class Workspace:
     def prompt_set(self) -> PromptSet:
         """Freeze the configured prompts, or the sandbox's, into a prompt set with roles."""
         from flows.prompts import read_prompts
-        from flows.sandbox import sandbox_prompts
+        from flows.sandbox import Sandbox
         from registry.prompts import RoleShares
 
         wanted = self.settings.prompts
-        prompts = sandbox_prompts() if wanted.file is None else read_prompts(wanted.file)
+        prompts = Sandbox.prompts() if wanted.file is None else read_prompts(wanted.file)
         shares = RoleShares(
             map=wanted.map, representative=wanted.representative, gate=wanted.gate, hidden=wanted.hidden
         )

@@ -1,4 +1,4 @@
-"""The rules of the house that no linter states: who may import what, which words are banned, and how long a module is."""
+"""The rules of the house that no linter states: who imports what, which words are banned, how long a module is."""
 
 import ast
 from collections.abc import Iterator

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from flows.cli.outcome import report_error
+from flows.cli.outcome import report_bug, report_error
 from routing.errors import UnirouteError
 
 _COMMANDS = {
@@ -63,4 +63,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except Exception as error:
+        sys.exit(report_bug(error))
     sys.exit(code if isinstance(code, int) else 0)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import traceback
 from enum import IntEnum
+from pathlib import Path
 
 import click
 
 from flows import errors as flow
 from flows.cli.screen import inert
+from flows.environment import home_folder
 from registry import errors as registry
 from routing import errors as routing
 from routing.errors import UnirouteError
@@ -18,6 +22,7 @@ class ExitCode(IntEnum):
     """What a scheduler can tell from the exit code (README, section exit codes)."""
 
     DONE = 0
+    BUG = 1
     USAGE = 2
     ATTENTION = 3
     REFUSED = 4
@@ -54,6 +59,15 @@ _CODES: tuple[tuple[type[UnirouteError], ExitCode], ...] = (
 def exit_code_of(error: UnirouteError) -> ExitCode:
     """Give the exit code of an error; every class of the three families has one."""
     return next(code for kind, code in _CODES if isinstance(error, kind))
+
+
+def report_bug(error: Exception) -> int:
+    """Keep the traceback in a file, print one line, and give the exit code."""
+    folder = home_folder() if home_folder().is_dir() else Path(tempfile.gettempdir())
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix="crash-", suffix=".log", delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    click.echo(f"error: uniroute itself failed ({type(error).__name__}); the traceback is in {file.name}", err=True)
+    return int(ExitCode.BUG)
 
 
 def report_error(error: UnirouteError, *, as_json: bool) -> int:

@@ -36,9 +36,10 @@ def route(
     if cost_weight is not None and max_cost_usd is not None:
         raise click.UsageError("--cost-weight and --max-cost-usd exclude each other")
     from flows.cli.opening import opened
+    from flows.versions import find_router
 
     with opened(config) as workspace:
-        record = workspace.registry.routers.get(name)
+        record = find_router(workspace.registry, name)
         decision = decide(workspace, record, text, cost_weight, max_cost_usd, candidates)
     data: dict[str, Any] = asdict(decision) | {"router_version": record.mlflow_version, "router": record.digest}
     show("route", data, as_json=as_json, text=lambda: decision_text(decision, record))

@@ -30,7 +30,7 @@ def list_routers(limit: int = 20, config: str | None = None, as_json: bool = Fal
     from flows.cli.opening import opened
 
     with opened(config) as workspace:
-        data = [_record_data(record) for record in workspace.registry.routers.list(limit=limit)]
+        data = [_record_data(record) for record in workspace.registry.routers.list()[:limit]]
     show("router.list", data, as_json=as_json, text=lambda: _router_table(data))
 
 
@@ -71,10 +71,10 @@ def _router_table(data: list[dict[str, Any]]) -> str:
 def show_router(name: str, config: str | None, as_json: bool) -> None:
     """Show a router version, by version number, alias or digest."""
     from flows.cli.opening import opened
-    from flows.versions import figure_path, load_version
+    from flows.versions import figure_path, find_router, load_version
 
     with opened(config) as workspace:
-        record = workspace.registry.routers.get(name)
+        record = find_router(workspace.registry, name)
         loaded = load_version(workspace, record.digest)
         figure = figure_path(workspace, record.digest)
         data = _record_data(record) | {

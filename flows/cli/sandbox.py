@@ -10,6 +10,6 @@ import click
 @click.option("--latency-s", default=0.0, show_default=True, help="Seconds to wait before each answer.")
 def sandbox(port: int, latency_s: float) -> None:
     """Serve the recorded answers of real LLMs as an OpenAI-compatible endpoint, until stopped."""
-    from flows.sandbox.server import serve
+    from flows.sandbox.server import main
 
-    serve(port=port, latency_s=latency_s)
+    main(["--port", str(port), "--latency-s", str(latency_s)])

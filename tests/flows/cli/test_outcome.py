@@ -1,11 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 
 import flows.errors
 import registry.errors
 import routing.errors
-from flows.cli.outcome import ExitCode, exit_code_of, report_error
+from flows.cli.outcome import ExitCode, exit_code_of, report_bug, report_error
 from routing.errors import UnirouteError
 
 
@@ -56,3 +57,15 @@ def test_an_error_as_json_carries_the_same_as_data(capsys: pytest.CaptureFixture
         "hint": "Make it.",
         "exit_code": 78,
     }
+
+
+def test_a_bug_leaves_its_traceback_in_a_file_and_one_line_on_the_screen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UNIROUTE_HOME", str(tmp_path))
+    assert report_bug(KeyError("x")) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    (log,) = tmp_path.glob("crash-*.log")
+    assert str(log) in said
+    assert "KeyError" in log.read_text()

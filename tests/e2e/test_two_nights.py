@@ -1,0 +1,171 @@
+"""Two nights on recorded answers of real LLMs, from the command line to what consumers load."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.workspace import Workspace
+from tests.e2e.conftest import Demo
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+
+RELEASED_BETWEEN = {"sandbox:gemini-1.5-flash-002", "sandbox:gemini-1.5-pro-002"}
+
+
+def nights(workspace: Workspace) -> list[dict]:
+    return [json.loads(run.summary_json) for run in reversed(workspace.registry.runs.list())]
+
+
+def test_the_first_night_asks_every_llm_released_by_then(workspace: Workspace) -> None:
+    first, _ = nights(workspace)
+    asked = {row["llm"]: row["calls"] for row in first["profiles"]}
+    assert len(asked) == 14
+    assert not RELEASED_BETWEEN & set(asked)
+    assert len(set(asked.values())) == 1
+    assert first["calls"] == first["plan"]["calls"] == sum(asked.values())
+    assert first["router"]["map_was_fitted"]
+    assert (first["router"]["version"], first["router"]["promotion"]) == (1, "promoted")
+
+
+def test_the_second_night_calls_only_the_llms_that_are_new(workspace: Workspace) -> None:
+    first, second = nights(workspace)
+    assert {row["llm"] for row in second["profiles"]} == RELEASED_BETWEEN
+    assert set(second["catalogs"][0]["new"]) == RELEASED_BETWEEN
+    assert second["calls"] == 2 * first["calls"] // 14
+    assert not second["router"]["map_was_fitted"]
+    assert second["router"]["version"] == 2
+
+
+def test_the_challenger_beats_the_champion_on_gate_prompts_and_takes_its_place(workspace: Workspace) -> None:
+    _, second = nights(workspace)
+    gate = second["router"]["gate"]
+    assert gate["passed"]
+    assert all(check["passed"] for check in gate["checks"])
+    metrics = gate["metrics"]
+    assert metrics["area"] > metrics["champion_area"]
+    assert metrics["score_difference_low"] > 0
+    aliases = workspace.registry.routers.aliases()
+    versions = {
+        name: workspace.registry.routers.get(digest).mlflow_version
+        for name, digest in (("champion", aliases.champion), ("previous", aliases.previous))
+    }
+    assert versions == {"champion": 2, "previous": 1}
+
+
+def test_mlflow_agrees_with_the_registry_and_has_one_version_a_night(workspace: Workspace) -> None:
+    assert dict(workspace.publisher.aliases("uniroute")) == {"challenger": 2, "champion": 2, "previous": 1}
+    found = workspace.publisher.client.search_model_versions("name='uniroute'")
+    assert sorted(int(version.version) for version in found) == [1, 2]
+    tags = next(version.tags for version in found if int(version.version) == 2)
+    assert {"digest", "publish_key", "prompt_set", "embedder", "cluster_map", "parent", "n_llms"} <= set(tags)
+    assert tags["n_llms"] == "16"
+    run = workspace.publisher.client.get_run(next(version.run_id for version in found if int(version.version) == 2))
+    assert run.data.metrics["area"] > 0
+    figures = workspace.publisher.client.list_artifacts(run.info.run_id, "figures")
+    assert [Path(figure.path).name for figure in figures] == ["deferral_curve.png"]
+
+
+def test_spend_is_what_the_recorded_calls_would_have_cost(workspace: Workspace) -> None:
+    for night, run in zip(nights(workspace), reversed(workspace.registry.runs.list()), strict=True):
+        spend = workspace.registry.outcomes.spend(run)
+        assert float(spend.total_usd) == pytest.approx(night["spent_usd"], abs=1e-9)
+        assert spend.calls == night["calls"]
+        assert night["spent_usd"] < night["plan"]["worst_usd"]
+
+
+def test_the_ledger_holds_both_promotions_and_verifies(workspace: Workspace) -> None:
+    assert workspace.registry.ledger.verify().is_intact
+    applied = [event for event in workspace.registry.ledger.events() if event.event == "router:promotion:applied"]
+    assert len(applied) == 2
+
+
+def test_the_demo_says_plainly_that_the_answers_are_recorded(demo: Demo) -> None:
+    assert "RECORDED answers" in demo.output
+    assert "no LLM is called" in demo.output
+    for promised in ("champion", "challenger", "QNC", "uniroute route", "mlflow ui", "deferral_curve.png", "runner-up"):
+        assert promised in demo.output
+
+
+def test_a_night_run_again_asks_nothing_and_publishes_nothing(demo: Demo) -> None:
+    out = json.loads(demo.uniroute("night", "run", "--as-of", "2024-10-01", "--json"))["data"]
+    assert out["calls"] == 0
+    assert out["router"]["is_unchanged"]
+    assert out["router"]["version"] == 2
+    assert [row["version"] for row in json.loads(demo.uniroute("router", "list", "--json"))["data"]] == [2, 1]
+
+
+def test_a_plan_calls_nothing(demo: Demo) -> None:
+    out = json.loads(demo.uniroute("night", "run", "--as-of", "2024-10-02", "--plan", "--json"))["data"]
+    assert out["is_plan_only"]
+    assert out["plan"]["calls"] == 0
+    assert out["router"] is None
+
+
+def test_the_command_line_routes_and_gives_its_reasons(demo: Demo) -> None:
+    text = "Which planet is the largest?"
+    best = json.loads(demo.uniroute("route", text, "--cost-weight", "0", "--json"))["data"]
+    cheap = json.loads(demo.uniroute("route", text, "--cost-weight", "1e9", "--json"))["data"]
+    assert best["expected_score"] >= cheap["expected_score"]
+    assert best["expected_cost_usd"] > cheap["expected_cost_usd"]
+    assert best["router_version"] == 2
+    only = json.loads(demo.uniroute("route", text, "--candidates", "yi-6b-chat", "--json"))["data"]
+    assert only["llm"] == "sandbox:yi-6b-chat"
+    assert only["runner_up"] is None
+    old = json.loads(demo.uniroute("route", text, "--router", "1", "--json"))["data"]
+    assert old["router_version"] == 1
+    assert old["llm"] not in RELEASED_BETWEEN
+    assert "runner-up" in demo.uniroute("route", text)
+    demo.uniroute("route", text, "--candidates", "nobody", expect=2)
+
+
+def test_llms_and_routers_are_listed_and_shown(demo: Demo) -> None:
+    llms = json.loads(demo.uniroute("llm", "list", "--json"))["data"]
+    assert len(llms) == 16
+    assert all(row["is_routable"] and row["mean_score"] > 0 for row in llms)
+    shown = json.loads(demo.uniroute("llm", "show", "gemini-1.5-pro-002", "--json"))["data"]
+    assert shown["price_history"][0]["input_usd_per_mtok"].rstrip("0") == "1.25"
+    router = json.loads(demo.uniroute("router", "show", "--json"))["data"]
+    assert len(router["llms"]) == 16
+    assert "sandbox:gemini-1.5-pro-002" in demo.uniroute("router", "show")
+    assert "completed" in demo.uniroute("night", "list")
+    assert "up to date" in demo.uniroute("db", "status")
+
+
+def test_consumers_load_the_champion_where_this_repository_is_not(demo: Demo, tmp_path: Path) -> None:
+    blocker = tmp_path / "site"
+    blocker.mkdir()
+    (blocker / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Blocker:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('routing', 'registry', 'flows', 'sql'):\n"
+        "            raise ImportError(name + ' is out of reach here')\n"
+        "sys.meta_path.insert(0, Blocker())\n"
+    )
+    script = (
+        "import json, mlflow, pandas\n"
+        "try:\n    import routing\n    raise SystemExit('the repository is in reach')\nexcept ImportError:\n    pass\n"
+        "loaded = mlflow.pyfunc.load_model('models:/uniroute@champion')\n"
+        "prompts = pandas.DataFrame({'prompt': ['Which planet is the largest?', 'What is 2 + 2?']})\n"
+        "params = {'cost_weight': 0.0, 'candidates': ['sandbox:gemini-1.5-pro-002', 'sandbox:yi-6b-chat']}\n"
+        "print(json.dumps(loaded.predict(prompts, params=params).to_dict('records')))\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("UNIROUTE_")}
+    environment |= {
+        "PYTHONPATH": str(blocker),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{demo.home / 'mlflow.db'}",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])
+    assert [row["llm"] for row in rows] == ["sandbox:gemini-1.5-pro-002"] * 2
+    assert all(str(row["router_version"]) == "2" for row in rows)
+    assert all(0 < row["expected_score"] <= 1 and row["expected_cost_usd"] > 0 for row in rows)
