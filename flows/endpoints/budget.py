@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import cast
 
 from flows.errors import BudgetExceeded
 
@@ -31,6 +32,15 @@ class Reservation:
 
     llm_key: str
     usd: Decimal
+
+
+@dataclass(eq=False)
+class _Ticket:
+    llm_key: str
+    usd: Decimal
+    loop: asyncio.AbstractEventLoop
+    is_called: asyncio.Event
+    outcome: Reservation | BudgetExceeded | None = None
 
 
 def worst_case_usd(
@@ -94,7 +104,7 @@ class Budget:
         self._in_flight: defaultdict[str, Decimal] = defaultdict(Decimal)
         self._in_flight_usd = _ZERO
         self._open: set[Reservation] = set()
-        self._waiting: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+        self._waiting: list[_Ticket] = []
 
     @property
     def spent_usd(self) -> Decimal:
@@ -140,15 +150,22 @@ class Budget:
             )
         if not (usd.is_finite() and usd >= 0):
             raise ValueError(f"a reservation must be a finite amount of at least 0 USD, not {usd}")
-        loop = asyncio.get_running_loop()
-        while True:
-            with self._lock:
-                self._refuse_beyond_ceilings(llm_key, usd)
-                if self._fits_beside_reservations(llm_key, usd):
-                    return self._book(llm_key, usd)
-                settled = asyncio.Event()
-                self._waiting.append((loop, settled))
-            await settled.wait()
+        with self._lock:
+            refusal = self._refusal(llm_key, usd)
+            if refusal is not None:
+                raise refusal
+            if self._fits_beside_reservations(llm_key, usd):
+                return self._book(llm_key, usd)
+            ticket = _Ticket(llm_key, usd, asyncio.get_running_loop(), asyncio.Event())
+            self._waiting.append(ticket)
+        try:
+            await ticket.is_called.wait()
+        except asyncio.CancelledError:
+            self._hand_back(ticket)
+            raise
+        if isinstance(ticket.outcome, BudgetExceeded):
+            raise ticket.outcome
+        return cast("Reservation", ticket.outcome)
 
     def settle(self, reservation: Reservation, usd: Decimal) -> None:
         """Replace a reservation by what the call cost.
@@ -166,28 +183,29 @@ class Budget:
             self._take_back(reservation)
             self._settled[reservation.llm_key] += usd
             self._settled_usd += usd
-            self._wake()
+            self._call_waiting()
 
     def release(self, reservation: Reservation) -> None:
         """Give a reservation back, because the call brought no answer."""
         with self._lock:
             self._take_back(reservation)
-            self._wake()
+            self._call_waiting()
 
-    def _refuse_beyond_ceilings(self, llm_key: str, usd: Decimal) -> None:
+    def _refusal(self, llm_key: str, usd: Decimal) -> BudgetExceeded | None:
         for scope, ceiling, settled in (
             ("call", self.call_usd, _ZERO),
             ("llm", self.llm_usd, self._settled.get(llm_key, _ZERO)),
             ("night", self.night_usd, self._settled_usd),
         ):
             if ceiling is not None and settled + usd > ceiling:
-                raise BudgetExceeded(
+                return BudgetExceeded(
                     f"the ceiling of {ceiling} USD per {scope} is reached: {llm_key} may cost {usd:.6f} USD, "
                     f"{settled:.6f} USD are spent",
                     scope=scope,
                     unchanged="the call was not made, and answers so far are kept",
                     hint=f"raise the budget per {scope}, or go on tomorrow",
                 )
+        return None
 
     def _fits_beside_reservations(self, llm_key: str, usd: Decimal) -> bool:
         of_llm = self._settled.get(llm_key, _ZERO) + self._in_flight.get(llm_key, _ZERO) + usd
@@ -210,8 +228,20 @@ class Budget:
         self._in_flight[reservation.llm_key] -= reservation.usd
         self._in_flight_usd -= reservation.usd
 
-    def _wake(self) -> None:
+    def _hand_back(self, ticket: _Ticket) -> None:
+        with self._lock:
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+            elif isinstance(ticket.outcome, Reservation):
+                self._take_back(ticket.outcome)
+                self._call_waiting()
+
+    def _call_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for loop, settled in waiting:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(settled.set)
+        for ticket in waiting:
+            refusal = self._refusal(ticket.llm_key, ticket.usd)
+            if refusal is None and not self._fits_beside_reservations(ticket.llm_key, ticket.usd):
+                self._waiting.append(ticket)
+            elif not ticket.loop.is_closed():
+                ticket.outcome = refusal or self._book(ticket.llm_key, ticket.usd)
+                ticket.loop.call_soon_threadsafe(ticket.is_called.set)

@@ -160,11 +160,15 @@ class BoundedEndpoint:
             async with self._gate:
                 await self._keep_pace()
                 refusal = self._circuits.refusal(llm_id, self._clock())
-                if refusal is not None:
-                    raise self._error(llm_id, failure or Failure(refusal, "nothing was sent"), attempts)
-                attempts += 1
-                given_up = self._given_up.get(llm_id, ())
-                outcome = await self._attempt(llm_id, prompt, given_up, attempts)
+                if refusal is None:
+                    attempts += 1
+                    given_up = self._given_up.get(llm_id, ())
+                    outcome = await self._attempt(llm_id, prompt, given_up, attempts)
+            if refusal is not None:
+                if not refusal.wait_s:
+                    raise self._error(llm_id, failure or Failure(refusal.kind, "nothing was sent"), attempts)
+                await self._sleep(refusal.wait_s)
+                continue
             if isinstance(outcome, Completion):
                 return outcome
             failure = outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import defaultdict
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -22,15 +23,19 @@ class Patience:
         A call is given up when the endpoint asks to wait longer than this.
     failures_to_open
         How many failures in a row open a circuit.
-    rest_s
-        How long an open circuit refuses calls before one is let through to try.
+    first_rest_s, longest_rest_s
+        How long an open circuit refuses calls before one is let through to try; doubled after each failed try.
+    rests_waited_for
+        How many rests in a row calls wait for instead of failing, when there were answers before.
     """
 
     first_backoff_s: float = 0.5
     longest_backoff_s: float = 30.0
     longest_retry_after_s: float = 60.0
     failures_to_open: int = 8
-    rest_s: float = 30.0
+    first_rest_s: float = 1.0
+    longest_rest_s: float = 60.0
+    rests_waited_for: int = 6
 
     def wait_s(self, attempts: int, retry_after_s: float | None, rng: random.Random) -> float | None:
         """Tell how long to wait before asking again.
@@ -58,17 +63,37 @@ class Patience:
 @dataclass
 class _Circuit:
     failures: int = 0
-    closed_until_s: float = 0.0
-    """Until when calls are refused, while `failures` says that it is open."""
+    rests: int = 0
+    rests_until_s: float = 0.0
+    is_tried: bool = False
+    has_answered: bool = False
     stopped_by: str | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a call may not be sent now.
+
+    Parameters
+    ----------
+    kind
+        With which it fails, a key of `FAILURE_RULES`.
+    wait_s
+        When positive, it shall ask again after so many seconds instead of failing.
+    """
+
+    kind: str
+    wait_s: float = 0.0
 
 
 @dataclass
 class Circuits:
-    """Remember what keeps failing, so that later calls fail at once without being sent.
+    """Remember what keeps failing, so that later calls are not sent.
 
-    Each LLM has a circuit, and so has the endpoint. One opens after several failures in a row, lets a single call
-    through after a rest, and closes when that succeeds; or it is stopped for good by a kind that cannot be mended.
+    Each LLM has a circuit, and so has the endpoint. One opens after several failures in a row and rests, longer each
+    time; after a rest one call is let through, and when that is answered the circuit closes. Calls wait for the first
+    few rests of something that has answered before, because outages pass and what is not asked tonight is missing;
+    otherwise they fail at once. A kind that cannot be mended stops the circuit for good.
 
     Parameters
     ----------
@@ -78,43 +103,64 @@ class Circuits:
 
     patience: Patience
     _endpoint: _Circuit = field(default_factory=_Circuit)
-    _llms: dict[str, _Circuit] = field(default_factory=dict)
+    _llms: defaultdict[str, _Circuit] = field(default_factory=lambda: defaultdict(_Circuit))
 
-    def refusal(self, llm_id: str, now_s: float) -> str | None:
-        """Give the kind with which a call must fail instead of being sent, None when it may be sent."""
-        for circuit in (self._endpoint, self._llms.get(llm_id)):
-            if circuit is None:
-                continue
+    def refusal(self, llm_id: str, now_s: float) -> Refusal | None:
+        """Say why a call may not be sent now, None when it may; after a rest, asking takes the one try."""
+        circuits = (self._endpoint, self._llms[llm_id])
+        for circuit in circuits:
             if circuit.stopped_by is not None:
-                return circuit.stopped_by
-            if circuit.failures >= self.patience.failures_to_open:
-                if now_s < circuit.closed_until_s:
-                    return "circuit_open"
-                circuit.closed_until_s = now_s + self.patience.rest_s
+                return Refusal(circuit.stopped_by)
+            if self._is_open(circuit) and now_s < circuit.rests_until_s:
+                is_worth_waiting = circuit.has_answered and circuit.rests < self.patience.rests_waited_for
+                # Short naps, because the call that tries may be answered long before its rest would end.
+                nap_s = min(circuit.rests_until_s - now_s, self.patience.first_rest_s / 4)
+                return Refusal("circuit_open", nap_s if is_worth_waiting else 0.0)
+        for circuit in circuits:
+            if self._is_open(circuit):
+                circuit.is_tried = True
+                circuit.rests_until_s = now_s + self._rest_s(circuit)
         return None
 
     def answered(self, llm_id: str) -> None:
         """Note an answer."""
-        self._endpoint.failures = 0
-        if llm_id in self._llms:
-            self._llms[llm_id].failures = 0
+        for circuit in (self._endpoint, self._llms[llm_id]):
+            self._close(circuit)
+            circuit.has_answered = True
 
     def failed(self, llm_id: str, kind: str, now_s: float) -> None:
         """Note a failure."""
         rule = FAILURE_RULES[kind]
-        if rule.counts_against != "endpoint" and rule.stops != "endpoint":
-            self._endpoint.failures = 0
         scope = rule.stops or rule.counts_against
+        if scope != "endpoint":
+            self._close(self._endpoint)
         if scope is None:
-            if llm_id in self._llms:
-                self._llms[llm_id].failures = 0
+            self._close(self._llms[llm_id])
             return
-        circuit = self._endpoint if scope == "endpoint" else self._llms.setdefault(llm_id, _Circuit())
+        circuit = self._endpoint if scope == "endpoint" else self._llms[llm_id]
         if rule.stops is not None:
             circuit.stopped_by = kind
             return
+        was_open = self._is_open(circuit)
         circuit.failures += 1
-        circuit.closed_until_s = now_s + self.patience.rest_s
+        if was_open and circuit.is_tried:
+            circuit.is_tried = False
+            circuit.rests += 1
+            circuit.rests_until_s = now_s + self._rest_s(circuit)
+        elif not was_open:
+            circuit.rests_until_s = now_s + self._rest_s(circuit)
+
+    def _is_open(self, circuit: _Circuit) -> bool:
+        return circuit.failures >= self.patience.failures_to_open
+
+    def _rest_s(self, circuit: _Circuit) -> float:
+        return min(self.patience.longest_rest_s, self.patience.first_rest_s * 2 ** min(circuit.rests, 20))
+
+    @staticmethod
+    def _close(circuit: _Circuit) -> None:
+        circuit.failures = 0
+        circuit.rests = 0
+        circuit.is_tried = False
 
 
 class Gate:

@@ -123,6 +123,20 @@ def test_a_cancelled_wait_keeps_nothing():
     asyncio.run(run())
 
 
+def test_a_wait_cancelled_after_it_was_granted_gives_the_money_back():
+    async def run():
+        budget = Budget(night_usd=USD("1"))
+        first = await budget.reserve("a", USD("1"))
+        waiting = [asyncio.create_task(budget.reserve(key, USD("1"))) for key in "bc"]
+        await asyncio.sleep(0)
+        budget.release(first)
+        waiting[0].cancel()
+        assert (await waiting[1]).llm_key == "c"
+        assert budget.reserved_usd == 1
+
+    asyncio.run(run())
+
+
 def test_threads_with_their_own_event_loops_share_a_budget():
     budget = Budget(night_usd=USD("1"))
 

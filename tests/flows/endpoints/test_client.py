@@ -67,6 +67,15 @@ def ask(opened, *calls):
     return asyncio.run(run())
 
 
+def ask_together(opened, llm_id, number):
+    async def run():
+        async with opened:
+            prompts = (f"prompt {n}" for n in range(number))
+            return await asyncio.gather(*(opened.complete(llm_id, one) for one in prompts), return_exceptions=True)
+
+    return asyncio.run(run())
+
+
 def ask_one(fake, script, waits=asyncio.sleep, **changes):
     return ask(endpoint(fake, waits, **changes), (script, PROMPT))[0]
 
@@ -295,7 +304,7 @@ def test_an_unknown_llm_stops_that_llm_only(fake):
 
 def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_after_a_rest(fake, waits):
     seconds = [0.0]
-    patience = Patience(failures_to_open=3, rest_s=30)
+    patience = Patience(failures_to_open=3, first_rest_s=30)
     opened = endpoint(fake, waits, max_attempts=1, patience=patience, clock=lambda: seconds[0])
 
     async def run():
@@ -313,6 +322,26 @@ def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_after_a_rest(fa
 
     fake.scripts["sick"] = "500"
     assert asyncio.run(run()) == [("transient", 1)] * 3 + [("circuit_open", 0)] * 2 + ["stop"] * 3
+
+
+def test_an_outage_of_what_has_answered_is_waited_for_and_loses_no_prompt():
+    patience = Patience(failures_to_open=3, first_rest_s=0.05, first_backoff_s=0.01)
+    with FakeEndpoint() as fake:
+        fake.choose = lambda request: "503" if 10 <= len(fake.requests) < 18 else None
+        opened = endpoint(fake, concurrency=4, max_attempts=9, patience=patience)
+        outcomes = ask_together(opened, "ok", 40)
+    assert [outcome.text for outcome in outcomes] == ["The answer is (A)."] * 40
+    assert sum(outcome.attempts for outcome in outcomes) == len(fake.requests)
+
+
+def test_an_outage_that_lasts_is_given_up(fake):
+    patience = Patience(failures_to_open=3, first_rest_s=0.01, first_backoff_s=0.001, rests_waited_for=3)
+    fake.choose = lambda request: "503" if len(fake.requests) > 5 else None
+    outcomes = ask_together(endpoint(fake, concurrency=4, patience=patience), "ok", 40)
+    kinds = [outcome.kind for outcome in outcomes if isinstance(outcome, EndpointError)]
+    assert len(kinds) >= 34
+    assert "circuit_open" in kinds
+    assert len(fake.requests) < 30
 
 
 def test_a_sick_llm_does_not_close_the_endpoint_to_others(fake, waits):
