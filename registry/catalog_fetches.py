@@ -15,17 +15,25 @@ from typing import Any
 
 from sqlalchemy import Row, func, select
 
-from .columns import text_bytes
+from .columns import plain_text, text_bytes
 from .database import Database, Unit, chunks
 from .ledger import canonical_json
 from .listings import CatalogDiff, CatalogFetch, Listing, Repricing
-from .prices import Price, held_prices, hold, implausible_change, prices_in_force, put_in_force
+from .prices import Price, drop_held, held_prices, hold, implausible_change, prices_in_force, put_in_force
 from .tables import catalog_fetch, listing, listing_text, llm
 
 LARGEST_SHRINKAGE = 0.2
 """A fetch that lists fewer than 80 % of the LLMs known from its catalog is not believed at first."""
 
-_MAX_KEY_CHARACTERS = 300
+_MAX_ID_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class _PriceMove:
+    """What became of one listed price: the change, if it is news, and why it is held, if it is."""
+
+    change: Repricing | None = None
+    doubt: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,31 +92,30 @@ def _apply(
         is_back = row.status == "withdrawn" and row.status_reason is None
         if row.catalog != catalog and rank >= row.catalog_rank and not is_back:
             continue
-        changed, refusal = _reprice(unit, one, row.id, known, on)
-        repriced += changed
-        held += [key for _ in changed if refusal != one.refusal]
+        move = _reprice(unit, one, row.id, known, on)
+        if move.change is not None:
+            repriced.append(move.change)
+            held += [key] if move.doubt else []
         returned += [key] if is_back else []
-        _update(unit, one, row, on, rank, refusal, is_back)
+        _update(unit, one, row, on, rank, move.doubt, is_back)
     withdrawn = [] if suspicion else _withdraw(unit, catalog, usable, known)
     return CatalogDiff(catalog, tuple(new), tuple(withdrawn), tuple(returned), tuple(repriced), tuple(held), suspicion)
 
 
-def _reprice(unit: Unit, one: Listing, number: int, known: _Known, on: date) -> tuple[list[Repricing], str | None]:
-    """Compare the listed price with the one in force; give the change, and why the LLM may not be routed to."""
+def _reprice(unit: Unit, one: Listing, number: int, known: _Known, on: date) -> _PriceMove:
+    """Compare the listed price with the one in force, and put it in force or hold it."""
     before, waiting, after = known.prices.get(number), known.held.get(number), _listed_price(one, on)
     if _same(before, after):
-        if waiting is not None:
-            put_in_force(unit, number, before, before.since if before else on, one.catalog)
-        return [], one.refusal
+        drop_held(unit, number)
+        return _PriceMove()
     doubt = implausible_change(before, after) if before is not None and after is not None else None
-    change = [Repricing(f"{one.endpoint}:{one.llm_id}", before, after)]
     if doubt is None or after is None:
         put_in_force(unit, number, after, on, one.catalog)
-        return change, one.refusal
-    if waiting is not None and _same(waiting, after):
-        return [], doubt
-    hold(unit, number, after, on, one.catalog)
-    return change, doubt
+    elif _same(waiting, after):
+        return _PriceMove(None, doubt)
+    else:
+        hold(unit, number, after, on, one.catalog)
+    return _PriceMove(Repricing(one.llm_key, before, after), doubt)
 
 
 def _listed_price(one: Listing, on: date) -> Price | None:
@@ -131,7 +138,7 @@ def _same(one: Price | None, other: Price | None) -> bool:
 def _refusal(one: Listing) -> str | None:
     """Give the catalog's refusal; an unusable price is never silent."""
     if one.refusal is not None:
-        return one.refusal[:300]
+        return one.refusal
     pair = (one.input_usd_per_mtok, one.output_usd_per_mtok)
     if None in pair:
         return "price missing"
@@ -146,7 +153,7 @@ def _insert(unit: Unit, one: Listing, on: date, rank: int) -> int:
 
 def _update(unit: Unit, one: Listing, row: Row, on: date, rank: int, doubt: str | None, is_back: bool) -> None:
     facts = {**_facts(one), "last_seen_on": on, "catalog_rank": rank}
-    facts["refusal"] = _refusal(one) if doubt is None or doubt == one.refusal else doubt[:300]
+    facts["refusal"] = doubt or _refusal(one)
     if is_back:
         facts["status"] = "available"
     unit.execute(llm.update().where(llm.c.id == row.id).values(facts))
@@ -154,8 +161,8 @@ def _update(unit: Unit, one: Listing, row: Row, on: date, rank: int, doubt: str 
 
 def _facts(one: Listing) -> dict[str, Any]:
     return {
-        "canonical_id": None if one.canonical_id is None else _storable(one.canonical_id),
-        "name": _storable(one.name),
+        "canonical_id": one.canonical_id,
+        "name": one.name,
         "catalog": one.catalog,
         "released_at": one.released_at,
         "deprecated_at": one.deprecated_at,
@@ -177,15 +184,9 @@ def _withdraw(unit: Unit, catalog: str, usable: Mapping[str, Listing], known: _K
 def _first_of_each_key(listings: Iterable[Listing]) -> dict[str, Listing]:
     usable: dict[str, Listing] = {}
     for one in listings:
-        if _storable(one.llm_id) == one.llm_id:
+        if plain_text(one.llm_id, _MAX_ID_CHARACTERS) == one.llm_id:
             usable.setdefault(one.llm_key, one)
     return usable
-
-
-def _storable(text: str) -> str:
-    """Escape what a text column cannot hold everywhere (lone surrogates, NUL) and cut to a sane length."""
-    plain = text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")
-    return plain[:_MAX_KEY_CHARACTERS]
 
 
 def _suspicion(unit: Unit, fetch: CatalogFetch, n_listed: int, known: _Known, on: date) -> str | None:
@@ -246,7 +247,7 @@ def _keep_raw(database: Database, unit: Unit, run_id: int, fetch: CatalogFetch, 
                 "fetch_id": fetch_id,
                 "position": position,
                 "llm_id": None if key is None else numbers.get(key),
-                "llm_key": None if key is None else _storable(key),
+                "llm_key": key,
                 "refusal": refusal,
                 "is_quarantined": is_quarantined,
                 "text_digest": hashlib.sha256(text_bytes(raw)).hexdigest(),

@@ -100,6 +100,17 @@ class ExactText(TypeDecorator[str]):
         return None if value is None else bytes(value).decode("utf-8", "surrogatepass")
 
 
+class PlainText(TypeDecorator[str]):
+    """Foreign text that people and SQL tools read: what a text column cannot hold everywhere is escaped."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Escape NUL and lone surrogates, and cut to the length of the column."""
+        return None if value is None else plain_text(value, self.impl.length)
+
+
 class ArrayBlob(TypeDecorator[NDArray[Any]]):
     """A finite numeric array: one byte of kind, one of rank, the shape, then little-endian values."""
 
@@ -118,6 +129,11 @@ class ArrayBlob(TypeDecorator[NDArray[Any]]):
 def text_bytes(text: str) -> bytes:
     """Encode text reversibly, lone surrogates included."""
     return text.encode("utf-8", "surrogatepass")
+
+
+def plain_text(text: str, at_most: int) -> str:
+    """Escape what a text column cannot hold everywhere (NUL, lone surrogates) and cut to `at_most` characters."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\x00", "\\x00")[:at_most]
 
 
 def to_pico_usd(amount: Decimal) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, Table, create_engine, event, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, IntegrityError, NoSuchModuleError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import Insert
 
@@ -174,7 +174,9 @@ class Database:
         """Turn what the drivers raise into errors of the registry; statements and parameters stay out of the text."""
         try:
             yield
-        except DBAPIError as error:
+        except StatementError as error:
+            if isinstance(error.orig, UnirouteError):  # a column type refused the value
+                raise error.orig from None
             raise self._translate(error.orig, isinstance(error, IntegrityError)) from error
         except sqlite3.Error as error:
             raise self._translate(error, isinstance(error, sqlite3.IntegrityError)) from error

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
 
-from .columns import text_bytes
+from .columns import plain_text, text_bytes
 from .database import Database, Unit
 from .tables import ledger
 
@@ -103,6 +103,7 @@ class Ledger:
         unit
             The transaction to join.
         """
+        subject, actor = plain_text(subject, 500), plain_text(actor, 200)  # as the columns keep them: they are hashed
         with self._database.write(unit) as opened:
             last = opened.execute(select(ledger).order_by(ledger.c.number.desc()).limit(1)).first()
             number, previous = (last.number + 1, last.hash) if last is not None else (1, GENESIS)
@@ -204,8 +205,8 @@ def _problem(found: LedgerEvent, number: int, previous: str) -> str:
 def _hash(
     number: int, at: datetime, event: str, subject: str, actor: str, reason: str, payload_json: str, previous: str
 ) -> str:
-    moment = at.timestamp()
-    fields = [str(number), f"{moment:.6f}", event, subject, actor, reason, payload_json, previous]
+    moment = at.astimezone(UTC).isoformat(timespec="microseconds")
+    fields = [str(number), moment, event, subject, actor, reason, payload_json, previous]
     digest = hashlib.sha256()
     for field in fields:
         data = text_bytes(field)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from sqlalchemy import ColumnElement, Row, and_, select
+from sqlalchemy import Row, and_, select
 
 from .database import Unit
 from .tables import llm_price
@@ -75,12 +75,12 @@ def implausible_change(before: Price, after: Price) -> str | None:
 def put_in_force(unit: Unit, llm_number: int, price: Price | None, since: date, catalog: str) -> None:
     """Write the price that counts from a day on; None means that no usable price is known from then on."""
     _replace(unit, llm_number, price, since, catalog, is_held=False)
-    unit.execute(llm_price.delete().where(_held(llm_number)))
+    drop_held(unit, llm_number)
 
 
 def hold(unit: Unit, llm_number: int, price: Price, since: date, catalog: str) -> None:
     """Keep a price for review without putting it in force."""
-    unit.execute(llm_price.delete().where(_held(llm_number)))
+    drop_held(unit, llm_number)
     _replace(unit, llm_number, price, since, catalog, is_held=True)
 
 
@@ -90,8 +90,9 @@ def held_prices(unit: Unit) -> dict[int, Price]:
     return {row.llm_id: price_of(row) for row in rows}
 
 
-def _held(llm_number: int) -> ColumnElement[bool]:
-    return and_(llm_price.c.llm_id == llm_number, llm_price.c.is_held.is_(True))
+def drop_held(unit: Unit, llm_number: int) -> None:
+    """Forget the price of one LLM that waits for review."""
+    unit.execute(llm_price.delete().where(llm_price.c.llm_id == llm_number, llm_price.c.is_held.is_(True)))
 
 
 def _replace(unit: Unit, llm_number: int, price: Price | None, since: date, catalog: str, *, is_held: bool) -> None:

@@ -5,7 +5,6 @@ The registry is the truth. MLflow follows through the outbox, as often as it tak
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,8 +16,11 @@ from routing.errors import InvalidInput
 from .database import Database, Unit
 from .errors import NotFound, RegistryError, StalePromotion
 from .ledger import Ledger, LedgerEvent, canonical_json
+from .outbox import Outbox, OutboxEntry
 from .routers import Routers
-from .tables import alias, outbox, promotion
+from .tables import promotion
+
+__all__ = ["GateResult", "OutboxEntry", "Promotion", "Promotions", "gate_result"]
 
 OPEN = ("requested", "approved")
 """The states in which a promotion can still be applied or rejected."""
@@ -82,26 +84,11 @@ class Promotion:
     run_id: int | None
 
 
-@dataclass(frozen=True)
-class OutboxEntry:
-    """An alias that MLflow must be told of; entries are worked off in order."""
-
-    id: int
-    alias: str
-    router_digest: str
-    ledger_number: int
-    created_at: datetime
-    attempts: int
-    last_error: str | None
-    done_at: datetime | None
-
-
-class Promotions:
+class Promotions(Outbox):
     """Request, decide and apply promotions; hand out what MLflow has to be told."""
 
     def __init__(self, database: Database, events: Ledger, routers: Routers) -> None:
-        self._database = database
-        self._events = events
+        super().__init__(database, events)
         self._routers = routers
 
     def set_challenger(
@@ -153,7 +140,8 @@ class Promotions:
     ) -> Promotion:
         """Ask that a router become the champion; other open requests are superseded.
 
-        Asking again for the same router against the same champion gives the open promotion.
+        Asking again with the same champion and the same gate result gives the promotion that is still open, or that the
+        same run already rejected.
 
         Parameters
         ----------
@@ -190,7 +178,7 @@ class Promotions:
             self._require_champion(opened, expected_champion, f"the request for router {router_digest[:12]}")
             if router_digest == expected_champion:
                 raise RegistryError(f"router {router_digest[:12]} is the champion already")
-            same = self._open_twin(opened, router_digest, expected_champion, gate)
+            same = self._twin(opened, router_digest, expected_champion, gate, run_id)
             if same is not None:
                 return same
             self._supersede_open(opened, actor, now, f"router {router_digest[:12]} was put forward")
@@ -360,34 +348,12 @@ class Promotions:
         with self._database.read() as unit:
             return tuple(_promotion(row) for row in unit.execute(query))
 
-    def pending(self) -> tuple[OutboxEntry, ...]:
-        """Give what MLflow still has to be told, in order."""
-        with self._database.read() as unit:
-            rows = unit.execute(select(outbox).where(outbox.c.done_at.is_(None)).order_by(outbox.c.id))
-            return tuple(OutboxEntry(*row) for row in rows)
-
-    def mark_done(self, entry_id: int, *, now: datetime) -> None:
-        """Note that MLflow was told; saying so again changes nothing."""
-        with self._database.write() as unit:
-            unit.execute(
-                outbox.update()
-                .where(outbox.c.id == entry_id, outbox.c.done_at.is_(None))
-                .values(done_at=now, attempts=outbox.c.attempts + 1, last_error=None)
-            )
-
-    def mark_undelivered(self, entry_id: int, error: str) -> None:
-        """Note that MLflow could not be told; the entry stays pending."""
-        with self._database.write() as unit:
-            unit.execute(
-                outbox.update()
-                .where(outbox.c.id == entry_id, outbox.c.done_at.is_(None))
-                .values(attempts=outbox.c.attempts + 1, last_error=error[:2000])
-            )
-
     def _decide(self, promotion_id: int, status: str, actor: str, reason: str, now: datetime) -> Promotion:
         _require_reason(reason)
         with self._database.write() as unit:
             current = self.get(promotion_id, unit=unit)
+            if current.status == status:
+                return current
             self._require_open(current)
             if status == "approved":
                 self._require_champion(unit, current.expected_champion, f"promotion {promotion_id}")
@@ -427,26 +393,24 @@ class Promotions:
         for name, (_, after) in moves.items():
             self._point(unit, name, str(after), event, now)
 
-    def _point(self, unit: Unit, name: str, router_digest: str, event: LedgerEvent, now: datetime) -> None:
-        pointed = {"name": name, "router_digest": router_digest, "moved_at": now}
-        unit.execute(self._database.upsert(alias), pointed)
-        told = {"alias": name, "router_digest": router_digest, "ledger_number": event.number}
-        unit.execute(outbox.insert().values(**told, created_at=now, attempts=0))
-
     def _supersede_open(self, unit: Unit, actor: str, now: datetime, reason: str) -> None:
         for row in unit.execute(select(promotion).where(promotion.c.status.in_(OPEN))).fetchall():
             facts = {"status": "superseded", "decided_by": actor, "decided_at": now, "reason": reason}
             unit.execute(promotion.update().where(promotion.c.id == row.id).values(facts))
             self._note(unit, _promotion(row), "superseded", actor, reason, now)
 
-    def _open_twin(
-        self, unit: Unit, router_digest: str, expected_champion: str | None, gate: GateResult
+    def _twin(
+        self, unit: Unit, router_digest: str, expected_champion: str | None, gate: GateResult, run_id: int | None
     ) -> Promotion | None:
+        """Find the same request: still open, or already rejected in the same run (which was killed and resumed)."""
         rows = unit.execute(
-            select(promotion).where(promotion.c.status.in_(OPEN), promotion.c.router_digest == router_digest)
+            select(promotion).where(promotion.c.router_digest == router_digest).order_by(promotion.c.id.desc())
         )
-        twins = (_promotion(row) for row in rows)
-        return next((one for one in twins if one.expected_champion == expected_champion and one.gate == gate), None)
+        for one in (_promotion(row) for row in rows):
+            is_same_run = run_id is not None and one.run_id == run_id and one.status == "rejected"
+            if (one.status in OPEN or is_same_run) and (one.expected_champion, one.gate) == (expected_champion, gate):
+                return one
+        return None
 
     def _require_open(self, one: Promotion) -> None:
         if one.status not in OPEN:
@@ -481,5 +445,5 @@ def _require_reason(reason: str) -> None:
 def _promotion(row: Row) -> Promotion:
     fields = row._mapping
     names = (name for name in Promotion.__dataclass_fields__ if name != "gate")
-    gate = GateResult(fields["gate_passed"], json.dumps(json.loads(fields["gate_json"])))
+    gate = GateResult(fields["gate_passed"], fields["gate_json"])
     return Promotion(**{name: fields[name] for name in names}, gate=gate)

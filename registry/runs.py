@@ -144,6 +144,7 @@ class Runs:
         if not (0 < lease_s < float("inf")):
             raise InvalidInput(f"a lease of {lease_s} s is not a positive, finite time")
         with self._database.write() as unit:
+            unit.execute(self._database.insert_missing(lease, [lease.c.name]).values(name=LEASE, number=0))
             held = self._lease(unit)
             if held.is_held(now) and not (holder_is_gone is not None and holder_is_gone(held)):
                 raise self._already_active(held, unit)
@@ -196,7 +197,7 @@ class Runs:
         self._events.append(
             "run:lease:taken_over",
             key,
-            actor=f"{host}",
+            actor=host,
             now=now,
             reason="the holder stopped without giving the lease back",
             payload={"former_run": former, "former_host": held.host, "former_pid": held.pid, "lease": held.number + 1},
@@ -281,18 +282,18 @@ class Runs:
             return self.get(held, unit=unit)
         current = self._lease(unit)
         if current.number != held.lease_number or current.run_id != held.id:
+            fate = "gave its lease back" if current.number == held.lease_number else "lost its lease to a newer run"
             raise RunAlreadyActive(
-                f"run {held.key} lost its lease (number {held.lease_number}, now {current.number})",
+                f"run {held.key}, attempt {held.attempt}, {fate} and can write no more",
                 unchanged="Nothing of this write was kept.",
-                hint="let the newer run finish",
+                hint="start the night again",
             )
         return held
 
     def lease(self) -> Lease:
         """Read who holds the lease."""
         with self._database.read() as unit:
-            row = unit.execute(select(lease).where(lease.c.name == LEASE)).first()
-        return Lease(*row) if row is not None else Lease(LEASE, 0, None, None, None, None, None, None)
+            return self._lease(unit)
 
     def get(self, key: str | int, *, unit: Unit | None = None) -> Run:
         """Give the run of a key or a number.
@@ -325,8 +326,8 @@ class Runs:
         return None if row is None else _run(row)
 
     def _lease(self, unit: Unit) -> Lease:
-        unit.execute(self._database.insert_missing(lease, [lease.c.name]).values(name=LEASE, number=0))
-        return Lease(*unit.execute(select(lease).where(lease.c.name == LEASE)).one())
+        row = unit.execute(select(lease).where(lease.c.name == LEASE)).first()
+        return Lease(*row) if row is not None else Lease(LEASE, 0, None, None, None, None, None, None)
 
     def _already_active(self, held: Lease, unit: Unit) -> RunAlreadyActive:
         active = unit.execute(select(run.c.key).where(run.c.id == held.run_id)).scalar_one()

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import column, inspect, select, table, text
+from sqlalchemy import column, inspect, select, table
 
 import sql
 
+from .charges import Charges
 from .database import Database, Tracer, Unit
 from .errors import SchemaMismatch
 from .ledger import Ledger
@@ -21,6 +22,7 @@ from .promotions import Promotions
 from .prompts import Prompts
 from .routers import Routers
 from .runs import Runs
+from .standings import Standing, leaderboard
 from .tables import VERSION_TABLE, metadata, schema_file
 
 _ALEMBIC = threading.Lock()  # Alembic keeps its context in a module: one migration per process at a time
@@ -66,7 +68,7 @@ class Registry:
 
     Attributes
     ----------
-    llms, prompts, outcomes, runs, routers, promotions, ledger
+    llms, prompts, outcomes, charges, runs, routers, promotions, ledger
         One repository per aggregate.
     """
 
@@ -76,7 +78,8 @@ class Registry:
         self.runs = Runs(database, self.ledger)
         self.llms = LLMs(database, self.ledger, self.runs)
         self.prompts = Prompts(database)
-        self.outcomes = Outcomes(database, self.runs)
+        self.charges = Charges(database, self.runs)
+        self.outcomes = Outcomes(database, self.runs, self.charges)
         self.routers = Routers(database, self.runs)
         self.promotions = Promotions(database, self.ledger, self.routers)
 
@@ -88,7 +91,6 @@ class Registry:
         migrate: bool = True,
         tracer: Tracer | None = None,
         busy_timeout_s: float = 30.0,
-        read_only: bool = False,
     ) -> Registry:
         """Open a registry.
 
@@ -97,52 +99,44 @@ class Registry:
         url
             ``sqlite:///FILE`` or ``postgresql://USER@HOST/DATABASE``.
         migrate
-            Whether to bring the schema up to date, and to create a missing SQLite file.
+            Whether to bring the schema up to date, and to create a missing SQLite file. Without it an older schema can
+            only be asked for its `schema_status`, and a newer one only be read.
         tracer
             Called with text and parameters of every SQL statement.
         busy_timeout_s
             How long a writer waits for its turn, in seconds.
-        read_only
-            Refuse writes, and in return open a registry of a newer schema.
 
         Raises
         ------
         NotFound
-            When the file is missing and neither created nor migrated.
+            When the file is missing and `migrate` is false.
         RegistryBusy
             When the database stays locked.
         RegistryCorrupt
             When the file is no database, or a damaged one.
         SchemaMismatch
-            When the schema is newer than the code, or a migration was edited after it was applied.
+            When a schema to migrate is newer than the code, was edited, or belongs to another application.
         """
-        database = Database(url, create=migrate and not read_only, tracer=tracer, busy_timeout_s=busy_timeout_s)
+        database = Database(url, create=migrate, tracer=tracer, busy_timeout_s=busy_timeout_s)
         registry = cls(database)
         try:
-            registry._meet_schema(migrate and not read_only, read_only)
+            registry._meet_schema(migrate)
         except BaseException:
             registry.close()
             raise
         return registry
 
-    def _meet_schema(self, migrate: bool, read_only: bool) -> None:
+    def _meet_schema(self, migrate: bool) -> None:
         status = self.schema_status()
-        if status.changed:
-            raise self._edited(status)
-        if status.is_newer and not read_only:
-            raise self._too_new(status)
         if migrate and not status.is_current:
             self.migrate()
+        elif status.is_newer or status.changed:
+            self._database.write_refusal = self._too_new(status) if status.is_newer else self._edited(status)
         elif status.pending:
-            refusal = SchemaMismatch(
+            self._database.write_refusal = self._database.read_refusal = SchemaMismatch(
                 f"{self._database.name} lacks {len(status.pending)} migrations, the first is {status.pending[0]}",
                 unchanged="Nothing was read or written.",
                 hint="uniroute db migrate",
-            )
-            self._database.write_refusal = self._database.read_refusal = refusal
-        if read_only:
-            self._database.write_refusal = SchemaMismatch(
-                f"{self._database.name} was opened for reading only", unchanged="Nothing was written."
             )
 
     def schema_status(self) -> SchemaStatus:
@@ -170,6 +164,16 @@ class Registry:
             self._renew_views(unit)
         self._database.write_refusal = self._database.read_refusal = None
         return self.schema_status()
+
+    def leaderboard(self, prompt_set_digest: str | None = None) -> tuple[Standing, ...]:
+        """Give how each LLM did on one prompt set, the best first.
+
+        Parameters
+        ----------
+        prompt_set_digest
+            The prompt set; that of the latest run when omitted.
+        """
+        return leaderboard(self._database, prompt_set_digest)
 
     def unit(self) -> AbstractContextManager[Unit]:
         """Give one write transaction as a context manager; pass it on as ``unit=`` to the repositories' methods."""
@@ -224,10 +228,11 @@ class Registry:
         command.upgrade(config, "head")
 
     def _renew_views(self, unit: Unit) -> None:
-        present = inspect(unit).get_view_names()
         views = sql.views()
-        for name in sorted(set(present) & {one.name for one in views}):
-            unit.execute(text(f"DROP VIEW {name}"))
+        migrations = {one.name for one in sql.migrations()}
+        ours = {name for name in unit.execute(select(schema_file.c.name)).scalars() if name not in migrations}
+        for name in sorted(ours & set(inspect(unit).get_view_names())):
+            unit.exec_driver_sql(f"DROP VIEW {name}")
         for one in views:
             unit.exec_driver_sql(f"CREATE VIEW {one.name} AS {one.text}")
         self._remember(unit, views)

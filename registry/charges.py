@@ -1,0 +1,138 @@
+"""Money: what each run spent on each LLM, and what is reserved for calls under way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from sqlalchemy import func, select, type_coerce
+from sqlalchemy.types import BigInteger
+
+from .columns import from_pico_usd, to_pico_usd
+from .database import Database, Unit, ids_of
+from .errors import NotFound
+from .runs import Run, Runs
+from .tables import charge, llm
+
+
+@dataclass(frozen=True)
+class EndpointSpend:
+    """What one run spent at one endpoint."""
+
+    endpoint: str
+    calls: int
+    cost_usd: Decimal
+
+
+@dataclass(frozen=True)
+class Spend:
+    """What one run spent: settled costs, and what is reserved for calls whose answer never came back."""
+
+    total_usd: Decimal
+    reserved_usd: Decimal
+    calls: int
+    by_endpoint: tuple[EndpointSpend, ...]
+    by_llm: Mapping[str, Decimal]
+
+
+class Charges:
+    """Book costs and reservations; say what was spent."""
+
+    def __init__(self, database: Database, runs: Runs) -> None:
+        self._database = database
+        self._runs = runs
+
+    def add(
+        self,
+        unit: Unit,
+        run_id: int,
+        llm_number: int,
+        purpose: str,
+        *,
+        calls: int = 0,
+        cost: Decimal = Decimal(0),
+        reserved: Decimal = Decimal(0),
+    ) -> None:
+        """Add calls, cost and reservation to what one run spent on one LLM for one purpose."""
+        key = {"run_id": run_id, "llm_id": llm_number, "purpose": purpose}
+        empty = {"calls": 0, "cost_picousd": Decimal(0), "reserved_picousd": Decimal(0)}
+        unit.execute(self._database.insert_missing(charge, list(charge.primary_key)), {**key, **empty})
+        unit.execute(
+            charge.update()
+            .filter_by(**key)
+            .values(
+                calls=charge.c.calls + calls,
+                cost_picousd=type_coerce(charge.c.cost_picousd, BigInteger) + to_pico_usd(cost),
+                reserved_picousd=type_coerce(charge.c.reserved_picousd, BigInteger) + _signed_pico_usd(reserved),
+            )
+        )
+
+    def reserve(self, run: Run | int, llm_key: str, usd: Decimal, *, purpose: str = "profile") -> None:
+        """Book the worst cost of calls before they are made; what is never settled counts as spent.
+
+        Parameters
+        ----------
+        run
+            The run that will call.
+        llm_key
+            The LLM that will be called.
+        usd
+            The worst the calls can cost.
+        purpose
+            As in `record`.
+        """
+        self._change_reservation(run, llm_key, usd, purpose)
+
+    def settle(self, run: Run | int, llm_key: str, usd: Decimal, *, purpose: str = "profile") -> None:
+        """Take a reservation back once its calls are recorded.
+
+        Raises
+        ------
+        RegistryError
+            When more is settled than was reserved.
+        """
+        self._change_reservation(run, llm_key, -usd, purpose)
+
+    def _change_reservation(self, run: Run | int, llm_key: str, usd: Decimal, purpose: str) -> None:
+        with self._database.write() as unit:
+            held = self._runs.require_lease(run, unit)
+            numbers = ids_of(unit, llm.c.key, llm.c.id, [llm_key])
+            if not numbers:
+                raise NotFound(f"there is no LLM {llm_key!r}", unchanged="Nothing was written.")
+            self.add(unit, held.id, numbers[llm_key], purpose, reserved=usd)
+
+    def spend(self, run: Run | int) -> Spend:
+        """Give what a run spent, in all its attempts."""
+        run_id = run if isinstance(run, int) else run.id
+        with self._database.read() as unit:
+            rows = unit.execute(
+                select(
+                    llm.c.endpoint,
+                    llm.c.key,
+                    func.sum(charge.c.calls),
+                    func.sum(type_coerce(charge.c.cost_picousd, BigInteger)),
+                    func.sum(type_coerce(charge.c.reserved_picousd, BigInteger)),
+                )
+                .join_from(charge, llm)
+                .where(charge.c.run_id == run_id)
+                .group_by(llm.c.endpoint, llm.c.key)
+                .order_by(llm.c.endpoint, llm.c.key)
+            ).fetchall()
+        by_endpoint: dict[str, EndpointSpend] = {}
+        for endpoint, _, calls, cost, _ in rows:
+            before = by_endpoint.get(endpoint, EndpointSpend(endpoint, 0, Decimal(0)))
+            by_endpoint[endpoint] = EndpointSpend(
+                endpoint, before.calls + int(calls), before.cost_usd + from_pico_usd(cost)
+            )
+        return Spend(
+            total_usd=sum((one.cost_usd for one in by_endpoint.values()), Decimal(0)),
+            reserved_usd=sum((from_pico_usd(row[4]) for row in rows), Decimal(0)),
+            calls=sum(one.calls for one in by_endpoint.values()),
+            by_endpoint=tuple(by_endpoint.values()),
+            by_llm={row[1]: from_pico_usd(row[3]) for row in rows},
+        )
+
+
+def _signed_pico_usd(amount: Decimal) -> int:
+    return -to_pico_usd(-amount) if amount < 0 else to_pico_usd(amount)

@@ -1,0 +1,236 @@
+"""Cluster maps and feature vectors as they are kept: arrays, and what they were derived from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, func, select
+
+from routing.errors import InvalidInput
+
+from .columns import array_bytes
+from .database import Database, Unit, ids_of
+from .errors import NotFound
+from .runs import Run, Runs
+from .tables import cluster_map, cluster_map_array, feature_vector, llm
+
+_VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens")
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterMapRecord:
+    """A fitted cluster map as arrays, and what it was fitted from.
+
+    Attributes
+    ----------
+    digest
+        SHA-256 of its content.
+    kind
+        Which class reads the arrays.
+    prompt_set_digest, embedder_key
+        What it was fitted on.
+    n_clusters, seed
+        How it was fitted.
+    arrays
+        Name to array; finite float32, float64, int64 or int32.
+    run_id
+        The run that fitted it.
+    """
+
+    digest: str
+    kind: str
+    prompt_set_digest: str
+    embedder_key: str
+    n_clusters: int
+    seed: int
+    arrays: Mapping[str, NDArray[Any]]
+    run_id: int | None = None
+
+
+class VectorFields(Protocol):
+    """What `save_vectors` reads; `routing.features.FeatureVector` has it."""
+
+    errors: NDArray[np.float32]
+    standard_errors: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    input_tokens: NDArray[np.float32]
+    output_tokens: NDArray[np.float32]
+    n_prompts: int
+    n_scored: int
+
+
+@dataclass(frozen=True, eq=False)
+class StoredVector:
+    """The latest feature vector of one LLM on one cluster map: arrays of shape ``(n_clusters,)``."""
+
+    llm_key: str
+    cluster_map_digest: str
+    prompt_set_digest: str
+    run_id: int
+    digest: str
+    errors: NDArray[np.float32]
+    standard_errors: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    input_tokens: NDArray[np.float32]
+    output_tokens: NDArray[np.float32]
+    n_prompts: int
+    n_scored: int
+
+
+class ClusterMaps:
+    """Keep and find cluster maps and feature vectors."""
+
+    def __init__(self, database: Database, runs: Runs) -> None:
+        self._database = database
+        self._runs = runs
+
+    def save_cluster_map(self, record: ClusterMapRecord, *, unit: Unit | None = None) -> None:
+        """Keep a cluster map; one that is already stored stays as it is.
+
+        Parameters
+        ----------
+        record
+            The map.
+        unit
+            The transaction to join.
+        """
+        with self._database.write(unit) as opened:
+            if opened.execute(select(cluster_map.c.id).where(cluster_map.c.digest == record.digest)).first():
+                return
+            facts = {name: getattr(record, name) for name in ClusterMapRecord.__dataclass_fields__ if name != "arrays"}
+            number = opened.execute(cluster_map.insert().values(facts)).inserted_primary_key[0]
+            for name, values in sorted(record.arrays.items()):
+                opened.execute(cluster_map_array.insert().values(cluster_map_id=number, name=name, contents=values))
+
+    def cluster_map(self, digest: str) -> ClusterMapRecord:
+        """Give a cluster map by digest.
+
+        Raises
+        ------
+        NotFound
+            When there is none.
+        """
+        found = self._cluster_map(cluster_map.c.digest == digest)
+        if found is None:
+            raise NotFound(f"there is no cluster map {digest[:12]}")
+        return found
+
+    def latest_cluster_map(self, prompt_set_digest: str, embedder_key: str) -> ClusterMapRecord | None:
+        """Give the map that was fitted last on this prompt set with this embedder; None when there is none."""
+        return self._cluster_map(
+            (cluster_map.c.prompt_set_digest == prompt_set_digest) & (cluster_map.c.embedder_key == embedder_key)
+        )
+
+    def _cluster_map(self, condition: ColumnElement[bool]) -> ClusterMapRecord | None:
+        with self._database.read() as unit:
+            row = unit.execute(select(cluster_map).where(condition).order_by(cluster_map.c.id.desc())).first()
+            if row is None:
+                return None
+            stored = unit.execute(
+                select(cluster_map_array.c.name, cluster_map_array.c.contents)
+                .where(cluster_map_array.c.cluster_map_id == row.id)
+                .order_by(cluster_map_array.c.name)
+            )
+            arrays = {row.name: row.contents for row in stored}
+        facts = {name: row._mapping[name] for name in ClusterMapRecord.__dataclass_fields__ if name != "arrays"}
+        return ClusterMapRecord(**facts, arrays=arrays)
+
+    def save_vectors(
+        self,
+        cluster_map_digest: str,
+        vectors: Mapping[str, VectorFields],
+        prompt_set_digest: str,
+        run: Run | int,
+        *,
+        unit: Unit | None = None,
+    ) -> int:
+        """Keep feature vectors; one that equals the LLM's latest is not stored again.
+
+        Parameters
+        ----------
+        cluster_map_digest
+            The map whose clusters the vectors speak of.
+        vectors
+            By LLM key.
+        prompt_set_digest
+            The prompts behind the numbers.
+        run
+            The run that computed them; fenced as in `Outcomes.record`.
+        unit
+            The transaction to join.
+
+        Returns
+        -------
+        int
+            How many were written.
+
+        Raises
+        ------
+        InvalidInput
+            For a vector of another length, or with NaN or infinite values.
+        NotFound
+            For an unknown map or LLM.
+        """
+        with self._database.write(unit) as opened:
+            held = self._runs.require_lease(run, opened)
+            shape = opened.execute(
+                select(cluster_map.c.id, cluster_map.c.n_clusters).where(cluster_map.c.digest == cluster_map_digest)
+            ).first()
+            if shape is None:
+                raise NotFound(f"there is no cluster map {cluster_map_digest[:12]}", unchanged="Nothing was written.")
+            numbers = self._llm_numbers(opened, tuple(vectors))
+            latest = {one.llm_key: one.digest for one in self.vectors(cluster_map_digest, unit=opened)}
+            rows = []
+            for key, vector in sorted(vectors.items()):
+                row = _vector_row(key, vector, shape.n_clusters, prompt_set_digest)
+                if latest.get(key) != row["digest"]:
+                    rows.append({**row, "cluster_map_id": shape.id, "llm_id": numbers[key], "run_id": held.id})
+            if rows:
+                opened.execute(feature_vector.insert(), rows)
+            return len(rows)
+
+    def vectors(self, cluster_map_digest: str, *, unit: Unit | None = None) -> tuple[StoredVector, ...]:
+        """Give the latest feature vector of each LLM on a cluster map, by LLM key."""
+        newest = (
+            select(func.max(feature_vector.c.id))
+            .join_from(feature_vector, cluster_map)
+            .where(cluster_map.c.digest == cluster_map_digest)
+            .group_by(feature_vector.c.llm_id)
+        )
+        fields = [name for name in StoredVector.__dataclass_fields__ if name not in ("llm_key", "cluster_map_digest")]
+        with self._database.read(unit) as opened:
+            rows = opened.execute(
+                select(llm.c.key, *(feature_vector.c[name] for name in fields))
+                .join_from(feature_vector, llm)
+                .where(feature_vector.c.id.in_(newest))
+                .order_by(llm.c.key)
+            )
+            return tuple(StoredVector(row[0], cluster_map_digest, *row[1:]) for row in rows)
+
+    def _llm_numbers(self, unit: Unit, keys: tuple[str, ...]) -> Mapping[str, int]:
+        numbers = ids_of(unit, llm.c.key, llm.c.id, keys)
+        unknown = set(keys) - set(numbers)
+        if unknown:
+            raise NotFound(f"there is no LLM {min(unknown)!r}", unchanged="Nothing was written.")
+        return numbers
+
+
+def _vector_row(key: str, vector: VectorFields, n_clusters: int, prompt_set_digest: str) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    digest = hashlib.sha256(prompt_set_digest.encode())
+    for name in _VECTOR_ARRAYS:
+        kind = np.int64 if name == "counts" else np.float32
+        values = np.ascontiguousarray(getattr(vector, name), dtype=kind)
+        if values.shape != (n_clusters,):
+            raise InvalidInput(f"{name} of {key} has shape {values.shape}; the cluster map has {n_clusters} clusters")
+        digest.update(array_bytes(values))
+        row[name] = values
+    facts = {"n_prompts": int(vector.n_prompts), "n_scored": int(vector.n_scored)}
+    digest.update(json.dumps(facts, sort_keys=True).encode())
+    return {**row, **facts, "prompt_set_digest": prompt_set_digest, "digest": digest.hexdigest()}

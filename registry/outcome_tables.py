@@ -1,0 +1,231 @@
+"""Outcomes read back: as arrays, as coverage, and as what is still missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import or_, select, type_coerce
+from sqlalchemy.types import BigInteger
+
+from routing.errors import InvalidInput
+
+from .database import Database, Unit, chunks, ids_of
+from .prompts import Prompt
+from .runs import Run, Runs
+from .tables import completion, llm, outcome, prompt, protocol
+
+
+@dataclass(frozen=True, eq=False)
+class OutcomeTable:
+    """Outcomes as arrays: one row per prompt, one column per LLM.
+
+    Attributes
+    ----------
+    llm_keys
+        The m columns.
+    prompt_digests
+        The n rows.
+    scores
+        ``(n, m)`` float64 in [0, 1]; NaN where there is no score.
+    input_tokens, output_tokens
+        ``(n, m)`` float64; NaN where unknown.
+    cost_usd
+        ``(n, m)`` float64 in USD; NaN where unknown.
+    failures
+        ``(m,)`` int64: how many of the prompts ended in a failure.
+    """
+
+    llm_keys: tuple[str, ...]
+    prompt_digests: tuple[str, ...]
+    scores: NDArray[np.float64]
+    input_tokens: NDArray[np.float64]
+    output_tokens: NDArray[np.float64]
+    cost_usd: NDArray[np.float64]
+    failures: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a set of prompts one LLM has answered."""
+
+    llm_key: str
+    n_prompts: int
+    n_scored: int
+    n_failed: int
+
+    @property
+    def share(self) -> float:
+        """Scored prompts among all, in [0, 1]; 0 for no prompts."""
+        return self.n_scored / self.n_prompts if self.n_prompts else 0.0
+
+
+class OutcomeReader:
+    """Read outcomes."""
+
+    def __init__(self, database: Database, runs: Runs) -> None:
+        self._database = database
+        self._runs = runs
+
+    def missing(
+        self,
+        llm_key: str,
+        prompts: Sequence[Prompt],
+        grader_versions: Mapping[str, str],
+        sampling: str,
+        *,
+        run: Run | int | None = None,
+    ) -> tuple[Prompt, ...]:
+        """Give the prompts that still have to be asked, in their order.
+
+        Parameters
+        ----------
+        llm_key
+            The LLM.
+        prompts
+            What it should have answered.
+        grader_versions
+            Version per grader name: ``{"choice": "1"}``.
+        sampling
+            As in `Outcome`.
+        run
+            When given, prompts that failed in the present attempt of this run are not asked again; failures of earlier
+            runs and attempts are.
+        """
+        labels = grader_labels(grader_versions)
+        answered = outcome.c.score.is_not(None)
+        with self._database.read() as unit:
+            if run is not None:
+                held = run if isinstance(run, Run) else self._runs.get(run, unit=unit)
+                answered = or_(answered, outcome.c.lease_number == held.lease_number)
+            done = unit.execute(
+                select(prompt.c.digest)
+                .join_from(outcome, prompt)
+                .join(llm, llm.c.id == outcome.c.llm_id)
+                .join(protocol, protocol.c.id == outcome.c.protocol_id)
+                .where(llm.c.key == llm_key, protocol.c.sampling == sampling, answered)
+                .where(protocol.c.grader.in_(sorted(set(labels.values()))))
+                .add_columns(protocol.c.grader)
+            )
+            found = {(digest, grader) for digest, grader in done}
+        return tuple(one for one in prompts if (one.digest, _label(labels, one.grader)) not in found)
+
+    def table(
+        self,
+        llm_keys: Sequence[str],
+        prompts: Sequence[Prompt | str],
+        grader_versions: Mapping[str, str],
+        sampling: str | Mapping[str, str],
+        *,
+        unit: Unit | None = None,
+    ) -> OutcomeTable:
+        """Give the outcomes of some LLMs on some prompts as arrays.
+
+        Parameters
+        ----------
+        llm_keys
+            The columns.
+        prompts
+            The rows: prompts, or digests of prompts.
+        grader_versions
+            Version per grader name.
+        sampling
+            As in `Outcome`; a mapping when it differs from LLM to LLM.
+        unit
+            The transaction to join.
+        """
+        digests = tuple(one if isinstance(one, str) else one.digest for one in prompts)
+        shape = (len(digests), len(llm_keys))
+        columns = [np.full(shape, np.nan) for _ in range(4)]
+        failures = np.zeros(len(llm_keys), dtype=np.int64)
+        labels = sorted(set(grader_labels(grader_versions).values()))
+        with self._database.read(unit) as opened:
+            llms = ids_of(opened, llm.c.key, llm.c.id, llm_keys)
+            row_of = self._row_numbers(opened, digests)
+            for place, key in enumerate(llm_keys):
+                if key not in llms or not len(row_of):
+                    continue
+                wanted = sampling if isinstance(sampling, str) else sampling[key]
+                stored = self._column(opened, llms[key], labels, wanted)
+                if not stored:
+                    continue
+                numbers = np.array(stored[0], dtype=np.int64)
+                rows = np.where(numbers < len(row_of), row_of[np.minimum(numbers, len(row_of) - 1)], -1)
+                inside = rows >= 0
+                for column, values in zip(columns, stored[1:], strict=True):
+                    column[rows[inside], place] = np.array(values, dtype=np.float64)[inside]
+                failures[place] = int(np.isnan(np.array(stored[1], dtype=np.float64)[inside]).sum())
+        scores, input_tokens, output_tokens, pico_usd = columns
+        return OutcomeTable(tuple(llm_keys), digests, scores, input_tokens, output_tokens, pico_usd / 1e12, failures)
+
+    def _row_numbers(self, unit: Unit, digests: Sequence[str]) -> NDArray[np.int64]:
+        """Give an array that maps a prompt's number to its row, -1 for prompts that are not asked for."""
+        numbers = ids_of(unit, prompt.c.digest, prompt.c.id, digests)
+        row_of = np.full(max(numbers.values(), default=-1) + 1, -1, dtype=np.int64)
+        for row, digest in enumerate(digests):
+            if digest in numbers:
+                row_of[numbers[digest]] = row
+        return row_of
+
+    def _column(self, unit: Unit, llm_number: int, labels: Sequence[str], sampling: str) -> list[tuple[Any, ...]]:
+        protocols = unit.execute(
+            select(protocol.c.id).where(protocol.c.grader.in_(labels), protocol.c.sampling == sampling)
+        ).scalars()
+        rows = unit.execute(
+            select(
+                outcome.c.prompt_id,
+                outcome.c.score,
+                outcome.c.input_tokens,
+                outcome.c.output_tokens,
+                type_coerce(outcome.c.cost_picousd, BigInteger),
+            ).where(outcome.c.llm_id == llm_number, outcome.c.protocol_id.in_(list(protocols)))
+        ).fetchall()
+        return list(zip(*rows, strict=True))
+
+    def coverage(
+        self,
+        llm_keys: Sequence[str],
+        prompts: Sequence[Prompt],
+        grader_versions: Mapping[str, str],
+        sampling: str | Mapping[str, str],
+    ) -> tuple[Coverage, ...]:
+        """Count scored and failed prompts per LLM, in the order of `llm_keys`."""
+        table = self.table(llm_keys, prompts, grader_versions, sampling)
+        scored = np.isfinite(table.scores).sum(axis=0)
+        return tuple(
+            Coverage(key, len(prompts), int(scored[place]), int(table.failures[place]))
+            for place, key in enumerate(llm_keys)
+        )
+
+    def completions(
+        self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], sampling: str
+    ) -> Mapping[str, str]:
+        """Give the kept completions of one LLM by prompt digest."""
+        labels = sorted(set(grader_labels(grader_versions).values()))
+        found: dict[str, str] = {}
+        with self._database.read() as unit:
+            for part in chunks([one.digest for one in prompts]):
+                rows = unit.execute(
+                    select(prompt.c.digest, completion.c.text)
+                    .join_from(completion, prompt, prompt.c.id == completion.c.prompt_id)
+                    .join(llm, llm.c.id == completion.c.llm_id)
+                    .join(protocol, protocol.c.id == completion.c.protocol_id)
+                    .where(llm.c.key == llm_key, protocol.c.sampling == sampling)
+                    .where(protocol.c.grader.in_(labels), prompt.c.digest.in_(part))
+                )
+                found.update({row[0]: row[1] for row in rows})
+        return found
+
+
+def grader_labels(grader_versions: Mapping[str, str]) -> Mapping[str, str]:
+    """Write ``name/version`` per grader name; a value that already is a label stays."""
+    return {name: value if "/" in value else f"{name}/{value}" for name, value in grader_versions.items()}
+
+
+def _label(labels: Mapping[str, str], grader: str) -> str:
+    if grader not in labels:
+        raise InvalidInput(f"no version of the grader {grader!r} is given", hint=f"known: {', '.join(sorted(labels))}")
+    return labels[grader]
