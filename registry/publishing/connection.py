@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ _SETTINGS = {
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
 _SQLITE_MAGIC = b"SQLite format 3\x00"
+# The address of one request, with its query, would push the reason out of the message.
+_REQUEST = re.compile(r"(?:https?://[^\s'\"/]+)?/(?:ajax-)?api/[^\s'\"]*")
 _CONNECT_TIMEOUT_S = 5.0
 _SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -77,7 +80,7 @@ def asking(url: str, failure: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
-        reason = one_line(_without_credentials(str(error), url), 300)
+        reason = one_line(_REQUEST.sub("...", _without_credentials(str(error), url)), 300)
         raise PublishIncomplete(
             f"{failure}: {reason}",
             unchanged="What is served and the registry are as they were.",

@@ -238,8 +238,7 @@ def _prompts(model_input: Any) -> list[str]:
     if not isinstance(model_input, pd.DataFrame):
         raise _refusal("the input must be a pandas DataFrame with a column named prompt")
     if "prompt" not in model_input.columns:
-        found = ", ".join(repr(str(name)) for name in list(model_input.columns)[:5]) or "none"
-        raise _refusal(f"the input has no column named prompt (columns: {found})")
+        raise _refusal("the input has no column named prompt")
     prompts = model_input["prompt"].tolist()
     for row, prompt in enumerate(prompts):
         if not isinstance(prompt, str):

@@ -62,6 +62,7 @@ def tracking(store: Store) -> Store:
     """Point MLflow's fluent functions at the store, as a consumer's environment does."""
     import mlflow
 
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(store.url)
     yield store
-    mlflow.set_tracking_uri(None)
+    mlflow.set_tracking_uri(before)

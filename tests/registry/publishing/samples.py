@@ -103,6 +103,8 @@ class Consumer:
         (folder / "work").mkdir()
         environment = os.environ | {
             "PYTHONPATH": str(path),
+            # `mlflow models serve` looks its server up there.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "MLFLOW_TRACKING_URI": tracking_url,
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         }
