@@ -1,7 +1,7 @@
 """Serve recorded answers over HTTP: ``python -m flows.sandbox.server --port 0``.
 
-One line of JSON on standard output says where, as soon as the server answers. It ends with the process that started it:
-when its standard input is a pipe, at the end of that, and in any case when its parent has died.
+One line of JSON on standard output says where, as soon as the server answers. With a pipe for its standard input it
+ends with the process that holds the other end; started from a terminal or a service it serves until it is stopped.
 """
 
 from __future__ import annotations
@@ -148,9 +148,9 @@ class _AnnouncingServer(uvicorn.Server):
 
 def _stop_with_parent(server: uvicorn.Server) -> None:
     parent = os.getppid()
-    watches_stdin = stat.S_ISFIFO(os.fstat(0).st_mode)
+    # The parent is looked at too, because a process it forked may hold the other end of the pipe open.
     while os.getppid() == parent:
-        readable, _, _ = select.select([0] if watches_stdin else [], [], [], _PARENT_CHECK_S)
+        readable, _, _ = select.select([0], [], [], _PARENT_CHECK_S)
         if readable and not os.read(0, 4096):
             break
     server.should_exit = True
@@ -198,7 +198,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         timeout_graceful_shutdown=1,
     )
     server = _AnnouncingServer(config)
-    threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 
