@@ -7,9 +7,10 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
@@ -17,7 +18,7 @@ from .errors import InvalidInput
 from .prompt_weights import F32, I64, ClusterMap
 
 
-class KMeansMap(ClusterMixin, BaseEstimator):
+class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Cluster prompt embeddings with k-means; Phi is one for the nearest centre (UniRoute section 5.1).
 
     Fit it on the *map* prompts, never on the representative ones. The same input gives the same centres, bit for bit,
@@ -145,6 +146,16 @@ class KMeansMap(ClusterMixin, BaseEstimator):
         """Give the fitted map as arrays, for storage."""
         check_is_fitted(self)
         return self.fitted_.arrays()
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.cluster_centers_)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        assert tags.transformer_tags is not None
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
 
     def _assigned(self, rows: F32) -> I64:
         return self.fitted_.assign(rows)

@@ -1,0 +1,62 @@
+"""The same inputs give the same router and the same decisions in any process and for any number of threads."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CHILD = """
+import hashlib
+import numpy as np
+from routing import ClusterMap, EmbedderId, KMeansMap, RoutedLLM, Router, plain_feature_vector
+
+rng = np.random.default_rng(0)
+rows = rng.standard_normal((3000, 64)).astype(np.float32)
+rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+fitted = KMeansMap(n_clusters=12).fit(rows).fitted_
+centres = fitted.matrix
+summary = []
+for cluster_map in (fitted, ClusterMap.soft(centres, 8.0)):
+    clusters = cluster_map.assign(rows[:600])
+    llms = []
+    for j in range(9):
+        # The last three LLMs repeat the first three under other keys: every one of their prompts is a tie.
+        answers = np.random.default_rng(j % 6)
+        vector = plain_feature_vector(
+            clusters, answers.integers(0, 2, 600), answers.integers(1, 99, 600), answers.integers(1, 99, 600),
+            n_clusters=cluster_map.n_clusters, n_prompts=600,
+        )
+        llms.append(RoutedLLM(f"llm-{j}", 0.1 * (j % 6), 0.3 * (j % 6), vector))
+    router = Router(
+        cluster_map, llms, embedder=EmbedderId("fake", "1", 64), cost_weight=200.0,
+        calibration_weights=cluster_map.exact_weights(rows[:600]).astype(np.float32),
+    )
+    # Prompts halfway between two centres are where rounding decides.
+    midpoints = np.concatenate([centres + np.roll(centres, shift, axis=0) for shift in range(1, 12)])
+    asked = np.vstack([rows, midpoints / np.linalg.norm(midpoints, axis=1, keepdims=True)])
+    chosen = router.route(asked).llm_index
+    assert chosen.max() < 6, "a tie went to the later key"
+    singles = [router.keys.index(router.decide(row).llm) for row in asked[::37]]
+    assert singles == chosen[::37].tolist()
+    summary += [router.digest, hashlib.sha256(chosen.tobytes()).hexdigest()]
+print(" ".join(summary))
+"""
+
+
+def child(threads: int, seed: str) -> str:
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONHASHSEED": seed}
+    done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> str:
+    return child(1, "0")
+
+
+@pytest.mark.parametrize(("threads", "seed"), [(2, "2"), (7, "4")])
+def test_threads_and_processes_change_neither_digest_nor_decision(one_thread, threads, seed):
+    assert child(threads, seed) == one_thread
