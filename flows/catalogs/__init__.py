@@ -1,0 +1,7 @@
+"""Catalogs: where LLMs and their prices are listed. `open_catalog` opens one, its `fetch` reads it as it is now."""
+
+from __future__ import annotations
+
+from .catalog import Catalog, CatalogKind, open_catalog
+
+__all__ = ["Catalog", "CatalogKind", "open_catalog"]

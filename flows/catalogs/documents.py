@@ -1,0 +1,220 @@
+"""Cut a JSON document into its rows, each exactly as fetched, so that one bad row does not cost the others."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from flows.errors import CatalogMalformed
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_MAX_DEPTH = 32
+_MAX_ROW_CHARACTERS = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a catalog document.
+
+    Attributes
+    ----------
+    position
+        Its place in the document, from 0.
+    key
+        What it is filed under, in documents that are maps; else None.
+    value
+        The parsed row; numbers with a point are `Decimal`. None when `flaw` is set.
+    raw
+        Its text as fetched.
+    flaw
+        Why it cannot be read; None when it can.
+    """
+
+    position: int
+    key: str | None
+    value: Any
+    raw: str
+    flaw: str | None
+
+
+class DocumentError(ValueError):
+    """The text is not the document it should be; the message is in our own words."""
+
+
+def rows_of_list(text: str, key: str) -> Iterator[Row]:
+    """Give the rows of the list that a JSON object holds under a key, or of a bare list.
+
+    Parameters
+    ----------
+    text
+        The document.
+    key
+        Where the list is.
+
+    Raises
+    ------
+    DocumentError
+        The text is not JSON, or there is no such list.
+    """
+    start = _after_space(text, 0)
+    is_bare = text[start : start + 1] != "{"
+    if not is_bare:
+        found = [value_start for name, value_start in _members(text, start) if name == key]
+        if len(found) != 1:
+            raise DocumentError(f"it has no list {key!r}" if not found else f"it has {key!r} twice")
+        start = found[0]
+    if text[start : start + 1] != "[":
+        raise DocumentError(_not_json(text, start) if is_bare else f"{key!r} is not a list of rows")
+    for position, (row_start, row_end) in enumerate(_elements(text, start, is_whole=is_bare)):
+        yield _row(text[row_start:row_end], position, None)
+
+
+def rows_of_map(text: str) -> Iterator[Row]:
+    """Give the rows of a JSON object whose keys name them.
+
+    Raises
+    ------
+    DocumentError
+        The text is not JSON, or not an object.
+    """
+    start = _after_space(text, 0)
+    if text[start : start + 1] != "{":
+        raise DocumentError("it is not an object with one row per key")
+    for position, (name, row_start) in enumerate(_members(text, start)):
+        yield _row(text[row_start : _end_of_value(text, row_start)], position, name)
+
+
+def decode(body: bytes, subject: str) -> str:
+    """Give the text of a document.
+
+    Raises
+    ------
+    CatalogMalformed
+        It is empty, or not UTF-8.
+    """
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise malformed(subject, "it is not UTF-8 text") from None
+    if not text.strip():
+        raise malformed(subject, "it is empty")
+    return text
+
+
+def malformed(subject: str, reason: str, hint: str = "") -> CatalogMalformed:
+    """Make the error for a document that cannot be used."""
+    return CatalogMalformed(
+        f"{subject} is not usable: {reason}",
+        unchanged="the listings of the last night stay",
+        hint=hint or "check the kind and the location of the catalog in the settings",
+    )
+
+
+class _Flaw(ValueError):
+    pass
+
+
+def _row(raw: str, position: int, key: str | None) -> Row:
+    flaw = None
+    value = None
+    if len(raw) > _MAX_ROW_CHARACTERS:
+        flaw = f"the row has {len(raw)} characters, at most {_MAX_ROW_CHARACTERS} are read"
+    elif _depth(raw) > _MAX_DEPTH:
+        flaw = f"the row is nested deeper than {_MAX_DEPTH} levels"
+    else:
+        try:
+            value = _STRICT.decode(raw)
+        except _Flaw as error:
+            flaw = str(error)
+        except ValueError:
+            flaw = "a number has too many digits"
+    return Row(position, key, value, raw, flaw)
+
+
+def _depth(raw: str) -> int:
+    """Give how deep brackets are nested, those in strings included: an upper bound, which is enough here."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", raw):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _refuse_constant(name: str) -> Any:
+    raise _Flaw(f"{name} is not a number in JSON")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Flaw(f"the key {twice[:60]!r} occurs twice in one object")
+    return members
+
+
+_STRICT = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+# Only finds where a value ends: it must not stumble over what the strict one refuses in a single row.
+_LENIENT = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+
+
+def _after_space(text: str, position: int) -> int:
+    return _SPACE.match(text, position).end()  # type: ignore[union-attr]
+
+
+def _end_of_value(text: str, start: int) -> int:
+    try:
+        return _LENIENT.raw_decode(text, start)[1]
+    except RecursionError:
+        raise DocumentError("it is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise DocumentError(_not_json(text, error.pos)) from None
+
+
+def _not_json(text: str, position: int) -> str:
+    if text.lstrip()[:1] == "<":
+        return "it is HTML or XML, not JSON"
+    return f"it is not JSON (character {position} of {len(text)})"
+
+
+def _next(text: str, position: int, allowed: str) -> tuple[str, int]:
+    """Give the next sign and the place of what follows it."""
+    position = _after_space(text, position)
+    sign = text[position : position + 1]
+    if not sign or sign not in allowed:
+        raise DocumentError(_not_json(text, position))
+    return sign, _after_space(text, position + 1)
+
+
+def _elements(text: str, start: int, *, is_whole: bool) -> Iterator[tuple[int, int]]:
+    position = _after_space(text, start + 1)
+    sign = ","
+    if text[position : position + 1] == "]":
+        sign, position = _next(text, position, "]")
+    while sign == ",":
+        end = _end_of_value(text, position)
+        yield position, end
+        sign, position = _next(text, end, ",]")
+    if is_whole and position != len(text):
+        raise DocumentError(_not_json(text, position))
+
+
+def _members(text: str, start: int) -> Iterator[tuple[str, int]]:
+    position = _after_space(text, start + 1)
+    sign = ","
+    if text[position : position + 1] == "}":
+        sign, position = _next(text, position, "}")
+    while sign == ",":
+        if text[position : position + 1] != '"':
+            raise DocumentError(_not_json(text, position))
+        end = _end_of_value(text, position)
+        name = json.loads(text[position:end])
+        _, position = _next(text, end, ":")
+        yield name, position
+        sign, position = _next(text, _end_of_value(text, position), ",}")
+    if position != len(text):
+        raise DocumentError(_not_json(text, position))

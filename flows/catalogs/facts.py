@@ -1,0 +1,128 @@
+"""Facts of a row, read from untrusted values: taken when they are what they should be, refused otherwise."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from .prices import ListedPrice
+
+MAX_ID_CHARACTERS: Final = 200
+_MAX_NAME_CHARACTERS = 200
+_MAX_CONTEXT_TOKENS = 10**12
+_EARLIEST_S = datetime(1990, 1, 1, tzinfo=UTC).timestamp()
+_LATEST_S = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+
+
+class RowRefused(ValueError):
+    """A row that cannot be understood: it is quarantined, the others are used. The message is in our own words."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a row says, in one form for all kinds of catalogs.
+
+    Attributes
+    ----------
+    llm_id
+        The id the endpoint knows it by.
+    name, canonical_id, released_at, context_tokens, deprecated_at
+        As in `registry.llms.Listing`.
+    price
+        In USD per million tokens, or why there is none.
+    refusal
+        Why the LLM must not be routed to whatever its price is; None when nothing speaks against it.
+    """
+
+    llm_id: str
+    name: str
+    price: ListedPrice
+    canonical_id: str | None = None
+    released_at: datetime | None = None
+    context_tokens: int | None = None
+    deprecated_at: datetime | None = None
+    refusal: str | None = None
+
+
+def mapping(value: Any, what: str) -> Mapping[str, Any]:
+    """Take an object; a missing one is empty."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise RowRefused(f"{what} is not an object")
+    return value
+
+
+def identifier(value: Any, what: str = "the id") -> str:
+    """Take an id: text of at most `MAX_ID_CHARACTERS`, without spaces, control or invisible characters."""
+    if not isinstance(value, str) or not value:
+        raise RowRefused(f"{what} is missing or not text")
+    if len(value) > MAX_ID_CHARACTERS:
+        raise RowRefused(f"{what} has {len(value)} characters, at most {MAX_ID_CHARACTERS} are allowed")
+    if any(unicodedata.category(character)[0] in "CZ" for character in value):
+        raise RowRefused(f"{what} holds spaces, control or invisible characters")
+    return value
+
+
+def optional_identifier(value: Any, what: str) -> str | None:
+    """Take an id that may be missing."""
+    return None if value is None or value == "" else identifier(value, what)
+
+
+def display_name(value: Any, llm_id: str) -> str:
+    """Take a name for people, cut to a sane length and without control or invisible characters; else the id."""
+    if not isinstance(value, str):
+        return llm_id
+    visible = "".join(
+        character for character in value[:2000] if character == " " or unicodedata.category(character)[0] not in "CZ"
+    )
+    return visible.strip()[:_MAX_NAME_CHARACTERS] or llm_id
+
+
+def token_count(value: Any) -> int | None:
+    """Take a number of tokens; None for anything that is none, because nothing depends on it."""
+    if isinstance(value, Decimal):
+        value = int(value) if value.is_finite() and abs(value) < _MAX_CONTEXT_TOKENS else None
+    is_count = type(value) is int and 0 < value < _MAX_CONTEXT_TOKENS
+    return value if is_count else None
+
+
+def epoch_moment(value: Any, what: str) -> datetime | None:
+    """Take seconds since 1970 as a moment in UTC; None when missing or zero."""
+    if value is None or value == 0 or value is False:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not _EARLIEST_S <= value <= _LATEST_S:
+        raise RowRefused(f"{what} is not in seconds since 1970")
+    return datetime.fromtimestamp(int(value), UTC)
+
+
+def day_moment(value: Any, what: str) -> datetime | None:
+    """Take a day or a moment, as text or as TOML knows it, in UTC; None when missing."""
+    if value is None or value == "":
+        return None
+    try:
+        if isinstance(value, str) and len(value) <= 40:
+            value = _from_text(value)
+        if isinstance(value, datetime):
+            return value.astimezone(UTC) if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise RowRefused(f"{what} is not a date") from None
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    raise RowRefused(f"{what} is not a date")
+
+
+def _from_text(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)  # also 2025-1-6, as one price map writes it
+
+
+def lacks_text(modalities: Any) -> bool:
+    """Say whether a list of modalities is given and has no text in it."""
+    return isinstance(modalities, Sequence) and not isinstance(modalities, str) and "text" not in modalities

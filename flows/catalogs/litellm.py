@@ -1,0 +1,84 @@
+"""LiteLLM's price map: one row per id, prices as numbers in USD per token, all makers of LLMs in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .documents import Row, rows_of_map
+from .facts import Facts, RowRefused, day_moment, identifier, lacks_text, mapping, token_count
+from .prices import ListedPrice, dearest, is_positive, listed_price, per_mtok
+
+_EXAMPLE = "sample_spec"
+
+
+@dataclass(frozen=True)
+class LiteLLMFormat:
+    """Read LiteLLM's price map: rows of mode ``chat``, of one provider when that is set.
+
+    Refused are LLMs that do not write text, and those billed per request or per second, which the price per token does
+    not show. A price map tells no release dates. Of tiered prices those for the shortest prompts count.
+
+    Attributes
+    ----------
+    provider
+        Only rows with this `litellm_provider`; all when empty.
+    prefix
+        What ids start with here but not at the endpoint; rows without it keep their id.
+    """
+
+    provider: str = ""
+    prefix: str = ""
+
+    def rows(self, text: str) -> Iterator[Row]:
+        """Cut the document into rows, the example row left out."""
+        return (row for row in rows_of_map(text) if row.key != _EXAMPLE)
+
+    def read(self, row: Row, is_free: Callable[[str], bool]) -> Facts | None:
+        """Read one row; None for what is no chat LLM of the provider."""
+        value = mapping(row.value, "the row")
+        if value.get("mode") != "chat" or (self.provider and value.get("litellm_provider") != self.provider):
+            return None
+        llm_id = identifier(identifier(row.key).removeprefix(self.prefix))
+        return Facts(
+            llm_id=llm_id,
+            name=llm_id,
+            context_tokens=token_count(value.get("max_input_tokens", value.get("max_tokens"))),
+            deprecated_at=day_moment(value.get("deprecation_date"), "deprecation_date"),
+            price=_price(value, is_free_allowed=is_free(llm_id)),
+            refusal=_refusal(value),
+        )
+
+
+def _price(value: Mapping[str, Any], *, is_free_allowed: bool) -> ListedPrice:
+    shortest = _shortest_tier(value.get("tiered_pricing"))
+    input_price = value.get("input_cost_per_token", shortest.get("input_cost_per_token"))
+    output_price = value.get("output_cost_per_token", shortest.get("output_cost_per_token"))
+    # Hidden reasoning is billed too; where it costs more than the visible answer, the answer may cost as much.
+    reasoning = value.get("output_cost_per_reasoning_token", shortest.get("output_cost_per_reasoning_token"))
+    if is_positive(reasoning) and is_positive(output_price):
+        output_price = dearest([output_price, reasoning])
+    return listed_price(per_mtok(input_price), per_mtok(output_price), is_free_allowed=is_free_allowed)
+
+
+def _shortest_tier(tiers: Any) -> Mapping[str, Any]:
+    if tiers is None:
+        return {}
+    if not isinstance(tiers, list) or not all(isinstance(tier, dict) for tier in tiers):
+        raise RowRefused("tiered_pricing is not a list of prices")
+    return next((tier for tier in tiers if _starts_at_zero(tier.get("range"))), {})
+
+
+def _starts_at_zero(span: Any) -> bool:
+    return isinstance(span, list) and bool(span) and span[0] == 0
+
+
+def _refusal(value: Mapping[str, Any]) -> str | None:
+    if lacks_text(value.get("supported_output_modalities")):
+        return "no text output"
+    if is_positive(value.get("input_cost_per_request")):
+        return "fee per request"
+    if any(is_positive(value.get(key)) for key in ("input_cost_per_second", "output_cost_per_second")):
+        return "billed per second"
+    return None

@@ -1,0 +1,134 @@
+"""Where a catalog document is: a URL or a path, read within limits of time and size."""
+
+from __future__ import annotations
+
+import ipaddress
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+from flows.errors import CatalogUnavailable, PrerequisiteError
+
+from .documents import malformed
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+UNCHANGED = "the listings of the last night stay"
+
+
+class Location:
+    """Read the bytes of a catalog document.
+
+    Parameters
+    ----------
+    catalog
+        What the settings call the catalog, for messages.
+    location
+        An ``http://`` or ``https://`` URL, or the path of a regular file.
+    api_key
+        Sent as a bearer token to the host of the URL and nowhere else.
+    timeout_s
+        Deadline from connecting to the last byte, in seconds.
+    max_bytes
+        Longest document that is read.
+
+    Raises
+    ------
+    PrerequisiteError
+        The location cannot be used: another scheme, a password in it, or a key that would travel in clear.
+    """
+
+    def __init__(
+        self, catalog: str, location: str, api_key: SecretStr | None, *, timeout_s: float, max_bytes: int
+    ) -> None:
+        self._location = location
+        self._api_key = api_key
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._is_url = "://" in location or location.lower().startswith(("http:", "https:", "file:"))
+        if self._is_url:
+            self.subject = f"catalog {catalog} at {_check_url(catalog, location, has_key=api_key is not None)}"
+        else:
+            if not location.strip() or "\0" in location:
+                raise _refused(catalog, "has no usable location")
+            self.subject = f"catalog {catalog} at {location}"
+
+    def read(self) -> bytes:
+        """Read the document.
+
+        Raises
+        ------
+        CatalogUnavailable
+            It does not answer in time, or answers with an error.
+        CatalogMalformed
+            It is larger than allowed, or compressed.
+        """
+        return self._read_url() if self._is_url else self._read_file()
+
+    def _read_file(self) -> bytes:
+        path = Path(self._location)
+        try:
+            # A pipe or a device could hang the night or never end.
+            if not path.is_file():
+                reason = "there is no such file" if not path.exists() else "it is not a regular file"
+                raise self.unavailable(reason, "check the location of the catalog in the settings")
+            with path.open("rb") as file:
+                body = file.read(self._max_bytes + 1)
+        except OSError as error:
+            raise self.unavailable(error.strerror or type(error).__name__, "check its permissions") from None
+        if len(body) > self._max_bytes:
+            raise self.too_large()
+        return body
+
+    def _read_url(self) -> bytes:
+        from .wire import fetch
+
+        # A thread of its own, because the caller may be inside an event loop already.
+        with ThreadPoolExecutor(1, thread_name_prefix="catalog") as pool:
+            return pool.submit(
+                fetch, self, self._location, self._api_key, timeout_s=self._timeout_s, max_bytes=self._max_bytes
+            ).result()
+
+    def unavailable(self, reason: str, hint: str) -> CatalogUnavailable:
+        """Make the error for a document that cannot be had."""
+        return CatalogUnavailable(f"{self.subject} is unavailable: {reason}", unchanged=UNCHANGED, hint=hint)
+
+    def too_large(self) -> Exception:
+        """Make the error for a document of more than the allowed bytes."""
+        return malformed(self.subject, f"it is larger than {self._max_bytes} bytes")
+
+
+def _check_url(catalog: str, location: str, *, has_key: bool) -> str:
+    """Refuse what must not be fetched; give the URL as messages may show it."""
+    try:
+        parts = urlsplit(location)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        raise _refused(catalog, "has a location that is not a URL") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise _refused(catalog, "must be at an http:// or https:// URL, or at a path")
+    if parts.username is not None or parts.password is not None:
+        raise _refused(catalog, "has a user name or a password in its URL; name a key by api_key_env instead")
+    if has_key and parts.scheme == "http" and not _is_loopback(host):
+        raise _refused(catalog, "would send its key in clear; use https")
+    return _shown(parts)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _shown(parts: SplitResult) -> str:
+    # Without the query: it may hold a key.
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def _refused(catalog: str, reason: str) -> PrerequisiteError:
+    return PrerequisiteError(
+        f"catalog {catalog} {reason}", unchanged="nothing was fetched", hint="change its location in the settings"
+    )
