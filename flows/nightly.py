@@ -28,10 +28,11 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from flows.night import Night, NightReport, utc_now  # noqa: E402
 from flows.plan import NightPlan, plan_night  # noqa: E402
 from flows.profile import profile  # noqa: E402
-from flows.progress import Progress  # noqa: E402
+from flows.progress import Progress, say  # noqa: E402
 from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
 from flows.refit import embed_prompts, outcome_table, refit  # noqa: E402
 from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
+from flows.reports.terminal import beginning_text  # noqa: E402
 from flows.settings import Settings, load_settings  # noqa: E402
 from flows.sync import sync  # noqa: E402
 from flows.workspace import Workspace  # noqa: E402
@@ -123,6 +124,7 @@ async def _stages(night: Night, *, plan_only: bool) -> NightReport:
     )
     if plan_only:
         return replace(report, duration_s=time.monotonic() - started_s)
+    say(beginning_text(report))
     progress = Progress(planned, night.settings.budget.night_usd)
     profiles, spent_usd = await profile(night, planned, progress) if planned.profiles else ((), Decimal(0))
     report = replace(report, profiles=profiles, spent_usd=spent_usd, calling_s=progress.elapsed_s)

@@ -21,8 +21,10 @@ from registry.llms import LLM, Price
 from registry.outcomes import Outcome
 from registry.prompts import Prompt
 
-# Enough to keep the endpoints busy while one batch ends and the next begins, few enough for Prefect on SQLite.
-_BATCHES_AT_ONCE = 4
+# Enough to keep the endpoints busy while batches end and begin, few enough for Prefect on SQLite.
+_BATCHES_AT_ONCE = 8
+# A slow LLM holds up the batches of no other.
+_BATCHES_OF_ONE_LLM = 2
 # Prefect on SQLite stalls when one flow has many more task runs than this.
 _MOST_TASK_RUNS = 150
 
@@ -49,7 +51,12 @@ class Profiling:
         self._night = night
         self._endpoints = endpoints
         self._progress = progress
-        self._budget = Budget(call_usd=budget.call_usd, llm_usd=budget.llm_usd, night_usd=budget.night_usd)
+        self._budget = Budget(
+            call_usd=budget.call_usd,
+            llm_usd=budget.llm_usd,
+            night_usd=budget.night_usd,
+            already_spent=night.registry.outcomes.spend(night.run).by_llm,
+        )
         self._recorder = OutcomeRecorder(lambda outcomes: night.registry.outcomes.record(night.run, outcomes))
         self._asked: dict[str, int] = defaultdict(int)
         self._scored: dict[str, int] = defaultdict(int)
@@ -62,6 +69,7 @@ class Profiling:
             for number, start in enumerate(range(0, len(profile.prompts), size), start=1)
         }
         self._at_once = asyncio.Semaphore(_BATCHES_AT_ONCE)
+        self._of_one_llm = {profile.llm.key: asyncio.Semaphore(_BATCHES_OF_ONE_LLM) for profile in plan.profiles}
 
     @property
     def spent_usd(self) -> Decimal:
@@ -69,12 +77,11 @@ class Profiling:
         return sum(self._spent.values(), Decimal(0))
 
     async def run(self) -> None:
-        """Ask every batch, the LLMs taking turns so that a slow one does not hold up the others."""
-        order = sorted(self._batches, key=lambda entry: entry[1])
-        await asyncio.gather(*(self._run_in_turn(llm_key, number) for llm_key, number in order))
+        """Ask every batch, LLM after LLM: a night that is stopped leaves whole profiles behind, not many halves."""
+        await asyncio.gather(*(self._run_in_turn(llm_key, number) for llm_key, number in self._batches))
 
     async def _run_in_turn(self, llm_key: str, number: int) -> None:
-        async with self._at_once:
+        async with self._of_one_llm[llm_key], self._at_once:
             if llm_key not in self._stopped:
                 await profile_batch(self, llm_key, number)
 
@@ -109,7 +116,7 @@ class Profiling:
             completion = await endpoint.complete(llm.llm_id, prompt.text)
         except EndpointError as error:
             self._budget.release(reservation)
-            if error.is_endpoint_wide:
+            if error.is_endpoint_wide or not error.attempts:
                 self._stop(llm.key, error.message)
             if error.attempts:
                 await self._keep(llm, self._failure(llm, prompt, error.kind, error.attempts))

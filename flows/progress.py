@@ -19,6 +19,12 @@ _SILENCE_S = 60.0
 _REFRESH_S = 0.2
 
 
+def say(text: str) -> None:
+    """Tell what the night is about to do; narration goes to standard error, results to standard output."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 class Progress:
     """Tell LLMs, calls, USD against the ceiling, rate, rate limits met and the time left.
 

@@ -133,6 +133,7 @@ class EndpointSettings(_Section):
     concurrency: int = Field(default=16, ge=1, le=512)
     timeout_s: float = Field(default=60, gt=0, le=3600, allow_inf_nan=False)
     max_attempts: int = Field(default=4, ge=1, le=20)
+    requests_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_tokens: int = Field(default=2048, ge=1)
     temperature: float = Field(default=0.0, ge=0, le=2, allow_inf_nan=False)
     max_response_bytes: int = Field(default=4 << 20, ge=1024)

@@ -160,6 +160,7 @@ class Workspace:
             max_tokens=endpoint.max_tokens,
             temperature=endpoint.temperature,
             max_response_bytes=endpoint.max_response_bytes,
+            requests_per_second=endpoint.requests_per_second,
             allow_insecure=endpoint.allow_insecure,
         )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from flows.cli.outcome import ExitCode
-from flows.cli.screen import config_option, inert, json_option, show
+from flows.cli.screen import config_option, json_option, show
+from flows.reports.plain import inert
 
 
 @click.group("db")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli.screen import table
+from flows.reports.plain import table
 
 if TYPE_CHECKING:
     from flows.night import NightReport
@@ -28,7 +28,7 @@ _PROMPT = (
 def demo(fresh: bool) -> None:
     """Watch two nights: LLMs are found, profiled over HTTP, routed, published to MLflow and promoted."""
     from flows import environment
-    from flows.cli.night_text import night_text
+    from flows.reports.terminal import ending_text
     from flows.settings import Settings
     from flows.workspace import Workspace
 
@@ -41,7 +41,7 @@ def demo(fresh: bool) -> None:
     for number, as_of in enumerate((FIRST_NIGHT, SECOND_NIGHT), start=1):
         click.echo(f"\n{'=' * 30} night {number}, as of {as_of} {'=' * 30}\n")
         reports.append(_run_sandbox_night(as_of))
-        click.echo(night_text(reports[-1]).rpartition("\n\n")[0])
+        click.echo(ending_text(reports[-1]).rpartition("\n\n")[0])
     click.echo(f"\n{'=' * 30} what the two nights came to {'=' * 30}\n")
     with Workspace(settings) as workspace:
         click.echo(_ending(workspace, reports))
@@ -108,7 +108,7 @@ def _nights_table(reports: list[NightReport]) -> str:
 
 
 def _comparison(report: NightReport) -> str:
-    from flows.cli.night_text import measure_cells
+    from flows.reports.terminal import measure_cells
 
     gate = report.router.gate if report.router is not None else None
     if gate is None or gate.champion is None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from flows.cli.outcome import ExitCode
-from flows.cli.screen import config_option, envelope, json_option, show, table
+from flows.cli.screen import config_option, envelope, json_option, show
+from flows.reports.plain import table
 
 if TYPE_CHECKING:
     from flows.night import NightReport
@@ -30,10 +31,10 @@ def night(context: click.Context) -> None:
 def run(config: str | None, as_of: datetime | None, plan_only: bool, as_json: bool) -> int:
     """Run one night: find new LLMs, profile them, publish a router, promote it when the gate passes."""
     report = run_night_now(config, as_of.date().isoformat() if as_of else None, plan_only=plan_only)
-    from flows.cli.night_text import night_text
     from flows.reports.digest import as_data
+    from flows.reports.terminal import ending_text
 
-    click.echo(envelope("night.run", as_data(report)) if as_json else night_text(report))
+    click.echo(envelope("night.run", as_data(report)) if as_json else ending_text(report))
     return ExitCode.ATTENTION if report.attention else ExitCode.DONE
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from flows import errors as flow
-from flows.cli.screen import inert
 from flows.environment import home_folder
+from flows.reports.plain import inert
 from registry import errors as registry
 from routing import errors as routing
 from routing.errors import UnirouteError

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.screen import config_option, inert, json_option, show
+from flows.cli.screen import config_option, json_option, show
+from flows.reports.plain import inert
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace

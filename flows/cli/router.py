@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.screen import config_option, inert, json_option, show, table
+from flows.cli.screen import config_option, json_option, show
+from flows.reports.plain import inert, table
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace

@@ -1,47 +1,13 @@
-"""What commands print: foreign text made inert, aligned tables, and one JSON envelope."""
+"""What commands print: text for people, or one JSON envelope for machines; and the options that all share."""
 
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
-
-# Categories of control, format (bidirectional overrides among them), surrogate and private characters.
-_ACTIVE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-
-
-def inert(text: object, *, width: int = 80) -> str:
-    """Make text from outside safe to print: no control characters, one line, cut to a width.
-
-    Parameters
-    ----------
-    text
-        Anything; a name, a prompt, a completion, an error text.
-    width
-        The most characters to keep; a cut is shown by an ellipsis.
-    """
-    clean = "".join(" " if unicodedata.category(sign) in _ACTIVE else sign for sign in str(text))
-    clean = " ".join(clean.split())
-    return clean if len(clean) <= width else clean[: width - 1] + "…"
-
-
-def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> str:
-    """Lay out rows under headers, columns aligned, the columns numbered in `right` to the right."""
-    cells = [[inert(cell) for cell in row] for row in rows]
-    widths = [max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))]
-
-    def line(values: Sequence[str]) -> str:
-        padded = (
-            value.rjust(widths[column]) if column in right else value.ljust(widths[column])
-            for column, value in enumerate(values)
-        )
-        return "  ".join(padded).rstrip()
-
-    return "\n".join([line(list(headers)), *(line(row) for row in cells)])
 
 
 def envelope(schema: str, data: Any, *, warnings: Sequence[str] = ()) -> str:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cli.screen import envelope, inert, table
+from flows.cli.screen import envelope
+from flows.reports.plain import inert, table
 
 
 @given(st.text(), st.integers(min_value=1, max_value=60))

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.cli.screen import inert, table
 from flows.gate import RouterMeasure
 from flows.night import NightReport, RouterOutcome
 from flows.reports.digest import verdict
+from flows.reports.plain import inert, table
 
 _NAMES_SHOWN = 16
 
 
-def night_text(report: NightReport) -> str:
-    """Tell a night: what was found, planned, asked, made and decided, and what to type next."""
-    blocks = [found_text(report), plan_text(report)]
-    if not report.is_plan_only:
-        blocks += [profiles_text(report), router_text(report.router)]
+def beginning_text(report: NightReport) -> str:
+    """Tell what was found and what is going to be asked."""
+    return f"{found_text(report)}\n\n{plan_text(report)}\n"
+
+
+def ending_text(report: NightReport) -> str:
+    """Tell what was asked, made and decided, and what to type next; of a mere plan, the plan."""
+    if report.is_plan_only:
+        blocks = [found_text(report), plan_text(report)]
+    else:
+        blocks = [profiles_text(report), router_text(report.router)]
     if report.attention:
         blocks.append("\n".join(f"! {inert(line, width=300)}" for line in report.attention))
     blocks.append(verdict(report))
