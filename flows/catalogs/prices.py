@@ -120,4 +120,5 @@ def _canonical(number: Decimal) -> Decimal:
 
 
 def _short(number: Decimal) -> str:
-    return f"{number:.6g}"
+    is_long = not Decimal("1e-9") < abs(number) < Decimal("1e12")
+    return f"{number:.6g}" if is_long else f"{number.normalize():f}"
