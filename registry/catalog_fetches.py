@@ -270,6 +270,7 @@ def _diff_of_run(unit: Unit, run_id: int, catalog: str) -> CatalogDiff | None:
 def _merge(before: CatalogDiff, after: CatalogDiff) -> CatalogDiff:
     """Join the changes of two fetches of one run, as if they had been one."""
     gone, back = set(after.withdrawn), set(after.returned)
+    came = {*before.new, *before.returned}
     latest = {one.llm_key: one for one in before.repriced}
     for one in after.repriced:
         latest[one.llm_key] = replace(one, before=latest[one.llm_key].before) if one.llm_key in latest else one
@@ -277,7 +278,8 @@ def _merge(before: CatalogDiff, after: CatalogDiff) -> CatalogDiff:
     return CatalogDiff(
         after.catalog,
         tuple(key for key in dict.fromkeys(before.new + after.new) if key not in gone),
-        tuple(key for key in dict.fromkeys(before.withdrawn + after.withdrawn) if key not in back),
+        tuple(key for key in before.withdrawn if key not in back)
+        + tuple(key for key in after.withdrawn if key not in came),
         tuple(key for key in before.returned if key not in gone)
         + tuple(key for key in after.returned if key not in before.withdrawn),
         tuple(latest.values()),

@@ -69,7 +69,12 @@ class Database:
         self._writing = threading.local()
         if self.is_sqlite:
             _prepare_file(self.url, create)
-        self.engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite)
+        try:
+            self.engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite)
+        except ModuleNotFoundError as error:
+            raise RegistryError(
+                f"the driver for {self.name} is not installed ({error.name})", hint=f"pip install {error.name}"
+            ) from error
         self._listen(tracer)
 
     @property

@@ -1,0 +1,119 @@
+import sqlite3
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from registry.ledger import GENESIS
+from registry.store import Registry
+from tests.registry.samples import NOW
+
+
+@pytest.fixture
+def filled(registry):
+    for number in range(6):
+        registry.ledger.append(
+            "router:promotion:requested" if number % 2 else "router:promotion:applied",
+            f"router-{number}",
+            actor="ann",
+            now=NOW + timedelta(hours=number),
+            reason=f"because {number}",
+            payload={"number": number},
+        )
+    return registry
+
+
+def tamper(url, statement, *parameters):
+    """Change the ledger behind the triggers' back, as someone with the file in hand could."""
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    with connection:
+        for verb in ("update", "delete"):
+            connection.execute(f"DROP TRIGGER ledger_refuses_{verb}")
+        connection.execute(statement, parameters)
+    connection.close()
+
+
+def test_events_form_a_chain(filled):
+    events = filled.ledger.events()
+    assert [event.number for event in events] == [1, 2, 3, 4, 5, 6]
+    assert events[0].previous_hash == GENESIS
+    assert [event.previous_hash for event in events[1:]] == [event.hash for event in events[:-1]]
+    check = filled.ledger.verify()
+    assert (check.is_intact, check.n_events, check.head_hash, check.broken_at) == (True, 6, events[-1].hash, None)
+
+
+def test_an_empty_ledger_is_intact(registry):
+    check = registry.ledger.verify()
+    assert (check.is_intact, check.n_events, check.head_hash) == (True, 0, GENESIS)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(*[st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=60) for _ in range(3)])
+def test_whatever_the_words_the_chain_verifies(registry, subject, actor, reason):
+    registry.ledger.append("test:words:said", subject, actor=actor, reason=reason, now=NOW, payload={"said": reason})
+    assert registry.ledger.verify().is_intact
+    assert registry.ledger.events(limit=1)[0].reason == reason
+
+
+@pytest.mark.parametrize(
+    ("statement", "number", "said"),
+    [
+        ("UPDATE ledger SET actor = 'eve' WHERE number = 3", 3, "was changed after it was written"),
+        ("UPDATE ledger SET at = '2024-09-01 00:00:00.000000' WHERE number = 4", 4, "was changed"),
+        ("UPDATE ledger SET payload_json = '{\"number\":7}' WHERE number = 2", 2, "was changed"),
+        ("UPDATE ledger SET subject = 'router-9' WHERE number = 1", 1, "was changed"),
+        ("UPDATE ledger SET reason = x'00' WHERE number = 6", 6, "was changed"),
+        ("UPDATE ledger SET hash = substr(hash, 2) || 'f' WHERE number = 5", 5, "was changed"),
+        ("UPDATE ledger SET previous_hash = hash WHERE number = 5", 5, "does not follow the event before it"),
+        ("DELETE FROM ledger WHERE number = 3", 3, "is missing"),
+        ("DELETE FROM ledger WHERE number = 1", 1, "is missing"),
+        ("UPDATE ledger SET number = 9 WHERE number = 6", 6, "is missing"),
+    ],
+)
+def test_tampering_is_found_where_it_happened(filled, url, statement, number, said):
+    tamper(url, statement)
+    check = filled.ledger.verify()
+    assert (check.is_intact, check.broken_at) == (False, number)
+    assert f"event {number} {said}" in check.problem
+
+
+def test_a_ledger_cut_off_at_its_end_no_longer_has_the_noted_head(filled, url):
+    noted = filled.ledger.verify().head_hash
+    tamper(url, "DELETE FROM ledger WHERE number = 6")
+    assert filled.ledger.verify().is_intact, "the chain alone cannot know"
+    check = filled.ledger.verify(expected_head=noted)
+    assert (check.is_intact, check.problem) == (False, "the noted head is no longer part of the chain")
+
+
+def test_an_older_noted_head_is_still_part_of_the_chain(filled):
+    noted = filled.ledger.events()[2].hash
+    assert filled.ledger.verify(expected_head=noted).is_intact
+
+
+def test_events_are_filtered(filled):
+    def numbers(**wanted):
+        return [event.number for event in filled.ledger.events(**wanted)]
+
+    assert numbers(limit=2) == [5, 6]
+    assert numbers(subject="router-3") == [4]
+    assert numbers(event="router:promotion:applied") == [1, 3, 5]
+    assert numbers(event="router:promotion:") == [1, 2, 3, 4, 5, 6]
+    assert numbers(event="router_promotion") == [], "an underscore is no wildcard"
+    assert numbers(since=NOW + timedelta(hours=4)) == [5, 6]
+    assert numbers(until=NOW + timedelta(hours=2)) == [1, 2]
+    assert filled.ledger.count() == 6
+
+
+def test_a_payload_that_is_no_json_is_refused(registry):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        registry.ledger.append("test:row:added", "x", actor="a", now=NOW, payload={"score": float("nan")})
+    assert registry.ledger.count() == 0
+
+
+def test_the_chain_survives_reopening(url):
+    for _ in range(3):
+        with Registry.open(url) as registry:
+            registry.ledger.append("test:row:added", "x", actor="a", now=NOW)
+    with Registry.open(url) as registry:
+        assert registry.ledger.verify().n_events == 3
