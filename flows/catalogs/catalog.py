@@ -221,6 +221,7 @@ def open_catalog(
     api_key: str | None = None,
     timeout_s: float = 30.0,
     max_bytes: int = DEFAULT_MAX_BYTES,
+    allow_insecure: bool = False,
 ) -> Catalog:
     """Open a catalog; nothing is read yet.
 
@@ -248,6 +249,8 @@ def open_catalog(
         Deadline of a fetch, in seconds.
     max_bytes
         Longest document that is read.
+    allow_insecure
+        Whether the key may be sent over plain ``http`` to another machine, as for the endpoint of the same server.
 
     Raises
     ------
@@ -269,7 +272,7 @@ def open_catalog(
         from pydantic import SecretStr
 
         secret = SecretStr(api_key)
-    place = Location(name, location, secret, timeout_s=timeout_s, max_bytes=max_bytes)
+    place = Location(name, location, secret, timeout_s=timeout_s, max_bytes=max_bytes, allow_insecure=allow_insecure)
     return DocumentCatalog(name, endpoint, formats[kind], place, Selection(tuple(include), tuple(exclude), tuple(free)))
 
 

@@ -33,6 +33,8 @@ class Location:
         Deadline from connecting to the last byte, in seconds.
     max_bytes
         Longest document that is read.
+    allow_insecure
+        Whether the key may be sent over plain ``http`` to another machine.
 
     Raises
     ------
@@ -41,7 +43,14 @@ class Location:
     """
 
     def __init__(
-        self, catalog: str, location: str, api_key: SecretStr | None, *, timeout_s: float, max_bytes: int
+        self,
+        catalog: str,
+        location: str,
+        api_key: SecretStr | None,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        allow_insecure: bool,
     ) -> None:
         self._location = location
         self._api_key = api_key
@@ -49,7 +58,8 @@ class Location:
         self._max_bytes = max_bytes
         self._is_url = "://" in location or location.lower().startswith(("http:", "https:", "file:"))
         if self._is_url:
-            self.subject = f"catalog {catalog} at {_check_url(catalog, location, has_key=api_key is not None)}"
+            must_be_safe = api_key is not None and not allow_insecure
+            self.subject = f"catalog {catalog} at {_check_url(catalog, location, must_be_safe=must_be_safe)}"
         else:
             if not location.strip() or "\0" in location:
                 raise _refused(catalog, "has no usable location")
@@ -100,7 +110,7 @@ class Location:
         return malformed(self.subject, f"it is larger than {self._max_bytes} bytes")
 
 
-def _check_url(catalog: str, location: str, *, has_key: bool) -> str:
+def _check_url(catalog: str, location: str, *, must_be_safe: bool) -> str:
     """Refuse what must not be fetched; give the URL as messages may show it."""
     try:
         parts = urlsplit(location)
@@ -111,7 +121,7 @@ def _check_url(catalog: str, location: str, *, has_key: bool) -> str:
         raise _refused(catalog, "must be at an http:// or https:// URL, or at a path")
     if parts.username is not None or parts.password is not None:
         raise _refused(catalog, "has a user name or a password in its URL; name a key by api_key_env instead")
-    if has_key and parts.scheme == "http" and not _is_loopback(host):
+    if must_be_safe and parts.scheme == "http" and not _is_loopback(host):
         raise _refused(catalog, "would send its key in clear; use https")
     return _shown(parts)
 

@@ -294,3 +294,12 @@ def test_a_catalog_that_must_not_be_opened_is_refused_at_once(options: dict[str,
     assert problem in refused.value.message
     assert "CANARY" not in refused.value.message
     assert "secret" not in refused.value.message
+
+
+def test_a_key_may_travel_in_clear_where_the_user_says_so() -> None:
+    from flows.catalogs import open_catalog
+
+    location = "http://vllm.cluster.internal/v1/models"
+    options = {"name": "listed", "kind": "openai", "location": location, "endpoint": "router", "api_key": "key"}
+
+    assert open_catalog(**options, allow_insecure=True).name == "listed"
