@@ -38,8 +38,9 @@ class ChoiceGrader(RuleGrader):
     The words "answer is" and "answer:" are read in either case; except for rule 1 letters count as capitals only. No
     letter at all is a wrong answer.
 
-    On 24 000 recorded answers to MMLU-Pro it agrees with the recorded scores on 98.6 %. In nearly all of the rest the
-    answer names the right letter without saying "answer is", which that evaluation counted as wrong.
+    On 24 000 recorded answers to MMLU-Pro it agrees with the recorded scores on 98.6 %. In most of the rest the
+    answer names the right letter without saying "answer is", which that evaluation counted as wrong; in some, rule 6
+    takes a letter of a formula or a unit.
     """
 
     name = "choice"
