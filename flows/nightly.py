@@ -56,12 +56,13 @@ def plan(night: Night) -> NightPlan:
             llm.key, night.profiled_prompts, night.grader_versions, night.sampling[llm.endpoint]
         )
         for llm in llms
-        if llm.is_routable and llm.endpoint in night.sampling
+        if llm.is_routable_on(night.as_of) and llm.endpoint in night.sampling
     }
     seen = outcome_table(night, [llm for llm in llms if llm.endpoint in night.sampling], night.profiled_prompts)
     output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
     return plan_night(
         [llm for llm in llms if llm.endpoint in night.sampling],
+        night.as_of,
         missing,
         len(night.profiled_prompts),
         max_new=night.settings.night.max_new,

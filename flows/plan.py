@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 
 from registry.llms import LLM, Price
@@ -79,6 +80,7 @@ def cost_usd(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
 
 def plan_night(
     llms: Sequence[LLM],
+    on: date,
     missing: Mapping[str, tuple[Prompt, ...]],
     n_prompts: int,
     *,
@@ -92,6 +94,8 @@ def plan_night(
     ----------
     llms
         Every LLM the registry knows as available.
+    on
+        The day of the night: an LLM that goes away by then is not asked.
     missing
         By LLM key, the prompts without a score.
     n_prompts
@@ -103,7 +107,7 @@ def plan_night(
     seen_output_tokens
         Mean output tokens of the answers in the registry; ``None`` when there are none yet.
     """
-    routable = sorted((llm for llm in llms if llm.is_routable), key=_release_order)
+    routable = sorted((llm for llm in llms if llm.is_routable_on(on)), key=_release_order)
     profiles: list[PlannedProfile] = []
     deferred: list[LLM] = []
     taken = 0
@@ -120,7 +124,7 @@ def plan_night(
     return NightPlan(
         profiles=tuple(profiles),
         deferred=tuple(deferred),
-        unroutable=tuple(llm for llm in llms if not llm.is_routable),
+        unroutable=tuple(llm for llm in llms if not llm.is_routable_on(on)),
         complete=len(routable) - len(profiles) - len(deferred),
     )
 

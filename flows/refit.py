@@ -71,7 +71,7 @@ def refit(night: Night) -> Candidate:
     prompts = night.prompt_set.with_role("representative")
     embeddings = embeddings_of(night, prompts)
     weights = cluster_map.weights(embeddings)
-    llms = [llm for llm in night.registry.llms.all() if llm.is_routable]
+    llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of)]
     table = outcome_table(night, llms, prompts)
     previous = {stored.llm_key: _as_vector(stored) for stored in night.registry.routers.vectors(map_digest)}
     routed: list[RoutedLLM] = []

@@ -105,7 +105,7 @@ class GateSettings(_Section):
     """What a challenger must show on gate prompts before it serves."""
 
     policy: Literal["automatic", "review"] = "automatic"
-    epsilon: Share = 0.01
+    epsilon: Share = 0.02
     max_cost_increase: float = Field(default=0.25, ge=0, allow_inf_nan=False)
     resamples: int = Field(default=2000, ge=200, le=100_000)
 

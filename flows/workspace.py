@@ -6,7 +6,8 @@ import os
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -129,7 +130,7 @@ class Workspace:
                 exclude=catalog.exclude,
                 free=catalog.free,
                 provider=catalog.provider,
-                api_key=self._key_of_catalog(catalog),
+                **self._access_of(catalog),
             )
             for catalog in configured
         )
@@ -164,13 +165,17 @@ class Workspace:
             allow_insecure=endpoint.allow_insecure,
         )
 
-    def _key_of_catalog(self, catalog: CatalogSettings) -> str | None:
-        """Give an OpenAI-compatible catalog the key of its endpoint: it is the same server."""
-        if catalog.kind != "openai":
-            return None
+    def _access_of(self, catalog: CatalogSettings) -> dict[str, Any]:
+        """Let a catalog use the key of its endpoint, but only if it is served by the very same host."""
         endpoint = next(entry for entry in self.endpoint_settings() if entry.name == catalog.endpoint)
+        here, there = urlsplit(catalog.location), urlsplit(endpoint.base_url)
+        if (here.scheme, here.netloc) != (there.scheme, there.netloc):
+            return {}
         key = read_key(endpoint)
-        return key.get_secret_value() if key is not None else None
+        return {
+            "api_key": key.get_secret_value() if key is not None else None,
+            "allow_insecure": endpoint.allow_insecure,
+        }
 
 
 def read_key(endpoint: EndpointSettings) -> SecretStr | None:

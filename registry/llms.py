@@ -72,6 +72,10 @@ class LLM:
         """Whether it may be called: available, priced, and nothing speaks against it."""
         return self.status == "available" and self.refusal is None and self.price is not None
 
+    def is_routable_on(self, day: date) -> bool:
+        """Whether it may be called on a day: routable, and not past the day on which it goes away."""
+        return self.is_routable and (self.deprecated_at is None or self.deprecated_at.date() > day)
+
 
 class LLMs:
     """Read LLMs and their prices; record what catalogs say and what people decide."""

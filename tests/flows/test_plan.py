@@ -9,7 +9,14 @@ PRICE = Price(Decimal("2"), Decimal("10"), date(2024, 1, 1), "c")
 PROMPTS = tuple(Prompt(f"p{number}", "x" * 400, "A", "choice") for number in range(4))
 
 
-def llm(name: str, *, released: int = 1, price: Price | None = PRICE, refusal: str | None = None) -> LLM:
+def llm(
+    name: str,
+    *,
+    released: int = 1,
+    price: Price | None = PRICE,
+    refusal: str | None = None,
+    deprecated_at: datetime | None = None,
+) -> LLM:
     return LLM(
         key=f"e:{name}",
         endpoint="e",
@@ -18,7 +25,7 @@ def llm(name: str, *, released: int = 1, price: Price | None = PRICE, refusal: s
         name=name,
         catalog="c",
         released_at=datetime(2024, 1, released, tzinfo=UTC),
-        deprecated_at=None,
+        deprecated_at=deprecated_at,
         first_seen_on=date(2024, 1, 1),
         last_seen_on=date(2024, 1, 1),
         context_tokens=None,
@@ -30,7 +37,7 @@ def llm(name: str, *, released: int = 1, price: Price | None = PRICE, refusal: s
 
 
 def planned(llms: list[LLM], missing: dict[str, tuple[Prompt, ...]], max_new: int = 9, seen: float | None = None):
-    return plan_night(llms, missing, 4, max_new=max_new, max_tokens={"e": 1000}, seen_output_tokens=seen)
+    return plan_night(llms, date(2024, 9, 1), missing, 4, max_new=max_new, max_tokens={"e": 1000}, seen_output_tokens=seen)
 
 
 def test_only_what_is_missing_is_planned() -> None:
@@ -43,6 +50,13 @@ def test_an_llm_without_a_usable_price_is_never_planned() -> None:
     plan = planned([llm("a", price=None), llm("b", refusal="negative price")], {})
     assert plan.profiles == ()
     assert {found.key for found in plan.unroutable} == {"e:a", "e:b"}
+
+
+def test_an_llm_past_its_last_day_is_never_planned_and_one_before_it_is() -> None:
+    gone, going = (llm(name, deprecated_at=datetime(2024, 9, day, tzinfo=UTC)) for name, day in (("a", 1), ("b", 2)))
+    plan = planned([gone, going], {"e:b": PROMPTS})
+    assert [found.llm.key for found in plan.profiles] == ["e:b"]
+    assert [found.key for found in plan.unroutable] == ["e:a"]
 
 
 def test_new_llms_beyond_the_cap_wait_and_resumed_ones_do_not() -> None:
