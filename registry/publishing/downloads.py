@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from registry.errors import NotFound
 from registry.publishing.request import DownloadedVersion
-from registry.publishing.version_folder import CODE_FOLDER, ROUTER_FOLDER, CarriedCode
+from registry.publishing.version_folder import ROUTER_FOLDER, version_digest
 from routing.errors import ArtifactCorrupt
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def download_checked(client: MlflowClient, name: str, version: int, to: Path) -> DownloadedVersion:
-    """Copy a version's folder and compare router and code with its tags.
+    """Copy a version's folder and compare the router and every file with the version's tags.
 
     Parameters
     ----------
@@ -45,14 +45,12 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
     to.mkdir(parents=True, exist_ok=True)
     folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
     router_folder = folder / "artifacts" / ROUTER_FOLDER
-    found = {
-        "digest": load_router(router_folder).digest,
-        "code_digest": CarriedCode.of(folder / "artifacts" / CODE_FOLDER / "routing").digest,
-    }
+    found = {"digest": load_router(router_folder).digest, "version_digest": version_digest(folder)}
     for kind, digest in found.items():
         if described.tags.get(kind) != digest:
             raise ArtifactCorrupt(
-                f"{name} version {version} has the {kind} {digest}, its tag says {described.tags.get(kind)}.",
+                f"{name} version {version} is not what was published: its {kind} is {digest}, "
+                f"its tag says {described.tags.get(kind)}.",
                 hint="Do not serve it: move the alias to the previous version and look who changed the artifacts.",
             )
     return DownloadedVersion(folder=folder, router_folder=router_folder, digest=found["digest"])

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from registry.errors import PublishIncomplete
 from registry.publishing.connection import asking, open_client, shown, sqlite_file
 from registry.publishing.downloads import download_checked
+from registry.publishing.leftovers import remove_leftovers
 from registry.publishing.request import (
     NAME,
     PUBLISH_KEY,
@@ -31,6 +32,7 @@ from registry.publishing.version_folder import (
     CarriedCode,
     build_version_folder,
     routing_package,
+    version_digest,
 )
 from routing.errors import InvalidInput
 
@@ -115,7 +117,7 @@ class RouterPublisher:
         client = self.client
         failure = f"{request.name} ({request.publish_key}) was not published"
         with asking(self._tracking_url, failure):
-            earlier = self._versions_of(request.name, request.publish_key)
+            earlier = _versions_of(client, request.name, request.publish_key)
         if earlier:
             version, created = earlier[0], False
         else:
@@ -128,7 +130,8 @@ class RouterPublisher:
                 hint="Publish this router under a key of its own.",
             )
         with asking(self._tracking_url, f"{request.name} version {version.version} was published but not tidied up"):
-            self._tidy(client, version)
+            all_of_key = _versions_of(client, request.name, request.publish_key)
+            remove_leftovers(client, version, all_of_key, served=set(_aliases(client, request.name).values()))
         return _published(version, created=created)
 
     def find_by_publish_key(self, name: str, publish_key: str) -> PublishedVersion | None:
@@ -143,10 +146,9 @@ class RouterPublisher:
         """
         refuse_malformed(name, NAME, "name")
         refuse_malformed(publish_key, PUBLISH_KEY, "publish key")
-        client_url = self._tracking_url
-        _ = self.client
-        with asking(client_url, f"the versions of {name} could not be searched"):
-            found = self._versions_of(name, publish_key)
+        client = self.client
+        with asking(self._tracking_url, f"the versions of {name} could not be searched"):
+            found = _versions_of(client, name, publish_key)
         return _published(found[0], created=False) if found else None
 
     def aliases(self, name: str) -> Mapping[str, int]:
@@ -159,7 +161,7 @@ class RouterPublisher:
         """
         client = self.client
         with asking(self._tracking_url, f"the aliases of {name} could not be read"):
-            return self._aliases(client, name)
+            return _aliases(client, name)
 
     def set_alias(self, name: str, alias: str, version: int) -> None:
         """Point an alias at a version, and check that it does.
@@ -177,7 +179,7 @@ class RouterPublisher:
         client = self.client
         with asking(self._tracking_url, f"the alias {alias} of {name} was not moved to version {version}"):
             client.set_registered_model_alias(name, alias, str(version))
-            now = self._aliases(client, name).get(alias)
+            now = _aliases(client, name).get(alias)
         if now != version:
             raise PublishIncomplete(
                 f"The alias {alias} of {name} points at version {now} instead of {version}: another process moved it.",
@@ -197,7 +199,7 @@ class RouterPublisher:
         refuse_alias(alias)
         client = self.client
         with asking(self._tracking_url, f"the alias {alias} of {name} was not removed"):
-            if alias in self._aliases(client, name):
+            if alias in _aliases(client, name):
                 client.delete_registered_model_alias(name, alias)
 
     def download(self, name: str, version: int, to: Path) -> DownloadedVersion:
@@ -237,7 +239,7 @@ class RouterPublisher:
         version
             Number of the version.
         to
-            Folder to copy into; made when missing.
+            Folder to copy into; made when missing. The answer says where inside it the version lies.
 
         Raises
         ------
@@ -274,12 +276,12 @@ class RouterPublisher:
         except PublishIncomplete:
             # Another process that published the same key has tidied our attempt away.
             with asking(self._tracking_url, failure):
-                won = self._versions_of(request.name, request.publish_key)
+                won = _versions_of(client, request.name, request.publish_key)
             if not won:
                 raise
             return won[0], False
         with asking(self._tracking_url, failure):
-            winner = self._versions_of(request.name, request.publish_key)[0]
+            winner = _versions_of(client, request.name, request.publish_key)[0]
         return winner, int(winner.version) == number
 
     def _create(self, client: MlflowClient, request: PublishRequest, router: Router) -> int:
@@ -312,19 +314,21 @@ class RouterPublisher:
                 run_id=run_id,
                 logged_id=logged.model_id,
             )
+            folder_tag = {"version_digest": version_digest(folder)}
             client.log_model_artifacts(logged.model_id, str(folder))
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         at = run.info.start_time
         metrics = [Metric(key, cell, at, 0, model_id=logged.model_id) for key, cell in request.metrics.items()]
         client.log_batch(run_id, metrics=metrics)
-        self._register_name(client, request.name)
+        purpose = _REGISTERED_DESCRIPTION.format(name=request.name)
+        _unless_exists(lambda: client.create_registered_model(request.name, description=purpose))
         # Not models:/<id>: the SQL store would look the id up in MLflow's global tracking URI and make a database.
         version = client.create_model_version(
             request.name,
             source=logged.artifact_location,
             run_id=run_id,
-            tags=tags,
+            tags=tags | folder_tag,
             description=description,
             model_id=logged.model_id,
         )
@@ -339,48 +343,31 @@ class RouterPublisher:
                 return created
             found = client.get_experiment_by_name(name)
         if found.lifecycle_stage != "active":
-            raise OSError(f"the experiment {name} was deleted; restore it with `mlflow experiments restore`")
+            raise PublishIncomplete(
+                f"The MLflow experiment {name} was deleted, so nothing can be published to it.",
+                unchanged="What is served and the registry are as they were.",
+                hint=f"mlflow experiments restore --experiment-id {found.experiment_id}",
+            )
         return found.experiment_id
 
-    def _register_name(self, client: MlflowClient, name: str) -> None:
-        description = _REGISTERED_DESCRIPTION.format(name=name)
-        _unless_exists(lambda: client.create_registered_model(name, description=description))
 
-    def _versions_of(self, name: str, publish_key: str) -> list[ModelVersion]:
-        """Give the versions of a key, the oldest first: that one is the version of the key."""
-        found = self.client.search_model_versions(f"name = '{name}' and tags.publish_key = '{publish_key}'")
-        return sorted(found, key=lambda version: int(version.version))
+def _versions_of(client: MlflowClient, name: str, publish_key: str) -> list[ModelVersion]:
+    """Give the versions of a key, the oldest first: that one is the version of the key."""
+    found = client.search_model_versions(f"name = '{name}' and tags.publish_key = '{publish_key}'")
+    return sorted(found, key=lambda version: int(version.version))
 
-    def _aliases(self, client: MlflowClient, name: str) -> Mapping[str, int]:
-        from mlflow.exceptions import MlflowException
 
-        try:
-            registered = client.get_registered_model(name)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
+def _aliases(client: MlflowClient, name: str) -> Mapping[str, int]:
+    # A search of versions gives them without their aliases.
+    from mlflow.exceptions import MlflowException
+
+    try:
+        registered = client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return {alias: int(version) for alias, version in sorted(registered.aliases.items())}
-
-    def _tidy(self, client: MlflowClient, winner: ModelVersion) -> None:
-        """Finish the winner's run; remove what lost races and killed attempts of the same key left."""
-        publish_key = winner.tags["publish_key"]
-        served = set(self._aliases(client, winner.name).values())
-        for loser in self._versions_of(winner.name, publish_key):
-            if loser.version != winner.version and int(loser.version) not in served:
-                client.delete_model_version(winner.name, loser.version)
-        run = client.get_run(winner.run_id)
-        if run.info.lifecycle_stage == "active" and run.info.status != "FINISHED":
-            client.set_terminated(winner.run_id, "FINISHED")
-        experiments = [run.info.experiment_id]
-        condition = f"tags.publish_key = '{publish_key}'"
-        for logged in client.search_logged_models(experiments, filter_string=condition):
-            if logged.source_run_id != winner.run_id:
-                client.delete_logged_model(logged.model_id)
-        for other in client.search_runs(experiments, filter_string=condition):
-            if other.info.run_id != winner.run_id:
-                client.set_terminated(other.info.run_id, "KILLED")
-                client.delete_run(other.info.run_id)
+        return {}
+    return {alias: int(version) for alias, version in sorted(registered.aliases.items())}
 
 
 def _tags(request: PublishRequest, router: Router, code: CarriedCode) -> dict[str, str]:

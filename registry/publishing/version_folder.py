@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CODE_FOLDER = "code"
 ROUTER_FOLDER = "router"
 _CONSUMER = Path(__file__).with_name("consumer.py")
+_WRITTEN_BY_MLFLOW = "registered_model_meta"
 _ALWAYS = ("mlflow", "numpy", "pandas")
 # Only the embedder needs more than the mathematics, which is numpy: text hashing, or a network and its weights.
 _OF_HASHING = ("scikit-learn",)
@@ -56,12 +57,20 @@ class CarriedCode:
         root
             The folder of the package.
         """
-        files = {
-            path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(root.rglob("*.py"))
-        }
-        canonical = json.dumps(files, sort_keys=True, separators=(",", ":"))
-        return cls(root=root, files=files, digest=hashlib.sha256(canonical.encode()).hexdigest())
+        files = _file_digests(root, "*.py")
+        return cls(root=root, files=files, digest=_digest_of(files))
+
+
+def version_digest(folder: Path) -> str:
+    """Digest everything in a version's folder, except what MLflow and Python write there when they load it.
+
+    Parameters
+    ----------
+    folder
+        A folder that `build_version_folder` wrote, here or downloaded.
+    """
+    files = _file_digests(folder, "*")
+    return _digest_of({name: digest for name, digest in files.items() if name != _WRITTEN_BY_MLFLOW})
 
 
 def routing_package() -> Path:
@@ -173,6 +182,18 @@ def build_version_folder(
     shutil.rmtree(staged)
 
 
+def _file_digests(root: Path, pattern: str) -> dict[str, str]:
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob(pattern))
+        if path.is_file() and path.parent.name != "__pycache__"
+    }
+
+
+def _digest_of(files: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def _stage_code(folder: Path, code: CarriedCode, router_digest: str) -> None:
     for path in code.files:
         target = folder / "routing" / path
@@ -184,7 +205,6 @@ def _stage_code(folder: Path, code: CarriedCode, router_digest: str) -> None:
         "files": dict(code.files),
         "code_digest": code.digest,
         "router_digest": router_digest,
-        "consumer_digest": hashlib.sha256(_CONSUMER.read_bytes()).hexdigest(),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -101,5 +101,6 @@ def test_a_deleted_experiment_says_how_to_bring_it_back(store, tmp_path):
     publisher = store.publisher()
     publisher.publish(request_for(make_router(0), tmp_path))
     publisher.client.delete_experiment(publisher.client.get_experiment_by_name("uniroute-nights").experiment_id)
-    with pytest.raises(PublishIncomplete, match="mlflow experiments restore"):
+    with pytest.raises(PublishIncomplete, match="experiment uniroute-nights was deleted") as caught:
         publisher.publish(request_for(make_router(1), tmp_path, "second"))
+    assert "mlflow experiments restore" in caught.value.hint

@@ -1,6 +1,8 @@
 """One router, one version, from whatever point an earlier attempt stopped at."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -185,15 +187,24 @@ def test_two_publishers_at_once_end_with_one_version(store, tmp_path, moment):
     assert_complete_once(store.publisher())
 
 
-def test_a_second_version_of_a_key_that_is_served_is_left_alone(store, tmp_path):
+def test_a_second_version_of_a_key_goes_unless_it_is_served(store, tmp_path):
     request = request_for(make_router(), tmp_path)
     publisher = store.publisher()
     first = publisher.publish(request)
     (version,) = versions_of(publisher)
-    publisher.client.create_model_version("uniroute", version.source, version.run_id, tags=version.tags)
+    for _ in range(2):
+        publisher.client.create_model_version("uniroute", version.source, version.run_id, tags=version.tags)
     publisher.set_alias("uniroute", "champion", 2)
     assert publisher.publish(request).version == first.version
     assert publisher.aliases("uniroute") == {"champion": 2}
+    assert {int(version.version) for version in versions_of(publisher)} == {1, 2}
+
+
+def test_importing_the_room_loads_neither_mlflow_nor_numpy():
+    code = (
+        "import sys, registry.publishing; print(sorted({'mlflow', 'numpy', 'pandas', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_aliases_move_and_go(store, tmp_path):
@@ -285,17 +296,39 @@ def test_a_downloaded_router_is_the_one_that_was_published(store, tmp_path):
         store.publisher().download("uniroute", 9, tmp_path / "nine")
 
 
-@pytest.mark.parametrize("path", ["router/arrays.npz", "router/router.json", "code/routing/router.py"])
+@pytest.mark.parametrize(
+    "path", ["artifacts/router/arrays.npz", "artifacts/code/routing/router.py", "consumer.py", "MLmodel"]
+)
 def test_a_downloaded_version_with_one_changed_byte_is_refused(store, tmp_path, path):
     publisher = store.publisher()
     publisher.publish(request_for(make_router(), tmp_path))
-    (file,) = store.artifact_root.glob(f"*/models/*/artifacts/artifacts/{path}")
+    (file,) = store.artifact_root.glob(f"*/models/*/artifacts/{path}")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.raises(ArtifactCorrupt):
         publisher.download("uniroute", 1, tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+def test_a_version_that_was_loaded_is_still_the_one_that_was_published(tracking, tmp_path):
+    import mlflow.pyfunc
+
+    publisher = tracking.publisher()
+    publisher.publish(request_for(make_router(), tmp_path))
+    mlflow.pyfunc.load_model("models:/uniroute/1")
+    downloaded = publisher.download_version("uniroute", 1, tmp_path / "back")
+    assert tmp_path / "back" in downloaded.folder.parents
+    assert (downloaded.folder / "MLmodel").is_file()
+
+
+def test_a_file_added_to_a_version_is_found(store, tmp_path):
+    publisher = store.publisher()
+    publisher.publish(request_for(make_router(), tmp_path))
+    (folder,) = store.artifact_root.glob("*/models/*/artifacts")
+    (folder / "artifacts" / "notes.txt").write_text("added")
+    with pytest.raises(ArtifactCorrupt, match="is not what was published"):
+        publisher.download("uniroute", 1, tmp_path / "back")
 
 
 def test_the_page_of_a_version_is_an_address_or_a_command(store):
