@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, bindparam, func, select
 
 from .columns import plain_text, text_bytes
-from .database import Database, Unit, chunks
+from .database import Database, Unit, chunks, ids_of
 from .ledger import canonical_json
 from .listings import CatalogDiff, CatalogFetch, Listing, Repricing
-from .prices import Price, drop_held, held_prices, hold, implausible_change, prices_in_force, put_in_force
+from .prices import (
+    Price,
+    drop_held,
+    held_prices,
+    hold,
+    implausible_change,
+    prices_in_force,
+    put_first_prices,
+    put_in_force,
+)
 from .tables import catalog_fetch, listing, listing_text, llm
 
 LARGEST_SHRINKAGE = 0.2
@@ -78,16 +87,13 @@ def _apply(
     suspicion: str | None,
 ) -> CatalogDiff:
     end_of_day = datetime.combine(on, time.max, tzinfo=UTC)
-    new, returned, repriced, held = [], [], [], []
-    for key, one in usable.items():
-        row = known.rows.get(key)
-        if one.released_at is not None and one.released_at > end_of_day:
-            continue
+    visible = [one for one in usable.values() if one.released_at is None or one.released_at <= end_of_day]
+    new = [one for one in visible if one.llm_key not in known.rows]
+    _insert(unit, new, on, rank)
+    returned, repriced, held, updates = [], [], [], []
+    for one in visible:
+        row = known.rows.get(one.llm_key)
         if row is None:
-            number = _insert(unit, one, on, rank)
-            new.append(key)
-            if (price := _listed_price(one, on)) is not None:
-                put_in_force(unit, number, price, on, catalog)
             continue
         is_back = row.status == "withdrawn" and row.status_reason is None
         if row.catalog != catalog and rank >= row.catalog_rank and not is_back:
@@ -95,18 +101,22 @@ def _apply(
         move = _reprice(unit, one, row.id, known, on)
         if move.change is not None:
             repriced.append(move.change)
-            held += [key] if move.doubt else []
-        returned += [key] if is_back else []
-        _update(unit, one, row, on, rank, move.doubt, is_back)
+            held += [one.llm_key] if move.doubt else []
+        returned += [one.llm_key] if is_back else []
+        updates.append(_update(one, row, on, rank, move.doubt, is_back))
+    if updates:
+        unit.execute(llm.update().where(llm.c.id == bindparam("number")), updates)
     withdrawn = [] if suspicion else _withdraw(unit, catalog, usable, known)
-    return CatalogDiff(catalog, tuple(new), tuple(withdrawn), tuple(returned), tuple(repriced), tuple(held), suspicion)
+    keys = tuple(one.llm_key for one in new)
+    return CatalogDiff(catalog, keys, tuple(withdrawn), tuple(returned), tuple(repriced), tuple(held), suspicion)
 
 
 def _reprice(unit: Unit, one: Listing, number: int, known: _Known, on: date) -> _PriceMove:
     """Compare the listed price with the one in force, and put it in force or hold it."""
     before, waiting, after = known.prices.get(number), known.held.get(number), _listed_price(one, on)
     if _same(before, after):
-        drop_held(unit, number)
+        if waiting is not None:
+            drop_held(unit, number)
         return _PriceMove()
     doubt = implausible_change(before, after) if before is not None and after is not None else None
     if doubt is None or after is None:
@@ -145,22 +155,40 @@ def _refusal(one: Listing) -> str | None:
     return None if all(_is_usable(amount) for amount in pair) else "price is not a finite, non-negative number"
 
 
-def _insert(unit: Unit, one: Listing, on: date, rank: int) -> int:
-    facts = {**_facts(one), "key": one.llm_key, "endpoint": one.endpoint, "llm_id": one.llm_id, "first_seen_on": on}
-    facts |= {"last_seen_on": on, "status": "available", "catalog_rank": rank, "refusal": _refusal(one)}
-    return unit.execute(llm.insert().values(facts)).inserted_primary_key[0]
+def _insert(unit: Unit, new: Sequence[Listing], on: date, rank: int) -> None:
+    if not new:
+        return
+    rows = [
+        {
+            **_facts(one, on, rank),
+            "key": one.llm_key,
+            "endpoint": one.endpoint,
+            "llm_id": one.llm_id,
+            "first_seen_on": on,
+            "status": "available",
+            "refusal": _refusal(one),
+        }
+        for one in new
+    ]
+    unit.execute(llm.insert(), rows)
+    numbers = ids_of(unit, llm.c.key, llm.c.id, [one.llm_key for one in new])
+    priced = {numbers[one.llm_key]: price for one in new if (price := _listed_price(one, on)) is not None}
+    put_first_prices(unit, priced)
 
 
-def _update(unit: Unit, one: Listing, row: Row, on: date, rank: int, doubt: str | None, is_back: bool) -> None:
-    facts = {**_facts(one), "last_seen_on": on, "catalog_rank": rank}
-    facts["refusal"] = doubt or _refusal(one)
-    if is_back:
-        facts["status"] = "available"
-    unit.execute(llm.update().where(llm.c.id == row.id).values(facts))
-
-
-def _facts(one: Listing) -> dict[str, Any]:
+def _update(one: Listing, row: Row, on: date, rank: int, doubt: str | None, is_back: bool) -> dict[str, Any]:
     return {
+        **_facts(one, on, rank),
+        "number": row.id,
+        "refusal": doubt or _refusal(one),
+        "status": "available" if is_back else row.status,
+    }
+
+
+def _facts(one: Listing, on: date, rank: int) -> dict[str, Any]:
+    return {
+        "last_seen_on": on,
+        "catalog_rank": rank,
         "canonical_id": one.canonical_id,
         "name": one.name,
         "catalog": one.catalog,

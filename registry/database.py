@@ -34,6 +34,7 @@ Tracer = Callable[[str, Any], None]
 
 _ADVISORY_LOCK = 0x756E6972  # "unir", so that other users of the same server do not pick it by accident
 _BUSY_STATES = {"55P03", "40001", "40P01", "57014"}  # lock not available, serialization, deadlock, statement timeout
+_UNREACHABLE = ("Connection refused", "timeout expired", "server closed the connection", "terminating connection")
 
 
 class Database:
@@ -195,6 +196,8 @@ class Database:
             return RegistryBusy(
                 f"{self.name} stayed locked longer than {self._busy_timeout_s:g} s", unchanged=nothing, hint="try again"
             )
+        if any(sign in text for sign in _UNREACHABLE):
+            return RegistryBusy(f"{self.name} does not answer ({text})", unchanged=nothing, hint="try again later")
         if "not a database" in text or "malformed" in text:
             return RegistryCorrupt(
                 f"{self.name} is damaged or is no SQLite database ({text})",
@@ -259,7 +262,7 @@ def append_only(table: str, *, is_sqlite: bool) -> tuple[str, ...]:
         )
     return (
         f"CREATE FUNCTION {table}_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION '{table} is append-only'; END $$",
+        f"$$ BEGIN RAISE EXCEPTION '{table} is append-only' USING ERRCODE = '23000'; END $$",
         f"CREATE TRIGGER {table}_refuses_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_is_append_only()",
     )

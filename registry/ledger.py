@@ -162,7 +162,7 @@ class Ledger:
         """
         previous, number, has_expected = GENESIS, 0, expected_head in (None, GENESIS)
         with self._database.read() as unit:
-            for row in unit.execution_options(yield_per=1000).execute(select(ledger).order_by(ledger.c.number)):
+            for row in unit.execute(select(ledger).order_by(ledger.c.number).execution_options(yield_per=1000)):
                 found = LedgerEvent(*row)
                 problem = _problem(found, number + 1, previous)
                 if problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -76,6 +76,23 @@ def put_in_force(unit: Unit, llm_number: int, price: Price | None, since: date, 
     """Write the price that counts from a day on; None means that no usable price is known from then on."""
     _replace(unit, llm_number, price, since, catalog, is_held=False)
     drop_held(unit, llm_number)
+
+
+def put_first_prices(unit: Unit, prices: Mapping[int, Price]) -> None:
+    """Write the prices of LLMs that had none before, by LLM number."""
+    rows = [
+        {
+            "llm_id": number,
+            "since_on": price.since,
+            "catalog": price.catalog,
+            "input_usd_per_mtok": price.input_usd_per_mtok,
+            "output_usd_per_mtok": price.output_usd_per_mtok,
+            "is_held": False,
+        }
+        for number, price in prices.items()
+    ]
+    if rows:
+        unit.execute(llm_price.insert(), rows)
 
 
 def hold(unit: Unit, llm_number: int, price: Price, since: date, catalog: str) -> None:

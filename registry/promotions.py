@@ -5,83 +5,22 @@ The registry is the truth. MLflow follows through the outbox, as often as it tak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 
 from routing.errors import InvalidInput
 
 from .database import Database, Unit
 from .errors import NotFound, RegistryError, StalePromotion
-from .ledger import Ledger, LedgerEvent, canonical_json
+from .ledger import Ledger, LedgerEvent
 from .outbox import Outbox, OutboxEntry
+from .promotion_records import OPEN, GateResult, Promotion, gate_result, promotion_of
 from .routers import Routers
 from .tables import promotion
 
 __all__ = ["GateResult", "OutboxEntry", "Promotion", "Promotions", "gate_result"]
-
-OPEN = ("requested", "approved")
-"""The states in which a promotion can still be applied or rejected."""
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """What the gate found.
-
-    Attributes
-    ----------
-    passed
-        Whether every check passed.
-    details_json
-        The checks with their thresholds and values, as JSON.
-    """
-
-    passed: bool
-    details_json: str = "{}"
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """A router put forward to become the champion.
-
-    Attributes
-    ----------
-    id
-        Row number.
-    router_digest
-        Who wants to serve.
-    expected_champion
-        Whom it was compared with; None when nobody served. Applying it later than that is refused.
-    kind
-        ``promotion`` or ``rollback``.
-    status
-        ``requested``, ``approved``, ``rejected``, ``superseded``, ``applied`` or ``failed``.
-    gate
-        What the gate found.
-    report_digest
-        What the reviewer saw.
-    requested_by, requested_at, decided_by, decided_at, reason, applied_at
-        Who, when and why.
-    run_id
-        The night that asked for it.
-    """
-
-    id: int
-    router_digest: str
-    expected_champion: str | None
-    kind: str
-    status: str
-    gate: GateResult
-    report_digest: str | None
-    requested_by: str
-    requested_at: datetime
-    decided_by: str | None
-    decided_at: datetime | None
-    reason: str | None
-    applied_at: datetime | None
-    run_id: int | None
 
 
 class Promotions(Outbox):
@@ -338,7 +277,7 @@ class Promotions(Outbox):
             row = opened.execute(select(promotion).where(promotion.c.id == promotion_id)).first()
         if row is None:
             raise NotFound(f"there is no promotion {promotion_id}", hint="uniroute promotion list")
-        return _promotion(row)
+        return promotion_of(row)
 
     def list(self, *, status: str | None = None, limit: int | None = None) -> tuple[Promotion, ...]:
         """Give promotions, the newest first."""
@@ -346,7 +285,7 @@ class Promotions(Outbox):
         if status is not None:
             query = query.where(promotion.c.status == status)
         with self._database.read() as unit:
-            return tuple(_promotion(row) for row in unit.execute(query))
+            return tuple(promotion_of(row) for row in unit.execute(query))
 
     def _decide(self, promotion_id: int, status: str, actor: str, reason: str, now: datetime) -> Promotion:
         _require_reason(reason)
@@ -397,7 +336,7 @@ class Promotions(Outbox):
         for row in unit.execute(select(promotion).where(promotion.c.status.in_(OPEN))).fetchall():
             facts = {"status": "superseded", "decided_by": actor, "decided_at": now, "reason": reason}
             unit.execute(promotion.update().where(promotion.c.id == row.id).values(facts))
-            self._note(unit, _promotion(row), "superseded", actor, reason, now)
+            self._note(unit, promotion_of(row), "superseded", actor, reason, now)
 
     def _twin(
         self, unit: Unit, router_digest: str, expected_champion: str | None, gate: GateResult, run_id: int | None
@@ -406,7 +345,7 @@ class Promotions(Outbox):
         rows = unit.execute(
             select(promotion).where(promotion.c.router_digest == router_digest).order_by(promotion.c.id.desc())
         )
-        for one in (_promotion(row) for row in rows):
+        for one in (promotion_of(row) for row in rows):
             is_same_run = run_id is not None and one.run_id == run_id and one.status == "rejected"
             if (one.status in OPEN or is_same_run) and (one.expected_champion, one.gate) == (expected_champion, gate):
                 return one
@@ -432,18 +371,6 @@ class Promotions(Outbox):
             )
 
 
-def gate_result(passed: bool, checks: object) -> GateResult:
-    """Write a gate's checks the way `GateResult` keeps them."""
-    return GateResult(passed, canonical_json(checks))
-
-
 def _require_reason(reason: str) -> None:
     if not reason.strip():
         raise InvalidInput("a decision needs a reason", unchanged="Nothing was decided.", hint="--reason TEXT")
-
-
-def _promotion(row: Row) -> Promotion:
-    fields = row._mapping
-    names = (name for name in Promotion.__dataclass_fields__ if name != "gate")
-    gate = GateResult(fields["gate_passed"], fields["gate_json"])
-    return Promotion(**{name: fields[name] for name in names}, gate=gate)

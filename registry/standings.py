@@ -67,8 +67,7 @@ def leaderboard(database: Database, prompt_set_digest: str | None) -> tuple[Stan
         rows = unit.execute(select(_VIEW).where(_VIEW.c.prompt_set_digest == wanted)).fetchall()
     best: dict[str, Standing] = {}
     for row in sorted(rows, key=lambda each: (each.n_scored, each.sampling), reverse=True):
-        cost = None if row.cost_usd_per_1k_prompts is None else float(row.cost_usd_per_1k_prompts) / 1000
-        mean_score = None if row.mean_score is None else float(row.mean_score)
-        latency_s = None if row.mean_latency_s is None else float(row.mean_latency_s)
-        best.setdefault(row.llm_key, Standing(*row[:6], mean_score, cost, latency_s))
+        cost = row.cost_usd_per_1k_prompts
+        mean_cost_usd = None if cost is None else cost / 1000
+        best.setdefault(row.llm_key, Standing(*row[:7], mean_cost_usd, row.mean_latency_s))
     return tuple(sorted(best.values(), key=lambda each: (-(each.mean_score or 0.0), each.llm_key)))

@@ -9,7 +9,7 @@ SELECT
     COUNT(o.score) AS n_scored,
     COUNT(o.failure) AS n_failed,
     COUNT(*) - COUNT(o.score) - COUNT(o.failure) AS n_pending,
-    COUNT(o.score) * 1.0 / COUNT(*) AS coverage
+    CAST(COUNT(o.score) * 1.0 / COUNT(*) AS DOUBLE PRECISION) AS coverage
 FROM prompt_set AS s
 JOIN prompt_set_member AS m ON m.prompt_set_digest = s.digest
 JOIN (

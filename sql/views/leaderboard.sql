@@ -7,8 +7,9 @@ SELECT
     s.n_prompts AS n_prompts,
     COUNT(o.score) AS n_scored,
     COUNT(o.failure) AS n_failed,
-    AVG(o.score) AS mean_score,
-    AVG(CASE WHEN o.score IS NOT NULL THEN o.cost_picousd END) / 1000000000.0 AS cost_usd_per_1k_prompts,
+    CAST(AVG(o.score) AS DOUBLE PRECISION) AS mean_score,
+    CAST(AVG(CASE WHEN o.score IS NOT NULL THEN o.cost_picousd END) / 1000000000.0 AS DOUBLE PRECISION)
+        AS cost_usd_per_1k_prompts,
     AVG(CASE WHEN o.score IS NOT NULL THEN o.latency_s END) AS mean_latency_s,
     p.input_usd_per_mtok AS input_usd_per_mtok,
     p.output_usd_per_mtok AS output_usd_per_mtok,

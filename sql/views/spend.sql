@@ -7,8 +7,8 @@ SELECT
     l.key AS llm_key,
     c.purpose AS purpose,
     c.calls AS calls,
-    c.cost_picousd / 1000000000000.0 AS cost_usd,
-    c.reserved_picousd / 1000000000000.0 AS reserved_usd
+    CAST(c.cost_picousd / 1000000000000.0 AS DOUBLE PRECISION) AS cost_usd,
+    CAST(c.reserved_picousd / 1000000000000.0 AS DOUBLE PRECISION) AS reserved_usd
 FROM charge AS c
 JOIN run AS r ON r.id = c.run_id
 JOIN llm AS l ON l.id = c.llm_id

@@ -7,7 +7,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 import sql
-from registry.errors import RegistryError, SchemaMismatch
+from registry.errors import RegistryCorrupt, RegistryError, SchemaMismatch
 from registry.store import Registry
 from registry.tables import VERSION_TABLE, metadata
 from tests.registry.samples import NOW, start_night
@@ -112,6 +112,20 @@ def test_a_first_migration_that_fails_leaves_an_empty_file(url, own_migrations):
     with pytest.raises(ValueError, match="halfway"):
         Registry.open(url)
     assert tables_of(url) == set()
+
+
+def test_a_migration_that_orphans_rows_is_rolled_back(url, own_migrations):
+    with Registry.open(url) as registry:
+        start_night(registry)
+    (own_migrations / "versions" / "9001_orphans.py").write_text(
+        BREAKS_HALFWAY.format(head=HEAD, second='op.execute("DELETE FROM run")')
+    )
+    before = tables_of(url)
+    with pytest.raises(RegistryCorrupt, match="1 rows without their parent"):
+        Registry.open(url)
+    assert tables_of(url) == before
+    with Registry.open(url, migrate=False) as registry:
+        assert registry.schema_status().pending == ("9001",)
 
 
 def test_f18_an_edited_migration_is_refused(url, own_migrations):

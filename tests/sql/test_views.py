@@ -129,4 +129,4 @@ def test_the_lineage_names_parents_publication_and_service(filled):
         (1, 0, 0),
     ]
     assert (first["run_key"], second["run_key"]) == ("night:2024-09-01:abc", "night:2024-09-02:abc")
-    assert second["first_champion_at"].startswith("2024-09-01 03:00:00")
+    assert str(second["first_champion_at"]).startswith("2024-09-01 03:00:00")

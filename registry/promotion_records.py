@@ -1,0 +1,84 @@
+"""What a promotion is: who was put forward against whom, on what evidence, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Row
+
+from .ledger import canonical_json
+
+OPEN = ("requested", "approved")
+"""The states in which a promotion can still be applied or rejected."""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the gate found.
+
+    Attributes
+    ----------
+    passed
+        Whether every check passed.
+    details_json
+        The checks with their thresholds and values, as JSON.
+    """
+
+    passed: bool
+    details_json: str = "{}"
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A router put forward to become the champion.
+
+    Attributes
+    ----------
+    id
+        Row number.
+    router_digest
+        Who wants to serve.
+    expected_champion
+        Whom it was compared with; None when nobody served. Applying it later than that is refused.
+    kind
+        ``promotion`` or ``rollback``.
+    status
+        ``requested``, ``approved``, ``rejected``, ``superseded``, ``applied`` or ``failed``.
+    gate
+        What the gate found.
+    report_digest
+        What the reviewer saw.
+    requested_by, requested_at, decided_by, decided_at, reason, applied_at
+        Who, when and why.
+    run_id
+        The night that asked for it.
+    """
+
+    id: int
+    router_digest: str
+    expected_champion: str | None
+    kind: str
+    status: str
+    gate: GateResult
+    report_digest: str | None
+    requested_by: str
+    requested_at: datetime
+    decided_by: str | None
+    decided_at: datetime | None
+    reason: str | None
+    applied_at: datetime | None
+    run_id: int | None
+
+
+def gate_result(passed: bool, checks: object) -> GateResult:
+    """Write a gate's checks the way `GateResult` keeps them."""
+    return GateResult(passed, canonical_json(checks))
+
+
+def promotion_of(row: Row) -> Promotion:
+    """Read a promotion row."""
+    fields = row._mapping
+    names = (name for name in Promotion.__dataclass_fields__ if name != "gate")
+    gate = GateResult(fields["gate_passed"], fields["gate_json"])
+    return Promotion(**{name: fields[name] for name in names}, gate=gate)
