@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
@@ -17,13 +16,17 @@ from threadpoolctl import threadpool_limits
 from .errors import InvalidInput
 from .prompt_weights import F32, I64, ClusterMap
 
+# Starts are compared on a sample of so many rows: several starts then cost less than the one refinement on all rows.
+_SAMPLE_BASE, _SAMPLE_PER_CLUSTER, _START_ITERATIONS = 2000, 20, 10
+# A refinement ends when at most this share of the rows changes its cluster.
+_SETTLED = 5e-4
+
 
 class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):
     """Cluster prompt embeddings with k-means; Phi is one for the nearest centre (UniRoute section 5.1).
 
     Fit it on the *map* prompts, never on the representative ones. The same input gives the same centres, bit for bit,
-    for any number of threads: everything runs in float32 on one thread with a fixed seed. Distances are the same at
-    fit and at serving.
+    for any number of threads: rows are assigned at fit by the very code that assigns them at serving.
 
     Parameters
     ----------
@@ -32,9 +35,9 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
     random_state
         Seed of the k-means++ starts.
     n_init
-        Number of starts; the one with the smallest inertia is kept.
+        Number of starts; the one with the smallest inertia on a sample of the prompts is refined on all.
     max_iter
-        Most iterations of one start.
+        Most iterations of one refinement.
 
     Attributes
     ----------
@@ -87,17 +90,13 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
                 f"got n_samples = {len(rows)} with {distinct} distinct",
                 hint=f"use at most {distinct} clusters or more prompts",
             )
-        estimator = KMeans(self.n_clusters, n_init=self.n_init, max_iter=self.max_iter, random_state=self.random_state)
-        with threadpool_limits(limits=1), warnings.catch_warnings():
-            # Near-duplicates may leave a cluster empty; it is dropped below instead of warned about.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            estimator.fit(rows)
-        used = np.bincount(estimator.labels_, minlength=self.n_clusters) > 0
-        self.cluster_centers_ = np.ascontiguousarray(estimator.cluster_centers_[used], dtype=np.float32)
-        self.inertia_ = float(estimator.inertia_)
-        self.n_iter_ = int(estimator.n_iter_)
+        centres = self._best_start(rows)
+        labels, centres, self.n_iter_ = _refine(rows, centres, self.max_iter)
+        used = np.bincount(labels, minlength=len(centres)) > 0
+        self.cluster_centers_ = centres[used]
         self.fitted_ = ClusterMap.nearest(self.cluster_centers_)
-        self.labels_ = self._assigned(rows)
+        self.labels_ = self.fitted_.assign(rows)
+        self.inertia_ = _inertia(rows, self.cluster_centers_, self.labels_)
         return self
 
     def predict(self, X: npt.ArrayLike) -> I64:
@@ -160,6 +159,27 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
     def _assigned(self, rows: F32) -> I64:
         return self.fitted_.assign(rows)
 
+    def _best_start(self, rows: F32) -> F32:
+        """Try several k-means++ starts on a sample and give the centres with the smallest inertia there."""
+        rng = np.random.default_rng(self.random_state)
+        size = _SAMPLE_BASE + _SAMPLE_PER_CLUSTER * self.n_clusters
+        sample = rows
+        if size < len(rows):
+            sample = rows[np.sort(rng.choice(len(rows), size, replace=False))]
+        # In float32 it would convert blocks of rows over and over.
+        wide = sample.astype(np.float64)
+        best, least = None, np.inf
+        for seed in rng.integers(0, 2**31, max(1, self.n_init)).tolist():
+            # One thread: the draws depend on the last bits of distances.
+            with threadpool_limits(limits=1):
+                _, drawn = kmeans_plusplus(wide, self.n_clusters, random_state=seed)
+            labels, centres, _ = _refine(sample, sample[drawn], min(self.max_iter, _START_ITERATIONS))
+            inertia = _inertia(sample, centres, labels)
+            if inertia < least:
+                best, least = centres, inertia
+        assert best is not None
+        return best
+
     def _validated(self, X: npt.ArrayLike, *, reset: bool) -> F32:
         if not reset:
             check_is_fitted(self)
@@ -168,6 +188,31 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
             return validate_data(self, X, dtype=np.float32, order="C", ensure_min_samples=1, reset=reset)
         except ValueError as error:
             raise InvalidInput(f"embeddings cannot be clustered: {error}") from error
+
+
+def _refine(rows: F32, centres: F32, max_iter: int) -> tuple[I64, F32, int]:
+    """Alternate assignment and means (Lloyd 1982) until almost no row moves; give labels, centres and iterations."""
+    labels = np.full(len(rows), -1)
+    for iteration in range(1, max_iter + 1):
+        before, labels = labels, ClusterMap.nearest(centres).assign(rows)
+        if np.count_nonzero(labels != before) <= _SETTLED * len(rows):
+            return labels, centres, iteration
+        centres = _means(rows, labels, centres)
+    return labels, centres, max_iter
+
+
+def _means(rows: F32, labels: I64, centres: F32) -> F32:
+    """Give the mean row per cluster; an empty cluster keeps its centre."""
+    n, k = len(rows), len(centres)
+    # A sparse product adds the rows in their order, whatever the number of threads, and faster than a grouped sum.
+    member = csr_matrix((np.ones(n, dtype=np.float32), labels, np.arange(n + 1)), shape=(n, k))
+    counts = np.bincount(labels, minlength=k).astype(np.float32)[:, None]
+    return np.where(counts > 0, (member.T @ rows) / np.maximum(counts, 1), centres)
+
+
+def _inertia(rows: F32, centres: F32, labels: I64) -> float:
+    apart = rows - centres[labels]
+    return float(np.einsum("nd,nd->", apart, apart, dtype=np.float64))
 
 
 def _count_distinct(rows: F32, enough: int) -> int:
