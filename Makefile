@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # What Prefect and MLflow need to stay quiet and offline is set by the package itself (flows/environment.py).
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install clean bench-calls
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -18,6 +18,10 @@ lint: $(VENV)/installed
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/lint-imports
+
+# The night's calls per second against a bare loop of the same client on the same server.
+bench-calls: $(VENV)/installed
+	$(RUN)/python -m flows.bench.calls
 
 install: $(VENV)/installed
 

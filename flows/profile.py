@@ -57,6 +57,8 @@ class Profiling:
             night_usd=budget.night_usd,
             already_spent=night.registry.outcomes.spend(night.run).by_llm,
         )
+        # Money is reserved for calls that are about to be made, not for all that are planned.
+        self._about_to_call = {name: asyncio.Semaphore(2 * entry.concurrency) for name, entry in endpoints.items()}
         self._recorder = OutcomeRecorder(lambda outcomes: night.registry.outcomes.record(night.run, outcomes))
         self._asked: dict[str, int] = defaultdict(int)
         self._scored: dict[str, int] = defaultdict(int)
@@ -96,10 +98,17 @@ class Profiling:
         return len(missing)
 
     async def _ask(self, llm: LLM, prompt: Prompt) -> None:
-        """Ask one prompt; every way this can end is an outcome, or stops the LLM's profile for tonight."""
+        """Ask one prompt and keep the outcome, if there is one."""
+        async with self._about_to_call[llm.endpoint]:
+            outcome = await self._call(llm, prompt)
+        if outcome is not None:
+            await self._keep(llm, outcome)
+
+    async def _call(self, llm: LLM, prompt: Prompt) -> Outcome | None:
+        """Call within the budget; every way this can end is an outcome, or stops the LLM's profile for tonight."""
         price = llm.price
         if price is None or llm.key in self._stopped:
-            return
+            return None
         endpoint = self._endpoints[llm.endpoint]
         worst = worst_case_usd(
             prompt.text,
@@ -111,22 +120,20 @@ class Profiling:
             reservation = await self._budget.reserve(llm.key, worst)
         except BudgetExceeded as error:
             self._stop(llm.key, error.message)
-            return
+            return None
         try:
             completion = await endpoint.complete(llm.llm_id, prompt.text)
         except EndpointError as error:
             self._budget.release(reservation)
             if error.is_endpoint_wide or not error.attempts:
                 self._stop(llm.key, error.message)
-            if error.attempts:
-                await self._keep(llm, self._failure(llm, prompt, error.kind, error.attempts))
-            return
+            return self._failure(llm, prompt, error.kind, error.attempts) if error.attempts else None
         except BaseException:
             self._budget.release(reservation)
             raise
         outcome = self._outcome(llm, prompt, price, completion)
         self._budget.settle(reservation, outcome.cost_usd or Decimal(0))
-        await self._keep(llm, outcome)
+        return outcome
 
     def _stop(self, llm_key: str, reason: str) -> None:
         self._stopped.setdefault(llm_key, reason)

@@ -30,12 +30,22 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     try:
         costs, scores = outcomes.costs_usd.mean(axis=0) * per_1k, outcomes.scores.mean(axis=0)
-        axes.scatter(costs, scores, s=18, color=_GREY, zorder=2, label="single LLMs")
+        axes.scatter(
+            costs, scores, s=18, color=_GREY, zorder=2, label="single LLMs (named: none is better and cheaper)"
+        )
         for key, cost, score in zip(outcomes.keys, costs, scores, strict=True):
-            name = key.partition(":")[2][:28]
-            axes.annotate(
-                name, (cost, score), xytext=(4, -9), textcoords="offset points", fontsize=6.5, color=_GREY
-            ).set_parse_math(False)
+            if any((costs <= cost) & (scores > score)):
+                continue
+            note = axes.annotate(
+                key.partition(":")[2][:28],
+                (cost, score),
+                xytext=(-5, 5),
+                textcoords="offset points",
+                ha="right",
+                fontsize=7.5,
+                color=_GREY,
+            )
+            note.set_parse_math(False)
         zero = gate.zero_router
         axes.plot(zero.costs_usd * per_1k, zero.scores, ":", color=_GREY, lw=1.3, label="ZeroRouter (prompt-blind)")
         drawn = [("challenger", gate.challenger, _CHALLENGER, "-")]

@@ -40,7 +40,8 @@ def found_text(report: NightReport) -> str:
         lines.append(f"Found in catalog {inert(diff.catalog)} as of {report.as_of}: {counted}")
         lines += [f"  {name}: {_names(keys)}" for name, keys in changes if keys]
     for llm in report.plan.unroutable[:_NAMES_SHOWN]:
-        lines.append(f"  not routable: {inert(llm.key)} ({inert(llm.refusal or ('no price' if llm.price is None else 'it goes away by then'))})")
+        reason = llm.refusal or ("no price" if llm.price is None else "it goes away by then")
+        lines.append(f"  not routable: {inert(llm.key)} ({inert(reason)})")
     return "\n".join(lines)
 
 

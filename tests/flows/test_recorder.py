@@ -23,7 +23,7 @@ def test_outcomes_that_arrive_during_a_commit_share_the_next_one() -> None:
             assert first_may_end.wait(10)
 
     async def night() -> None:
-        recorder = OutcomeRecorder(record)
+        recorder = OutcomeRecorder(record, linger_s=0.0)
         first = asyncio.create_task(recorder.add(outcome("a")))
         while not batches:
             await asyncio.sleep(0)
@@ -47,7 +47,7 @@ def test_nobody_goes_on_when_the_commit_failed_and_the_next_commit_is_tried_anew
             raise OSError("disk full")
 
     async def night() -> None:
-        recorder = OutcomeRecorder(record)
+        recorder = OutcomeRecorder(record, linger_s=0.0)
         with pytest.raises(OSError, match="disk full"):
             await recorder.add(outcome("a"))
         await recorder.add(outcome("a"))
