@@ -174,7 +174,7 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
         params
             One of `cost_weight` (error that one USD is worth, at least 0), `max_cost_usd_per_1k` (most expected USD per
             1 000 prompts) and `min_score` (share of the best LLM's expected score to keep, in [0, 1]); without any, the
-            router's own cost weight. `candidates`: keys of the LLMs to choose from, separated by commas; empty or None
+            router's own cost weight. `candidates`: a list of the keys of the LLMs to choose from; empty
             for all.
 
         Returns
@@ -251,8 +251,7 @@ def _kind(cell: Any) -> str:
 
 
 def _candidates(wanted: Any) -> list[str] | None:
-    keys = [key.strip() for key in wanted.split(",")] if isinstance(wanted, str) else list(wanted or ())
-    return [key for key in keys if key] or None
+    return [str(key) for key in wanted] if wanted is not None and len(wanted) else None
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def signature() -> ModelSignature:
                 ParamSpec("cost_weight", DataType.double, default=None),
                 ParamSpec("max_cost_usd_per_1k", DataType.double, default=None),
                 ParamSpec("min_score", DataType.double, default=None),
-                ParamSpec("candidates", DataType.string, default=None),
+                ParamSpec("candidates", DataType.string, default=[], shape=(-1,)),
             ]
         ),
     )

@@ -92,7 +92,7 @@ def test_parameters_steer_the_choice(champion):
     loaded = load()
     assert set(loaded.predict(prompts(), params={"cost_weight": 0})["llm"]) == {"sandbox:strong"}
     assert set(loaded.predict(prompts(), params={"cost_weight": 1e9})["llm"]) == {"sandbox:frugal"}
-    two = {"cost_weight": 0.0, "candidates": "sandbox:frugal, sandbox:middle"}
+    two = {"cost_weight": 0.0, "candidates": ["sandbox:frugal", "sandbox:middle"]}
     assert set(loaded.predict(prompts(), params=two)["llm"]) == {"sandbox:middle"}
     cheap = loaded.predict(prompts(), params={"max_cost_usd_per_1k": 0.5})
     assert 1000 * cheap["expected_cost_usd"].mean() <= 0.5
@@ -101,14 +101,14 @@ def test_parameters_steer_the_choice(champion):
     assert kept["expected_cost_usd"].sum() < best["expected_cost_usd"].sum()
 
 
-@pytest.mark.parametrize("everything", [{"candidates": None}, {"candidates": ""}, {"cost_weight": None}, {}, None])
+@pytest.mark.parametrize("everything", [{"candidates": []}, {"cost_weight": None}, {}, None])
 def test_parameters_left_empty_mean_the_routers_own_choice_among_all(champion, everything):
     loaded = load()
     pd.testing.assert_frame_equal(loaded.predict(prompts(), params=everything), loaded.predict(prompts()))
 
 
 def test_one_candidate_has_no_runner_up(champion):
-    answers = load().predict(prompts(), params={"candidates": "sandbox:middle"})
+    answers = load().predict(prompts(), params={"candidates": ["sandbox:middle"]})
     assert set(answers["llm"]) == {"sandbox:middle"}
     assert answers["runner_up"].isna().all()
 
@@ -125,8 +125,8 @@ def test_the_index_and_an_empty_table_are_kept(champion):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"candidates": "sandbox:frugal,nowhere:gpt"}, "nowhere:gpt"),
-        ({"candidates": "\x1b[31mred\nline"}, "[31mred line"),
+        ({"candidates": ["sandbox:frugal", "nowhere:gpt"]}, "nowhere:gpt"),
+        ({"candidates": ["\x1b[31mred\nline"]}, "[31mred line"),
         ({"cost_weight": float("nan")}, "cost_weight must be a finite number"),
         ({"cost_weight": -1.0}, "cost_weight must be a finite number"),
         ({"max_cost_usd_per_1k": float("inf")}, "must be a finite number"),

@@ -164,7 +164,7 @@ def test_a_consumer_without_this_repository_routes_with_the_champion(store, tmp_
     publisher.publish(request_for(router, tmp_path))
     publisher.set_alias("uniroute", "champion", 1)
     consumer = Consumer.at(tmp_path / "consumer", store.url)
-    params = {"cost_weight": 2.0, "candidates": "sandbox:frugal,sandbox:strong"}
+    params = {"cost_weight": 2.0, "candidates": ["sandbox:frugal", "sandbox:strong"]}
     answer = consumer.run(_CONSUME, json.dumps(PROMPTS), json.dumps(params))
     embeddings = load_embedder_for(router.embedder).embed(PROMPTS)
     decisions = router.route(embeddings, cost_weight=2.0, candidates=["sandbox:frugal", "sandbox:strong"])
@@ -201,7 +201,7 @@ def test_a_served_champion_answers_over_http_and_says_what_it_refuses(store, tmp
         assert {row["llm"] for row in answer["predictions"]} == {"sandbox:strong"}
         assert {row["router_version"] for row in answer["predictions"]} == {"uniroute/1"}
         status, answer = post(
-            f"{address}/invocations", {"dataframe_split": table, "params": {"candidates": "nowhere:gpt"}}
+            f"{address}/invocations", {"dataframe_split": table, "params": {"candidates": ["nowhere:gpt"]}}
         )
         assert status == 400
         # MLflow puts the table before the reason.
