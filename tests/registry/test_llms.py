@@ -318,6 +318,15 @@ def test_withdrawn_by_decision_does_not_come_back_by_itself(registry, night):
     assert registry.llms.get("router:a").status == "withdrawn"
 
 
+def test_f59_an_llm_is_not_routable_after_its_last_day(registry, night):
+    ends = datetime(2024, 9, 2, 12, tzinfo=UTC)
+    registry.llms.record_fetch(night, fetch([listing("a", deprecated_at=ends), listing("b")], "1"), TODAY)
+    a, b = registry.llms.all()
+    assert a.deprecated_at == ends
+    assert [a.is_routable_on(day) for day in (TODAY, DAY_3)] == [True, False]
+    assert b.is_routable_on(DAY_3)
+
+
 @pytest.mark.parametrize(("status", "reason"), [("gone", "x"), ("excluded", "  ")])
 def test_statuses_need_a_known_word_and_a_reason(registry, night, status, reason):
     registry.llms.record_fetch(night, fetch([listing("a")], "1"), TODAY)

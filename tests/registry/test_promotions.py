@@ -10,6 +10,7 @@ from registry.errors import NotFound, RegistryError, StalePromotion
 from registry.promotions import GateResult, gate_result
 from registry.routers import Aliases
 from registry.store import Registry
+from registry.tables import alias
 from routing.errors import InvalidInput
 from tests.registry.samples import NOW, digest_of, save_routers, start_night
 
@@ -69,6 +70,19 @@ def test_f83_a_stale_promotion_is_refused_and_nothing_moves(registry, routers):
         registry.promotions.apply(asked, now=NOW, **WORDS)
     assert caught.value.unchanged == "No alias was moved."
     assert (registry.routers.aliases(), registry.ledger.count(), registry.promotions.pending()) == before
+
+
+def test_f83_a_champion_that_moved_behind_an_open_promotion_refuses_it(registry, routers):
+    promote(registry, routers[0])
+    asked = registry.promotions.request(routers[1], routers[0], PASSED, actor="night", now=NOW)
+    with registry.unit() as unit:
+        unit.execute(alias.update().where(alias.c.name == "champion").values(router_digest=routers[2]))
+    for decide in (registry.promotions.apply, registry.promotions.approve):
+        with pytest.raises(StalePromotion, match="the champion now is router") as caught:
+            decide(asked.id, now=NOW, **WORDS)
+        assert caught.value.hint == "compare with the present champion and request again"
+    assert registry.promotions.get(asked.id).status == "requested"
+    assert registry.routers.aliases().champion == routers[2]
 
 
 def test_f83_a_request_against_a_former_champion_is_refused(registry, routers):

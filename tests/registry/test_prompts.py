@@ -34,6 +34,16 @@ def test_f64_one_changed_character_is_another_prompt(one, other):
     assert (replace(one, reference=other).digest == one.digest) == (other == one.reference)
 
 
+@pytest.mark.parametrize("field", ["text", "reference"])
+@pytest.mark.parametrize("place", [0, 5000, 9999])
+def test_f64_one_changed_character_anywhere_changes_the_digest_of_prompt_and_set(registry, field, place):
+    long = "a" * 10_000
+    one = Prompt("p", long, long, "choice")
+    other = replace(one, **{field: long[:place] + "b" + long[place + 1 :]})
+    assert other.digest != one.digest
+    assert registry.prompts.freeze("core", [other]).digest != registry.prompts.freeze("core", [one]).digest
+
+
 def test_the_digest_separates_fields():
     assert Prompt("1", "ab", "c", "g").digest != Prompt("1", "a", "bc", "g").digest
     assert Prompt("1", "é", "c", "g").digest != Prompt("1", "e\u0301", "c", "g").digest, "NFC is not applied"
