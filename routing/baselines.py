@@ -29,6 +29,14 @@ class ZeroRouter:
         Their columns in the tables it was fitted on.
     costs_usd, scores
         Their mean cost and mean score on these tables.
+
+    Examples
+    --------
+    Half of the prompts to the first LLM and half to the last is better than the second one at the same cost.
+
+    >>> from routing import ZeroRouter
+    >>> ZeroRouter.fit([[0.2, 0.3, 1.0]], [[1.0, 2.0, 3.0]], ["first", "second", "last"]).keys
+    ('first', 'last')
     """
 
     keys: tuple[str, ...]

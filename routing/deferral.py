@@ -169,6 +169,17 @@ def deferral_curve(
     ------
     InvalidInput
         When shapes differ, nothing is there, or a number is not finite or out of range.
+
+    Examples
+    --------
+    One prompt, a cheap wrong LLM and a dear right one: it pays 3 USD for one error up to a cost weight of 1/3.
+
+    >>> from routing import area, deferral_curve
+    >>> curve = deferral_curve([[1, 0]], [[1, 4]], [[0, 1]], [[1, 4]], reference_cost_usd=4)
+    >>> curve.cost_weights.round(3).tolist(), curve.costs.tolist(), curve.scores.tolist()
+    ([0.0, 0.333], [1.0, 0.25], [1.0, 0.0])
+    >>> area(curve)
+    0.375
     """
     believed = finite_array(expected_errors, "expected_errors", shape=(None, None))
     n, m = believed.shape

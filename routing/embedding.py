@@ -87,7 +87,7 @@ class SentenceTransformerEmbedder:
     def __init__(self, *, threads: int | None = None, batch_size: int = 32) -> None:
         self.id = EmbedderId(_MINILM, _MINILM_SHA256[:12], 384)
         self._folder = _checked_weights()
-        self._threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        self._threads = _usable_cores() if threads is None else threads
         self._batch_size = batch_size
 
     def embed(self, texts: Sequence[str]) -> F32:
@@ -239,6 +239,12 @@ def _checked_weights() -> Path:
             hint=hint,
         )
     return weights.parent
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _encodable(texts: Sequence[str]) -> list[str]:

@@ -115,6 +115,13 @@ def plain_feature_vector(
     ------
     InvalidProfile
         When there is no scored prompt, the lengths differ, or a number is not finite or out of range.
+
+    Examples
+    --------
+    >>> from routing import plain_feature_vector
+    >>> tokens = [100, 100, 100]
+    >>> plain_feature_vector([0, 0, 1], [1.0, 0.0, 1.0], tokens, tokens, n_clusters=2, n_prompts=3).errors.tolist()
+    [0.5, 0.0]
     """
     try:
         right = finite_array(scores, "scores", shape=(None,), minimum=0, maximum=1)

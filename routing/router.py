@@ -62,6 +62,29 @@ class Router:
         Phi of the representative prompts; `cost_weight_for` solves budgets on them.
     provenance
         What the router was made from, as JSON scalars. It is part of the digest: no times, no run numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from routing import ClusterMap, EmbedderId, RoutedLLM, Router, plain_feature_vector
+    >>> axes = np.eye(2)
+    >>> def profile(scores, output_tokens):
+    ...     return plain_feature_vector([0, 1], scores, [50, 50], output_tokens, n_clusters=2, n_prompts=2)
+    >>> llms = [
+    ...     RoutedLLM("small", 0.1, 0.4, profile([1, 0], [100, 100])),
+    ...     RoutedLLM("large", 2.5, 10.0, profile([1, 1], [300, 300])),
+    ... ]
+    >>> router = Router(
+    ...     ClusterMap.nearest(axes),
+    ...     llms,
+    ...     embedder=EmbedderId("axes", "1", 2),
+    ...     cost_weight=50,
+    ...     calibration_weights=axes,
+    ... )
+    >>> router.route(axes).llms
+    ('small', 'large')
+    >>> router.decide(axes[1], cost_weight=1000).llm
+    'small'
     """
 
     cluster_map: ClusterMap

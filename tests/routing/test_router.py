@@ -256,6 +256,12 @@ def test_one_bad_number_in_one_embedding_stops_the_whole_batch(router, data):
 
 
 @any_router
+def test_no_prompts_give_no_decisions(router):
+    nothing = router.route(np.zeros((0, 8), dtype=np.float32))
+    assert (len(nothing), list(nothing), nothing.llms) == (0, [], ())
+
+
+@any_router
 def test_an_embedding_of_another_embedder_is_refused(router):
     with pytest.raises(InvalidInput, match="shape"):
         router.decide(np.ones(9, dtype=np.float32))
