@@ -47,24 +47,24 @@ class FeatureVector:
 
     def __post_init__(self) -> None:
         length = len(np.atleast_1d(self.errors))
+        largest = float(np.finfo(np.float32).max)
         limits = {
             "errors": (length, 0.0, 1.0),
-            "standard_errors": (length, 0.0, None),
-            "counts": (length, 0.0, None),
-            "input_tokens": (length, 0.0, None),
-            "output_tokens": (length, 0.0, None),
-            "coefficients": (None, None, None),
+            "standard_errors": (length, 0.0, largest),
+            "counts": (length, 0.0, 2.0**53),
+            "input_tokens": (length, 0.0, largest),
+            "output_tokens": (length, 0.0, largest),
+            "coefficients": (None, -largest, largest),
         }
         for name, (size, minimum, maximum) in limits.items():
             try:
-                with np.errstate(over="ignore"):
-                    checked = finite_array(
-                        np.asarray(getattr(self, name), dtype=np.float64).astype(np.float32),
-                        f"{name} of a feature vector",
-                        shape=(size,),
-                        minimum=minimum,
-                        maximum=maximum,
-                    )
+                checked = finite_array(
+                    getattr(self, name),
+                    f"{name} of a feature vector",
+                    shape=(size,),
+                    minimum=minimum,
+                    maximum=maximum,
+                )
             except InvalidInput as error:
                 raise InvalidProfile(error.message) from None
             array = checked.astype(np.int64 if name == "counts" else np.float32)

@@ -121,3 +121,7 @@ def test_changing_the_array_it_was_made_from_changes_no_vector():
     found = dataclasses.replace(vector([0, 1, 2], [1, 0, 1]), errors=errors)
     errors[0] = np.nan
     assert found.errors[0] == np.float32(0.1)
+
+
+def test_counts_are_kept_to_the_last_prompt():
+    assert dataclasses.replace(vector([0, 1, 2], [1, 0, 1]), counts=[2**24 + 1, 0, 0]).counts[0] == 2**24 + 1
