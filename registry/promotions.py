@@ -124,8 +124,6 @@ class Promotions(Outbox):
             row = {
                 "router_digest": router_digest,
                 "expected_champion": expected_champion,
-                "kind": "promotion",
-                "status": "requested",
                 "gate_json": gate.details_json,
                 "gate_passed": gate.passed,
                 "report_digest": report_digest,
@@ -302,7 +300,9 @@ class Promotions(Outbox):
             return self.get(promotion_id, unit=unit)
 
     def _insert(self, unit: Unit, row: dict[str, Any], actor: str, now: datetime, reason: str) -> Promotion:
-        number = unit.execute(promotion.insert().values(row)).inserted_primary_key[0]
+        number = unit.execute(
+            promotion.insert().values(kind="promotion", status="requested", **row)
+        ).inserted_primary_key[0]
         made = self.get(number, unit=unit)
         self._note(unit, made, "requested", actor, reason, now)
         return made

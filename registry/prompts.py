@@ -146,41 +146,44 @@ class Prompts:
             known = unit.execute(select(prompt_set.c.name).where(prompt_set.c.digest == frozen.digest)).first()
             if known is not None:
                 return PromptSet(known.name, frozen.digest, members)
-            rows = [
-                {
-                    "digest": member.prompt.digest,
-                    "text": member.prompt.text,
-                    "reference": member.prompt.reference,
-                    "grader": member.prompt.grader,
-                }
-                for member in members
-            ]
-            unit.execute(self._database.insert_missing(prompt, [prompt.c.digest]), rows)
-            unit.execute(
-                prompt_set.insert().values(
-                    digest=frozen.digest,
-                    name=name,
-                    seed=seed,
-                    shares_json=canonical_json(asdict(shares)),
-                    n_prompts=len(members),
-                )
-            )
-            numbers = ids_of(unit, prompt.c.digest, prompt.c.id, [row["digest"] for row in rows])
-            unit.execute(
-                prompt_set_member.insert(),
-                [
-                    {
-                        "prompt_set_digest": frozen.digest,
-                        "position": position,
-                        "prompt_id": numbers[member.prompt.digest],
-                        "label": member.prompt.prompt_id,
-                        "category": member.prompt.category,
-                        "role": member.role,
-                    }
-                    for position, member in enumerate(members)
-                ],
-            )
+            self._store(unit, frozen, shares, seed)
         return frozen
+
+    def _store(self, unit: Unit, frozen: PromptSet, shares: RoleShares, seed: int) -> None:
+        rows = [
+            {
+                "digest": member.prompt.digest,
+                "text": member.prompt.text,
+                "reference": member.prompt.reference,
+                "grader": member.prompt.grader,
+            }
+            for member in frozen.members
+        ]
+        unit.execute(self._database.insert_missing(prompt, [prompt.c.digest]), rows)
+        unit.execute(
+            prompt_set.insert().values(
+                digest=frozen.digest,
+                name=frozen.name,
+                seed=seed,
+                shares_json=canonical_json(asdict(shares)),
+                n_prompts=len(frozen.members),
+            )
+        )
+        numbers = ids_of(unit, prompt.c.digest, prompt.c.id, [row["digest"] for row in rows])
+        unit.execute(
+            prompt_set_member.insert(),
+            [
+                {
+                    "prompt_set_digest": frozen.digest,
+                    "position": position,
+                    "prompt_id": numbers[member.prompt.digest],
+                    "label": member.prompt.prompt_id,
+                    "category": member.prompt.category,
+                    "role": member.role,
+                }
+                for position, member in enumerate(frozen.members)
+            ],
+        )
 
     def get(self, digest: str) -> PromptSet:
         """Read a frozen set.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Row, select
 
@@ -149,28 +150,23 @@ class Runs:
             if held.is_held(now) and not (holder_is_gone is not None and holder_is_gone(held)):
                 raise self._already_active(held, unit)
             number = held.number + 1
-            facts = {
-                "status": "active",
-                "lease_number": number,
-                "settings_hash": settings_hash,
-                "settings_json": settings_json,
-                "host": host,
-                "pid": pid,
-                "finished_at": None,
-            }
+            facts = {"settings_hash": settings_hash, "settings_json": settings_json, "host": host, "pid": pid}
             if prompt_set_digest is not None:
                 facts["prompt_set_digest"] = prompt_set_digest
-            known = unit.execute(select(run).where(run.c.key == key)).first()
-            if known is None:
-                row = {"key": key, "as_of": as_of, "attempt": 1, "started_at": now, **facts}
-                run_id = unit.execute(run.insert().values(row)).inserted_primary_key[0]
-            else:
-                run_id = known.id
-                unit.execute(run.update().where(run.c.id == run_id).values(attempt=known.attempt + 1, **facts))
+            run_id = self._begin_attempt(unit, key, as_of, now, {**facts, "lease_number": number})
             self._hold(unit, number, run_id, host, pid, now, lease_s)
             if held.run_id is not None:
                 self._record_take_over(unit, held, key, host, now)
             return replace(self.get(key, unit=unit), lease_s=lease_s)
+
+    def _begin_attempt(self, unit: Unit, key: str, as_of: date, now: datetime, facts: dict[str, Any]) -> int:
+        known = unit.execute(select(run).where(run.c.key == key)).first()
+        if known is None:
+            row = {"key": key, "as_of": as_of, "attempt": 1, "started_at": now, "status": "active", **facts}
+            return unit.execute(run.insert().values(row)).inserted_primary_key[0]
+        again = {"attempt": known.attempt + 1, "status": "active", "finished_at": None, **facts}
+        unit.execute(run.update().where(run.c.id == known.id).values(again))
+        return known.id
 
     def _hold(self, unit: Unit, number: int, run_id: int, host: str, pid: int, now: datetime, lease_s: float) -> None:
         unit.execute(
