@@ -125,7 +125,9 @@ class ProfileOutcome:
     mean_score
         Over the representative prompts; ``None`` without any.
     stopped_by
-        Why the profile ended early; empty when it did not.
+        Why the profile ended early, in words; empty when it did not.
+    stopped_for
+        The kind of failure or ceiling behind it.
     """
 
     llm_key: str
@@ -137,6 +139,7 @@ class ProfileOutcome:
     coverage: float
     mean_score: float | None
     stopped_by: str
+    stopped_for: str
 
 
 @dataclass(frozen=True)

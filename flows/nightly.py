@@ -6,7 +6,7 @@ asks only what is missing and publishes nothing twice.
 
 from __future__ import annotations
 
-from flows import environment
+from flows import environment, preflight
 
 environment.prepare()
 
@@ -25,6 +25,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from flows.errors import CredentialsMissing, TransientEndpointError  # noqa: E402
 from flows.night import Night, NightReport, utc_now  # noqa: E402
 from flows.plan import NightPlan, plan_night  # noqa: E402
 from flows.profile import profile  # noqa: E402
@@ -36,6 +37,7 @@ from flows.reports.terminal import beginning_text  # noqa: E402
 from flows.settings import Settings, load_settings  # noqa: E402
 from flows.sync import sync  # noqa: E402
 from flows.workspace import Workspace  # noqa: E402
+from registry.runs import Lease  # noqa: E402
 from routing.errors import UnirouteError  # noqa: E402
 
 _HEARTBEATS_PER_LEASE = 3
@@ -100,6 +102,7 @@ async def night(
     """
     settings = Settings() if sandbox else load_settings(config)
     with Workspace(settings) as workspace:
+        preflight.check(workspace)
         under_way = Night(workspace, date.fromisoformat(as_of) if as_of is not None else utc_now().date())
         async with _lease(under_way):
             report = await _stages(under_way, plan_only=plan_only)
@@ -129,11 +132,36 @@ async def _stages(night: Night, *, plan_only: bool) -> NightReport:
     progress = Progress(planned, night.settings.budget.night_usd)
     profiles, spent_usd = await profile(night, planned, progress) if planned.profiles else ((), Decimal(0))
     report = replace(report, profiles=profiles, spent_usd=spent_usd, calling_s=progress.elapsed_s)
+    _refuse_silence(report)
     await asyncio.to_thread(embed_prompts, night)
     candidate = refit(night)
     router = keep_and_publish(night, candidate, measure_candidate(night, candidate))
     report = replace(report, router=router, duration_s=time.monotonic() - started_s)
     return replace(report, attention=_attention(report))
+
+
+def _refuse_silence(report: NightReport) -> None:
+    """Stop when nobody answered and nobody had before: there is nothing to make a router of.
+
+    Raises
+    ------
+    CredentialsMissing
+        The endpoints refuse the key.
+    TransientEndpointError
+        The endpoints did not answer.
+    """
+    if report.plan.complete or not report.profiles or any(found.scored for found in report.profiles):
+        return
+    reasons = sorted({found.stopped_by for found in report.profiles if found.stopped_by}) or ["No endpoint answered."]
+    unchanged = "The registry and the champion stay as they are."
+    if any(found.stopped_for == "refused_auth" for found in report.profiles):
+        raise CredentialsMissing(reasons[0], unchanged=unchanged, hint="Check the key that [[endpoint]] names.")
+    raise TransientEndpointError(
+        reasons[0],
+        kind="unreachable",
+        unchanged=unchanged,
+        hint="Check base_url of [[endpoint]], then: uniroute night run",
+    )
 
 
 def _attention(report: NightReport) -> tuple[str, ...]:
@@ -165,6 +193,7 @@ async def _lease(night: Night) -> AsyncIterator[None]:
         pid=os.getpid(),
         now=night.clock(),
         lease_s=wanted.lease_s,
+        holder_is_gone=_is_gone,
     )
     beating = asyncio.create_task(_heartbeat(night, wanted.lease_s / _HEARTBEATS_PER_LEASE))
     try:
@@ -177,6 +206,19 @@ async def _lease(night: Night) -> AsyncIterator[None]:
         raise
     finally:
         beating.cancel()
+
+
+def _is_gone(lease: Lease) -> bool:
+    """Tell whether the holder of a lease is known to be dead: a process of this host that no longer exists."""
+    if lease.host != socket.gethostname() or lease.pid is None:
+        return False
+    try:
+        os.kill(lease.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 async def _heartbeat(night: Night, every_s: float) -> None:

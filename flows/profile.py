@@ -63,7 +63,7 @@ class Profiling:
         self._asked: dict[str, int] = defaultdict(int)
         self._scored: dict[str, int] = defaultdict(int)
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
-        self._stopped: dict[str, str] = {}
+        self._stopped: dict[str, tuple[str, str]] = {}
         size = max(night.settings.night.batch_size, -(-plan.calls // _MOST_TASK_RUNS))
         self._batches = {
             (profile.llm.key, number): (profile.llm, profile.prompts[start : start + size])
@@ -119,14 +119,14 @@ class Profiling:
         try:
             reservation = await self._budget.reserve(llm.key, worst)
         except BudgetExceeded as error:
-            self._stop(llm.key, error.message)
+            self._stop(llm.key, error.message, f"budget of the {error.scope}")
             return None
         try:
             completion = await endpoint.complete(llm.llm_id, prompt.text)
         except EndpointError as error:
             self._budget.release(reservation)
             if error.is_endpoint_wide or not error.attempts:
-                self._stop(llm.key, error.message)
+                self._stop(llm.key, error.message, error.kind)
             return self._failure(llm, prompt, error.kind, error.attempts) if error.attempts else None
         except BaseException:
             self._budget.release(reservation)
@@ -135,8 +135,8 @@ class Profiling:
         self._budget.settle(reservation, outcome.cost_usd or Decimal(0))
         return outcome
 
-    def _stop(self, llm_key: str, reason: str) -> None:
-        self._stopped.setdefault(llm_key, reason)
+    def _stop(self, llm_key: str, reason: str, kind: str) -> None:
+        self._stopped.setdefault(llm_key, (reason, kind))
 
     async def _keep(self, llm: LLM, outcome: Outcome) -> None:
         await self._recorder.add(outcome)
@@ -201,6 +201,7 @@ class Profiling:
         scores = table.scores[: len(night.prompt_set.with_role("representative")), 0]
         known = scores[scores == scores]
         asked, scored = self._asked[llm.key], self._scored[llm.key]
+        stopped_by, stopped_for = self._stopped.get(llm.key, ("", ""))
         return ProfileOutcome(
             llm_key=llm.key,
             is_new=profile.is_new,
@@ -210,7 +211,8 @@ class Profiling:
             spent_usd=self._spent[llm.key],
             coverage=float((table.scores == table.scores).mean()),
             mean_score=float(known.mean()) if known.size else None,
-            stopped_by=self._stopped.get(llm.key, ""),
+            stopped_by=stopped_by,
+            stopped_for=stopped_for,
         )
 
 

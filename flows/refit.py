@@ -70,7 +70,7 @@ def refit(night: Night) -> Candidate:
     cluster_map, map_digest, was_fitted = _cluster_map(night)
     prompts = night.prompt_set.with_role("representative")
     embeddings = embeddings_of(night, prompts)
-    weights = cluster_map.weights(embeddings)
+    weights = cluster_map.exact_weights(embeddings)
     llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of)]
     table = outcome_table(night, llms, prompts)
     previous = {stored.llm_key: _as_vector(stored) for stored in night.registry.routers.vectors(map_digest)}
@@ -131,25 +131,15 @@ def gate_outcomes(night: Night, keys: tuple[str, ...]) -> GateOutcomes:
 
 
 def _cluster_map(night: Night) -> tuple[ClusterMap, str, bool]:
-    """Give the map of this prompt set and embedder, fitted only when there is none."""
+    """Give the map of this prompt set, embedder and settings, fitted only when there is none."""
+    wanted = night.settings.routing
     embedder_key = night.workspace.embedder.id.key
     record = night.registry.routers.latest_cluster_map(night.prompt_set.digest, embedder_key)
-    if record is not None:
+    if record is not None and (record.n_clusters, record.seed) == (wanted.n_clusters, wanted.seed):
         return ClusterMap.from_arrays(record.kind, record.arrays), record.digest, False
-    wanted = night.settings.routing
-    prompts = night.prompt_set.with_role("map")
-    representative = night.prompt_set.with_role("representative")
-    if min(len(prompts), len(representative)) < wanted.n_clusters:
-        raise PrerequisiteError(
-            f"{len(prompts)} map prompts and {len(representative)} representative prompts are fewer than "
-            f"{wanted.n_clusters} clusters.",
-            unchanged="Nothing was called, nothing was fitted.",
-            hint="Give more prompts, or set [routing] n_clusters lower.",
-        )
+    embeddings = embeddings_of(night, night.prompt_set.with_role("map"))
     try:
-        fitted = (
-            KMeansMap(n_clusters=wanted.n_clusters, random_state=wanted.seed).fit(embeddings_of(night, prompts)).fitted_
-        )
+        fitted = KMeansMap(n_clusters=wanted.n_clusters, random_state=wanted.seed).fit(embeddings).fitted_
     except InvalidInput as error:
         raise PrerequisiteError(error.message, hint="Set [routing] n_clusters lower.") from None
     record = ClusterMapRecord(

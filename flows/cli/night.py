@@ -42,10 +42,14 @@ def run_night_now(config: str | None, as_of: str | None, *, plan_only: bool) -> 
     """Run one night in this process, as a flow run on Prefect's embedded server or the one that is configured."""
     import asyncio
 
-    from flows import environment
+    from flows import environment, preflight
     from flows.settings import load_settings
+    from flows.workspace import Workspace
 
-    environment.prepare(load_settings(config).home)
+    settings = load_settings(config)
+    environment.prepare(settings.home)
+    with Workspace(settings) as workspace:
+        preflight.check(workspace)
     click.echo("Starting Prefect ...", err=True)
     from flows.nightly import night as night_flow
 
