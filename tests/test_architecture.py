@@ -74,7 +74,12 @@ def test_the_routing_package_imports_itself_relatively() -> None:
     assert found == [], "a published version carries the package under another name"
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def written_again() -> list[Path]:
+    """Give the modules that people change: an applied migration is a record that nobody edits."""
+    return [path for path in modules() if "migrations/versions" not in path.as_posix()]
+
+
+@pytest.mark.parametrize("path", written_again(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_module_is_readable_in_one_sitting(path: Path) -> None:
     assert path.stem not in BANNED_MODULE_NAMES
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE
