@@ -35,10 +35,13 @@ class Workspace:
     ----------
     settings
         What to open.
+    migrate
+        Whether the registry is made, and brought to the schema of this code; without it, it is opened as it is.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, migrate: bool = True) -> None:
         self.settings = settings
+        self._migrate = migrate
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
@@ -68,10 +71,10 @@ class Workspace:
 
     @cached_property
     def registry(self) -> Registry:
-        """Open the registry, brought to the schema of this code."""
-        if not self.settings.registry.url:
+        """Open the registry, brought to the schema of this code unless it shall stay as it is."""
+        if self._migrate and not self.settings.registry.url:
             _ = self.home
-        return self._opened.enter_context(Registry.open(self.settings.registry_url))
+        return self._opened.enter_context(Registry.open(self.settings.registry_url, migrate=self._migrate))
 
     @cached_property
     def embedder(self) -> Embedder:

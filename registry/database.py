@@ -214,6 +214,15 @@ class Database:
             return RegistryError(f"a rule of the registry refused the row ({text})", unchanged=nothing)
         return RegistryError(f"{self.name} refused a statement ({text})", unchanged=nothing, hint="uniroute doctor")
 
+    def damages(self) -> tuple[str, ...]:
+        """Look through the whole database; give one line for each damage found. PostgreSQL looks after itself."""
+        if not self.is_sqlite:
+            return ()
+        with self.read_schema() as unit:
+            pages = [str(row[0]) for row in unit.exec_driver_sql("PRAGMA integrity_check(20)") if row[0] != "ok"]
+            orphans = unit.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20)
+        return (*pages, *(f"a row of {row[0]} has lost its parent in {row[2]}" for row in orphans))
+
     def insert(self, table: Table) -> Any:
         """Start an INSERT that can carry ON CONFLICT, in the dialect of this database."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)

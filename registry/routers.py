@@ -172,6 +172,20 @@ class Routers(ClusterMaps):
             opened.execute(router.update().where(router.c.digest == digest).values(facts))
             return self.get(digest, unit=opened)
 
+    def forget_publication(self, digest: str, *, unit: Unit | None = None) -> RouterRecord:
+        """Note that the version of a router is gone from MLflow, so that it is published again.
+
+        Raises
+        ------
+        NotFound
+            When there is no such router.
+        """
+        nowhere = {"mlflow_name": None, "mlflow_version": None, "mlflow_run_id": None}
+        with self._database.write(unit) as opened:
+            record = self.get(digest, unit=opened)
+            opened.execute(router.update().where(router.c.digest == record.digest).values(nowhere))
+            return self.get(record.digest, unit=opened)
+
     def aliases(self, *, unit: Unit | None = None) -> Aliases:
         """Give where the aliases point."""
         with self._database.read(unit) as opened:

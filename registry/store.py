@@ -165,6 +165,16 @@ class Registry:
         self._database.write_refusal = self._database.read_refusal = None
         return self.schema_status()
 
+    def damages(self) -> tuple[str, ...]:
+        """Look through the whole database; give one line for each damage found.
+
+        Raises
+        ------
+        RegistryCorrupt
+            When it is too damaged to be looked through.
+        """
+        return self._database.damages()
+
     def leaderboard(self, prompt_set_digest: str | None = None) -> tuple[Standing, ...]:
         """Give how each LLM did on one prompt set, the best first.
 

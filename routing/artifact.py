@@ -30,6 +30,7 @@ from .router import Router
 # Formats this code reads; the last one is written.
 FORMATS = (1,)
 ROUTER_FILE, ARRAYS_FILE, DIGESTS_FILE = "router.json", "arrays.npz", "digests.json"
+FILES = (ROUTER_FILE, ARRAYS_FILE, DIGESTS_FILE)
 
 # Larger than any router: a thousand LLMs on a thousand clusters take 30 MB.
 _MAX_FILE_BYTES = 1 << 30

@@ -18,6 +18,7 @@ _COMMANDS = {
     "bench": ("flows.cli.bench", "Measure routing methods over a folder of recorded outcomes."),
     "db": ("flows.cli.db", "Look after the registry's database."),
     "demo": ("flows.cli.demo", "Watch two nights on recorded answers of real LLMs."),
+    "doctor": ("flows.cli.doctor", "Check that everything is whole and in step, and repair it."),
     "init": ("flows.cli.init", "Write a commented settings file."),
     "llm": ("flows.cli.llm", "List and show the LLMs the registry knows."),
     "night": ("flows.cli.night", "Run, schedule and look back at nights."),

@@ -1,4 +1,4 @@
-"""What the fault tests share: a real registry, a real MLflow, catalogs from bytes, and a second process to be cruel to."""
+"""What the fault tests share: a real registry, a real MLflow, catalogs from bytes, and a process to be cruel to."""
 
 import os
 import subprocess
