@@ -84,6 +84,22 @@ class MalformedCompletion(EndpointError):
     """The endpoint answered something that is not a completion."""
 
 
+class Interrupted(FlowError):
+    """A signal asked the night to stop.
+
+    Parameters
+    ----------
+    message, unchanged, hint
+        As in `UnirouteError`.
+    signal_number
+        Which signal.
+    """
+
+    def __init__(self, message: str, *, signal_number: int, unchanged: str = "", hint: str = "") -> None:
+        super().__init__(message, unchanged=unchanged, hint=hint)
+        self.signal_number = signal_number
+
+
 class GradingError(FlowError):
     """A grader crashed or failed its own gate."""
 

@@ -9,17 +9,21 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from flows.drift import Drifts, canary_prompts, in_epoch
 from flows.graders import Grader, check_grader, grader
+from flows.interruption import Interruption
 from flows.workspace import Workspace
 from registry.prompts import Prompt, PromptSet
 
 if TYPE_CHECKING:
+    from flows.canary import CanaryOutcome
     from flows.gate import GateResult
     from flows.plan import NightPlan
-    from registry.llms import CatalogDiff
+    from registry.llms import LLM, CatalogDiff
     from registry.runs import Run
 
 PROFILED_ROLES = ("representative", "gate", "hidden")
+CANARY_ROLES = ("representative", "gate")
 
 
 def utc_now() -> datetime:
@@ -48,6 +52,7 @@ class Night:
         self.registry = workspace.registry
         self.as_of = as_of
         self.clock = clock
+        self.interruption = Interruption(self.settings.night.stop_grace_s)
         self._run: Run | None = None
 
     @property
@@ -93,6 +98,28 @@ class Night:
             entry.name: self.workspace.open_endpoint(entry).sampling for entry in self.workspace.endpoint_settings()
         }
 
+    @cached_property
+    def drifts(self) -> Drifts:
+        """Give what is known about the drift of LLMs."""
+        return Drifts(self.registry)
+
+    def asked_sampling(self, llm: LLM) -> str:
+        """Give the sampling settings under which an LLM is asked tonight: of its latest epoch, if that is older."""
+        drift = self.drifts.of(llm.key)
+        is_due = drift is not None and drift.asked_epoch < self.as_of
+        return in_epoch(self.sampling[llm.endpoint], drift.asked_epoch) if is_due else self.counted_sampling(llm)
+
+    def counted_sampling(self, llm: LLM) -> str:
+        """Give the sampling settings of the answers that routers rest on."""
+        drift = self.drifts.of(llm.key)
+        return in_epoch(self.sampling[llm.endpoint], drift.counted_epoch if drift is not None else None)
+
+    @cached_property
+    def canary_prompts(self) -> tuple[Prompt, ...]:
+        """Give the prompts that complete LLMs are asked again every night."""
+        prompts = [prompt for role in CANARY_ROLES for prompt in self.prompt_set.with_role(role)]
+        return canary_prompts(self.prompt_set.digest, prompts, self.settings.canary_prompts)
+
     def check_graders(self) -> None:
         """Let every grader pass its own gate before money is spent on answers for it.
 
@@ -128,6 +155,10 @@ class ProfileOutcome:
         Why the profile ended early, in words; empty when it did not.
     stopped_for
         The kind of failure or ceiling behind it.
+    cut_share
+        Share of tonight's answers that ended at ``max_tokens``.
+    downgrades
+        Request parameters given up because the LLM refuses them.
     """
 
     llm_key: str
@@ -140,6 +171,8 @@ class ProfileOutcome:
     mean_score: float | None
     stopped_by: str
     stopped_for: str
+    cut_share: float = 0.0
+    downgrades: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +201,7 @@ class NightReport:
     catalog_errors: tuple[str, ...]
     plan: NightPlan
     profiles: tuple[ProfileOutcome, ...] = ()
+    canaries: tuple[CanaryOutcome, ...] = ()
     router: RouterOutcome | None = None
     spent_usd: Decimal = Decimal(0)
     duration_s: float = 0.0

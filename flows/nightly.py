@@ -6,7 +6,7 @@ asks only what is missing and publishes nothing twice.
 
 from __future__ import annotations
 
-from flows import environment, preflight
+from flows import checkpoints, environment, preflight
 
 environment.prepare()
 
@@ -25,7 +25,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
-from flows.errors import CredentialsMissing, TransientEndpointError  # noqa: E402
+from flows.errors import CredentialsMissing, Interrupted, TransientEndpointError  # noqa: E402
 from flows.night import Night, NightReport, utc_now  # noqa: E402
 from flows.plan import NightPlan, plan_night  # noqa: E402
 from flows.profile import profile  # noqa: E402
@@ -105,7 +105,8 @@ async def night(
         preflight.check(workspace)
         under_way = Night(workspace, date.fromisoformat(as_of) if as_of is not None else utc_now().date())
         async with _lease(under_way):
-            report = await _stages(under_way, plan_only=plan_only)
+            async with under_way.interruption:
+                report = await _stages(under_way, plan_only=plan_only)
             _finish(under_way, report)
             await _tell_prefect(report)
     return report
@@ -115,7 +116,9 @@ async def _stages(night: Night, *, plan_only: bool) -> NightReport:
     started_s = time.monotonic()
     check_graders(night)
     diffs, catalog_errors = sync(night, night.workspace.catalogs())
+    _reach(night, "catalogs")
     planned = plan(night)
+    _reach(night, "planned")
     report = NightReport(
         run_key=night.run_key,
         as_of=night.as_of,
@@ -132,12 +135,24 @@ async def _stages(night: Night, *, plan_only: bool) -> NightReport:
     progress = Progress(planned, night.settings.budget.night_usd)
     profiles, spent_usd = await profile(night, planned, progress) if planned.profiles else ((), Decimal(0))
     report = replace(report, profiles=profiles, spent_usd=spent_usd, calling_s=progress.elapsed_s)
+    _reach(night, "profiled")
     _refuse_silence(report)
     await asyncio.to_thread(embed_prompts, night)
+    _reach(night, "embedded")
     candidate = refit(night)
-    router = keep_and_publish(night, candidate, measure_candidate(night, candidate))
+    _reach(night, "refitted")
+    gate = measure_candidate(night, candidate)
+    _reach(night, "measured")
+    router = keep_and_publish(night, candidate, gate)
+    _reach(night, "published")
     report = replace(report, router=router, duration_s=time.monotonic() - started_s)
     return replace(report, attention=_attention(report))
+
+
+def _reach(night: Night, name: str) -> None:
+    """Stop between two stages when a signal asked for it."""
+    checkpoints.reach(name)
+    night.interruption.refuse_to_go_on()
 
 
 def _refuse_silence(report: NightReport) -> None:
@@ -201,7 +216,8 @@ async def _lease(night: Night) -> AsyncIterator[None]:
     except BaseException as error:
         is_ours = isinstance(error, UnirouteError)
         reason = error.message if is_ours else type(error).__name__
-        status = "failed" if isinstance(error, Exception) else "interrupted"
+        was_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
+        status = "interrupted" if was_stopped else "failed"
         night.registry.runs.finish(night.run, status, verdict=reason, summary="{}", now=night.clock())
         raise
     finally:
@@ -229,6 +245,7 @@ async def _heartbeat(night: Night, every_s: float) -> None:
 
 def _finish(night: Night, report: NightReport) -> None:
     status = "attention" if report.attention else "completed"
+    checkpoints.reach("told")
     night.registry.runs.finish(night.run, status, verdict=verdict(report), summary=summary(report), now=night.clock())
 
 

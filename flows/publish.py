@@ -8,6 +8,7 @@ from dataclasses import replace
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows import checkpoints
 from flows.gate import GateResult, GateRules, judge
 from flows.night import Night, RouterOutcome
 from flows.refit import Candidate, gate_outcomes
@@ -69,7 +70,9 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
     )
     if not outcome.is_unchanged:
         _keep(night, candidate, gate, aliases.champion)
+        checkpoints.reach("router registered")
         outcome = replace(outcome, promotion=_promote_by_policy(night, router, gate, aliases.champion))
+    checkpoints.reach("promotion decided")
     try:
         bring_mlflow_in_step(night.workspace, night.clock)
     except PublishIncomplete as error:
@@ -90,6 +93,7 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
         "n_llms": str(len(router.keys)),
         "gate": "passed" if gate.passed else "failed",
     }
+    checkpoints.reach("router written")
     write_publication(
         publication_folder(night.workspace, router.digest),
         Publication(
@@ -101,6 +105,7 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
         ),
         gate,
     )
+    checkpoints.reach("publication written")
     night.registry.routers.save(
         RouterRecord(
             digest=router.digest,
@@ -130,6 +135,7 @@ def _promote_by_policy(night: Night, router: Router, gate: GateResult, champion:
         now=night.clock(),
         run_id=night.run.id,
     )
+    checkpoints.reach("promotion requested")
     if not gate.passed:
         failed = ", ".join(check.name for check in gate.checks if not check.passed)
         promotions.reject(promotion.id, actor=ACTOR, reason=f"gate failed: {failed}", now=night.clock())

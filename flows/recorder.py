@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+from flows import checkpoints
 from registry.outcomes import Outcome
 
 
@@ -38,10 +39,12 @@ class OutcomeRecorder:
             await asyncio.sleep(self._linger_s)
             batch, self._waiting = self._waiting, []
             error: Exception | None = None
+            checkpoints.reach("graded")
             try:
                 await asyncio.to_thread(self._record, [outcome for outcome, _ in batch])
             except Exception as caught:
                 error = caught
+            checkpoints.reach("committed")
             for _, committed in batch:
                 if committed.cancelled():
                     continue

@@ -90,6 +90,8 @@ class NightSettings(_Section):
     max_new: int = Field(default=50, ge=0)
     batch_size: int = Field(default=100, ge=1, le=1000)
     lease_s: int = Field(default=300, ge=10)
+    canary_prompts: int = Field(default=20, ge=0, le=1000)
+    stop_grace_s: float = Field(default=20, ge=0, le=3600, allow_inf_nan=False)
 
 
 class RoutingSettings(_Section):
@@ -138,6 +140,7 @@ class EndpointSettings(_Section):
     temperature: float = Field(default=0.0, ge=0, le=2, allow_inf_nan=False)
     max_response_bytes: int = Field(default=4 << 20, ge=1024)
     allow_insecure: bool = False
+    may_serve: tuple[str, ...] = ()
 
     @field_validator("base_url")
     @classmethod
@@ -201,6 +204,12 @@ class Settings(BaseSettings):
     def is_sandbox(self) -> bool:
         """Whether the night runs on recorded answers, for want of any configured catalog."""
         return not self.catalog
+
+    @property
+    def canary_prompts(self) -> int:
+        """Give how many canaries an LLM is asked a night; in the sandbox, whose recorded answers never change, none."""
+        is_chosen = "canary_prompts" in self.night.model_fields_set
+        return 0 if self.is_sandbox and not is_chosen else self.night.canary_prompts
 
     @property
     def registry_url(self) -> str:

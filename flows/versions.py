@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows import checkpoints
 from flows.workspace import Workspace
 from registry.errors import PublishIncomplete
 from registry.routers import RouterRecord
@@ -103,6 +104,7 @@ def bring_mlflow_in_step(workspace: Workspace, clock: Callable[[], datetime]) ->
     for record in reversed(routers.list()):
         if record.mlflow_version is None:
             _publish(workspace, record.digest, record.publish_key)
+            checkpoints.reach("version noted")
     promotions = workspace.registry.promotions
     for entry in promotions.pending():
         version = routers.get(entry.router_digest).mlflow_version
@@ -112,6 +114,7 @@ def bring_mlflow_in_step(workspace: Workspace, clock: Callable[[], datetime]) ->
         except PublishIncomplete as error:
             promotions.mark_undelivered(entry.id, error.message)
             raise
+        checkpoints.reach("alias set")
         promotions.mark_done(entry.id, now=clock())
 
 
@@ -137,6 +140,7 @@ def _publish(workspace: Workspace, digest: str, publish_key: str) -> None:
             **content,
         )
     )
+    checkpoints.reach("version made")
     workspace.registry.routers.set_published(
         digest, name=name, version=published.version, mlflow_run_id=published.run_id
     )

@@ -34,6 +34,12 @@ class Spend:
     calls: int
     by_endpoint: tuple[EndpointSpend, ...]
     by_llm: Mapping[str, Decimal]
+    reserved_by_llm: Mapping[str, Decimal]
+
+    @property
+    def worst_by_llm(self) -> Mapping[str, Decimal]:
+        """What each LLM cost at most: what is reserved and was never settled counts as spent."""
+        return {key: cost + self.reserved_by_llm[key] for key, cost in self.by_llm.items()}
 
 
 class Charges:
@@ -131,6 +137,7 @@ class Charges:
             calls=sum(one.calls for one in by_endpoint.values()),
             by_endpoint=tuple(by_endpoint.values()),
             by_llm={row[1]: from_pico_usd(row[3]) for row in rows},
+            reserved_by_llm={row[1]: from_pico_usd(row[4]) for row in rows},
         )
 
 

@@ -30,6 +30,8 @@ class ExitCode(IntEnum):
     TRY_LATER = 75
     CREDENTIALS = 77
     CONFIGURATION = 78
+    INTERRUPTED = 130
+    TERMINATED = 143
 
 
 # The first class that fits decides, so the narrow ones come first.
@@ -58,6 +60,8 @@ _CODES: tuple[tuple[type[UnirouteError], ExitCode], ...] = (
 
 def exit_code_of(error: UnirouteError) -> ExitCode:
     """Give the exit code of an error; every class of the three families has one."""
+    if isinstance(error, flow.Interrupted):
+        return ExitCode(128 + error.signal_number)
     return next(code for kind, code in _CODES if isinstance(error, kind))
 
 

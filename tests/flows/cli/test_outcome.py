@@ -21,6 +21,7 @@ def every_error_class() -> list[type[UnirouteError]]:
 def made(kind: type[UnirouteError]) -> UnirouteError:
     extra = {"kind": "timeout"} if issubclass(kind, flows.errors.EndpointError) else {}
     extra |= {"scope": "night"} if kind is flows.errors.BudgetExceeded else {}
+    extra |= {"signal_number": 15} if kind is flows.errors.Interrupted else {}
     return kind("Something is wrong.", hint="Do this.", **extra)
 
 
@@ -31,6 +32,7 @@ def test_every_error_has_an_exit_code_that_is_not_that_of_a_bug(kind: type[Uniro
 
 def test_the_codes_that_schedulers_rely_on() -> None:
     assert exit_code_of(made(registry.errors.RunAlreadyActive)) == ExitCode.TRY_LATER
+    assert exit_code_of(made(flows.errors.Interrupted)) == ExitCode.TERMINATED
     assert exit_code_of(made(flows.errors.CatalogUnavailable)) == ExitCode.TRY_LATER
     assert exit_code_of(made(flows.errors.CredentialsMissing)) == ExitCode.CREDENTIALS
     assert exit_code_of(made(flows.errors.PrerequisiteError)) == ExitCode.CONFIGURATION

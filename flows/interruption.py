@@ -1,0 +1,80 @@
+"""SIGTERM and Ctrl-C in a night: calls under way are finished and kept, then it ends and says how to go on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from flows.errors import Interrupted
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interruption:
+    """Turn the first signal into a request to stop, and cancel the work when it does not stop in time.
+
+    Used as an asynchronous context manager around the work. Outside the main thread, where Python allows no signal
+    handlers, it does nothing.
+
+    Parameters
+    ----------
+    grace_s
+        How long calls under way may take after the first signal, in seconds; a second signal ends the grace.
+    """
+
+    def __init__(self, grace_s: float) -> None:
+        self._grace_s = grace_s
+        self._signal: signal.Signals | None = None
+        self._former: dict[signal.Signals, Any] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._work: asyncio.Task[Any] | None = None
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether a signal asked the night to stop."""
+        return self._signal is not None
+
+    def refuse_to_go_on(self) -> None:
+        """Stop here when a signal asked for it.
+
+        Raises
+        ------
+        Interrupted
+            When it did.
+        """
+        if self._signal is not None:
+            raise Interrupted(
+                f"The night was stopped by {self._signal.name}.",
+                signal_number=int(self._signal),
+                unchanged="Answers that had arrived are kept; the champion stays as it is.",
+                hint="Go on where it stopped: uniroute night run",
+            )
+
+    async def __aenter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._loop = asyncio.get_running_loop()
+            self._work = asyncio.current_task()
+            self._former = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if isinstance(error, asyncio.CancelledError) and self._work is not None:
+            self._work.uncancel()
+            self.refuse_to_go_on()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        assert self._loop is not None, "the handler is installed by a running loop"
+        # A handler runs between any two steps of the main thread; what belongs to the loop is left to the loop.
+        self._loop.call_soon_threadsafe(self._stop, 0.0 if self.is_requested else self._grace_s)
+        self._signal = self._signal or signal.Signals(number)
+
+    def _stop(self, after_s: float) -> None:
+        assert self._loop is not None and self._work is not None
+        self._loop.call_later(after_s, self._work.cancel)
