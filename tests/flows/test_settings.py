@@ -100,7 +100,7 @@ def test_the_digest_changes_with_the_rules_and_not_with_the_places(
     before = load_settings().digest
     monkeypatch.setenv("UNIROUTE_HOME", str(tmp_path / "elsewhere"))
     assert load_settings().digest == before
-    monkeypatch.setenv("UNIROUTE_GATE__EPSILON", "0.02")
+    monkeypatch.setenv("UNIROUTE_GATE__EPSILON", "0.03")
     assert load_settings().digest != before
 
 
