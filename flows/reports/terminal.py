@@ -32,7 +32,7 @@ def ending_text(report: NightReport) -> str:
 
 def found_text(report: NightReport) -> str:
     """Tell what the catalogs list and what changed."""
-    lines = []
+    lines = ["On the sandbox: recorded answers of real LLMs, no LLM is called, nothing is spent."] * report.is_recorded
     for diff in report.diffs:
         changes = [("new", diff.new), ("withdrawn", diff.withdrawn)]
         changes.append(("repriced", [change.llm_key for change in diff.repriced]))
