@@ -296,7 +296,7 @@ def _parse(url: str) -> URL:
 def _prepare_file(url: URL, create: bool) -> None:
     if not url.database or url.database == ":memory:":
         raise RegistryError("the registry must survive the night: memory is no place for it", hint="sqlite:///FILE")
-    file = Path(url.database)
+    file = Path(url.database.removeprefix("file:") if "uri" in url.query else url.database)
     if file.is_dir():
         raise RegistryError(f"{file} is a folder, not a registry", hint="name a file in it")
     if create:

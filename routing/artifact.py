@@ -24,13 +24,15 @@ from typing import Any
 import numpy as np
 
 from .content import arrays_of, canonical_json, describe, rebuild
-from .errors import ArtifactCorrupt, ArtifactTooNew
+from .errors import ArtifactCorrupt, ArtifactError, ArtifactTooNew
 from .router import Router
 
 # Formats this code reads; the last one is written.
 FORMATS = (1,)
 ROUTER_FILE, ARRAYS_FILE, DIGESTS_FILE = "router.json", "arrays.npz", "digests.json"
 FILES = (ROUTER_FILE, ARRAYS_FILE, DIGESTS_FILE)
+
+_REPAIR = "uniroute doctor --repair"
 
 # Larger than any router: a thousand LLMs on a thousand clusters take 30 MB.
 _MAX_FILE_BYTES = 1 << 30
@@ -68,8 +70,10 @@ def save_router(router: Router, folder: Path) -> Manifest:
 
     Raises
     ------
-    FileExistsError
+    ArtifactCorrupt
         When something else is there already.
+    ArtifactError
+        When it cannot be written, for example because the disk is full; nothing of it stays.
     """
     folder = Path(folder)
     content = {"format": FORMATS[-1], **describe(router)}
@@ -79,8 +83,25 @@ def save_router(router: Router, folder: Path) -> Manifest:
     if _holds(folder, files):
         return manifest
     if folder.exists():
-        raise FileExistsError(f"{folder} already holds something else than router {router.digest[:12]}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+        raise ArtifactCorrupt(
+            f"{folder} already holds something else than router {router.digest[:12]}",
+            unchanged="The folder was left as it is.",
+            hint=_REPAIR,
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _write(files, folder)
+    except OSError as error:
+        raise ArtifactError(
+            f"router {router.digest[:12]} cannot be written to {folder.parent}: {error.strerror}",
+            unchanged="What was there before is unchanged.",
+            hint="Free some space, or check the permissions of the folder.",
+        ) from error
+    return manifest
+
+
+def _write(files: Mapping[str, bytes], folder: Path) -> None:
+    """Write a folder beside its place and move it there when every byte is on the disk."""
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for name, data in files.items():
@@ -94,7 +115,6 @@ def save_router(router: Router, folder: Path) -> Manifest:
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    return manifest
 
 
 def load_router(folder: Path) -> Router:
@@ -124,7 +144,7 @@ def load_router(folder: Path) -> Router:
         digest, sums = str(stated["digest"]), dict(stated["files"])
     for name, data in files.items():
         if sums.get(name) != hashlib.sha256(data).hexdigest():
-            raise ArtifactCorrupt(f"{name} in {folder} is not the file that {DIGESTS_FILE} describes")
+            raise ArtifactCorrupt(f"{name} in {folder} is not the file that {DIGESTS_FILE} describes", hint=_REPAIR)
     with _corrupt_unless_readable(folder, ROUTER_FILE):
         content = json.loads(files[ROUTER_FILE], parse_constant=_refuse_constant)
         version = int(content["format"])
@@ -138,7 +158,9 @@ def load_router(folder: Path) -> Router:
     with _corrupt_unless_readable(folder, ROUTER_FILE):
         router = rebuild(content, arrays)
     if router.digest != digest or digests != _digests_json(_manifest(digest, files)):
-        raise ArtifactCorrupt(f"the content of {folder} is not router {digest[:12]}, as {DIGESTS_FILE} says")
+        raise ArtifactCorrupt(
+            f"the content of {folder} is not router {digest[:12]}, as {DIGESTS_FILE} says", hint=_REPAIR
+        )
     return router
 
 
@@ -185,7 +207,7 @@ def _read(folder: Path, name: str) -> bytes:
             raise ArtifactCorrupt(f"{name} in {folder} is too large for a router")
         return path.read_bytes()
     except OSError as error:
-        raise ArtifactCorrupt(f"{name} in {folder} cannot be read: {error.strerror}") from error
+        raise ArtifactCorrupt(f"{name} in {folder} cannot be read: {error.strerror}", hint=_REPAIR) from error
 
 
 @contextlib.contextmanager
@@ -193,9 +215,9 @@ def _corrupt_unless_readable(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, EOFError) as error:
-        raise ArtifactCorrupt(f"{name} in {folder} is not what a router holds: {error}") from error
+        raise ArtifactCorrupt(f"{name} in {folder} is not what a router holds: {error}", hint=_REPAIR) from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, MemoryError, OverflowError) as error:
-        raise ArtifactCorrupt(f"{name} in {folder} cannot be read: {error}") from error
+        raise ArtifactCorrupt(f"{name} in {folder} cannot be read: {error}", hint=_REPAIR) from error
 
 
 def _refuse_constant(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,11 @@ def decide(
         At most one of them; the version's own cost weight without either.
     candidates
         LLM keys, or ids without the endpoint, separated by commas; all LLMs when empty.
+
+    Raises
+    ------
+    NoEligibleLLM
+        Every LLM that it may choose was withdrawn, or may not be called any more.
     """
     from flows.versions import load_version
     from routing.embedding import load_embedder_for
@@ -84,10 +90,29 @@ def decide(
             f"Router {record.digest[:12]} knows no LLM {', '.join(unknown)}.",
             hint="List them with: uniroute router show",
         )
+    eligible = _still_available(workspace, chosen or router.keys)
     if max_cost_usd is not None:
-        cost_weight = router.cost_weight_for(max_cost_usd_per_1k=max_cost_usd, candidates=chosen or None)
+        cost_weight = router.cost_weight_for(max_cost_usd_per_1k=max_cost_usd, candidates=eligible)
     embedding = load_embedder_for(router.embedder).embed([text])[0]
-    return router.decide(embedding, cost_weight=cost_weight, candidates=chosen or None)
+    return router.decide(embedding, cost_weight=cost_weight, candidates=eligible)
+
+
+def _still_available(workspace: Workspace, keys: Sequence[str]) -> list[str]:
+    """Leave out what went away since the router was made: the next best LLM gets its prompts."""
+    from flows.night import utc_now
+    from routing.errors import NoEligibleLLM
+
+    today = utc_now().date()
+    available = {llm.key for llm in workspace.registry.llms.all() if llm.is_routable_on(today)}
+    gone = [key for key in keys if key not in available]
+    if len(gone) == len(keys):
+        raise NoEligibleLLM(
+            f"No LLM is left to choose from: {', '.join(gone[:3])} may not be called any more.",
+            hint="See why with: uniroute llm list",
+        )
+    if gone:
+        click.echo(f"not chosen from, because not available any more: {inert(', '.join(gone))}", err=True)
+    return [key for key in keys if key in available]
 
 
 def decision_text(decision: Decision, record: RouterRecord) -> str:
