@@ -18,6 +18,7 @@ from registry.prompts import Prompt, PromptSet
 if TYPE_CHECKING:
     from flows.canary import CanaryOutcome
     from flows.gate import GateResult
+    from flows.memorised import Quarantine
     from flows.plan import NightPlan
     from registry.llms import LLM, CatalogDiff
     from registry.runs import Run
@@ -104,10 +105,11 @@ class Night:
         return Drifts(self.registry)
 
     def asked_sampling(self, llm: LLM) -> str:
-        """Give the sampling settings under which an LLM is asked tonight: of its latest epoch, if that is older."""
+        """Give the sampling settings under which an LLM is asked tonight: those of the epoch that is due."""
         drift = self.drifts.of(llm.key)
-        is_due = drift is not None and drift.asked_epoch < self.as_of
-        return in_epoch(self.sampling[llm.endpoint], drift.asked_epoch) if is_due else self.counted_sampling(llm)
+        if drift is not None and drift.is_due(self.as_of):
+            return in_epoch(self.sampling[llm.endpoint], drift.asked_epoch)
+        return self.counted_sampling(llm)
 
     def counted_sampling(self, llm: LLM) -> str:
         """Give the sampling settings of the answers that routers rest on."""
@@ -202,6 +204,8 @@ class NightReport:
     plan: NightPlan
     profiles: tuple[ProfileOutcome, ...] = ()
     canaries: tuple[CanaryOutcome, ...] = ()
+    quarantined: tuple[Quarantine, ...] = ()
+    drifted: tuple[str, ...] = ()
     router: RouterOutcome | None = None
     spent_usd: Decimal = Decimal(0)
     duration_s: float = 0.0

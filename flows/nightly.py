@@ -18,14 +18,15 @@ from collections.abc import AsyncIterator  # noqa: E402
 from contextlib import asynccontextmanager  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from datetime import date  # noqa: E402
-from decimal import Decimal  # noqa: E402
 
 import numpy as np  # noqa: E402
 from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from flows.canary import missing_canaries, settle_drifts  # noqa: E402
 from flows.errors import CredentialsMissing, Interrupted, TransientEndpointError  # noqa: E402
+from flows.memorised import Quarantine, quarantine_memorisers  # noqa: E402
 from flows.night import Night, NightReport, utc_now  # noqa: E402
 from flows.plan import NightPlan, plan_night  # noqa: E402
 from flows.profile import profile  # noqa: E402
@@ -33,6 +34,7 @@ from flows.progress import Progress, say  # noqa: E402
 from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
 from flows.refit import embed_prompts, outcome_table, refit  # noqa: E402
 from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
+from flows.reports.suspicion import suspicion_lines  # noqa: E402
 from flows.reports.terminal import beginning_text  # noqa: E402
 from flows.settings import Settings, load_settings  # noqa: E402
 from flows.sync import sync  # noqa: E402
@@ -52,25 +54,34 @@ def check_graders(night: Night) -> None:
 @task(name="plan", cache_policy=NO_CACHE)
 def plan(night: Night) -> NightPlan:
     """Plan what to ask and what it costs; nothing is called."""
-    llms = night.registry.llms.all(status="available")
+    llms = [llm for llm in night.registry.llms.all(status="available") if llm.endpoint in night.sampling]
     missing = {
         llm.key: night.registry.outcomes.missing(
-            llm.key, night.profiled_prompts, night.grader_versions, night.sampling[llm.endpoint]
+            llm.key, night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
         )
         for llm in llms
-        if llm.is_routable_on(night.as_of) and llm.endpoint in night.sampling
+        if llm.is_routable_on(night.as_of)
     }
-    seen = outcome_table(night, [llm for llm in llms if llm.endpoint in night.sampling], night.profiled_prompts)
+    seen = outcome_table(night, llms, night.profiled_prompts)
     output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
     return plan_night(
-        [llm for llm in llms if llm.endpoint in night.sampling],
+        llms,
         night.as_of,
         missing,
         len(night.profiled_prompts),
         max_new=night.settings.night.max_new,
         max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
         seen_output_tokens=float(output_tokens.mean()) if output_tokens.size else None,
+        canaries=missing_canaries(night, llms, missing),
+        drifted=[drift.llm_key for drift in night.drifts.all().values() if drift.is_due(night.as_of)],
     )
+
+
+@task(name="check-answers", cache_policy=NO_CACHE)
+def check_answers(night: Night) -> tuple[Quarantine, ...]:
+    """Take over the new answers of drifted LLMs, and quarantine LLMs that seem to know the prompts."""
+    settle_drifts(night)
+    return quarantine_memorisers(night)
 
 
 @flow(name="night", flow_run_name="night-{as_of}", retries=0, persist_result=False)
@@ -133,8 +144,16 @@ async def _stages(night: Night, *, plan_only: bool) -> NightReport:
         return replace(report, duration_s=time.monotonic() - started_s)
     say(beginning_text(report))
     progress = Progress(planned, night.settings.budget.night_usd)
-    profiles, spent_usd = await profile(night, planned, progress) if planned.profiles else ((), Decimal(0))
-    report = replace(report, profiles=profiles, spent_usd=spent_usd, calling_s=progress.elapsed_s)
+    asked = await profile(night, planned, progress)
+    report = replace(
+        report,
+        profiles=asked.profiles,
+        canaries=asked.canaries,
+        spent_usd=asked.spent_usd,
+        calling_s=progress.elapsed_s,
+        quarantined=check_answers(night),
+        drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
+    )
     _reach(night, "profiled")
     _refuse_silence(report)
     await asyncio.to_thread(embed_prompts, night)
@@ -184,6 +203,7 @@ def _attention(report: NightReport) -> tuple[str, ...]:
     lines = [f"catalog: {error}" for error in report.catalog_errors]
     lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
     lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
+    lines += suspicion_lines(report)
     router = report.router
     if router is not None:
         lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]

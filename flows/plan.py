@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from types import MappingProxyType
 
 from registry.llms import LLM, Price
 from registry.prompts import Prompt
@@ -29,6 +30,8 @@ class PlannedProfile:
         How many prompts of the profile have a score already.
     expected_usd, worst_usd
         Cost at the output length seen so far, and if every answer were as long as allowed.
+    is_drifted
+        Whether it is asked again because its canaries changed.
     """
 
     llm: LLM
@@ -36,36 +39,57 @@ class PlannedProfile:
     known: int
     expected_usd: Decimal
     worst_usd: Decimal
+    is_drifted: bool = False
 
     @property
     def is_new(self) -> bool:
         """Whether the LLM has no score at all yet."""
-        return self.known == 0
+        return self.known == 0 and not self.is_drifted
 
 
 @dataclass(frozen=True)
 class NightPlan:
-    """What a night would ask: the LLMs with something missing, those deferred, and those that cannot be routed."""
+    """What a night would ask: the LLMs with something missing, those deferred, and those that cannot be routed.
+
+    Attributes
+    ----------
+    profiles
+        The LLMs with something missing.
+    deferred
+        New LLMs beyond the cap.
+    unroutable
+        LLMs that nothing is routed to.
+    complete
+        How many LLMs have nothing missing.
+    canaries
+        What complete LLMs are asked again.
+    """
 
     profiles: tuple[PlannedProfile, ...]
     deferred: tuple[LLM, ...]
     unroutable: tuple[LLM, ...]
     complete: int
+    canaries: tuple[PlannedProfile, ...] = ()
 
     @property
     def calls(self) -> int:
-        """Number of calls."""
+        """Number of calls, without canaries."""
         return sum(len(profile.prompts) for profile in self.profiles)
+
+    @property
+    def canary_calls(self) -> int:
+        """Number of calls for canaries."""
+        return sum(len(canary.prompts) for canary in self.canaries)
 
     @property
     def expected_usd(self) -> Decimal:
         """Cost at the output length seen so far, in USD."""
-        return sum((profile.expected_usd for profile in self.profiles), Decimal(0))
+        return sum((planned.expected_usd for planned in (*self.profiles, *self.canaries)), Decimal(0))
 
     @property
     def worst_usd(self) -> Decimal:
         """Cost if every answer were as long as allowed, in USD."""
-        return sum((profile.worst_usd for profile in self.profiles), Decimal(0))
+        return sum((planned.worst_usd for planned in (*self.profiles, *self.canaries)), Decimal(0))
 
 
 def input_tokens_of(prompt: Prompt) -> int:
@@ -87,6 +111,8 @@ def plan_night(
     max_new: int,
     max_tokens: Mapping[str, int],
     seen_output_tokens: float | None,
+    canaries: Mapping[str, tuple[Prompt, ...]] = MappingProxyType({}),
+    drifted: Collection[str] = (),
 ) -> NightPlan:
     """Plan what to ask.
 
@@ -106,6 +132,10 @@ def plan_night(
         By endpoint, the most output tokens of one answer.
     seen_output_tokens
         Mean output tokens of the answers in the registry; ``None`` when there are none yet.
+    canaries
+        By LLM key, the prompts to ask complete LLMs again.
+    drifted
+        Keys of the LLMs that are asked again because they changed.
     """
     routable = sorted((llm for llm in llms if llm.is_routable_on(on)), key=_release_order)
     profiles: list[PlannedProfile] = []
@@ -116,16 +146,23 @@ def plan_night(
         if not prompts:
             continue
         known = n_prompts - len(prompts)
-        if known == 0 and taken >= max_new:
+        is_new = known == 0 and llm.key not in drifted
+        if is_new and taken >= max_new:
             deferred.append(llm)
             continue
-        taken += known == 0
-        profiles.append(_planned(llm, prompts, known, max_tokens[llm.endpoint], seen_output_tokens))
+        taken += is_new
+        profile = _planned(llm, prompts, known, max_tokens[llm.endpoint], seen_output_tokens)
+        profiles.append(replace(profile, is_drifted=llm.key in drifted))
     return NightPlan(
         profiles=tuple(profiles),
         deferred=tuple(deferred),
         unroutable=tuple(llm for llm in llms if not llm.is_routable_on(on)),
         complete=len(routable) - len(profiles) - len(deferred),
+        canaries=tuple(
+            _planned(llm, canaries[llm.key], n_prompts, max_tokens[llm.endpoint], seen_output_tokens)
+            for llm in routable
+            if llm.key in canaries
+        ),
     )
 
 

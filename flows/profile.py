@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.asking import Asking
-from flows.canary import CanaryOutcome, ask_canaries, settle_drifts
+from flows.canary import CanaryOutcome, ask_canaries
 from flows.night import Night, ProfileOutcome
 from flows.plan import NightPlan, PlannedProfile
 from flows.progress import Progress
@@ -158,5 +158,4 @@ async def profile(night: Night, plan: NightPlan, progress: Progress) -> Asked:
         finally:
             await asking.give_back()
     profiles = tuple(profiling.outcome_of(planned) for planned in plan.profiles)
-    settle_drifts(night, profiles)
     return Asked(profiles, found, asking.spent_usd)

@@ -112,7 +112,7 @@ def embeddings_of(night: Night, prompts: tuple[Prompt, ...]) -> NDArray[np.float
 
 def outcome_table(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> OutcomeTable:
     """Give what these LLMs scored on these prompts under tonight's graders and sampling."""
-    sampling = {llm.key: night.sampling[llm.endpoint] for llm in llms}
+    sampling = {llm.key: night.counted_sampling(llm) for llm in llms}
     return night.registry.outcomes.table([llm.key for llm in llms], prompts, night.grader_versions, sampling)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ from flows.cli.screen import config_option, json_option, show
 from flows.reports.plain import inert, table
 
 if TYPE_CHECKING:
+    from flows.drift import Drift
     from registry.llms import LLM, Price
 
 _STATUSES = ("available", "withdrawn", "quarantined", "excluded")
@@ -33,12 +35,14 @@ def list_llms(
 ) -> None:
     """List LLMs with price, score and whether they are routed to."""
     from flows.cli.opening import opened
+    from flows.drift import Drifts, main_standings
 
     with opened(config) as workspace:
         llms = workspace.registry.llms.all(status=status)[:limit]
-        scores = {row.llm_key: row for row in workspace.registry.leaderboard()}
+        scores = main_standings(workspace.registry.leaderboard())
+        drifts = Drifts(workspace.registry).all()
     data = [
-        _llm_data(entry)
+        _llm_data(entry, drifts.get(entry.key))
         | {
             "mean_score": scores[entry.key].mean_score if entry.key in scores else None,
             "prompts_scored": scores[entry.key].n_scored if entry.key in scores else 0,
@@ -48,7 +52,7 @@ def list_llms(
     show("llm.list", data, as_json=as_json, text=lambda: _llm_table(data))
 
 
-def _llm_data(entry: LLM) -> dict[str, Any]:
+def _llm_data(entry: LLM, drift: Drift | None) -> dict[str, Any]:
     return {
         "key": entry.key,
         "name": entry.name,
@@ -56,6 +60,8 @@ def _llm_data(entry: LLM) -> dict[str, Any]:
         "status": entry.status,
         "is_routable": entry.is_routable,
         "refusal": entry.refusal,
+        "drifted_on": drift.asked_epoch.isoformat() if drift is not None and drift.is_open else None,
+        "drift": drift.reason if drift is not None and drift.is_open else None,
         "price": _price_data(entry.price) if entry.price else None,
     }
 
@@ -80,12 +86,18 @@ def _llm_table(data: list[dict[str, Any]]) -> str:
             row["price"]["output_usd_per_mtok"] if row["price"] else "",
             row["prompts_scored"] or "",
             "" if row["mean_score"] is None else f"{row['mean_score']:.3f}",
-            row["status"] if row["is_routable"] else f"{row['status']}, not routable: {row['refusal'] or 'no price'}",
+            _status(row),
         ]
         for row in data
     ]
     headers = ["LLM", "RELEASED", "USD/MTOK IN", "OUT", "PROMPTS", "SCORE", "STATUS"]
     return table(headers, rows, right=(2, 3, 4, 5))
+
+
+def _status(row: dict[str, Any]) -> str:
+    if row["status"] == "available" and not row["is_routable"]:
+        return f"available, not routable: {row['refusal'] or 'no price'}"
+    return f"drifted on {row['drifted_on']}, to be asked again" if row["drifted_on"] else row["status"]
 
 
 @llm.command("show")
@@ -95,6 +107,7 @@ def _llm_table(data: list[dict[str, Any]]) -> str:
 def show_llm(text: str, config: str | None, as_json: bool) -> None:
     """Show the LLM whose key, id or name is TEXT, or contains it."""
     from flows.cli.opening import opened
+    from flows.drift import Drifts, main_standings
     from registry.errors import NotFound
 
     with opened(config) as workspace:
@@ -106,8 +119,9 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
             raise NotFound(f"{len(found)} LLMs are called {text!r}: {names}.", hint="Give a whole key.")
         entry = found[0]
         history = workspace.registry.llms.price_history(entry.key)
-        scores = {row.llm_key: row for row in workspace.registry.leaderboard()}.get(entry.key)
-    data = _llm_data(entry) | {
+        scores = main_standings(workspace.registry.leaderboard()).get(entry.key)
+        drift = Drifts(workspace.registry).of(entry.key)
+    data = _llm_data(entry, drift) | {
         "endpoint": entry.endpoint,
         "canonical_id": entry.canonical_id,
         "first_seen_on": entry.first_seen_on.isoformat(),
@@ -119,6 +133,20 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
         "mean_cost_usd": scores.mean_cost_usd if scores else None,
     }
     show("llm.show", data, as_json=as_json, text=lambda: _llm_text(data))
+
+
+@llm.command("accept")
+@click.argument("key")
+@click.option("--reason", required=True, help="Why it may be routed to after all; kept in the ledger.")
+@config_option
+def accept_llm(key: str, reason: str, config: str | None) -> None:
+    """Route to the LLM called KEY again after it was quarantined, withdrawn or excluded."""
+    from flows.cli.opening import opened
+    from flows.night import utc_now
+
+    with opened(config) as workspace:
+        workspace.registry.llms.set_status(key, "available", reason, actor=getpass.getuser(), now=utc_now())
+    click.echo(f"{inert(key, width=300)} is available again; the next night routes to it.")
 
 
 def _llm_text(data: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flows.night import NightReport, ProfileOutcome, RouterOutcome
+from flows.reports.suspicion import canary_data, canary_line
 from flows.reports.version import gate_as_json
 
 _NAMES_SHOWN = 5
@@ -43,7 +44,7 @@ def digest(report: NightReport) -> str:
     lines = [f"**{verdict(report)}**", ""]
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
-    lines += [*_world(report), *_measured(report.profiles)]
+    lines += [*_world(report), *_measured(report.profiles), f"- {escape(canary_line(report), 160)}"]
     if report.router is not None:
         lines += _meaning(report.router)
     if report.attention:
@@ -179,9 +180,14 @@ def as_data(report: NightReport) -> dict[str, Any]:
                 "coverage": found.coverage,
                 "mean_score": found.mean_score,
                 "stopped_by": found.stopped_by,
+                "cut_share": found.cut_share,
+                "downgrades": list(found.downgrades),
             }
             for found in report.profiles
         ],
+        "canaries": canary_data(report),
+        "drifted": list(report.drifted),
+        "quarantined": [{"llm": found.llm_key, "reason": found.reason} for found in report.quarantined],
         "router": None if router is None else _router_data(router),
         "attention": list(report.attention),
     }

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from flows.gate import RouterMeasure
 from flows.night import NightReport, RouterOutcome
+from flows.plan import PlannedProfile
 from flows.reports.digest import verdict
 from flows.reports.plain import inert, table
+from flows.reports.suspicion import canary_line
 
 _NAMES_SHOWN = 16
 
@@ -22,7 +24,7 @@ def ending_text(report: NightReport) -> str:
     if report.is_plan_only:
         blocks = [found_text(report), plan_text(report)]
     else:
-        blocks = [profiles_text(report), router_text(report.router)]
+        blocks = [profiles_text(report), canary_line(report).capitalize() + ".", router_text(report.router)]
     if report.attention:
         blocks.append("\n".join(f"! {inert(line, width=300)}" for line in report.attention))
     blocks.append(verdict(report))
@@ -58,14 +60,21 @@ def plan_text(report: NightReport) -> str:
         f"Plan: {len(plan.profiles)} LLMs, {plan.calls:,} calls, about ${plan.expected_usd:.2f} "
         f"(at most ${plan.worst_usd:.2f}){known}"
     )
+    if plan.canaries:
+        head += f"\n  canaries: {len(plan.canaries)} complete LLMs are asked {plan.canary_calls:,} prompts again"
     deferred = f"\n  {len(plan.deferred)} deferred to the next night by [night] max_new" if plan.deferred else ""
     if not report.is_plan_only or not plan.profiles:
         return head + deferred
     rows = [
-        [p.llm.key, "new" if p.is_new else "resumed", len(p.prompts), f"{p.expected_usd:.4f}", f"{p.worst_usd:.2f}"]
-        for p in plan.profiles
+        [p.llm.key, _state(p), len(p.prompts), f"{p.expected_usd:.4f}", f"{p.worst_usd:.2f}"] for p in plan.profiles
     ]
     return f"{head}{deferred}\n{table(['LLM', 'STATE', 'CALLS', 'USD', 'AT MOST'], rows, right=(2, 3, 4))}"
+
+
+def _state(planned: PlannedProfile) -> str:
+    if planned.is_drifted:
+        return "drifted"
+    return "new" if planned.is_new else "resumed"
 
 
 def profiles_text(report: NightReport) -> str:

@@ -1,0 +1,222 @@
+"""Asking: one prompt at a time, within the budget, never one LLM at the cost of all others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from decimal import Decimal
+from fnmatch import fnmatchcase
+
+from flows import checkpoints
+from flows.endpoints import BoundedEndpoint, Budget, Completion, worst_case_usd
+from flows.endpoints.served import is_the_llm_asked_for
+from flows.errors import BudgetExceeded, EndpointError, GradingError
+from flows.night import Night
+from flows.plan import cost_usd
+from flows.reservations import Reservations
+from registry.llms import LLM, Price
+from registry.outcomes import Outcome
+from registry.prompts import Prompt
+
+_CUT = "length"
+
+
+@dataclass
+class Tally:
+    """What the answers of one LLM had in common tonight."""
+
+    answers: int = 0
+    cut: int = 0
+    downgrades: tuple[str, ...] = ()
+
+
+class Asking:
+    """Ask LLMs within the budget; every way a call can end is an outcome, or stops the LLM for tonight.
+
+    Parameters
+    ----------
+    night
+        The night under way.
+    endpoints
+        The entered clients, by endpoint name.
+    llms
+        Whoever is going to be asked.
+    """
+
+    def __init__(self, night: Night, endpoints: Mapping[str, BoundedEndpoint], llms: Iterable[LLM]) -> None:
+        budget = night.settings.budget
+        charges = night.registry.charges
+        self._night = night
+        self._endpoints = endpoints
+        self._budget = Budget(
+            call_usd=budget.call_usd,
+            llm_usd=budget.llm_usd,
+            night_usd=budget.night_usd,
+            already_spent=night.registry.outcomes.spend(night.run).worst_by_llm,
+        )
+        self._reservations = Reservations(
+            reserve=lambda llm_key, usd: charges.reserve(night.run, llm_key, usd),
+            settle=lambda llm_key, usd: charges.settle(night.run, llm_key, usd),
+        )
+        # Money is reserved for calls that are about to be made, not for all that are planned.
+        self._about_to_call = {name: asyncio.Semaphore(2 * entry.concurrency) for name, entry in endpoints.items()}
+        neighbours = Counter(llm.endpoint for llm in {llm.key: llm for llm in llms}.values())
+        self._of_one_llm = {
+            llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].concurrency, neighbours[llm.endpoint]))
+            for llm in llms
+        }
+        self._may_serve = {entry.name: entry.may_serve for entry in night.workspace.endpoint_settings()}
+        self._spent: dict[str, Decimal] = defaultdict(Decimal)
+        self.tallies: dict[str, Tally] = defaultdict(Tally)
+        self.stopped: dict[str, tuple[str, str]] = {}
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """What tonight's calls cost so far."""
+        return sum(self._spent.values(), Decimal(0))
+
+    async def give_back(self) -> None:
+        """Take back the reservations of no call under way."""
+        await self._reservations.give_back()
+
+    def stop(self, llm_key: str, reason: str, kind: str) -> None:
+        """Ask this LLM nothing more tonight, for a reason in words and its kind; the first reason counts."""
+        self.stopped.setdefault(llm_key, (reason, kind))
+
+    async def ask(
+        self, llm: LLM, prompt: Prompt, sampling: str, keep: Callable[[Outcome], Awaitable[object]]
+    ) -> Outcome | None:
+        """Ask one prompt and have the outcome kept, if there is one.
+
+        Parameters
+        ----------
+        llm, prompt
+            Who is asked what.
+        sampling
+            Sampling settings under which the outcome is stored.
+        keep
+            Returns once the outcome is committed.
+        """
+        async with AsyncExitStack() as until_kept:
+            async with self._of_one_llm[llm.key], self._about_to_call[llm.endpoint]:
+                outcome = await self._call(llm, prompt, sampling, until_kept)
+            if outcome is not None:
+                self._spent[llm.key] += outcome.cost_usd or 0
+                await keep(outcome)
+        return outcome
+
+    async def _call(self, llm: LLM, prompt: Prompt, sampling: str, until_kept: AsyncExitStack) -> Outcome | None:
+        price = llm.price
+        if price is None or llm.key in self.stopped:
+            return None
+        endpoint = self._endpoints[llm.endpoint]
+        worst = worst_case_usd(
+            prompt.text,
+            max_tokens=endpoint.max_tokens,
+            input_usd_per_mtok=price.input_usd_per_mtok,
+            output_usd_per_mtok=price.output_usd_per_mtok,
+        )
+        try:
+            reservation = await self._budget.reserve(llm.key, worst)
+        except BudgetExceeded as error:
+            self.stop(llm.key, error.message, f"budget of the {error.scope}")
+            return None
+        if self._night.interruption.is_requested:
+            self._budget.release(reservation)
+            return None
+        try:
+            await until_kept.enter_async_context(self._reservations.hold(llm.key, reservation.usd))
+            checkpoints.reach("call")
+            completion = await endpoint.complete(llm.llm_id, prompt.text)
+            checkpoints.reach("answered")
+        except EndpointError as error:
+            self._budget.release(reservation)
+            if error.is_endpoint_wide or not error.attempts or error.kind == "not_found":
+                self.stop(llm.key, error.message, error.kind)
+            return self._failure(llm, prompt, sampling, error.kind, error.attempts) if error.attempts else None
+        except BaseException:
+            self._budget.release(reservation)
+            raise
+        outcome = self._outcome(llm, prompt, sampling, price, completion)
+        self._budget.settle(reservation, outcome.cost_usd or Decimal(0))
+        return outcome
+
+    def _outcome(self, llm: LLM, prompt: Prompt, sampling: str, price: Price, completion: Completion) -> Outcome:
+        """Grade a completion; another LLM's answer, or a grader that crashes, makes a failure, not a wrong answer."""
+        grader = self._night.graders[prompt.grader]
+        score: float | None = None
+        failure: str | None = None
+        if self._is_substituted(llm, completion):
+            failure = "substituted"
+        else:
+            self._count(llm, completion)
+            try:
+                score = grader.grade(completion.text, prompt.reference)
+            except GradingError:
+                failure = "grading"
+        return Outcome(
+            llm_key=llm.key,
+            prompt_digest=prompt.digest,
+            grader=grader.label,
+            sampling=sampling,
+            score=score,
+            failure=failure,
+            input_tokens=completion.input_tokens,
+            output_tokens=completion.output_tokens,
+            cost_usd=cost_usd(price, completion.input_tokens, completion.output_tokens),
+            latency_s=completion.latency_s,
+            finish_reason=completion.finish_reason,
+            attempts=completion.attempts,
+            completion=completion.text,
+            usage_estimated=completion.usage_estimated,
+            served_llm=completion.served_llm,
+            asked_at=self._night.clock(),
+        )
+
+    def _is_substituted(self, llm: LLM, completion: Completion) -> bool:
+        """Tell whether another LLM answered; then this one is asked nothing more tonight."""
+        served = completion.served_llm
+        if served is None or is_the_llm_asked_for(served, llm.llm_id, llm.canonical_id):
+            return False
+        if any(fnmatchcase(served, pattern) for pattern in self._may_serve[llm.endpoint]):
+            return False
+        self.stop(
+            llm.key,
+            f"endpoint {llm.endpoint} answered with another LLM, {served[:80]!r}, instead of {llm.llm_id!r}; if "
+            f"that is the same one, add its name to may_serve of [[endpoint]] {llm.endpoint}",
+            "substituted",
+        )
+        return True
+
+    def _count(self, llm: LLM, completion: Completion) -> None:
+        tally = self.tallies[llm.key]
+        tally.answers += 1
+        tally.cut += completion.finish_reason == _CUT
+        tally.downgrades = tuple(sorted({*tally.downgrades, *completion.downgrades}))
+
+    def _failure(self, llm: LLM, prompt: Prompt, sampling: str, kind: str, attempts: int) -> Outcome:
+        return Outcome(
+            llm_key=llm.key,
+            prompt_digest=prompt.digest,
+            grader=self._night.graders[prompt.grader].label,
+            sampling=sampling,
+            score=None,
+            failure=kind,
+            input_tokens=None,
+            output_tokens=None,
+            cost_usd=None,
+            latency_s=None,
+            finish_reason=None,
+            attempts=attempts,
+            completion=None,
+            usage_estimated=False,
+            asked_at=self._night.clock(),
+        )
+
+
+def _share(concurrency: int, neighbours: int) -> int:
+    """Give how many calls one LLM may have under way, so that one that hangs leaves room for the others."""
+    return 2 * concurrency if neighbours == 1 else max(1, concurrency // 2)
