@@ -3,11 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from flows.workspace import Workspace
+from tests.fakes.served import served_home
 from tests.flows.catalogs.conftest import catalog_of, server
 from tests.registry.conftest import migrated, night, registry, url
 from tests.registry.publishing.conftest import store, template
@@ -15,6 +17,13 @@ from tests.registry.publishing.conftest import store, template
 __all__ = ["catalog_of", "migrated", "night", "registry", "server", "store", "template", "url"]
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def served(tmp_path: Path, migrated: Path, template: Path) -> Iterator[Workspace]:
+    """Give a home folder with a previous router and a champion, both published."""
+    with served_home(tmp_path / "home", migrated, template) as workspace:
+        yield workspace
 
 
 @pytest.fixture
