@@ -1,0 +1,164 @@
+"""What a benchmark found: per-trial figures, sign tests, JSON for other tools and a table for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flows.bench.folder import OutcomeFolder
+from flows.reports.plain import table
+
+BASE, OURS, CEILING = "zero_router", "posterior", "clairvoyant"
+
+
+@dataclass(frozen=True)
+class MethodTrials:
+    """Figures of one method, one entry a trial, as `routing.deferral` defines them.
+
+    Attributes
+    ----------
+    name
+        The method.
+    area, peak, aiq
+        In [0, 1].
+    qnc
+        Relative to the dearest LLM; 1 where the best LLM is not matched.
+    qnc_vs_best
+        Relative to the cost of the best LLM.
+    reached
+        Whether the best LLM is matched.
+    """
+
+    name: str
+    area: tuple[float, ...]
+    qnc: tuple[float, ...]
+    qnc_vs_best: tuple[float, ...]
+    peak: tuple[float, ...]
+    aiq: tuple[float, ...]
+    reached: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class SignTest:
+    """How often ours had the larger area, and how likely that is by chance (two-sided, ties left out)."""
+
+    wins: int
+    losses: int
+    p: float
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Everything a benchmark run measured.
+
+    Attributes
+    ----------
+    data
+        Name of the outcome folder.
+    trials, n_val
+        Number of trials, and of representative prompts in each.
+    n_llms, n_prompts
+        Kept LLMs and prompts.
+    methods
+        Figures by method.
+    """
+
+    data: str
+    trials: int
+    n_val: int
+    n_llms: int
+    n_prompts: int
+    methods: tuple[MethodTrials, ...]
+
+    def method(self, name: str) -> MethodTrials | None:
+        """Give the figures of a method; None when it was not measured."""
+        return next((found for found in self.methods if found.name == name), None)
+
+    def share_of_clairvoyant(self) -> float | None:
+        """Give how far ours goes from ZeroRouter to the clairvoyant router; None when one of them is missing."""
+        base, ours, ceiling = (self.method(name) for name in (BASE, OURS, CEILING))
+        if base is None or ours is None or ceiling is None:
+            return None
+        span = np.mean(ceiling.area) - np.mean(base.area)
+        return float((np.mean(ours.area) - np.mean(base.area)) / span) if span else None
+
+    def sign_test(self, name: str) -> SignTest | None:
+        """Compare the areas of ours and another method, paired by trial."""
+        from scipy.stats import binomtest
+
+        ours, other = self.method(OURS), self.method(name)
+        if ours is None or other is None or name == OURS:
+            return None
+        difference = np.subtract(ours.area, other.area)
+        wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
+        p = float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+        return SignTest(wins, losses, p)
+
+
+def as_json(result: BenchResult) -> str:
+    """Give the result in the shape that other tools read; numbers are finite or null."""
+    tests = {method.name: result.sign_test(method.name) for method in result.methods}
+    content = {
+        "data": result.data,
+        "trials": result.trials,
+        "n_val": result.n_val,
+        "n_llms": result.n_llms,
+        "n_prompts": result.n_prompts,
+        "methods": {method.name: _method_data(method) for method in result.methods},
+        "share_of_clairvoyant": result.share_of_clairvoyant(),
+        "sign_test": {
+            name: {"wins": test.wins, "losses": test.losses, "p": test.p}
+            for name, test in tests.items()
+            if test is not None
+        },
+    }
+    return json.dumps(content, indent=1, allow_nan=False)
+
+
+def _method_data(method: MethodTrials) -> dict[str, Any]:
+    figures = {name: getattr(method, name) for name in ("area", "qnc", "qnc_vs_best", "peak")}
+    return {name: _spread(values) for name, values in figures.items()} | {"reach_rate": float(np.mean(method.reached))}
+
+
+def _spread(values: tuple[float, ...]) -> dict[str, Any]:
+    return {"mean": float(np.mean(values)), "sd": _sd(values), "per_trial": [float(value) for value in values]}
+
+
+def _sd(values: tuple[float, ...]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def as_text(result: BenchResult, folder: OutcomeFolder) -> str:
+    """Give the table for people, with what was left out and what the cost is."""
+    rows = []
+    for method in sorted(result.methods, key=lambda method: -float(np.mean(method.area))):
+        test = result.sign_test(method.name)
+        rows.append(
+            [
+                method.name,
+                *(
+                    f"{np.mean(values):.4f} ± {_sd(values):.4f}"
+                    for values in (method.area, method.qnc, method.qnc_vs_best, method.peak, method.aiq)
+                ),
+                f"{np.mean(method.reached):.0%}",
+                "" if test is None else f"{test.wins}:{test.losses} p={test.p:.1g}",
+            ]
+        )
+    headers = ["METHOD", "AREA", "QNC", "QNC/BEST", "PEAK", "AIQ", "REACHED", f"{OURS.upper()} WINS:LOSSES"]
+    share = result.share_of_clairvoyant()
+    lines = [
+        f"{result.data}: {result.n_llms} LLMs x {result.n_prompts:,} prompts, {result.trials} trials, "
+        f"{result.n_val} representative prompts; cost is {folder.cost_note}",
+        *(f"left out: {name} ({reason})" for name, reason in folder.left_out),
+        *([f"dropped: {folder.n_dropped} prompts that some kept LLM did not answer"] if folder.n_dropped else []),
+        "",
+        table(headers, rows),
+        "",
+        "± is the standard deviation over trials.",
+    ]
+    if share is not None:
+        lines.append(f"{OURS} goes {share:.1%} of the way from {BASE} to {CEILING}.")
+    return "\n".join(lines)
