@@ -1,7 +1,7 @@
 """Read a folder of recorded outcomes: prompts, LLMs with prices, and who answered what how well.
 
-The folder holds ``prompts.parquet`` (prompt_id, text, category, reference, grader), ``outcomes.parquet`` (prompt_id, the
-LLM's name, score, input_tokens, output_tokens) and ``models.parquet`` (the LLM's name, usd_per_1m_input,
+The folder holds ``prompts.parquet`` (prompt_id, text, category, reference, grader), ``outcomes.parquet`` (prompt_id,
+the LLM's name, score, input_tokens, output_tokens) and ``models.parquet`` (the LLM's name, usd_per_1m_input,
 usd_per_1m_output); the LLM's name stands in the column ``model``.
 """
 

@@ -11,6 +11,18 @@ import numpy as np
 from flows.bench.folder import OutcomeFolder
 from flows.reports.plain import table
 
+METHODS = (
+    "zero_router",
+    "knn",
+    "kmeans",
+    "kmeans_f1",
+    "learned_map",
+    "posterior",
+    "clairvoyant",
+    "oracle",
+    "random",
+)
+COST_GRID = tuple(step / 100 for step in range(101))
 BASE, OURS, CEILING = "zero_router", "posterior", "clairvoyant"
 
 
@@ -30,6 +42,8 @@ class MethodTrials:
         Relative to the cost of the best LLM.
     reached
         Whether the best LLM is matched.
+    curve
+        Mean over trials of the best score reachable at each relative cost of `COST_GRID`.
     """
 
     name: str
@@ -39,6 +53,7 @@ class MethodTrials:
     peak: tuple[float, ...]
     aiq: tuple[float, ...]
     reached: tuple[bool, ...]
+    curve: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,19 @@ class BenchResult:
 
     def share_of_clairvoyant(self) -> float | None:
         """Give how far ours goes from ZeroRouter to the clairvoyant router; None when one of them is missing."""
-        base, ours, ceiling = (self.method(name) for name in (BASE, OURS, CEILING))
+        base, ours, ceiling = (self.method(name) for name in (METHODS = (
+    "zero_router",
+    "knn",
+    "kmeans",
+    "kmeans_f1",
+    "learned_map",
+    "posterior",
+    "clairvoyant",
+    "oracle",
+    "random",
+)
+COST_GRID = tuple(step / 100 for step in range(101))
+BASE, OURS, CEILING))
         if base is None or ours is None or ceiling is None:
             return None
         span = np.mean(ceiling.area) - np.mean(base.area)
