@@ -1,4 +1,4 @@
-"""Embeddings of a folder's prompts, kept in the registry so that neither a second run nor a night computes them again."""
+"""Embeddings of a folder's prompts, kept in the registry so that no second run and no night computes them again."""
 
 from __future__ import annotations
 

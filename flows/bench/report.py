@@ -94,19 +94,7 @@ class BenchResult:
 
     def share_of_clairvoyant(self) -> float | None:
         """Give how far ours goes from ZeroRouter to the clairvoyant router; None when one of them is missing."""
-        base, ours, ceiling = (self.method(name) for name in (METHODS = (
-    "zero_router",
-    "knn",
-    "kmeans",
-    "kmeans_f1",
-    "learned_map",
-    "posterior",
-    "clairvoyant",
-    "oracle",
-    "random",
-)
-COST_GRID = tuple(step / 100 for step in range(101))
-BASE, OURS, CEILING))
+        base, ours, ceiling = (self.method(name) for name in (BASE, OURS, CEILING))
         if base is None or ours is None or ceiling is None:
             return None
         span = np.mean(ceiling.area) - np.mean(base.area)
