@@ -73,7 +73,8 @@ def refit(night: Night) -> Candidate:
     weights = cluster_map.exact_weights(embeddings)
     llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of)]
     table = outcome_table(night, llms, prompts)
-    previous = {stored.llm_key: _as_vector(stored) for stored in night.registry.routers.vectors(map_digest)}
+    stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
+    previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
     routed: list[RoutedLLM] = []
     fresh: dict[str, FeatureVector] = {}
     left_out: list[tuple[str, str]] = []

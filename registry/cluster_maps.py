@@ -195,14 +195,28 @@ class ClusterMaps:
                 opened.execute(feature_vector.insert(), rows)
             return len(rows)
 
-    def vectors(self, cluster_map_digest: str, *, unit: Unit | None = None) -> tuple[StoredVector, ...]:
-        """Give the latest feature vector of each LLM on a cluster map, by LLM key."""
+    def vectors(
+        self, cluster_map_digest: str, *, prompt_set_digest: str | None = None, unit: Unit | None = None
+    ) -> tuple[StoredVector, ...]:
+        """Give the latest feature vector of each LLM on a cluster map, by LLM key.
+
+        Parameters
+        ----------
+        cluster_map_digest
+            The map whose clusters the vectors speak of.
+        prompt_set_digest
+            Only vectors of these prompts: two prompt sets may share a map, and their vectors must never be mixed.
+        unit
+            The transaction to join.
+        """
         newest = (
             select(func.max(feature_vector.c.id))
             .join_from(feature_vector, cluster_map)
             .where(cluster_map.c.digest == cluster_map_digest)
             .group_by(feature_vector.c.llm_id)
         )
+        if prompt_set_digest is not None:
+            newest = newest.where(feature_vector.c.prompt_set_digest == prompt_set_digest)
         fields = [name for name in StoredVector.__dataclass_fields__ if name not in ("llm_key", "cluster_map_digest")]
         with self._database.read(unit) as opened:
             rows = opened.execute(

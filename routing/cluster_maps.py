@@ -186,7 +186,8 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
             check_is_fitted(self)
         try:
             # scikit-learn's own k-means refuses float32 rows after a fit on float64 ones: everything is float32 here.
-            return validate_data(self, X, dtype=np.float32, order="C", ensure_min_samples=1, reset=reset)
+            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+                return validate_data(self, X, dtype=np.float32, order="C", ensure_min_samples=1, reset=reset)
         except ValueError as error:
             raise InvalidInput(f"embeddings cannot be clustered: {error}") from error
 
