@@ -189,6 +189,7 @@ class RouterOutcome:
     promotion: str = "none"
     gate: GateResult | None = None
     publish_error: str = ""
+    alias_drifts: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
 
 

@@ -207,6 +207,7 @@ def _attention(report: NightReport) -> tuple[str, ...]:
     router = report.router
     if router is not None:
         lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
+        lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
         if router.publish_error:
             lines.append(f"published: pending. {router.publish_error}")
         if router.promotion in ("rejected", "waiting for review"):

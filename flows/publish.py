@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows import checkpoints
+from flows.alias_drift import find_drift, note_drift
 from flows.gate import GateResult, GateRules, judge
 from flows.night import Night, RouterOutcome
 from flows.refit import Candidate, gate_outcomes
@@ -75,6 +76,9 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
     checkpoints.reach("promotion decided")
     try:
         bring_mlflow_in_step(night.workspace, night.clock)
+        drifts = find_drift(night.workspace)
+        note_drift(night.workspace, drifts, actor=ACTOR, now=night.clock())
+        outcome = replace(outcome, alias_drifts=tuple(map(str, drifts)))
     except PublishIncomplete as error:
         outcome = replace(outcome, publish_error=error.message)
     return replace(outcome, version=night.registry.routers.get(router.digest).mlflow_version)

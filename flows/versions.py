@@ -15,6 +15,7 @@ from registry.errors import PublishIncomplete
 from registry.routers import RouterRecord
 from registry.store import Registry
 from routing.artifact import load_router
+from routing.errors import ArtifactCorrupt
 from routing.router import Router
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def load_version(workspace: Workspace, digest: str) -> Router:
     Raises
     ------
     ArtifactCorrupt
-        A file differs from its digest.
+        A file differs from its digest, or the folder holds another router.
     PublishIncomplete
         The version is neither on this machine nor within reach in MLflow.
     """
@@ -82,7 +83,14 @@ def load_version(workspace: Workspace, digest: str) -> Router:
             )
         folder.parent.mkdir(parents=True, exist_ok=True)
         workspace.publisher.download(workspace.settings.mlflow.router_name, version, folder)
-    return load_router(folder)
+    router = load_router(folder)
+    if router.digest != digest:
+        raise ArtifactCorrupt(
+            f"{folder} holds router {router.digest[:12]} instead of {digest[:12]}.",
+            unchanged="Nothing was routed or published with it.",
+            hint="uniroute doctor --repair",
+        )
+    return router
 
 
 def find_router(registry: Registry, name: str) -> RouterRecord:
