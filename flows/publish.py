@@ -19,6 +19,7 @@ from flows.versions import (
     bring_mlflow_in_step,
     load_version,
     publication_folder,
+    remove_scratch_of_killed,
     router_folder,
     write_publication,
 )
@@ -87,7 +88,9 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
 def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | None) -> None:
     """Write the router folder, what is to be published beside it, and the registry's row, in this order."""
     router = candidate.router
-    manifest = save_router(router, router_folder(night.workspace, router.digest))
+    folder = router_folder(night.workspace, router.digest)
+    remove_scratch_of_killed(folder)
+    manifest = save_router(router, folder)
     tags = {
         "digest": router.digest,
         "prompt_set": night.prompt_set.digest,

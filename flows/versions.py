@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -40,6 +41,12 @@ class Publication:
 def router_folder(workspace: Workspace, digest: str) -> Path:
     """Give the folder of a router version in the home folder; the digest is ours, never foreign text."""
     return workspace.home / "routers" / digest
+
+
+def remove_scratch_of_killed(folder: Path) -> None:
+    """Remove what attempts to write a router folder left beside it when they were killed."""
+    for scratch in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def publication_folder(workspace: Workspace, digest: str) -> Path:

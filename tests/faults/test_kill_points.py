@@ -1,0 +1,103 @@
+"""The night is killed anywhere and started again: nothing shows that it was (claims C1, C2, C5 to C7, C9)."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.endpoint import FakeEndpoint
+from tests.faults.tiny_night import FIRST, LLMS, SECOND, TinyNight, answer, mlflow_state
+
+KILLED = -9
+FLOWS = Path(__file__).resolve().parents[2] / "flows"
+POINTS = sorted(
+    {
+        point
+        for module in FLOWS.glob("*.py")
+        for point in re.findall(r'\breach\((?:night, )?"([^"]+)"\)', module.read_text())
+    }
+)
+
+
+class Evening:
+    """The state before a night, to come back to as often as wanted, and what an uninterrupted night makes of it."""
+
+    def __init__(self, night: TinyNight, endpoint: FakeEndpoint) -> None:
+        self.night = night
+        self.endpoint = endpoint
+        self._before = night.folder.parent / "before"
+        shutil.copytree(night.folder, self._before)
+        self.old_champion = self.champion()
+        assert night.run(SECOND) == 0, night.output()
+        self.new_champion = self.champion()
+        self.expected = night.dump()
+
+    def champion(self) -> str:
+        ((digest,),) = self.night.rows("SELECT router_digest FROM alias WHERE name = 'champion'")
+        return digest
+
+    def come_back(self) -> None:
+        """Restore the very same paths: MLflow remembers them."""
+        shutil.rmtree(self.night.folder)
+        shutil.copytree(self._before, self.night.folder)
+
+    def is_killed(self, point: str) -> bool:
+        """Give whether a night died at a point; what serves is then whole, and the next start mends the rest."""
+        self.come_back()
+        code = self.night.run(SECOND, UNIROUTE_TEST_KILL_AT=point, UNIROUTE_TEST_SIDE_EFFECTS="1")
+        assert code in (KILLED, 0), self.night.output()
+        if code == KILLED:
+            assert self.champion() in (self.old_champion, self.new_champion)
+            self._check_served()
+            assert self.night.run(SECOND) == 0, self.night.output()
+        dump = self.night.dump()
+        assert dump.keys() == self.expected.keys()
+        for part, rows in self.expected.items():
+            assert dump[part] == rows, f"killed at {point}: {part} differs"
+        return code == KILLED
+
+    def _check_served(self) -> None:
+        """Check that what consumers follow is a complete version, whatever the night was doing."""
+        state = mlflow_state(self.night.folder / "home" / "mlflow.db")
+        ready = {version for _, version, status, _ in (row for row in state if len(row) == 4) if status == "READY"}
+        aliases = {alias: version for _, alias, version in (row for row in state if len(row) == 3)}
+        assert aliases["champion"] in ready
+
+
+@pytest.fixture(scope="module")
+def evening(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[Evening]:
+    """Give a state with a champion to beat and one new LLM to ask."""
+    with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok")) as endpoint:
+        night = TinyNight.prepare(tmp_path_factory.mktemp("killed") / "night", endpoint, template)
+        assert night.run(FIRST) == 0, night.output()
+        yield Evening(night, endpoint)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_f01_a_night_killed_at_a_named_step_ends_as_if_it_had_not_been(evening: Evening, point: str) -> None:
+    assert evening.is_killed(point)
+    assert evening.champion() == evening.new_champion != evening.old_champion
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parity", [1, 2], ids=["odd", "even"])
+def test_f01_a_night_killed_before_its_nth_side_effect_ends_as_if_it_had_not_been(
+    evening: Evening, parity: int
+) -> None:
+    n = parity
+    while evening.is_killed(f"effect#{n}"):
+        n += 2
+    assert n > 16, "there are commits and renames to be killed at"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parity", [1, 2], ids=["odd", "even"])
+def test_f82_a_night_killed_before_the_nth_commit_of_mlflow_makes_one_version_and_the_right_aliases(
+    evening: Evening, parity: int
+) -> None:
+    n = parity
+    while evening.is_killed(f"MLflow commit#{n}"):
+        n += 2
+    assert n > 8, "run, artifacts, version, tags and aliases are commits of their own"

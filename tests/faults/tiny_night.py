@@ -1,0 +1,227 @@
+"""A night of a second, in a process that may be killed: three LLMs, two dozen prompts, all parts real but Prefect.
+
+Processes come from a fork server that has imported everything, because imports take longer than the night.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.fakes.endpoint import FakeEndpoint
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.faults.preloaded"])
+
+LLMS = ("weak", "fair", "good")
+FIRST, SECOND = "2024-09-01", "2024-10-01"
+
+# What differs from one run to the next, however little happened: times, processes, attempts, and MLflow's own numbers.
+_PASSING = {
+    "run": {"attempt", "lease_number", "host", "pid", "verdict", "summary_json"},
+    "outcome": {"latency_s", "lease_number"},
+    "charge": {"reserved_picousd"},
+    "ledger": {"number", "previous_hash", "hash"},
+    "outbox": {"ledger_number", "attempts"},
+    "router": {"mlflow_run_id"},
+}
+_NO_CONTENT = {"lease", "schema_file", "uniroute_alembic_version"}
+_TAKE_OVER = "run:lease:taken_over"
+
+_SETTINGS = """
+home = "home"
+[prompts]
+file = "prompts.jsonl"
+map = 0.4
+representative = 0.3
+gate = 0.2
+hidden = 0.1
+[embedder]
+name = "hashing-256"
+[routing]
+n_clusters = 2
+[night]
+canary_prompts = 0
+{night}
+[gate]
+resamples = 200
+epsilon = 1.0
+max_cost_increase = 100.0
+[[catalog]]
+name = "ours"
+kind = "toml"
+location = "llms.toml"
+endpoint = "fake"
+[[endpoint]]
+name = "fake"
+base_url = "{base_url}"
+concurrency = {concurrency}
+max_tokens = 64
+{more}
+"""
+
+
+def answer(llm_id: str, prompt: str) -> str:
+    """Answer wrongly every second prompt (`weak`), every third (`fair`) or every sixth (`good`)."""
+    number = int(prompt.split()[1])
+    is_right = number % {"weak": 2, "fair": 3, "good": 6}[llm_id] != 0
+    return f"The answer is ({'ABCD'[number % 4] if is_right else 'ABCD'[(number + 1) % 4]})."
+
+
+@dataclass(frozen=True)
+class TinyNight:
+    """A folder with everything a night needs, and the night as it is run there."""
+
+    folder: Path
+
+    @classmethod
+    def prepare(
+        cls,
+        folder: Path,
+        endpoint: FakeEndpoint,
+        mlflow_template: Path,
+        *,
+        concurrency: int = 4,
+        night: str = "",
+        more: str = "",
+    ) -> "TinyNight":
+        """Write settings, prompts, a catalog whose LLM ``good`` comes out between the nights, and an empty MLflow."""
+        (folder / "home").mkdir(parents=True)
+        settings = _SETTINGS.format(base_url=endpoint.base_url, concurrency=concurrency, night=night, more=more)
+        (folder / "uniroute.toml").write_text(settings)
+        with (folder / "prompts.jsonl").open("w") as file:
+            for number in range(24):
+                text = f"Question {number} about {'rivers' if number % 3 else 'numbers'}: A, B, C or D?"
+                row = {"prompt_id": f"p{number}", "text": text, "reference": "ABCD"[number % 4], "grader": "choice"}
+                file.write(json.dumps(row) + "\n")
+        listed = [("weak", "2024-08-01", 0.1), ("fair", "2024-08-02", 0.2), ("good", "2024-09-10", 0.2)]
+        rows = [
+            f'[[llm]]\nid = "{name}"\nreleased = {released}\ninput_usd_per_mtok = {usd}\noutput_usd_per_mtok = {usd}\n'
+            for name, released, usd in listed
+        ]
+        (folder / "llms.toml").write_text("\n".join(rows))
+        shutil.copyfile(mlflow_template, folder / "home" / "mlflow.db")
+        return cls(folder)
+
+    @property
+    def registry(self) -> Path:
+        return self.folder / "home" / "registry.db"
+
+    def start(self, as_of: str, **variables: str) -> "multiprocessing.process.BaseProcess":
+        """Start the night in a process of its own."""
+        process = CONTEXT.Process(target=_run, args=(str(self.folder), as_of, variables))
+        process.start()
+        return process
+
+    def run(self, as_of: str, **variables: str) -> int:
+        """Run the night in a process of its own and give its exit code, negative for a signal."""
+        process = self.start(as_of, **variables)
+        process.join(120)
+        assert process.exitcode is not None, "the night hangs"
+        return process.exitcode
+
+    def output(self) -> str:
+        """Give what the last night printed."""
+        return (self.folder / "output.txt").read_text()
+
+    def rows(self, query: str) -> list[tuple]:
+        """Read the registry's database."""
+        with sqlite3.connect(self.registry) as connection:
+            found = connection.execute(query).fetchall()
+        connection.close()
+        return found
+
+    def dump(self) -> dict[str, list[tuple]]:
+        """Give what the registry and MLflow hold, without what passes: two nights that came to the same are equal."""
+        tables = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        dump = {name: self._rows_of(name) for name in tables if name not in _NO_CONTENT}
+        home = self.folder / "home"
+        dump["router folders"] = sorted((path.name,) for path in (home / "routers").iterdir())
+        dump["MLflow"] = mlflow_state(home / "mlflow.db")
+        return dump
+
+    def _rows_of(self, table: str) -> list[tuple]:
+        columns = [row[1] for row in self.rows(f"PRAGMA table_info({table})")]
+        kept = [name for name in columns if not name.endswith("_at") and name != "at"]
+        kept = [name for name in kept if name not in _PASSING.get(table, ())]
+        rows = self.rows(f"SELECT {', '.join(kept)} FROM {table}")
+        return sorted((row for row in rows if _TAKE_OVER not in row), key=repr)
+
+
+def mlflow_state(database: Path) -> list[tuple]:
+    """Give versions with their keys and states, aliases, and how many runs and folders there are."""
+    queries = (
+        "SELECT v.name, v.version, v.status, t.value FROM model_versions v JOIN model_version_tags t"
+        " ON t.name = v.name AND t.version = v.version WHERE t.key = 'publish_key' ORDER BY v.version",
+        "SELECT name, alias, version FROM registered_model_aliases ORDER BY alias",
+        "SELECT status, count(*) FROM runs WHERE lifecycle_stage = 'active' GROUP BY status ORDER BY status",
+    )
+    with sqlite3.connect(database) as connection:
+        found = [row for query in queries for row in connection.execute(query).fetchall()]
+    connection.close()
+    return found
+
+
+def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
+    """Run one night in this process, its tasks as plain functions, and end with the exit code of the command line."""
+    os.chdir(folder)
+    os.environ |= {"UNIROUTE_HOME": str(Path(folder) / "home")} | variables
+    sys.stdout = sys.stderr = Path("output.txt").open("w", buffering=1)  # noqa: SIM115 - until the process ends
+    from flows.cli.outcome import report_bug, report_error
+    from routing.errors import UnirouteError
+
+    if os.environ.get("UNIROUTE_TEST_SIDE_EFFECTS"):
+        _count_side_effects()
+    night = _plain_night()
+    try:
+        report = asyncio.run(night(as_of=as_of, config="uniroute.toml"))
+        code = 3 if report.attention else 0
+        print("\n".join(report.attention))
+    except UnirouteError as error:
+        code = report_error(error, as_json=False)
+    except Exception as error:
+        code = report_bug(error)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _plain_night():
+    import prefect
+
+    from flows import nightly
+
+    async def tell_nobody(_report) -> None:
+        pass
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("flows."):
+            for attribute, value in list(vars(module).items()):
+                if isinstance(value, prefect.Task):
+                    setattr(module, attribute, value.fn)
+    nightly._tell_prefect = tell_nobody
+    return nightly.night.fn
+
+
+def _count_side_effects() -> None:
+    """Let every commit that writes and every rename be a point of death, just before it happens."""
+    from sqlalchemy import Engine, event
+
+    from flows import checkpoints
+
+    def note_write(connection, _cursor, statement, _parameters, _context, _many) -> None:
+        if statement.lstrip().startswith(("INSERT", "UPDATE", "DELETE")):
+            connection.info["writes"] = True
+
+    def commit(connection) -> None:
+        if connection.info.pop("writes", False):
+            checkpoints.reach("MLflow commit" if "mlflow" in str(connection.engine.url) else "effect")
+
+    event.listen(Engine, "before_cursor_execute", note_write)
+    event.listen(Engine, "commit", commit)
+    sys.addaudithook(lambda name, _arguments: checkpoints.reach("effect") if name == "os.rename" else None)
