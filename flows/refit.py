@@ -73,19 +73,21 @@ def refit(night: Night) -> Candidate:
     weights = cluster_map.exact_weights(embeddings)
     llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of)]
     table = outcome_table(night, llms, prompts)
+    whole = np.isfinite(outcome_table(night, llms, night.profiled_prompts).scores).mean(axis=0)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
     routed: list[RoutedLLM] = []
     fresh: dict[str, FeatureVector] = {}
     left_out: list[tuple[str, str]] = []
     for column, llm in enumerate(llms):
-        coverage = float(np.isfinite(table.scores[:, column]).mean())
+        # Gate and hidden prompts count too: without them nobody can tell whether the others were known beforehand.
+        coverage = float(min(np.isfinite(table.scores[:, column]).mean(), whole[column]))
         vector = previous.get(llm.key)
         if coverage >= night.settings.routing.min_coverage:
             vector = _vector(cluster_map, embeddings, table, column)
             fresh[llm.key] = vector
         elif vector is None:
-            left_out.append((llm.key, f"only {coverage:.0%} of the representative prompts have a score"))
+            left_out.append((llm.key, f"only {coverage:.0%} of its prompts have a score"))
             continue
         routed.append(_routed(llm, vector))
     if not routed:

@@ -157,6 +157,7 @@ class Wire:
         self, base_url: str, api_key: SecretStr | None, *, concurrency: int, timeout_s: float, max_response_bytes: int
     ) -> None:
         self._timeout_s = timeout_s
+        self._key = api_key.get_secret_value().encode() if api_key is not None else b""
         limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
         transport = BoundedTransport(
             httpx2.AsyncHTTPTransport(trust_env=False, limits=limits),
@@ -198,7 +199,8 @@ class Wire:
             status=response.status_code,
             is_json="json" in headers.get("Content-Type", "").partition(";")[0].lower(),
             retry_after=headers.get("Retry-After"),
-            body=response.content,
+            # A server may repeat the key, in an answer even, and answers are kept.
+            body=response.content.replace(self._key, b"[key]") if self._key else response.content,
         )
 
     async def aclose(self) -> None:

@@ -1,0 +1,176 @@
+"""The part of a night that asks: catalog, plan, canaries, profiles, conclusions; without MLflow and Prefect."""
+
+import asyncio
+import json
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from pathlib import Path
+
+os.environ.setdefault("PREFECT_HOME", str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"))
+
+import prefect
+import pytest
+
+from flows import nightly
+from flows.endpoints import Patience
+from flows.night import Night, NightReport
+from flows.profile import profile
+from flows.progress import Progress
+from flows.refit import Candidate, embed_prompts, refit
+from flows.settings import load_settings
+from flows.sync import sync
+from flows.workspace import Workspace
+from registry.outcomes import OutcomeTable
+from tests.fakes.endpoint import FakeEndpoint
+
+FIRST, SECOND, THIRD = "2024-09-01", "2024-09-02", "2024-09-03"
+_QUICK = Patience(first_backoff_s=0.001, longest_backoff_s=0.01, first_rest_s=0.01, failures_to_open=4)
+_SETTINGS = """
+home = "home"
+[prompts]
+file = "prompts.jsonl"
+map = {shares[0]}
+representative = {shares[1]}
+gate = {shares[2]}
+hidden = {shares[3]}
+[embedder]
+name = "hashing-256"
+[routing]
+n_clusters = 2
+{routing}
+[night]
+{night}
+[budget]
+{budget}
+[[catalog]]
+name = "ours"
+kind = "toml"
+location = "llms.toml"
+endpoint = "fake"
+[[endpoint]]
+name = "fake"
+base_url = "{base_url}"
+max_tokens = 64
+{endpoint}
+{more}
+"""
+
+
+def right(prompt: str) -> str:
+    """Give the right answer to a prompt of these nights."""
+    return f"The answer is ({'ABCD'[int(prompt.split()[1]) % 4]})."
+
+
+def wrong(prompt: str) -> str:
+    return f"The answer is ({'ABCD'[(int(prompt.split()[1]) + 1) % 4]})."
+
+
+@dataclass
+class AskedNight:
+    """A folder with settings, prompts and a catalog, and the nights that are run there.
+
+    `patch` replaces Prefect's tasks by their functions and lets retries hurry.
+    """
+
+    folder: Path
+    fake: FakeEndpoint
+    migrated: Path
+    patch: pytest.MonkeyPatch
+    under_way: Night | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("flows."):
+                for attribute, value in list(vars(module).items()):
+                    if isinstance(value, prefect.Task):
+                        self.patch.setattr(module, attribute, value.fn)
+        self.patch.setattr("flows.endpoints.client.Patience", lambda: _QUICK)
+
+    def prepare(
+        self,
+        *llms: str,
+        n_prompts: int = 40,
+        shares: tuple[float, ...] = (0.2, 0.4, 0.3, 0.1),
+        prices: Mapping[str, str] | None = None,
+        **sections: str,
+    ) -> "AskedNight":
+        """Write the files; `sections` add lines to a section of the settings."""
+        filled = {"night": "", "budget": "", "endpoint": "", "routing": "", "more": "", **sections}
+        text = _SETTINGS.format(base_url=self.fake.base_url, shares=shares, **filled)
+        (self.folder / "uniroute.toml").write_text(text)
+        with (self.folder / "prompts.jsonl").open("w") as file:
+            for number in range(n_prompts):
+                text = f"Question {number} about {'rivers' if number % 3 else 'numbers'}: A, B, C or D?"
+                row = {"prompt_id": f"p{number}", "text": text, "reference": "ABCD"[number % 4], "grader": "choice"}
+                file.write(json.dumps(row) + "\n")
+        usual = "input_usd_per_mtok = 1\noutput_usd_per_mtok = 1\n"
+        rows = [f'[[llm]]\nid = "{name}"\n{(prices or {}).get(name, usual)}\n' for name in llms]
+        (self.folder / "llms.toml").write_text("\n".join(rows))
+        home = self.folder / "home"
+        if not home.exists():
+            home.mkdir()
+            shutil.copy(self.migrated, home / "registry.db")
+        return self
+
+    def run(self, as_of: str = FIRST, look: Callable[[Night], object] = lambda night: None) -> NightReport:
+        """Run one night up to its conclusions; `look` may look at it before everything is closed."""
+        return asyncio.run(self.run_async(as_of, look))
+
+    async def run_async(self, as_of: str = FIRST, look: Callable[[Night], object] = lambda night: None) -> NightReport:
+        with Workspace(load_settings(self.folder / "uniroute.toml")) as workspace:
+            night = self.under_way = Night(workspace, date.fromisoformat(as_of))
+            async with nightly._lease(night):
+                diffs, errors = sync(night, workspace.catalogs())
+                plan = nightly.plan(night)
+                progress = Progress(plan, night.settings.budget.night_usd, sys.stderr)
+                asked = await profile(night, plan, progress)
+                report = NightReport(
+                    run_key=night.run_key,
+                    as_of=night.as_of,
+                    prompt_set=night.prompt_set,
+                    diffs=diffs,
+                    catalog_errors=errors,
+                    plan=plan,
+                    profiles=asked.profiles,
+                    canaries=asked.canaries,
+                    spent_usd=asked.spent_usd,
+                    quarantined=nightly.check_answers(night),
+                    drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
+                )
+                report = replace(report, attention=nightly._attention(report))
+                look(night)
+                night.registry.runs.finish(night.run, "completed", verdict="", summary="{}", now=night.clock())
+            return report
+
+    def rows(self, columns: str, llm_id: str) -> list[tuple]:
+        """Read the outcomes of one LLM as the database holds them."""
+        with sqlite3.connect(self.folder / "home" / "registry.db") as connection:
+            rows = connection.execute(
+                f"SELECT {columns} FROM outcome o JOIN llm l ON l.id = o.llm_id WHERE l.llm_id = ?", (llm_id,)
+            ).fetchall()
+        connection.close()
+        return rows
+
+
+def refuse_silence(report: NightReport) -> None:
+    """Stop as the night does when nobody answered."""
+    nightly._refuse_silence(report)
+
+
+def scores(night: Night, *llm_ids: str) -> OutcomeTable:
+    """Give what is stored of these LLMs on all profiled prompts."""
+    llms = [night.registry.llms.get(f"fake:{name}") for name in llm_ids]
+    sampling = {llm.key: night.counted_sampling(llm) for llm in llms}
+    return night.registry.outcomes.table(list(sampling), night.profiled_prompts, night.grader_versions, sampling)
+
+
+def candidate(night: Night) -> Candidate:
+    """Refit, as the night goes on after its conclusions."""
+    embed_prompts.fn(night)
+    return refit.fn(night)

@@ -1,0 +1,346 @@
+"""Endpoints that misbehave: nothing they do is a wrong answer, and nothing they do takes the night with them."""
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from flows.endpoints.completion import NotACompletion, parse_json, read_answer
+from flows.endpoints.served import is_the_llm_asked_for
+from flows.errors import CredentialsMissing, EndpointError
+from tests.fakes.endpoint import FakeEndpoint
+from tests.faults.asked_night import SECOND, AskedNight, candidate, refuse_silence, right, wrong
+from tests.flows.endpoints.test_client import CANARY, Waits, ask, ask_one, ask_together, endpoint
+
+
+@pytest.fixture
+def waits():
+    return Waits()
+
+
+@pytest.fixture
+def fake():
+    with FakeEndpoint(lambda llm_id, prompt: right(prompt), drip_s=0.02) as server:
+        yield server
+
+
+@pytest.fixture
+def bare():
+    with FakeEndpoint(drip_s=0.02) as server:
+        yield server
+
+
+@pytest.fixture
+def asked(tmp_path, fake, migrated, monkeypatch):
+    return AskedNight(tmp_path, fake, migrated, monkeypatch)
+
+
+def is_hit(prompt: str) -> bool:
+    """Choose one prompt in five, too few for a circuit to open."""
+    return int(prompt.split()[1]) % 5 == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "least_s"), [("429,ok", 0), ("429@1,ok", 1), ("429@date,ok", 0.5), ("429@-5,ok", 0)]
+)
+def test_f28_patience_is_given_when_it_is_asked_for(bare, waits, script, least_s):
+    assert ask_one(bare, script, waits).attempts == 2
+    assert least_s <= max(waits.seconds) < least_s + 2
+
+
+def test_f28_an_hour_of_patience_is_a_failure_and_no_wrong_answer(asked, fake):
+    fake.scripts = {"busy": "429@3600"}
+    report = asked.prepare("busy").run()
+    assert set(asked.rows("o.score, o.failure", "busy")) == {(None, "rate_limited")}
+    assert (report.profiles[0].scored, report.profiles[0].mean_score) == (0, None)
+
+
+def test_f29_what_passes_is_retried_and_what_stays_opens_the_circuit_until_the_next_night(asked, fake):
+    fake.scripts = {"shaky": "500,reset,ok", "broken": "500"}
+    fake.choose = lambda request: None if request.llm_id == "broken" or is_hit(request.prompt) else "ok"
+    report = asked.prepare("shaky", "broken", endpoint="concurrency = 2").run()
+    found = {profile.llm_key: profile for profile in report.profiles}
+    assert found["fake:shaky"].coverage == 1.0
+    assert found["fake:broken"].stopped_for == "circuit_open"
+    assert fake.calls["broken"] < found["fake:shaky"].asked
+    fake.scripts["broken"] = "ok"
+    assert asked.run(SECOND).profiles[0].coverage == 1.0
+
+
+def test_f29_a_port_that_refuses_is_a_failure_of_the_endpoint(waits):
+    with FakeEndpoint() as gone:
+        pass
+    raised = ask_one(gone, "ok", waits)
+    assert (raised.kind, raised.attempts) == ("unreachable", 3)
+
+
+@pytest.mark.parametrize("script", ["hang", "drip", "drip-head"])
+def test_f30_the_deadline_holds_from_the_first_to_the_last_byte(bare, waits, script):
+    started_s = time.monotonic()
+    raised = ask_one(bare, script, waits, timeout_s=0.25)
+    assert (raised.kind, raised.attempts) == ("timeout", 2)
+    assert time.monotonic() - started_s < 5, "a byte now and then must not start the deadline anew"
+
+
+@pytest.mark.parametrize(("script", "kind"), [("trunc,trunc,ok", "truncated"), ("sse,sse,ok", "malformed")])
+def test_f31_half_an_answer_is_asked_again_and_never_graded(asked, fake, script, kind):
+    fake.scripts = {"cut": script}
+    asked.prepare("cut", n_prompts=20, endpoint="max_attempts = 2").run()
+    assert set(asked.rows("o.score, o.failure, o.attempts", "cut")) <= {(None, kind, 2), (None, kind, 1)}
+    assert asked.run(SECOND).profiles[0].mean_score == 1.0
+
+
+@pytest.mark.parametrize("script", ["garbled", "empty", "html", "text", "204", "json-as-text", "latin1"])
+def test_f32_what_is_no_completion_is_asked_once_more_and_then_malformed(bare, waits, script):
+    raised = ask_one(bare, script, waits, max_attempts=9)
+    assert (raised.kind, raised.attempts, bare.calls[script]) == ("malformed", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ("200!429", "rate_limited"),
+        ("200!503", "transient"),
+        ("200!401", "refused_auth"),
+        ("200!402", "quota"),
+        ("choice-error", "transient"),
+        ("nochoices", "malformed"),
+        ("nullchoices", "malformed"),
+        ("200!strange", "malformed"),
+    ],
+)
+def test_f33_an_error_inside_a_200_is_the_error_it_says(bare, waits, script, kind):
+    assert ask_one(bare, script, waits).kind == kind
+
+
+_GREEDY = """
+import asyncio, resource, sys
+from flows.endpoints import BoundedEndpoint
+from flows.errors import EndpointError
+
+async def ask(script):
+    async with BoundedEndpoint("fake", sys.argv[1], timeout_s=20, max_attempts=1) as opened:
+        try:
+            return (await opened.complete(script, "x")).text
+        except EndpointError as error:
+            return error.kind
+
+asyncio.run(ask("ok"))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+kinds = [asyncio.run(ask(script)) for script in ("big", "gzipbomb", "headers", "biglength", "long-headers")]
+print(*kinds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_f34_floods_and_bombs_cost_no_memory(bare, in_child):
+    out, errors = in_child(_GREEDY, bare.base_url).communicate(timeout=60)
+    *kinds, grown_mib = out.split()
+    assert kinds == ["too_large", "malformed", "transient", "too_large", "too_large"], errors
+    assert int(grown_mib) < 40
+    assert bare.bytes_sent < 64 * 2**20
+
+
+def test_f35_a_redirect_is_named_and_nobody_is_sent_anywhere(bare, waits):
+    raised = ask_one(bare, "redirect", waits)
+    assert (raised.kind, raised.attempts) == ("redirect", 1)
+    assert "169.254.169.254" in raised.message and "token" not in raised.message
+    assert CANARY not in str(ask_one(bare, "redirect-with-key", waits))
+    with FakeEndpoint(choose=lambda request: "redirect") as elsewhere:
+        ask(endpoint(elsewhere, waits), ("ok", "x"))
+        assert [request.path for request in elsewhere.requests] == ["/v1/chat/completions"]
+
+
+def test_f36_a_refused_key_stops_the_endpoint_after_one_call_and_its_echo_is_dropped(asked, fake, monkeypatch):
+    monkeypatch.setenv("OUR_TEST_KEY", CANARY)
+    fake.scripts = {"one": "401", "two": "401"}
+    report = asked.prepare("one", "two", endpoint='api_key_env = "OUR_TEST_KEY"\nconcurrency = 1').run()
+    assert sum(fake.calls.values()) == 1
+    assert {profile.stopped_for for profile in report.profiles} == {"refused_auth"}
+    assert CANARY not in str(report)
+    with pytest.raises(CredentialsMissing):
+        refuse_silence(report)
+
+
+def test_f37_an_endpoint_without_credit_is_left_alone_and_others_go_on(asked, fake):
+    fake.scripts = {"poor": "402", "rich": "ok"}
+    second = (
+        f'[[endpoint]]\nname = "other"\nbase_url = "{fake.base_url}"\nmax_tokens = 64\n'
+        '[[catalog]]\nname = "theirs"\nkind = "toml"\nlocation = "llms.toml"\nendpoint = "other"\ninclude = ["rich"]\n'
+    )
+    report = asked.prepare("poor", endpoint="concurrency = 1", more=second).run()
+    (asked.folder / "llms.toml").write_text(
+        (asked.folder / "llms.toml").read_text()
+        + '[[llm]]\nid = "rich"\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 1\n'
+    )
+    report = asked.run(SECOND)
+    found = {profile.llm_key: profile for profile in report.profiles}
+    assert found["other:rich"].coverage == 1.0
+    assert found["fake:poor"].stopped_for == "quota" and found["fake:poor"].coverage == 0.0
+    assert any("fake:poor is incomplete" in line and "no credit" in line for line in report.attention)
+
+
+def test_f39_a_refused_parameter_is_given_up_once_and_the_night_says_so(asked, fake):
+    fake.scripts = {"picky": "no-temperature", "hopeless": "no-messages"}
+    report = asked.prepare("picky", "hopeless", endpoint="concurrency = 1").run()
+    found = {profile.llm_key: profile for profile in report.profiles}
+    assert found["fake:picky"].coverage == 1.0
+    assert found["fake:picky"].downgrades == ("temperature",)
+    refused = [request for request in fake.requests if request.llm_id == "picky" and "temperature" in request.body]
+    assert len(refused) == 1
+    assert {failure for (failure,) in asked.rows("o.failure", "hopeless")} == {"unsupported"}
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("content-parts", "The answer is (B)."),
+        ("content-null", ""),
+        ("content-empty", ""),
+        ("content-tools", ""),
+        ("filtered", ""),
+        ("content-int", "malformed"),
+        ("content-image", "malformed"),
+    ],
+)
+def test_f41_whatever_the_content_is_it_is_an_answer_or_malformed(bare, waits, script, expected):
+    outcome = ask_one(bare, script, waits)
+    assert (outcome.kind if isinstance(outcome, EndpointError) else outcome.text) == expected
+
+
+def test_f42_answers_cut_at_max_tokens_are_graded_and_the_profile_is_called_degraded(asked, fake):
+    fake.scripts = {"wordy": "length"}
+    report = asked.prepare("wordy").run()
+    assert set(asked.rows("o.score, o.finish_reason", "wordy")) == {(0.0, "length")}
+    assert any("fake:wordy is degraded: 100% of its answers were cut" in line for line in report.attention)
+
+
+def test_f44_another_llms_answers_are_no_answers_of_the_one_asked(asked, fake):
+    fake.scripts = {"swapped": "othermodel"}
+    report = asked.prepare("swapped", endpoint="concurrency = 2").run()
+    assert set(asked.rows("o.score, o.failure", "swapped")) == {(None, "substituted")}
+    assert fake.calls["swapped"] <= 4, "no more money is spent on it tonight"
+    assert any("another-llm" in line and "may_serve" in line for line in report.attention)
+    asked.prepare("swapped", endpoint='may_serve = ["another-*"]')
+    assert asked.run(SECOND).profiles[0].coverage == 1.0
+
+
+@pytest.mark.parametrize(
+    ("served", "asked_for", "is_same"),
+    [
+        ("gpt-4o-2024-08-06", "openai/gpt-4o", True),
+        ("mistralai/Mistral-7B", "mistral-7b:free", True),
+        ("gpt-4o-mini", "gpt-4o", False),
+        ("gpt-4", "gpt-4o", False),
+        ("", "gpt-4o", False),
+        ("llama-3-8b", "llama-3-70b", False),
+    ],
+)
+def test_f44_a_dated_release_is_the_same_llm_and_a_small_one_is_not(served, asked_for, is_same):
+    assert is_the_llm_asked_for(served, asked_for, None) is is_same
+
+
+@pytest.mark.parametrize("script", ["usage-missing", "usage-negative", "usage-absurd", "usage-float"])
+def test_f47_usage_that_cannot_be_is_estimated_flagged_and_booked(asked, fake, script):
+    fake.scripts = {"odd": script}
+    report = asked.prepare("odd", n_prompts=20).run()
+    rows = asked.rows("o.usage_estimated, o.output_tokens, o.cost_picousd", "odd")
+    assert {(flag, tokens) for flag, tokens, _ in rows} == {(1, 10)}
+    assert all(cost > 0 for *_, cost in rows) and report.spent_usd > 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":NaN}}',
+        b'{"choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":Infinity}}',
+        b'{"choices":[{"message":{"content":"x","content":"y"}}]}',
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+        b"1" * 100_000,
+        b"\xff\xfe{}",
+        b"null",
+    ],
+)
+def test_f48_json_that_python_would_take_or_die_of_is_refused(body):
+    with pytest.raises(NotACompletion):
+        read_answer(parse_json(body), "prompt")
+
+
+def test_f50_an_llm_that_hangs_leaves_room_for_all_others(asked, fake):
+    fake.scripts = {"a-hangs": "hang", **{f"fast{number}": "ok" for number in range(9)}}
+    asked.prepare(*fake.scripts, endpoint="concurrency = 4\ntimeout_s = 600", night="batch_size = 8")
+
+    async def until_the_fast_are_done():
+        night = asyncio.create_task(asked.run_async())
+        async with asyncio.timeout(20):
+            while len({key for key in fake.calls_per_prompt if key[0] != "a-hangs"}) < 9 * 32:
+                await asyncio.sleep(0.01)
+        night.cancel()
+        await asyncio.gather(night, return_exceptions=True)
+
+    asyncio.run(until_the_fast_are_done())
+    assert fake.calls["a-hangs"] == 2
+
+
+def test_f51_what_failed_is_missing_and_moves_no_feature_vector(asked, fake):
+    fake.scripts = {"flaky": "ok", "whole": "ok"}
+    lost = {"reset", "503", "hang", "garbled", "429@3600"}
+    steps = sorted(lost)
+
+    def choose(request):
+        number = int(request.prompt.split()[1])
+        return steps[number % 5] if request.llm_id == "flaky" and number % 7 == 0 else None
+
+    fake.choose = choose
+    fake.answer = lambda llm_id, prompt: (wrong if int(prompt.split()[1]) % 4 == 1 else right)(prompt)
+    asked.prepare(
+        "flaky",
+        "whole",
+        n_prompts=80,
+        endpoint="max_attempts = 1\ntimeout_s = 2\nconcurrency = 8",
+        routing="min_coverage = 0.5",
+    )
+    vectors = {}
+
+    def look(night):
+        for llm in candidate(night).router.llms:
+            vectors[llm.key] = llm.vector
+
+    report = asked.run(look=look)
+    failed = next(profile.failed for profile in report.profiles if profile.llm_key == "fake:flaky")
+    assert failed >= 5
+    rows = asked.rows("o.score, o.failure", "flaky")
+    assert all((score is None) == (failure is not None) for score, failure in rows)
+    flaky, whole = vectors["fake:flaky"], vectors["fake:whole"]
+    assert flaky.n_scored < whole.n_scored == whole.n_prompts
+    assert flaky.counts.sum() == flaky.n_scored
+    np.testing.assert_allclose(flaky.errors @ flaky.counts / flaky.n_scored, 0.25, atol=0.1)
+
+
+def test_f51_an_llm_that_answered_too_little_is_left_out_and_not_called_wrong(asked, fake):
+    fake.scripts = {"flaky": "ok", "whole": "ok"}
+    fake.choose = lambda request: "garbled" if request.llm_id == "flaky" and "rivers" in request.prompt else None
+    left_out = []
+    asked.prepare("flaky", "whole").run(look=lambda night: left_out.extend(candidate(night).left_out))
+    assert [key for key, _ in left_out] == ["fake:flaky"]
+    assert {score for (score,) in asked.rows("o.score", "flaky")} == {1.0, None}
+
+
+def test_f52_only_failures_of_the_infrastructure_are_drawn_again(asked, fake):
+    fake.scripts = {"wrong": "content-empty,ok", "unlucky": "500,content-empty,ok"}
+    fake.choose = lambda request: None if request.llm_id == "wrong" or is_hit(request.prompt) else "content-empty"
+    asked.prepare("wrong", "unlucky", n_prompts=20).run()
+    assert set(asked.rows("o.score, o.attempts", "wrong")) == {(0.0, 1)}
+    assert set(asked.rows("o.score, o.attempts", "unlucky")) == {(0.0, 1), (0.0, 2)}
+    asked.run(SECOND)
+    assert fake.calls["wrong"] == len(asked.rows("o.score", "wrong")), "a score is final"
+
+
+def test_f28_concurrency_shrinks_when_patience_is_asked_for():
+    with FakeEndpoint(latency_s=0.002) as fake:
+        fake.choose = lambda request: "429" if len(fake.requests) <= 8 else None
+        opened = endpoint(fake, Waits(), concurrency=8, max_attempts=9)
+        outcomes = ask_together(opened, "ok", 16)
+        assert all(not isinstance(outcome, Exception) for outcome in outcomes)
+        assert opened._gate.limit < 8

@@ -1,0 +1,106 @@
+"""Money: ceilings hold, what stopped at one goes on the next night, and nothing without a price is called."""
+
+import asyncio
+import json
+from decimal import Decimal
+
+import pytest
+
+from flows.endpoints import Budget
+from flows.errors import BudgetExceeded
+from tests.fakes.endpoint import STEPS, FakeEndpoint, completion
+from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, right
+
+
+@pytest.fixture
+def fake():
+    with FakeEndpoint(lambda llm_id, prompt: right(prompt)) as server:
+        yield server
+
+
+@pytest.fixture
+def asked(tmp_path, fake, migrated, monkeypatch):
+    return AskedNight(tmp_path, fake, migrated, monkeypatch)
+
+
+DEAR = "input_usd_per_mtok = 1000\noutput_usd_per_mtok = 1000\n"
+
+
+@pytest.mark.parametrize("ceiling", ["night_usd = 0.6", "llm_usd = 0.6"])
+def test_f96_a_night_stops_before_its_ceiling_uses_no_half_profile_and_goes_on_the_next_night(asked, fake, ceiling):
+    fake.scripts = {"dear": "ok", "cheap": "ok"}
+    asked.prepare("dear", "cheap", budget=f"{ceiling}\ncall_usd = 0.5", night="canary_prompts = 0")
+    left_out, spends = [], []
+
+    def look(night):
+        spends.append(night.registry.outcomes.spend(night.run))
+        left_out.append([key for key, _ in candidate(night).left_out])
+
+    def run(as_of):
+        return asked.run(as_of, look)
+
+    (asked.folder / "llms.toml").write_text(
+        f'[[llm]]\nid = "dear"\nreleased = 2024-01-02\n{DEAR}'
+        '[[llm]]\nid = "cheap"\nreleased = 2024-01-01\ninput_usd_per_mtok = 0.01\noutput_usd_per_mtok = 0.01\n'
+    )
+    first = run(FIRST)
+    dear = next(profile for profile in first.profiles if profile.llm_key == "fake:dear")
+    assert 0 < dear.coverage < 0.95
+    assert "ceiling" in dear.stopped_by and any("fake:dear is incomplete" in line for line in first.attention)
+    assert left_out[0] == ["fake:dear"], "half a profile is not used"
+    assert sum(float(usd) for usd in spends[0].by_llm.values()) <= 0.6
+    assert first.spent_usd == spends[0].total_usd
+
+    nights = [run(f"2024-09-{day:02d}") for day in range(2, 8)]
+    assert left_out[-1] == []
+    assert all(night.spent_usd <= Decimal("0.6") for night in nights)
+    assert max(fake.calls_per_prompt.values()) == 1, "nothing is asked twice"
+
+
+def test_f96_a_night_started_again_does_not_get_its_budget_again(asked, fake):
+    fake.scripts = {"dear": "ok"}
+    asked.prepare("dear", prices={"dear": DEAR}, budget="night_usd = 0.3\ncall_usd = 0.3")
+    asked.run(FIRST)
+    before = len(fake.requests)
+    assert before > 0
+    asked.run(FIRST)
+    assert len(fake.requests) == before
+
+
+@pytest.mark.parametrize(
+    "price", ["", "input_usd_per_mtok = 1\n", "input_usd_per_mtok = -1\noutput_usd_per_mtok = 1\n"]
+)
+def test_f97_an_llm_without_a_usable_price_is_never_called(asked, fake, price):
+    fake.scripts = {"unpriced": "ok", "priced": "ok"}
+    asked.prepare("unpriced", "priced", prices={"unpriced": price}).run()
+    assert fake.calls["unpriced"] == 0 and fake.calls["priced"] > 0
+    with pytest.raises(BudgetExceeded):
+        asyncio.run(Budget(night_usd=Decimal(1)).reserve("fake:unpriced", None))
+
+
+def test_f99_an_answer_without_end_is_cut_off_and_one_beyond_max_tokens_is_booked_in_full(asked, fake, monkeypatch):
+    fake.scripts = {"endless": "big", "wordy": "wordy"}
+
+    async def wordy(server, request, writer):
+        usage = {"prompt_tokens": 12, "completion_tokens": 100_000}
+        await server.send(writer, json.dumps(completion(request, right(request.prompt), usage=usage)).encode())
+
+    monkeypatch.setitem(STEPS, "wordy", wordy)
+    asked.prepare(
+        "endless",
+        "wordy",
+        budget="night_usd = 1\ncall_usd = 0.5",
+        endpoint="concurrency = 1\nmax_response_bytes = 4096",
+    )
+    report = asked.run(THIRD)
+    assert {failure for (failure,) in asked.rows("o.failure", "endless")} == {"too_large"}
+    assert fake.bytes_sent < fake.calls["endless"] * 8 * 2**20, "each is cut off long before its 64 MiB"
+    assert fake.calls["wordy"] <= 11, "0.1 USD each: what they really cost counts, and the night's ceiling stops them"
+    assert Decimal("0.9") < report.spent_usd <= Decimal("1.2")
+
+
+def test_f99_the_second_night_is_as_bounded_as_the_first(asked, fake):
+    fake.scripts = {"dear": "ok"}
+    asked.prepare("dear", prices={"dear": DEAR}, budget="llm_usd = 0.2\ncall_usd = 0.2")
+    assert asked.run(FIRST).spent_usd <= Decimal("0.2")
+    assert asked.run(SECOND).spent_usd <= Decimal("0.2")
