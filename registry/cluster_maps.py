@@ -61,13 +61,17 @@ class VectorFields(Protocol):
     counts: NDArray[np.int64]
     input_tokens: NDArray[np.float32]
     output_tokens: NDArray[np.float32]
+    coefficients: NDArray[np.float32]
     n_prompts: int
     n_scored: int
 
 
 @dataclass(frozen=True, eq=False)
 class StoredVector:
-    """The latest feature vector of one LLM on one cluster map: arrays of shape ``(n_clusters,)``."""
+    """The latest feature vector of one LLM on one cluster map.
+
+    All arrays have shape ``(n_clusters,)``, but the coefficients of the map's features, which have a length of their own.
+    """
 
     llm_key: str
     cluster_map_digest: str
@@ -79,6 +83,7 @@ class StoredVector:
     counts: NDArray[np.int64]
     input_tokens: NDArray[np.float32]
     output_tokens: NDArray[np.float32]
+    coefficients: NDArray[np.float32]
     n_prompts: int
     n_scored: int
 
@@ -245,6 +250,10 @@ def _vector_row(key: str, vector: VectorFields, n_clusters: int, prompt_set_dige
             raise InvalidInput(f"{name} of {key} has shape {values.shape}; the cluster map has {n_clusters} clusters")
         digest.update(array_bytes(values))
         row[name] = values
+    row["coefficients"] = np.ascontiguousarray(vector.coefficients, dtype=np.float32)
+    if row["coefficients"].ndim != 1:
+        raise InvalidInput(f"coefficients of {key} have shape {row['coefficients'].shape}, not one dimension")
+    digest.update(array_bytes(row["coefficients"]))
     facts = {"n_prompts": int(vector.n_prompts), "n_scored": int(vector.n_scored)}
     digest.update(json.dumps(facts, sort_keys=True).encode())
     return {**row, **facts, "prompt_set_digest": prompt_set_digest, "digest": digest.hexdigest()}

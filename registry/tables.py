@@ -325,6 +325,7 @@ feature_vector = Table(
     Column("counts", ArrayBlob, nullable=False),
     Column("input_tokens", ArrayBlob, nullable=False),
     Column("output_tokens", ArrayBlob, nullable=False),
+    Column("coefficients", ArrayBlob, nullable=False),
     Column("n_prompts", Integer, nullable=False),
     Column("n_scored", Integer, nullable=False),
     CheckConstraint("n_scored >= 0 AND n_scored <= n_prompts", name="scored_within_asked"),

@@ -129,6 +129,7 @@ def vector(error: float = 0.25) -> FeatureVector:
         counts=np.array([4, 6], dtype=np.int64),
         input_tokens=values * 100,
         output_tokens=values * 10,
+        coefficients=np.array([0.5, -3.0, 2.0], dtype=np.float32),
         n_prompts=12,
         n_scored=10,
     )

@@ -78,7 +78,7 @@ def test_feature_vectors_come_back_and_only_changes_are_stored(registry, night, 
         10,
     )
     assert second.errors.tolist() == [0.75, 0.25]
-    for name in ("errors", "standard_errors", "counts", "input_tokens", "output_tokens"):
+    for name in ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients"):
         assert np.array_equal(getattr(first, name), getattr(vector(0.25), name))
         assert getattr(first, name).dtype == getattr(vector(), name).dtype
 
@@ -89,6 +89,7 @@ def test_f70_vectors_that_do_not_fit_or_are_not_finite_are_refused(registry, nig
     class Bad:
         errors = np.array([np.nan, 0.5], dtype=np.float32)
         standard_errors = input_tokens = output_tokens = np.zeros(2, dtype=np.float32)
+        coefficients = np.zeros(0, dtype=np.float32)
         counts = np.ones(2, dtype=np.int64)
         n_prompts = n_scored = 2
 

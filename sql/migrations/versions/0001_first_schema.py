@@ -392,6 +392,7 @@ def _feature_vector() -> None:
         sa.Column("counts", sa.LargeBinary(), nullable=False),
         sa.Column("input_tokens", sa.LargeBinary(), nullable=False),
         sa.Column("output_tokens", sa.LargeBinary(), nullable=False),
+        sa.Column("coefficients", sa.LargeBinary(), nullable=False),
         sa.Column("n_prompts", sa.Integer(), nullable=False),
         sa.Column("n_scored", sa.Integer(), nullable=False),
         sa.CheckConstraint(
