@@ -32,6 +32,7 @@ _HOMES = {
     "Manifest": "artifact",
     "NearestNeighbours": "nearest_neighbours",
     "NoEligibleLLM": "errors",
+    "PosteriorEstimator": "estimator",
     "Qnc": "deferral",
     "RoutedLLM": "decisions",
     "Router": "router",

@@ -23,8 +23,12 @@ from .errors import InvalidInput
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-Activation = Literal["nearest", "softmax", "linear"]
-_ACTIVATIONS: tuple[Activation, ...] = ("nearest", "softmax", "linear")
+Activation = Literal["nearest", "softmax", "linear", "soft_feature"]
+# Stored by number: append only.
+_ACTIVATIONS: tuple[Activation, ...] = ("nearest", "softmax", "linear", "soft_feature")
+# Columns of these are clusters: their weights sum to one and their coefficients are errors. All others are features,
+# which enter gamma with coefficients of any size.
+_CLUSTERS = ("nearest", "softmax")
 
 # BLAS sums in another order for another number of threads. Two float32 scores of unit rows that differ by less than the
 # first are compared again in float64; float64 scores less than the second apart are equal: the lower cluster wins.
@@ -40,10 +44,11 @@ class Block:
     ----------
     activation
         `nearest`: one for the largest score, else zero. `softmax`: exponentials over their sum. `linear`: the scores.
+        `soft_feature`: as `softmax`, but its columns are features and no clusters.
     size
         Number of columns.
     share
-        Factor on the weights of a `nearest` or `softmax` block, in (0, 1]; these sum to one. A `linear` block has 1.
+        Factor on the weights of a `nearest` or `softmax` block, in (0, 1]; these sum to one. A feature block has 1.
     """
 
     activation: Activation
@@ -63,7 +68,8 @@ class ClusterMap:
         Column scores are `embeddings @ matrix.T + bias`.
     bias : (n_columns,) float32
     blocks
-        Partition of the columns; the first block is the one that `assign` reports. Linear blocks come last.
+        Partition of the columns; the first block is the one that `assign` reports. Soft features come after the
+        clusters, linear ones last.
     """
 
     kind: str
@@ -82,11 +88,12 @@ class ClusterMap:
         self._check_blocks()
 
     def _check_blocks(self) -> None:
-        partitions = [block for block in self.blocks if block.activation != "linear"]
-        if not partitions or self.blocks[: len(partitions)] != tuple(partitions):
-            raise InvalidInput(f"a {self.kind} map needs a nearest or softmax block first and linear blocks last")
+        partitions = [block for block in self.blocks if block.activation in _CLUSTERS]
+        ranks = [{"soft_feature": 1, "linear": 2}.get(block.activation, 0) for block in self.blocks]
         if any(block.activation not in _ACTIVATIONS or block.size < 1 for block in self.blocks):
             raise InvalidInput(f"a block of the {self.kind} map has an unknown activation or no columns")
+        if not partitions or ranks != sorted(ranks):
+            raise InvalidInput(f"a {self.kind} map needs a nearest or softmax block first and linear blocks last")
         if sum(block.size for block in self.blocks) != len(self.matrix):
             raise InvalidInput(f"the blocks of the {self.kind} map do not cover its {len(self.matrix)} columns")
         shares = sum(block.share for block in partitions)
@@ -135,14 +142,14 @@ class ClusterMap:
         Parameters
         ----------
         maps
-            Maps of the same dimension; linear blocks may only be in the last one.
+            Maps of the same dimension; features may only be in the last one.
         shares
             One positive weight per map; the weights of maps with clusters sum to one.
         kind
             Label of the joined map.
         """
         blocks = tuple(
-            Block(block.activation, block.size, block.share if block.activation == "linear" else block.share * share)
+            Block(block.activation, block.size, block.share * (share if block.activation in _CLUSTERS else 1))
             for fitted, share in zip(maps, shares, strict=True)
             for block in fitted.blocks
         )
@@ -155,12 +162,12 @@ class ClusterMap:
 
     @cached_property
     def n_clusters(self) -> int:
-        """Number of columns whose weights sum to one: all but the linear ones."""
-        return sum(block.size for block in self.blocks if block.activation != "linear")
+        """Number of columns whose weights sum to one: all but the features."""
+        return sum(block.size for block in self.blocks if block.activation in _CLUSTERS)
 
     @property
     def n_linear(self) -> int:
-        """Number of linear columns, which come after the clusters."""
+        """Number of feature columns, which come after the clusters and enter linearly."""
         return len(self.matrix) - self.n_clusters
 
     @cached_property
@@ -188,7 +195,7 @@ class ClusterMap:
         Returns
         -------
         (n, n_clusters + n_linear) float32
-            Cluster weights sum to one; linear features follow them.
+            Cluster weights sum to one; features follow them.
 
         Raises
         ------
@@ -236,10 +243,10 @@ class ClusterMap:
         starts, sizes, shares = self._soft_layout
         if not len(starts):
             return self._activate(scores[:, None], lambda part, _: _first_largest(part))[:, 0]
-        clusters = scores[: self.n_clusters]
-        clusters -= np.maximum.reduceat(clusters, starts).repeat(sizes)
-        np.exp(clusters, out=clusters)
-        clusters *= (shares / np.add.reduceat(clusters, starts)).repeat(sizes)
+        soft = scores[: starts[-1] + sizes[-1]]
+        soft -= np.maximum.reduceat(soft, starts).repeat(sizes)
+        np.exp(soft, out=soft)
+        soft *= (shares / np.add.reduceat(soft, starts)).repeat(sizes)
         return scores
 
     def assign(self, embeddings: npt.ArrayLike) -> I64:
@@ -278,7 +285,7 @@ class ClusterMap:
         start = 0
         for block in self.blocks:
             part = scores[start : start + block.size]
-            if block.activation == "softmax":
+            if block.activation in ("softmax", "soft_feature"):
                 part -= part.max(axis=0)
                 np.exp(part, out=part)
                 part *= scores.dtype.type(block.share) / part.sum(axis=0)
@@ -305,7 +312,7 @@ class ClusterMap:
 
     @cached_property
     def _soft_layout(self) -> tuple[I64, I64, F64]:
-        """Starts, sizes and shares of the softmax blocks; empty when a block is not soft."""
+        """Starts, sizes and shares of the soft blocks, which come first; empty when one is hard."""
         blocks = [block for block in self.blocks if block.activation != "linear"]
         if any(block.activation == "nearest" for block in blocks):
             blocks = []

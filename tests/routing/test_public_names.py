@@ -30,6 +30,7 @@ PROMISED = [
     "Manifest",
     "NearestNeighbours",
     "NoEligibleLLM",
+    "PosteriorEstimator",
     "Qnc",
     "RoutedLLM",
     "Router",

@@ -1,0 +1,266 @@
+"""The posterior feature vector: what few answers of a new LLM say, given how the LLMs before it behaved.
+
+Empirical Bayes in one linear space. The expected error of LLM h on prompt x is `design(x) @ w_h` with the columns of
+`feature_space.FeatureSpace`. Before any answer, `w_h` is normal:
+
+- its mean is the mean of the training LLMs' coefficients, fitted on many labels;
+- every feature may differ by a variance that is the same for all features of a kind (`Shrinkage`);
+- optionally it also moves along one direction, the leading principal direction of the training LLMs: how the whole
+  error surface follows the LLM's level.
+
+One answer adds noise of variance p (1 - p); the prior scales with it, so all LLMs with the same labelled prompts share
+one gain matrix, and differences between LLMs, which is what routing depends on, keep the noise they have in common out.
+The posterior mean is ridge regression towards the prior (Robbins 1956; Rasmussen and Williams 2006, section 2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+
+from .prompt_weights import F32, F64
+
+Mask = npt.NDArray[np.bool_]
+
+# Variance of one answer around its expectation that the prior variances are relative to: p (1 - p) at p = 0.28.
+NOISE_VARIANCE = 0.2
+# Prior variance of an LLM's level: LLMs differ by 0.25 in their overall error.
+LEVEL_VARIANCE = 0.06
+# Penalty, in prompts, of the training LLMs' own coefficients.
+SURFACE_RIDGE = 60.0
+
+
+@dataclass(frozen=True, order=True)
+class Shrinkage:
+    """Say how far a new LLM may be from the prior.
+
+    Attributes
+    ----------
+    variance
+        Prior variance of a feature's coefficient, in squared errors; the smaller, the more an LLM is its level.
+    profile_scale
+        Standard deviation of the error profiles' coefficients over that of the other features; zero leaves them out.
+    follows_level
+        Whether the coefficients may also move along the training LLMs' leading direction.
+    """
+
+    variance: float
+    profile_scale: float
+    follows_level: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Hold what the training LLMs say about the next one, in the columns of a feature space.
+
+    Attributes
+    ----------
+    mean : (D,) float64
+        Mean of the coefficients.
+    direction : (D,) float64
+        Leading principal direction, one standard deviation long; zero with fewer than two LLMs.
+    scales : (D,) float64
+        Relative prior standard deviation of every coefficient; columns that are not used have zero.
+    """
+
+    mean: F64
+    direction: F64
+    scales: F64
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Hold the coefficients of some LLMs after their answers to the same prompts.
+
+    Attributes
+    ----------
+    coefficients : (D, h) float64
+        Posterior means.
+    factor : (d, d) float64
+        Lower Cholesky factor of the precision of the d columns in use, in units of one over `p (1 - p)`.
+    along : (d,) float64
+        What the posterior adds to the covariance along the training LLMs' direction, as a column; zero without one.
+    used : (D,) bool
+        The columns in use.
+    """
+
+    coefficients: F64
+    factor: F64
+    along: F64
+    used: Mask
+
+    def variances(self, rows: F64) -> F64:
+        """Give the posterior variance of `rows @ coefficients`, to be multiplied by an LLM's `p (1 - p)`.
+
+        Parameters
+        ----------
+        rows : (k, D) float64
+            Designs, or means of designs.
+
+        Returns
+        -------
+        (k,) float64
+        """
+        inside = rows[:, self.used]
+        whitened = solve_triangular(self.factor, inside.T, lower=True)
+        return np.einsum("dk,dk->k", whitened, whitened) + (inside @ self.along) ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sum up labelled prompts: all that coefficients depend on.
+
+    Attributes
+    ----------
+    gram : (D, D) float64
+        `design.T @ design`.
+    totals : (D, h) float64
+        `design.T @ errors`.
+    n
+        Number of prompts.
+    """
+
+    gram: F64
+    totals: F64
+    n: int
+
+    @classmethod
+    def of(cls, design: F32, errors: F64) -> Moments:
+        """Sum up prompts that every LLM has a label for.
+
+        Parameters
+        ----------
+        design : (n, D) float32
+            Columns of the feature space.
+        errors : (n, h) float64
+            Errors in [0, 1].
+        """
+        return cls(
+            (design.T @ design).astype(np.float64),
+            (design.T @ errors.astype(np.float32)).astype(np.float64),
+            len(design),
+        )
+
+
+def scales_of(n_columns: int, n_profile_columns: int, profile_scale: float) -> F64:
+    """Give the relative prior standard deviations of the columns of a feature space, (n_columns,).
+
+    Parameters
+    ----------
+    n_columns, n_profile_columns
+        Numbers of all columns and of the error profiles, which come last.
+    profile_scale
+        As in `Shrinkage`.
+    """
+    scales = np.ones(n_columns)
+    scales[n_columns - n_profile_columns :] = profile_scale
+    return scales
+
+
+def surfaces(moments: Moments, scales: F64) -> F64:
+    """Fit the coefficients of LLMs with many labels by ridge regression, (D, h).
+
+    Parameters
+    ----------
+    moments
+        Labelled prompts.
+    scales : (D,)
+        Relative prior standard deviations; columns with zero get zero.
+    """
+    used = scales > 0
+    penalty = SURFACE_RIDGE / scales[used] ** 2
+    # The level is not shrunk; the hair keeps the system solvable with no prompt at all.
+    penalty[0] = 1e-3
+    fitted = np.zeros_like(moments.totals)
+    system = moments.gram[np.ix_(used, used)] + np.diag(penalty)
+    fitted[used] = cho_solve(cho_factor(system, lower=True), moments.totals[used])
+    return fitted
+
+
+def prior_of(coefficients: F64, gram: F64, scales: F64) -> Prior:
+    """Learn the prior from the coefficients of the training LLMs.
+
+    Parameters
+    ----------
+    coefficients : (D, m)
+        One column per training LLM; without any, errors are expected to be one half everywhere.
+    gram : (D, D)
+        `design.T @ design` of the prompts that directions are compared on.
+    scales : (D,)
+        As for `surfaces`.
+    """
+    n_columns, n_llms = coefficients.shape
+    if not n_llms:
+        mean = np.zeros(n_columns)
+        mean[0] = 0.5
+        return Prior(mean, np.zeros(n_columns), scales)
+    mean = coefficients.mean(axis=1)
+    if n_llms == 1:
+        return Prior(mean, np.zeros(n_columns), scales)
+    apart = coefficients - mean[:, None]
+    _, rotation = np.linalg.eigh(apart.T @ gram @ apart)
+    return Prior(mean, apart @ rotation[:, -1] / np.sqrt(n_llms - 1), scales)
+
+
+def posterior(prior: Prior, moments: Moments, shrinkages: Sequence[Shrinkage]) -> Iterator[Posterior]:
+    """Give the posterior of LLMs that were asked the same prompts, once per shrinkage.
+
+    Parameters
+    ----------
+    prior
+        Its scales fit the profile scale of every shrinkage.
+    moments
+        The LLMs' labelled prompts; none at all gives the prior back.
+    shrinkages
+        How far the LLMs may be from the prior.
+
+    Yields
+    ------
+    Posterior
+        In the order of `shrinkages`.
+    """
+    used = prior.scales > 0
+    gram, direction = moments.gram[np.ix_(used, used)], prior.direction[used]
+    residual = moments.totals[used] - gram @ prior.mean[used, None]
+    along = gram @ direction
+    for shrinkage in shrinkages:
+        penalty = NOISE_VARIANCE / (shrinkage.variance * prior.scales[used] ** 2)
+        penalty[0] = NOISE_VARIANCE / LEVEL_VARIANCE
+        factor, _ = cho_factor(gram + np.diag(penalty), lower=True)
+        shift = cho_solve((factor, True), residual)
+        beside = np.zeros(len(gram))
+        if shrinkage.follows_level:
+            answer = cho_solve((factor, True), along)
+            precision = direction @ along + NOISE_VARIANCE - along @ answer
+            shift += np.outer(direction - answer, (direction @ residual - along @ shift) / precision)
+            beside = (direction - answer) / np.sqrt(precision)
+        coefficients = np.repeat(prior.mean[:, None], moments.totals.shape[1], axis=1)
+        coefficients[used] += shift
+        yield Posterior(coefficients, factor, beside, used)
+
+
+def label_groups(errors: F64) -> Iterator[tuple[Mask, list[int]]]:
+    """Group LLMs that have labels on the same prompts.
+
+    Parameters
+    ----------
+    errors : (n, h)
+        Errors; NaN where there is no label.
+
+    Yields
+    ------
+    (n,) bool
+        Prompts with a label.
+    list of int
+        Columns of the group.
+    """
+    labelled = np.isfinite(errors)
+    groups: dict[bytes, list[int]] = {}
+    for column in range(errors.shape[1]):
+        groups.setdefault(labelled[:, column].tobytes(), []).append(column)
+    for columns in groups.values():
+        yield labelled[:, columns[0]], columns
