@@ -171,7 +171,7 @@ def test_f65_embeddings_of_another_length_never_reach_a_decision():
 def test_f67_one_bad_number_in_an_embedding_stops_fit_and_route(place, bad):
     rows = unit_rows(5).astype(np.float64)
     rows[place] = bad
-    with pytest.raises(InvalidInput, match="NaN|infinity"):
+    with pytest.raises(InvalidInput, match=r"NaN|infinity"):
         KMeansMap(n_clusters=2).fit(rows)
     for use in (ROUTER.route, ROUTER.expected):
         with pytest.raises(InvalidInput, match=f"row {place[0]}"):
