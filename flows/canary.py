@@ -60,6 +60,8 @@ class CanaryOutcome:
         What the calls cost.
     stopped_by
         Why not all were asked, in words; empty when they were.
+    stopped_for
+        The kind of failure or ceiling behind it.
     """
 
     llm_key: str
@@ -70,6 +72,7 @@ class CanaryOutcome:
     p_value: float
     spent_usd: Decimal
     stopped_by: str = ""
+    stopped_for: str = ""
 
     @property
     def is_drifted(self) -> bool:
@@ -139,6 +142,7 @@ async def _ask_one(night: Night, canary: PlannedProfile, asking: Asking) -> Cana
         for wanted in (night.counted_sampling(llm), sampling)
     ]
     pairs, worse, better = _changes(*tables)
+    stopped_by, stopped_for = asking.stopped.get(llm.key, ("", ""))
     return CanaryOutcome(
         llm_key=llm.key,
         asked=len(made),
@@ -147,7 +151,8 @@ async def _ask_one(night: Night, canary: PlannedProfile, asking: Asking) -> Cana
         better=better,
         p_value=change_p_value(*tables),
         spent_usd=sum((outcome.cost_usd or Decimal(0) for outcome in made), Decimal(0)),
-        stopped_by=asking.stopped.get(llm.key, ("", ""))[0],
+        stopped_by=stopped_by,
+        stopped_for=stopped_for,
     )
 
 

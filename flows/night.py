@@ -16,10 +16,12 @@ from flows.workspace import Workspace
 from registry.prompts import Prompt, PromptSet
 
 if TYPE_CHECKING:
+    from flows.absence import Absence
     from flows.canary import CanaryOutcome
     from flows.gate import GateResult
     from flows.memorised import Quarantine
     from flows.plan import NightPlan
+    from registry.cluster_maps import ClusterMapRecord
     from registry.llms import LLM, CatalogDiff
     from registry.runs import Run
 
@@ -78,9 +80,24 @@ class Night:
         return self.workspace.prompt_set
 
     @cached_property
+    def cluster_map(self) -> ClusterMapRecord | None:
+        """Give the map that fits prompt set, embedder and settings; None before it is fitted, which calls for it."""
+        wanted, embedder_key = self.settings.routing, self.workspace.embedder.id.key
+        found = self.registry.routers.latest_cluster_map(self.prompt_set.digest, embedder_key)
+        if found is None or (found.kind, found.seed) != (wanted.method, wanted.seed):
+            return None
+        return found if wanted.method == "posterior" or found.n_clusters == wanted.n_clusters else None
+
+    @cached_property
     def profiled_prompts(self) -> tuple[Prompt, ...]:
-        """Give the prompts every LLM is asked, representative ones first."""
-        return tuple(prompt for role in PROFILED_ROLES for prompt in self.prompt_set.with_role(role))
+        """Give the prompts every LLM is asked tonight, representative ones first.
+
+        The LLMs of the night in which the map is fitted are asked the map prompts too: the posterior learns from them
+        how LLMs differ. Whoever comes later is not.
+        """
+        founds = self.cluster_map is None and self.settings.routing.method == "posterior"
+        roles = (*PROFILED_ROLES, "map") if founds else PROFILED_ROLES
+        return tuple(prompt for role in roles for prompt in self.prompt_set.with_role(role))
 
     @cached_property
     def graders(self) -> dict[str, Grader]:
@@ -207,6 +224,7 @@ class NightReport:
     canaries: tuple[CanaryOutcome, ...] = ()
     quarantined: tuple[Quarantine, ...] = ()
     drifted: tuple[str, ...] = ()
+    absent: tuple[Absence, ...] = ()
     router: RouterOutcome | None = None
     spent_usd: Decimal = Decimal(0)
     duration_s: float = 0.0

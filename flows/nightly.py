@@ -24,15 +24,22 @@ from prefect import flow, task  # noqa: E402
 from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
+from flows.absence import note_absences  # noqa: E402
 from flows.canary import missing_canaries, settle_drifts  # noqa: E402
-from flows.errors import CredentialsMissing, Interrupted, TransientEndpointError  # noqa: E402
+from flows.errors import (  # noqa: E402
+    BudgetExceeded,
+    CredentialsMissing,
+    Interrupted,
+    PrerequisiteError,
+    TransientEndpointError,
+)
 from flows.memorised import Quarantine, quarantine_memorisers  # noqa: E402
 from flows.night import Night, NightReport, utc_now  # noqa: E402
 from flows.plan import NightPlan, plan_night  # noqa: E402
 from flows.profile import profile  # noqa: E402
 from flows.progress import Progress, say  # noqa: E402
 from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
-from flows.refit import embed_prompts, outcome_table, refit  # noqa: E402
+from flows.refit import Candidate, embed_prompts, outcome_table, refit  # noqa: E402
 from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
 from flows.reports.suspicion import suspicion_lines  # noqa: E402
 from flows.reports.terminal import beginning_text  # noqa: E402
@@ -151,6 +158,7 @@ async def _stages(night: Night, *, plan_only: bool) -> NightReport:
         canaries=asked.canaries,
         spent_usd=asked.spent_usd,
         calling_s=progress.elapsed_s,
+        absent=note_absences(night, asked.profiles, asked.canaries),
         quarantined=check_answers(night),
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
     )
@@ -158,7 +166,7 @@ async def _stages(night: Night, *, plan_only: bool) -> NightReport:
     _refuse_silence(report)
     await asyncio.to_thread(embed_prompts, night)
     _reach(night, "embedded")
-    candidate = refit(night)
+    candidate = _refit_within_budget(night, report)
     _reach(night, "refitted")
     gate = measure_candidate(night, candidate)
     _reach(night, "measured")
@@ -196,6 +204,28 @@ def _refuse_silence(report: NightReport) -> None:
         unchanged=unchanged,
         hint="Check base_url of [[endpoint]], then: uniroute night run",
     )
+
+
+def _refit_within_budget(night: Night, report: NightReport) -> Candidate:
+    """Refit; when the budget left no LLM to be routed, say that, because nothing has to be mended then.
+
+    Raises
+    ------
+    BudgetExceeded
+        No LLM can be routed yet, and the budget is why.
+    """
+    try:
+        return refit(night)
+    except PrerequisiteError:
+        stopped = [found for found in report.profiles if found.stopped_for.startswith("budget")]
+        if not stopped:
+            raise
+        raise BudgetExceeded(
+            f"No LLM is complete enough to be routed: {stopped[0].stopped_by}.",
+            scope=stopped[0].stopped_for.rpartition(" ")[2],
+            unchanged="Answers so far are kept; the champion stays as it is.",
+            hint="Raise [budget], or go on tomorrow: uniroute night run",
+        ) from None
 
 
 def _attention(report: NightReport) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from flows.absence import absent_tonight
 from flows.errors import PrerequisiteError
 from flows.gate import GateOutcomes
 from flows.night import Night
@@ -79,7 +80,11 @@ def refit(night: Night) -> Candidate:
     routed: list[RoutedLLM] = []
     fresh: dict[str, FeatureVector] = {}
     left_out: list[tuple[str, str]] = []
+    absent = absent_tonight(night)
     for column, llm in enumerate(llms):
+        if llm.key in absent:
+            left_out.append((llm.key, "its endpoint does not know it"))
+            continue
         # Gate and hidden prompts count too: without them nobody can tell whether the others were known beforehand.
         coverage = float(min(np.isfinite(table.scores[:, column]).mean(), whole[column]))
         vector = previous.get(llm.key)

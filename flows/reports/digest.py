@@ -187,6 +187,7 @@ def as_data(report: NightReport) -> dict[str, Any]:
         ],
         "canaries": canary_data(report),
         "drifted": list(report.drifted),
+        "absent": [{"llm": found.llm_key, "is_withdrawn": found.is_withdrawn} for found in report.absent],
         "quarantined": [{"llm": found.llm_key, "reason": found.reason} for found in report.quarantined],
         "router": None if router is None else _router_data(router),
         "attention": list(report.attention),

@@ -10,7 +10,7 @@ _MUCH_CUT = 0.05
 
 
 def suspicion_lines(report: NightReport) -> list[str]:
-    """Give what a person should look at, one line each: drift, quarantine, answers cut short."""
+    """Give what a person should look at, one line each: drift, absence, quarantine, answers cut short."""
     lines = [
         f"{found.llm_key} drifted: {found.finding}. Routers rest on its earlier answers; its profile is asked again "
         "from the next night on"
@@ -20,6 +20,11 @@ def suspicion_lines(report: NightReport) -> list[str]:
     told = {found.llm_key for found in report.canaries if found.is_drifted}
     lines += [f"{key} drifted and is not yet asked again to the end" for key in report.drifted if key not in told]
     lines += [f"canaries of {found.llm_key}: {found.stopped_by}" for found in report.canaries if found.stopped_by]
+    lines += [
+        f"{found.llm_key} is unknown to its endpoint although a catalog lists it"
+        + ("; it is withdrawn" if found.is_withdrawn else "; it is left out tonight, and withdrawn if that repeats")
+        for found in report.absent
+    ]
     lines += [
         f"{found.llm_key} is quarantined: it {found.reason}. To decide otherwise: "
         f"uniroute llm accept {found.llm_key} --reason TEXT"

@@ -18,6 +18,7 @@ import prefect
 import pytest
 
 from flows import nightly
+from flows.absence import note_absences
 from flows.endpoints import Patience
 from flows.night import Night, NightReport
 from flows.profile import profile
@@ -140,6 +141,7 @@ class AskedNight:
                     profiles=asked.profiles,
                     canaries=asked.canaries,
                     spent_usd=asked.spent_usd,
+                    absent=note_absences(night, asked.profiles, asked.canaries),
                     quarantined=nightly.check_answers(night),
                     drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
                 )

@@ -10,7 +10,7 @@ from flows.endpoints.completion import NotACompletion, parse_json, read_answer
 from flows.endpoints.served import is_the_llm_asked_for
 from flows.errors import CredentialsMissing, EndpointError
 from tests.fakes.endpoint import FakeEndpoint
-from tests.faults.asked_night import SECOND, AskedNight, candidate, refuse_silence, right, wrong
+from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, refuse_silence, right, wrong
 from tests.flows.endpoints.test_client import CANARY, Waits, ask, ask_one, ask_together, endpoint
 
 
@@ -178,6 +178,26 @@ def test_f37_an_endpoint_without_credit_is_left_alone_and_others_go_on(asked, fa
     assert found["other:rich"].coverage == 1.0
     assert found["fake:poor"].stopped_for == "quota" and found["fake:poor"].coverage == 0.0
     assert any("fake:poor is incomplete" in line and "no credit" in line for line in report.attention)
+
+
+def test_f38_an_llm_gone_from_its_endpoint_is_masked_at_once_and_withdrawn_on_the_second_night(asked, fake):
+    fake.scripts = {"gone": "ok", "stays": "ok"}
+    seen = []
+
+    def look(night):
+        router = candidate(night).router
+        seen.append((router.keys, night.registry.llms.get("fake:gone").status))
+
+    asked.prepare("gone", "stays", night="canary_prompts = 10", endpoint="concurrency = 1").run(FIRST, look)
+    fake.scripts["gone"] = "404"
+    before = fake.calls["gone"]
+    report = asked.run(SECOND, look)
+    assert fake.calls["gone"] == before + 1, "an LLM that is not there is asked once"
+    assert any("fake:gone is unknown to its endpoint" in line for line in report.attention)
+    asked.run(THIRD, look)
+    both, one = ("fake:gone", "fake:stays"), ("fake:stays",)
+    assert seen == [(both, "available"), (one, "available"), (one, "withdrawn")]
+    assert {score for (score,) in asked.rows("o.score", "gone")} == {1.0, None}, "nothing counts as wrong"
 
 
 def test_f39_a_refused_parameter_is_given_up_once_and_the_night_says_so(asked, fake):
