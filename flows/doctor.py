@@ -12,6 +12,7 @@ from flows.alias_drift import find_drift, note_drift, repair_drift
 from flows.versions import bring_mlflow_in_step, load_version, router_folder
 from flows.workspace import Workspace
 from registry.errors import NotFound, PublishIncomplete, RegistryCorrupt
+from registry.publishing.connection import sqlite_file
 from registry.routers import RouterRecord
 from routing.artifact import FILES
 from routing.errors import ArtifactError, UnirouteError
@@ -204,6 +205,10 @@ def _mlflow(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) -
     if not workspace.registry.routers.list():
         yield Check("mlflow", "ok", "nothing was ever published")
         return
+    file = sqlite_file(workspace.settings.mlflow_url)
+    if file is not None and not file.exists() and not repair:
+        yield Check("mlflow", "damaged", f"{file} is gone", f"bring it back from a backup, or publish again: {REPAIR}")
+        return
     try:
         yield from _versions(workspace, repair, clock)
         yield from _aliases(workspace, repair, clock)
@@ -228,7 +233,7 @@ def _versions(workspace: Workspace, repair: bool, clock: Callable[[], datetime])
             if not repair:
                 yield Check(title, "damaged", f"{error.message} It is {', '.join(record.aliases)}.", REPAIR)
                 continue
-            _publish_again(workspace, record, clock())
+            _publish_again(workspace, clock())
             yield Check(title, "ok", "was gone and is published again")
             continue
         except ArtifactError as error:
@@ -248,12 +253,19 @@ def _versions(workspace: Workspace, repair: bool, clock: Callable[[], datetime])
         yield Check("outbox", "ok", "MLflow knows every version and every move of an alias")
 
 
-def _publish_again(workspace: Workspace, record: RouterRecord, now: datetime) -> None:
+def _publish_again(workspace: Workspace, now: datetime) -> None:
+    """Forget every version that is gone: MLflow would give its number to another router."""
     registry = workspace.registry
-    gone = {"name": record.mlflow_name, "version": record.mlflow_version, "run_id": record.mlflow_run_id}
-    with registry.unit() as unit:
-        registry.routers.forget_publication(record.digest, unit=unit)
-        registry.ledger.append("router:version:vanished", record.digest, actor=ACTOR, now=now, payload=gone, unit=unit)
+    for record in registry.routers.list():
+        name, version = record.mlflow_name, record.mlflow_version
+        if name is None or workspace.publisher.find_by_publish_key(name, record.publish_key) is not None:
+            continue
+        gone = {"name": name, "version": version, "run_id": record.mlflow_run_id}
+        with registry.unit() as unit:
+            registry.routers.forget_publication(record.digest, unit=unit)
+            registry.ledger.append(
+                "router:version:vanished", record.digest, actor=ACTOR, now=now, payload=gone, unit=unit
+            )
 
 
 def _aliases(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) -> Iterator[Check]:

@@ -1,8 +1,11 @@
 """What ``uniroute doctor`` finds, what it says to type, and what ``--repair`` brings back in step."""
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -132,6 +135,35 @@ def test_mlflow_that_cannot_be_read_is_told_and_the_rest_is_checked(served: Work
     found = bad(served)
     assert found == {"mlflow": "unreachable"}
     assert "champion" in look(served)
+
+
+def test_mlflow_that_is_gone_is_told_not_made_and_published_again_on_request(served: Workspace) -> None:
+    file = served.home / "mlflow.db"
+    file.unlink()
+    shutil.rmtree(served.home / "mlflow-artifacts")
+    served.__dict__.pop("publisher")
+    assert bad(served) == {"mlflow": "damaged"}
+    assert not file.exists()
+    # A process of its own, as it is in life: MLflow keeps the connection to the file that is gone.
+    command = [Path(sys.executable).with_name("uniroute"), "doctor", "--repair"]
+    environment = os.environ | {"UNIROUTE_HOME": str(served.home)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {one.mlflow_version for one in served.registry.routers.list()} == {1, 2}
+    assert file.exists()
+
+
+def test_a_schema_that_is_behind_is_brought_up_to_date_on_request(served: Workspace) -> None:
+    with sqlite3.connect(served.home / "registry.db") as connection:
+        connection.execute("DROP VIEW spend")
+        connection.execute("DELETE FROM schema_file WHERE name = 'spend'")
+    connection.close()
+    assert look(served)["schema"].repair == "uniroute db migrate"
+    assert bad(served, repair=True) == {}
+    with sqlite3.connect(served.home / "registry.db") as connection:
+        connection.execute("UPDATE uniroute_alembic_version SET version_num = '9999'")
+    connection.close()
+    assert bad(served, repair=True) == {"schema": "refused"}
 
 
 def test_a_full_disk_is_told_in_time(served: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
