@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # What Prefect and MLflow need to stay quiet and offline is set by the package itself (flows/environment.py).
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint install clean bench-calls
+.PHONY: demo test lint install clean bench-calls bench-load
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -22,6 +22,10 @@ lint: $(VENV)/installed
 # The night's calls per second against a bare loop of the same client on the same server.
 bench-calls: $(VENV)/installed
 	$(RUN)/python -m flows.bench.calls
+
+# A night of 20 LLMs and 2 000 prompts, with 5 % of the requests failing and without.
+bench-load: $(VENV)/installed
+	$(RUN)/python -m flows.bench.load
 
 install: $(VENV)/installed
 

@@ -128,7 +128,7 @@ class Asking:
             self._budget.release(reservation)
             return None
         try:
-            await until_kept.enter_async_context(self._reservations.hold(llm.key, reservation.usd))
+            lower_to = await until_kept.enter_async_context(self._reservations.hold(llm.key, reservation.usd))
             checkpoints.reach("call")
             completion = await endpoint.complete(llm.llm_id, prompt.text)
             checkpoints.reach("answered")
@@ -141,7 +141,9 @@ class Asking:
             self._budget.release(reservation)
             raise
         outcome = self._outcome(llm, prompt, sampling, price, completion)
-        self._budget.settle(reservation, outcome.cost_usd or Decimal(0))
+        cost = outcome.cost_usd or Decimal(0)
+        self._budget.settle(reservation, cost)
+        lower_to(cost)
         return outcome
 
     def _outcome(self, llm: LLM, prompt: Prompt, sampling: str, price: Price, completion: Completion) -> Outcome:

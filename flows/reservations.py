@@ -30,19 +30,27 @@ class Reservations:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @asynccontextmanager
-    async def hold(self, llm_key: str, usd: Decimal) -> AsyncIterator[None]:
+    async def hold(self, llm_key: str, usd: Decimal) -> AsyncIterator[Callable[[Decimal], None]]:
         """Have the worst case of one call booked until its outcome is committed, which is when the block ends.
 
-        A block that ends by an error leaves its share booked for good: nobody knows what that call cost.
+        What is yielded lowers the worst case to the cost once that is known. A block that ends by an error leaves its
+        share booked for good: nobody knows what that call cost.
         """
+        share = usd
         self._under_way[llm_key] += usd
+
+        def lower_to(cost_usd: Decimal) -> None:
+            nonlocal share
+            self._under_way[llm_key] += cost_usd - share
+            share = cost_usd
+
         async with self._locks[llm_key]:
             more = self._under_way[llm_key] - self._booked[llm_key]
             if more > 0:
                 await asyncio.to_thread(self._reserve, llm_key, more)
                 self._booked[llm_key] += more
-        yield
-        self._under_way[llm_key] -= usd
+        yield lower_to
+        self._under_way[llm_key] -= share
 
     async def give_back(self) -> None:
         """Take back what is booked for no call; what calls without an outcome may have cost stays."""

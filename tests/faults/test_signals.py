@@ -1,0 +1,146 @@
+"""A night that is asked to stop, or that was killed while money was under way (claims C1, C2, C3, C7)."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.endpoint import FakeEndpoint, FakeRequest
+from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
+
+CALLS = 28
+LLM_USD = Decimal("0.00006")
+PICO = 10**12
+RUN = "SELECT status FROM run"
+OUTCOMES = "SELECT count(*), count(score) FROM outcome"
+RESERVED = "SELECT coalesce(sum(reserved_picousd), 0) FROM charge"
+
+
+class Stopper:
+    """Watch requests come in, and send the night signals at some of them."""
+
+    def __init__(
+        self,
+        signals: dict[int, signal.Signals],
+        step: Callable[[int], str | None] = lambda n: None,
+        again_after_s: float = 0.0,
+    ) -> None:
+        self.signals = signals
+        self.again_after_s = again_after_s
+        self.step = step
+        self.pid = 0
+        self.seen = 0
+
+    def choose(self, request: FakeRequest) -> str | None:
+        self.seen += 1
+        if self.seen in self.signals:
+            os.kill(self.pid, self.signals[self.seen])
+            if self.again_after_s:
+                asyncio.get_running_loop().call_later(self.again_after_s, os.kill, self.pid, self.signals[self.seen])
+        return self.step(self.seen)
+
+
+@contextmanager
+def night_with(folder: Path, template: Path, stopper: Stopper, **options: str) -> Iterator[TinyNight]:
+    scripts = dict.fromkeys(LLMS, "ok")
+    with FakeEndpoint(answer, scripts=scripts, choose=stopper.choose, latency_s=0.05) as endpoint:
+        yield TinyNight.prepare(folder / "night", endpoint, template, concurrency=2, **options)
+
+
+def stopped(night: TinyNight, stopper: Stopper) -> int:
+    process = night.start(FIRST)
+    stopper.pid = process.pid
+    process.join(60)
+    if process.exitcode is None:
+        process.kill()
+    return process.exitcode
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_f02_a_signal_lets_calls_under_way_finish_and_the_next_start_asks_the_rest(
+    tmp_path: Path, template: Path, number: signal.Signals, code: int
+) -> None:
+    stopper = Stopper({5: number})
+    with night_with(tmp_path, template, stopper) as night:
+        assert stopped(night, stopper) == code, night.output()
+        assert night.rows(RUN) == [("interrupted",)]
+        assert night.rows("SELECT count(*) FROM lease WHERE run_id IS NOT NULL") == [(0,)]
+        assert 5 <= stopper.seen < CALLS / 2, "nothing more was begun"
+        assert night.rows(OUTCOMES) == [(stopper.seen, stopper.seen)], "every answer was kept"
+        assert night.rows(RESERVED) == [(0,)]
+        assert "Go on where it stopped" in night.output()
+        assert night.run(FIRST) == 0, night.output()
+        assert (night.rows(OUTCOMES), stopper.seen) == ([(CALLS, CALLS)], CALLS), "nothing was asked twice"
+
+
+def test_f02_a_call_that_outlives_the_grace_is_given_up_and_counted_at_its_worst(
+    tmp_path: Path, template: Path
+) -> None:
+    stopper = Stopper({5: signal.SIGTERM}, step=lambda n: "hang" if n == 4 else None)
+    with night_with(tmp_path, template, stopper, night="stop_grace_s = 0.5") as night:
+        assert stopped(night, stopper) == 143, night.output()
+        assert night.rows(RUN) == [("interrupted",)]
+        ((kept, _),) = night.rows(OUTCOMES)
+        assert kept >= 4, "who had answered was kept"
+        assert night.rows(RESERVED)[0][0] > 0, "what the hanging call cost is not known"
+
+
+def test_f03_a_second_signal_ends_the_grace_at_once(tmp_path: Path, template: Path) -> None:
+    stopper = Stopper({4: signal.SIGINT}, step=lambda n: "hang" if n == 3 else None, again_after_s=0.5)
+    with night_with(tmp_path, template, stopper, night="stop_grace_s = 3600") as night:
+        assert stopped(night, stopper) == 130, night.output()
+        assert night.rows(RUN) == [("interrupted",)]
+
+
+@pytest.mark.slow
+def test_f02_the_command_ends_with_143_under_prefect_too(tmp_path: Path, template: Path) -> None:
+    stopper = Stopper({5: signal.SIGTERM})
+    with night_with(tmp_path, template, stopper) as night:
+        child = subprocess.Popen(
+            [Path(sys.executable).with_name("uniroute"), "night", "run", "--as-of", FIRST],
+            cwd=night.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        stopper.pid = child.pid
+        _, narration = child.communicate(timeout=240)
+        assert child.returncode == 143, narration
+        assert narration.splitlines()[-1] == "next:  Go on where it stopped: uniroute night run"
+        assert night.rows(RUN) == [("interrupted",)]
+        assert night.rows(OUTCOMES) == [(stopper.seen, stopper.seen)]
+
+
+def test_f98_an_answer_whose_cost_was_never_booked_counts_at_its_worst_case(tmp_path: Path, template: Path) -> None:
+    stopper = Stopper({})
+    with night_with(tmp_path, template, stopper) as night:
+        assert night.run(FIRST, UNIROUTE_TEST_KILL_AT="answered#3") == -9
+        ((reserved,),) = night.rows(RESERVED)
+        assert night.rows(OUTCOMES) == [(0, 0)], "three answers were paid for and lost"
+        (cost,) = {row[0] for row in unkilled_costs(tmp_path, template)}
+        assert reserved >= 3 * cost, "they are not forgotten"
+
+
+def test_f98_a_night_started_again_counts_what_the_killed_one_may_have_spent_against_its_budget(
+    tmp_path: Path, template: Path
+) -> None:
+    stopper = Stopper({})
+    # Enough for one LLM's calls, were it not for the three whose cost was never booked.
+    with night_with(tmp_path, template, stopper, more=f"[budget]\nllm_usd = {LLM_USD}") as night:
+        assert night.run(FIRST, UNIROUTE_TEST_KILL_AT="answered#3") == -9
+        assert night.run(FIRST) == 3, night.output()
+        assert f"the ceiling of {LLM_USD} USD per llm is reached: fake:weak may cost" in night.output()
+        assert night.rows(f"SELECT max(cost_picousd + reserved_picousd) <= {LLM_USD * PICO} FROM charge") == [(1,)]
+
+
+def unkilled_costs(folder: Path, template: Path) -> list[tuple]:
+    with night_with(folder / "whole", template, Stopper({})) as night:
+        assert night.run(FIRST) == 0, night.output()
+        return night.rows("SELECT DISTINCT cost_picousd FROM outcome WHERE llm_id = 1")
