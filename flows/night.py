@@ -9,6 +9,9 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from flows.drift import Drifts, canary_prompts, in_epoch
 from flows.graders import Grader, check_grader, grader
 from flows.interruption import Interruption
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from flows.plan import NightPlan
     from registry.cluster_maps import ClusterMapRecord
     from registry.llms import LLM, CatalogDiff
+    from registry.outcomes import OutcomeTable
     from registry.runs import Run
 
 PROFILED_ROLES = ("representative", "gate", "hidden")
@@ -79,7 +83,7 @@ class Night:
         """Give the frozen prompt set."""
         return self.workspace.prompt_set
 
-    @cached_property
+    @property
     def cluster_map(self) -> ClusterMapRecord | None:
         """Give the map that fits prompt set, embedder and settings; None before it is fitted, which calls for it."""
         wanted, embedder_key = self.settings.routing, self.workspace.embedder.id.key
@@ -98,6 +102,15 @@ class Night:
         founds = self.cluster_map is None and self.settings.routing.method == "posterior"
         roles = (*PROFILED_ROLES, "map") if founds else PROFILED_ROLES
         return tuple(prompt for role in roles for prompt in self.prompt_set.with_role(role))
+
+    def embeddings_of(self, prompts: tuple[Prompt, ...]) -> NDArray[np.float32]:
+        """Give the stored embeddings of prompts, ``(n, dim)``, in their order."""
+        return self.registry.prompts.embeddings(prompts, self.workspace.embedder.id.key).matrix
+
+    def outcome_table(self, llms: list[LLM], prompts: tuple[Prompt, ...]) -> OutcomeTable:
+        """Give what these LLMs scored on these prompts, under tonight's graders and the sampling that counts."""
+        sampling = {llm.key: self.counted_sampling(llm) for llm in llms}
+        return self.registry.outcomes.table([llm.key for llm in llms], prompts, self.grader_versions, sampling)
 
     @cached_property
     def graders(self) -> dict[str, Grader]:

@@ -39,7 +39,7 @@ from flows.plan import NightPlan, plan_night  # noqa: E402
 from flows.profile import profile  # noqa: E402
 from flows.progress import Progress, say  # noqa: E402
 from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
-from flows.refit import Candidate, embed_prompts, outcome_table, refit  # noqa: E402
+from flows.refit import Candidate, embed_prompts, refit  # noqa: E402
 from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
 from flows.reports.suspicion import suspicion_lines  # noqa: E402
 from flows.reports.terminal import beginning_text  # noqa: E402
@@ -69,7 +69,7 @@ def plan(night: Night) -> NightPlan:
         for llm in llms
         if llm.is_routable_on(night.as_of)
     }
-    seen = outcome_table(night, llms, night.profiled_prompts)
+    seen = night.outcome_table(llms, night.profiled_prompts)
     output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
     return plan_night(
         llms,

@@ -5,23 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.absence import absent_tonight
 from flows.errors import PrerequisiteError
+from flows.estimation import estimate
 from flows.gate import GateOutcomes
 from flows.night import Night
 from registry.llms import LLM
 from registry.outcomes import OutcomeTable
-from registry.prompts import Prompt
-from registry.routers import ClusterMapRecord, StoredVector
+from registry.routers import StoredVector
 from routing.baselines import ZeroRouter
-from routing.cluster_maps import KMeansMap
-from routing.errors import InvalidInput
-from routing.features import FeatureVector, plain_feature_vector
-from routing.prompt_weights import ClusterMap
+from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
 
 _EMBEDDED_ROLES = ("map", "representative", "gate")
@@ -68,13 +64,10 @@ def embed_prompts(night: Night) -> int:
 @task(name="refit", cache_policy=NO_CACHE)
 def refit(night: Night) -> Candidate:
     """Make the candidate router of what the registry holds: map, vectors, prices."""
-    cluster_map, map_digest, was_fitted = _cluster_map(night)
-    prompts = night.prompt_set.with_role("representative")
-    embeddings = embeddings_of(night, prompts)
-    weights = cluster_map.exact_weights(embeddings)
     llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of)]
-    table = outcome_table(night, llms, prompts)
-    whole = np.isfinite(outcome_table(night, llms, night.profiled_prompts).scores).mean(axis=0)
+    found = estimate(night, llms)
+    map_digest, cluster_map, table = found.digest, found.estimator.cluster_map_, found.representative.table
+    whole = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores).mean(axis=0)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
     routed: list[RoutedLLM] = []
@@ -89,7 +82,7 @@ def refit(night: Night) -> Candidate:
         coverage = float(min(np.isfinite(table.scores[:, column]).mean(), whole[column]))
         vector = previous.get(llm.key)
         if coverage >= night.settings.routing.min_coverage:
-            vector = _vector(cluster_map, embeddings, table, column)
+            vector = found.vector(column)
             fresh[llm.key] = vector
         elif vector is None:
             left_out.append((llm.key, f"only {coverage:.0%} of its prompts have a score"))
@@ -107,74 +100,23 @@ def refit(night: Night) -> Candidate:
         routed,
         embedder=night.workspace.embedder.id,
         cost_weight=night.settings.routing.cost_weight,
-        calibration_weights=weights,
+        calibration_weights=cluster_map.exact_weights(found.representative.embeddings),
         provenance={"prompt_set": night.prompt_set.digest, "cluster_map": map_digest},
     )
-    return Candidate(router, map_digest, was_fitted, _zero_router(table, llms, router), tuple(left_out))
-
-
-def embeddings_of(night: Night, prompts: tuple[Prompt, ...]) -> NDArray[np.float32]:
-    """Give the stored embeddings of prompts, ``(n, dim)``, in their order."""
-    return night.registry.prompts.embeddings(prompts, night.workspace.embedder.id.key).matrix
-
-
-def outcome_table(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> OutcomeTable:
-    """Give what these LLMs scored on these prompts under tonight's graders and sampling."""
-    sampling = {llm.key: night.counted_sampling(llm) for llm in llms}
-    return night.registry.outcomes.table([llm.key for llm in llms], prompts, night.grader_versions, sampling)
+    return Candidate(router, map_digest, found.was_fitted, _zero_router(table, llms, router), tuple(left_out))
 
 
 def gate_outcomes(night: Night, keys: tuple[str, ...]) -> GateOutcomes:
     """Give what these LLMs scored on the gate prompts that all of them have a score for."""
     prompts = night.prompt_set.with_role("gate")
-    table = outcome_table(night, [night.registry.llms.get(key) for key in keys], prompts)
+    table = night.outcome_table([night.registry.llms.get(key) for key in keys], prompts)
     complete = np.isfinite(table.scores).all(axis=1)
     return GateOutcomes(
         keys=keys,
-        embeddings=embeddings_of(night, prompts)[complete],
+        embeddings=night.embeddings_of(prompts)[complete],
         scores=table.scores[complete],
         costs_usd=table.cost_usd[complete],
         n_dropped=int((~complete).sum()),
-    )
-
-
-def _cluster_map(night: Night) -> tuple[ClusterMap, str, bool]:
-    """Give the map of this prompt set, embedder and settings, fitted only when there is none."""
-    wanted = night.settings.routing
-    embedder_key = night.workspace.embedder.id.key
-    record = night.registry.routers.latest_cluster_map(night.prompt_set.digest, embedder_key)
-    if record is not None and (record.n_clusters, record.seed) == (wanted.n_clusters, wanted.seed):
-        return ClusterMap.from_arrays(record.kind, record.arrays), record.digest, False
-    embeddings = embeddings_of(night, night.prompt_set.with_role("map"))
-    try:
-        fitted = KMeansMap(n_clusters=wanted.n_clusters, random_state=wanted.seed).fit(embeddings).fitted_
-    except InvalidInput as error:
-        raise PrerequisiteError(error.message, hint="Set [routing] n_clusters lower.") from None
-    record = ClusterMapRecord(
-        digest=fitted.digest,
-        kind=fitted.kind,
-        prompt_set_digest=night.prompt_set.digest,
-        embedder_key=embedder_key,
-        n_clusters=fitted.n_clusters,
-        seed=wanted.seed,
-        arrays=fitted.arrays(),
-        run_id=night.run.id,
-    )
-    night.registry.routers.save_cluster_map(record)
-    return fitted, record.digest, True
-
-
-def _vector(
-    cluster_map: ClusterMap, embeddings: NDArray[np.float32], table: OutcomeTable, column: int
-) -> FeatureVector:
-    scored = np.isfinite(table.scores[:, column])
-    return plain_feature_vector(
-        cluster_map.assign(embeddings[scored]),
-        table.scores[scored, column],
-        table.input_tokens[scored, column],
-        table.output_tokens[scored, column],
-        n_clusters=cluster_map.n_clusters,
-        n_prompts=len(embeddings),
     )
 
 
@@ -185,6 +127,7 @@ def _as_vector(stored: StoredVector) -> FeatureVector:
         counts=stored.counts,
         input_tokens=stored.input_tokens,
         output_tokens=stored.output_tokens,
+        coefficients=stored.coefficients,
         n_prompts=stored.n_prompts,
         n_scored=stored.n_scored,
     )

@@ -80,8 +80,8 @@ class BudgetSettings(_Section):
     """Ceilings in USD; a night that reaches one stops asking and says so."""
 
     call_usd: Usd = Decimal("0.50")
-    llm_usd: Usd = Decimal("5")
-    night_usd: Usd = Decimal("10")
+    llm_usd: Usd = Decimal("12")
+    night_usd: Usd = Decimal("20")
 
 
 class NightSettings(_Section):
@@ -95,8 +95,9 @@ class NightSettings(_Section):
 
 
 class RoutingSettings(_Section):
-    """How the router decides. A wrong answer is worth ``1 / cost_weight`` USD."""
+    """How vectors are estimated and the router decides. A wrong answer is worth ``1 / cost_weight`` USD."""
 
+    method: Literal["posterior", "kmeans"] = "posterior"
     n_clusters: int = Field(default=10, ge=1, le=1000)
     cost_weight: float = Field(default=20.0, ge=0, allow_inf_nan=False)
     min_coverage: Share = 0.95

@@ -70,7 +70,7 @@ class VectorFields(Protocol):
 class StoredVector:
     """The latest feature vector of one LLM on one cluster map.
 
-    All arrays have shape ``(n_clusters,)``, but the coefficients of the map's features, which have a length of their own.
+    All arrays have shape ``(n_clusters,)``, but the coefficients of the map's features, which have their own length.
     """
 
     llm_key: str

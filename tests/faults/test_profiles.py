@@ -46,7 +46,7 @@ def night_over(tmp_path: Path, migrated: Path) -> Iterator[Callable[..., Night]]
             home=tmp_path,
             embedder={"name": "hashing-256"},
             prompts={"file": tmp_path / "prompts.jsonl"},
-            routing={"n_clusters": 2},
+            routing={"n_clusters": 2, "method": "kmeans"},
             catalog=[catalog],
             endpoint=[{"name": "router", "base_url": "http://127.0.0.1:9/v1"}],
         )
@@ -202,7 +202,7 @@ def test_f68_a_night_over_equal_prompts_says_which_setting_to_change(night_over,
     night = night_over(written())
     embed_prompts.fn(night)
     same = np.repeat(unit_rows(1, dim=256), len(night.prompt_set.with_role("map")), axis=0)
-    monkeypatch.setattr("flows.refit.embeddings_of", lambda night, prompts: same[: len(prompts)])
+    monkeypatch.setattr(Night, "embeddings_of", lambda night, prompts: same[: len(prompts)])
     with pytest.raises(PrerequisiteError, match="distinct") as caught:
         refit.fn(night)
     assert "n_clusters" in caught.value.hint

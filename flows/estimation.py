@@ -1,0 +1,148 @@
+"""From stored answers to feature vectors: the estimator of this prompt set, fitted once, and what it says of LLMs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.errors import PrerequisiteError
+from registry.cluster_maps import ClusterMapRecord
+from registry.outcomes import OutcomeTable
+from registry.prompts import Prompt
+from routing.cluster_maps import KMeansMap
+from routing.errors import InvalidInput
+from routing.estimator import PosteriorEstimator
+from routing.features import FeatureVector
+from routing.stored_estimator import PlainEstimator, arrays_digest, estimator_arrays, read_estimator
+
+if TYPE_CHECKING:
+    from flows.night import Night
+    from registry.llms import LLM
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What LLMs answered to the prompts that vectors are estimated from.
+
+    Attributes
+    ----------
+    embeddings
+        ``(n, dim)`` float32.
+    table
+        Scores and tokens, ``(n, m)``; NaN where there is no answer.
+    """
+
+    embeddings: NDArray[np.float32]
+    table: OutcomeTable
+
+    def coverage(self) -> NDArray[np.float64]:
+        """Give the share of the prompts that each LLM has a score for, ``(m,)``."""
+        return np.isfinite(self.table.scores).mean(axis=0)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimation:
+    """The estimator of tonight, and the answers it reads.
+
+    Attributes
+    ----------
+    estimator
+        Gives vectors.
+    digest
+        Under which the registry keeps it.
+    was_fitted
+        Whether it was fitted tonight.
+    representative, map
+        Answers by role; the map prompts only count for the posterior.
+    """
+
+    estimator: PlainEstimator | PosteriorEstimator
+    digest: str
+    was_fitted: bool
+    representative: Labels
+    map: Labels
+
+    def vector(self, column: int) -> FeatureVector:
+        """Estimate the vector of the LLM in a column from every answer it gave."""
+        read = [self.representative]
+        if isinstance(self.estimator, PosteriorEstimator):
+            read.append(self.map)
+        embeddings = np.concatenate([labels.embeddings for labels in read])
+        scores, input_tokens, output_tokens = (
+            np.concatenate([getattr(labels.table, name)[:, column] for labels in read])
+            for name in ("scores", "input_tokens", "output_tokens")
+        )
+        scored = np.isfinite(scores)
+        return self.estimator.vector(
+            embeddings[scored],
+            scores[scored],
+            input_tokens[scored],
+            output_tokens[scored],
+            n_prompts=max(int(scored.sum()), len(self.representative.embeddings)),
+        )
+
+
+def estimate(night: Night, llms: list[LLM]) -> Estimation:
+    """Read the estimator, or fit it when there is none for prompt set, embedder and settings.
+
+    Parameters
+    ----------
+    night
+        The night under way; its prompts are embedded.
+    llms
+        The columns.
+
+    Raises
+    ------
+    PrerequisiteError
+        The prompts are too few or too alike for the clusters asked for.
+    """
+    representative, of_map = (
+        _labels(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
+    )
+    record = night.cluster_map
+    if record is not None:
+        estimator = read_estimator(record.kind, record.arrays)
+        return Estimation(estimator, record.digest, False, representative, of_map)
+    try:
+        estimator = _fitted(night, representative, of_map)
+    except InvalidInput as error:
+        raise PrerequisiteError(error.message, hint="Give more prompts, or set [routing] n_clusters lower.") from None
+    record = _record(night, estimator)
+    night.registry.routers.save_cluster_map(record)
+    return Estimation(estimator, record.digest, True, representative, of_map)
+
+
+def _labels(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> Labels:
+    return Labels(night.embeddings_of(prompts), night.outcome_table(llms, prompts))
+
+
+def _fitted(night: Night, representative: Labels, of_map: Labels) -> PlainEstimator | PosteriorEstimator:
+    wanted = night.settings.routing
+    if wanted.method == "kmeans":
+        fitted = KMeansMap(n_clusters=wanted.n_clusters, random_state=wanted.seed).fit(of_map.embeddings)
+        return PlainEstimator(fitted.fitted_)
+    # The training LLMs: those that answered the map prompts as well.
+    known = (of_map.coverage() >= wanted.min_coverage) & (representative.coverage() >= wanted.min_coverage)
+    errors, few_errors = (1 - labels.table.scores[:, known] for labels in (of_map, representative))
+    return PosteriorEstimator(random_state=wanted.seed).fit(
+        of_map.embeddings, errors, few=(representative.embeddings, few_errors)
+    )
+
+
+def _record(night: Night, estimator: PlainEstimator | PosteriorEstimator) -> ClusterMapRecord:
+    wanted = night.settings.routing
+    arrays = estimator_arrays(estimator)
+    return ClusterMapRecord(
+        digest=arrays_digest(wanted.method, arrays),
+        kind=wanted.method,
+        prompt_set_digest=night.prompt_set.digest,
+        embedder_key=night.workspace.embedder.id.key,
+        n_clusters=estimator.cluster_map_.n_clusters,
+        seed=wanted.seed,
+        arrays=arrays,
+        run_id=night.run.id,
+    )

@@ -1,0 +1,167 @@
+"""Estimators of feature vectors as arrays, so that a later night gives a new LLM its vector without refitting anything.
+
+Two kinds: `kmeans`, the paper's plain means on a hard cluster map, and `posterior`, the default. What is read back
+gives the same vectors, bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import ArtifactCorrupt
+from .estimator import Choice, PosteriorEstimator
+from .feature_space import FeatureSpace
+from .features import FeatureVector, plain_feature_vector
+from .posterior import Prior, Shrinkage
+from .prompt_weights import ClusterMap
+
+_MAP = "map_"
+_SPACE = ("n_resolution_columns", "shown_start")
+
+
+class VectorEstimator(Protocol):
+    """Give an LLM its feature vector on a fitted cluster map."""
+
+    cluster_map_: ClusterMap
+
+    def vector(
+        self,
+        X: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        input_tokens: npt.ArrayLike,
+        output_tokens: npt.ArrayLike,
+        *,
+        n_prompts: int,
+    ) -> FeatureVector:
+        """Give the vector from embeddings, scores and tokens of the scored prompts."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class PlainEstimator:
+    """Give plain cluster means, as UniRoute defines them (section 5.1), on a hard cluster map.
+
+    Attributes
+    ----------
+    cluster_map_
+        The fitted map.
+    """
+
+    cluster_map_: ClusterMap
+
+    def vector(
+        self,
+        X: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        input_tokens: npt.ArrayLike,
+        output_tokens: npt.ArrayLike,
+        *,
+        n_prompts: int,
+    ) -> FeatureVector:
+        """Give one LLM's mean error per cluster; see `plain_feature_vector`.
+
+        Parameters
+        ----------
+        X : array-like of shape (N, dim)
+            Embeddings of the scored prompts.
+        scores, input_tokens, output_tokens : array-like of shape (N,)
+            Its scores in [0, 1], tokens of the prompts and of its answers.
+        n_prompts
+            Prompts it was asked, at least N.
+        """
+        assigned = self.cluster_map_.assign(X)
+        n_clusters = self.cluster_map_.n_clusters
+        return plain_feature_vector(
+            assigned, scores, input_tokens, output_tokens, n_clusters=n_clusters, n_prompts=n_prompts
+        )
+
+
+def estimator_arrays(estimator: PlainEstimator | PosteriorEstimator) -> dict[str, np.ndarray]:
+    """Give everything a fitted estimator needs as finite arrays by name.
+
+    Parameters
+    ----------
+    estimator
+        A fitted one.
+    """
+    arrays = {f"{_MAP}{name}": values for name, values in estimator.cluster_map_.arrays().items()}
+    if isinstance(estimator, PlainEstimator):
+        return arrays
+    priors = dict(sorted(estimator._priors.items()))
+    chosen = estimator.choice_.shrinkages
+    return arrays | {
+        "space": np.array([getattr(estimator._space, name) for name in _SPACE], dtype=np.int64),
+        "contrast": np.array([estimator.choice_.contrast]),
+        "shrinkages": np.array([[s.variance, s.profile_scale, float(s.follows_level)] for s in chosen]),
+        "prior_of_scale": np.array(list(priors), dtype=np.float64),
+        "prior_means": np.array([prior.mean for prior in priors.values()]),
+        "prior_directions": np.array([prior.direction for prior in priors.values()]),
+        "prior_scales": np.array([prior.scales for prior in priors.values()]),
+        "shown": estimator._shown,
+        "n_training_llms": np.array([estimator.n_training_llms_], dtype=np.int64),
+    }
+
+
+def arrays_digest(kind: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Identify a stored estimator: SHA-256 over its kind and arrays.
+
+    Parameters
+    ----------
+    kind
+        ``kmeans`` or ``posterior``.
+    arrays
+        As `estimator_arrays` gives them.
+    """
+    summary = hashlib.sha256(kind.encode())
+    for name, values in sorted(arrays.items()):
+        summary.update(f"\n{name} {values.dtype.str} {values.shape}\n".encode())
+        summary.update(np.ascontiguousarray(values).tobytes())
+    return summary.hexdigest()
+
+
+def read_estimator(kind: str, arrays: Mapping[str, np.ndarray]) -> PlainEstimator | PosteriorEstimator:
+    """Rebuild an estimator from its arrays.
+
+    Parameters
+    ----------
+    kind
+        ``kmeans`` or ``posterior``.
+    arrays
+        As `estimator_arrays` gave them.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        When the kind is unknown or an array is missing.
+    """
+    try:
+        of_map = {name.removeprefix(_MAP): values for name, values in arrays.items() if name.startswith(_MAP)}
+        cluster_map = ClusterMap.from_arrays(kind, of_map)
+        if kind == "kmeans":
+            return PlainEstimator(cluster_map)
+        if kind != "posterior":
+            raise ArtifactCorrupt(f"no estimator is called {kind!r}")
+        return _read_posterior(cluster_map, arrays)
+    except KeyError as error:
+        raise ArtifactCorrupt(f"the stored {kind} estimator is without {error}") from None
+
+
+def _read_posterior(cluster_map: ClusterMap, arrays: Mapping[str, np.ndarray]) -> PosteriorEstimator:
+    estimator = PosteriorEstimator()
+    shrinkages = tuple(Shrinkage(float(v), float(s), bool(f)) for v, s, f in arrays["shrinkages"])
+    estimator.choice_ = Choice(float(arrays["contrast"][0]), shrinkages, {})
+    estimator.cluster_map_ = cluster_map
+    estimator.n_training_llms_ = int(arrays["n_training_llms"][0])
+    estimator._space = FeatureSpace(
+        cluster_map, **{name: int(value) for name, value in zip(_SPACE, arrays["space"], strict=True)}
+    )
+    rows = zip(arrays["prior_means"], arrays["prior_directions"], arrays["prior_scales"], strict=True)
+    estimator._priors = {float(scale): Prior(*row) for scale, row in zip(arrays["prior_of_scale"], rows, strict=True)}
+    estimator._shown = arrays["shown"]
+    return estimator

@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from routing.cluster_maps import KMeansMap
+from routing.errors import ArtifactCorrupt
+from routing.estimator import PosteriorEstimator
+from routing.features import plain_feature_vector
+from routing.stored_estimator import PlainEstimator, arrays_digest, estimator_arrays, read_estimator
+
+
+def world(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Give unit embeddings around four centres, and errors of five LLMs that differ by centre."""
+    rng = np.random.default_rng(seed)
+    place = np.arange(240) % 4
+    rows = np.eye(6)[place] + rng.normal(0, 0.15, (240, 6))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    chances = rng.uniform(0.1, 0.9, (4, 5))
+    return rows, (rng.uniform(size=(240, 5)) < chances[place]).astype(float)
+
+
+def fitted(kind: str) -> PlainEstimator | PosteriorEstimator:
+    rows, errors = world()
+    if kind == "kmeans":
+        return PlainEstimator(KMeansMap(4, random_state=0).fit(rows).fitted_)
+    return PosteriorEstimator().fit(rows, errors, few=(rows[::8], errors[::8]))
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "posterior"])
+def test_what_is_read_back_gives_the_same_vector_bit_for_bit(kind: str) -> None:
+    estimator = fitted(kind)
+    arrays = estimator_arrays(estimator)
+    again = read_estimator(kind, arrays)
+    rows, errors = world(1)
+    tokens = np.arange(60.0)
+    vectors = [
+        found.vector(rows[:60], 1 - errors[:60, 0], tokens, tokens * 2, n_prompts=64) for found in (estimator, again)
+    ]
+    for name in ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients"):
+        assert np.array_equal(getattr(vectors[0], name), getattr(vectors[1], name)), name
+    assert again.cluster_map_.digest == estimator.cluster_map_.digest
+    assert arrays_digest(kind, estimator_arrays(again)) == arrays_digest(kind, arrays)
+    assert all(np.isfinite(values).all() for values in arrays.values())
+
+
+def test_the_plain_estimator_gives_the_papers_cluster_means() -> None:
+    estimator = fitted("kmeans")
+    rows, errors = world(1)
+    vector = estimator.vector(rows, 1 - errors[:, 1], np.ones(240), np.ones(240), n_prompts=240)
+    assigned = estimator.cluster_map_.assign(rows)
+    expected = plain_feature_vector(assigned, 1 - errors[:, 1], np.ones(240), np.ones(240), n_clusters=4, n_prompts=240)
+    assert np.array_equal(vector.errors, expected.errors)
+    for cluster in range(4):
+        assert vector.errors[cluster] == pytest.approx(errors[assigned == cluster, 1].mean(), abs=1e-6)
+
+
+def test_a_digest_tells_kinds_and_contents_apart() -> None:
+    arrays = estimator_arrays(fitted("posterior"))
+    changed = arrays | {"contrast": arrays["contrast"] + 1}
+    digests = {arrays_digest("posterior", arrays), arrays_digest("kmeans", arrays), arrays_digest("posterior", changed)}
+    assert len(digests) == 3
+
+
+def test_an_unknown_kind_or_a_missing_array_is_refused_by_name() -> None:
+    arrays = estimator_arrays(fitted("posterior"))
+    with pytest.raises(ArtifactCorrupt, match="'oracle'"):
+        read_estimator("oracle", arrays)
+    del arrays["prior_means"]
+    with pytest.raises(ArtifactCorrupt, match="prior_means"):
+        read_estimator("posterior", arrays)
