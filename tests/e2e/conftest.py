@@ -43,7 +43,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     folder = tmp_path_factory.mktemp("demo")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UNIROUTE_", "PREFECT_"))}
     environment |= {"UNIROUTE_HOME": str(folder / "home"), "UNIROUTE_EMBEDDER__NAME": "hashing-256"}
-    done = subprocess.run([UNIROUTE, "demo"], env=environment, cwd=folder, capture_output=True, text=True, timeout=290)
+    done = subprocess.run([UNIROUTE, "demo"], env=environment, cwd=folder, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return Demo(folder / "home", done.stdout, environment)
 

@@ -11,7 +11,7 @@ import pytest
 from flows.workspace import Workspace
 from tests.e2e.conftest import Demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo"), pytest.mark.timeout(900)]
 
 RELEASED_BETWEEN = {"sandbox:gemini-1.5-flash-002", "sandbox:gemini-1.5-pro-002"}
 
@@ -35,7 +35,9 @@ def test_the_second_night_calls_only_the_llms_that_are_new(workspace: Workspace)
     first, second = nights(workspace)
     assert {row["llm"] for row in second["profiles"]} == RELEASED_BETWEEN
     assert set(second["catalogs"][0]["new"]) == RELEASED_BETWEEN
-    assert second["calls"] == 2 * first["calls"] // 14
+    assert second["calls"] == second["plan"]["calls"]
+    # The LLMs of the first night also label the map prompts; who comes later answers less than half as much.
+    assert second["calls"] / 2 < 0.5 * first["calls"] / 14
     assert not second["router"]["map_was_fitted"]
     assert second["router"]["version"] == 2
 
@@ -47,7 +49,7 @@ def test_the_challenger_beats_the_champion_on_gate_prompts_and_takes_its_place(w
     assert all(check["passed"] for check in gate["checks"])
     metrics = gate["metrics"]
     assert metrics["area"] > metrics["champion_area"]
-    assert metrics["score_difference_at_equal_cost"] > 0
+    assert metrics["score_difference_low"] > 0
     aliases = workspace.registry.routers.aliases()
     versions = {
         name: workspace.registry.routers.get(digest).mlflow_version
