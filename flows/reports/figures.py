@@ -34,14 +34,15 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
             costs, scores, s=18, color=_GREY, zorder=2, label="single LLMs (named: none is better and cheaper)"
         )
         for key, cost, score in zip(outcomes.keys, costs, scores, strict=True):
-            if any((costs <= cost) & (scores > score)):
+            if any((costs <= cost) & (scores > score)) or any((costs < cost) & (scores >= score)):
                 continue
+            is_leftmost = cost == costs.min()
             note = axes.annotate(
                 key.partition(":")[2][:28],
                 (cost, score),
-                xytext=(-5, 5),
+                xytext=(6, -10) if is_leftmost else (-5, 5),
                 textcoords="offset points",
-                ha="right",
+                ha="left" if is_leftmost else "right",
                 fontsize=7.5,
                 color=_GREY,
             )
