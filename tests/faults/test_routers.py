@@ -145,6 +145,14 @@ def test_f87_a_router_swapped_for_another_whole_one_is_not_what_the_registry_kno
         load_version(served, aliases.champion)
 
 
+def test_f87_a_price_changed_by_somebody_who_corrects_the_checksums_is_found(saved):
+    content = json.loads((saved / "router.json").read_bytes())
+    content["cost_weight"] = 0.001
+    forge(saved, "router.json", json.dumps(content, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    with pytest.raises(ArtifactCorrupt, match=f"is not router {ROUTER.digest[:12]}"):
+        load_router(saved)
+
+
 def test_f87_a_version_changed_in_mlflow_is_not_taken_over(served, tmp_path):
     for file in (served.home / "mlflow-artifacts").rglob("arrays.npz"):
         file.write_bytes(file.read_bytes()[:-2] + b"?!")
