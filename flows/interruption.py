@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
@@ -11,6 +12,8 @@ from typing import Any, Self
 from flows.errors import Interrupted
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_GOODBYE_S = 10.0
+"""How long Prefect may take to hear of the end."""
 
 
 class Interruption:
@@ -65,6 +68,12 @@ class Interruption:
     ) -> None:
         for number, handler in self._former.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if self._signal is not None:
+            # A signal to the whole process group, as service managers send it, also ends Prefect's embedded server;
+            # Prefect would then try to reach it for minutes. What counts is committed long before.
+            last_resort = threading.Timer(_GOODBYE_S, os._exit, (128 + self._signal,))
+            last_resort.daemon = True
+            last_resort.start()
         if isinstance(error, asyncio.CancelledError) and self._work is not None:
             self._work.uncancel()
             self.refuse_to_go_on()

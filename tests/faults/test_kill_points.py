@@ -11,6 +11,7 @@ from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.tiny_night import FIRST, LLMS, SECOND, TinyNight, answer, mlflow_state
 
 KILLED = -9
+CONCURRENCY = 4
 FLOWS = Path(__file__).resolve().parents[2] / "flows"
 POINTS = sorted(
     {
@@ -33,10 +34,14 @@ class Evening:
         assert night.run(SECOND) == 0, night.output()
         self.new_champion = self.champion()
         self.expected = night.dump()
+        self.outcomes = len(self.expected["outcome"])
 
     def champion(self) -> str:
         ((digest,),) = self.night.rows("SELECT router_digest FROM alias WHERE name = 'champion'")
         return digest
+
+    def _calls(self) -> int:
+        return sum(self.endpoint.calls.values())
 
     def come_back(self) -> None:
         """Restore the very same paths: MLflow remembers them."""
@@ -51,7 +56,13 @@ class Evening:
         if code == KILLED:
             assert self.champion() in (self.old_champion, self.new_champion)
             self._check_served()
+            ((kept,),) = self.night.rows("SELECT count(*) FROM outcome")
+            calls_before = self._calls()
             assert self.night.run(SECOND) == 0, self.night.output()
+            asked_again = self._calls() - calls_before - (self.outcomes - kept)
+            assert asked_again <= CONCURRENCY, (
+                "a call of the dying night may arrive late, but no kept answer is paid twice"
+            )
         dump = self.night.dump()
         assert dump.keys() == self.expected.keys()
         for part, rows in self.expected.items():
@@ -69,8 +80,11 @@ class Evening:
 @pytest.fixture(scope="module")
 def evening(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[Evening]:
     """Give a state with a champion to beat and one new LLM to ask."""
-    with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok")) as endpoint:
-        night = TinyNight.prepare(tmp_path_factory.mktemp("killed") / "night", endpoint, template)
+    # Slow enough for several commits: a night is also killed between two of them.
+    with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok"), latency_s=0.05) as endpoint:
+        night = TinyNight.prepare(
+            tmp_path_factory.mktemp("killed") / "night", endpoint, template, concurrency=CONCURRENCY
+        )
         assert night.run(FIRST) == 0, night.output()
         yield Evening(night, endpoint)
 

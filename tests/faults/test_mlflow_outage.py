@@ -41,6 +41,7 @@ def test_f81_a_night_whose_mlflow_is_out_of_order_promotes_in_the_registry_and_p
         assert "published: pending." in night.output()
         ((digest,),) = night.rows("SELECT router_digest FROM alias WHERE name = 'champion'")
         assert night.rows(PENDING)[0][0] > 0
+        planned = night.planned_calls()
         assert night.rows("SELECT status FROM run") == [("attention",)]
 
         assert night.run(FIRST) == 0, night.output()
@@ -52,4 +53,4 @@ def test_f81_a_night_whose_mlflow_is_out_of_order_promotes_in_the_registry_and_p
             ("uniroute", "champion", 1),
         ]
         ((calls,),) = night.rows("SELECT sum(calls) FROM charge")
-        assert calls == 28, "no LLM was asked again for it"
+        assert calls == planned, "no LLM was asked again for it"

@@ -7,6 +7,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import sqlite3
 import sys
@@ -129,6 +130,10 @@ class TinyNight:
     def output(self) -> str:
         """Give what the last night printed."""
         return (self.folder / "output.txt").read_text()
+
+    def planned_calls(self) -> int:
+        """Give how many calls the last night said it would make."""
+        return int(re.search(r"Plan: .* LLMs, (\d+) calls", self.output())[1])
 
     def rows(self, query: str) -> list[tuple]:
         """Read the registry's database."""
