@@ -14,6 +14,7 @@ LIBRARY_NAMES_WITH_MODEL = {
     "model_config",
     "model_dump",
     "model_fields",
+    "model_fields_set",
     "model_validator",
     "BaseModel",
     "model_construct",
