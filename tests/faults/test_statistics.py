@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from flows.canary import NOISE, SIGNIFICANCE, change_p_value
+from flows.cli.llm import llm
 from flows.graders import grader
 from flows.memorised import memorising_p_value
 from flows.settings import load_settings
@@ -116,11 +118,10 @@ def test_f72_an_llm_that_knows_the_representative_prompts_is_quarantined_before_
     assert routed == [("fake:honest",)]
     assert any("uniroute llm accept fake:memoriser" in line for line in report.attention)
 
-    def accept(night):
-        night.registry.llms.set_status("fake:memoriser", "available", "looked at", actor="someone", now=night.clock())
-
-    asked.run(SECOND, accept)
-    assert asked.run(THIRD).quarantined == (), "a person's decision stands"
+    config = str(asked.folder / "uniroute.toml")
+    done = CliRunner().invoke(llm, ["accept", "fake:memoriser", "--reason", "looked at", "--config", config])
+    assert done.exit_code == 0, done.output
+    assert asked.run(SECOND).quarantined == (), "a person's decision stands"
 
 
 def test_f72_honest_llms_are_hardly_ever_taken_for_memorisers():
