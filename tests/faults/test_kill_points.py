@@ -80,11 +80,10 @@ class Evening:
 @pytest.fixture(scope="module")
 def evening(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[Evening]:
     """Give a state with a champion to beat and one new LLM to ask."""
-    # Slow enough for several commits: a night is also killed between two of them.
-    with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok"), latency_s=0.05) as endpoint:
-        night = TinyNight.prepare(
-            tmp_path_factory.mktemp("killed") / "night", endpoint, template, concurrency=CONCURRENCY
-        )
+    with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok")) as endpoint:
+        folder = tmp_path_factory.mktemp("killed") / "night"
+        # Small batches make several commits: a night is also killed between two of them.
+        night = TinyNight.prepare(folder, endpoint, template, concurrency=CONCURRENCY, night="batch_size = 4")
         assert night.run(FIRST) == 0, night.output()
         yield Evening(night, endpoint)
 
