@@ -31,14 +31,17 @@ _NEAR_RELATIVE, _NEAR_ERRORS = 5e-5, 1e-5
 class Tables:
     """Stack what is known of m LLMs over the D columns of a cluster map.
 
+    Where the input tokens of the prompts are known, these are one more column of Phi, after the map's: its error is
+    zero, its cost the price of one input token, and the clusters cost the output tokens alone.
+
     Attributes
     ----------
-    errors : (D, m) float64
+    errors : (D or D + 1, m) float64
         Expected errors of the clusters, then coefficients of the linear features.
-    costs_usd : (D, m) float64
-        Expected USD of one prompt of a cluster; zero for linear features.
-    standard_errors : (D, m) float64
-        Standard errors of the clusters' errors; zero for linear features.
+    costs_usd : (D or D + 1, m) float64
+        Expected USD of one prompt of a cluster; zero for linear features; USD of one input token.
+    standard_errors : (D or D + 1, m) float64
+        Standard errors of the clusters' errors; zero for the other columns.
     """
 
     errors: F64
@@ -47,7 +50,10 @@ class Tables:
 
     @classmethod
     def of(cls, llms: Sequence[RoutedLLM], n_clusters: int, n_linear: int) -> Tables:
-        """Stack the vectors of LLMs, refusing one of another length than the map."""
+        """Stack the vectors of LLMs, refusing one of another length than the map.
+
+        Input tokens are those that the LLMs' profiles had in each cluster.
+        """
         for llm in llms:
             lengths = len(llm.vector.errors), len(llm.vector.coefficients)
             if lengths != (n_clusters, n_linear):
@@ -69,6 +75,19 @@ class Tables:
             np.stack([np.concatenate([llm.vector.standard_errors, nothing]) for llm in llms], axis=1).astype(
                 np.float64
             ),
+        )
+
+    def with_input_tokens(self, llms: Sequence[RoutedLLM], n_clusters: int) -> Tables:
+        """Give the tables of the same LLMs for prompts whose input tokens are known: one column of Phi more."""
+        costs = self.costs_usd.copy()
+        for column, llm in enumerate(llms):
+            costs[:n_clusters, column] = llm.vector.output_tokens.astype(np.float64) * llm.output_usd_per_mtok / 1e6
+        nothing = np.zeros((1, len(llms)))
+        input_prices = np.array([[llm.input_usd_per_mtok / 1e6 for llm in llms]])
+        return Tables(
+            np.vstack([self.errors, nothing]),
+            np.vstack([costs, input_prices]),
+            np.vstack([self.standard_errors, nothing]),
         )
 
     def expected_of(self, llm: int, weights: F64) -> tuple[float, float, float]:

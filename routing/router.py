@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import cast, overload
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +14,19 @@ import numpy.typing as npt
 from .budgets import cost_weight_keeping, cost_weight_within
 from .checks import finite_array, finite_number
 from .content import content_digest
-from .decisions import Decision, RoutedLLM, Scalar
+from .decisions import Decision, Decisions, RoutedLLM, Scalar
 from .embedding import EmbedderId
 from .errors import InvalidInput, NoEligibleLLM
 from .prompt_weights import ClusterMap
 from .ranking import Ranking, Tables
+from .tokens import checked_tokens, checked_tokens_of, with_tokens
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
+
+# Prompts ranked at once when their tokens are known: the objective of all prompts may not fit in memory.
+_CHUNK = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +124,7 @@ class Router:
         }.items():
             object.__setattr__(self, name, value)
         # Everything that does not depend on a prompt is computed here, not at the first decision.
-        _ = self._own_ranking, self.digest
+        _ = self._own_ranking, self._own_ranking_by_tokens, self.digest
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -132,22 +136,28 @@ class Router:
         """Identify the router: SHA-256 over everything that it contains."""
         return content_digest(self)
 
-    def expected(self, embeddings: npt.ArrayLike) -> Expected:
+    def expected(self, embeddings: npt.ArrayLike, *, input_tokens: npt.ArrayLike | None = None) -> Expected:
         """Give the expected error and cost of every LLM on every prompt.
 
         Parameters
         ----------
         embeddings : array-like of shape (n, dim)
             Unit rows of the router's embedder.
+        input_tokens
+            As for `route`.
         """
         weights = self.cluster_map.weights(embeddings)
         errors = np.clip(weights @ self._tables.errors.astype(np.float32), 0, 1)
-        return Expected(errors, weights @ self._tables.costs_usd.astype(np.float32))
+        if input_tokens is None:
+            return Expected(errors, weights @ self._tables.costs_usd.astype(np.float32))
+        phi = with_tokens(weights, checked_tokens(input_tokens, len(weights)))
+        return Expected(errors, phi @ self._tables_by_tokens.costs_usd.astype(np.float32))
 
     def route(
         self,
         embeddings: npt.ArrayLike,
         *,
+        input_tokens: npt.ArrayLike | None = None,
         cost_weight: float | None = None,
         candidates: Collection[str] | None = None,
     ) -> Decisions:
@@ -157,6 +167,9 @@ class Router:
         ----------
         embeddings : array-like of shape (n, dim)
             Unit rows of the router's embedder.
+        input_tokens : array-like of shape (n,), optional
+            Input tokens of every prompt, such as `estimated_input_tokens` gives, finite and not negative; None expects
+            of every prompt what the LLMs' profiles had in its cluster.
         cost_weight
             Instead of the router's own; finite and not negative.
         candidates
@@ -165,23 +178,26 @@ class Router:
         Raises
         ------
         InvalidInput
-            When an embedding or the cost weight must not be used, or a candidate is unknown.
+            When an embedding, a number of tokens or the cost weight must not be used, or a candidate is unknown.
         NoEligibleLLM
             When `candidates` is empty.
         """
-        ranking = self._ranking(cost_weight, candidates)
+        ranking = self._ranking(cost_weight, candidates, by_tokens=input_tokens is not None)
+        if input_tokens is not None:
+            return self._route_by_tokens(ranking, embeddings, input_tokens)
         if self.cluster_map.is_hard:
             clusters = self.cluster_map.assign(embeddings)
-            return Decisions(self, ranking, embeddings, ranking.of_cluster[clusters], clusters)
+            return self._decisions(ranking, embeddings, ranking.of_cluster[clusters], clusters)
         weights = self.cluster_map.weights(embeddings)
         rows = np.asarray(embeddings)
         chosen = ranking.choose(weights, lambda numbers: self.cluster_map.exact_weights(rows[numbers]))
-        return Decisions(self, ranking, rows, chosen, weights)
+        return self._decisions(ranking, rows, chosen, weights)
 
     def decide(
         self,
         embedding: npt.ArrayLike,
         *,
+        input_tokens: float | None = None,
         cost_weight: float | None = None,
         candidates: Collection[str] | None = None,
     ) -> Decision:
@@ -191,10 +207,13 @@ class Router:
         ----------
         embedding : array-like of shape (dim,)
             Unit row of the router's embedder.
-        cost_weight, candidates
+        input_tokens, cost_weight, candidates
             As for `route`.
         """
-        return self._explain(self._ranking(cost_weight, candidates), embedding)
+        if input_tokens is None:
+            return self._explain(self._ranking(cost_weight, candidates), embedding)
+        ranking = self._ranking(cost_weight, candidates, by_tokens=True)
+        return self._explain(ranking, embedding, checked_tokens_of(input_tokens))
 
     def cost_weight_for(
         self,
@@ -204,6 +223,9 @@ class Router:
         candidates: Collection[str] | None = None,
     ) -> float:
         """Solve for the cost weight that keeps a budget or a quality on the representative prompts.
+
+        Input tokens are those of the LLMs' profiles, so the result is for routing without `input_tokens`: with them,
+        every prompt shorter than the profiles' tends to an LLM that is dearer than the budget counted on.
 
         Parameters
         ----------
@@ -239,24 +261,35 @@ class Router:
     def _tables(self) -> Tables:
         return Tables.of(self.llms, self.cluster_map.n_clusters, self.cluster_map.n_linear)
 
-    def _ranking(self, cost_weight: float | None, candidates: Collection[str] | None) -> Ranking:
+    @cached_property
+    def _tables_by_tokens(self) -> Tables:
+        return self._tables.with_input_tokens(self.llms, self.cluster_map.n_clusters)
+
+    def _ranking(
+        self, cost_weight: float | None, candidates: Collection[str] | None, *, by_tokens: bool = False
+    ) -> Ranking:
         if cost_weight is None and candidates is None:
-            return self._own_ranking
+            return self._own_ranking_by_tokens if by_tokens else self._own_ranking
         if isinstance(candidates, str):
             raise InvalidInput(f"candidates must be a collection of keys, got the text {candidates!r}")
         weight = self.cost_weight if cost_weight is None else cost_weight
-        return self._other_rankings(weight, None if candidates is None else frozenset(candidates))
+        return self._other_rankings(weight, None if candidates is None else frozenset(candidates), by_tokens)
 
     @cached_property
     def _own_ranking(self) -> Ranking:
         return Ranking(self._tables, self.cost_weight, range(len(self.keys)))
 
     @cached_property
-    def _other_rankings(self) -> Callable[[float, frozenset[str] | None], Ranking]:
+    def _own_ranking_by_tokens(self) -> Ranking:
+        return Ranking(self._tables_by_tokens, self.cost_weight, range(len(self.keys)))
+
+    @cached_property
+    def _other_rankings(self) -> Callable[[float, frozenset[str] | None, bool], Ranking]:
         # Bounded: a consumer that varies the cost weight per request must not grow the memory.
         @lru_cache(maxsize=16)
-        def build(cost_weight: float, candidates: frozenset[str] | None) -> Ranking:
-            return Ranking(self._tables, _checked_cost_weight(cost_weight), self._columns(candidates))
+        def build(cost_weight: float, candidates: frozenset[str] | None, by_tokens: bool) -> Ranking:
+            tables = self._tables_by_tokens if by_tokens else self._tables
+            return Ranking(tables, _checked_cost_weight(cost_weight), self._columns(candidates))
 
         return build
 
@@ -273,25 +306,58 @@ class Router:
             raise NoEligibleLLM("no candidate is left to choose from", hint="allow at least one LLM")
         return [column for column, key in enumerate(self.keys) if key in candidates]
 
-    def _explain(self, ranking: Ranking, embedding: npt.ArrayLike) -> Decision:
+    def _route_by_tokens(self, ranking: Ranking, embeddings: npt.ArrayLike, input_tokens: npt.ArrayLike) -> Decisions:
+        weights = self.cluster_map.weights(embeddings)
+        rows, tokens = np.asarray(embeddings), checked_tokens(input_tokens, len(weights))
+        phi = with_tokens(weights, tokens)
+
+        def exact_phi(numbers: I64) -> F64:
+            return with_tokens(self.cluster_map.exact_weights(rows[numbers]), tokens[numbers])
+
+        chosen = [
+            ranking.choose(phi[start : start + _CHUNK], lambda numbers, start=start: exact_phi(numbers + start))
+            for start in range(0, max(len(phi), 1), _CHUNK)
+        ]
+        return self._decisions(ranking, rows, np.concatenate(chosen), phi, tokens)
+
+    def _decisions(
+        self,
+        ranking: Ranking,
+        embeddings: npt.ArrayLike,
+        llm_index: I64,
+        phi: I64 | F32,
+        input_tokens: F64 | None = None,
+    ) -> Decisions:
+        def explain(row: int) -> Decision:
+            tokens = None if input_tokens is None else float(input_tokens[row])
+            return self._explain(ranking, np.asarray(embeddings)[row], tokens)
+
+        return Decisions(ranking, self.keys, llm_index, phi, self.cluster_map.blocks[0].size, explain)
+
+    def _explain(self, ranking: Ranking, embedding: npt.ArrayLike, input_tokens: float | None = None) -> Decision:
         if not self.cluster_map.is_hard:
             weights = self.cluster_map.exact_weights_of(embedding)
-            return self._decision(ranking, weights, int(weights[: self.cluster_map.blocks[0].size].argmax()))
+            cluster = int(weights[: self.cluster_map.blocks[0].size].argmax())
+            return self._decision(ranking, weights, cluster, input_tokens)
         cluster = self.cluster_map.exact_assign_of(embedding)
-        known = ranking.explained.get(cluster)
+        known = ranking.explained.get(cluster) if input_tokens is None else None
         if known is None:
             one_hot = np.zeros(self.cluster_map.n_clusters)
             one_hot[cluster] = 1.0
-            known = ranking.explained[cluster] = self._decision(ranking, one_hot, cluster)
+            known = self._decision(ranking, one_hot, cluster, input_tokens)
+            if input_tokens is None:
+                ranking.explained[cluster] = known
         return known
 
-    def _decision(self, ranking: Ranking, weights: F64, cluster: int) -> Decision:
+    def _decision(self, ranking: Ranking, weights: F64, cluster: int, input_tokens: float | None) -> Decision:
+        if input_tokens is not None:
+            weights = np.concatenate((weights, (input_tokens,)))
         first, second = ranking.first_two(weights)
-        score, cost, standard_error = self._tables.expected_of(first, weights)
+        score, cost, standard_error = ranking.tables.expected_of(first, weights)
         runner_up = runner_up_score = runner_up_cost = None
         if second is not None:
             runner_up = self.keys[second]
-            runner_up_score, runner_up_cost, _ = self._tables.expected_of(second, weights)
+            runner_up_score, runner_up_cost, _ = ranking.tables.expected_of(second, weights)
         return Decision(
             self.keys[first],
             score,
@@ -304,74 +370,6 @@ class Router:
             ranking.cost_weight,
             self.digest,
         )
-
-
-class Decisions(Sequence[Decision]):
-    """Hold the decisions of a batch as arrays; the record of one prompt is made when it is asked for.
-
-    `decisions[i]` equals `router.decide(embeddings[i])`.
-
-    Attributes
-    ----------
-    llm_index : (n,) int64
-        Position of the chosen LLM in `keys`.
-    keys
-        Keys of the router's LLMs.
-    cost_weight
-        Error that one USD is worth.
-    """
-
-    def __init__(
-        self, router: Router, ranking: Ranking, embeddings: npt.ArrayLike, llm_index: I64, phi: I64 | F32
-    ) -> None:
-        self._router, self._ranking, self._embeddings, self._phi = router, ranking, embeddings, phi
-        self.llm_index = llm_index
-        self.keys = router.keys
-        self.cost_weight = ranking.cost_weight
-
-    @cached_property
-    def llms(self) -> tuple[str, ...]:
-        """Keys of the chosen LLMs."""
-        return tuple(self.keys[index] for index in self.llm_index.tolist())
-
-    @cached_property
-    def cluster(self) -> I64:
-        """Cluster of every prompt, (n,) int64."""
-        if self._phi.ndim == 1:
-            return self._phi.astype(np.int64)
-        return self._phi[:, : self._router.cluster_map.blocks[0].size].argmax(axis=1)
-
-    @cached_property
-    def expected_score(self) -> F32:
-        """Expected score of the chosen LLM, (n,) float32 in [0, 1]."""
-        return np.clip(1 - self._chosen(self._ranking.tables.errors), 0, 1)
-
-    @cached_property
-    def expected_cost_usd(self) -> F32:
-        """Expected USD of asking the chosen LLM, (n,) float32."""
-        return self._chosen(self._ranking.tables.costs_usd)
-
-    @cached_property
-    def standard_error(self) -> F32:
-        """Upper bound of the standard error of `expected_score`, (n,) float32."""
-        return self._chosen(self._ranking.tables.standard_errors)
-
-    def _chosen(self, table: F64) -> F32:
-        if self._phi.ndim == 1:
-            return table[self._phi, self.llm_index].astype(np.float32)
-        return np.einsum("nd,nd->n", self._phi, table.T.astype(np.float32)[self.llm_index])
-
-    def __len__(self) -> int:
-        return len(self.llm_index)
-
-    @overload
-    def __getitem__(self, index: int) -> Decision: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Decision]: ...
-    def __getitem__(self, index: int | slice) -> Decision | list[Decision]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self._router._explain(self._ranking, np.asarray(self._embeddings)[range(len(self))[index]])
 
 
 def _checked_cost_weight(value: float) -> float:

@@ -39,7 +39,12 @@ for cluster_map in (fitted, ClusterMap.soft(centres, 8.0)):
     assert chosen.max() < 6, "a tie went to the later key"
     singles = [router.keys.index(router.decide(row).llm) for row in asked[::37]]
     assert singles == chosen[::37].tolist()
-    summary += [router.digest, hashlib.sha256(chosen.tobytes()).hexdigest()]
+    tokens = np.random.default_rng(1).uniform(0, 5000, len(asked))
+    by_tokens = router.route(asked, input_tokens=tokens).llm_index
+    assert by_tokens.max() < 6 and (by_tokens != chosen).any()
+    singles = [router.keys.index(router.decide(asked[i], input_tokens=tokens[i]).llm) for i in range(0, len(asked), 37)]
+    assert singles == by_tokens[::37].tolist()
+    summary += [router.digest, *(hashlib.sha256(found.tobytes()).hexdigest() for found in (chosen, by_tokens))]
 print(" ".join(summary))
 """
 

@@ -41,6 +41,7 @@ PROMISED = [
     "aiq",
     "area",
     "deferral_curve",
+    "estimated_input_tokens",
     "load_embedder",
     "load_embedder_for",
     "load_router",

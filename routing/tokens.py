@@ -1,0 +1,82 @@
+"""Input tokens of a prompt: estimated before any LLM has counted them, checked, and joined to Phi."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .checks import finite_array, finite_number
+
+# English, and most code, has about four bytes per token in the byte-level vocabularies of current LLMs.
+_BYTES_PER_TOKEN = 4
+# More than any prompt has, and small enough that its cost is finite in float32.
+_MOST = 1e12
+
+
+def estimated_input_tokens(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Estimate the input tokens of prompts: their UTF-8 bytes, divided by four.
+
+    Bytes and not characters, because a character outside Latin script takes more bytes and more tokens. The estimate is
+    the same for all LLMs; tokenizers differ from it and from each other by some tenths.
+
+    Parameters
+    ----------
+    texts
+        The prompts; lone surrogates count three bytes.
+
+    Returns
+    -------
+    (n,) float32
+        Tokens, not rounded; zero for an empty text only.
+
+    Examples
+    --------
+    >>> from routing import estimated_input_tokens
+    >>> estimated_input_tokens(["Who was it?", ""]).tolist()
+    [2.75, 0.0]
+    """
+    sizes_bytes = [len(text.encode("utf-8", "surrogatepass")) for text in texts]
+    return (np.array(sizes_bytes, dtype=np.float64) / _BYTES_PER_TOKEN).astype(np.float32)
+
+
+def checked_tokens(input_tokens: npt.ArrayLike, n: int) -> npt.NDArray[np.float64]:
+    """Return the input tokens of n prompts in float64, or refuse them.
+
+    Parameters
+    ----------
+    input_tokens : array-like of shape (n,)
+        Finite, in [0, 1e12].
+    n
+        Number of prompts.
+
+    Raises
+    ------
+    InvalidInput
+        When there are more or fewer of them, or one is NaN, infinite, negative or too large.
+    """
+    return finite_array(input_tokens, "input_tokens", shape=(n,), minimum=0, maximum=_MOST)
+
+
+def checked_tokens_of(input_tokens: float) -> float:
+    """Return the input tokens of one prompt, or refuse them as `checked_tokens` does."""
+    return finite_number(input_tokens, "input_tokens", minimum=0, maximum=_MOST)
+
+
+def with_tokens(weights: npt.NDArray[Any], input_tokens: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
+    """Join the input tokens of prompts to their Phi as its last column.
+
+    Parameters
+    ----------
+    weights : (n, D)
+        Phi of the prompts.
+    input_tokens : (n,) float64
+
+    Returns
+    -------
+    (n, D + 1), of the kind of `weights`
+        Every column is contiguous, as the cluster map gives them and as ranking reads them.
+    """
+    return np.vstack([weights.T, input_tokens.astype(weights.dtype)]).T
