@@ -57,6 +57,9 @@ def decide(
 ) -> Decision:
     """Route one prompt with a router version.
 
+    What it costs is expected from its own length; under a budget, which is solved on the prompts of the LLMs' profiles,
+    from the length of those.
+
     Parameters
     ----------
     workspace
@@ -78,6 +81,7 @@ def decide(
     from flows.versions import load_version
     from routing.embedding import load_embedder_for
     from routing.errors import InvalidInput
+    from routing.tokens import estimated_input_tokens
 
     if not text.strip():
         raise InvalidInput("The prompt is empty.", hint='uniroute route "Which gas do plants take in?"')
@@ -91,10 +95,12 @@ def decide(
             hint="List them with: uniroute router show",
         )
     eligible = _still_available(workspace, chosen or router.keys)
+    tokens: float | None = float(estimated_input_tokens([text])[0])
     if max_cost_usd is not None:
-        cost_weight = router.cost_weight_for(max_cost_usd_per_1k=max_cost_usd, candidates=eligible)
+        # A budget is solved with the input tokens of the LLMs' profiles, and is kept only when routing uses them.
+        cost_weight, tokens = router.cost_weight_for(max_cost_usd_per_1k=max_cost_usd, candidates=eligible), None
     embedding = load_embedder_for(router.embedder).embed([text])[0]
-    return router.decide(embedding, cost_weight=cost_weight, candidates=eligible)
+    return router.decide(embedding, input_tokens=tokens, cost_weight=cost_weight, candidates=eligible)
 
 
 def _still_available(workspace: Workspace, keys: Sequence[str]) -> list[str]:

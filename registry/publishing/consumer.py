@@ -151,6 +151,7 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
         with self._one_line_errors():
             artifact = importlib.import_module(f"{routing.__name__}.artifact")
             embedding = importlib.import_module(f"{routing.__name__}.embedding")
+            self._tokens = importlib.import_module(f"{routing.__name__}.tokens")
             self._router = artifact.load_router(Path(context.artifacts["router"]))
             if self._router.digest != _read_manifest(code)["router_digest"]:
                 raise _refusal("the router is not the one that was published")
@@ -164,6 +165,9 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Choose one LLM for each prompt.
+
+        What it costs is expected from the prompt's own length; under `max_cost_usd_per_1k` and `min_score`, which were
+        solved on the prompts of the LLMs' profiles, from the length of those.
 
         Parameters
         ----------
@@ -195,14 +199,16 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
             cost_weight = self._cost_weight(wanted, candidates)
             decisions: list[Any] = []
             if prompts:
+                # A target is solved with the input tokens of the LLMs' profiles: only routing with these keeps it.
+                tokens = None if _targets(wanted) else self._tokens.estimated_input_tokens(prompts)
                 embeddings = self._embedder.embed(prompts)
-                decisions = list(self._router.route(embeddings, cost_weight=cost_weight, candidates=candidates))
+                decisions = list(
+                    self._router.route(embeddings, input_tokens=tokens, cost_weight=cost_weight, candidates=candidates)
+                )
         return self._table(decisions, model_input.index)
 
     def _cost_weight(self, wanted: Mapping[str, Any], candidates: list[str] | None) -> float | None:
-        targets = {
-            name: float(wanted[name]) for name in ("max_cost_usd_per_1k", "min_score") if wanted.get(name) is not None
-        }
+        targets = _targets(wanted)
         cost_weight = wanted.get("cost_weight")
         if len(targets) + (cost_weight is not None) > 1:
             raise _refusal("give only one of cost_weight, max_cost_usd_per_1k and min_score")
@@ -248,6 +254,10 @@ def _prompts(model_input: Any) -> list[str]:
 
 def _kind(cell: Any) -> str:
     return "null" if cell is None or cell is pd.NA or cell != cell else type(cell).__name__
+
+
+def _targets(wanted: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(wanted[name]) for name in ("max_cost_usd_per_1k", "min_score") if wanted.get(name) is not None}
 
 
 def _candidates(wanted: Any) -> list[str] | None:

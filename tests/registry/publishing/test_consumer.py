@@ -74,11 +74,13 @@ def refusal(call) -> str:
 
 def test_each_prompt_gets_the_decision_of_the_router_that_was_published(champion):
     from routing.embedding import load_embedder_for
+    from routing.tokens import estimated_input_tokens
 
     router, _ = champion
     answers = load().predict(prompts())
     assert list(answers.columns) == COLUMNS
-    decisions = list(router.route(load_embedder_for(router.embedder).embed(PROMPTS)))
+    embeddings = load_embedder_for(router.embedder).embed(PROMPTS)
+    decisions = list(router.route(embeddings, input_tokens=estimated_input_tokens(PROMPTS)))
     assert list(answers["llm"]) == [decision.llm for decision in decisions]
     assert list(answers["runner_up"]) == [decision.runner_up for decision in decisions]
     assert list(answers["cluster"]) == [decision.cluster for decision in decisions]
@@ -86,6 +88,13 @@ def test_each_prompt_gets_the_decision_of_the_router_that_was_published(champion
         np.testing.assert_allclose(answers[column], [getattr(decision, column) for decision in decisions])
     assert set(answers["router_version"]) == {"uniroute/1"}
     assert set(answers["router_digest"]) == {router.digest}
+
+
+def test_a_longer_prompt_costs_its_own_tokens_more(champion):
+    short, long = "word " * 20, "word " * 2000
+    answers = load().predict(prompts(short, long), params={"candidates": ["sandbox:middle"]})
+    # Five bytes a word, four bytes a token, 10 USD per million tokens; the 50 tokens of the answer stay the same.
+    assert np.diff(answers["expected_cost_usd"]) == pytest.approx(1980 * 5 / 4 * 10 / 1e6)
 
 
 def test_parameters_steer_the_choice(champion):
@@ -214,8 +223,8 @@ def test_two_versions_with_different_code_in_one_process_do_not_share_it(trackin
             "    from dataclasses import replace\n    return _Dear(_load_as_written(folder))\n\n\n"
             "class _Dear:\n    def __init__(self, router):\n        self._router = router\n\n"
             "    def __getattr__(self, name):\n        return getattr(self._router, name)\n\n"
-            "    def route(self, embeddings, *, cost_weight=None, candidates=None):\n"
-            "        return self._router.route(embeddings, cost_weight=0, candidates=candidates)\n"
+            "    def route(self, embeddings, **asked):\n"
+            "        return self._router.route(embeddings, **asked | {'cost_weight': 0})\n"
         )
     router = make_router()
     tracking.publisher().publish(request_for(router, tmp_path, "as-it-is"))

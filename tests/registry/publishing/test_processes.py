@@ -16,6 +16,7 @@ import pytest
 
 from registry.publishing import RouterPublisher
 from routing.embedding import load_embedder_for
+from routing.tokens import estimated_input_tokens
 from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, request_for
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -167,7 +168,8 @@ def test_a_consumer_without_this_repository_routes_with_the_champion(store, tmp_
     params = {"cost_weight": 2.0, "candidates": ["sandbox:frugal", "sandbox:strong"]}
     answer = consumer.run(_CONSUME, json.dumps(PROMPTS), json.dumps(params))
     embeddings = load_embedder_for(router.embedder).embed(PROMPTS)
-    decisions = router.route(embeddings, cost_weight=2.0, candidates=["sandbox:frugal", "sandbox:strong"])
+    tokens = estimated_input_tokens(PROMPTS)
+    decisions = router.route(embeddings, input_tokens=tokens, **params)
     for row, decision in zip(answer["rows"], decisions, strict=True):
         assert (row["llm"], row["runner_up"], row["cluster"]) == (decision.llm, decision.runner_up, decision.cluster)
         assert row["expected_score"] == pytest.approx(decision.expected_score, abs=1e-9)
