@@ -216,8 +216,21 @@ def score_at_cost(curve: DeferralCurve, relative_cost: float) -> float:
     relative_cost
         Share of the dearest LLM's mean cost, not negative.
     """
+    return float(scores_at_costs(curve, [relative_cost])[0])
+
+
+def scores_at_costs(curve: DeferralCurve, relative_costs: npt.ArrayLike) -> F64:
+    """Give `score_at_cost` for several relative costs, (p,) float64.
+
+    Parameters
+    ----------
+    curve
+        A deferral curve.
+    relative_costs : array-like of shape (p,)
+        Shares of the dearest LLM's mean cost, not negative.
+    """
     costs, best = _best_so_far(curve)
-    return float(np.interp(finite_number(relative_cost, "relative_cost", minimum=0), costs, best))
+    return np.interp(finite_array(relative_costs, "relative_cost", shape=(None,), minimum=0), costs, best)
 
 
 def area(curve: DeferralCurve) -> float:

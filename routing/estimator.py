@@ -13,16 +13,16 @@ from threadpoolctl import threadpool_limits
 from .checks import checked_embeddings, finite_array
 from .credibility import credible_means
 from .errors import InvalidInput, InvalidProfile
-from .feature_space import FeatureSpace, feature_space, resolution_maps
+from .feature_space import FeatureSpace, feature_space, profile_maps, resolution_maps
 from .features import FeatureVector
 from .posterior import Moments, Posterior, Prior, Shrinkage, label_groups, posterior, prior_of, scales_of, surfaces
 from .prompt_weights import F32, F64, ClusterMap
 from .simulation import Plan, contrast_loss
 
 # What is tried. The coarse grids cover what any data set may need; the simulation chooses.
-CONTRASTS = (5.0, 10.0)
+CONTRASTS = (5.0, 10.0, 20.0)
 PROFILE_SCALES = (0.0, 1.0, 2.0)
-VARIANCES = (0.0005, 0.001, 0.002, 0.004, 0.008)
+VARIANCES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 # So many of the best are averaged: the simulation cannot tell them apart.
 N_AVERAGED = 4
 # With fewer than two training LLMs nobody can be held out: the middle of the grid.
@@ -231,26 +231,23 @@ class PosteriorEstimator:
         # A pseudo-new LLM must not have answered what it is judged on.
         unseen = ~_among(few_rows, rows[plan.judging])
         few_rows, few_errors = few_rows[unseen], few_errors[unseen]
-        losses: dict[tuple[float, Shrinkage], float] = {}
-        for contrast in CONTRASTS:
-            expected: dict[Shrinkage, F64] = {}
-            for fold in plan.folds:
-                others = np.setdiff1d(np.arange(errors.shape[1]), fold)
-                space = feature_space(
-                    maps, fit_rows, _filled(fit_errors[:, others]), contrast=contrast, seed=self.random_state
-                )
+        expected: dict[tuple[float, Shrinkage], F64] = {}
+        for fold in plan.folds:
+            others = fit_errors[:, np.setdiff1d(np.arange(errors.shape[1]), fold)]
+            profiles = profile_maps(fit_rows, _filled(others), seed=self.random_state)
+            for contrast in CONTRASTS:
+                space = feature_space(maps, profiles, fit_rows, contrast=contrast)
                 judged_design = space.design(rows[plan.judging])
-                found = _trial(space, fit_rows, fit_errors[:, others], few_rows, few_errors[:, fold])
+                found = _trial(space, fit_rows, others, few_rows, few_errors[:, fold])
                 for shrinkage, coefficients in found.items():
-                    table = expected.setdefault(shrinkage, np.empty_like(judged))
+                    table = expected.setdefault((contrast, shrinkage), np.empty_like(judged))
                     table[:, fold] = judged_design @ coefficients.astype(np.float32)
-            for shrinkage, table in expected.items():
-                losses[contrast, shrinkage] = contrast_loss(table, judged)
-        return _chosen(losses)
+        return _chosen({tried: contrast_loss(table, judged) for tried, table in expected.items()})
 
     def _finish(self, rows: F32, errors: F64, maps: Sequence[ClusterMap]) -> None:
         """Fit the chosen space and its priors on all map prompts and all training LLMs."""
-        self._space = feature_space(maps, rows, _filled(errors), contrast=self.choice_.contrast, seed=self.random_state)
+        profiles = profile_maps(rows, _filled(errors), seed=self.random_state)
+        self._space = feature_space(maps, profiles, rows, contrast=self.choice_.contrast)
         self.cluster_map_ = self._space.cluster_map
         design = self._space.design(rows)
         scales = {s.profile_scale for s in self.choice_.shrinkages}

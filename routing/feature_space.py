@@ -105,29 +105,27 @@ def resolution_maps(embeddings: F32, *, seed: int, resolutions: Sequence[int] = 
 
 
 def feature_space(
-    maps: Sequence[ClusterMap], embeddings: F32, errors: F64, *, contrast: float, seed: int
+    maps: Sequence[ClusterMap], profiles: Sequence[ClusterMap], embeddings: F32, *, contrast: float
 ) -> FeatureSpace:
-    """Build the features from k-means maps and the training LLMs' errors.
+    """Build the features from k-means maps and error profiles.
 
     Parameters
     ----------
     maps
         Hard maps, coarse to fine.
+    profiles
+        What `profile_maps` gave; may be empty.
     embeddings : (n, dim) float32
         Unit rows of the map prompts.
-    errors : (n, m) float64
-        Errors of the training LLMs on them, in [0, 1]; with no LLM there are no error profiles.
     contrast
         How much nearer the own centre counts: weights are proportional to `exp(-contrast * |x - c|**2 / s)` with s the
         mean squared distance to the own centre, as in the learned map's start. Positive.
-    seed
-        Seed of the profiles' k-means.
     """
     soft = [_softened(fitted, embeddings, contrast) for fitted in maps]
     sizes = [m.n_clusters for m in soft]
     at = max((i for i, size in enumerate(sizes) if size <= SHOWN_CLUSTERS), key=sizes.__getitem__, default=0)
     shown = soft[at]
-    features = [*soft, *_profile_maps(embeddings, errors, seed)]
+    features = [*soft, *profiles]
     joined = ClusterMap(
         "posterior",
         np.vstack([shown.matrix, *(m.matrix for m in features)]),
@@ -145,8 +143,18 @@ def _softened(fitted: ClusterMap, embeddings: F32, contrast: float) -> ClusterMa
     return ClusterMap.soft(centres, contrast / max(spread, 1e-3))
 
 
-def _profile_maps(embeddings: F32, errors: F64, seed: int) -> list[ClusterMap]:
-    """Cluster prompts by the errors that a ridge regression predicts for them; nothing when all are predicted alike."""
+def profile_maps(embeddings: F32, errors: F64, *, seed: int) -> list[ClusterMap]:
+    """Cluster prompts by the errors that a ridge regression predicts for them; nothing when all are predicted alike.
+
+    Parameters
+    ----------
+    embeddings : (n, dim) float32
+        Unit rows of the map prompts.
+    errors : (n, m) float64
+        Errors of the training LLMs on them, in [0, 1]; with no LLM there are no error profiles.
+    seed
+        Seed of k-means.
+    """
     centre = embeddings.mean(axis=0)
     directions = _profile_directions(embeddings - centre, errors)
     if not directions.shape[1]:
