@@ -31,7 +31,7 @@ install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(RUN)/python -m pip install -qq --constraint constraints.txt --editable ".[test]"
 	touch $@
 
 clean:
