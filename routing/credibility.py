@@ -35,5 +35,5 @@ def credible_means(weights: F64, values: F64) -> F64:
     between = float((counts * (own - overall) ** 2).sum()) - (len(own) - 1) * within
     if between <= 0 or effective <= 0:
         return np.full(len(own), overall)
-    share = counts / (counts + within * effective / between)
+    share = counts / np.maximum(counts + within * effective / between, 1e-12)
     return share * own + (1 - share) * overall

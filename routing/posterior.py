@@ -199,11 +199,31 @@ def prior_of(coefficients: F64, gram: F64, scales: F64) -> Prior:
         mean[0] = 0.5
         return Prior(mean, np.zeros(n_columns), scales)
     mean = coefficients.mean(axis=1)
-    if n_llms == 1:
-        return Prior(mean, np.zeros(n_columns), scales)
     apart = coefficients - mean[:, None]
-    _, rotation = np.linalg.eigh(apart.T @ gram @ apart)
-    return Prior(mean, apart @ rotation[:, -1] / np.sqrt(n_llms - 1), scales)
+    direction = np.zeros(n_columns)
+    if n_llms > 1:
+        _, rotation = np.linalg.eigh(apart.T @ gram @ apart)
+        direction = apart @ rotation[:, -1] / np.sqrt(n_llms - 1)
+    return Prior(_shrunk(mean, apart, gram), direction, scales)
+
+
+def _shrunk(mean: F64, apart: F64, gram: F64) -> F64:
+    """Keep of the LLMs' mean surface what they have in common beyond chance (Efron and Morris 1973), and its level.
+
+    The share kept is one minus the variance of a mean of m LLMs over the mean's own size. Of a single LLM, half is.
+    """
+    n_llms = apart.shape[1]
+    level = np.zeros_like(mean)
+    level[0] = gram[0] @ mean / max(gram[0, 0], 1.0)
+    shape = mean - level
+    size = shape @ gram @ shape
+    by_chance = size / 2
+    if n_llms > 1:
+        shapes = apart.copy()
+        shapes[0] -= gram[0] @ apart / max(gram[0, 0], 1.0)
+        by_chance = float(np.sum(shapes * (gram @ shapes))) / (n_llms - 1) / n_llms
+    kept = max(0.0, 1 - by_chance / size) if size > 0 else 0.0
+    return level + kept * shape
 
 
 def posterior(prior: Prior, moments: Moments, shrinkages: Sequence[Shrinkage]) -> Iterator[Posterior]:
