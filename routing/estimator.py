@@ -276,8 +276,7 @@ def _trial(space: FeatureSpace, rows: F32, errors: F64, few_rows: F32, few_error
     """Give the coefficients of pseudo-new LLMs under every shrinkage."""
     design, few_design = space.design(rows), space.design(few_rows)
     found: dict[Shrinkage, F64] = {}
-    scales = PROFILE_SCALES if space.n_profile_columns else (0.0,)
-    priors = _priors(space, design, errors, scales)
+    priors = _priors(space, design, errors, PROFILE_SCALES)
     for scale, prior in priors.items():
         tried = [Shrinkage(variance, scale, follows) for variance in VARIANCES for follows in (False, True)]
         for labelled, columns in label_groups(few_errors):

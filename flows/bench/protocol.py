@@ -113,6 +113,14 @@ class Bench:
     seed: int
     methods: Sequence[str] = field(default=METHODS)
 
+    def seed_of(self, number: int) -> int:
+        """Give the seed of everything that is drawn in one trial."""
+        return int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+
+    def split(self, number: int) -> Split:
+        """Give the split of one trial."""
+        return Split.draw(*self.scores.shape, self.n_val, seed=self.seed_of(number))
+
     def run(self, number: int) -> dict[str, Figures]:
         """Run one trial on one thread; equal numbers give equal figures."""
         from threadpoolctl import threadpool_limits
@@ -125,8 +133,7 @@ class Bench:
         from routing.baselines import ZeroRouter, oracle_curve
         from routing.deferral import deferral_curve
 
-        trial_seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        split = Split.draw(*self.scores.shape, self.n_val, seed=trial_seed)
+        split = self.split(number)
         errors = 1 - self.scores
         trial = Trial(
             map_rows=self.embeddings[split.map],
@@ -137,7 +144,7 @@ class Bench:
             train_few_costs_usd=self.costs_usd[np.ix_(split.few, split.train)],
             test_few_errors=errors[np.ix_(split.few, split.test)],
             test_map_errors=errors[np.ix_(split.map, split.test)],
-            seed=trial_seed,
+            seed=self.seed_of(number),
         )
         few, gate = np.ix_(split.few, split.test), np.ix_(split.gate, split.test)
         scores, costs = self.scores[gate], self.costs_usd[gate]
