@@ -169,5 +169,5 @@ def test_consumers_load_the_champion_where_this_repository_is_not(demo: Demo, tm
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout.splitlines()[-1])
     assert [row["llm"] for row in rows] == ["sandbox:gemini-1.5-pro-002"] * 2
-    assert all(str(row["router_version"]) == "2" for row in rows)
+    assert all(row["router_version"] == "uniroute/2" for row in rows)
     assert all(0 < row["expected_score"] <= 1 and row["expected_cost_usd"] > 0 for row in rows)
