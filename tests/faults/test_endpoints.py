@@ -88,7 +88,9 @@ def test_f31_half_an_answer_is_asked_again_and_never_graded(asked, fake, script,
     fake.scripts = {"cut": script}
     asked.prepare("cut", n_prompts=20, endpoint="max_attempts = 2").run()
     assert set(asked.rows("o.score, o.failure, o.attempts", "cut")) <= {(None, kind, 2), (None, kind, 1)}
-    assert asked.run(SECOND).profiles[0].mean_score == 1.0
+    # So many failures in a row give the LLM a rest, so that some prompts wait for a further start.
+    starts = (asked.run(SECOND).profiles for _ in range(6))
+    assert next(found[0] for found in starts if found and found[0].coverage == 1.0).mean_score == 1.0
 
 
 @pytest.mark.parametrize("script", ["garbled", "empty", "html", "text", "204", "json-as-text", "latin1"])

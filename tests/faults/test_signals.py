@@ -125,9 +125,10 @@ def test_f98_an_answer_whose_cost_was_never_booked_counts_at_its_worst_case(tmp_
     with night_with(tmp_path, template, stopper) as night:
         assert night.run(FIRST, UNIROUTE_TEST_KILL_AT="answered#3") == -9
         ((reserved,),) = night.rows(RESERVED)
-        assert night.rows(OUTCOMES) == [(0, 0)], "three answers were paid for and lost"
+        ((kept, _),) = night.rows(OUTCOMES)
+        assert kept < 3, "an answer was paid for and lost"
         (cost,) = {row[0] for row in unkilled_costs(tmp_path, template)}
-        assert reserved >= 3 * cost, "they are not forgotten"
+        assert reserved >= (3 - kept) * cost, "what was lost is not forgotten"
 
 
 def test_f98_a_night_started_again_counts_what_the_killed_one_may_have_spent_against_its_budget(
