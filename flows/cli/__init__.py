@@ -5,13 +5,16 @@ Importing Prefect, MLflow or scikit-learn takes seconds, so this module imports 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sys
-from typing import Any
+from typing import NoReturn
 
 import click
 
-from flows.cli.outcome import report_bug, report_error
+from flows.cli.options import Wishes, with_shared_options
+from flows.cli.outcome import ExitCode, report_bug, report_error, report_interruption, report_usage
 from routing.errors import UnirouteError
 
 _COMMANDS = {
@@ -38,7 +41,7 @@ class _LazyGroup(click.Group):
         if name not in _COMMANDS:
             return None
         module, _ = _COMMANDS[name]
-        return getattr(importlib.import_module(module), name)
+        return with_shared_options(getattr(importlib.import_module(module), name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -51,19 +54,36 @@ def cli() -> None:
     """Keep LLM routers current: profile new LLMs every night, publish and promote router versions."""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the codes of the README's table."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    wanted = Wishes()
+    code = _run(given, wanted)
+    sys.exit(ExitCode.DONE if wanted.is_zero_on_attention and code == ExitCode.ATTENTION else code)
+
+
+def _run(given: list[str], wanted: Wishes) -> int:
+    """Run a command and give its exit code; whatever it raises has been reported."""
+    as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
     try:
-        code: Any = cli.main(args=arguments, prog_name="uniroute", standalone_mode=False)
+        # What --quiet does to standard error ends here: errors are always told.
+        with (
+            contextlib.redirect_stderr(sys.stderr),
+            cli.make_context("uniroute", list(given), obj=wanted) as context,
+        ):
+            code = cli.invoke(context)
+        return code if isinstance(code, int) else ExitCode.DONE
     except UnirouteError as error:
-        sys.exit(report_error(error, as_json="--json" in (arguments or sys.argv)))
+        return report_error(error, as_json=as_json, verbose=wanted.is_verbose)
     except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        return stop.exit_code
     except click.ClickException as error:
-        error.show()
-        sys.exit(2)
+        return report_usage(error, as_json=as_json)
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        return report_interruption(as_json=as_json)
+    except BrokenPipeError:
+        # Whoever read the output has gone; nothing more can be written, not even when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.PIPE_CLOSED
     except Exception as error:
-        sys.exit(report_bug(error))
-    sys.exit(code if isinstance(code, int) else 0)
+        return report_bug(error, as_json=as_json)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import tempfile
 import traceback
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 
 import click
 
 from flows import errors as flow
+from flows.cli.screen import label
 from flows.environment import home_folder
 from flows.reports.plain import inert
 from registry import errors as registry
 from routing import errors as routing
 from routing.errors import UnirouteError
+
+_WIDTH = 600
 
 
 class ExitCode(IntEnum):
@@ -31,30 +34,51 @@ class ExitCode(IntEnum):
     CREDENTIALS = 77
     CONFIGURATION = 78
     INTERRUPTED = 130
+    PIPE_CLOSED = 141
     TERMINATED = 143
 
 
+class ErrorKind(StrEnum):
+    """What a machine can tell from ``error.kind``: this list, and nothing else, ever."""
+
+    BUG = "bug"
+    USAGE = "usage"
+    INVALID = "invalid"
+    NOT_FOUND = "not_found"
+    BUDGET = "budget"
+    UNPUBLISHED = "unpublished"
+    REFUSED = "refused"
+    STALE = "stale"
+    INTEGRITY = "integrity"
+    BUSY = "busy"
+    UNAVAILABLE = "unavailable"
+    CREDENTIALS = "credentials"
+    CONFIGURATION = "configuration"
+    INTERRUPTED = "interrupted"
+
+
 # The first class that fits decides, so the narrow ones come first.
-_CODES: tuple[tuple[type[UnirouteError], ExitCode], ...] = (
-    (registry.RegistryBusy, ExitCode.TRY_LATER),
-    (registry.RunAlreadyActive, ExitCode.TRY_LATER),
-    (registry.PublishIncomplete, ExitCode.ATTENTION),
-    (registry.StalePromotion, ExitCode.REFUSED),
-    (registry.RegistryCorrupt, ExitCode.INTEGRITY),
-    (registry.NotFound, ExitCode.USAGE),
-    (registry.RegistryError, ExitCode.CONFIGURATION),
-    (routing.ArtifactCorrupt, ExitCode.INTEGRITY),
-    (routing.EmbedderUnavailable, ExitCode.CONFIGURATION),
-    (routing.ArtifactError, ExitCode.CONFIGURATION),
-    (routing.NoEligibleLLM, ExitCode.REFUSED),
-    (routing.RoutingError, ExitCode.USAGE),
-    (flow.BudgetExceeded, ExitCode.ATTENTION),
-    (flow.CatalogUnavailable, ExitCode.TRY_LATER),
-    (flow.TransientEndpointError, ExitCode.TRY_LATER),
-    (flow.RateLimited, ExitCode.TRY_LATER),
-    (flow.CredentialsMissing, ExitCode.CREDENTIALS),
-    (flow.PortTaken, ExitCode.TRY_LATER),
-    (flow.FlowError, ExitCode.CONFIGURATION),
+_ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
+    (registry.RegistryBusy, ExitCode.TRY_LATER, ErrorKind.BUSY),
+    (registry.RunAlreadyActive, ExitCode.TRY_LATER, ErrorKind.BUSY),
+    (registry.PublishIncomplete, ExitCode.ATTENTION, ErrorKind.UNPUBLISHED),
+    (registry.StalePromotion, ExitCode.REFUSED, ErrorKind.STALE),
+    (registry.RegistryCorrupt, ExitCode.INTEGRITY, ErrorKind.INTEGRITY),
+    (registry.NotFound, ExitCode.USAGE, ErrorKind.NOT_FOUND),
+    (registry.RegistryError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
+    (routing.ArtifactCorrupt, ExitCode.INTEGRITY, ErrorKind.INTEGRITY),
+    (routing.EmbedderUnavailable, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
+    (routing.ArtifactError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
+    (routing.NoEligibleLLM, ExitCode.REFUSED, ErrorKind.REFUSED),
+    (routing.RoutingError, ExitCode.USAGE, ErrorKind.INVALID),
+    (flow.BudgetExceeded, ExitCode.ATTENTION, ErrorKind.BUDGET),
+    (flow.CatalogUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
+    (flow.TransientEndpointError, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
+    (flow.RateLimited, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
+    (flow.CredentialsMissing, ExitCode.CREDENTIALS, ErrorKind.CREDENTIALS),
+    (flow.PortTaken, ExitCode.TRY_LATER, ErrorKind.BUSY),
+    (flow.Interrupted, ExitCode.TERMINATED, ErrorKind.INTERRUPTED),
+    (flow.FlowError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
 )
 
 
@@ -62,26 +86,58 @@ def exit_code_of(error: UnirouteError) -> ExitCode:
     """Give the exit code of an error; every class of the three families has one."""
     if isinstance(error, flow.Interrupted):
         return ExitCode(128 + error.signal_number)
-    return next(code for kind, code in _CODES if isinstance(error, kind))
+    return next(code for family, code, _ in _ENDS if isinstance(error, family))
 
 
-def report_bug(error: Exception) -> int:
+def kind_of(error: UnirouteError) -> ErrorKind:
+    """Give the kind of an error, as machines are told it."""
+    return next(kind for family, _, kind in _ENDS if isinstance(error, family))
+
+
+def report_error(error: UnirouteError, *, as_json: bool, verbose: bool = False) -> int:
+    """Print an error where it is expected, and give the exit code."""
+    code = exit_code_of(error)
+    _report(kind_of(error), code, error.message, error.unchanged, error.hint, as_json=as_json)
+    if verbose:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            click.echo(f"  {inert(line, width=_WIDTH)}", err=True)
+    return int(code)
+
+
+def report_usage(error: click.ClickException, *, as_json: bool) -> int:
+    """Say what is wrong with the command line and where its help is, and give the exit code."""
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and not as_json:
+        error.show()
+        return int(ExitCode.USAGE)
+    message = "A command is missing." if isinstance(error, click.exceptions.NoArgsIsHelpError) else ""
+    hint = f"{context.command_path if context is not None else 'uniroute'} --help"
+    _report(ErrorKind.USAGE, ExitCode.USAGE, message or error.format_message(), "", hint, as_json=as_json)
+    return int(ExitCode.USAGE)
+
+
+def report_interruption(*, as_json: bool) -> int:
+    """Say that Ctrl-C ended the command, and give the exit code."""
+    _report(ErrorKind.INTERRUPTED, ExitCode.INTERRUPTED, "Interrupted.", "", "", as_json=as_json)
+    return int(ExitCode.INTERRUPTED)
+
+
+def report_bug(error: Exception, *, as_json: bool = False) -> int:
     """Keep the traceback in a file, print one line, and give the exit code."""
     folder = home_folder() if home_folder().is_dir() else Path(tempfile.gettempdir())
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix="crash-", suffix=".log", delete=False) as file:
         file.write("".join(traceback.format_exception(error)))
-    click.echo(f"error: uniroute itself failed ({type(error).__name__}); the traceback is in {file.name}", err=True)
+    message = f"uniroute itself failed ({type(error).__name__}); the traceback is in {file.name}"
+    _report(ErrorKind.BUG, ExitCode.BUG, message, "", "", as_json=as_json)
     return int(ExitCode.BUG)
 
 
-def report_error(error: UnirouteError, *, as_json: bool) -> int:
-    """Print an error where it is expected, and give the exit code."""
-    code = exit_code_of(error)
+def _report(kind: ErrorKind, code: ExitCode, message: str, unchanged: str, hint: str, *, as_json: bool) -> None:
+    """Print an error for people on standard error and, when JSON is wanted, for machines on standard output."""
     if as_json:
-        content = {"kind": type(error).__name__, "message": error.message, "unchanged": error.unchanged}
-        click.echo(json.dumps({"error": content | {"hint": error.hint, "exit_code": int(code)}}))
-    parts = [inert(part, width=600) for part in (error.message, error.unchanged) if part]
-    click.echo(f"error: {' '.join(parts)}", err=True)
-    if error.hint:
-        click.echo(f"next:  {inert(error.hint, width=600)}", err=True)
-    return int(code)
+        facts = {"kind": str(kind), "message": message, "unchanged": unchanged, "hint": hint, "exit_code": int(code)}
+        click.echo(json.dumps({"error": facts}))
+    parts = [inert(part, width=_WIDTH) for part in (message, unchanged) if part]
+    click.echo(f"{label('error:', 'red')} {' '.join(parts)}", err=True)
+    if hint:
+        click.echo(f"{label('next:', 'cyan')}  {inert(hint, width=_WIDTH)}", err=True)

@@ -1,34 +1,79 @@
-"""What commands print: text for people, or one JSON envelope for machines; and the options that all share."""
+"""What commands print: text for people, or one JSON envelope for machines."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import click
 
+from flows.cli.options import config_option, json_option, wishes
+from flows.reports.plain import inert
+
+__all__ = ["config_option", "envelope", "event_line", "json_option", "label", "note", "plain_data", "show"]
+
 
 def envelope(schema: str, data: Any, *, warnings: Sequence[str] = ()) -> str:
-    """Wrap data for machines: schema name with version, time, data, warnings; never NaN."""
-    content = {
-        "schema": f"uniroute.{schema}/1",
-        "as_of": datetime.now(UTC).isoformat(timespec="seconds"),
-        "data": data,
-        "warnings": list(warnings),
-    }
-    return json.dumps(content, indent=2, allow_nan=False, default=str)
+    """Wrap data for machines.
+
+    Parameters
+    ----------
+    schema
+        ``noun.verb``, which becomes ``uniroute.noun.verb/1``.
+    data
+        Anything that `plain_data` can turn into JSON.
+    warnings
+        What the reader should know besides.
+    """
+    content = _head(schema) | {"data": plain_data(data), "warnings": [str(line) for line in warnings]}
+    return json.dumps(content, indent=2, allow_nan=False)
 
 
-def show(schema: str, data: Any, *, as_json: bool, text: Callable[[], str]) -> None:
+def event_line(schema: str, event: str, **facts: Any) -> str:
+    """Give one line of a stream of JSON lines: schema, time, what happened, and the facts."""
+    return json.dumps(_head(schema) | {"event": event} | plain_data(facts), allow_nan=False)
+
+
+def _head(schema: str) -> dict[str, Any]:
+    return {"schema": f"uniroute.{schema}/1", "as_of": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def plain_data(value: Any) -> Any:
+    """Turn data into what JSON knows: numbers are numbers or null and never NaN, days and times are ISO 8601."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): plain_data(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain_data(entry) for entry in value]
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"JSON has no place for a {type(value).__name__}")
+
+
+def show(schema: str, data: Any, *, as_json: bool, text: Callable[[], str], warnings: Sequence[str] = ()) -> None:
     """Print either the JSON envelope or the text for people, which is only made when it is wanted."""
-    click.echo(envelope(schema, data) if as_json else text())
+    click.echo(envelope(schema, data, warnings=[*wishes().notes, *warnings]) if as_json else text())
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-config_option = click.option(
-    "--config",
-    type=click.Path(dir_okay=False, path_type=str),
-    help="Settings file (default: $UNIROUTE_CONFIG, then ./uniroute.toml, then the sandbox).",
-)
+def note(text: str) -> None:
+    """Tell something besides the result: on standard error, and among the warnings of the JSON envelope."""
+    wishes().notes.append(text)
+    click.echo(inert(text, width=400), err=True)
+
+
+def label(text: str, colour: str) -> str:
+    """Colour a word at the beginning of a line on standard error, on a terminal whose owner did not forbid it."""
+    is_wanted = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return click.style(text, fg=colour, bold=True) if is_wanted else text

@@ -53,7 +53,7 @@ def test_an_error_as_json_carries_the_same_as_data(capsys: pytest.CaptureFixture
     report_error(flows.errors.PrerequisiteError("It is missing.", hint="Make it."), as_json=True)
     found = json.loads(capsys.readouterr().out)["error"]
     assert found == {
-        "kind": "PrerequisiteError",
+        "kind": "configuration",
         "message": "It is missing.",
         "unchanged": "",
         "hint": "Make it.",
