@@ -25,6 +25,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact  #
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.absence import note_absences  # noqa: E402
+from flows.announcements import announce  # noqa: E402
 from flows.canary import missing_canaries, settle_drifts  # noqa: E402
 from flows.errors import (  # noqa: E402
     BudgetExceeded,
@@ -35,7 +36,7 @@ from flows.errors import (  # noqa: E402
 )
 from flows.memorised import Quarantine, quarantine_memorisers  # noqa: E402
 from flows.night import Night, NightReport, utc_now  # noqa: E402
-from flows.plan import NightPlan, plan_night  # noqa: E402
+from flows.plan import NightPlan, chosen, plan_night  # noqa: E402
 from flows.profile import profile  # noqa: E402
 from flows.progress import Progress, say  # noqa: E402
 from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
@@ -59,9 +60,10 @@ def check_graders(night: Night) -> None:
 
 
 @task(name="plan", cache_policy=NO_CACHE)
-def plan(night: Night) -> NightPlan:
+def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     """Plan what to ask and what it costs; nothing is called."""
-    llms = [llm for llm in night.registry.llms.all(status="available") if llm.endpoint in night.sampling]
+    available = night.registry.llms.all(status="available")
+    llms = chosen([llm for llm in available if llm.endpoint in night.sampling], only)
     missing = {
         llm.key: night.registry.outcomes.missing(
             llm.key, night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
@@ -93,7 +95,13 @@ def check_answers(night: Night) -> tuple[Quarantine, ...]:
 
 @flow(name="night", flow_run_name="night-{as_of}", retries=0, persist_result=False)
 async def night(
-    as_of: str | None = None, config: str | None = None, plan_only: bool = False, sandbox: bool = False
+    as_of: str | None = None,
+    config: str | None = None,
+    plan_only: bool = False,
+    sandbox: bool = False,
+    budget_usd: float | None = None,
+    max_new: int | None = None,
+    only: list[str] | None = None,
 ) -> NightReport:
     """Run one night.
 
@@ -107,6 +115,10 @@ async def night(
         Whether to stop after the plan.
     sandbox
         Whether to run on the sandbox whatever settings file lies about.
+    budget_usd, max_new
+        Instead of ``[budget] night_usd`` and ``[night] max_new`` of the settings.
+    only
+        Keys or ids of the LLMs to ask; all that have something missing when omitted.
 
     Returns
     -------
@@ -119,23 +131,24 @@ async def night(
         The night cannot be run, or not to its end; the run is marked as failed and what is stored stays.
     """
     settings = Settings() if sandbox else load_settings(config)
+    settings = settings.overridden(budget_usd=budget_usd, max_new=max_new)
     with Workspace(settings) as workspace:
         preflight.check(workspace)
         under_way = Night(workspace, date.fromisoformat(as_of) if as_of is not None else utc_now().date())
         async with _lease(under_way):
             async with under_way.interruption:
-                report = await _stages(under_way, plan_only=plan_only)
+                report = await _stages(under_way, plan_only=plan_only, only=only)
             _finish(under_way, report)
             await _tell_prefect(report)
     return report
 
 
-async def _stages(night: Night, *, plan_only: bool) -> NightReport:
+async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> NightReport:
     started_s = time.monotonic()
     check_graders(night)
     diffs, catalog_errors = sync(night, night.workspace.catalogs())
     _reach(night, "catalogs")
-    planned = plan(night)
+    planned = plan(night, only)
     _reach(night, "planned")
     report = NightReport(
         run_key=night.run_key,
@@ -179,6 +192,7 @@ async def _stages(night: Night, *, plan_only: bool) -> NightReport:
 def _reach(night: Night, name: str) -> None:
     """Stop between two stages when a signal asked for it."""
     checkpoints.reach(name)
+    announce("reached", run=night.run_key, stage=name)
     night.interruption.refuse_to_go_on()
 
 
@@ -261,6 +275,7 @@ async def _lease(night: Night) -> AsyncIterator[None]:
         lease_s=wanted.lease_s,
         holder_is_gone=_is_gone,
     )
+    announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
     beating = asyncio.create_task(_heartbeat(night, wanted.lease_s / _HEARTBEATS_PER_LEASE))
     try:
         yield

@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
 
+from registry.errors import NotFound
 from registry.llms import LLM, Price
 from registry.prompts import Prompt
 
@@ -100,6 +101,27 @@ def input_tokens_of(prompt: Prompt) -> int:
 def cost_usd(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
     """Give the cost of a call in USD at a price."""
     return (price.input_usd_per_mtok * input_tokens + price.output_usd_per_mtok * output_tokens) / _PER_MTOK
+
+
+def chosen(llms: Sequence[LLM], only: Collection[str] | None) -> list[LLM]:
+    """Give the LLMs that are named by key or id; all of them when nothing is named.
+
+    Raises
+    ------
+    NotFound
+        A name is that of no available LLM.
+    """
+    if not only:
+        return list(llms)
+    known = {name for llm in llms for name in (llm.key, llm.llm_id)}
+    unknown = sorted(set(only) - known)
+    if unknown:
+        raise NotFound(
+            f"No available LLM is called {', '.join(unknown)}.",
+            unchanged="Nothing was called.",
+            hint="uniroute llm list --status available",
+        )
+    return [llm for llm in llms if llm.key in only or llm.llm_id in only]
 
 
 def plan_night(

@@ -227,6 +227,26 @@ class Settings(BaseSettings):
         """Give the folder of MLflow's artifacts on the embedded default; a server keeps its own."""
         return None if self.mlflow.tracking_url.startswith("http") else self.home / "mlflow-artifacts"
 
+    def overridden(self, *, budget_usd: float | Decimal | None = None, max_new: int | None = None) -> Settings:
+        """Give the settings with another ceiling for the night, or another number of new LLMs, checked like a file's.
+
+        Raises
+        ------
+        PrerequisiteError
+            A value is out of range.
+        """
+        asked = {"budget": {"night_usd": budget_usd}, "night": {"max_new": max_new}}
+        changed = {}
+        for name, values in asked.items():
+            section: _Section = getattr(self, name)
+            given = {key: value for key, value in values.items() if value is not None}
+            if given:
+                try:
+                    changed[name] = type(section)(**(section.model_dump(exclude_unset=True) | given))
+                except ValidationError as error:
+                    raise _explain(error, None, name) from None
+        return self.model_copy(update=changed) if changed else self
+
     def canonical(self) -> str:
         """Give the settings that shape a night's result as canonical JSON: all but where things are kept."""
         content = self.model_dump(
@@ -309,11 +329,11 @@ def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
             section[key] = str(folder / Path(value).expanduser())
 
 
-def _explain(error: ValidationError, path: Path | None) -> PrerequisiteError:
+def _explain(error: ValidationError, path: Path | None, section: str = "") -> PrerequisiteError:
     """Turn the first validation error into one line, with the nearest known key for a typing mistake."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the settings"
-    source = str(path) if path is not None else "the environment"
+    where = ".".join(str(part) for part in (section, *first["loc"]) if part != "") or "the settings"
+    source = str(path) if path is not None else "the command line" if section else "the environment"
     hint = f"Mend it in {source}, then: uniroute night run --plan"
     if first["type"] == "extra_forbidden":
         nearest = _nearest_key(first["loc"])
