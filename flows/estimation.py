@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,14 @@ from routing.cluster_maps import KMeansMap
 from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
+from routing.router import RoutedLLM, Router
 from routing.stored_estimator import PlainEstimator, arrays_digest, estimator_arrays, read_estimator
+from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
     from flows.night import Night
     from registry.llms import LLM
+    from routing.embedding import EmbedderId
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +35,14 @@ class Labels:
     ----------
     embeddings
         ``(n, dim)`` float32.
+    estimated_tokens
+        ``(n,)`` float32, input tokens as they are estimated from a text.
     table
         Scores and tokens, ``(n, m)``; NaN where there is no answer.
     """
 
     embeddings: NDArray[np.float32]
+    estimated_tokens: NDArray[np.float32]
     table: OutcomeTable
 
     def coverage(self) -> NDArray[np.float64]:
@@ -70,7 +77,9 @@ class Estimation:
         read = [self.representative]
         if isinstance(self.estimator, PosteriorEstimator):
             read.append(self.map)
-        embeddings = np.concatenate([labels.embeddings for labels in read])
+        embeddings, estimated_tokens = (
+            np.concatenate([getattr(labels, name) for labels in read]) for name in ("embeddings", "estimated_tokens")
+        )
         scores, input_tokens, output_tokens = (
             np.concatenate([getattr(labels.table, name)[:, column] for labels in read])
             for name in ("scores", "input_tokens", "output_tokens")
@@ -82,6 +91,7 @@ class Estimation:
             input_tokens[scored],
             output_tokens[scored],
             n_prompts=max(int(scored.sum()), len(self.representative.embeddings)),
+            estimated_tokens=estimated_tokens[scored],
         )
 
 
@@ -101,14 +111,14 @@ def estimate(night: Night, llms: list[LLM]) -> Estimation:
         The prompts are too few or too alike for the clusters asked for.
     """
     representative, of_map = (
-        _labels(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
+        labels_of(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
     )
     record = night.cluster_map
     if record is not None:
         estimator = read_estimator(record.kind, record.arrays)
         return Estimation(estimator, record.digest, False, representative, of_map)
     try:
-        estimator = _fitted(night, representative, of_map)
+        estimator = fit_estimator(night, representative, of_map)
     except InvalidInput as error:
         raise PrerequisiteError(error.message, hint="Give more prompts, or set [routing] n_clusters lower.") from None
     record = _record(night, estimator)
@@ -116,11 +126,20 @@ def estimate(night: Night, llms: list[LLM]) -> Estimation:
     return Estimation(estimator, record.digest, True, representative, of_map)
 
 
-def _labels(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> Labels:
-    return Labels(night.embeddings_of(prompts), night.outcome_table(llms, prompts))
+def labels_of(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> Labels:
+    """Give what the registry holds of these LLMs on these prompts."""
+    estimated_tokens = estimated_input_tokens([prompt.text for prompt in prompts])
+    return Labels(night.embeddings_of(prompts), estimated_tokens, night.outcome_table(llms, prompts))
 
 
-def _fitted(night: Night, representative: Labels, of_map: Labels) -> PlainEstimator | PosteriorEstimator:
+def fit_estimator(night: Night, representative: Labels, of_map: Labels) -> PlainEstimator | PosteriorEstimator:
+    """Fit cluster map and prior on the answers to the map prompts.
+
+    Raises
+    ------
+    InvalidInput
+        The prompts are too few or too alike for the clusters asked for.
+    """
     wanted = night.settings.routing
     if wanted.method == "kmeans":
         fitted = KMeansMap(n_clusters=wanted.n_clusters, random_state=wanted.seed).fit(of_map.embeddings)
@@ -130,6 +149,19 @@ def _fitted(night: Night, representative: Labels, of_map: Labels) -> PlainEstima
     errors, few_errors = (1 - labels.table.scores[:, known] for labels in (of_map, representative))
     return PosteriorEstimator(random_state=wanted.seed).fit(
         of_map.embeddings, errors, few=(representative.embeddings, few_errors)
+    )
+
+
+def assemble(night: Night, found: Estimation, routed: Sequence[RoutedLLM], embedder: EmbedderId) -> Router:
+    """Make a router of an estimator and of the LLMs with their vectors: tonight's, or an earlier night's once more."""
+    return Router(
+        found.estimator.cluster_map_,
+        tuple(routed),
+        embedder=embedder,
+        cost_weight=night.settings.routing.cost_weight,
+        calibration_weights=found.estimator.cluster_map_.exact_weights(found.representative.embeddings),
+        calibration_tokens=found.representative.estimated_tokens,
+        provenance={"prompt_set": night.prompt_set.digest, "cluster_map": found.digest},
     )
 
 

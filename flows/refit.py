@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.absence import absent_tonight
 from flows.errors import PrerequisiteError
-from flows.estimation import estimate
+from flows.estimation import assemble, estimate
 from flows.gate import GateOutcomes
 from flows.night import Night
 from registry.llms import LLM
@@ -39,6 +39,8 @@ class Candidate:
         The prompt-blind baseline over the same LLMs.
     left_out
         LLM key and reason of each LLM that has a price but no vector.
+    carried_over
+        LLMs whose vector is an earlier night's, because they answered too little since.
     """
 
     router: Router
@@ -46,6 +48,7 @@ class Candidate:
     map_was_fitted: bool
     zero_router: ZeroRouter
     left_out: tuple[tuple[str, str], ...]
+    carried_over: tuple[str, ...] = ()
 
 
 @task(name="embed-prompts", cache_policy=NO_CACHE)
@@ -66,7 +69,7 @@ def refit(night: Night) -> Candidate:
     """Make the candidate router of what the registry holds: map, vectors, prices."""
     llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of)]
     found = estimate(night, llms)
-    map_digest, cluster_map, table = found.digest, found.estimator.cluster_map_, found.representative.table
+    map_digest, table = found.digest, found.representative.table
     whole = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores).mean(axis=0)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
@@ -95,15 +98,15 @@ def refit(night: Night) -> Candidate:
             hint="Look at the failures with: uniroute llm list",
         )
     night.registry.routers.save_vectors(map_digest, fresh, night.prompt_set.digest, night.run)
-    router = Router(
-        cluster_map,
-        routed,
-        embedder=night.workspace.embedder.id,
-        cost_weight=night.settings.routing.cost_weight,
-        calibration_weights=cluster_map.exact_weights(found.representative.embeddings),
-        provenance={"prompt_set": night.prompt_set.digest, "cluster_map": map_digest},
+    router = assemble(night, found, routed, night.workspace.embedder.id)
+    return Candidate(
+        router,
+        map_digest,
+        found.was_fitted,
+        _zero_router(table, llms, router),
+        tuple(left_out),
+        carried_over=tuple(key for key in router.keys if key not in fresh),
     )
-    return Candidate(router, map_digest, found.was_fitted, _zero_router(table, llms, router), tuple(left_out))
 
 
 def gate_outcomes(night: Night, keys: tuple[str, ...]) -> GateOutcomes:
@@ -130,6 +133,7 @@ def _as_vector(stored: StoredVector) -> FeatureVector:
         coefficients=stored.coefficients,
         n_prompts=stored.n_prompts,
         n_scored=stored.n_scored,
+        input_token_ratio=stored.input_token_ratio,
     )
 
 

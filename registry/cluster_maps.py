@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -64,6 +65,7 @@ class VectorFields(Protocol):
     coefficients: NDArray[np.float32]
     n_prompts: int
     n_scored: int
+    input_token_ratio: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +88,7 @@ class StoredVector:
     coefficients: NDArray[np.float32]
     n_prompts: int
     n_scored: int
+    input_token_ratio: float
 
 
 class ClusterMaps:
@@ -254,6 +257,9 @@ def _vector_row(key: str, vector: VectorFields, n_clusters: int, prompt_set_dige
     if row["coefficients"].ndim != 1:
         raise InvalidInput(f"coefficients of {key} have shape {row['coefficients'].shape}, not one dimension")
     digest.update(array_bytes(row["coefficients"]))
-    facts = {"n_prompts": int(vector.n_prompts), "n_scored": int(vector.n_scored)}
+    ratio = float(vector.input_token_ratio)
+    if not math.isfinite(ratio):
+        raise InvalidInput(f"input_token_ratio of {key} is not finite")
+    facts = {"n_prompts": int(vector.n_prompts), "n_scored": int(vector.n_scored), "input_token_ratio": ratio}
     digest.update(json.dumps(facts, sort_keys=True).encode())
     return {**row, **facts, "prompt_set_digest": prompt_set_digest, "digest": digest.hexdigest()}

@@ -328,6 +328,7 @@ feature_vector = Table(
     Column("coefficients", ArrayBlob, nullable=False),
     Column("n_prompts", Integer, nullable=False),
     Column("n_scored", Integer, nullable=False),
+    Column("input_token_ratio", Float(53), nullable=False, server_default="1"),
     CheckConstraint("n_scored >= 0 AND n_scored <= n_prompts", name="scored_within_asked"),
     Index(None, "cluster_map_id", "llm_id"),
 )
@@ -418,6 +419,14 @@ ledger = Table(
     _digest("hash", nullable=False, unique=True),
     Index(None, "subject"),
     Index(None, "at"),
+)
+
+ledger_head = Table(
+    "ledger_head",
+    metadata,
+    Column("name", String(20), primary_key=True),
+    Column("number", Integer, nullable=False),
+    _digest("hash", nullable=False),
 )
 
 outbox = Table(

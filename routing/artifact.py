@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from .content import arrays_of, canonical_json, describe, rebuild
+from .content import arrays_of, canonical_json, describe, format_of, rebuild
 from .errors import ArtifactCorrupt, ArtifactError, ArtifactTooNew
 from .router import Router
 
-# Formats this code reads; the last one is written.
-FORMATS = (1,)
+# Formats this code reads; a router is written in the first of them that holds all of it.
+FORMATS = (1, 2)
 ROUTER_FILE, ARRAYS_FILE, DIGESTS_FILE = "router.json", "arrays.npz", "digests.json"
 FILES = (ROUTER_FILE, ARRAYS_FILE, DIGESTS_FILE)
 
@@ -76,7 +76,7 @@ def save_router(router: Router, folder: Path) -> Manifest:
         When it cannot be written, for example because the disk is full; nothing of it stays.
     """
     folder = Path(folder)
-    content = {"format": FORMATS[-1], **describe(router)}
+    content = {"format": format_of(router), **describe(router)}
     files = {ROUTER_FILE: canonical_json(content) + b"\n", ARRAYS_FILE: _npz(arrays_of(router))}
     manifest = _manifest(router.digest, files)
     files[DIGESTS_FILE] = _digests_json(manifest)

@@ -22,12 +22,21 @@ if TYPE_CHECKING:
     from .router import Router
 
 _VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients")
+_RATIOS, _TOKENS = "vectors/input_token_ratios", "calibration_tokens"
 
 
 def canonical_json(content: object) -> bytes:
     """Write JSON in the one form that digests are taken over: sorted keys, no spaces, ASCII, finite numbers."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return text.encode("ascii")
+
+
+def format_of(router: Router) -> int:
+    """Give the first format that holds all of a router: what needs no later one keeps its bytes and its digest.
+
+    Format 2 adds the input tokens of the calibration prompts and the LLMs' ratios of input tokens to the estimate.
+    """
+    return 2 if len(router.calibration_tokens) or any(llm.vector.input_token_ratio != 1 for llm in router.llms) else 1
 
 
 def describe(router: Router) -> dict[str, Any]:
@@ -56,6 +65,9 @@ def arrays_of(router: Router) -> dict[str, np.ndarray]:
     for name in _VECTOR_ARRAYS:
         arrays[f"vectors/{name}"] = np.stack([getattr(llm.vector, name) for llm in router.llms])
     arrays["calibration_weights"] = router.calibration_weights
+    if format_of(router) > 1:
+        arrays[_TOKENS] = router.calibration_tokens
+        arrays[_RATIOS] = np.array([llm.vector.input_token_ratio for llm in router.llms], dtype=np.float64)
     return {
         name: np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")) for name, array in sorted(arrays.items())
     }
@@ -81,6 +93,7 @@ def rebuild(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Rou
     from .router import Router
 
     map_arrays = {name.removeprefix("map/"): array for name, array in arrays.items() if name.startswith("map/")}
+    ratios = arrays.get(_RATIOS, np.ones(len(content["llms"])))
     llms = [
         RoutedLLM(
             row["key"],
@@ -90,6 +103,7 @@ def rebuild(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Rou
                 **{name: arrays[f"vectors/{name}"][position] for name in _VECTOR_ARRAYS},
                 n_prompts=row["n_prompts"],
                 n_scored=row["n_scored"],
+                input_token_ratio=ratios[position],
             ),
         )
         for position, row in enumerate(content["llms"])
@@ -100,5 +114,6 @@ def rebuild(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Rou
         embedder=EmbedderId(**content["embedder"]),
         cost_weight=content["cost_weight"],
         calibration_weights=arrays["calibration_weights"],
+        calibration_tokens=arrays.get(_TOKENS, np.zeros(0, dtype=np.float32)),
         provenance=content["provenance"],
     )

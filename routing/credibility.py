@@ -1,10 +1,13 @@
-"""Means per cluster that trust a cluster as far as its prompts allow: for token counts."""
+"""Means per cluster, and ratios per LLM, that trust few prompts as far as these allow: for token counts."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from .prompt_weights import F64
+
+# Variance of the ratio of tokens to their estimate, between tokenizers and between prompts of the same one.
+_BETWEEN_LLMS, _BETWEEN_PROMPTS = 0.09, 0.25
 
 
 def credible_means(weights: F64, values: F64) -> F64:
@@ -37,3 +40,31 @@ def credible_means(weights: F64, values: F64) -> F64:
         return np.full(len(own), overall)
     share = counts / np.maximum(counts + within * effective / between, 1e-12)
     return share * own + (1 - share) * overall
+
+
+def credible_ratio(tokens: F64, estimates: F64) -> float:
+    """Give how many tokens an LLM counts where one is estimated, shrunk towards one.
+
+    With the total T of the estimates the ratio is `z * own + (1 - z)` with `z = T / (T + k)` and k the variance between
+    prompts, in tokens, over the variance between LLMs. The former is estimated from the prompts and one more that
+    differs by a half, so that a single prompt is not certain. Source: Buehlmann and Straub 1970.
+
+    Parameters
+    ----------
+    tokens, estimates : (n,) float64
+        Tokens that the LLM counted for its prompts, and what was estimated for them; not negative.
+
+    Returns
+    -------
+    float
+        At least zero; one where nothing was estimated.
+    """
+    total = float(estimates.sum())
+    if not total > 0:
+        return 1.0
+    own = float(tokens.sum()) / total
+    # (tokens - own * estimate)^2 / estimate: what one prompt differs by, weighted by its size.
+    apart = np.divide((tokens - own * estimates) ** 2, estimates, out=np.zeros_like(tokens), where=estimates > 0)
+    between_prompts = (float(apart.sum()) + _BETWEEN_PROMPTS * total / len(estimates)) / len(estimates)
+    share = total / (total + between_prompts / _BETWEEN_LLMS)
+    return share * own + (1 - share)

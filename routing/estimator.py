@@ -14,7 +14,7 @@ from .checks import checked_embeddings, finite_array
 from .credibility import credible_means
 from .errors import InvalidInput, InvalidProfile
 from .feature_space import FeatureSpace, feature_space, profile_maps, resolution_maps
-from .features import FeatureVector
+from .features import FeatureVector, input_token_ratio
 from .posterior import Moments, Posterior, Prior, Shrinkage, label_groups, posterior, prior_of, scales_of, surfaces
 from .prompt_weights import F32, F64, ClusterMap
 from .simulation import Plan, contrast_loss
@@ -160,6 +160,7 @@ class PosteriorEstimator:
         output_tokens: npt.ArrayLike,
         *,
         n_prompts: int,
+        estimated_tokens: npt.ArrayLike | None = None,
     ) -> FeatureVector:
         """Give one LLM's feature vector, with a standard error per cluster.
 
@@ -173,6 +174,8 @@ class PosteriorEstimator:
             Tokens of the prompts and of its answers.
         n_prompts
             Prompts it was asked, at least N.
+        estimated_tokens : array-like of shape (N,), optional
+            Input tokens of the prompts as `estimated_input_tokens` gives them.
 
         Raises
         ------
@@ -208,6 +211,7 @@ class PosteriorEstimator:
             n_prompts=n_prompts,
             n_scored=n,
             coefficients=psi[n_clusters:],
+            input_token_ratio=input_token_ratio(tokens[0], estimated_tokens),
         )
 
     def _simulate(

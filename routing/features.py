@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from .checks import finite_array
+from .checks import finite_array, finite_number
+from .credibility import credible_ratio
 from .errors import InvalidInput, InvalidProfile
 
 F32 = npt.NDArray[np.float32]
@@ -34,6 +35,9 @@ class FeatureVector:
         Prompts the LLM was asked, and those that gave a score; the others failed and are no wrong answers.
     coefficients : (r,) float32
         Weights of the map's linear features, empty when it has none.
+    input_token_ratio
+        Input tokens that the LLM counts where `estimated_input_tokens` gives one, finite and not negative: tokenizers
+        differ.
     """
 
     errors: F32
@@ -44,6 +48,7 @@ class FeatureVector:
     n_prompts: int
     n_scored: int
     coefficients: F32 = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    input_token_ratio: float = 1.0
 
     def __post_init__(self) -> None:
         length = len(np.atleast_1d(self.errors))
@@ -70,6 +75,11 @@ class FeatureVector:
             array = checked.astype(np.int64 if name == "counts" else np.float32)
             array.setflags(write=False)
             object.__setattr__(self, name, array)
+        try:
+            ratio = finite_number(self.input_token_ratio, "input_token_ratio", minimum=0, maximum=1e6)
+        except InvalidInput as error:
+            raise InvalidProfile(error.message) from None
+        object.__setattr__(self, "input_token_ratio", ratio)
         if not 0 <= self.n_scored <= self.n_prompts:
             raise InvalidProfile(f"{self.n_scored} scored prompts of {self.n_prompts} asked cannot be")
 
@@ -87,6 +97,7 @@ def plain_feature_vector(
     *,
     n_clusters: int,
     n_prompts: int,
+    estimated_tokens: npt.ArrayLike | None = None,
 ) -> FeatureVector:
     """Average one LLM's errors and tokens per cluster: the paper's Psi (UniRoute eq. 8).
 
@@ -106,6 +117,8 @@ def plain_feature_vector(
         Length of the vector.
     n_prompts
         Prompts the LLM was asked, at least n.
+    estimated_tokens : array-like of shape (n,), optional
+        Input tokens of the prompts as `estimated_input_tokens` gives them; the LLM's ratio to them is one without.
 
     Returns
     -------
@@ -148,7 +161,32 @@ def plain_feature_vector(
         output_tokens=_means(tokens_out, cluster, counts),
         n_prompts=n_prompts,
         n_scored=n,
+        input_token_ratio=input_token_ratio(tokens_in, estimated_tokens),
     )
+
+
+def input_token_ratio(input_tokens: npt.NDArray[np.float64], estimated_tokens: npt.ArrayLike | None) -> float:
+    """Give the ratio of an LLM's own counts of input tokens to their estimates; one where nothing was estimated.
+
+    Parameters
+    ----------
+    input_tokens : (n,) float64
+        Tokens that the LLM counted for the prompts it scored on.
+    estimated_tokens : array-like of shape (n,)
+        What `estimated_input_tokens` gives for them, or None.
+
+    Raises
+    ------
+    InvalidProfile
+        When the lengths differ, or an estimate is not finite or negative.
+    """
+    if estimated_tokens is None or not len(input_tokens):
+        return 1.0
+    try:
+        estimates = finite_array(estimated_tokens, "estimated_tokens", shape=(len(input_tokens),), minimum=0)
+    except InvalidInput as error:
+        raise InvalidProfile(error.message) from None
+    return credible_ratio(input_tokens, estimates)
 
 
 def _means(values: npt.NDArray[np.float64], cluster: I64, counts: I64) -> F32:

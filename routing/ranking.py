@@ -32,14 +32,14 @@ class Tables:
     """Stack what is known of m LLMs over the D columns of a cluster map.
 
     Where the input tokens of the prompts are known, these are one more column of Phi, after the map's: its error is
-    zero, its cost the price of one input token, and the clusters cost the output tokens alone.
+    zero, its cost the price of one estimated input token, and the clusters cost the output tokens alone.
 
     Attributes
     ----------
     errors : (D or D + 1, m) float64
         Expected errors of the clusters, then coefficients of the linear features.
     costs_usd : (D or D + 1, m) float64
-        Expected USD of one prompt of a cluster; zero for linear features; USD of one input token.
+        Expected USD of one prompt of a cluster; zero for linear features; USD of one estimated input token.
     standard_errors : (D or D + 1, m) float64
         Standard errors of the clusters' errors; zero for the other columns.
     """
@@ -83,7 +83,7 @@ class Tables:
         for column, llm in enumerate(llms):
             costs[:n_clusters, column] = llm.vector.output_tokens.astype(np.float64) * llm.output_usd_per_mtok / 1e6
         nothing = np.zeros((1, len(llms)))
-        input_prices = np.array([[llm.input_usd_per_mtok / 1e6 for llm in llms]])
+        input_prices = np.array([[llm.vector.input_token_ratio * llm.input_usd_per_mtok / 1e6 for llm in llms]])
         return Tables(
             np.vstack([self.errors, nothing]),
             np.vstack([costs, input_prices]),

@@ -19,7 +19,7 @@ from .embedding import EmbedderId
 from .errors import InvalidInput, NoEligibleLLM
 from .prompt_weights import ClusterMap
 from .ranking import Ranking, Tables
-from .tokens import checked_tokens, checked_tokens_of, with_tokens
+from .tokens import MOST_TOKENS, checked_tokens, checked_tokens_of, with_tokens
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -64,6 +64,8 @@ class Router:
         Error that one USD per prompt is worth, finite and not negative: zero asks for the best answer.
     calibration_weights : (n_rep, D) float32
         Phi of the representative prompts; `cost_weight_for` solves budgets on them.
+    calibration_tokens : (n_rep,) float32
+        Estimated input tokens of the representative prompts; empty when they are not known.
     provenance
         What the router was made from, as JSON scalars. It is part of the digest: no times, no run numbers.
 
@@ -96,6 +98,7 @@ class Router:
     embedder: EmbedderId = field(kw_only=True)
     cost_weight: float = field(kw_only=True)
     calibration_weights: F32 = field(kw_only=True)
+    calibration_tokens: F32 = field(kw_only=True, default_factory=lambda: np.zeros(0, dtype=np.float32))
     provenance: Mapping[str, Scalar] = field(kw_only=True, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -115,11 +118,13 @@ class Router:
         calibration = finite_array(self.calibration_weights, "calibration_weights", shape=(None, width))
         calibration = calibration.astype(np.float32)
         calibration.setflags(write=False)
+        tokens = _checked_calibration_tokens(self.calibration_tokens, len(calibration))
         for name, value in {
             "cluster_map": cluster_map,
             "llms": llms,
             "cost_weight": _checked_cost_weight(self.cost_weight),
             "calibration_weights": calibration,
+            "calibration_tokens": tokens,
             "provenance": _checked_provenance(self.provenance),
         }.items():
             object.__setattr__(self, name, value)
@@ -135,6 +140,11 @@ class Router:
     def digest(self) -> str:
         """Identify the router: SHA-256 over everything that it contains."""
         return content_digest(self)
+
+    @property
+    def solves_by_tokens(self) -> bool:
+        """Whether `cost_weight_for` counts the representative prompts' own input tokens, as routing with them does."""
+        return len(self.calibration_tokens) > 0
 
     def expected(self, embeddings: npt.ArrayLike, *, input_tokens: npt.ArrayLike | None = None) -> Expected:
         """Give the expected error and cost of every LLM on every prompt.
@@ -224,8 +234,9 @@ class Router:
     ) -> float:
         """Solve for the cost weight that keeps a budget or a quality on the representative prompts.
 
-        Input tokens are those of the LLMs' profiles, so the result is for routing without `input_tokens`: with them,
-        every prompt shorter than the profiles' tends to an LLM that is dearer than the budget counted on.
+        A router that knows the input tokens of these prompts counts them, so the result is for routing with
+        `input_tokens`; one that does not (`solves_by_tokens` is false) counts those of the LLMs' profiles, and the
+        result is for routing without.
 
         Parameters
         ----------
@@ -251,8 +262,10 @@ class Router:
         if not len(self.calibration_weights):
             raise InvalidInput("this router has no calibration prompts to solve a budget on")
         columns = self._columns(None if candidates is None else frozenset(candidates))
-        weights = self.calibration_weights.astype(np.float64)
-        errors, costs = weights @ self._tables.errors[:, columns], weights @ self._tables.costs_usd[:, columns]
+        phi, tables = self.calibration_weights.astype(np.float64), self._tables
+        if self.solves_by_tokens:
+            phi, tables = with_tokens(phi, self.calibration_tokens.astype(np.float64)), self._tables_by_tokens
+        errors, costs = phi @ tables.errors[:, columns], phi @ tables.costs_usd[:, columns]
         if min_score is not None:
             return cost_weight_keeping(errors, costs, min_score)
         return cost_weight_within(errors, costs, cast(float, max_cost_usd_per_1k) / 1000)
@@ -374,6 +387,15 @@ class Router:
 
 def _checked_cost_weight(value: float) -> float:
     return finite_number(value, "cost_weight", minimum=0)
+
+
+def _checked_calibration_tokens(given: npt.ArrayLike, n_prompts: int) -> F32:
+    tokens = finite_array(given, "calibration_tokens", shape=(None,), minimum=0, maximum=MOST_TOKENS)
+    if len(tokens) not in (0, n_prompts):
+        raise InvalidInput(f"calibration_tokens are of {len(tokens)} prompts, calibration_weights of {n_prompts}")
+    checked = tokens.astype(np.float32)
+    checked.setflags(write=False)
+    return checked
 
 
 def _checked_provenance(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:

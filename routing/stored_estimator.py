@@ -38,6 +38,7 @@ class VectorEstimator(Protocol):
         output_tokens: npt.ArrayLike,
         *,
         n_prompts: int,
+        estimated_tokens: npt.ArrayLike | None = None,
     ) -> FeatureVector:
         """Give the vector from embeddings, scores and tokens of the scored prompts."""
         ...
@@ -63,6 +64,7 @@ class PlainEstimator:
         output_tokens: npt.ArrayLike,
         *,
         n_prompts: int,
+        estimated_tokens: npt.ArrayLike | None = None,
     ) -> FeatureVector:
         """Give one LLM's mean error per cluster; see `plain_feature_vector`.
 
@@ -74,11 +76,19 @@ class PlainEstimator:
             Its scores in [0, 1], tokens of the prompts and of its answers.
         n_prompts
             Prompts it was asked, at least N.
+        estimated_tokens : array-like of shape (N,), optional
+            Input tokens as `estimated_input_tokens` gives them.
         """
         assigned = self.cluster_map_.assign(X)
         n_clusters = self.cluster_map_.n_clusters
         return plain_feature_vector(
-            assigned, scores, input_tokens, output_tokens, n_clusters=n_clusters, n_prompts=n_prompts
+            assigned,
+            scores,
+            input_tokens,
+            output_tokens,
+            n_clusters=n_clusters,
+            n_prompts=n_prompts,
+            estimated_tokens=estimated_tokens,
         )
 
 

@@ -13,14 +13,15 @@ from .checks import finite_array, finite_number
 # English, and most code, has about four bytes per token in the byte-level vocabularies of current LLMs.
 _BYTES_PER_TOKEN = 4
 # More than any prompt has, and small enough that its cost is finite in float32.
-_MOST = 1e12
+MOST_TOKENS = 1e12
 
 
 def estimated_input_tokens(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """Estimate the input tokens of prompts: their UTF-8 bytes, divided by four.
 
     Bytes and not characters, because a character outside Latin script takes more bytes and more tokens. The estimate is
-    the same for all LLMs; tokenizers differ from it and from each other by some tenths.
+    the same for all LLMs; tokenizers differ from it and from each other by some tenths, which an LLM's feature vector
+    keeps as its `input_token_ratio`.
 
     Parameters
     ----------
@@ -57,12 +58,12 @@ def checked_tokens(input_tokens: npt.ArrayLike, n: int) -> npt.NDArray[np.float6
     InvalidInput
         When there are more or fewer of them, or one is NaN, infinite, negative or too large.
     """
-    return finite_array(input_tokens, "input_tokens", shape=(n,), minimum=0, maximum=_MOST)
+    return finite_array(input_tokens, "input_tokens", shape=(n,), minimum=0, maximum=MOST_TOKENS)
 
 
 def checked_tokens_of(input_tokens: float) -> float:
     """Return the input tokens of one prompt, or refuse them as `checked_tokens` does."""
-    return finite_number(input_tokens, "input_tokens", minimum=0, maximum=_MOST)
+    return finite_number(input_tokens, "input_tokens", minimum=0, maximum=MOST_TOKENS)
 
 
 def with_tokens(weights: npt.NDArray[Any], input_tokens: npt.NDArray[np.float64]) -> npt.NDArray[Any]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--router", "name", default="champion", show_default=True, help="Version number, alias or digest.")
 @click.option("--cost-weight", type=float, help="What saving costs: errors per USD; 0 is best quality.")
 @click.option("--max-cost-usd", type=float, help="Spend at most this on average, in USD per 1 000 prompts.")
+@click.option("--min-score", type=float, help="Keep this share of the best LLM's score, as cheaply as possible.")
 @click.option("--candidates", help="Choose among these LLMs only, separated by commas.")
 @config_option
 @json_option
@@ -30,19 +31,22 @@ def route(
     name: str,
     cost_weight: float | None,
     max_cost_usd: float | None,
+    min_score: float | None,
     candidates: str | None,
     config: str | None,
     as_json: bool,
 ) -> None:
     """Route TEXT and say which LLM gets it, why, and what that is expected to cost."""
-    if cost_weight is not None and max_cost_usd is not None:
-        raise click.UsageError("--cost-weight and --max-cost-usd exclude each other")
+    given = {"--cost-weight": cost_weight, "--max-cost-usd": max_cost_usd, "--min-score": min_score}
+    named = [option for option, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise click.UsageError(f"{' and '.join(named)} exclude each other: give one of them")
     from flows.cli.opening import opened
     from flows.versions import find_router
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
-        decision = decide(workspace, record, text, cost_weight, max_cost_usd, candidates)
+        decision = decide(workspace, record, text, cost_weight, max_cost_usd, min_score, candidates)
     data: dict[str, Any] = asdict(decision) | {"router_version": record.mlflow_version, "router": record.digest}
     show("route", data, as_json=as_json, text=lambda: decision_text(decision, record))
 
@@ -53,12 +57,13 @@ def decide(
     text: str,
     cost_weight: float | None = None,
     max_cost_usd: float | None = None,
+    min_score: float | None = None,
     candidates: str | None = None,
 ) -> Decision:
     """Route one prompt with a router version.
 
-    What it costs is expected from its own length; under a budget, which is solved on the prompts of the LLMs' profiles,
-    from the length of those.
+    What it costs is expected from its own length. Only a version from before the lengths of the representative prompts
+    were kept, which solves budgets with the tokens of the LLMs' profiles, then routes with those as well.
 
     Parameters
     ----------
@@ -68,13 +73,15 @@ def decide(
         The router version.
     text
         The prompt.
-    cost_weight, max_cost_usd
-        At most one of them; the version's own cost weight without either.
+    cost_weight, max_cost_usd, min_score
+        At most one of them; the version's own cost weight without any.
     candidates
         LLM keys, or ids without the endpoint, separated by commas; all LLMs when empty.
 
     Raises
     ------
+    InvalidInput
+        The prompt is empty, a number cannot be used, or even the cheapest LLM costs more than the budget.
     NoEligibleLLM
         Every LLM that it may choose was withdrawn, or may not be called any more.
     """
@@ -96,9 +103,9 @@ def decide(
         )
     eligible = _still_available(workspace, chosen or router.keys)
     tokens: float | None = float(estimated_input_tokens([text])[0])
-    if max_cost_usd is not None:
-        # A budget is solved with the input tokens of the LLMs' profiles, and is kept only when routing uses them.
-        cost_weight, tokens = router.cost_weight_for(max_cost_usd_per_1k=max_cost_usd, candidates=eligible), None
+    if max_cost_usd is not None or min_score is not None:
+        cost_weight = router.cost_weight_for(max_cost_usd_per_1k=max_cost_usd, min_score=min_score, candidates=eligible)
+        tokens = tokens if router.solves_by_tokens else None
     embedding = load_embedder_for(router.embedder).embed([text])[0]
     return router.decide(embedding, input_tokens=tokens, cost_weight=cost_weight, candidates=eligible)
 

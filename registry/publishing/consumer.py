@@ -166,8 +166,8 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
     ) -> pd.DataFrame:
         """Choose one LLM for each prompt.
 
-        What it costs is expected from the prompt's own length; under `max_cost_usd_per_1k` and `min_score`, which were
-        solved on the prompts of the LLMs' profiles, from the length of those.
+        What it costs is expected from the prompt's own length. Only a router that does not know the lengths of the
+        representative prompts routes under `max_cost_usd_per_1k` and `min_score` with the tokens of the LLMs' profiles.
 
         Parameters
         ----------
@@ -199,8 +199,9 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
             cost_weight = self._cost_weight(wanted, candidates)
             decisions: list[Any] = []
             if prompts:
-                # A target is solved with the input tokens of the LLMs' profiles: only routing with these keeps it.
-                tokens = None if _targets(wanted) else self._tokens.estimated_input_tokens(prompts)
+                # A target is kept only by routing with the input tokens that it was solved with.
+                by_tokens = self._router.solves_by_tokens or not _targets(wanted)
+                tokens = self._tokens.estimated_input_tokens(prompts) if by_tokens else None
                 embeddings = self._embedder.embed(prompts)
                 decisions = list(
                     self._router.route(embeddings, input_tokens=tokens, cost_weight=cost_weight, candidates=candidates)

@@ -28,7 +28,8 @@ from routing.prompt_weights import Block
 
 from .worlds import EMBEDDER, flat_llm, random_llm, random_router, unit_rows
 
-GOLDEN = Path(__file__).parents[1] / "data" / "router-v1"
+DATA = Path(__file__).parents[1] / "data"
+GOLDEN, GOLDEN_2 = DATA / "router-v1", DATA / "router-v2"
 FILES = (ROUTER_FILE, ARRAYS_FILE, DIGESTS_FILE)
 
 
@@ -133,7 +134,7 @@ def test_extra_files_are_ignored(saved):
 def test_a_later_format_asks_for_a_later_version(saved):
     content = json.loads((saved / ROUTER_FILE).read_bytes())
     forge(saved, ROUTER_FILE, canonical_json(content | {"format": 99, "unheard_of": True}))
-    with pytest.raises(ArtifactTooNew, match="has format 99, this version reads 1") as caught:
+    with pytest.raises(ArtifactTooNew, match="has format 99, this version reads 1, 2") as caught:
         load_router(saved)
     assert "later version" in caught.value.hint
 
@@ -260,11 +261,45 @@ def test_the_golden_router_of_format_1_still_loads_and_decides():
     assert router.decide(np.eye(8)[0], cost_weight=0.0).llm == "sandbox:large"
 
 
-def test_format_1_is_written_as_it_always_was(tmp_path):
-    assert FORMATS[-1] == 1
-    save_router(golden_router(), tmp_path / "router")
+def golden_router_2() -> Router:
+    """Make the router of tests/data/router-v2: the golden one, with the lengths of its prompts and a tokenizer."""
+    router = golden_router()
+    large, small = router.llms
+    wordy = dataclasses.replace(large, vector=dataclasses.replace(large.vector, input_token_ratio=1.5))
+    return dataclasses.replace(router, llms=[wordy, small], calibration_tokens=[64.0, 256.0])
+
+
+def test_the_golden_router_of_format_2_still_loads_and_decides():
+    router = load_router(GOLDEN_2)
+    assert router.digest == golden_router_2().digest
+    assert router.calibration_tokens.tolist() == [64.0, 256.0]
+    assert [llm.vector.input_token_ratio for llm in router.llms] == [1.5, 1.0]
+    # 2 USD per million tokens, of which the LLM counts three where two are estimated.
+    assert router.decide(np.eye(8)[0], cost_weight=0.0, input_tokens=1e6).expected_cost_usd == 3.0
+    assert router.solves_by_tokens and not load_router(GOLDEN).solves_by_tokens
+
+
+@pytest.mark.parametrize(("make", "folder"), [(golden_router, GOLDEN), (golden_router_2, GOLDEN_2)])
+def test_a_router_is_written_in_the_first_format_that_holds_it(make, folder, tmp_path):
+    assert FORMATS == (1, 2)
+    save_router(make(), tmp_path / "router")
     for name in FILES:
-        assert (tmp_path / "router" / name).read_bytes() == (GOLDEN / name).read_bytes()
+        assert (tmp_path / "router" / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"calibration_tokens": [64.0, 512.0]},
+        {"calibration_tokens": []},
+        {"llms": golden_router().llms},
+    ],
+)
+def test_lengths_and_tokenizers_are_part_of_the_digest(changed, tmp_path):
+    router = dataclasses.replace(golden_router_2(), **changed)
+    assert router.digest != golden_router_2().digest
+    save_router(router, tmp_path / "router")
+    assert load_router(tmp_path / "router").digest == router.digest
 
 
 def test_vectors_with_coefficients_survive(tmp_path):

@@ -3,9 +3,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from routing import InvalidInput
+from routing import ClusterMap, FeatureVector, InvalidInput, RoutedLLM, Router
 
-from .worlds import flat_llm, flat_router, random_router, unit_rows
+from .worlds import EMBEDDER, flat_llm, flat_router, random_router, unit_rows
 
 
 def mean_cost(router, weight: float) -> float:
@@ -77,3 +77,88 @@ def test_free_llms_need_no_weight():
     router = flat_router([flat_llm("a", [0.5], 0.0), flat_llm("b", [0.4], 0.0)])
     assert router.cost_weight_for(max_cost_usd_per_1k=0.0) == 0.0
     assert router.decide(unit_rows(1)[0]).llm == "b"
+
+
+RATIOS = {"cheap": 1.0, "mid": 1.3, "dear": 0.8}
+PRICES = {"cheap": (0.5, 1.0), "mid": (2.0, 4.0), "dear": (10.0, 30.0)}
+ERRORS = {"cheap": [0.7, 0.5, 0.4, 0.6], "mid": [0.4, 0.3, 0.35, 0.35], "dear": [0.1, 0.2, 0.3, 0.1]}
+OUTPUT_TOKENS = 50.0
+
+
+def prompts_of_any_length(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts of four clusters; lengths differ a hundredfold, and the fourth cluster's are long."""
+    rng = np.random.default_rng(seed)
+    clusters = rng.integers(0, 4, n)
+    rows = (np.eye(8)[clusters] + rng.normal(0, 0.05, (n, 8))).astype(np.float32)
+    return rows, np.exp(rng.normal(4.5, 1.0, n) + 1.5 * (clusters == 3))
+
+
+def router_for(n_calibration: int, *, by_tokens: bool) -> Router:
+    fitted = ClusterMap.nearest(np.eye(8)[:4])
+    rows, tokens = prompts_of_any_length(n_calibration, seed=1)
+    clusters = fitted.assign(rows)
+    llms = []
+    for key, errors in (
+        ("cheap", [0.7, 0.5, 0.4, 0.6]),
+        ("mid", [0.4, 0.3, 0.35, 0.35]),
+        ("dear", [0.1, 0.2, 0.3, 0.1]),
+    ):
+        means = [RATIOS[key] * tokens[clusters == k].mean() for k in range(4)]
+        vector = FeatureVector(
+            errors, [0.02] * 4, [9] * 4, means, [OUTPUT_TOKENS] * 4, 36, 36, input_token_ratio=RATIOS[key]
+        )
+        llms.append(RoutedLLM(key, *PRICES[key], vector))
+    return Router(
+        fitted,
+        llms,
+        embedder=EMBEDDER,
+        cost_weight=0.0,
+        calibration_weights=fitted.exact_weights(rows),
+        calibration_tokens=tokens if by_tokens else [],
+    )
+
+
+def spent_usd_per_1k(router: Router, weight: float) -> float:
+    """What other prompts really cost at this cost weight, each by its own length and each LLM's tokenizer."""
+    rows, tokens = prompts_of_any_length(4000, seed=2)
+    chosen = router.route(rows, input_tokens=tokens, cost_weight=weight).llms
+    costs = [
+        (RATIOS[key] * length * PRICES[key][0] + OUTPUT_TOKENS * PRICES[key][1]) / 1e6
+        for key, length in zip(chosen, tokens, strict=True)
+    ]
+    return 1000 * float(np.mean(costs))
+
+
+@pytest.mark.parametrize("budget", [0.25, 0.5, 1.0, 1.5, 2.0])
+def test_what_other_prompts_cost_is_within_a_tenth_of_the_budget(budget):
+    router = router_for(1000, by_tokens=True)
+    spent = spent_usd_per_1k(router, router.cost_weight_for(max_cost_usd_per_1k=budget))
+    assert spent == pytest.approx(budget, rel=0.1)
+
+
+def test_without_the_lengths_of_its_prompts_a_budget_is_missed_by_routing_with_lengths():
+    router = router_for(1000, by_tokens=False)
+    assert not router.solves_by_tokens
+    missed = [
+        abs(spent_usd_per_1k(router, router.cost_weight_for(max_cost_usd_per_1k=budget)) / budget - 1)
+        for budget in (0.25, 0.5, 1.0, 1.5, 2.0)
+    ]
+    assert max(missed) > 0.2
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95, 1.0])
+def test_the_share_of_the_best_score_is_kept_on_prompts_of_any_length(share):
+    router = router_for(1000, by_tokens=True)
+    weight = router.cost_weight_for(min_score=share)
+    rows, tokens = prompts_of_any_length(4000, seed=2)
+    kept = float(router.route(rows, input_tokens=tokens, cost_weight=weight).expected_score.mean())
+    best = float(1 - router.expected(rows).errors.mean(axis=0).min())
+    assert kept >= share * best - 0.01
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"), [([1.0], "of 1 prompts"), ([-1.0] * 30, "finite"), ([np.nan] * 30, "finite"), ("many", "array")]
+)
+def test_calibration_tokens_that_cannot_be_are_refused(tokens, said):
+    with pytest.raises(InvalidInput, match=f"calibration_tokens.*{said}"):
+        dataclasses.replace(random_router(), calibration_tokens=tokens)

@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.credibility import credible_means
+from routing.credibility import credible_means, credible_ratio
 
 
 def test_clusters_that_truly_differ_keep_their_means():
@@ -38,3 +39,34 @@ def test_the_means_stay_within_the_values(drawn):
     found = credible_means(member, values)
     assert (found >= values.min() - 1e-6 - 1e-9 * values.max()).all()
     assert (found <= values.max() + 1e-6 + 1e-9 * values.max()).all()
+
+
+def test_a_ratio_by_hand():
+    # Own ratio 600 / 400 = 1.5, from which the prompts differ by (50^2 + 50^2 + 0 + 0) / 100 = 50 tokens; with
+    # 0.25 * 100 of one prompt more, 75 / 4 between prompts. k = 18.75 / 0.09 and z = 400 / (400 + k).
+    tokens, estimates = np.array([100.0, 200.0, 150.0, 150.0]), np.full(4, 100.0)
+    share = 400 / (400 + 18.75 / 0.09)
+    assert credible_ratio(tokens, estimates) == pytest.approx(1 + share * 0.5)
+
+
+def test_a_ratio_from_many_prompts_is_their_own_and_from_one_is_near_one():
+    estimates = np.random.default_rng(0).uniform(20, 2000, 1000)
+    assert credible_ratio(1.4 * estimates, estimates) == pytest.approx(1.4, abs=0.002)
+    assert 1 < credible_ratio(np.array([1400.0]), np.array([1000.0])) < 1.2
+
+
+def test_long_prompts_count_for_more_than_short_ones():
+    estimates = np.array([10.0] * 50 + [1000.0] * 50)
+    assert credible_ratio(estimates * np.repeat([3.0, 1.0], 50), estimates) < 1.05
+
+
+@pytest.mark.parametrize("estimates", [[], [0.0, 0.0]])
+def test_without_an_estimate_the_ratio_is_one(estimates):
+    assert credible_ratio(np.array([5.0] * len(estimates)), np.array(estimates)) == 1.0
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(1, 1e6)), min_size=1, max_size=30))
+def test_a_ratio_is_between_one_and_what_the_prompts_say(drawn):
+    tokens, estimates = np.array(drawn).T
+    low, high = sorted((1.0, tokens.sum() / estimates.sum()))
+    assert low * (1 - 1e-9) <= credible_ratio(tokens, estimates) <= high * (1 + 1e-9)
