@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
@@ -56,17 +56,31 @@ class Profiling:
             for profile in plan.profiles
             for number, start in enumerate(range(0, len(profile.prompts), size), start=1)
         }
-        self._at_once = asyncio.Semaphore(_BATCHES_AT_ONCE)
-        self._of_one_llm = {profile.llm.key: asyncio.Semaphore(_BATCHES_OF_ONE_LLM) for profile in plan.profiles}
+        self._waiting = list(self._batches)
+        self._under_way: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Ask every batch, LLM after LLM: a night that is stopped leaves whole profiles behind, not many halves."""
-        await asyncio.gather(*(self._run_in_turn(llm_key, number) for llm_key, number in self._batches))
+        await asyncio.gather(*(self._ask_in_turn() for _ in range(_BATCHES_AT_ONCE)))
 
-    async def _run_in_turn(self, llm_key: str, number: int) -> None:
-        async with self._of_one_llm[llm_key], self._at_once:
-            if llm_key not in self._asking.stopped and not self._night.interruption.is_requested:
-                await profile_batch(self, llm_key, number)
+    async def _ask_in_turn(self) -> None:
+        """Ask one batch after the other until none is left that may begin."""
+        while (batch := self._next_batch()) is not None:
+            llm_key, number = batch
+            self._under_way[llm_key] += 1
+            try:
+                if llm_key not in self._asking.stopped and not self._night.interruption.is_requested:
+                    await profile_batch(self, llm_key, number)
+            finally:
+                self._under_way[llm_key] -= 1
+
+    def _next_batch(self) -> tuple[str, int] | None:
+        """Take the first waiting batch of an LLM that has not enough under way; whoever ends one of those goes on."""
+        for batch in self._waiting:
+            if self._under_way[batch[0]] < _BATCHES_OF_ONE_LLM:
+                self._waiting.remove(batch)
+                return batch
+        return None
 
     async def ask_batch(self, llm_key: str, number: int) -> int:
         """Ask what is still missing of a batch; give how many prompts were asked."""

@@ -187,11 +187,9 @@ class BoundedEndpoint:
         outcome = await self._exchange(llm_id, prompt, given_up)
         ended_s = self._clock()
         if isinstance(outcome, Failure):
-            self._circuits.failed(llm_id, outcome.kind, ended_s)
+            self._circuits.failed(llm_id, outcome.kind, ended_s, outcome.retry_after_s)
             if outcome.kind == "rate_limited":
                 self._gate.narrow()
-                if (outcome.retry_after_s or 0.0) <= self._patience.longest_retry_after_s:
-                    self._not_before_s = max(self._not_before_s, ended_s + (outcome.retry_after_s or 0.0))
             return outcome
         self._circuits.answered(llm_id)
         self._gate.widen()

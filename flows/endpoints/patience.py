@@ -10,6 +10,9 @@ from types import TracebackType
 
 from .kinds import FAILURE_RULES
 
+_PLACES_OF_A_REFUSAL = 1 / 2
+_PLACES_OF_AN_ANSWER = 1 / 16
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -66,6 +69,7 @@ class _Circuit:
     rests: int = 0
     rests_until_s: float = 0.0
     is_tried: bool = False
+    patient_until_s: float = 0.0
     has_answered: bool = False
     stopped_by: str | None = None
 
@@ -93,7 +97,8 @@ class Circuits:
     Each LLM has a circuit, and so has the endpoint. One opens after several failures in a row and rests, longer each
     time; after a rest one call is let through, and when that is answered the circuit closes. Calls wait for the first
     few rests of something that has answered before, because outages pass and what is not asked tonight is missing;
-    otherwise they fail at once. A kind that cannot be mended stops the circuit for good.
+    otherwise they fail at once. A kind that cannot be mended stops the circuit for good. Calls of an LLM for which the
+    endpoint asked to wait (``Retry-After``) wait so long; those of its other LLMs do not.
 
     Parameters
     ----------
@@ -116,6 +121,8 @@ class Circuits:
                 # Short naps, because the call that tries may be answered long before its rest would end.
                 nap_s = min(circuit.rests_until_s - now_s, self.patience.first_rest_s / 4)
                 return Refusal("circuit_open", nap_s if is_worth_waiting else 0.0)
+            if now_s < circuit.patient_until_s:
+                return Refusal("rate_limited", circuit.patient_until_s - now_s)
         for circuit in circuits:
             if self._is_open(circuit):
                 circuit.is_tried = True
@@ -128,9 +135,12 @@ class Circuits:
             self._close(circuit)
             circuit.has_answered = True
 
-    def failed(self, llm_id: str, kind: str, now_s: float) -> None:
-        """Note a failure."""
+    def failed(self, llm_id: str, kind: str, now_s: float, retry_after_s: float | None = None) -> None:
+        """Note a failure, and how long the endpoint asked to wait."""
         rule = FAILURE_RULES[kind]
+        if retry_after_s is not None and retry_after_s <= self.patience.longest_retry_after_s:
+            of_llm = self._llms[llm_id]
+            of_llm.patient_until_s = max(of_llm.patient_until_s, now_s + retry_after_s)
         scope = rule.stops or rule.counts_against
         if scope != "endpoint":
             self._close(self._endpoint)
@@ -164,7 +174,11 @@ class Circuits:
 
 
 class Gate:
-    """Let a number of calls through at a time, fewer after the endpoint has asked for patience.
+    """Let a number of calls through at a time, fewer while the endpoint asks for patience.
+
+    A refused call takes half a place: a round trip in which every call is refused halves the calls at a time, and one
+    refusal among many costs next to nothing. An answer gives a sixteenth of a place back, and the more of one the fewer
+    places there are. So a wide gate stays wide while fewer than one call in nine is refused.
 
     Parameters
     ----------
@@ -174,36 +188,34 @@ class Gate:
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self._limit = width
+        self._limit = float(width)
         self._owed = 0
-        self._answers = 0
         self._permits = asyncio.Semaphore(width)
 
     @property
     def limit(self) -> int:
         """Calls let through at a time now."""
-        return self._limit
+        return int(self._limit)
 
     def narrow(self) -> None:
-        """Halve the number of calls at a time, at least to one."""
-        # A burst of refusals is one sign, not many: wait for the calls it concerns to leave.
-        if self._owed == 0:
-            self._owed = self._limit - max(1, self._limit // 2)
-            self._limit -= self._owed
-        self._answers = 0
+        """Count a refused call."""
+        before = self.limit
+        self._limit = max(1.0, self._limit - _PLACES_OF_A_REFUSAL)
+        # Whoever is inside leaves in peace: a place is taken away when it becomes free.
+        self._owed += before - self.limit
 
     def widen(self) -> None:
-        """Count an answer; as many as the gate is wide let one more call through at a time."""
-        if self._limit == self.width:
-            return
-        self._answers += 1
-        if self._answers >= self._limit:
-            self._answers = 0
-            self._limit += 1
-            if self._owed:
-                self._owed -= 1
-            else:
-                self._permits.release()
+        """Count an answer."""
+        before = self.limit
+        self._limit = min(float(self.width), self._limit + max(_PLACES_OF_AN_ANSWER, 1 / self._limit))
+        for _ in range(self.limit - before):
+            self._give_place()
+
+    def _give_place(self) -> None:
+        if self._owed:
+            self._owed -= 1
+        else:
+            self._permits.release()
 
     async def __aenter__(self) -> None:
         await self._permits.acquire()
@@ -211,7 +223,4 @@ class Gate:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._owed:
-            self._owed -= 1
-        else:
-            self._permits.release()
+        self._give_place()

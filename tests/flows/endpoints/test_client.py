@@ -34,6 +34,10 @@ class Waits:
         self.seconds.append(seconds)
         await asyncio.sleep(0)
 
+    def clock(self):
+        """Give the time as it would be had anybody slept."""
+        return time.monotonic() + sum(self.seconds)
+
 
 @pytest.fixture
 def fake():
@@ -48,6 +52,8 @@ def waits():
 
 def endpoint(fake, waits=asyncio.sleep, **changes):
     settings = {"timeout_s": 5.0, "max_attempts": 3, "rng": random.Random(1), "sleep": waits, **changes}
+    if isinstance(waits, Waits):
+        settings.setdefault("clock", waits.clock)
     return BoundedEndpoint("fake", fake.base_url, SecretStr(CANARY), **settings)
 
 
@@ -365,11 +371,28 @@ def test_concurrency_is_bounded_and_shrinks_when_patience_is_asked_for():
             async with opened:
                 await run("ok", "abcdefghijkl")
                 wide, fake.peak_in_flight = fake.peak_in_flight, 0
-                await run("429,ok", "a")
-                await run("ok", "mn")
-                return wide, fake.peak_in_flight, opened._gate.limit
+                await run("429,ok", "abcd")
+                narrow, fake.peak_in_flight = opened._gate.limit, 0
+                await run("ok", "mnopqrst")
+                return wide, narrow, opened._gate.limit
 
-        assert asyncio.run(both()) == (4, 2, 3)
+        assert asyncio.run(both()) == (4, 3, 4)
+
+
+def test_a_call_that_was_told_to_wait_keeps_no_place_from_other_llms():
+    with FakeEndpoint(scripts={"busy": "429@30,ok", "free": "ok"}) as fake:
+
+        async def run():
+            async with endpoint(fake, concurrency=1) as opened, asyncio.timeout(5):
+                waiting = [asyncio.create_task(opened.complete("busy", prompt)) for prompt in "ab"]
+                while not fake.calls["busy"]:
+                    await asyncio.sleep(0.001)
+                answers = [await opened.complete("free", prompt) for prompt in "cd"]
+                for task in waiting:
+                    task.cancel()
+                return [answer.attempts for answer in answers], fake.calls["busy"]
+
+        assert asyncio.run(run()) == ([1, 1], 1)
 
 
 def test_attempts_start_at_the_pace_asked_for(fake, waits):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.endpoints import Patience
-from flows.endpoints.patience import Gate
+from flows.endpoints.patience import Circuits, Gate
 
 
 @given(st.integers(min_value=1, max_value=10_000), st.none() | st.floats(min_value=0, max_value=1e9), st.integers())
@@ -53,3 +53,49 @@ def test_a_gate_never_lets_more_through_than_its_limit_and_recovers_its_width(wi
         assert gate._permits._value == width
 
     asyncio.run(run())
+
+
+def refused(gate, n):
+    for _ in range(n):
+        gate.narrow()
+
+
+def answered(gate, n):
+    for _ in range(n):
+        gate.widen()
+
+
+def test_one_refusal_among_many_answers_leaves_a_wide_gate_wide():
+    gate = Gate(64)
+    for _ in range(50):
+        refused(gate, 1)
+        answered(gate, 19)
+    assert gate.limit >= 63
+
+
+def test_a_round_trip_of_refusals_halves_the_gate_and_it_is_wide_again_after_some_hundred_answers():
+    gate = Gate(64)
+    refused(gate, 64)
+    assert gate.limit == 32
+    refused(gate, 1000)
+    assert gate.limit == 1
+    answered(gate, 1000)
+    assert gate.limit == 64
+
+
+def test_an_endpoint_that_refuses_most_calls_is_asked_few_at_a_time():
+    gate = Gate(64)
+    for _ in range(200):
+        refused(gate, 3)
+        answered(gate, 1)
+    assert gate.limit <= 2
+
+
+def test_the_calls_of_an_llm_wait_as_long_as_the_endpoint_asks_and_those_of_others_do_not():
+    circuits = Circuits(Patience(longest_retry_after_s=60))
+    circuits.failed("busy", "rate_limited", 100.0, retry_after_s=5.0)
+    assert circuits.refusal("busy", 102.0).wait_s == 3.0
+    assert circuits.refusal("free", 102.0) is None
+    assert circuits.refusal("busy", 105.0) is None
+    circuits.failed("busy", "rate_limited", 105.0, retry_after_s=3600.0)
+    assert circuits.refusal("busy", 106.0) is None, "nobody waits an hour: the call fails, the next one tries"
