@@ -60,10 +60,13 @@ class Drifts:
     ----------
     registry
         Whose ledger remembers.
+    until
+        Read only what was known by this moment; everything when omitted.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, *, until: datetime | None = None) -> None:
         self._registry = registry
+        self._until = until
         self._known: dict[str, Drift] | None = None
 
     def all(self) -> dict[str, Drift]:
@@ -71,7 +74,7 @@ class Drifts:
         if self._known is not None:
             return self._known
         drifts: dict[str, Drift] = {}
-        for event in self._registry.ledger.events(event="llm:drift:"):
+        for event in self._registry.ledger.events(event="llm:drift:", until=self._until):
             before = drifts.get(event.subject)
             counted = before.counted_epoch if before is not None else None
             epoch = date.fromisoformat(json.loads(event.payload_json)["epoch"])

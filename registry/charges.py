@@ -26,6 +26,15 @@ class EndpointSpend:
 
 
 @dataclass(frozen=True)
+class PurposeSpend:
+    """What one run spent on one purpose: ``profile``, ``canary`` or ``hidden``."""
+
+    purpose: str
+    calls: int
+    cost_usd: Decimal
+
+
+@dataclass(frozen=True)
 class Spend:
     """What one run spent: settled costs, and what is reserved for calls whose answer never came back."""
 
@@ -33,6 +42,7 @@ class Spend:
     reserved_usd: Decimal
     calls: int
     by_endpoint: tuple[EndpointSpend, ...]
+    by_purpose: tuple[PurposeSpend, ...]
     by_llm: Mapping[str, Decimal]
     reserved_by_llm: Mapping[str, Decimal]
 
@@ -125,6 +135,16 @@ class Charges:
                 .group_by(llm.c.endpoint, llm.c.key)
                 .order_by(llm.c.endpoint, llm.c.key)
             ).fetchall()
+            purposes = unit.execute(
+                select(
+                    charge.c.purpose,
+                    func.sum(charge.c.calls),
+                    func.sum(type_coerce(charge.c.cost_picousd, BigInteger)),
+                )
+                .where(charge.c.run_id == run_id)
+                .group_by(charge.c.purpose)
+                .order_by(charge.c.purpose)
+            ).fetchall()
         by_endpoint: dict[str, EndpointSpend] = {}
         for endpoint, _, calls, cost, _ in rows:
             before = by_endpoint.get(endpoint, EndpointSpend(endpoint, 0, Decimal(0)))
@@ -136,6 +156,7 @@ class Charges:
             reserved_usd=sum((from_pico_usd(row[4]) for row in rows), Decimal(0)),
             calls=sum(one.calls for one in by_endpoint.values()),
             by_endpoint=tuple(by_endpoint.values()),
+            by_purpose=tuple(PurposeSpend(row[0], int(row[1]), from_pico_usd(row[2])) for row in purposes),
             by_llm={row[1]: from_pico_usd(row[3]) for row in rows},
             reserved_by_llm={row[1]: from_pico_usd(row[4]) for row in rows},
         )

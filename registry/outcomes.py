@@ -17,21 +17,24 @@ from sqlalchemy import select
 
 from routing.errors import InvalidInput
 
-from .charges import Charges, EndpointSpend, Spend
+from .answers import AnswerFacts, answer_facts
+from .charges import Charges, EndpointSpend, PurposeSpend, Spend
 from .columns import text_bytes, to_pico_usd
 from .database import Database, Unit, chunks, ids_of
 from .errors import NotFound
 from .outcome_tables import Coverage, OutcomeReader, OutcomeTable, grader_labels
-from .prompts import require_known
+from .prompts import Prompt, require_known
 from .runs import Run, Runs
 from .tables import completion, llm, outcome, prompt, protocol
 
 __all__ = [
+    "AnswerFacts",
     "Coverage",
     "EndpointSpend",
     "Outcome",
     "OutcomeTable",
     "Outcomes",
+    "PurposeSpend",
     "Spend",
     "grader_labels",
 ]
@@ -222,6 +225,31 @@ class Outcomes(OutcomeReader):
             booked[llm_number] = (calls + one.attempts, cost + (one.cost_usd or 0))
         for llm_number, (calls, cost) in booked.items():
             self._charges.add(unit, run_id, llm_number, purpose, calls=calls, cost=cost)
+
+    def facts(
+        self,
+        llm_key: str,
+        prompts: Sequence[Prompt],
+        grader_versions: Mapping[str, str],
+        sampling: str,
+        *,
+        until: datetime | None = None,
+    ) -> AnswerFacts:
+        """Give how an LLM answered beyond its scores: failures, cuts, latencies, who answered.
+
+        Parameters
+        ----------
+        llm_key
+            The LLM.
+        prompts
+            Only answers to these.
+        grader_versions, sampling
+            As in `table`.
+        until
+            Only what was asked by this moment. A failure that was made good since then is no longer counted.
+        """
+        labels = grader_labels(grader_versions)
+        return answer_facts(self._database, llm_key, [one.digest for one in prompts], labels, sampling, until)
 
     def spend(self, run: Run | int) -> Spend:
         """Give what a run spent, in all its attempts."""

@@ -1,0 +1,78 @@
+"""What an LLM's answers were like beyond their scores: failures, answers cut short, latencies, who really answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from .database import Database, chunks
+from .tables import llm, outcome, prompt, protocol
+
+# What endpoints call an answer that ended at `max_tokens`.
+_CUT = ("length", "max_tokens")
+
+
+@dataclass(frozen=True)
+class AnswerFacts:
+    """How one LLM answered some prompts.
+
+    Attributes
+    ----------
+    n_scored
+        Answers with a score.
+    failures
+        Kind of failure and how often, the most frequent first.
+    n_cut
+        Scored answers that ended at ``max_tokens``.
+    latencies_s
+        Of the scored answers, ascending, in seconds.
+    served_as
+        What the endpoint said it used, where it did, in alphabetical order.
+    """
+
+    n_scored: int
+    failures: tuple[tuple[str, int], ...]
+    n_cut: int
+    latencies_s: tuple[float, ...]
+    served_as: tuple[str, ...]
+
+
+def answer_facts(
+    database: Database,
+    llm_key: str,
+    prompt_digests: Sequence[str],
+    labels: Mapping[str, str],
+    sampling: str,
+    until: datetime | None,
+) -> AnswerFacts:
+    """Give how an LLM answered; see `Outcomes.facts`."""
+    columns = (outcome.c.score, outcome.c.failure, outcome.c.latency_s, outcome.c.finish_reason, outcome.c.served_llm)
+    query = (
+        select(*columns)
+        .join_from(outcome, prompt, prompt.c.id == outcome.c.prompt_id)
+        .join(llm, llm.c.id == outcome.c.llm_id)
+        .join(protocol, protocol.c.id == outcome.c.protocol_id)
+        .where(llm.c.key == llm_key, protocol.c.sampling == sampling)
+        .where(protocol.c.grader.in_(sorted(set(labels.values()))))
+    )
+    if until is not None:
+        query = query.where(outcome.c.asked_at <= until)
+    with database.read() as unit:
+        rows = [
+            row
+            for part in chunks(list(prompt_digests))
+            for row in unit.execute(query.where(prompt.c.digest.in_(part))).fetchall()
+        ]
+    scored = [row for row in rows if row.score is not None]
+    kinds = Counter(row.failure for row in rows if row.failure is not None)
+    return AnswerFacts(
+        n_scored=len(scored),
+        failures=tuple(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))),
+        n_cut=sum(row.finish_reason in _CUT for row in scored),
+        latencies_s=tuple(sorted(row.latency_s for row in scored if row.latency_s is not None)),
+        served_as=tuple(sorted({row.served_llm for row in rows if row.served_llm is not None})),
+    )
