@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .checks import finite_array, finite_number
 from .errors import InvalidInput
+from .resampling import resampled_means
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -337,10 +338,7 @@ def paired_bootstrap(
     if n == 0:
         raise InvalidInput("a paired bootstrap needs at least one prompt")
     tail = (1 - finite_number(level, "level", minimum=0, maximum=1)) / 2
-    # Resampling n prompts draws counts from a multinomial over the distinct differences: far fewer than the prompts.
-    values, counts = np.unique(differences, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(n, counts / n, size=n_resamples)
-    low, high = np.quantile(draws @ values / n, [tail, 1 - tail])
+    low, high = np.quantile(resampled_means(differences, seed=seed, n_resamples=n_resamples), [tail, 1 - tail])
     return BootstrapDifference(float(differences.mean()), float(low), float(high), n)
 
 

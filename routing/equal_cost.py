@@ -1,0 +1,108 @@
+"""Compare at one price: what a router scores when it may spend exactly what another one spends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .checks import finite_array, finite_number
+from .deferral import Switches, switches
+from .errors import InvalidInput
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class EqualCost:
+    """Hold how a router does at a given mean cost.
+
+    Attributes
+    ----------
+    scores : (n,) float64
+        Score of every prompt, in [0, 1]: the expected one where a coin decides between two LLMs.
+    cost_usd
+        Mean USD per prompt; at most the one asked for, and equal to it unless the best the router can do is cheaper.
+    cost_weight
+        Where the router spends it: the larger of the two cost weights between which the coin decides.
+    is_reached
+        Whether the router can be that cheap at all; otherwise `scores` and `cost_usd` are those of its cheapest.
+    """
+
+    scores: F64
+    cost_usd: float
+    cost_weight: float
+    is_reached: bool
+
+
+def scores_at_equal_cost(
+    expected_errors: npt.ArrayLike,
+    expected_costs: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    costs_usd: npt.ArrayLike,
+    *,
+    target_usd: float,
+) -> EqualCost:
+    """Raise the cost weight from zero until the router spends a given mean cost, exactly.
+
+    The choices change at finitely many cost weights. Where the cost falls past the target from one to the next, a coin
+    between both spends the target; its score is the expected one, prompt by prompt, so no randomness enters.
+
+    Parameters
+    ----------
+    expected_errors, expected_costs : array-like of shape (n, m)
+        What the router believes; it chooses by them. Costs in USD.
+    scores, costs_usd : array-like of shape (n, m)
+        What the answers were worth and cost.
+    target_usd
+        Mean USD per prompt that may be spent.
+
+    Raises
+    ------
+    InvalidInput
+        When shapes differ, nothing is there, or a number is not finite or out of range.
+    """
+    believed = finite_array(expected_errors, "expected_errors", shape=(None, None))
+    n, m = believed.shape
+    if n == 0 or m == 0:
+        raise InvalidInput(f"a comparison at equal cost needs a prompt and an LLM, got {n} and {m}")
+    believed_costs = finite_array(expected_costs, "expected_costs", shape=(n, m), minimum=0)
+    worth = finite_array(scores, "scores", shape=(n, m), minimum=0, maximum=1)
+    spent = finite_array(costs_usd, "costs_usd", shape=(n, m), minimum=0)
+    target = finite_number(target_usd, "target_usd", minimum=0)
+
+    moves = switches(believed, believed_costs)
+    at_weights, n_moves = _points(moves)
+    steps = spent[moves.rows, moves.after] - spent[moves.rows, moves.before]
+    dearest = spent[np.arange(n), moves.first].sum()
+    costs = (dearest + np.concatenate([[0.0], np.cumsum(steps)]))[n_moves] / n
+    # A mean over the same prompts in another order of summation differs in the last bits.
+    within = np.flatnonzero(costs <= target * (1 + 1e-12))
+    at = int(within[0]) if len(within) else len(costs) - 1
+    found = _scores(worth, moves, n_moves[at])
+    cost_usd = float(costs[at])
+    if at > 0 and len(within) and cost_usd < target:
+        share = (target - cost_usd) / (costs[at - 1] - cost_usd)
+        found = share * _scores(worth, moves, n_moves[at - 1]) + (1 - share) * found
+        cost_usd = target
+    return EqualCost(found, cost_usd, float(at_weights[at]), bool(len(within)))
+
+
+def _points(moves: Switches) -> tuple[F64, I64]:
+    """Give the cost weights at which choices change, from zero, and how many moves each has behind it."""
+    is_last = np.append(np.diff(moves.cost_weights) > 0, True) if len(moves.rows) else np.zeros(0, dtype=bool)
+    done = np.flatnonzero(is_last) + 1
+    weights = np.concatenate([[0.0], moves.cost_weights[is_last]])
+    counts = np.concatenate([[0], done]).astype(np.int64)
+    # Moves at cost weight zero happen before anything is spent.
+    start = 1 if len(weights) > 1 and weights[1] == 0 else 0
+    return weights[start:], counts[start:]
+
+
+def _scores(worth: F64, moves: Switches, n_moves: int) -> F64:
+    """Give the scores after the first `n_moves` moves, ``(n,)``; of several moves of a prompt the last one stays."""
+    chosen = moves.first.copy()
+    chosen[moves.rows[:n_moves]] = moves.after[:n_moves]
+    return worth[np.arange(len(worth)), chosen]

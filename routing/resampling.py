@@ -1,0 +1,76 @@
+"""Resample prompts: the means that a paired comparison of two routers could have had on other prompts of the kind."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from .checks import finite_array, finite_number
+from .errors import InvalidInput
+
+F64 = npt.NDArray[np.float64]
+
+# Counts drawn at once: resampling thousands of prompts often enough for a rare quantile would not fit in memory.
+_CELLS = 1 << 22
+# Resampled means that must lie below a quantile for it to be one.
+_MEANS_BELOW = 20
+
+
+def resampled_means(differences: F64, *, seed: int, n_resamples: int) -> F64:
+    """Give the mean of every resample of paired differences, ``(n_resamples,)`` float64.
+
+    Resampling n prompts draws counts from a multinomial over the distinct differences: far fewer than the prompts.
+
+    Parameters
+    ----------
+    differences : (n,) float64
+        One difference per prompt, n at least 1.
+    seed
+        Seed of the resampling.
+    n_resamples
+        Number of resamples.
+    """
+    values, counts = np.unique(differences, return_counts=True)
+    rng, n = np.random.default_rng(seed), len(differences)
+    step = max(1, _CELLS // len(values))
+    sizes = [min(step, n_resamples - start) for start in range(0, n_resamples, step)]
+    return np.concatenate([rng.multinomial(n, counts / n, size=size) @ values for size in sizes]) / n
+
+
+def paired_lower_bound(
+    first: npt.ArrayLike, second: npt.ArrayLike, *, level: float, seed: int, n_resamples: int = 2000
+) -> float:
+    """Bound the mean of `first` minus `second` from below, so that the truth lies lower with probability `level`.
+
+    The percentile bootstrap of the paired differences, together with one prompt won and one prompt lost outright. A
+    plain bootstrap cannot draw a loss that these prompts happen not to hold: where two routers differ on a few prompts
+    only, it errs several times as often as it says. The pair of pseudo-prompts mends that at the price of half a
+    prompt's width (Bonett and Price 2012, adjusted Wald interval for paired proportions).
+
+    Parameters
+    ----------
+    first, second : array-like of shape (n,)
+        Scores in [0, 1] of two routers on the same prompts in the same order.
+    level
+        Probability that the bound is too high, in (0, 0.5].
+    seed
+        Seed of the resampling.
+    n_resamples
+        Least number of resamples; a smaller level takes more.
+
+    Raises
+    ------
+    InvalidInput
+        When there is no prompt, shapes differ, or a number is out of range.
+    """
+    ours = finite_array(first, "first", shape=(None,), minimum=0, maximum=1)
+    theirs = finite_array(second, "second", shape=(len(ours),), minimum=0, maximum=1)
+    if not len(ours):
+        raise InvalidInput("a paired bound needs at least one prompt")
+    if finite_number(level, "level", minimum=0, maximum=0.5) == 0:
+        raise InvalidInput("level must be above 0: no bound holds for certain")
+    differences = np.concatenate([ours - theirs, [1.0, -1.0]])
+    n_means = max(n_resamples, math.ceil(_MEANS_BELOW / level))
+    return float(np.quantile(resampled_means(differences, seed=seed, n_resamples=n_means), level))
