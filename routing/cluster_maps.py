@@ -11,10 +11,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
-from threadpoolctl import threadpool_limits
 
 from .errors import InvalidInput
 from .prompt_weights import F32, I64, ClusterMap
+from .threads import one_thread
 
 # Starts are compared on a sample of so many rows: several starts then cost less than the one refinement on all rows.
 _SAMPLE_BASE, _SAMPLE_PER_CLUSTER, _START_ITERATIONS = 2000, 20, 10
@@ -84,7 +84,7 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         rows = self._validated(X, reset=True)
         if not isinstance(self.n_clusters, (int, np.integer)) or self.n_clusters < 1:
             raise InvalidInput(f"n_clusters must be an integer of at least 1, got {self.n_clusters!r}")
-        distinct = _count_distinct(rows, self.n_clusters)
+        distinct = count_distinct(rows, self.n_clusters)
         if distinct < self.n_clusters:
             raise InvalidInput(
                 f"{self.n_clusters} clusters need as many distinct prompts, "
@@ -172,7 +172,7 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         best, least = None, np.inf
         for seed in rng.integers(0, 2**31, max(1, self.n_init)).tolist():
             # One thread: the draws depend on the last bits of distances.
-            with threadpool_limits(limits=1):
+            with one_thread():
                 _, drawn = kmeans_plusplus(wide, self.n_clusters, random_state=seed)
             labels, centres, _ = _refine(sample, sample[drawn], min(self.max_iter, _START_ITERATIONS))
             inertia = _inertia(sample, centres, labels)
@@ -217,8 +217,15 @@ def _inertia(rows: F32, centres: F32, labels: I64) -> float:
     return float(np.einsum("nd,nd->", apart, apart, dtype=np.float64))
 
 
-def _count_distinct(rows: F32, enough: int) -> int:
-    """Count distinct rows, stopping at `enough`."""
+def count_distinct(rows: F32, enough: int) -> int:
+    """Count distinct rows, stopping at `enough`.
+
+    Parameters
+    ----------
+    rows : (n, dim) float32
+    enough
+        More need not be told apart.
+    """
     seen: set[bytes] = set()
     for row in rows:
         seen.add(row.tobytes())

@@ -18,8 +18,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from .cluster_maps import KMeansMap
-from .prompt_weights import F32, F64, Block, ClusterMap
+from .cluster_maps import KMeansMap, count_distinct
+from .prompt_weights import F32, F64, I64, Block, ClusterMap
 
 RESOLUTIONS = (5, 10, 25, 50, 100)
 PROFILE_RESOLUTIONS = (16, 64)
@@ -32,6 +32,24 @@ PROMPTS_PER_CLUSTER = 10
 PROFILE_RIDGE = 60.0
 # Profiles are scaled to unit variance along their first direction; their clusters overlap on purpose.
 PROFILE_SHARPNESS = 2.0
+# Most steps of k-means.
+_CLUSTER_STEPS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Hold what a feature space computes of some prompts.
+
+    Attributes
+    ----------
+    clusters : (n, n_clusters) float32
+        Weights of the clusters that are shown.
+    design : (n, n_columns) float32
+        A column of ones, then the features.
+    """
+
+    clusters: F32
+    design: F32
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,19 +88,19 @@ class FeatureSpace:
         embeddings : array-like of shape (n, dim)
             Unit rows.
         """
-        weights = self.cluster_map.weights(embeddings)
-        features = weights[:, self.cluster_map.n_clusters :]
-        return np.concatenate([np.ones((len(features), 1), dtype=np.float32), features], axis=1)
+        return self.features(embeddings).design
 
-    def clusters(self, embeddings: npt.ArrayLike) -> F32:
-        """Give the weights of the clusters that are shown, (n, n_clusters) float32.
+    def features(self, embeddings: npt.ArrayLike) -> Features:
+        """Compute clusters and design of prompts at once.
 
         Parameters
         ----------
         embeddings : array-like of shape (n, dim)
             Unit rows.
         """
-        return self.cluster_map.weights(embeddings)[:, : self.cluster_map.n_clusters]
+        weights, n_clusters = self.cluster_map.weights(embeddings), self.cluster_map.n_clusters
+        level = np.ones((len(weights), 1), dtype=np.float32)
+        return Features(weights[:, :n_clusters], np.concatenate([level, weights[:, n_clusters:]], axis=1))
 
 
 def resolution_maps(embeddings: F32, *, seed: int, resolutions: Sequence[int] = RESOLUTIONS) -> tuple[ClusterMap, ...]:
@@ -97,15 +115,34 @@ def resolution_maps(embeddings: F32, *, seed: int, resolutions: Sequence[int] = 
     resolutions
         Numbers of clusters to try.
     """
-    distinct = len(np.unique(embeddings, axis=0))
+    distinct = count_distinct(embeddings, PROMPTS_PER_CLUSTER * max(resolutions))
     supported = [count for count in resolutions if count * PROMPTS_PER_CLUSTER <= distinct]
-    return tuple(
-        KMeansMap(count, random_state=seed).fit(embeddings).fitted_ for count in supported or [min(2, distinct)]
-    )
+    return tuple(_clustered(embeddings, count, seed) for count in supported or [min(2, distinct)])
+
+
+def _clustered(rows: F32, count: int, seed: int) -> ClusterMap:
+    # One start and few steps: features of several resolutions make up for what better centres would give.
+    return KMeansMap(count, random_state=seed, n_init=1, max_iter=_CLUSTER_STEPS).fit(rows).fitted_
+
+
+def spreads_of(maps: Sequence[ClusterMap], embeddings: F32) -> tuple[float, ...]:
+    """Give the mean squared distance of prompts to their own centre, map by map.
+
+    Parameters
+    ----------
+    maps
+        Hard maps.
+    embeddings : (n, dim) float32
+        Unit rows of the map prompts.
+    """
+    size = float(np.einsum("nd,nd->", embeddings, embeddings, dtype=np.float64)) / len(embeddings)
+    # |x - c|**2 = |x|**2 - 2 (x @ c - |c|**2 / 2), and the own centre is the one with the largest score.
+    largest = ((embeddings @ fitted.matrix.T + fitted.bias).max(axis=1) for fitted in maps)
+    return tuple(size - 2 * float(scores.mean(dtype=np.float64)) for scores in largest)
 
 
 def feature_space(
-    maps: Sequence[ClusterMap], profiles: Sequence[ClusterMap], embeddings: F32, *, contrast: float
+    maps: Sequence[ClusterMap], spreads: Sequence[float], profiles: Sequence[ClusterMap], *, contrast: float
 ) -> FeatureSpace:
     """Build the features from k-means maps and error profiles.
 
@@ -113,15 +150,19 @@ def feature_space(
     ----------
     maps
         Hard maps, coarse to fine.
+    spreads
+        What `spreads_of` gave for them.
     profiles
         What `profile_maps` gave; may be empty.
-    embeddings : (n, dim) float32
-        Unit rows of the map prompts.
     contrast
         How much nearer the own centre counts: weights are proportional to `exp(-contrast * |x - c|**2 / s)` with s the
         mean squared distance to the own centre, as in the learned map's start. Positive.
     """
-    soft = [_softened(fitted, embeddings, contrast) for fitted in maps]
+    # With all prompts on their centres any sharpness gives hard weights.
+    soft = [
+        ClusterMap.soft(fitted.matrix.astype(np.float64), contrast / max(spread, 1e-3))
+        for fitted, spread in zip(maps, spreads, strict=True)
+    ]
     sizes = [m.n_clusters for m in soft]
     at = max((i for i, size in enumerate(sizes) if size <= SHOWN_CLUSTERS), key=sizes.__getitem__, default=0)
     shown = soft[at]
@@ -135,12 +176,69 @@ def feature_space(
     return FeatureSpace(joined, sum(sizes), sum(sizes[:at]))
 
 
-def _softened(fitted: ClusterMap, embeddings: F32, contrast: float) -> ClusterMap:
-    centres = fitted.matrix.astype(np.float64)
-    apart = embeddings - fitted.matrix[fitted.assign(embeddings)]
-    spread = float(np.einsum("nd,nd->", apart, apart, dtype=np.float64)) / len(embeddings)
-    # With all prompts on their centres any sharpness gives hard weights.
-    return ClusterMap.soft(centres, contrast / max(spread, 1e-3))
+@dataclass(frozen=True, eq=False)
+class ErrorSlopes:
+    """Hold ridge regressions of LLMs' errors on the embedding; LLMs can be left out without fitting again.
+
+    Attributes
+    ----------
+    centred : (n, dim) float32
+        Embeddings of the map prompts without their mean.
+    centre : (dim,) float32
+        Their mean.
+    gram : (dim, dim) float64
+        `centred.T @ centred`.
+    slopes : (dim, m) float64
+        Slopes of every LLM's error.
+    """
+
+    centred: F32
+    centre: F32
+    gram: F64
+    slopes: F64
+
+    @classmethod
+    def of(cls, embeddings: F32, errors: F64) -> ErrorSlopes:
+        """Fit the regressions.
+
+        Parameters
+        ----------
+        embeddings : (n, dim) float32
+            Unit rows of the map prompts, at least one.
+        errors : (n, m) float64
+            Errors of the training LLMs on them, in [0, 1].
+        """
+        centre = embeddings.mean(axis=0)
+        centred = embeddings - centre
+        gram = (centred.T @ centred).astype(np.float64)
+        targets = (centred.T @ (errors - errors.mean(axis=0)).astype(np.float32)).astype(np.float64)
+        return cls(centred, centre, gram, np.linalg.solve(gram + PROFILE_RIDGE * np.eye(len(gram)), targets))
+
+    def maps(self, columns: Sequence[int] | I64, *, seed: int) -> list[ClusterMap]:
+        """Cluster prompts by the errors predicted for them; nothing when all are predicted alike.
+
+        Parameters
+        ----------
+        columns
+            The LLMs to read.
+        seed
+            Seed of k-means.
+        """
+        directions = _profile_directions(self.slopes[:, columns], self.gram, len(self.centred))
+        if not directions.shape[1]:
+            return []
+        profiles = (self.centred @ directions.astype(np.float32)).astype(np.float32)
+        distinct = count_distinct(profiles, PROMPTS_PER_CLUSTER * max(PROFILE_RESOLUTIONS))
+        maps = []
+        for count in PROFILE_RESOLUTIONS:
+            if count * PROMPTS_PER_CLUSTER > distinct:
+                continue
+            centres = _clustered(profiles, count, seed).matrix.astype(np.float64)
+            # |u - c|**2 with u = (x - centre) @ directions, but for a part that no softmax sees.
+            matrix = 2 * PROFILE_SHARPNESS * centres @ directions.T
+            bias = -PROFILE_SHARPNESS * (centres**2).sum(axis=1) - matrix @ self.centre
+            maps.append(ClusterMap("profiles", matrix, bias, (Block("softmax", len(centres)),)))
+        return maps
 
 
 def profile_maps(embeddings: F32, errors: F64, *, seed: int) -> list[ClusterMap]:
@@ -155,37 +253,19 @@ def profile_maps(embeddings: F32, errors: F64, *, seed: int) -> list[ClusterMap]
     seed
         Seed of k-means.
     """
-    centre = embeddings.mean(axis=0)
-    directions = _profile_directions(embeddings - centre, errors)
-    if not directions.shape[1]:
-        return []
-    profiles = ((embeddings - centre) @ directions).astype(np.float32)
-    distinct = len(np.unique(profiles, axis=0))
-    maps = []
-    for count in PROFILE_RESOLUTIONS:
-        if count * PROMPTS_PER_CLUSTER > distinct:
-            continue
-        centres = KMeansMap(count, random_state=seed).fit(profiles).cluster_centers_.astype(np.float64)
-        # |u - c|**2 with u = (x - centre) @ directions, but for a part that no softmax sees.
-        matrix = 2 * PROFILE_SHARPNESS * centres @ directions.T
-        bias = -PROFILE_SHARPNESS * (centres**2).sum(axis=1) - matrix @ centre
-        maps.append(ClusterMap("profiles", matrix, bias, (Block("softmax", len(centres)),)))
-    return maps
+    return ErrorSlopes.of(embeddings, errors).maps(range(errors.shape[1]), seed=seed)
 
 
-def _profile_directions(centred: F32, errors: F64) -> F64:
+def _profile_directions(slopes: F64, gram: F64, n: int) -> F64:
     """Give the directions of the embedding along which predicted errors vary, scaled by how much, (dim, r)."""
-    n, dim = centred.shape
-    if not errors.shape[1] or n < 2:
+    dim, n_llms = slopes.shape
+    if not n_llms or n < 2:
         return np.zeros((dim, 0))
-    gram = (centred.T @ centred).astype(np.float64)
-    targets = (centred.T @ (errors - errors.mean(axis=0)).astype(np.float32)).astype(np.float64)
-    slopes = np.linalg.solve(gram + PROFILE_RIDGE * np.eye(dim), targets)
     common = slopes.mean(axis=1, keepdims=True)
     own = slopes - common
     # The common part first, then principal directions of what LLMs add to it, in the metric of predicted errors.
     _, rotation = np.linalg.eigh(own.T @ gram @ own)
-    n_own = min(PROFILE_DIRECTIONS, errors.shape[1]) - 1
+    n_own = min(PROFILE_DIRECTIONS, n_llms) - 1
     directions = np.hstack([common, own @ rotation[:, ::-1][:, :n_own]])
     spreads = np.sqrt(np.maximum(np.einsum("dr,de,er->r", directions, gram, directions) / n, 0))
     used = spreads > 1e-6

@@ -32,6 +32,8 @@ NOISE_VARIANCE = 0.2
 LEVEL_VARIANCE = 0.06
 # Penalty, in prompts, of the training LLMs' own coefficients.
 SURFACE_RIDGE = 60.0
+# Prompts without a label are taken off the sum over all prompts when they are at most one in so many.
+_FEW_MISSING = 10
 
 
 @dataclass(frozen=True, order=True)
@@ -140,7 +142,7 @@ class Moments:
             Errors in [0, 1].
         """
         return cls(
-            (design.T @ design).astype(np.float64),
+            gram_of(design),
             (design.T @ errors.astype(np.float32)).astype(np.float64),
             len(design),
         )
@@ -176,8 +178,7 @@ def surfaces(moments: Moments, scales: F64) -> F64:
     # The level is not shrunk; the hair keeps the system solvable with no prompt at all.
     penalty[0] = 1e-3
     fitted = np.zeros_like(moments.totals)
-    system = moments.gram[np.ix_(used, used)] + np.diag(penalty)
-    fitted[used] = cho_solve(cho_factor(system, lower=True), moments.totals[used])
+    _, fitted[used] = _solved(moments.gram[np.ix_(used, used)], penalty, moments.totals[used])
     return fitted
 
 
@@ -246,21 +247,70 @@ def posterior(prior: Prior, moments: Moments, shrinkages: Sequence[Shrinkage]) -
     used = prior.scales > 0
     gram, direction = moments.gram[np.ix_(used, used)], prior.direction[used]
     residual = moments.totals[used] - gram @ prior.mean[used, None]
-    along = gram @ direction
+    sides = np.column_stack([residual, gram @ direction])
+    solved: dict[float, tuple[F64, F64]] = {}
     for shrinkage in shrinkages:
-        penalty = NOISE_VARIANCE / (shrinkage.variance * prior.scales[used] ** 2)
-        penalty[0] = NOISE_VARIANCE / LEVEL_VARIANCE
-        factor, _ = cho_factor(gram + np.diag(penalty), lower=True)
-        shift = cho_solve((factor, True), residual)
-        beside = np.zeros(len(gram))
+        if shrinkage.variance not in solved:
+            penalty = NOISE_VARIANCE / (shrinkage.variance * prior.scales[used] ** 2)
+            penalty[0] = NOISE_VARIANCE / LEVEL_VARIANCE
+            solved[shrinkage.variance] = _solved(gram, penalty, sides)
+        factor, answers = solved[shrinkage.variance]
+        shift, beside = answers[:, :-1], np.zeros(len(gram))
         if shrinkage.follows_level:
-            answer = cho_solve((factor, True), along)
+            along, answer = sides[:, -1], answers[:, -1]
             precision = direction @ along + NOISE_VARIANCE - along @ answer
-            shift += np.outer(direction - answer, (direction @ residual - along @ shift) / precision)
+            shift = shift + np.outer(direction - answer, (direction @ residual - along @ shift) / precision)
             beside = (direction - answer) / np.sqrt(precision)
         coefficients = np.repeat(prior.mean[:, None], moments.totals.shape[1], axis=1)
         coefficients[used] += shift
         yield Posterior(coefficients, factor, beside, used)
+
+
+def _solved(gram: F64, penalty: F64, sides: F64) -> tuple[F64, F64]:
+    """Give the lower Cholesky factor of `gram + diag(penalty)` and the solutions for some right-hand sides."""
+    system = gram.copy()
+    system.flat[:: len(system) + 1] += penalty
+    # All of it was checked where it came in.
+    factor, _ = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+    return factor, cho_solve((factor, True), sides, check_finite=False)
+
+
+def grouped_moments(design: F32, errors: F64, gram: F64 | None = None) -> Iterator[tuple[Moments, list[int]]]:
+    """Sum up labelled prompts, once for all LLMs with labels on the same ones.
+
+    Where only few prompts have no label, these are taken off the sums over all prompts: LLMs that failed here and there
+    cost little more than LLMs that never did.
+
+    Parameters
+    ----------
+    design : (n, D) float32
+        Columns of the feature space.
+    errors : (n, h) float64
+        Errors in [0, 1]; NaN where there is no label.
+    gram : (D, D) float64, optional
+        `design.T @ design`, when it is known already.
+
+    Yields
+    ------
+    Moments
+        Of one group.
+    list of int
+        Its columns.
+    """
+    totals = (design.T @ np.where(np.isnan(errors), 0, errors).astype(np.float32)).astype(np.float64)
+    for labelled, columns in label_groups(errors):
+        n_missing = int(np.count_nonzero(~labelled))
+        if n_missing * _FEW_MISSING > len(labelled):
+            own = gram_of(design[labelled])
+        else:
+            gram = gram_of(design) if gram is None else gram
+            own = gram - gram_of(design[~labelled]) if n_missing else gram
+        yield Moments(own, totals[:, columns], len(labelled) - n_missing), columns
+
+
+def gram_of(design: F32) -> F64:
+    """Give `design.T @ design`, (D, D) float64, summed in float32."""
+    return (design.T @ design).astype(np.float64)
 
 
 def label_groups(errors: F64) -> Iterator[tuple[Mask, list[int]]]:

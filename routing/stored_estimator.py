@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ArtifactCorrupt
-from .estimator import Choice, PosteriorEstimator
+from .estimator import PosteriorEstimator
 from .feature_space import FeatureSpace
 from .features import FeatureVector, plain_feature_vector
 from .posterior import Prior, Shrinkage
+from .posterior_choice import Choice
 from .prompt_weights import ClusterMap
 
 _MAP = "map_"

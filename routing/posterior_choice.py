@@ -1,0 +1,200 @@
+"""Choose how sharp the soft clusters are and how strongly to shrink, by simulation on the training LLMs.
+
+Training LLMs are held out in turn as pseudo-new ones with as many labels as a new LLM has (see `simulation`).
+Features of prompts do not depend on who is held out, except the error profiles, and these not on the contrast. So
+features, and the sums over prompts that coefficients depend on, are computed once per contrast and once per fold, and
+joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .feature_space import ErrorSlopes, feature_space
+from .posterior import Prior, Shrinkage, gram_of, grouped_moments, posterior, prior_of, scales_of, surfaces
+from .prompt_weights import F32, F64, ClusterMap
+from .simulation import Plan, contrast_loss
+
+# What is tried. The coarse grids cover what any data set may need; the simulation chooses.
+CONTRASTS = (5.0, 10.0, 20.0)
+PROFILE_SCALES = (0.0, 1.0, 2.0)
+VARIANCES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+# So many of the best are averaged: the simulation cannot tell them apart.
+N_AVERAGED = 4
+# With fewer than two training LLMs nobody can be held out: the middle of the grid.
+_UNSIMULATED = tuple(Shrinkage(variance, 1.0, False) for variance in (0.001, 0.002, 0.004))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Hold what the simulation chose.
+
+    Attributes
+    ----------
+    contrast
+        Sharpness of the soft clusters, see `feature_space`.
+    shrinkages
+        What is averaged.
+    losses
+        Contrast loss of every (contrast, shrinkage) tried; empty without a simulation.
+    """
+
+    contrast: float
+    shrinkages: tuple[Shrinkage, ...]
+    losses: Mapping[tuple[float, Shrinkage], float]
+
+
+def choose(
+    rows: F32,
+    errors: F64,
+    few_rows: F32 | None,
+    few_errors: F64,
+    maps: Sequence[ClusterMap],
+    spreads: Sequence[float],
+    *,
+    seed: int,
+) -> Choice:
+    """Try every contrast and shrinkage on pseudo-new LLMs.
+
+    Parameters
+    ----------
+    rows, errors : (n, dim) float32, (n, m) float64
+        Map prompts and the errors of the training LLMs on them, NaN where there is no label.
+    few_rows, few_errors : (N, dim) float32, (N, m) float64
+        What pseudo-new LLMs show; without `few_rows` the map prompts that are fitted on.
+    maps, spreads
+        As for `feature_space`.
+    seed
+        Seed of the draw and of k-means.
+    """
+    plan = Plan.draw(errors, seed=seed)
+    if plan is None:
+        return Choice(CONTRASTS[0], _UNSIMULATED, {})
+    judged = errors[plan.judging]
+    fit_rows, fit_errors, judged_rows = rows[plan.fitting], errors[plan.fitting], rows[plan.judging]
+    if few_rows is None:
+        few_rows, few_errors = fit_rows, fit_errors
+    # A pseudo-new LLM must not have answered what it is judged on.
+    unseen = ~_among(few_rows, judged_rows)
+    few_rows, few_errors = few_rows[unseen], few_errors[unseen]
+    slopes = ErrorSlopes.of(fit_rows, filled(fit_errors))
+    others = [np.setdiff1d(np.arange(errors.shape[1]), fold) for fold in plan.folds]
+    profiles = [
+        _Columns.of(*(_profile_columns(fitted, part) for part in (fit_rows, few_rows, judged_rows)))
+        for fitted in (slopes.maps(columns, seed=seed) for columns in others)
+    ]
+    losses: dict[tuple[float, Shrinkage], float] = {}
+    for contrast in CONTRASTS:
+        space = feature_space(maps, spreads, (), contrast=contrast)
+        resolutions = _Columns.of(*(space.design(part) for part in (fit_rows, few_rows, judged_rows)))
+        expected: dict[Shrinkage, F64] = {}
+        for fold, known, beside in zip(plan.folds, others, profiles, strict=True):
+            columns = resolutions.joined(beside)
+            found = _trial(columns, beside.fitting.shape[1], fit_errors[:, known], few_errors[:, fold])
+            for shrinkage, coefficients in found.items():
+                table = expected.setdefault(shrinkage, np.empty_like(judged))
+                table[:, fold] = columns.judging @ coefficients.astype(np.float32)
+        losses |= {(contrast, shrinkage): contrast_loss(table, judged) for shrinkage, table in expected.items()}
+    return _best(losses)
+
+
+def priors_of(
+    design: F32, gram: F64, n_profile_columns: int, errors: F64, profile_scales: Sequence[float]
+) -> dict[float, Prior]:
+    """Learn one prior per profile scale from the training LLMs' labels.
+
+    Parameters
+    ----------
+    design : (n, D) float32
+        Columns of the feature space.
+    gram : (D, D) float64
+        `design.T @ design`.
+    n_profile_columns
+        Columns that are error profiles.
+    errors : (n, m) float64
+        NaN where there is no label.
+    profile_scales
+        As in `Shrinkage`.
+    """
+    groups = list(grouped_moments(design, errors, gram))
+    priors = {}
+    for profile_scale in profile_scales:
+        scales = scales_of(design.shape[1], n_profile_columns, profile_scale)
+        coefficients = np.empty((design.shape[1], errors.shape[1]))
+        for moments, columns in groups:
+            coefficients[:, columns] = surfaces(moments, scales)
+        priors[profile_scale] = prior_of(coefficients, gram, scales)
+    return priors
+
+
+def filled(errors: F64) -> F64:
+    """Replace missing errors by the LLM's mean, for what only shapes the feature space."""
+    missing = np.isnan(errors)
+    if not missing.any():
+        return errors
+    counts = np.maximum((~missing).sum(axis=0), 1)
+    means = np.where(missing, 0, errors).sum(axis=0) / counts
+    return np.where(missing, means, errors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """Some columns of the design for prompts that are fitted on, shown to pseudo-new LLMs, and judged on."""
+
+    fitting: F32
+    few: F32
+    judging: F32
+    # Of the prompts that are fitted on.
+    gram: F64
+
+    @classmethod
+    def of(cls, fitting: F32, few: F32, judging: F32) -> _Columns:
+        return cls(fitting, few, judging, gram_of(fitting))
+
+    def joined(self, other: _Columns) -> _Columns:
+        """Put the columns of another part behind these; the sums within each part are not computed again."""
+        across = (self.fitting.T @ other.fitting).astype(np.float64)
+        return _Columns(
+            np.hstack([self.fitting, other.fitting]),
+            np.hstack([self.few, other.few]),
+            np.hstack([self.judging, other.judging]),
+            np.block([[self.gram, across], [across.T, other.gram]]),
+        )
+
+
+def _profile_columns(profiles: Sequence[ClusterMap], rows: F32) -> F32:
+    return np.hstack([np.zeros((len(rows), 0), dtype=np.float32), *(fitted.weights(rows) for fitted in profiles)])
+
+
+def _trial(columns: _Columns, n_profile_columns: int, errors: F64, few_errors: F64) -> dict[Shrinkage, F64]:
+    """Give the coefficients of pseudo-new LLMs under every shrinkage."""
+    found: dict[Shrinkage, F64] = {}
+    shown = list(grouped_moments(columns.few, few_errors))
+    priors = priors_of(columns.fitting, columns.gram, n_profile_columns, errors, PROFILE_SCALES)
+    for scale, prior in priors.items():
+        tried = [Shrinkage(variance, scale, follows) for variance in VARIANCES for follows in (False, True)]
+        for moments, llms in shown:
+            for shrinkage, result in zip(tried, posterior(prior, moments, tried), strict=True):
+                table = found.setdefault(shrinkage, np.empty((columns.few.shape[1], few_errors.shape[1])))
+                table[:, llms] = result.coefficients
+    return found
+
+
+def _best(losses: Mapping[tuple[float, Shrinkage], float]) -> Choice:
+    """Average the best shrinkages under the contrast whose best ones are best."""
+    ranked = {
+        contrast: sorted((s for c, s in losses if c == contrast), key=lambda s: losses[contrast, s])[:N_AVERAGED]
+        for contrast in dict.fromkeys(c for c, _ in losses)
+    }
+    contrast = min(ranked, key=lambda c: float(np.mean([losses[c, s] for s in ranked[c]])))
+    return Choice(contrast, tuple(ranked[contrast]), dict(losses))
+
+
+def _among(rows: F32, others: F32) -> npt.NDArray[np.bool_]:
+    """Tell which rows are also among the others, bit for bit."""
+    known = {row.tobytes() for row in others}
+    return np.array([row.tobytes() in known for row in rows], dtype=bool)
