@@ -1,24 +1,31 @@
 """The ledger: append-only events, each hashed together with the one before it.
 
-Triggers refuse UPDATE and DELETE; whoever works around them breaks the chain, and `Ledger.verify` says where.
+Triggers refuse UPDATE and DELETE; whoever works around them breaks the chain, and `Ledger.verify` says where. A chain
+that was cut off at its end is whole in itself: the row `ledger_head`, written with every event, and heads that were
+noted elsewhere (MLflow's tags) tell.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, Select, String, func, select, type_coerce
 
 from .columns import plain_text, text_bytes
 from .database import Database, Unit
-from .tables import ledger
+from .errors import RegistryBusy, RegistryCorrupt, RegistryError
+from .tables import ledger, ledger_head
 
 GENESIS = "0" * 64
 """What the first event names as the hash before it."""
+
+_HEAD = "ledger"
+_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,11 @@ class LedgerEvent:
     payload_json: str
     previous_hash: str
     hash: str
+
+    @property
+    def moment(self) -> str:
+        """Give the time in the one form that is hashed: ISO 8601, UTC, microseconds."""
+        return self.at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,8 @@ class Ledger:
             digest = _hash(number, now, event, subject, actor, reason, payload_json, previous)
             row = LedgerEvent(number, now, event, subject, actor, reason, payload_json, previous, digest)
             opened.execute(ledger.insert().values(vars(row)))
+            head = {"name": _HEAD, "number": number, "hash": digest}
+            opened.execute(self._database.upsert(ledger_head), head)
             return row
 
     def events(
@@ -152,26 +166,61 @@ class Ledger:
         with self._database.read(unit) as opened:
             return tuple(LedgerEvent(*row) for row in reversed(opened.execute(query).fetchall()))
 
-    def verify(self, *, expected_head: str | None = None) -> LedgerCheck:
-        """Walk the whole chain.
+    def head(self) -> tuple[int, str]:
+        """Give number and hash of the last event: what to note elsewhere, so that a shortened ledger is found out."""
+        with self._database.read() as unit:
+            last = unit.execute(select(ledger).order_by(ledger.c.number.desc()).limit(1)).first()
+        return (0, GENESIS) if last is None else (last.number, last.hash)
+
+    def verify(self, *, noted_heads: Mapping[str, str] | None = None) -> LedgerCheck:
+        """Walk the whole chain, and look for every head that was noted.
 
         Parameters
         ----------
-        expected_head
-            A head hash noted earlier; a chain that was cut off at its end no longer contains it.
+        noted_heads
+            Hashes of heads noted earlier, each with the place where it was noted; a chain that was cut off at its end,
+            or written anew, no longer contains them.
         """
-        previous, number, has_expected = GENESIS, 0, expected_head in (None, GENESIS)
-        with self._database.read() as unit:
-            for row in unit.execute(select(ledger).order_by(ledger.c.number).execution_options(yield_per=1000)):
-                found = LedgerEvent(*row)
-                problem = _problem(found, number + 1, previous)
-                if problem:
-                    return LedgerCheck(False, number, previous, number + 1, problem)
-                previous, number = found.hash, found.number
-                has_expected = has_expected or found.hash == expected_head
-        if not has_expected:
-            return LedgerCheck(False, number, previous, number + 1, "the noted head is no longer part of the chain")
-        return LedgerCheck(True, number, previous)
+        previous, number = GENESIS, 0
+        sought = {digest: place for digest, place in (noted_heads or {}).items() if digest != GENESIS}
+        try:
+            with self._database.read() as unit:
+                for row in self._walk(unit):
+                    found, problem = _checked(row, number + 1, previous)
+                    if problem:
+                        return LedgerCheck(False, number, previous, number + 1, problem)
+                    previous, number = found.hash, found.number
+                    sought.pop(previous, None)
+                stated = unit.execute(select(ledger_head.c.number, ledger_head.c.hash)).first()
+        except (RegistryBusy, RegistryCorrupt):
+            raise
+        except (RegistryError, ValueError, TypeError, AttributeError):
+            unreadable = self._first_unreadable(number + 1)
+            return LedgerCheck(False, number, previous, unreadable, f"event {unreadable} cannot be read")
+        problem = _problem_of_head(None if stated is None else (stated.number, stated.hash), number, previous)
+        if not problem and sought:
+            problem = f"the head noted in {min(sought.values())} is no longer part of the chain"
+        return LedgerCheck(not problem, number, previous, number + 1 if problem else None, problem)
+
+    def _walk(self, unit: Unit) -> Iterator[Row]:
+        return iter(unit.execute(self._stored().order_by(ledger.c.number).execution_options(yield_per=_AT_ONCE)))
+
+    def _stored(self) -> Select[Any]:
+        # SQLite keeps times as text, of which more than one spelling is read as the same time.
+        spelt = [type_coerce(ledger.c.at, String).label("at_spelt")] if self._database.is_sqlite else []
+        return select(ledger, *spelt)
+
+    def _first_unreadable(self, number: int) -> int:
+        """Find the event that kept a batch from being read."""
+        while number < 2**31:
+            try:
+                with self._database.read() as unit:
+                    row = unit.execute(self._stored().where(ledger.c.number == number)).one()
+                    _checked(row, number, row.previous_hash)
+            except (RegistryError, ValueError, TypeError, AttributeError):
+                break
+            number += 1
+        return number
 
     def count(self) -> int:
         """Count the events."""
@@ -184,22 +233,29 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def _problem(found: LedgerEvent, number: int, previous: str) -> str:
+def _checked(row: Row, number: int, previous: str) -> tuple[LedgerEvent, str]:
+    """Read a row, and say what is wrong with it as the event of that number; empty when nothing is."""
+    found = LedgerEvent(*row[: len(LedgerEvent.__dataclass_fields__)])
     if found.number != number:
-        return f"event {number} is missing"
+        return found, f"event {number} is missing"
     if found.previous_hash != previous:
-        return f"event {number} does not follow the event before it"
-    expected = _hash(
-        found.number,
-        found.at,
-        found.event,
-        found.subject,
-        found.actor,
-        found.reason,
-        found.payload_json,
-        found.previous_hash,
-    )
-    return "" if found.hash == expected else f"event {number} was changed after it was written"
+        return found, f"event {number} does not follow the event before it"
+    words = (found.event, found.subject, found.actor, found.reason, found.payload_json)
+    expected = _hash(number, found.at, *words, previous)
+    spelt = row._mapping.get("at_spelt")
+    is_spelt_as_written = spelt is None or spelt == f"{found.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
+    is_whole = found.hash == expected and is_spelt_as_written
+    return found, "" if is_whole else f"event {number} was changed after it was written"
+
+
+def _problem_of_head(stated: tuple[int, str] | None, number: int, last: str) -> str:
+    """Compare what the registry says the last event is with the last event of the chain."""
+    if stated is None:
+        return "" if number == 0 else "the registry no longer says which event is the last"
+    if stated[0] > number:
+        gone = f"event {stated[0]} is" if stated[0] == number + 1 else f"events {number + 1} to {stated[0]} are"
+        return f"{gone} missing from the end"
+    return "" if stated == (number, last) else f"the registry says that event {stated[0]} is the last, another one is"
 
 
 def _hash(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -38,6 +39,12 @@ class Outbox:
         with self._database.read() as unit:
             rows = unit.execute(select(outbox).where(outbox.c.done_at.is_(None)).order_by(outbox.c.id))
             return tuple(OutboxEntry(*row) for row in rows)
+
+    def delivered(self) -> Mapping[str, str]:
+        """Give, by alias, the router that MLflow was last told of."""
+        query = select(outbox.c.alias, outbox.c.router_digest).where(outbox.c.done_at.is_not(None))
+        with self._database.read() as unit:
+            return {row.alias: row.router_digest for row in unit.execute(query.order_by(outbox.c.id))}
 
     def mark_done(self, entry_id: int, *, now: datetime) -> None:
         """Note that MLflow was told; saying so again changes nothing."""

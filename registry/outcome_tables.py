@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,7 @@ class OutcomeReader:
         grader_versions: Mapping[str, str],
         sampling: str | Mapping[str, str],
         *,
+        until: datetime | None = None,
         unit: Unit | None = None,
     ) -> OutcomeTable:
         """Give the outcomes of some LLMs on some prompts as arrays.
@@ -134,6 +136,8 @@ class OutcomeReader:
             Version per grader name.
         sampling
             As in `Outcome`; a mapping when it differs from LLM to LLM.
+        until
+            Only what was asked by this moment: the table as it was then, because a score is final.
         unit
             The transaction to join.
         """
@@ -149,7 +153,7 @@ class OutcomeReader:
                 if key not in llms or not len(row_of):
                     continue
                 wanted = sampling if isinstance(sampling, str) else sampling[key]
-                stored = self._column(opened, llms[key], labels, wanted)
+                stored = self._column(opened, llms[key], labels, wanted, until)
                 if not stored:
                     continue
                 numbers = np.array(stored[0], dtype=np.int64)
@@ -170,20 +174,22 @@ class OutcomeReader:
                 row_of[numbers[digest]] = row
         return row_of
 
-    def _column(self, unit: Unit, llm_number: int, labels: Sequence[str], sampling: str) -> list[tuple[Any, ...]]:
+    def _column(
+        self, unit: Unit, llm_number: int, labels: Sequence[str], sampling: str, until: datetime | None
+    ) -> list[tuple[Any, ...]]:
         protocols = unit.execute(
             select(protocol.c.id).where(protocol.c.grader.in_(labels), protocol.c.sampling == sampling)
         ).scalars()
-        rows = unit.execute(
-            select(
-                outcome.c.prompt_id,
-                outcome.c.score,
-                outcome.c.input_tokens,
-                outcome.c.output_tokens,
-                type_coerce(outcome.c.cost_picousd, BigInteger),
-            ).where(outcome.c.llm_id == llm_number, outcome.c.protocol_id.in_(list(protocols)))
-        ).fetchall()
-        return list(zip(*rows, strict=True))
+        query = select(
+            outcome.c.prompt_id,
+            outcome.c.score,
+            outcome.c.input_tokens,
+            outcome.c.output_tokens,
+            type_coerce(outcome.c.cost_picousd, BigInteger),
+        ).where(outcome.c.llm_id == llm_number, outcome.c.protocol_id.in_(list(protocols)))
+        if until is not None:
+            query = query.where(outcome.c.asked_at <= until)
+        return list(zip(*unit.execute(query).fetchall(), strict=True))
 
     def coverage(
         self,

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import ColumnElement, Row, select
 
 from routing.errors import InvalidInput
 
 from .cluster_maps import ClusterMapRecord, ClusterMaps, StoredVector, VectorFields
-from .database import Unit
+from .database import Database, Unit
 from .errors import NotFound, RegistryError
+from .ledger import Ledger, canonical_json
+from .runs import Runs
 from .tables import ALIASES, alias, llm, router, router_llm, router_metric
 
-__all__ = ["Aliases", "ClusterMapRecord", "RouterRecord", "Routers", "StoredVector", "VectorFields"]
+__all__ = ["KEPT", "Aliases", "ClusterMapRecord", "RouterRecord", "Routers", "StoredVector", "VectorFields"]
+
+KEPT = "router:version:kept"
+"""The ledger event of a new version; its payload holds the digest of the row and what the version was made from."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,16 @@ class RouterRecord:
     mlflow_run_id: str | None = None
     aliases: tuple[str, ...] = ()
 
+    def row_digest(self) -> str:
+        """Give the SHA-256 over everything that is fixed when a version is kept; `created_at` is the event's time."""
+        fixed = ("digest", "publish_key", "parent_digest", "cluster_map_digest", "prompt_set_digest", "embedder_key")
+        facts = {name: getattr(self, name) for name in (*fixed, "run_id", "files_json")}
+        content = facts | {
+            "llm_keys": list(self.llm_keys),
+            "metrics": {name: float(one) for name, one in self.metrics.items()},
+        }
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Aliases:
@@ -78,13 +95,28 @@ class Aliases:
 class Routers(ClusterMaps):
     """Keep and find router versions, and the cluster maps and feature vectors they are made of."""
 
-    def save(self, record: RouterRecord, *, unit: Unit | None = None) -> RouterRecord:
-        """Keep a router version; one of the same digest stays as it is and is returned.
+    def __init__(self, database: Database, runs: Runs, events: Ledger) -> None:
+        super().__init__(database, runs)
+        self._events = events
+
+    def save(
+        self,
+        record: RouterRecord,
+        *,
+        evidence: Mapping[str, Any] | None = None,
+        actor: str = "night",
+        unit: Unit | None = None,
+    ) -> RouterRecord:
+        """Keep a router version and say so in the ledger; one of the same digest stays as it is and is returned.
 
         Parameters
         ----------
         record
             The router; `number`, the publication and `aliases` are not taken from it.
+        evidence
+            What it was made from, as JSON without NaN; kept in the ledger's event.
+        actor
+            Who made it.
         unit
             The transaction to join.
 
@@ -122,6 +154,14 @@ class Routers(ClusterMaps):
             for name, value in sorted(record.metrics.items()):
                 metric = {"router_id": number, "name": name, "value": float(value)}
                 opened.execute(router_metric.insert().values(metric))
+            self._events.append(
+                KEPT,
+                record.digest,
+                actor=actor,
+                now=record.created_at,
+                payload={"row": record.row_digest(), "evidence": dict(evidence or {})},
+                unit=opened,
+            )
             return self.get(record.digest, unit=opened)
 
     def get(self, name: str, *, unit: Unit | None = None) -> RouterRecord:

@@ -80,7 +80,7 @@ class Registry:
         self.prompts = Prompts(database)
         self.charges = Charges(database, self.runs)
         self.outcomes = Outcomes(database, self.runs, self.charges)
-        self.routers = Routers(database, self.runs)
+        self.routers = Routers(database, self.runs, self.ledger)
         self.promotions = Promotions(database, self.ledger, self.routers)
 
     @classmethod

@@ -5,16 +5,20 @@ The only place that imports MLflow, and only inside functions: importing this pa
 
 from __future__ import annotations
 
+from registry.publishing.descriptions import HEAD_TAG, VersionDescription
 from registry.publishing.publisher import RouterPublisher
-from registry.publishing.request import ALIASES, DownloadedVersion, PublishedVersion, PublishRequest
+from registry.publishing.request import ALIASES, DownloadedVersion, PublishedVersion, PublishRequest, is_lookalike
 from registry.publishing.text import markdown, one_line
 
 __all__ = [
     "ALIASES",
+    "HEAD_TAG",
     "DownloadedVersion",
     "PublishRequest",
     "PublishedVersion",
     "RouterPublisher",
+    "VersionDescription",
+    "is_lookalike",
     "markdown",
     "one_line",
 ]

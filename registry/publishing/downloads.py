@@ -40,7 +40,7 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
 
     from routing.artifact import load_router
 
-    described = _described_version(client, name, version)
+    described = described_version(client, name, version)
     uri = client.get_model_version_download_uri(name, str(version))
     to.mkdir(parents=True, exist_ok=True)
     folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
@@ -56,7 +56,23 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
     return DownloadedVersion(folder=folder, router_folder=router_folder, digest=found["digest"])
 
 
-def _described_version(client: MlflowClient, name: str, version: int) -> ModelVersion:
+def described_version(client: MlflowClient, name: str, version: int) -> ModelVersion:
+    """Read a version.
+
+    Parameters
+    ----------
+    client
+        Opened client of tracking store and registry.
+    name
+        Name of the registered router.
+    version
+        Number of the version.
+
+    Raises
+    ------
+    NotFound
+        If there is no such version.
+    """
     from mlflow.exceptions import MlflowException
 
     try:

@@ -157,6 +157,17 @@ def refuse_malformed(text: str, pattern: re.Pattern[str], what: str) -> None:
         )
 
 
+def is_lookalike(alias: str) -> bool:
+    """Tell whether an alias differs from one of ours in case only.
+
+    Parameters
+    ----------
+    alias
+        The alias.
+    """
+    return alias not in ALIASES and alias.casefold() in ALIASES
+
+
 def refuse_alias(alias: str) -> None:
     """Refuse an alias that is none of ours: MLflow would keep `Champion` beside `champion`.
 

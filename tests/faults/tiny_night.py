@@ -32,7 +32,7 @@ _PASSING = {
     "outbox": {"ledger_number", "attempts"},
     "router": {"mlflow_run_id"},
 }
-_NO_CONTENT = {"lease", "schema_file", "uniroute_alembic_version"}
+_NO_CONTENT = {"lease", "ledger_head", "schema_file", "uniroute_alembic_version"}
 _TAKE_OVER = "run:lease:taken_over"
 
 _SETTINGS = """

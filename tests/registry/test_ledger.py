@@ -78,17 +78,63 @@ def test_tampering_is_found_where_it_happened(filled, url, statement, number, sa
     assert f"event {number} {said}" in check.problem
 
 
-def test_a_ledger_cut_off_at_its_end_no_longer_has_the_noted_head(filled, url):
-    noted = filled.ledger.verify().head_hash
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DELETE FROM ledger WHERE number = 6", "event 6 is missing from the end"),
+        ("DELETE FROM ledger WHERE number > 3", "events 4 to 6 are missing from the end"),
+        ("DELETE FROM ledger", "events 1 to 6 are missing from the end"),
+        ("DELETE FROM ledger_head", "the registry no longer says which event is the last"),
+        ("UPDATE ledger_head SET number = 5", "the registry says that event 5 is the last, another one is"),
+        ("UPDATE ledger_head SET hash = 'f' || substr(hash, 2)", "the registry says that event 6 is the last"),
+    ],
+)
+def test_a_ledger_cut_off_at_its_end_is_found(filled, url, statement, said):
+    tamper(url, statement)
+    check = filled.ledger.verify()
+    assert (check.is_intact, said in check.problem) == (False, True), check.problem
+
+
+def test_a_ledger_cut_off_together_with_the_note_of_its_end_no_longer_has_the_head_noted_elsewhere(filled, url):
+    noted = {filled.ledger.head()[1]: "MLflow"}
     tamper(url, "DELETE FROM ledger WHERE number = 6")
-    assert filled.ledger.verify().is_intact, "the chain alone cannot know"
-    check = filled.ledger.verify(expected_head=noted)
-    assert (check.is_intact, check.problem) == (False, "the noted head is no longer part of the chain")
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE ledger_head SET number = 5, hash = (SELECT hash FROM ledger WHERE number = 5)")
+    connection.close()
+    assert filled.ledger.verify().is_intact, "the registry alone cannot know"
+    check = filled.ledger.verify(noted_heads=noted)
+    assert (check.is_intact, check.problem) == (False, "the head noted in MLflow is no longer part of the chain")
 
 
-def test_an_older_noted_head_is_still_part_of_the_chain(filled):
-    noted = filled.ledger.events()[2].hash
-    assert filled.ledger.verify(expected_head=noted).is_intact
+def test_older_noted_heads_are_still_part_of_the_chain(filled):
+    noted = {event.hash: "a note" for event in filled.ledger.events()[:3]} | {GENESIS: "before anything"}
+    assert filled.ledger.verify(noted_heads=noted).is_intact
+    assert filled.ledger.head() == (6, filled.ledger.events()[-1].hash)
+
+
+COLUMNS = ("at", "event", "subject", "actor", "reason", "payload_json", "previous_hash", "hash")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(number=st.integers(1, 6), column=st.sampled_from(COLUMNS), place=st.integers(0, 80), bit=st.integers(0, 7))
+def test_one_flipped_bit_in_any_event_is_found_where_it_is(filled, url, number, column, place, bit):
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    for verb in ("update", "delete"):
+        connection.execute(f"DROP TRIGGER IF EXISTS ledger_refuses_{verb}")
+    whole = connection.execute(f"SELECT CAST({column} AS BLOB) FROM ledger WHERE number = {number}").fetchone()[0]
+    kind = "BLOB" if column == "reason" else "TEXT"
+    flipped = bytearray(whole)
+    flipped[place % len(whole)] ^= 1 << bit
+    write = f"UPDATE ledger SET {column} = CAST(? AS {kind}) WHERE number = {number}"
+    with connection:
+        connection.execute(write, [bytes(flipped)])
+    check = filled.ledger.verify()
+    with connection:
+        connection.execute(write, [whole])
+    connection.close()
+    assert not check.is_intact, (bytes(flipped), whole)
+    assert check.broken_at == number, check.problem
+    assert filled.ledger.verify().is_intact
 
 
 def test_events_are_filtered(filled):

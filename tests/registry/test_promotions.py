@@ -157,7 +157,7 @@ def test_approve_then_apply(registry, routers):
     )
     assert (done.status, done.decided_by, done.decided_at) == ("applied", "ann", NOW + timedelta(hours=1))
     assert registry.routers.aliases().champion == routers[0]
-    names = [event.event for event in registry.ledger.events(subject=routers[0])]
+    names = [event.event for event in registry.ledger.events(subject=routers[0], event="router:promotion:")]
     assert names == ["router:promotion:requested", "router:promotion:approved", "router:promotion:applied"]
 
 
