@@ -20,7 +20,7 @@ class Interruption:
     """Turn the first signal into a request to stop, and cancel the work when it does not stop in time.
 
     Used as an asynchronous context manager around the work. Outside the main thread, where Python allows no signal
-    handlers, it does nothing.
+    handlers, only `request` stops it.
 
     Parameters
     ----------
@@ -56,10 +56,15 @@ class Interruption:
                 hint="Go on where it stopped: uniroute night run",
             )
 
+    def request(self) -> None:
+        """Ask the night to stop from within, as SIGTERM does from outside."""
+        if self._loop is not None and not self.is_requested:
+            self._on_signal(signal.SIGTERM, None)
+
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._work = asyncio.current_task()
         if threading.current_thread() is threading.main_thread():
-            self._loop = asyncio.get_running_loop()
-            self._work = asyncio.current_task()
             self._former = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         return self
 

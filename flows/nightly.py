@@ -44,13 +44,12 @@ from flows.refit import Candidate, embed_prompts, refit  # noqa: E402
 from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
 from flows.reports.suspicion import suspicion_lines  # noqa: E402
 from flows.reports.terminal import beginning_text  # noqa: E402
+from flows.retrospect import HEARTBEATS_PER_LEASE, is_cancelled  # noqa: E402
 from flows.settings import Settings, load_settings  # noqa: E402
 from flows.sync import sync  # noqa: E402
 from flows.workspace import Workspace  # noqa: E402
 from registry.runs import Lease  # noqa: E402
 from routing.errors import UnirouteError  # noqa: E402
-
-_HEARTBEATS_PER_LEASE = 3
 
 
 @task(name="check-graders", cache_policy=NO_CACHE)
@@ -276,7 +275,7 @@ async def _lease(night: Night) -> AsyncIterator[None]:
         holder_is_gone=_is_gone,
     )
     announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
-    beating = asyncio.create_task(_heartbeat(night, wanted.lease_s / _HEARTBEATS_PER_LEASE))
+    beating = asyncio.create_task(_heartbeat(night, wanted.lease_s / HEARTBEATS_PER_LEASE))
     try:
         yield
     except BaseException as error:
@@ -307,6 +306,8 @@ async def _heartbeat(night: Night, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
         await asyncio.to_thread(night.registry.runs.heartbeat, night.run, night.clock())
+        if await asyncio.to_thread(is_cancelled, night.registry, night.run):
+            night.interruption.request()
 
 
 def _finish(night: Night, report: NightReport) -> None:

@@ -1,95 +1,254 @@
-"""``uniroute night``: run a night, schedule nights, look back at them."""
+"""``uniroute night``: run a night, schedule nights, look back at them, and stop one."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.cli.completions import complete_llms, complete_runs
+from flows.cli.options import (
+    NounGroup,
+    acting_person,
+    arranged,
+    config_option,
+    dry_run_option,
+    json_option,
+    list_options,
+    reason_option,
+    wishes,
+)
 from flows.cli.outcome import ExitCode
-from flows.cli.screen import config_option, envelope, json_option, show
-from flows.reports.plain import table
+from flows.cli.screen import event_line, show
+from flows.reports.plain import inert, table
 
 if TYPE_CHECKING:
     from flows.night import NightReport
+    from registry.runs import Run
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def night(context: click.Context) -> None:
+@click.group("night", cls=NounGroup)
+def night() -> None:
     """Run, schedule and look back at nights; without a command, list them."""
-    if context.invoked_subcommand is None:
-        context.invoke(list_nights)
 
 
 @night.command("run")
 @config_option
 @click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Look at the world as of this day (default: today).")
 @click.option("--plan", "plan_only", is_flag=True, help="Say what would be asked and what it would cost; call nothing.")
+@click.option("--budget-usd", type=float, help="Ceiling of this night in USD, instead of [budget] night_usd.")
+@click.option(
+    "--only", multiple=True, shell_complete=complete_llms, help="Ask this LLM only; may be given several times."
+)
+@click.option("--max-new", type=int, help="Most new LLMs to take on, instead of [night] max_new.")
 @json_option
-def run(config: str | None, as_of: datetime | None, plan_only: bool, as_json: bool) -> int:
-    """Run one night: find new LLMs, profile them, publish a router, promote it when the gate passes."""
-    report = run_night_now(config, as_of.date().isoformat() if as_of else None, plan_only=plan_only)
-    from flows.reports.digest import as_data
+def run(
+    config: str | None,
+    as_of: datetime | None,
+    plan_only: bool,
+    budget_usd: float | None,
+    only: tuple[str, ...],
+    max_new: int | None,
+    as_json: bool,
+) -> int:
+    """Run one night: find new LLMs, profile them, publish a router, promote it when the gate passes.
+
+    With --json, standard output is a stream of JSON lines: the first, "started", is only written once the night holds
+    the lease, the last is "finished"; without a "finished" line the night ended early.
+    """
+    from flows.announcements import told_to
+
+    def say_event(event: str, facts: dict[str, Any]) -> None:
+        click.echo(event_line("night.run", event, **facts))
+
+    with told_to(say_event) if as_json else nullcontext():
+        report = run_night_now(
+            config,
+            as_of=as_of.date().isoformat() if as_of else None,
+            plan_only=plan_only,
+            budget_usd=budget_usd,
+            only=list(only) or None,
+            max_new=max_new,
+        )
+    from flows.reports.digest import as_data, llm_endings
     from flows.reports.terminal import ending_text
 
-    click.echo(envelope("night.run", as_data(report)) if as_json else ending_text(report))
+    status = "attention" if report.attention else "completed"
+    if as_json:
+        facts = {"status": status, "llms": llm_endings(report), "data": as_data(report), "warnings": report.attention}
+        click.echo(event_line("night.run", "finished", run=report.run_key, **facts))
+    else:
+        click.echo(ending_text(report))
     return ExitCode.ATTENTION if report.attention else ExitCode.DONE
 
 
-def run_night_now(config: str | None, as_of: str | None, *, plan_only: bool) -> NightReport:
-    """Run one night in this process, as a flow run on Prefect's embedded server or the one that is configured."""
+def run_night_now(config: str | None, **wanted: Any) -> NightReport:
+    """Run one night in this process, as a flow run on Prefect's embedded server or the one that is configured.
+
+    Parameters
+    ----------
+    config
+        Path of the settings file; found when omitted.
+    wanted
+        Parameters of `flows.nightly.night`.
+    """
     import asyncio
 
     from flows import environment, preflight
     from flows.settings import load_settings
     from flows.workspace import Workspace
 
-    settings = load_settings(config)
-    environment.prepare(settings.home)
+    settings = load_settings(config).overridden(budget_usd=wanted["budget_usd"], max_new=wanted["max_new"])
+    environment.prepare(settings.home, quiet=not wishes().is_verbose)
     with Workspace(settings) as workspace:
         preflight.check(workspace)
     click.echo("Starting Prefect ...", err=True)
     from flows.nightly import night as night_flow
 
-    return asyncio.run(night_flow(as_of=as_of, config=config, plan_only=plan_only))
+    return asyncio.run(night_flow(config=config, **wanted))
 
 
 @night.command("serve")
 @config_option
 @click.option("--cron", default="0 2 * * *", show_default=True, help="When to run, in UTC.")
 @click.option("--port", default=4200, show_default=True, help="Port of Prefect's server, if one has to be started.")
-def serve(config: str | None, cron: str, port: int) -> None:
+@json_option
+def serve(config: str | None, cron: str, port: int, as_json: bool) -> None:
     """Run nights on a schedule, until stopped. Without a configured Prefect server one is started on loopback."""
     from flows import environment
     from flows.schedule import serve_nights
     from flows.settings import load_settings
 
     environment.prepare(load_settings(config).home, quiet=False)
+    if as_json:
+        click.echo(event_line("night.serve", "starting", cron=cron, port=port))
     serve_nights(config, cron, port=port)
 
 
 @night.command("list")
 @config_option
-@click.option("--limit", default=20, show_default=True, help="How many nights, the latest first.")
+@list_options("as_of", "status", "started_at", limit=20)
 @json_option
-def list_nights(config: str | None = None, limit: int = 20, as_json: bool = False) -> None:
+def list_nights(config: str | None, limit: int, sort: str | None, as_json: bool) -> None:
     """List the nights, the latest first."""
     from flows.cli.opening import opened
 
     with opened(config) as workspace:
-        runs = workspace.registry.runs.list(limit=limit)
-    data = [
-        {"key": run.key, "as_of": run.as_of.isoformat(), "status": run.status, "verdict": run.verdict} for run in runs
+        runs = workspace.registry.runs.list(limit=None if sort else limit)
+    data = arranged([_run_data(entry) for entry in runs], sort, limit)
+
+    def text() -> str:
+        if not data:
+            return "No night has run yet. Run one: uniroute night run"
+        rows = [[row["as_of"], row["status"], row["verdict"] or ""] for row in data]
+        return table(["AS OF", "STATUS", "VERDICT"], rows)
+
+    show("night.list", data, as_json=as_json, text=text)
+
+
+def _run_data(entry: Run) -> dict[str, Any]:
+    return {
+        "key": entry.key,
+        "as_of": entry.as_of.isoformat(),
+        "status": entry.status,
+        "verdict": entry.verdict,
+        "attempt": entry.attempt,
+        "started_at": entry.started_at.isoformat(timespec="seconds"),
+        "finished_at": entry.finished_at.isoformat(timespec="seconds") if entry.finished_at else None,
+    }
+
+
+@night.command("show")
+@click.argument("name", metavar="[RUN]", default="latest", shell_complete=complete_runs)
+@config_option
+@json_option
+def show_night(name: str, config: str | None, as_json: bool) -> None:
+    """Show a night: RUN is its key, its day, or 'latest' (the default)."""
+    from flows.cli.opening import opened
+    from flows.retrospect import look_back
+
+    with opened(config) as workspace:
+        seen = look_back(workspace, name)
+    facts = {
+        "settings_hash": seen.run.settings_hash,
+        "prompt_set": seen.run.prompt_set_digest,
+        "spent_usd": seen.spent_usd,
+        "calls": seen.calls,
+        "spend_by_endpoint": seen.spend_by_endpoint,
+        "summary": seen.summary,
+    }
+
+    def text() -> str:
+        from flows.reports.retrospect import night_text
+
+        return night_text(seen)
+
+    show("night.show", _run_data(seen.run) | facts, as_json=as_json, text=text)
+
+
+@night.command("events")
+@click.argument("name", metavar="[RUN]", default="latest", shell_complete=complete_runs)
+@config_option
+@list_options("number", "event", "actor")
+@json_option
+def list_events(name: str, config: str | None, limit: int | None, sort: str | None, as_json: bool) -> None:
+    """List what the ledger holds from the beginning of a night to its end; RUN as in 'night show'."""
+    from flows.cli.opening import opened
+    from flows.retrospect import events_of, find_run
+
+    with opened(config) as workspace:
+        found = events_of(workspace.registry, find_run(workspace.registry, name))
+    rows = [
+        {
+            "number": event.number,
+            "at": event.at.isoformat(timespec="seconds"),
+            "event": event.event,
+            "subject": event.subject,
+            "actor": event.actor,
+            "reason": event.reason,
+        }
+        for event in found
     ]
-    show(
-        "night.list",
-        data,
-        as_json=as_json,
-        text=lambda: (
-            table(["AS OF", "STATUS", "VERDICT"], [[row["as_of"], row["status"], row["verdict"] or ""] for row in data])
-            if data
-            else "No night has run yet. Run one: uniroute night run"
-        ),
-    )
+    data = arranged(rows, sort, limit)
+
+    def text() -> str:
+        cells = [[row["number"], row["at"], row["event"], row["subject"], row["actor"], row["reason"]] for row in data]
+        return table(["#", "AT", "EVENT", "SUBJECT", "ACTOR", "REASON"], cells, right=(0,)) if cells else "No events."
+
+    show("night.events", data, as_json=as_json, text=text)
+
+
+@night.command("cancel")
+@click.argument("name", metavar="[RUN]", default="latest", shell_complete=complete_runs)
+@reason_option
+@dry_run_option
+@config_option
+@json_option
+def cancel(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
+    """Ask a night that is running to stop: what has arrived is kept, nothing is published."""
+    from flows.cli.opening import opened
+    from flows.night import utc_now
+    from flows.retrospect import cancel_night
+
+    with opened(config) as workspace:
+        asked = cancel_night(
+            workspace.registry, name, reason, actor=acting_person(), now=utc_now(), is_dry_run=is_dry_run
+        )
+    data = {
+        "run": asked.run_key,
+        "host": asked.host,
+        "pid": asked.pid,
+        "was_signalled": asked.was_signalled,
+        "is_dry_run": is_dry_run,
+    }
+
+    def text() -> str:
+        where = f"{inert(asked.run_key)} on {inert(asked.host)} (process {asked.pid})"
+        if is_dry_run:
+            return f"Would ask {where} to stop. Nothing was changed."
+        how = "It was signalled." if asked.was_signalled else f"It reads that within {asked.heard_within_s:.0f} s."
+        return f"Asked {where} to stop. {how}\nnext: uniroute night show {inert(asked.run_key)}"
+
+    show("night.cancel", data, as_json=as_json, text=text)

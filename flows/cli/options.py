@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,14 @@ class Wishes:
     notes: list[str] = field(default_factory=list)
 
 
+def acting_person() -> str:
+    """Give the name under which a decision of this process is kept in the ledger."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return f"uid {os.getuid()}"
+
+
 def wishes() -> Wishes:
     """Give the wishes of the command under way; the defaults outside of any."""
     context = click.get_current_context(silent=True)
@@ -47,7 +56,15 @@ config_option = click.option(
     type=click.Path(dir_okay=False, path_type=str),
     help="Settings file (default: $UNIROUTE_CONFIG, then ./uniroute.toml, then the sandbox).",
 )
-reason_option = click.option("--reason", required=True, help="Why; kept in the ledger.")
+
+
+def _must_say_something(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("a decision needs a reason; it must not be empty")
+    return value
+
+
+reason_option = click.option("--reason", required=True, callback=_must_say_something, help="Why; kept in the ledger.")
 dry_run_option = click.option("--dry-run", "is_dry_run", is_flag=True, help="Say what would change; change nothing.")
 
 

@@ -109,6 +109,34 @@ def _meaning(router: RouterOutcome) -> list[str]:
     return lines
 
 
+def llm_endings(report: NightReport) -> list[dict[str, Any]]:
+    """Give, for every LLM the night had to do with, how it ended and why: the last word of a run's JSON lines."""
+    endings = {
+        found.llm_key: {
+            "llm": found.llm_key,
+            "status": "incomplete" if found.stopped_by else "profiled",
+            "reason": found.stopped_by,
+            "calls": found.asked,
+            "scored": found.scored,
+            "coverage": found.coverage,
+            "mean_score": found.mean_score,
+            "spent_usd": float(found.spent_usd),
+        }
+        for found in report.profiles
+    }
+    told = [(canary.llm_key, "drifted", canary.finding) for canary in report.canaries if canary.is_drifted]
+    told += [(llm.key, "deferred", "[night] max_new") for llm in report.plan.deferred]
+    told += [
+        (one.llm_key, "withdrawn" if one.is_withdrawn else "absent", "its endpoint does not know it")
+        for one in report.absent
+    ]
+    told += [(one.llm_key, "quarantined", one.reason) for one in report.quarantined]
+    nothing = {"calls": 0, "scored": 0, "coverage": None, "mean_score": None, "spent_usd": 0.0}
+    for key, status, reason in told:
+        endings[key] = endings.get(key, {"llm": key} | nothing) | {"status": status, "reason": reason}
+    return list(endings.values())
+
+
 def llm_table(report: NightReport) -> list[dict[str, Any]]:
     """Give the LLMs profiled tonight as rows of a table."""
     return [
