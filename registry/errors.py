@@ -14,7 +14,23 @@ class NotFound(RegistryError):
 
 
 class RegistryBusy(RegistryError):
-    """The database stayed locked longer than the time-out."""
+    """The database stayed locked longer than the time-out, broke a transaction off, or does not answer.
+
+    Parameters
+    ----------
+    message, unchanged, hint
+        As in `UnirouteError`.
+    may_repeat
+        Whether the transaction was undone for certain by something that may pass, so that it can be done again.
+    """
+
+    def __init__(self, message: str, *, unchanged: str = "", hint: str = "", may_repeat: bool = False) -> None:
+        super().__init__(message, unchanged=unchanged, hint=hint)
+        self.may_repeat = may_repeat
+
+
+class AccessDenied(RegistryError):
+    """The database server refuses the user, the password, or what they want to do."""
 
 
 class RegistryCorrupt(RegistryError):
@@ -33,8 +49,12 @@ class RunAlreadyActive(RegistryError):
     """Another night holds the lease."""
 
 
-class StalePromotion(RegistryError):
-    """The champion moved since the promotion was requested."""
+class PromotionRefused(RegistryError):
+    """A promotion or rollback that the rules do not allow."""
+
+
+class StalePromotion(PromotionRefused):
+    """The champion moved since the promotion was requested, or it was decided before."""
 
 
 class PublishIncomplete(RegistryError):

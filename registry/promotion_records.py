@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Row
 
+from routing.errors import InvalidInput
+
 from .ledger import canonical_json
 
 OPEN = ("requested", "approved")
 """The states in which a promotion can still be applied or rejected."""
+
+NO_GATE = "{}"
+"""What a promotion keeps as its gate result when it never came to the gate: a rollback, a router that does not load."""
 
 
 @dataclass(frozen=True)
@@ -82,3 +88,32 @@ def promotion_of(row: Row) -> Promotion:
     names = (name for name in Promotion.__dataclass_fields__ if name != "gate")
     gate = GateResult(fields["gate_passed"], fields["gate_json"])
     return Promotion(**{name: fields[name] for name in names}, gate=gate)
+
+
+def same_person(one: str, other: str) -> bool:
+    """Tell whether two spellings name one actor: case, width, spaces and invisible characters do not make two people.
+
+    Parameters
+    ----------
+    one, other
+        Names as they were recorded.
+    """
+    return _normalised(one) == _normalised(other)
+
+
+def require_reason(reason: str) -> None:
+    """Refuse a decision that nobody gives a reason for.
+
+    Raises
+    ------
+    InvalidInput
+        For a reason without a visible character.
+    """
+    if not _normalised(reason):
+        raise InvalidInput("a decision needs a reason", unchanged="Nothing was decided.", hint="--reason TEXT")
+
+
+def _normalised(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    visible = (sign for sign in folded if sign.isspace() or unicodedata.category(sign)[0] != "C")
+    return " ".join("".join(visible).split())

@@ -5,30 +5,22 @@ The registry is the truth. MLflow follows through the outbox, as often as it tak
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import select
-
-from routing.errors import InvalidInput
-
-from .database import Database, Unit
-from .errors import NotFound, RegistryError, StalePromotion
-from .ledger import Ledger, LedgerEvent
-from .outbox import Outbox, OutboxEntry
-from .promotion_records import OPEN, GateResult, Promotion, gate_result, promotion_of
-from .routers import Routers
+from .database import Unit
+from .errors import NotFound, PromotionRefused
+from .outbox import OutboxEntry
+from .promotion_records import GateResult, Promotion, gate_result, require_reason, same_person
+from .promotion_rows import PromotionRows
+from .routers import RouterRecord
 from .tables import promotion
 
 __all__ = ["GateResult", "OutboxEntry", "Promotion", "Promotions", "gate_result"]
 
 
-class Promotions(Outbox):
+class Promotions(PromotionRows):
     """Request, decide and apply promotions; hand out what MLflow has to be told."""
-
-    def __init__(self, database: Database, events: Ledger, routers: Routers) -> None:
-        super().__init__(database, events)
-        self._routers = routers
 
     def set_challenger(
         self, router_digest: str, *, actor: str, now: datetime, reason: str = "", unit: Unit | None = None
@@ -75,6 +67,7 @@ class Promotions(Outbox):
         reason: str = "",
         report_digest: str | None = None,
         run_id: int | None = None,
+        facts: Mapping[str, str] | None = None,
         unit: Unit | None = None,
     ) -> Promotion:
         """Ask that a router become the champion; other open requests are superseded.
@@ -100,6 +93,8 @@ class Promotions(Outbox):
             What a reviewer will see.
         run_id
             The night that asks.
+        facts
+            What else the ledger shall remember, such as the account it was asked from.
         unit
             The transaction to join.
 
@@ -109,14 +104,13 @@ class Promotions(Outbox):
             When there is no such router.
         StalePromotion
             When another router is the champion by now.
-        RegistryError
+        PromotionRefused
             When the router is the champion already.
         """
         with self._database.write(unit) as opened:
             self._routers.get(router_digest, unit=opened)
             self._require_champion(opened, expected_champion, f"the request for router {router_digest[:12]}")
-            if router_digest == expected_champion:
-                raise RegistryError(f"router {router_digest[:12]} is the champion already")
+            self._refuse_champion(router_digest, expected_champion)
             same = self._twin(opened, router_digest, expected_champion, gate, run_id)
             if same is not None:
                 return same
@@ -132,21 +126,100 @@ class Promotions(Outbox):
                 "reason": reason,
                 "run_id": run_id,
             }
-            return self._insert(opened, row, actor, now, reason)
+            return self._insert(opened, row | {"status": "requested"}, facts)
 
-    def approve(self, promotion_id: int, *, actor: str, reason: str, now: datetime) -> Promotion:
+    def note_failure(
+        self,
+        router_digest: str,
+        expected_champion: str | None,
+        *,
+        actor: str,
+        reason: str,
+        now: datetime,
+        facts: Mapping[str, str] | None = None,
+    ) -> Promotion:
+        """Note a request that failed before the gate, because the router does not load; open requests stay open.
+
+        Parameters
+        ----------
+        router_digest, expected_champion, actor, now, facts
+            As for `request`.
+        reason
+            What is wrong with it; must not be empty.
+        """
+        require_reason(reason)
+        row = {
+            "router_digest": router_digest,
+            "expected_champion": expected_champion,
+            "status": "failed",
+            "gate_json": "{}",
+            "gate_passed": False,
+            "requested_by": actor,
+            "requested_at": now,
+            "decided_by": actor,
+            "decided_at": now,
+            "reason": reason,
+        }
+        with self._database.write() as unit:
+            return self._insert(unit, row, facts)
+
+    def approve(
+        self,
+        promotion_id: int,
+        *,
+        actor: str,
+        reason: str,
+        now: datetime,
+        two_person: bool = False,
+        facts: Mapping[str, str] | None = None,
+        unit: Unit | None = None,
+    ) -> Promotion:
         """Approve an open promotion; `apply` then moves the alias.
+
+        Parameters
+        ----------
+        promotion_id
+            Which one.
+        actor
+            Who decides.
+        reason
+            Why; must not be empty.
+        now
+            The present moment.
+        two_person
+            Whether whoever requested it may not approve it.
+        facts
+            What else the ledger shall remember.
+        unit
+            The transaction to join.
 
         Raises
         ------
         InvalidInput
             For an empty reason.
+        PromotionRefused
+            When requester and approver must be two and are one.
         StalePromotion
             When it is no longer open, or another router is the champion by now.
         """
-        return self._decide(promotion_id, "approved", actor, reason, now)
+        with self._database.write(unit) as opened:
+            if two_person and same_person(actor, self.get(promotion_id, unit=opened).requested_by):
+                raise PromotionRefused(
+                    f"{actor} requested promotion {promotion_id} and may not approve it: [gate] two_person is on",
+                    unchanged="No alias was moved.",
+                    hint=f"ask somebody else to type: uniroute promotion approve {promotion_id} --reason TEXT",
+                )
+            return self._decide(promotion_id, "approved", actor, reason, now, facts, opened)
 
-    def reject(self, promotion_id: int, *, actor: str, reason: str, now: datetime) -> Promotion:
+    def reject(
+        self,
+        promotion_id: int,
+        *,
+        actor: str,
+        reason: str,
+        now: datetime,
+        facts: Mapping[str, str] | None = None,
+    ) -> Promotion:
         """Reject an open promotion; nothing that serves changes.
 
         Raises
@@ -156,11 +229,13 @@ class Promotions(Outbox):
         StalePromotion
             When it is no longer open.
         """
-        return self._decide(promotion_id, "rejected", actor, reason, now)
+        with self._database.write() as unit:
+            return self._decide(promotion_id, "rejected", actor, reason, now, facts, unit)
 
     def mark_failed(self, promotion_id: int, *, actor: str, reason: str, now: datetime) -> Promotion:
         """Close an open promotion whose router turned out not to load."""
-        return self._decide(promotion_id, "failed", actor, reason, now)
+        with self._database.write() as unit:
+            return self._decide(promotion_id, "failed", actor, reason, now, None, unit)
 
     def apply(
         self,
@@ -195,7 +270,7 @@ class Promotions(Outbox):
         StalePromotion
             When it is no longer open, or another router is the champion by now.
         """
-        _require_reason(reason)
+        require_reason(reason)
         number = promoted if isinstance(promoted, int) else promoted.id
         with self._database.write(unit) as opened:
             current = self.get(number, unit=opened)
@@ -211,8 +286,16 @@ class Promotions(Outbox):
             self._move_champion(opened, current, actor, reason, now)
             return self.get(number, unit=opened)
 
-    def rollback(self, *, actor: str, reason: str, now: datetime, to: str | None = None) -> Promotion:
-        """Make an earlier router the champion again, at once and without a gate.
+    def rollback(
+        self,
+        *,
+        actor: str,
+        reason: str,
+        now: datetime,
+        to: str | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> Promotion:
+        """Make an earlier champion the champion again, at once and without a gate.
 
         Parameters
         ----------
@@ -223,7 +306,9 @@ class Promotions(Outbox):
         now
             The present moment.
         to
-            Digest of the router; the one of alias ``previous`` when omitted.
+            Digest, version or alias of a router that was champion before; the one of alias ``previous`` when omitted.
+        facts
+            What else the ledger shall remember.
 
         Raises
         ------
@@ -231,22 +316,16 @@ class Promotions(Outbox):
             For an empty reason.
         NotFound
             When there is nothing to go back to.
-        RegistryError
-            When the router is the champion already.
+        PromotionRefused
+            When the router is the champion already, or never was one.
         """
-        _require_reason(reason)
+        require_reason(reason)
         with self._database.write() as unit:
-            aliases = self._routers.aliases(unit=unit)
-            target = to or aliases.previous
-            if target is None:
-                raise NotFound("there is no previous router to go back to", hint="uniroute router list")
-            target = self._routers.get(target, unit=unit).digest
-            if target == aliases.champion:
-                raise RegistryError(f"router {target[:12]} is the champion already")
+            target = self.rollback_target(to, unit=unit).digest
             self._supersede_open(unit, actor, now, "the champion was rolled back")
             row = {
                 "router_digest": target,
-                "expected_champion": aliases.champion,
+                "expected_champion": self._routers.aliases(unit=unit).champion,
                 "kind": "rollback",
                 "status": "applied",
                 "gate_json": "{}",
@@ -260,117 +339,30 @@ class Promotions(Outbox):
             }
             number = unit.execute(promotion.insert().values(row)).inserted_primary_key[0]
             made = self.get(number, unit=unit)
-            self._move_champion(unit, made, actor, reason, now)
+            self._move_champion(unit, made, actor, reason, now, facts)
             return made
 
-    def get(self, promotion_id: int, *, unit: Unit | None = None) -> Promotion:
-        """Give one promotion.
+    def rollback_target(self, to: str | None = None, *, unit: Unit | None = None) -> RouterRecord:
+        """Give the router that `rollback` would make the champion, or refuse as it would.
 
-        Raises
-        ------
-        NotFound
-            When there is none of that number.
+        Parameters
+        ----------
+        to
+            As for `rollback`.
+        unit
+            The transaction to join.
         """
         with self._database.read(unit) as opened:
-            row = opened.execute(select(promotion).where(promotion.c.id == promotion_id)).first()
-        if row is None:
-            raise NotFound(f"there is no promotion {promotion_id}", hint="uniroute promotion list")
-        return promotion_of(row)
-
-    def list(self, *, status: str | None = None, limit: int | None = None) -> tuple[Promotion, ...]:
-        """Give promotions, the newest first."""
-        query = select(promotion).order_by(promotion.c.id.desc()).limit(limit)
-        if status is not None:
-            query = query.where(promotion.c.status == status)
-        with self._database.read() as unit:
-            return tuple(promotion_of(row) for row in unit.execute(query))
-
-    def _decide(self, promotion_id: int, status: str, actor: str, reason: str, now: datetime) -> Promotion:
-        _require_reason(reason)
-        with self._database.write() as unit:
-            current = self.get(promotion_id, unit=unit)
-            if current.status == status:
-                return current
-            self._require_open(current)
-            if status == "approved":
-                self._require_champion(unit, current.expected_champion, f"promotion {promotion_id}")
-            facts = {"status": status, "decided_by": actor, "decided_at": now, "reason": reason}
-            unit.execute(promotion.update().where(promotion.c.id == promotion_id).values(facts))
-            self._note(unit, current, status, actor, reason, now)
-            return self.get(promotion_id, unit=unit)
-
-    def _insert(self, unit: Unit, row: dict[str, Any], actor: str, now: datetime, reason: str) -> Promotion:
-        number = unit.execute(
-            promotion.insert().values(kind="promotion", status="requested", **row)
-        ).inserted_primary_key[0]
-        made = self.get(number, unit=unit)
-        self._note(unit, made, "requested", actor, reason, now)
-        return made
-
-    def _note(
-        self, unit: Unit, one: Promotion, action: str, actor: str, reason: str, now: datetime, **facts: Any
-    ) -> LedgerEvent:
-        payload = {
-            "promotion": one.id,
-            "kind": one.kind,
-            "expected_champion": one.expected_champion,
-            "gate_passed": one.gate.passed,
-            "report_digest": one.report_digest,
-            **facts,
-        }
-        event = f"router:{one.kind}:{action}"
-        return self._events.append(
-            event, one.router_digest, actor=actor, now=now, reason=reason, payload=payload, unit=unit
-        )
-
-    def _move_champion(self, unit: Unit, one: Promotion, actor: str, reason: str, now: datetime) -> None:
-        before = self._routers.aliases(unit=unit)
-        moves = {"champion": [before.champion, one.router_digest]}
-        if before.champion is not None:
-            moves["previous"] = [before.previous, before.champion]
-        event = self._note(unit, one, "applied", actor, reason, now, aliases=moves)
-        for name, (_, after) in moves.items():
-            self._point(unit, name, str(after), event, now)
-
-    def _supersede_open(self, unit: Unit, actor: str, now: datetime, reason: str) -> None:
-        for row in unit.execute(select(promotion).where(promotion.c.status.in_(OPEN))).fetchall():
-            facts = {"status": "superseded", "decided_by": actor, "decided_at": now, "reason": reason}
-            unit.execute(promotion.update().where(promotion.c.id == row.id).values(facts))
-            self._note(unit, promotion_of(row), "superseded", actor, reason, now)
-
-    def _twin(
-        self, unit: Unit, router_digest: str, expected_champion: str | None, gate: GateResult, run_id: int | None
-    ) -> Promotion | None:
-        """Find the same request: still open, or already rejected in the same run (which was killed and resumed)."""
-        rows = unit.execute(
-            select(promotion).where(promotion.c.router_digest == router_digest).order_by(promotion.c.id.desc())
-        )
-        for one in (promotion_of(row) for row in rows):
-            is_same_run = run_id is not None and one.run_id == run_id and one.status == "rejected"
-            if (one.status in OPEN or is_same_run) and (one.expected_champion, one.gate) == (expected_champion, gate):
-                return one
-        return None
-
-    def _require_open(self, one: Promotion) -> None:
-        if one.status not in OPEN:
-            raise StalePromotion(
-                f"promotion {one.id} is {one.status} and can no longer be decided",
-                unchanged="No alias was moved.",
-                hint=f"uniroute promotion request {one.router_digest[:12]}",
-            )
-
-    def _require_champion(self, unit: Unit, expected: str | None, subject: str) -> None:
-        serving = self._routers.aliases(unit=unit).champion
-        if serving != expected:
-            compared = "no champion" if expected is None else f"router {expected[:12]}"
-            raise StalePromotion(
-                f"{subject} was compared with {compared}, but the champion now is "
-                f"{'none' if serving is None else f'router {serving[:12]}'}",
-                unchanged="No alias was moved.",
-                hint="compare with the present champion and request again",
-            )
-
-
-def _require_reason(reason: str) -> None:
-    if not reason.strip():
-        raise InvalidInput("a decision needs a reason", unchanged="Nothing was decided.", hint="--reason TEXT")
+            aliases = self._routers.aliases(unit=opened)
+            wanted = to or aliases.previous
+            if wanted is None:
+                raise NotFound("there is no previous router to go back to", hint="uniroute router list")
+            target = self._routers.get(wanted, unit=opened)
+            self._refuse_champion(target.digest, aliases.champion)
+            if target.digest != aliases.previous and not self._has_served(opened, target.digest):
+                raise PromotionRefused(
+                    f"router {target.digest[:12]} never was the champion, so there is no going back to it",
+                    unchanged="No alias was moved.",
+                    hint=f"uniroute promotion request {target.digest[:12]}",
+                )
+            return target

@@ -63,6 +63,7 @@ _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (registry.RunAlreadyActive, ExitCode.TRY_LATER, ErrorKind.BUSY),
     (registry.PublishIncomplete, ExitCode.ATTENTION, ErrorKind.UNPUBLISHED),
     (registry.StalePromotion, ExitCode.REFUSED, ErrorKind.STALE),
+    (registry.PromotionRefused, ExitCode.REFUSED, ErrorKind.REFUSED),
     (registry.RegistryCorrupt, ExitCode.INTEGRITY, ErrorKind.INTEGRITY),
     (registry.NotFound, ExitCode.USAGE, ErrorKind.NOT_FOUND),
     (registry.RegistryError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),

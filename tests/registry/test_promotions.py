@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import NotFound, RegistryError, StalePromotion
+from registry.errors import NotFound, PromotionRefused, StalePromotion
 from registry.promotions import GateResult, gate_result
 from registry.routers import Aliases
 from registry.store import Registry
@@ -62,6 +62,7 @@ def test_c6_every_alias_move_is_one_ledger_event_with_before_and_after(registry,
 
 
 def test_f83_a_stale_promotion_is_refused_and_nothing_moves(registry, routers):
+    promote(registry, routers[2])
     promote(registry, routers[0])
     asked = registry.promotions.request(routers[1], routers[0], PASSED, actor="night", now=NOW)
     registry.promotions.rollback(to=routers[2], now=NOW, **WORDS)
@@ -106,7 +107,8 @@ with Registry.open(sys.argv[1]) as registry:
 
 
 def test_f83_two_processes_that_promote_at_once_leave_one_history(registry, routers, url):
-    promote(registry, routers[0])
+    for digest in reversed(routers):
+        promote(registry, digest)
     children = [
         subprocess.Popen(
             [sys.executable, "-c", APPLY, url, digest], cwd=ROOT, stdout=subprocess.PIPE, env=dict(os.environ)
@@ -208,22 +210,37 @@ def test_rollback_needs_no_gate_and_goes_to_previous(registry, routers):
     ]
 
 
-def test_rollback_takes_any_name_of_a_router(registry, routers):
+def test_rollback_takes_any_name_of_a_router_that_served(registry, routers):
+    for digest in routers:
+        promote(registry, digest)
+    registry.routers.set_published(routers[0], "uniroute", 7, "run")
+    assert registry.promotions.rollback_target("v7").digest == routers[0]
+    assert registry.promotions.rollback(to="v7", now=NOW, **WORDS).router_digest == routers[0]
+
+
+def test_rollback_is_no_way_around_the_gate(registry, routers):
     promote(registry, routers[0])
     promote(registry, routers[1])
-    registry.routers.set_published(routers[2], "uniroute", 7, "run")
-    assert registry.promotions.rollback(to="v7", now=NOW, **WORDS).router_digest == routers[2]
+    asked = registry.promotions.request(routers[2], routers[1], REFUSED, actor="night", now=NOW)
+    registry.promotions.reject(asked.id, actor="night", reason="gate failed", now=NOW)
+    for go_back in (
+        registry.promotions.rollback_target,
+        lambda to: registry.promotions.rollback(to=to, now=NOW, **WORDS),
+    ):
+        with pytest.raises(PromotionRefused, match="never was the champion"):
+            go_back(routers[2])
+    assert registry.routers.aliases().champion == routers[1]
 
 
 def test_rollback_without_a_previous_router_is_refused(registry, routers):
     with pytest.raises(NotFound, match="no previous router"):
         registry.promotions.rollback(now=NOW, **WORDS)
     promote(registry, routers[0])
-    with pytest.raises(RegistryError, match="is the champion already"):
+    with pytest.raises(PromotionRefused, match="is the champion already"):
         registry.promotions.rollback(to=routers[0], now=NOW, **WORDS)
 
 
-@pytest.mark.parametrize("reason", ["", "  ", "\n"])
+@pytest.mark.parametrize("reason", ["", "  ", "\n", "\u200b\u00a0"])
 def test_decisions_need_a_reason(registry, routers, reason):
     asked = registry.promotions.request(routers[0], None, PASSED, actor="night", now=NOW)
     for decide in (registry.promotions.apply, registry.promotions.approve, registry.promotions.reject):
@@ -242,7 +259,7 @@ def test_unknown_routers_and_promotions_are_not_found(registry, routers):
     with pytest.raises(NotFound, match="there is no promotion 99"):
         registry.promotions.apply(99, now=NOW, **WORDS)
     promote(registry, routers[0])
-    with pytest.raises(RegistryError, match="is the champion already"):
+    with pytest.raises(PromotionRefused, match="is the champion already"):
         registry.promotions.request(routers[0], routers[0], PASSED, actor="night", now=NOW)
 
 
@@ -293,3 +310,58 @@ def test_the_history_survives_reopening(registry, routers, url):
     with Registry.open(url) as again:
         assert again.routers.aliases().champion == routers[0]
         assert again.promotions.list()[0].status == "applied"
+
+
+def test_whoever_asks_may_not_approve_where_two_persons_are_wanted(registry, routers):
+    promote(registry, routers[0])
+    asked = registry.promotions.request(routers[1], routers[0], PASSED, actor="Ann Lee", now=NOW)
+    for same in ("Ann Lee", "ann lee", "  ANN  LEE ", "\uff21nn Lee", "ann\u200b lee"):
+        with pytest.raises(PromotionRefused, match="may not approve it") as caught:
+            registry.promotions.approve(asked.id, actor=same, reason="fine", now=NOW, two_person=True)
+        assert caught.value.hint.startswith("ask somebody else")
+    assert registry.promotions.get(asked.id).status == "requested"
+    other = {"actor": "bob", "reason": "fine", "now": NOW, "two_person": True}
+    assert registry.promotions.approve(asked.id, **other).decided_by == "bob"
+
+
+def test_one_person_may_do_both_where_one_is_enough(registry, routers):
+    asked = registry.promotions.request(routers[0], None, PASSED, actor="ann", now=NOW)
+    assert registry.promotions.approve(asked.id, now=NOW, **WORDS).status == "approved"
+
+
+def test_a_router_that_does_not_load_leaves_a_failed_promotion_and_the_open_ones_open(registry, routers):
+    promote(registry, routers[0])
+    waiting = registry.promotions.request(routers[1], routers[0], PASSED, actor="night", now=NOW)
+    facts = {"os_user": "svc"}
+    failed = registry.promotions.note_failure(routers[2], routers[0], now=NOW, facts=facts, **WORDS)
+    assert (failed.status, failed.reason, failed.gate) == ("failed", "looks right", GateResult(False))
+    assert registry.promotions.get(waiting.id).status == "requested"
+    (event,) = registry.ledger.events(event="router:promotion:failed")
+    assert '"os_user":"svc"' in event.payload_json
+    for decide in (registry.promotions.approve, registry.promotions.apply):
+        with pytest.raises(StalePromotion, match="is failed"):
+            decide(failed.id, now=NOW, **WORDS)
+
+
+def test_routers_are_counted_once_for_each_champion_they_were_tested_against(registry, routers):
+    promote(registry, routers[0])
+    assert registry.promotions.tested_against(routers[0]) == ()
+    for digest in (routers[1], routers[2], routers[1]):
+        asked = registry.promotions.request(digest, routers[0], REFUSED, actor="night", now=NOW)
+        registry.promotions.reject(asked.id, actor="night", reason="gate failed", now=NOW)
+    registry.promotions.note_failure(routers[2], routers[0], now=NOW, **WORDS)
+    assert registry.promotions.tested_against(routers[0]) == routers[1:]
+    promote(registry, routers[2])
+    assert registry.promotions.tested_against(routers[2]) == ()
+    registry.promotions.rollback(now=NOW, **WORDS)
+    assert registry.promotions.tested_against(routers[0]) == routers[1:], "a rollback does not give the tests back"
+
+
+def test_approving_and_applying_are_one_transaction_together(registry, routers):
+    asked = registry.promotions.request(routers[0], None, PASSED, actor="night", now=NOW)
+    with pytest.raises(RuntimeError, match="killed"), registry.unit() as unit:
+        registry.promotions.approve(asked.id, now=NOW, unit=unit, **WORDS)
+        registry.promotions.apply(asked.id, now=NOW, unit=unit, **WORDS)
+        raise RuntimeError("killed")
+    assert registry.promotions.get(asked.id).status == "requested"
+    assert registry.routers.aliases() == Aliases()

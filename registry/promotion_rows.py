@@ -1,0 +1,177 @@
+"""The rows of promotions: read, written with their ledger events, and checked against what serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+
+from .database import Database, Unit
+from .errors import NotFound, PromotionRefused, StalePromotion
+from .ledger import Ledger, LedgerEvent
+from .outbox import Outbox
+from .promotion_records import NO_GATE, OPEN, GateResult, Promotion, promotion_of, require_reason
+from .routers import Routers
+from .tables import promotion
+
+
+class PromotionRows(Outbox):
+    """Read promotions, and keep each change of one together with its event."""
+
+    def __init__(self, database: Database, events: Ledger, routers: Routers) -> None:
+        super().__init__(database, events)
+        self._routers = routers
+
+    def get(self, promotion_id: int, *, unit: Unit | None = None) -> Promotion:
+        """Give one promotion.
+
+        Raises
+        ------
+        NotFound
+            When there is none of that number.
+        """
+        with self._database.read(unit) as opened:
+            row = opened.execute(select(promotion).where(promotion.c.id == promotion_id)).first()
+        if row is None:
+            raise NotFound(f"there is no promotion {promotion_id}", hint="uniroute promotion list")
+        return promotion_of(row)
+
+    def list(self, *, status: str | None = None, limit: int | None = None) -> tuple[Promotion, ...]:
+        """Give promotions, the newest first."""
+        query = select(promotion).order_by(promotion.c.id.desc()).limit(limit)
+        if status is not None:
+            query = query.where(promotion.c.status == status)
+        with self._database.read() as unit:
+            return tuple(promotion_of(row) for row in unit.execute(query))
+
+    def tested_against(self, champion: str, *, unit: Unit | None = None) -> tuple[str, ...]:
+        """Give the routers that were put to the gate against a champion, in the order of their first test.
+
+        Parameters
+        ----------
+        champion
+            Digest of the champion.
+        unit
+            The transaction to join.
+        """
+        query = (
+            select(promotion.c.router_digest)
+            .where(promotion.c.expected_champion == champion)
+            .where(promotion.c.kind == "promotion", promotion.c.gate_json != NO_GATE)
+            .order_by(promotion.c.id)
+        )
+        with self._database.read(unit) as opened:
+            return tuple(dict.fromkeys(opened.execute(query).scalars()))
+
+    def _decide(
+        self,
+        promotion_id: int,
+        status: str,
+        actor: str,
+        reason: str,
+        now: datetime,
+        facts: Mapping[str, str] | None,
+        unit: Unit,
+    ) -> Promotion:
+        require_reason(reason)
+        current = self.get(promotion_id, unit=unit)
+        if current.status == status:
+            return current
+        self._require_open(current)
+        if status == "approved":
+            self._require_champion(unit, current.expected_champion, f"promotion {promotion_id}")
+        row = {"status": status, "decided_by": actor, "decided_at": now, "reason": reason}
+        unit.execute(promotion.update().where(promotion.c.id == promotion_id).values(row))
+        self._note(unit, current, status, actor, reason, now, **(facts or {}))
+        return self.get(promotion_id, unit=unit)
+
+    def _insert(self, unit: Unit, row: Mapping[str, Any], facts: Mapping[str, str] | None) -> Promotion:
+        number = unit.execute(promotion.insert().values(kind="promotion", **row)).inserted_primary_key[0]
+        made = self.get(number, unit=unit)
+        self._note(unit, made, made.status, made.requested_by, made.reason or "", made.requested_at, **(facts or {}))
+        return made
+
+    def _note(
+        self, unit: Unit, one: Promotion, action: str, actor: str, reason: str, now: datetime, **facts: Any
+    ) -> LedgerEvent:
+        payload = {
+            "promotion": one.id,
+            "kind": one.kind,
+            "expected_champion": one.expected_champion,
+            "gate_passed": one.gate.passed,
+            "report_digest": one.report_digest,
+            **facts,
+        }
+        event = f"router:{one.kind}:{action}"
+        return self._events.append(
+            event, one.router_digest, actor=actor, now=now, reason=reason, payload=payload, unit=unit
+        )
+
+    def _move_champion(
+        self,
+        unit: Unit,
+        one: Promotion,
+        actor: str,
+        reason: str,
+        now: datetime,
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        before = self._routers.aliases(unit=unit)
+        moves = {"champion": [before.champion, one.router_digest]}
+        if before.champion is not None:
+            moves["previous"] = [before.previous, before.champion]
+        event = self._note(unit, one, "applied", actor, reason, now, aliases=moves, **(facts or {}))
+        for name, (_, after) in moves.items():
+            self._point(unit, name, str(after), event, now)
+
+    def _supersede_open(self, unit: Unit, actor: str, now: datetime, reason: str) -> None:
+        for row in unit.execute(select(promotion).where(promotion.c.status.in_(OPEN))).fetchall():
+            facts = {"status": "superseded", "decided_by": actor, "decided_at": now, "reason": reason}
+            unit.execute(promotion.update().where(promotion.c.id == row.id).values(facts))
+            self._note(unit, promotion_of(row), "superseded", actor, reason, now)
+
+    def _twin(
+        self, unit: Unit, router_digest: str, expected_champion: str | None, gate: GateResult, run_id: int | None
+    ) -> Promotion | None:
+        """Find the same request: still open, or already rejected in the same run (which was killed and resumed)."""
+        rows = unit.execute(
+            select(promotion).where(promotion.c.router_digest == router_digest).order_by(promotion.c.id.desc())
+        )
+        for one in (promotion_of(row) for row in rows):
+            is_same_run = run_id is not None and one.run_id == run_id and one.status == "rejected"
+            if (one.status in OPEN or is_same_run) and (one.expected_champion, one.gate) == (expected_champion, gate):
+                return one
+        return None
+
+    def _require_open(self, one: Promotion) -> None:
+        if one.status not in OPEN:
+            raise StalePromotion(
+                f"promotion {one.id} is {one.status} and can no longer be decided",
+                unchanged="No alias was moved.",
+                hint=f"uniroute promotion request {one.router_digest[:12]}",
+            )
+
+    def _require_champion(self, unit: Unit, expected: str | None, subject: str) -> None:
+        serving = self._routers.aliases(unit=unit).champion
+        if serving != expected:
+            compared = "no champion" if expected is None else f"router {expected[:12]}"
+            raise StalePromotion(
+                f"{subject} was compared with {compared}, but the champion now is "
+                f"{'none' if serving is None else f'router {serving[:12]}'}",
+                unchanged="No alias was moved.",
+                hint="compare with the present champion and request again",
+            )
+
+    def _refuse_champion(self, router_digest: str, champion: str | None) -> None:
+        if router_digest == champion:
+            raise PromotionRefused(
+                f"router {router_digest[:12]} is the champion already", unchanged="No alias was moved."
+            )
+
+    def _has_served(self, unit: Unit, router_digest: str) -> bool:
+        query = select(promotion.c.id).where(
+            promotion.c.router_digest == router_digest, promotion.c.status == "applied"
+        )
+        return unit.execute(query.limit(1)).first() is not None
