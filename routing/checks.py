@@ -28,24 +28,28 @@ def finite_number(value: float, name: str, *, minimum: float | None = None, maxi
     InvalidInput
         When the value is not a finite number within the limits.
     """
-    allowed = "a finite number"
-    if minimum is not None and maximum is not None:
-        allowed += f" in [{minimum:g}, {maximum:g}]"
-    elif minimum is not None:
-        allowed += f" of at least {minimum:g}"
-    elif maximum is not None:
-        allowed += f" of at most {maximum:g}"
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidInput(f"{name} must be {allowed}, got {value!r}") from None
+        raise InvalidInput(f"{name} must be {_allowed(minimum, maximum)}, got {value!r}") from None
     if (
         not math.isfinite(number)
         or (minimum is not None and number < minimum)
         or (maximum is not None and number > maximum)
     ):
-        raise InvalidInput(f"{name} must be {allowed}, got {value!r}")
+        raise InvalidInput(f"{name} must be {_allowed(minimum, maximum)}, got {value!r}")
     return number
+
+
+def _allowed(minimum: float | None, maximum: float | None) -> str:
+    """Describe the numbers within limits; only for refusals, as it takes longer than the check."""
+    if minimum is not None and maximum is not None:
+        return f"a finite number in [{minimum:g}, {maximum:g}]"
+    if minimum is not None:
+        return f"a finite number of at least {minimum:g}"
+    if maximum is not None:
+        return f"a finite number of at most {maximum:g}"
+    return "a finite number"
 
 
 def finite_array(

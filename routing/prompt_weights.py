@@ -243,6 +243,12 @@ class ClusterMap:
         starts, sizes, shares = self._soft_layout
         if not len(starts):
             return self._activate(scores[:, None], lambda part, _: _first_largest(part))[:, 0]
+        if len(starts) == 1:
+            soft = scores[: sizes[0]]
+            soft -= np.maximum.reduce(soft)
+            np.exp(soft, out=soft)
+            soft *= shares[0] / np.add.reduce(soft)
+            return scores
         soft = scores[: starts[-1] + sizes[-1]]
         soft -= np.maximum.reduceat(soft, starts).repeat(sizes)
         np.exp(soft, out=soft)

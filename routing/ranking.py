@@ -140,6 +140,7 @@ class Ranking:
         distinct = np.sort(np.unique(both, axis=1, return_index=True)[1])
         self._distinct_columns = self.columns[distinct]
         self.explained: dict[int, Decision] = {}
+        self._objective_t = np.ascontiguousarray(self._objective.T)
         self._objective_t32 = np.ascontiguousarray(self._objective[:, distinct].T.astype(np.float32))
 
     @cached_property
@@ -195,19 +196,37 @@ class Ranking:
         weights : (D,) float64
             Phi of the prompt.
         """
-        objective, costs = weights @ self._objective, weights @ self._costs
-        first = self._best_of_one(objective, costs)
-        if len(self.columns) == 1:
-            return int(self.columns[first]), None
-        objective[first] = np.inf
-        return int(self.columns[first]), int(self.columns[self._best_of_one(objective, costs)])
+        objective = self._objective_t @ weights
+        if len(objective) == 1:
+            return int(self.columns[0]), None
+        first, least = _take_least(objective)
+        second, runner_up = _take_least(objective)
+        if runner_up <= self._limit(least):
+            return self._first_two_of_ties(weights)
+        # The first two are taken out by now: what is left may still tie with the second.
+        if len(objective) > 2 and objective.item(objective.argmin()) <= self._limit(runner_up):
+            return self._first_two_of_ties(weights)
+        return int(self.columns[first]), int(self.columns[second])
 
-    def _best_of_one(self, objective: F64, costs: F64) -> int:
-        best = int(objective.argmin())
-        least = objective[best]
-        if np.count_nonzero(objective <= least + (abs(least) * _TIE + _TIE * self._scale)) == 1:
-            return best
-        return int(_best(objective[None], costs[None], _TIE * self._scale)[0])
+    def _limit(self, least: float) -> float:
+        return least + (abs(least) * _TIE + _TIE * self._scale)
+
+    def _first_two_of_ties(self, weights: F64) -> tuple[int, int]:
+        objective, costs = weights @ self._objective, weights @ self._costs
+        places = []
+        for _ in range(2):
+            place = int(_best(objective[None], costs[None], _TIE * self._scale)[0])
+            objective[place] = np.inf
+            places.append(int(self.columns[place]))
+        return places[0], places[1]
+
+
+def _take_least(objective: F64) -> tuple[int, float]:
+    """Give the place and the value of the least, and put infinity there."""
+    place = int(objective.argmin())
+    least = objective.item(place)
+    objective[place] = np.inf
+    return place, least
 
 
 def _best(objective: F64, costs: F64, tie: float) -> I64:

@@ -364,7 +364,9 @@ class Router:
 
     def _decision(self, ranking: Ranking, weights: F64, cluster: int, input_tokens: float | None) -> Decision:
         if input_tokens is not None:
-            weights = np.concatenate((weights, (input_tokens,)))
+            joined = np.empty(len(weights) + 1)
+            joined[:-1], joined[-1] = weights, input_tokens
+            weights = joined
         first, second = ranking.first_two(weights)
         score, cost, standard_error = ranking.tables.expected_of(first, weights)
         runner_up = runner_up_score = runner_up_cost = None
