@@ -18,7 +18,7 @@ from sqlalchemy import Row, bindparam, func, select
 from .columns import plain_text, text_bytes
 from .database import Database, Unit, chunks, ids_of
 from .ledger import canonical_json
-from .listings import CatalogDiff, CatalogFetch, Listing, Repricing
+from .listings import CatalogDiff, CatalogFetch, DatedDiff, Listing, Repricing
 from .prices import (
     Price,
     drop_held,
@@ -293,6 +293,18 @@ def _diff_of_run(unit: Unit, run_id: int, catalog: str) -> CatalogDiff | None:
         .limit(1)
     ).scalar()
     return None if stored is None else _diff_from_json(stored)
+
+
+def diffs_since(unit: Unit, since: date) -> tuple[DatedDiff, ...]:
+    """Give what each run changed from a day on, the earliest first; see `LLMs.diffs_since`."""
+    rows = unit.execute(
+        select(catalog_fetch.c.run_id, catalog_fetch.c.catalog, catalog_fetch.c.fetched_on, catalog_fetch.c.diff_json)
+        .where(catalog_fetch.c.fetched_on >= since)
+        .order_by(catalog_fetch.c.id)
+    )
+    # The last fetch of a run already tells what the whole run changed.
+    latest = {(row.run_id, row.catalog): DatedDiff(row.fetched_on, _diff_from_json(row.diff_json)) for row in rows}
+    return tuple(sorted(latest.values(), key=lambda one: one.on))
 
 
 def _merge(before: CatalogDiff, after: CatalogDiff) -> CatalogDiff:

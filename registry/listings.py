@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 from .prices import Price
@@ -114,3 +114,11 @@ class CatalogDiff:
     repriced: tuple[Repricing, ...] = ()
     held: tuple[str, ...] = ()
     is_suspicious: str | None = None
+
+
+@dataclass(frozen=True)
+class DatedDiff:
+    """What the fetches of one catalog in one run changed, and on which day of the catalog."""
+
+    on: date
+    diff: CatalogDiff

@@ -10,11 +10,11 @@ from sqlalchemy import ColumnElement, Row, func, or_, select
 
 from routing.errors import InvalidInput
 
-from .catalog_fetches import record_fetch
+from .catalog_fetches import diffs_since, record_fetch
 from .database import Database, Unit
 from .errors import NotFound
 from .ledger import Ledger
-from .listings import CatalogDiff, CatalogFetch, Listing, QuarantinedRow, Repricing
+from .listings import CatalogDiff, CatalogFetch, DatedDiff, Listing, QuarantinedRow, Repricing
 from .prices import Price, held_prices, price_of, prices_in_force, put_in_force
 from .runs import Run, Runs
 from .tables import LLM_STATUSES, llm, llm_price
@@ -23,6 +23,7 @@ __all__ = [
     "LLM",
     "CatalogDiff",
     "CatalogFetch",
+    "DatedDiff",
     "LLMs",
     "Listing",
     "Price",
@@ -162,6 +163,17 @@ class LLMs:
                 .order_by(llm_price.c.since_on)
             )
             return tuple(price_of(row) for row in rows)
+
+    def held_price(self, key: str) -> Price | None:
+        """Give the price that waits for review; None when none does."""
+        with self._database.read() as unit:
+            number = unit.execute(select(llm.c.id).where(llm.c.key == key)).scalar()
+            return held_prices(unit).get(number)
+
+    def diffs_since(self, since: date) -> tuple[DatedDiff, ...]:
+        """Give what the catalogs changed from a day on, one entry per run and catalog, the earliest first."""
+        with self._database.read() as unit:
+            return diffs_since(unit, since)
 
     def set_status(self, key: str, status: str, reason: str, *, actor: str, now: datetime) -> LLM:
         """Change the status by decision and say so in the ledger; a later fetch does not lift it.

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-import getpass
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.screen import config_option, json_option, show
+from flows.cli.completions import complete_llms
+from flows.cli.options import (
+    NounGroup,
+    acting_person,
+    arranged,
+    config_option,
+    dry_run_option,
+    json_option,
+    list_options,
+    reason_option,
+)
+from flows.cli.screen import show
 from flows.reports.plain import inert, table
 
 if TYPE_CHECKING:
@@ -17,28 +30,23 @@ if TYPE_CHECKING:
 _STATUSES = ("available", "withdrawn", "quarantined", "excluded")
 
 
-@click.group("llm", invoke_without_command=True)
-@click.pass_context
-def llm(context: click.Context) -> None:
-    """List and show LLMs; without a command, list them."""
-    if context.invoked_subcommand is None:
-        context.invoke(list_llms)
+@click.group("llm", cls=NounGroup)
+def llm() -> None:
+    """List, show and decide about LLMs; without a command, list them."""
 
 
 @llm.command("list")
 @click.option("--status", type=click.Choice(_STATUSES), help="Only LLMs of this status.")
-@click.option("--limit", type=click.IntRange(min=1), help="How many at most.")
+@list_options("key", "released_at", "status", "mean_score", "prompts_scored")
 @config_option
 @json_option
-def list_llms(
-    status: str | None = None, limit: int | None = None, config: str | None = None, as_json: bool = False
-) -> None:
+def list_llms(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List LLMs with price, score and whether they are routed to."""
     from flows.cli.opening import opened
     from flows.drift import Drifts, main_standings
 
     with opened(config) as workspace:
-        llms = workspace.registry.llms.all(status=status)[:limit]
+        llms = workspace.registry.llms.all(status=status)
         scores = main_standings(workspace.registry.leaderboard())
         drifts = Drifts(workspace.registry).all()
     data = [
@@ -49,6 +57,7 @@ def list_llms(
         }
         for entry in llms
     ]
+    data = arranged(data, sort, limit)
     show("llm.list", data, as_json=as_json, text=lambda: _llm_table(data))
 
 
@@ -68,8 +77,8 @@ def _llm_data(entry: LLM, drift: Drift | None) -> dict[str, Any]:
 
 def _price_data(price: Price) -> dict[str, Any]:
     return {
-        "input_usd_per_mtok": str(price.input_usd_per_mtok),
-        "output_usd_per_mtok": str(price.output_usd_per_mtok),
+        "input_usd_per_mtok": price.input_usd_per_mtok,
+        "output_usd_per_mtok": price.output_usd_per_mtok,
         "since": price.since.isoformat(),
         "catalog": price.catalog,
     }
@@ -82,8 +91,8 @@ def _llm_table(data: list[dict[str, Any]]) -> str:
         [
             row["key"],
             row["released_at"] or "",
-            row["price"]["input_usd_per_mtok"] if row["price"] else "",
-            row["price"]["output_usd_per_mtok"] if row["price"] else "",
+            _usd(row["price"]["input_usd_per_mtok"]) if row["price"] else "",
+            _usd(row["price"]["output_usd_per_mtok"]) if row["price"] else "",
             row["prompts_scored"] or "",
             "" if row["mean_score"] is None else f"{row['mean_score']:.3f}",
             _status(row),
@@ -101,7 +110,7 @@ def _status(row: dict[str, Any]) -> str:
 
 
 @llm.command("show")
-@click.argument("text")
+@click.argument("text", shell_complete=complete_llms)
 @config_option
 @json_option
 def show_llm(text: str, config: str | None, as_json: bool) -> None:
@@ -135,28 +144,156 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
     show("llm.show", data, as_json=as_json, text=lambda: _llm_text(data))
 
 
-@llm.command("accept")
-@click.argument("key")
-@click.option("--reason", required=True, help="Why it may be routed to after all; kept in the ledger.")
-@config_option
-def accept_llm(key: str, reason: str, config: str | None) -> None:
-    """Route to the LLM called KEY again after it was quarantined, withdrawn or excluded."""
-    from flows.cli.opening import opened
-    from flows.night import utc_now
-
-    with opened(config) as workspace:
-        workspace.registry.llms.set_status(key, "available", reason, actor=getpass.getuser(), now=utc_now())
-    click.echo(f"{inert(key, width=300)} is available again; the next night routes to it.")
-
-
 def _llm_text(data: dict[str, Any]) -> str:
     plain = {key: value for key, value in data.items() if key not in ("price", "price_history")}
     lines = [
         f"{key.replace('_', ' '):16} {inert(value, width=200)}" for key, value in plain.items() if value is not None
     ]
     lines += [
-        f"price since {price['since']}: {price['input_usd_per_mtok']} in, {price['output_usd_per_mtok']} out "
-        f"USD per million tokens ({inert(price['catalog'])})"
+        f"price since {price['since']}: {_usd(price['input_usd_per_mtok'])} in, "
+        f"{_usd(price['output_usd_per_mtok'])} out USD per million tokens ({inert(price['catalog'])})"
         for price in data["price_history"]
     ]
+    lines += [f"next: {step}" for step in _next_steps(data)]
     return "\n".join(lines)
+
+
+def _next_steps(data: dict[str, Any]) -> list[str]:
+    key = inert(data["key"], width=400)
+    if data["refusal"] is not None and "held for review" in data["refusal"]:
+        return [f"uniroute llm accept-price {key} --reason TEXT"]
+    return [] if data["status"] == "available" else [f"uniroute llm include {key} --reason TEXT"]
+
+
+@llm.command("diff")
+@click.option(
+    "--since", type=click.DateTime(["%Y-%m-%d"]), help="The first day to look at (default: that of the latest night)."
+)
+@list_options("on", "change", "llm")
+@config_option
+@json_option
+def diff(since: datetime | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
+    """List what changed: new, withdrawn, repriced, drifted LLMs, and what was decided about them and why."""
+    from flows.cli.opening import opened
+    from flows.llm_changes import changes_since
+    from flows.night import utc_now
+
+    with opened(config) as workspace:
+        latest = workspace.registry.runs.latest()
+        day = since.date() if since else latest.as_of if latest else utc_now().date()
+        found = changes_since(workspace.registry, day)
+    rows = [
+        {
+            "on": one.on,
+            "change": one.change,
+            "llm": one.llm_key,
+            "before": one.before,
+            "after": one.after,
+            "reason": one.reason,
+        }
+        for one in found
+    ]
+    data = {"since": day, "changes": arranged(rows, sort, limit)}
+
+    def text() -> str:
+        if not data["changes"]:
+            return f"Nothing changed since {day}."
+        cells = [
+            [row["on"], row["change"], row["llm"], row["before"] or "", row["after"] or "", row["reason"]]
+            for row in data["changes"]
+        ]
+        return table(["ON", "CHANGE", "LLM", "BEFORE", "AFTER", "SAID BY"], cells)
+
+    show("llm.diff", data, as_json=as_json, text=text)
+
+
+def _decision(verb: str, status: str, consequence: str, summary: str) -> None:
+    """Make the command that gives LLMs a status by decision."""
+
+    def decide(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
+        from flows.cli.opening import opened
+        from flows.night import utc_now
+
+        with opened(config) as workspace:
+            llms = workspace.registry.llms
+            before = llms.get(name)
+            if not is_dry_run:
+                llms.set_status(before.key, status, reason, actor=acting_person(), now=utc_now())
+        data = {"key": before.key, "before": before.status, "after": status, "reason": reason, "is_dry_run": is_dry_run}
+
+        def text() -> str:
+            key = inert(before.key, width=300)
+            if is_dry_run:
+                return f"{key} would change from {before.status} to {status}. Nothing was changed."
+            return f"{key} is {status}, it was {before.status}; {consequence}."
+
+        show(f"llm.{verb}", data, as_json=as_json, text=text)
+
+    decide.__doc__ = summary
+    llm.command(verb)(_with_decision_options(decide))
+
+
+def _with_decision_options(decide: Callable[..., None]) -> Callable[..., None]:
+    for option in (json_option, config_option, dry_run_option, reason_option):
+        decide = option(decide)
+    return click.argument("name", metavar="LLM", shell_complete=complete_llms)(decide)
+
+
+_decision(
+    "include",
+    "available",
+    "the next night routes to it",
+    "Route to LLM, a whole key, again after it was quarantined, withdrawn or excluded.",
+)
+_decision(
+    "exclude",
+    "excluded",
+    "the next night neither asks nor routes to it",
+    "Neither ask LLM, a whole key, nor route to it from the next night on, until it is included again.",
+)
+_decision(
+    "quarantine",
+    "quarantined",
+    "the next night neither asks nor routes to it",
+    "Take LLM, a whole key, out of routing because its answers are doubted, until it is included again.",
+)
+
+
+@llm.command("accept-price")
+@click.argument("name", metavar="LLM", shell_complete=complete_llms)
+@reason_option
+@dry_run_option
+@config_option
+@json_option
+def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
+    """Put the price of LLM, a whole key, in force that was held for review because it changed so much."""
+    from flows.cli.opening import opened
+    from flows.night import utc_now
+    from registry.errors import NotFound
+
+    with opened(config) as workspace:
+        llms = workspace.registry.llms
+        before, held = llms.get(name), llms.held_price(name)
+        if held is None:
+            raise NotFound(f"No price of {name} waits for review.", hint=f"uniroute llm show {name}")
+        if not is_dry_run:
+            llms.accept_price(name, actor=acting_person(), reason=reason, now=utc_now())
+    data = {
+        "key": before.key,
+        "before": _price_data(before.price) if before.price else None,
+        "after": _price_data(held),
+        "reason": reason,
+        "is_dry_run": is_dry_run,
+    }
+    price = f"{_usd(held.input_usd_per_mtok)} in, {_usd(held.output_usd_per_mtok)} out USD per million tokens"
+    outcome = "would be in force. Nothing was changed." if is_dry_run else "is in force from now on."
+    show(
+        "llm.accept-price",
+        data,
+        as_json=as_json,
+        text=lambda: f"For {inert(before.key, width=300)} the price {price} {outcome}",
+    )
+
+
+def _usd(price: Decimal) -> str:
+    return f"{price.normalize():f}"

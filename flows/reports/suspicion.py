@@ -27,7 +27,7 @@ def suspicion_lines(report: NightReport) -> list[str]:
     ]
     lines += [
         f"{found.llm_key} is quarantined: it {found.reason}. To decide otherwise: "
-        f"uniroute llm accept {found.llm_key} --reason TEXT"
+        f"uniroute llm include {found.llm_key} --reason TEXT"
         for found in report.quarantined
     ]
     lines += [

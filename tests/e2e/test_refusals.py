@@ -69,7 +69,7 @@ def test_one_bad_row_is_quarantined_and_a_malformed_catalog_is_refused(tmp_path:
     config = written(tmp_path, json.dumps({"data": [GOOD, bad]}), "http://127.0.0.1:9/v1")
     planned = night(config, "--plan", "--json")
     assert planned.returncode in (0, 3), planned.stderr
-    data = json.loads(planned.stdout)["data"]
+    data = json.loads(planned.stdout.splitlines()[-1])["data"]
     assert [row["llm"] for row in data["plan"]["llms"]] == ["here:good"]
     (tmp_path / "catalog.json").write_text("<html>")
     refused = night(config, "--plan")

@@ -116,10 +116,10 @@ def test_f72_an_llm_that_knows_the_representative_prompts_is_quarantined_before_
     report = asked.run(FIRST, look)
     assert [found.llm_key for found in report.quarantined] == ["fake:memoriser"]
     assert routed == [("fake:honest",)]
-    assert any("uniroute llm accept fake:memoriser" in line for line in report.attention)
+    assert any("uniroute llm include fake:memoriser" in line for line in report.attention)
 
     config = str(asked.folder / "uniroute.toml")
-    done = CliRunner().invoke(llm, ["accept", "fake:memoriser", "--reason", "looked at", "--config", config])
+    done = CliRunner().invoke(llm, ["include", "fake:memoriser", "--reason", "looked at", "--config", config])
     assert done.exit_code == 0, done.output
     assert asked.run(SECOND).quarantined == (), "a person's decision stands"
 

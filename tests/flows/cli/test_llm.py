@@ -1,0 +1,78 @@
+"""Looking at LLMs, and deciding about them."""
+
+from datetime import date
+
+import pytest
+
+from registry.store import Registry
+from tests.flows.cli.conftest import Uniroute
+from tests.registry.samples import fetch, listing, start_night
+
+KEY = "sandbox:frugal"
+LATER = date(2024, 9, 2)
+
+
+@pytest.mark.parametrize(
+    ("verb", "status"), [("exclude", "excluded"), ("quarantine", "quarantined"), ("include", "available")]
+)
+def test_a_decision_changes_the_status_and_is_kept_with_its_reason(
+    home, registry: Registry, uniroute: Uniroute, verb: str, status: str
+) -> None:
+    before = registry.ledger.count()
+    would = uniroute("llm", verb, KEY, "--reason", "a look", "--dry-run")
+    assert (would.code, registry.ledger.count()) == (0, before)
+    done = uniroute("llm", verb, KEY, "--reason", "a look", "--json").data
+    assert (done["before"], done["after"], done["is_dry_run"]) == ("available", status, False)
+    assert registry.llms.get(KEY).status == status
+    event = registry.ledger.events()[-1]
+    assert (event.event, event.subject, event.reason) == (f"llm:status:{status}", KEY, "a look")
+
+
+@pytest.mark.parametrize("reason", [(), ("--reason", "  ")])
+def test_a_decision_without_a_reason_is_a_usage_error(home, uniroute: Uniroute, reason: tuple[str, ...]) -> None:
+    refused = uniroute("llm", "exclude", KEY, *reason)
+    assert (refused.code, refused.out) == (2, "")
+    assert "reason" in refused.err
+
+
+def test_a_decision_about_an_unknown_llm_is_refused(home, uniroute: Uniroute) -> None:
+    refused = uniroute("llm", "exclude", "nobody", "--reason", "x")
+    assert (refused.code, refused.out) == (2, "")
+    assert "nobody" in refused.err
+
+
+def test_the_diff_tells_what_catalogs_and_people_changed_since_a_day(
+    home, registry: Registry, uniroute: Uniroute
+) -> None:
+    run = start_night(registry, "night:2024-09-02:abc", as_of=LATER)
+    rows = [listing(name, endpoint="sandbox") for name in ("frugal", "middle", "strong", "fresh")]
+    rows[1] = listing("middle", "1.5", endpoint="sandbox")
+    rows[2] = listing("strong", "90", endpoint="sandbox")
+    registry.llms.record_fetch(run, fetch(rows, "second"), LATER)
+    uniroute("llm", "exclude", KEY, "--reason", "too slow")
+    found = {row["llm"]: row for row in uniroute("llm", "diff", "--json").data["changes"]}
+    assert found["sandbox:fresh"]["change"] == "new"
+    assert (found["sandbox:middle"]["change"], found["sandbox:middle"]["after"]) == ("repriced", "1.5/1.5")
+    assert found["sandbox:strong"]["change"] == "price held"
+    assert (found[KEY]["change"], found[KEY]["reason"]) == ("excluded", "too slow")
+    assert uniroute("llm", "diff", "--since", "2999-01-01").out == "Nothing changed since 2999-01-01.\n"
+    assert "too slow" in uniroute("llm", "diff").out
+
+
+def test_a_held_price_is_accepted_by_decision(home, registry: Registry, uniroute: Uniroute) -> None:
+    run = start_night(registry, "night:2024-09-02:abc", as_of=LATER)
+    rows = [listing(name, "90" if name == "middle" else "1", endpoint="sandbox") for name in ("frugal", "middle")]
+    registry.llms.record_fetch(run, fetch(rows, "second"), LATER)
+    assert "next: uniroute llm accept-price sandbox:middle --reason TEXT" in uniroute("llm", "show", "middle").out
+    would = uniroute("llm", "accept-price", "sandbox:middle", "--reason", "announced", "--dry-run", "--json").data
+    assert (would["before"]["input_usd_per_mtok"], would["after"]["input_usd_per_mtok"]) == (1.0, 90.0)
+    assert not registry.llms.get("sandbox:middle").is_routable
+    assert uniroute("llm", "accept-price", "sandbox:middle", "--reason", "announced").code == 0
+    assert registry.llms.get("sandbox:middle").is_routable
+    assert uniroute("llm", "accept-price", "sandbox:middle", "--reason", "announced").code == 2
+
+
+def test_llms_are_sorted_and_cut(home, uniroute: Uniroute) -> None:
+    rows = uniroute("llm", "--sort", "-key", "--limit", "2", "--json").data
+    assert [row["key"] for row in rows] == sorted((row["key"] for row in rows), reverse=True)
+    assert len(rows) == 2
