@@ -9,16 +9,18 @@ import contextlib
 import importlib
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from flows.cli.options import Wishes, with_shared_options
+from flows.cli.options import COMPLETE_VARIABLE, Wishes, with_shared_options
 from flows.cli.outcome import ExitCode, report_bug, report_error, report_interruption, report_usage
 from routing.errors import UnirouteError
 
 _COMMANDS = {
     "bench": ("flows.cli.bench", "Measure routing methods over a folder of recorded outcomes."),
+    "completion": ("flows.cli.completion", "Print the script that lets a shell complete commands and names."),
+    "config": ("flows.cli.config", "Show, try out and describe settings."),
     "db": ("flows.cli.db", "Look after the registry's database."),
     "demo": ("flows.cli.demo", "Watch two nights on recorded answers of real LLMs."),
     "doctor": ("flows.cli.doctor", "Check that everything is whole and in step, and repair it."),
@@ -43,6 +45,13 @@ class _LazyGroup(click.Group):
         module, _ = _COMMANDS[name]
         return with_shared_options(getattr(importlib.import_module(module), name))
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        fitting = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        options = [] if fitting else click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=_COMMANDS[name][1]) for name in fitting), *options]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
@@ -56,6 +65,10 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the codes of the README's table."""
+    if instruction := os.environ.get(COMPLETE_VARIABLE):
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(cli, {}, "uniroute", COMPLETE_VARIABLE, instruction))
     given = sys.argv[1:] if arguments is None else list(arguments)
     wanted = Wishes()
     code = _run(given, wanted)

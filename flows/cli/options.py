@@ -12,6 +12,9 @@ from typing import Any
 
 import click
 
+COMPLETE_VARIABLE = "_UNIROUTE_COMPLETE"
+"""In which a shell says what it wants completed; the completion scripts set it."""
+
 
 @dataclass
 class Wishes:

@@ -1,0 +1,91 @@
+"""``uniroute config``: the settings in force, whether a night would start with them, and which there are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from flows.cli.options import NounGroup, config_option, json_option
+from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.screen import show
+from flows.reports.plain import inert, table
+
+
+@click.group("config", cls=NounGroup, bare="show")
+def config() -> None:
+    """Show, try out and describe settings; without a command, show them."""
+
+
+@config.command("show")
+@click.option("--origin", is_flag=True, help="Say where each value comes from.")
+@config_option
+@json_option
+def show_settings(origin: bool, config: str | None, as_json: bool) -> None:
+    """Show every setting in force; passwords in URLs are hidden, keys are never in the settings."""
+    from flows.settings import load_settings
+    from flows.settings_origin import settings_in_force
+
+    found = settings_in_force(config)
+    data = {"settings_hash": load_settings(config).digest, "settings": [asdict(setting) for setting in found]}
+
+    def text() -> str:
+        rows = [[one.key, json.dumps(one.value), *([one.origin] if origin else [])] for one in found]
+        return table(["SETTING", "VALUE", *(["ORIGIN"] if origin else [])], rows)
+
+    show("config.show", data, as_json=as_json, text=text)
+
+
+@config.command("validate")
+@click.option(
+    "--connect/--offline", default=False, show_default=True, help="Ask registry, MLflow, catalogs and endpoints too."
+)
+@config_option
+@json_option
+def validate_settings(connect: bool, config: str | None, as_json: bool) -> int:
+    """Check settings, prompts, graders, embedder and keys as a night does before it starts; call no LLM."""
+    from flows import environment
+    from flows.settings import load_settings
+    from flows.validation import validate
+
+    settings = load_settings(config)
+    environment.prepare(settings.home)
+    trials = validate(settings, connect=connect)
+    failed = [trial.error for trial in trials if trial.error is not None]
+    data = {
+        "is_valid": not failed,
+        "is_connected": connect,
+        "parts": [
+            {
+                "part": trial.part,
+                "is_fine": trial.error is None,
+                "finding": trial.finding,
+                "hint": trial.error.hint if trial.error is not None else "",
+            }
+            for trial in trials
+        ],
+    }
+
+    def text() -> str:
+        lines = ["settings are valid; a night would start with them"] if not failed else []
+        for trial in trials:
+            lines.append(
+                f"{'ok' if trial.error is None else 'failed':<6}  {trial.part}: {inert(trial.finding, width=400)}"
+            )
+            if trial.error is not None and trial.error.hint:
+                lines.append(f"{'':<6}  next: {inert(trial.error.hint, width=400)}")
+        return "\n".join(lines)
+
+    show("config.validate", data, as_json=as_json, text=text)
+    return exit_code_of(failed[0]) if failed else ExitCode.DONE
+
+
+@config.command("schema")
+@json_option
+def schema(as_json: bool) -> None:
+    """Print the JSON Schema of the settings file, with which editors complete and check it."""
+    from flows.settings import Settings
+
+    content = Settings.model_json_schema()
+    show("config.schema", content, as_json=as_json, text=lambda: json.dumps(content, indent=2))
