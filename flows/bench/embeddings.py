@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.bench.folder import OutcomeFolder
 from flows.workspace import Workspace
 
+# Embedded and stored at a time: a run that is stopped loses no more than this, and an embedder sorts within it.
+_PART = 2048
 
-def embeddings_of(workspace: Workspace, folder: OutcomeFolder) -> NDArray[np.float32]:
+
+def embeddings_of(
+    workspace: Workspace, folder: OutcomeFolder, *, on_progress: Callable[[int, int], object] = lambda done, of: None
+) -> NDArray[np.float32]:
     """Give the embeddings of the folder's prompts, ``(n, dim)`` unit rows, computing only those that are not stored.
 
     Parameters
@@ -18,15 +25,18 @@ def embeddings_of(workspace: Workspace, folder: OutcomeFolder) -> NDArray[np.flo
         Names the embedder, and holds the registry that stores.
     folder
         The prompts.
+    on_progress
+        Called with how many prompts were embedded, and how many there are to embed.
     """
     prompts, embedder = folder.prompts, workspace.embedder
     repository = workspace.registry.prompts
     repository.freeze(f"bench {folder.name}", prompts)
     stored = set(repository.embeddings(prompts, embedder.id.key).prompt_digests)
     missing = list({prompt.digest: prompt for prompt in prompts if prompt.digest not in stored}.values())
-    if missing:
-        matrix = embedder.embed([prompt.text for prompt in missing])
-        repository.store_embeddings(embedder.id.key, missing, matrix)
+    for start in range(0, len(missing), _PART):
+        part = missing[start : start + _PART]
+        repository.store_embeddings(embedder.id.key, part, embedder.embed([prompt.text for prompt in part]))
+        on_progress(start + len(part), len(missing))
     found = repository.embeddings(prompts, embedder.id.key)
     rows = {digest: row for row, digest in enumerate(found.prompt_digests)}
     return found.matrix[[rows[prompt.digest] for prompt in prompts]]

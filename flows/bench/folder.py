@@ -1,31 +1,30 @@
 """Read a folder of recorded outcomes: prompts, LLMs with prices, and who answered what how well.
 
-The folder holds ``prompts.parquet`` (prompt_id, text, category, reference, grader), ``outcomes.parquet`` (prompt_id,
-the LLM's name, score, input_tokens, output_tokens) and ``models.parquet`` (the LLM's name, usd_per_1m_input,
-usd_per_1m_output); the LLM's name stands in the column ``model``.
+The folder holds ``prompts.parquet`` (prompt_id, text, category, reference, grader, input_tokens), ``outcomes.parquet``
+(prompt_id, the LLM's name, score, input_tokens, output_tokens) and ``models.parquet`` (the LLM's name,
+usd_per_1m_input, usd_per_1m_output); the LLM's name stands in the column ``model``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.bench.tables import Tables, read_tables
 from flows.errors import PrerequisiteError
 from registry.prompts import Prompt
+from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
     import pandas as pd
 
+F64 = NDArray[np.float64]
+
 MIN_COVERAGE = 0.97
-_COLUMNS = {
-    "prompts": ("prompt_id", "text"),
-    "outcomes": ("prompt_id", "model", "score"),
-    "models": ("model", "usd_per_1m_input", "usd_per_1m_output"),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +43,6 @@ class OutcomeFolder:
         ``(n, m)`` float64 in [0, 1].
     costs_usd
         ``(n, m)`` float64, USD per prompt; see `cost_note`.
-    input_tokens, output_tokens
-        ``(n, m)`` float64; ``None`` where the folder has none.
     prices_usd_per_mtok
         ``(m, 2)`` float64, input and output.
     cost_note
@@ -54,19 +51,20 @@ class OutcomeFolder:
         Name and reason of every LLM that is left out.
     n_dropped
         Prompts that some kept LLM did not answer.
+    n_without_text
+        Prompts that have no text; no LLM needs to have answered them.
     """
 
     name: str
     llms: tuple[str, ...]
     prompts: tuple[Prompt, ...]
-    scores: NDArray[np.float64]
-    costs_usd: NDArray[np.float64]
-    input_tokens: NDArray[np.float64] | None
-    output_tokens: NDArray[np.float64] | None
-    prices_usd_per_mtok: NDArray[np.float64]
+    scores: F64
+    costs_usd: F64
+    prices_usd_per_mtok: F64
     cost_note: str
     left_out: tuple[tuple[str, str], ...]
     n_dropped: int
+    n_without_text: int = 0
 
 
 def read_folder(folder: Path) -> OutcomeFolder:
@@ -80,123 +78,94 @@ def read_folder(folder: Path) -> OutcomeFolder:
     Raises
     ------
     PrerequisiteError
-        A file or column is missing, a score is not a number in [0, 1], an outcome is of an unknown prompt or stands
-        twice, or nothing is left to measure.
+        A table cannot be used, see `read_tables`, or nothing is left to measure.
     """
-    prompts, outcomes, llms = (_table(folder, name) for name in _COLUMNS)
-    _check_outcomes(folder, prompts, outcomes)
-    prices, left_out = _priced(llms, outcomes, len(prompts))
-    kept = outcomes[outcomes["model"].isin(prices)]
-    scores = kept.pivot(index="prompt_id", columns="model", values="score").reindex(prompts["prompt_id"])
-    scores = scores.reindex(columns=sorted(prices))
+    tables = read_tables(folder)
+    prices, left_out = _priced(tables)
+    kept = tables.outcomes[tables.outcomes["model"].isin(prices)]
+    scores = kept.pivot(index="prompt_id", columns="model", values="score")
+    scores = scores.reindex(index=tables.prompts["prompt_id"], columns=sorted(prices))
     complete = scores.notna().all(axis=1).to_numpy()
     if not prices or not complete.any():
+        first = f"; {left_out[0][0]!r} is left out: {left_out[0][1]}" if left_out else ""
         raise PrerequisiteError(
             f"In {folder}, nothing is left to measure: {len(prices)} LLMs have prices and coverage, and "
-            f"{int(complete.sum())} prompts were answered by all of them.",
+            f"{int(complete.sum()) if prices else 0} prompts were answered by all of them{first}.",
+            unchanged="Nothing was measured.",
             hint=f"LLMs need a price and answers to {MIN_COVERAGE:.0%} of the prompts.",
         )
-    rows = prompts[complete]
+    rows = tables.prompts[complete]
     price_table = np.array([prices[name] for name in scores.columns], dtype=np.float64)
-    tokens = [_tokens(kept, column, rows["prompt_id"], scores.columns) for column in ("input_tokens", "output_tokens")]
-    costs_usd, note = _costs(price_table, *tokens, int(complete.sum()))
+    costs_usd, note = _costs(price_table, kept, rows, scores.columns)
     return OutcomeFolder(
         name=folder.resolve().name,
         llms=tuple(scores.columns),
         prompts=tuple(_prompt(row) for row in rows.to_dict("records")),
         scores=scores.to_numpy(dtype=np.float64)[complete],
         costs_usd=costs_usd,
-        input_tokens=tokens[0],
-        output_tokens=tokens[1],
         prices_usd_per_mtok=price_table,
         cost_note=note,
         left_out=left_out,
         n_dropped=int((~complete).sum()),
+        n_without_text=tables.n_without_text,
     )
 
 
-def _table(folder: Path, name: str) -> pd.DataFrame:
-    import pandas as pd
-
-    path = folder / f"{name}.parquet"
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise PrerequisiteError(
-            f"{path} cannot be read: {error}.", hint="Give a folder with prompts, outcomes and models as Parquet files."
-        ) from None
-    missing = [column for column in _COLUMNS[name] if column not in table]
-    if missing or not len(table):
-        lack = f"the columns {', '.join(missing)}" if missing else "any row"
-        raise PrerequisiteError(f"{path} is without {lack}.", hint="The README names the columns of an outcome folder.")
-    return table
-
-
-def _check_outcomes(folder: Path, prompts: pd.DataFrame, outcomes: pd.DataFrame) -> None:
-    scores = outcomes["score"].to_numpy(dtype=np.float64, na_value=np.nan)
-    bad = ~np.isfinite(scores) | (scores < 0) | (scores > 1)
-    problem = ""
-    if prompts["prompt_id"].duplicated().any():
-        problem = f"the prompt {prompts['prompt_id'][prompts['prompt_id'].duplicated()].iloc[0]!r} stands twice"
-    elif bad.any():
-        row = outcomes[bad].iloc[0]
-        problem = f"the score {row['score']} of {row['model']} on {row['prompt_id']} is not a number in [0, 1]"
-    elif outcomes.duplicated(["prompt_id", "model"]).any():
-        row = outcomes[outcomes.duplicated(["prompt_id", "model"])].iloc[0]
-        problem = f"the outcome of {row['model']} on {row['prompt_id']} stands twice"
-    elif not outcomes["prompt_id"].isin(prompts["prompt_id"]).all():
-        unknown = outcomes["prompt_id"][~outcomes["prompt_id"].isin(prompts["prompt_id"])].iloc[0]
-        problem = f"there is an outcome of the prompt {unknown!r}, which prompts.parquet does not have"
-    if problem:
-        raise PrerequisiteError(f"In {folder}, {problem}.", hint="Mend the outcomes and run again.")
-
-
-def _priced(
-    llms: pd.DataFrame, outcomes: pd.DataFrame, n_prompts: int
-) -> tuple[dict[str, tuple[float, float]], tuple[tuple[str, str], ...]]:
+def _priced(tables: Tables) -> tuple[dict[str, tuple[float, float]], tuple[tuple[str, str], ...]]:
     """Give the prices of the LLMs that are kept, and the others with the reason."""
-    listed = llms.drop_duplicates("model").set_index("model")[["usd_per_1m_input", "usd_per_1m_output"]]
-    coverage = outcomes["model"].value_counts() / n_prompts
+    listed = tables.llms.set_index("model")[["usd_per_1m_input", "usd_per_1m_output"]]
+    coverage = tables.outcomes["model"].value_counts() / max(len(tables.prompts), 1)
     prices: dict[str, tuple[float, float]] = {}
     left_out: list[tuple[str, str]] = []
     for name in sorted(coverage.index):
         pair = tuple(float(price) for price in listed.loc[name]) if name in listed.index else (np.nan, np.nan)
         if coverage[name] < MIN_COVERAGE:
             left_out.append((name, f"answered {coverage[name]:.1%} of the prompts, {MIN_COVERAGE:.0%} are needed"))
-        elif not (np.isfinite(pair).all() and min(pair) >= 0 and max(pair) > 0):
+        elif not np.isfinite(pair).all():
             left_out.append((name, "no price"))
+        elif max(pair) == 0:
+            left_out.append((name, "both prices are zero"))
         else:
             prices[name] = (pair[0], pair[1])
     left_out += [(name, "no outcome") for name in sorted(set(listed.index) - set(coverage.index))]
     return prices, tuple(left_out)
 
 
-def _tokens(outcomes: pd.DataFrame, column: str, prompt_ids: pd.Series, llms: pd.Index) -> NDArray[np.float64] | None:
+def _costs(prices: F64, outcomes: pd.DataFrame, prompts: pd.DataFrame, llms: pd.Index) -> tuple[F64, str]:
+    """Give what every answer cost, and what that is made of."""
+    output_tokens = _tokens(outcomes, "output_tokens", prompts["prompt_id"], llms)
+    if output_tokens is None:
+        costs_usd = np.tile(prices.mean(axis=1) / 1e6, (len(prompts), 1))
+        return costs_usd, "the mean of the two prices (no output tokens are recorded)"
+    input_tokens, note = _tokens(outcomes, "input_tokens", prompts["prompt_id"], llms), "recorded tokens times prices"
+    if input_tokens is None:
+        estimates = estimated_input_tokens(list(prompts["text"])).astype(np.float64)
+        own = prompts["input_tokens"].to_numpy() if "input_tokens" in prompts else np.full(len(prompts), np.nan)
+        input_tokens = np.where(np.isnan(own), estimates, own)[:, None]
+        if np.isnan(own).any():
+            note = "recorded output tokens and input tokens estimated from the texts, times prices"
+    return (input_tokens * prices[:, 0] + output_tokens * prices[:, 1]) / 1e6, note
+
+
+def _tokens(outcomes: pd.DataFrame, column: str, prompt_ids: pd.Series, llms: pd.Index) -> F64 | None:
     """Give token counts as a table; a single missing one becomes the LLM's mean, no count at all gives None."""
-    if column not in outcomes or not outcomes[column].notna().any():
+    if column not in outcomes:
         return None
     table = outcomes.pivot(index="prompt_id", columns="model", values=column).astype("float64")
-    table = table.reindex(index=prompt_ids, columns=llms)
-    return table.fillna(table.mean()).fillna(float(table.stack().mean())).to_numpy(dtype=np.float64)
+    counts = table.reindex(index=prompt_ids, columns=llms).to_numpy()
+    known = np.isfinite(counts)
+    if not known.any():
+        return None
+    totals, numbers = np.where(known, counts, 0).sum(axis=0), known.sum(axis=0)
+    means = np.where(numbers > 0, totals / np.maximum(numbers, 1), totals.sum() / numbers.sum())
+    return np.where(known, counts, means)
 
 
-def _costs(
-    prices: NDArray[np.float64],
-    input_tokens: NDArray[np.float64] | None,
-    output_tokens: NDArray[np.float64] | None,
-    n: int,
-) -> tuple[NDArray[np.float64], str]:
-    if input_tokens is None or output_tokens is None:
-        return np.tile(prices.mean(axis=1) / 1e6, (n, 1)), "the mean of the two prices (no output tokens are recorded)"
-    return (input_tokens * prices[:, 0] + output_tokens * prices[:, 1]) / 1e6, "recorded tokens times prices"
-
-
-def _prompt(row: dict[str, object]) -> Prompt:
-    category = row.get("category")
+def _prompt(row: dict[str, Any]) -> Prompt:
     return Prompt(
-        prompt_id=str(row["prompt_id"]),
-        text=str(row["text"]),
-        reference=str(row.get("reference") or "-"),
-        grader=str(row.get("grader") or "recorded"),
-        category=str(category) if category else None,
+        prompt_id=row["prompt_id"],
+        text=row["text"],
+        reference=row.get("reference") or "-",
+        grader=row.get("grader") or "recorded",
+        category=row.get("category") or None,
     )

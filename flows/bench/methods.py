@@ -165,7 +165,7 @@ def kmeans_f1(trial: Trial) -> F64:
             np.tile(mean_costs, (len(trial.few_rows), 1)),
             1 - trial.train_few_errors,
             trial.train_few_costs_usd,
-            reference_cost_usd=float(mean_costs.max()),
+            reference_cost_usd=float(mean_costs.max()) or 1.0,
         )
         areas[k] = -area(curve)
     return _routed_by(trial.map_of(best_setting(areas)), trial)

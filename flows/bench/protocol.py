@@ -148,7 +148,8 @@ class Bench:
         )
         few, gate = np.ix_(split.few, split.test), np.ix_(split.gate, split.test)
         scores, costs = self.scores[gate], self.costs_usd[gate]
-        reference = float(costs.mean(axis=0).max())
+        # Where all new LLMs happen to be free, every relative cost is zero.
+        reference = float(costs.mean(axis=0).max()) or 1.0
         expected_costs = np.tile(self.costs_usd[few].mean(axis=0), (len(costs), 1))
         found: dict[str, Figures] = {}
         for name in self.methods:
@@ -228,10 +229,15 @@ def _check(folder: OutcomeFolder, n_val: int) -> None:
     if n_val < 1 or n_map < 1 or round(GATE_SHARE * n_prompts) < 1:
         raise PrerequisiteError(
             f"{n_prompts} prompts cannot be split into map, {n_val} representative and gate prompts.",
+            unchanged="Nothing was measured.",
             hint="Give more prompts, or fewer representative ones with --n-val.",
         )
     if not folder.costs_usd.mean(axis=0).max() > 0:
-        raise PrerequisiteError(f"Every LLM of {folder.name} is free: there is no cost to save.")
+        raise PrerequisiteError(
+            f"Every LLM of {folder.name} is free: there is no cost to save.",
+            unchanged="Nothing was measured.",
+            hint="Give prices in models.parquet, and token counts if there are any.",
+        )
 
 
 def _results(bench: Bench, trials: int, workers: int) -> Iterator[dict[str, Figures]]:

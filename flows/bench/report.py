@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from flows.bench.folder import OutcomeFolder
-from flows.reports.plain import table
+from flows.reports.plain import inert, table
 
 METHODS = (
     "zero_router",
@@ -133,6 +134,27 @@ def as_json(result: BenchResult) -> str:
     return json.dumps(content, indent=1, allow_nan=False)
 
 
+def study_as_json(results: Sequence[BenchResult]) -> str:
+    """Give results for several numbers of representative prompts: a list of what `as_json` gives, by `n_val`."""
+    return json.dumps([json.loads(as_json(result)) for result in results], indent=1, allow_nan=False)
+
+
+def study_as_text(results: Sequence[BenchResult]) -> str:
+    """Give the mean area of every method against the number of representative prompts, as a table for people."""
+    names = [method.name for method in results[0].methods]
+    rows = []
+    for name in names:
+        areas = [found.area for result in results if (found := result.method(name)) is not None]
+        rows.append([name, *(f"{np.mean(area):.4f} ± {_sd(area):.4f}" for area in areas)])
+    return "\n".join(
+        [
+            f"{inert(results[0].data)}: area against the number of representative prompts, {results[0].trials} trials",
+            "",
+            table(["METHOD", *(f"N_VAL {result.n_val:,}" for result in results)], rows),
+        ]
+    )
+
+
 def _method_data(method: MethodTrials) -> dict[str, Any]:
     figures = {name: getattr(method, name) for name in ("area", "qnc", "qnc_vs_best", "peak")}
     return {name: _spread(values) for name, values in figures.items()} | {"reach_rate": float(np.mean(method.reached))}
@@ -165,10 +187,11 @@ def as_text(result: BenchResult, folder: OutcomeFolder) -> str:
     headers = ["METHOD", "AREA", "QNC", "QNC/BEST", "PEAK", "AIQ", "REACHED", f"{OURS.upper()} WINS:LOSSES"]
     share = result.share_of_clairvoyant()
     lines = [
-        f"{result.data}: {result.n_llms} LLMs x {result.n_prompts:,} prompts, {result.trials} trials, "
+        f"{inert(result.data)}: {result.n_llms} LLMs x {result.n_prompts:,} prompts, {result.trials} trials, "
         f"{result.n_val} representative prompts; cost is {folder.cost_note}",
-        *(f"left out: {name} ({reason})" for name, reason in folder.left_out),
-        *([f"dropped: {folder.n_dropped} prompts that some kept LLM did not answer"] if folder.n_dropped else []),
+        *(f"left out: {inert(name)} ({reason})" for name, reason in folder.left_out),
+        *([f"dropped: {folder.n_dropped:,} prompts that some kept LLM did not answer"] if folder.n_dropped else []),
+        *([f"dropped: {folder.n_without_text:,} prompts without a text"] if folder.n_without_text else []),
         "",
         table(headers, rows),
         "",

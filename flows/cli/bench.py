@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from flows.cli.screen import config_option, json_option
+from flows.reports.plain import inert
 
 if TYPE_CHECKING:
+    from flows.bench.folder import OutcomeFolder
     from flows.bench.report import BenchResult
 
 _STUDY = (50, 100, 200, 500, 1000)
@@ -19,7 +22,7 @@ _STUDY = (50, 100, 200, 500, 1000)
 @click.argument("data", required=False, type=click.Path(file_okay=False))
 @click.option("--trials", default=100, show_default=True, type=click.IntRange(1, 10_000), help="Random splits.")
 @click.option("--n-val", type=click.IntRange(1), help="Representative prompts a new LLM answers (default: 10 %).")
-@click.option("--seed", default=0, show_default=True, help="Seed of the splits.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the splits.")
 @click.option("--methods", help="Only these methods, separated by commas.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the figures as JSON to this file.")
 @click.option("--figures", type=click.Path(file_okay=False), help="Draw the deferral curves into this folder.")
@@ -49,35 +52,122 @@ def bench(
     if data is None:
         raise click.UsageError("DATA is missing: give a folder of recorded outcomes")
     from flows.bench.embeddings import embeddings_of
-    from flows.bench.figures import deferral_figure, n_val_figure
     from flows.bench.folder import read_folder
-    from flows.bench.protocol import run_trials
-    from flows.bench.report import METHODS, as_text
-    from flows.bench.report import as_json as result_json
     from flows.cli.opening import opened
 
-    names = tuple(part.strip() for part in methods.split(",")) if methods else METHODS
-    unknown = sorted(set(names) - set(METHODS))
-    if unknown:
-        raise click.UsageError(f"no method is called {', '.join(unknown)}; there are {', '.join(METHODS)}")
+    names = _methods(methods)
     folder = read_folder(Path(data))
-    with opened(config) as workspace:
-        embeddings = embeddings_of(workspace, folder)
+    counts = _study_counts(folder) if n_val_study else ()
+    drawn_into = Path(figures) if figures is not None else Path() if n_val_study else None
+    _make_room(Path(out).parent if out is not None else None, drawn_into)
+    with opened(config) as workspace, _Bar(f"embed {folder.name}") as bar:
+        embeddings = embeddings_of(workspace, folder, on_progress=bar.show)
 
     def measure(count: int | None) -> BenchResult:
-        with click.progressbar(length=trials, label=folder.name, file=click.get_text_stream("stderr")) as bar:
+        from flows.bench.protocol import run_trials
+
+        with _Bar(folder.name if count is None else f"{folder.name}, {count} representative prompts") as bar:
             return run_trials(
-                folder, embeddings, trials=trials, n_val=count, seed=seed, methods=names, on_trial=lambda: bar.update(1)
+                folder,
+                embeddings,
+                trials=trials,
+                n_val=count,
+                seed=seed,
+                methods=names,
+                on_trial=lambda: bar.add_one(trials),
             )
 
     result = measure(n_val)
+    _tell(result, folder, out=out, figures=figures, as_json=as_json)
+    if drawn_into is not None and counts:
+        _tell_study([measure(count) for count in counts], folder, drawn_into, as_json=as_json)
+
+
+class _Bar:
+    """A progress bar on standard error that appears with the first progress."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._bar: Any = None
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.render_finish()
+
+    def show(self, done: int, of: int) -> None:
+        """Show how much is done."""
+        if self._bar is None:
+            self._bar = click.progressbar(length=of, label=inert(self._label), file=click.get_text_stream("stderr"))
+        self._bar.update(done - self._done)
+        self._done = done
+
+    def add_one(self, of: int) -> None:
+        """Show that one more is done."""
+        self.show(self._done + 1, of)
+
+
+def _methods(given: str | None) -> tuple[str, ...]:
+    from flows.bench.report import METHODS
+
+    wanted = [part.strip() for part in (given or "").split(",") if part.strip()]
+    unknown = sorted(set(wanted) - set(METHODS))
+    if unknown:
+        raise click.UsageError(f"no method is called {', '.join(unknown)}; there are {', '.join(METHODS)}")
+    return tuple(name for name in METHODS if name in wanted) or METHODS
+
+
+def _study_counts(folder: OutcomeFolder) -> tuple[int, ...]:
+    """Give the numbers of representative prompts to measure; more than a fifth would leave too few map prompts."""
+    from flows.errors import PrerequisiteError
+
+    counts = tuple(count for count in _STUDY if count <= len(folder.prompts) // 5)
+    if not counts:
+        raise PrerequisiteError(
+            f"{folder.name} has {len(folder.prompts)} prompts, too few for --n-val-study.",
+            unchanged="Nothing was measured.",
+            hint=f"It takes {5 * _STUDY[0]}; without --n-val-study, a tenth of the prompts is representative.",
+        )
+    return counts
+
+
+def _make_room(*folders: Path | None) -> None:
+    """Make the folders that results go to, before anything is measured that could not be kept."""
+    from flows.errors import PrerequisiteError
+
+    for folder in folders:
+        try:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PrerequisiteError(
+                f"{folder} cannot be made: {error.strerror}.",
+                unchanged="Nothing was measured.",
+                hint="Name another place with --out and --figures.",
+            ) from None
+
+
+def _tell(result: BenchResult, folder: OutcomeFolder, *, out: str | None, figures: str | None, as_json: bool) -> None:
+    from flows.bench.figures import deferral_figure
+    from flows.bench.report import as_json as result_json
+    from flows.bench.report import as_text
+
     if out is not None:
         Path(out).write_text(result_json(result), encoding="utf-8")
-    drawn = [deferral_figure(result, Path(figures))] if figures is not None else []
-    if n_val_study:
-        results = [measure(count) for count in _STUDY if count <= len(folder.prompts) // 5]
-        drawn.append(n_val_figure(results, Path(figures or ".")))
-        click.echo("\n\n".join(as_text(found, folder) for found in results), err=as_json)
     click.echo(result_json(result) if as_json else as_text(result, folder))
-    for path in drawn:
-        click.echo(f"figure: {path}", err=True)
+    if figures is not None:
+        click.echo(f"figure: {deferral_figure(result, Path(figures))}", err=True)
+
+
+def _tell_study(results: Sequence[BenchResult], folder: OutcomeFolder, into: Path, *, as_json: bool) -> None:
+    from flows.bench.figures import n_val_figure
+    from flows.bench.report import study_as_json, study_as_text
+
+    drawn = n_val_figure(results, into)
+    numbers = drawn.with_suffix(".json")
+    numbers.write_text(study_as_json(results), encoding="utf-8")
+    click.echo("\n" + study_as_text(results), err=as_json)
+    click.echo(f"figure: {drawn}\nfigures as numbers: {numbers}", err=True)
