@@ -14,6 +14,8 @@ from flows import checkpoints
 from flows.endpoints import BoundedEndpoint, Budget, Completion, worst_case_usd
 from flows.endpoints.served import is_the_llm_asked_for
 from flows.errors import BudgetExceeded, EndpointError, GradingError
+from flows.graders import Judge
+from flows.judging import Judgement, Judging
 from flows.night import Night
 from flows.plan import cost_usd
 from flows.reservations import Reservations
@@ -44,13 +46,22 @@ class Asking:
         The entered clients, by endpoint name.
     llms
         Whoever is going to be asked.
+    judging
+        The way to the judge; None when nothing is to be judged.
     """
 
-    def __init__(self, night: Night, endpoints: Mapping[str, BoundedEndpoint], llms: Iterable[LLM]) -> None:
+    def __init__(
+        self,
+        night: Night,
+        endpoints: Mapping[str, BoundedEndpoint],
+        llms: Iterable[LLM],
+        judging: Judging | None = None,
+    ) -> None:
         budget = night.settings.budget
         charges = night.registry.charges
         self._night = night
         self._endpoints = endpoints
+        self._judging = judging
         self._budget = Budget(
             call_usd=budget.call_usd,
             llm_usd=budget.llm_usd,
@@ -78,6 +89,13 @@ class Asking:
         """What tonight's calls cost so far."""
         return sum(self._spent.values(), Decimal(0))
 
+    async def check_judge(self) -> None:
+        """Let the judge, if there is one, pass its gate within the budget before any LLM is asked."""
+        if self._judging is not None:
+            judged = [prompt for prompt in self._night.profiled_prompts if prompt.grader == Judge.name]
+            spent = await self._judging.check(self._night, judged, self._budget)
+            self._spent[self._judging.judge.llm_key] += spent
+
     async def give_back(self) -> None:
         """Take back the reservations of no call under way."""
         await self._reservations.give_back()
@@ -104,7 +122,7 @@ class Asking:
             async with self._of_one_llm[llm.key], self._about_to_call[llm.endpoint]:
                 outcome = await self._call(llm, prompt, sampling, until_kept)
             if outcome is not None:
-                self._spent[llm.key] += outcome.cost_usd or 0
+                self._spent[llm.key] += outcome.whole_cost_usd
                 await keep(outcome)
         return outcome
 
@@ -113,14 +131,8 @@ class Asking:
         if price is None or llm.key in self.stopped:
             return None
         endpoint = self._endpoints[llm.endpoint]
-        worst = worst_case_usd(
-            prompt.text,
-            max_tokens=endpoint.max_tokens,
-            input_usd_per_mtok=price.input_usd_per_mtok,
-            output_usd_per_mtok=price.output_usd_per_mtok,
-        )
         try:
-            reservation = await self._budget.reserve(llm.key, worst)
+            reservation = await self._budget.reserve(llm.key, self._worst_usd(endpoint, prompt, price))
         except BudgetExceeded as error:
             self.stop(llm.key, error.message, f"budget of the {error.scope}")
             return None
@@ -140,32 +152,44 @@ class Asking:
         except BaseException:
             self._budget.release(reservation)
             raise
-        outcome = self._outcome(llm, prompt, sampling, price, completion)
-        cost = outcome.cost_usd or Decimal(0)
+        try:
+            outcome = await self._outcome(llm, prompt, sampling, price, completion)
+        except BaseException:
+            self._budget.release(reservation)
+            raise
+        cost = outcome.whole_cost_usd
         self._budget.settle(reservation, cost)
         lower_to(cost)
         return outcome
 
-    def _outcome(self, llm: LLM, prompt: Prompt, sampling: str, price: Price, completion: Completion) -> Outcome:
-        """Grade a completion; another LLM's answer, or a grader that crashes, makes a failure, not a wrong answer."""
-        grader = self._night.graders[prompt.grader]
-        score: float | None = None
-        failure: str | None = None
-        if self._is_substituted(llm, completion):
-            failure = "substituted"
-        else:
+    def _worst_usd(self, endpoint: BoundedEndpoint, prompt: Prompt, price: Price) -> Decimal | None:
+        """Bound what an answer and its judgement can cost; both count against the ceilings of whoever is asked."""
+        worst = worst_case_usd(
+            prompt.text,
+            max_tokens=endpoint.max_tokens,
+            input_usd_per_mtok=price.input_usd_per_mtok,
+            output_usd_per_mtok=price.output_usd_per_mtok,
+        )
+        if worst is None or self._judging is None or prompt.grader != Judge.name:
+            return worst
+        return worst + self._judging.worst_usd(prompt.text, prompt.reference)
+
+    async def _outcome(self, llm: LLM, prompt: Prompt, sampling: str, price: Price, completion: Completion) -> Outcome:
+        """Grade a completion; another LLM's answer, or a grader that fails, makes a failure, not a wrong answer."""
+        judgement = Judgement(None)
+        failure: str | None = "substituted"
+        if not self._is_substituted(llm, completion):
             self._count(llm, completion)
-            try:
-                score = grader.grade(completion.text, prompt.reference)
-            except GradingError:
-                failure = "grading"
+            judgement = await self._graded(llm, prompt, completion)
+            failure = None if judgement.score is not None else "judging" if judgement.cost else "grading"
         return Outcome(
             llm_key=llm.key,
             prompt_digest=prompt.digest,
-            grader=grader.label,
+            grader=self._night.grader_versions[prompt.grader],
             sampling=sampling,
-            score=score,
+            score=judgement.score,
             failure=failure,
+            grading=judgement.cost,
             input_tokens=completion.input_tokens,
             output_tokens=completion.output_tokens,
             cost_usd=cost_usd(price, completion.input_tokens, completion.output_tokens),
@@ -177,6 +201,19 @@ class Asking:
             served_llm=completion.served_llm,
             asked_at=self._night.clock(),
         )
+
+    async def _graded(self, llm: LLM, prompt: Prompt, completion: Completion) -> Judgement:
+        """Give the score, at once or from the judge; a judge that is gone stops whoever needs it."""
+        if prompt.grader != Judge.name:
+            try:
+                return Judgement(self._night.graders[prompt.grader].grade(completion.text, prompt.reference))
+            except GradingError as error:
+                return Judgement(None, error=error)
+        assert self._judging is not None, "prompts to be judged are not asked without a judge"
+        judgement = await self._judging.score(prompt.text, prompt.reference, completion.text)
+        if judgement.is_in_vain and isinstance(judgement.error, EndpointError):
+            self.stop(llm.key, f"its answers cannot be judged: {judgement.error.message}", judgement.error.kind)
+        return judgement
 
     def _is_substituted(self, llm: LLM, completion: Completion) -> bool:
         """Tell whether another LLM answered; then this one is asked nothing more tonight."""
@@ -203,7 +240,7 @@ class Asking:
         return Outcome(
             llm_key=llm.key,
             prompt_digest=prompt.digest,
-            grader=self._night.graders[prompt.grader].label,
+            grader=self._night.grader_versions[prompt.grader],
             sampling=sampling,
             score=None,
             failure=kind,

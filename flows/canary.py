@@ -150,7 +150,7 @@ async def _ask_one(night: Night, canary: PlannedProfile, asking: Asking) -> Cana
         worse=worse,
         better=better,
         p_value=change_p_value(*tables),
-        spent_usd=sum((outcome.cost_usd or Decimal(0) for outcome in made), Decimal(0)),
+        spent_usd=sum((outcome.whole_cost_usd for outcome in made), Decimal(0)),
         stopped_by=stopped_by,
         stopped_for=stopped_for,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.drift import Drifts, canary_prompts, in_epoch
-from flows.graders import Grader, check_grader, grader
+from flows.graders import Grader, Judge, Labelled, check_grader, grader
 from flows.interruption import Interruption
 from flows.workspace import Workspace
 from registry.prompts import Prompt, PromptSet
@@ -114,13 +114,31 @@ class Night:
 
     @cached_property
     def graders(self) -> dict[str, Grader]:
-        """Give the graders that the prompts name."""
-        return {name: grader(name) for name in sorted({prompt.grader for prompt in self.profiled_prompts})}
+        """Give the graders that the prompts name, but for the judge."""
+        names = {prompt.grader for prompt in self.profiled_prompts} - {Judge.name}
+        return {name: grader(name) for name in sorted(names)}
 
     @cached_property
+    def judge(self) -> Judge | None:
+        """Give the judge, when prompts want one."""
+        llm_key = self.settings.judge.llm
+        if not any(prompt.grader == Judge.name for prompt in self.profiled_prompts):
+            return None
+        return Judge(llm_key, self.sampling[llm_key.partition(":")[0]])
+
+    @cached_property
+    def labels(self) -> dict[str, Labelled]:
+        """Give by name whatever turns completions into scores."""
+        return {**self.graders, **({} if self.judge is None else {Judge.name: self.judge})}
+
+    @property
     def grader_versions(self) -> dict[str, str]:
         """Give, by grader name, the name with version that is part of the outcome key."""
-        return {name: entry.label for name, entry in self.graders.items()}
+        return {name: entry.label for name, entry in self.labels.items()}
+
+    def is_judge(self, llm: LLM) -> bool:
+        """Tell whether an LLM judges the others: nobody judges itself, so it has no profile and gets no prompts."""
+        return self.judge is not None and llm.key == self.judge.llm_key
 
     @cached_property
     def sampling(self) -> dict[str, str]:

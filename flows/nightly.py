@@ -62,7 +62,8 @@ def check_graders(night: Night) -> None:
 def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     """Plan what to ask and what it costs; nothing is called."""
     available = night.registry.llms.all(status="available")
-    llms = chosen([llm for llm in available if llm.endpoint in night.sampling], only)
+    askable = [llm for llm in available if llm.endpoint in night.sampling and not night.is_judge(llm)]
+    llms = chosen(askable, only)
     missing = {
         llm.key: night.registry.outcomes.missing(
             llm.key, night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)

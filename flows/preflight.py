@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.errors import PrerequisiteError
-from flows.graders import grader
+from flows.graders import Judge, grader_name
 from flows.workspace import Workspace, read_key
 
 
@@ -21,8 +21,13 @@ def check(workspace: Workspace) -> None:
         The first thing that is missing, with what to type next.
     """
     prompt_set = workspace.prompt_set
-    for name in sorted({prompt.grader for prompt in prompt_set.prompts}):
-        grader(name)
+    names = {grader_name(prompt.grader) for prompt in prompt_set.prompts}
+    if Judge.name in names and not workspace.settings.judge.llm:
+        raise PrerequisiteError(
+            "Prompts name the grader judge, but no LLM is named to judge.",
+            unchanged="Nothing was called.",
+            hint='Set [judge] llm = "ENDPOINT:LLM", or name another grader in the prompts.',
+        )
     wanted = workspace.settings.routing.n_clusters
     counts = {role: len(prompt_set.with_role(role)) for role in ("map", "representative")}
     if min(counts.values()) < wanted:

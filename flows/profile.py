@@ -13,10 +13,13 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.asking import Asking
 from flows.canary import CanaryOutcome, ask_canaries
+from flows.graders import Judge
+from flows.judging import Judging
 from flows.night import Night, ProfileOutcome
 from flows.plan import NightPlan, PlannedProfile
 from flows.progress import Progress
 from flows.recorder import OutcomeRecorder
+from registry.llms import LLM
 from registry.outcomes import Outcome
 
 # Enough to keep the endpoints busy while batches end and begin, few enough for Prefect on SQLite.
@@ -94,7 +97,7 @@ class Profiling:
         await self._recorder.add(outcome)
         self._asked[outcome.llm_key] += 1
         self._scored[outcome.llm_key] += outcome.score is not None
-        self._spent[outcome.llm_key] += outcome.cost_usd or 0
+        self._spent[outcome.llm_key] += outcome.whole_cost_usd
         self._progress.answered(outcome.llm_key, outcome)
 
     def outcome_of(self, profile: PlannedProfile) -> ProfileOutcome:
@@ -151,21 +154,32 @@ class Asked:
     spent_usd: Decimal = Decimal(0)
 
 
+def _judge_of(night: Night, plan: NightPlan) -> LLM | None:
+    """Give the LLM that judges, when anything that is asked tonight is to be judged."""
+    asked = (prompt for planned in (*plan.profiles, *plan.canaries) for prompt in planned.prompts)
+    if night.judge is None or all(prompt.grader != Judge.name for prompt in asked):
+        return None
+    return night.registry.llms.get(night.judge.llm_key)
+
+
 async def profile(night: Night, plan: NightPlan, progress: Progress) -> Asked:
     """Ask the canaries of complete LLMs, then profile the planned ones."""
     llms = [planned.llm for planned in (*plan.profiles, *plan.canaries)]
     if not llms:
         return Asked()
     async with AsyncExitStack() as entered:
-        wanted = {llm.endpoint for llm in llms}
+        judge = _judge_of(night, plan)
+        wanted = {llm.endpoint for llm in [*llms, *([] if judge is None else [judge])]}
         endpoints = {
             settings.name: await entered.enter_async_context(night.workspace.open_endpoint(settings))
             for settings in night.workspace.endpoint_settings()
             if settings.name in wanted
         }
-        asking = Asking(night, endpoints, llms)
+        judging = Judging(night.judge, judge, endpoints[judge.endpoint]) if night.judge and judge else None
+        asking = Asking(night, endpoints, llms, judging)
         profiling = Profiling(night, plan, asking, progress)
         try:
+            await asking.check_judge()
             found = await canaries(night, plan, asking) if plan.canaries else ()
             with progress:
                 await profiling.run()

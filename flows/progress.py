@@ -79,7 +79,7 @@ class Progress:
         """Count an outcome, and show the line when it is time to."""
         self._left[llm_key] -= 1
         self._answered += 1
-        self._spent_usd += outcome.cost_usd or 0
+        self._spent_usd += outcome.whole_cost_usd
         if outcome.failure is not None:
             self._failures[outcome.failure] += 1
         now_s = time.monotonic()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.errors import PrerequisiteError
-from flows.graders import grader
+from flows.graders import grader_name
 from registry.prompts import Prompt
 
 _REQUIRED = ("prompt_id", "text", "reference", "grader")
@@ -76,6 +76,6 @@ def _prompt(row: Mapping[str, Any], number: int, path: Path) -> Prompt:
         prompt_id=row["prompt_id"],
         text=row["text"],
         reference=row["reference"],
-        grader=grader(row["grader"]).name,
+        grader=grader_name(row["grader"]),
         category=str(category) if category else None,
     )

@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.absence import absent_tonight
+from flows.coverage import shortfall
 from flows.errors import PrerequisiteError
 from flows.estimation import assemble, estimate
 from flows.gate import GateOutcomes
@@ -67,9 +68,10 @@ def embed_prompts(night: Night) -> int:
 @task(name="refit", cache_policy=NO_CACHE)
 def refit(night: Night) -> Candidate:
     """Make the candidate router of what the registry holds: map, vectors, prices."""
-    llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of)]
+    llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of) and not night.is_judge(llm)]
     found = estimate(night, llms)
     map_digest, table = found.digest, found.representative.table
+    clusters = found.estimator.cluster_map_.assign(found.representative.embeddings)
     whole = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores).mean(axis=0)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
@@ -82,13 +84,18 @@ def refit(night: Night) -> Candidate:
             left_out.append((llm.key, "its endpoint does not know it"))
             continue
         # Gate and hidden prompts count too: without them nobody can tell whether the others were known beforehand.
-        coverage = float(min(np.isfinite(table.scores[:, column]).mean(), whole[column]))
+        lack = shortfall(
+            np.isfinite(table.scores[:, column]),
+            clusters,
+            profile_share=float(whole[column]),
+            min_coverage=night.settings.routing.min_coverage,
+        )
         vector = previous.get(llm.key)
-        if coverage >= night.settings.routing.min_coverage:
+        if not lack:
             vector = found.vector(column)
             fresh[llm.key] = vector
         elif vector is None:
-            left_out.append((llm.key, f"only {coverage:.0%} of its prompts have a score"))
+            left_out.append((llm.key, lack))
             continue
         routed.append(_routed(llm, vector))
     if not routed:

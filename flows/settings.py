@@ -94,6 +94,12 @@ class NightSettings(_Section):
     stop_grace_s: float = Field(default=20, ge=0, le=3600, allow_inf_nan=False)
 
 
+class JudgeSettings(_Section):
+    """The LLM that judges answers to prompts whose grader is ``judge``, as ``endpoint:id``; it is not profiled."""
+
+    llm: str = ""
+
+
 class RoutingSettings(_Section):
     """How vectors are estimated and the router decides. A wrong answer is worth ``1 / cost_weight`` USD."""
 
@@ -173,6 +179,7 @@ class Settings(BaseSettings):
     embedder: EmbedderSettings = EmbedderSettings()
     budget: BudgetSettings = BudgetSettings()
     night: NightSettings = NightSettings()
+    judge: JudgeSettings = JudgeSettings()
     routing: RoutingSettings = RoutingSettings()
     gate: GateSettings = GateSettings()
     catalog: tuple[CatalogSettings, ...] = ()
@@ -202,6 +209,11 @@ class Settings(BaseSettings):
                     f"catalog {catalog.name!r} names the endpoint {catalog.endpoint!r}, "
                     f"but no [[endpoint]] is called that ({', '.join(names) or 'none is configured'})"
                 )
+        judge_endpoint, _, judge_id = self.judge.llm.partition(":")
+        if self.judge.llm and not (judge_id and judge_endpoint in names):
+            raise ValueError(
+                f"[judge] llm {self.judge.llm!r} is not the name of an [[endpoint]] and an LLM id with a colon between"
+            )
         if self.catalog and self.prompts.file is None:
             raise ValueError("catalogs are configured but [prompts] file is not: say which prompts LLMs are asked")
         return self

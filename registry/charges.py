@@ -110,13 +110,38 @@ class Charges:
         """
         self._change_reservation(run, llm_key, -usd, purpose)
 
+    def book(self, run: Run | int, llm_key: str, usd: Decimal, *, calls: int, reserved: Decimal, purpose: str) -> None:
+        """Book calls that leave no outcome behind, and take back what was reserved for them, in one transaction.
+
+        Parameters
+        ----------
+        run
+            The run that called.
+        llm_key
+            The LLM that was called.
+        usd, calls
+            What the calls cost, and how many they were.
+        reserved
+            What `reserve` booked for them.
+        purpose
+            As in `record`.
+        """
+        with self._database.write() as unit:
+            held = self._runs.require_lease(run, unit)
+            number = self._number(unit, llm_key)
+            self.add(unit, held.id, number, purpose, calls=calls, cost=usd, reserved=-reserved)
+
     def _change_reservation(self, run: Run | int, llm_key: str, usd: Decimal, purpose: str) -> None:
         with self._database.write() as unit:
             held = self._runs.require_lease(run, unit)
-            numbers = ids_of(unit, llm.c.key, llm.c.id, [llm_key])
-            if not numbers:
-                raise NotFound(f"there is no LLM {llm_key!r}", unchanged="Nothing was written.")
-            self.add(unit, held.id, numbers[llm_key], purpose, reserved=usd)
+            self.add(unit, held.id, self._number(unit, llm_key), purpose, reserved=usd)
+
+    @staticmethod
+    def _number(unit: Unit, llm_key: str) -> int:
+        numbers = ids_of(unit, llm.c.key, llm.c.id, [llm_key])
+        if not numbers:
+            raise NotFound(f"there is no LLM {llm_key!r}", unchanged="Nothing was written.")
+        return numbers[llm_key]
 
     def spend(self, run: Run | int) -> Spend:
         """Give what a run spent, in all its attempts."""

@@ -31,6 +31,7 @@ __all__ = [
     "AnswerFacts",
     "Coverage",
     "EndpointSpend",
+    "GradingCost",
     "Outcome",
     "OutcomeTable",
     "Outcomes",
@@ -41,6 +42,27 @@ __all__ = [
 
 MAX_COMPLETION_BYTES = 16_384
 """How much of a completion is kept."""
+JUDGING = "judge"
+"""The purpose under which the calls of a grading LLM are booked."""
+
+
+@dataclass(frozen=True)
+class GradingCost:
+    """What having one completion graded by another LLM cost.
+
+    Attributes
+    ----------
+    llm_key
+        Who graded.
+    calls
+        How often it was asked.
+    cost_usd
+        What that cost.
+    """
+
+    llm_key: str
+    calls: int
+    cost_usd: Decimal
 
 
 @dataclass(frozen=True)
@@ -79,6 +101,8 @@ class Outcome:
         Whether `completion` is only the beginning.
     served_llm
         What the endpoint says it used, when it says so.
+    grading
+        What grading cost beside that; booked on the LLM that graded, with the purpose ``judge``.
     """
 
     llm_key: str
@@ -98,6 +122,12 @@ class Outcome:
     asked_at: datetime
     completion_truncated: bool = False
     served_llm: str | None = None
+    grading: GradingCost | None = None
+
+    @property
+    def whole_cost_usd(self) -> Decimal:
+        """Money spent on this outcome and on grading it; 0 where unknown."""
+        return (self.cost_usd or Decimal(0)) + (self.grading.cost_usd if self.grading is not None else 0)
 
     def __post_init__(self) -> None:
         if (self.score is None) == (self.failure is None):
@@ -219,12 +249,16 @@ class Outcomes(OutcomeReader):
             unit.execute(self._database.upsert(completion), rows)
 
     def _book(self, unit: Unit, run_id: int, purpose: str, fresh: Mapping[tuple[int, int, int], Outcome]) -> None:
-        booked: dict[int, tuple[int, Decimal]] = {}
-        for (llm_number, _, _), one in fresh.items():
-            calls, cost = booked.get(llm_number, (0, Decimal(0)))
-            booked[llm_number] = (calls + one.attempts, cost + (one.cost_usd or 0))
-        for llm_number, (calls, cost) in booked.items():
-            self._charges.add(unit, run_id, llm_number, purpose, calls=calls, cost=cost)
+        gradings = [one.grading for one in fresh.values() if one.grading is not None]
+        judges = ids_of(unit, llm.c.key, llm.c.id, [grading.llm_key for grading in gradings])
+        spent = [(number, purpose, one.attempts, one.cost_usd or Decimal(0)) for (number, _, _), one in fresh.items()]
+        spent += [(judges[one.llm_key], JUDGING, one.calls, one.cost_usd) for one in gradings]
+        booked: dict[tuple[int, str], tuple[int, Decimal]] = {}
+        for llm_number, spent_on, more_calls, more_cost in spent:
+            calls, cost = booked.get((llm_number, spent_on), (0, Decimal(0)))
+            booked[llm_number, spent_on] = (calls + more_calls, cost + more_cost)
+        for (llm_number, spent_on), (calls, cost) in booked.items():
+            self._charges.add(unit, run_id, llm_number, spent_on, calls=calls, cost=cost)
 
     def facts(
         self,

@@ -1,6 +1,7 @@
 """Graders: how a completion becomes a score. Each has a name and a version, which are part of the outcome key.
 
-`grader` opens one by name; `check_grader` is the gate it must pass before any LLM is asked.
+`grader` opens one by name; `check_grader` is the gate it must pass before any LLM is asked. `Judge` asks an LLM, so it
+works within a night only (flows/judging.py) and has a gate of its own.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import difflib
 from flows.errors import PrerequisiteError
 
 from .choice import ChoiceGrader
-from .contract import Grader
+from .contract import Grader, Labelled
 from .gate import GraderCheck, check_grader
+from .judge import Judge
 from .numeric import NumericGrader
 from .wording import ContainsGrader, ExactGrader
 
-__all__ = ["GRADERS", "Grader", "GraderCheck", "check_grader", "grader"]
+__all__ = ["GRADERS", "Grader", "GraderCheck", "Judge", "Labelled", "check_grader", "grader", "grader_name"]
 
 GRADERS: dict[str, Grader] = {
     entry.name: entry for entry in (ChoiceGrader(), ContainsGrader(), ExactGrader(), NumericGrader())
@@ -39,9 +41,26 @@ def grader(name: str) -> Grader:
     found = GRADERS.get(_ALIASES.get(name, name))
     if found is not None:
         return found
-    nearest = difflib.get_close_matches(name, [*GRADERS, *_ALIASES], n=1)
+    known = [*GRADERS, Judge.name]
+    nearest = difflib.get_close_matches(name, [*known, *_ALIASES], n=1)
     raise PrerequisiteError(
         f"there is no grader {name[:60]!r}",
         unchanged="nothing was asked or spent",
-        hint=(f"did you mean {nearest[0]}? " if nearest else "") + f"known graders: {', '.join(GRADERS)}",
+        hint=(f"did you mean {nearest[0]}? " if nearest else "") + f"known graders: {', '.join(known)}",
     )
+
+
+def grader_name(name: str) -> str:
+    """Give the name under which a grader is kept.
+
+    Parameters
+    ----------
+    name
+        As a prompt file says it: one that `grader` opens, or ``judge``.
+
+    Raises
+    ------
+    PrerequisiteError
+        There is none of that name.
+    """
+    return name if name == Judge.name else grader(name).name

@@ -10,8 +10,8 @@ from flows.errors import GradingError
 from .reasoning import without_reasoning
 
 
-class Grader(Protocol):
-    """Turn a completion into a score; name and version are part of the outcome key."""
+class Labelled(Protocol):
+    """Whatever turns completions into scores; name and version are part of the outcome key."""
 
     @property
     def name(self) -> str:
@@ -27,6 +27,10 @@ class Grader(Protocol):
     def label(self) -> str:
         """Name and version, for example ``choice/1``."""
         ...
+
+
+class Grader(Labelled, Protocol):
+    """Turn a completion into a score at once, without asking anybody."""
 
     def grade(self, completion: str, reference: str) -> float:
         """Score a completion between 0 and 1, or raise `GradingError`."""

@@ -99,6 +99,7 @@ class AskedNight:
         n_prompts: int = 40,
         shares: tuple[float, ...] = (0.2, 0.4, 0.3, 0.1),
         prices: Mapping[str, str] | None = None,
+        grader: str = "choice",
         **sections: str,
     ) -> "AskedNight":
         """Write the files; `sections` add lines to a section of the settings."""
@@ -108,7 +109,7 @@ class AskedNight:
         with (self.folder / "prompts.jsonl").open("w") as file:
             for number in range(n_prompts):
                 text = f"Question {number} about {'rivers' if number % 3 else 'numbers'}: A, B, C or D?"
-                row = {"prompt_id": f"p{number}", "text": text, "reference": "ABCD"[number % 4], "grader": "choice"}
+                row = {"prompt_id": f"p{number}", "text": text, "reference": "ABCD"[number % 4], "grader": grader}
                 file.write(json.dumps(row) + "\n")
         usual = "input_usd_per_mtok = 1\noutput_usd_per_mtok = 1\n"
         rows = [f'[[llm]]\nid = "{name}"\n{(prices or {}).get(name, usual)}\n' for name in llms]

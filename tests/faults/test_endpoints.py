@@ -354,6 +354,22 @@ def test_f51_an_llm_that_answered_too_little_is_left_out_and_not_called_wrong(as
     assert {score for (score,) in asked.rows("o.score", "flaky")} == {1.0, None}
 
 
+def test_f51_an_llm_that_answered_too_little_of_one_topic_is_left_out(asked, fake):
+    fake.scripts = {"patchy": "ok", "whole": "ok"}
+
+    def choose(request):
+        number = int(request.prompt.split()[1])
+        return "garbled" if request.llm_id == "patchy" and number % 6 == 0 else None
+
+    fake.choose = choose
+    left_out = []
+    asked.prepare("patchy", "whole", n_prompts=120, routing='method = "kmeans"\nmin_coverage = 0.75').run(
+        look=lambda night: left_out.extend(candidate(night).left_out)
+    )
+    ((llm_key, reason),) = left_out
+    assert llm_key == "fake:patchy" and "prompts of cluster" in reason
+
+
 def test_f52_only_failures_of_the_infrastructure_are_drawn_again(asked, fake):
     fake.scripts = {"wrong": "content-empty,ok", "unlucky": "500,content-empty,ok"}
     fake.choose = lambda request: None if request.llm_id == "wrong" or is_hit(request.prompt) else "content-empty"
