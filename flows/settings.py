@@ -114,9 +114,18 @@ class GateSettings(_Section):
     """What a challenger must show on gate prompts before it serves."""
 
     policy: Literal["automatic", "review"] = "automatic"
+    two_person: bool = False
     epsilon: Share = 0.02
+    false_promotions: float = Field(default=0.05, gt=0, le=1)
     max_cost_increase: float = Field(default=0.25, ge=0, allow_inf_nan=False)
+    max_share: Share = 0.8
     resamples: int = Field(default=2000, ge=200, le=100_000)
+
+    @model_validator(mode="after")
+    def _two_persons_decide(self) -> GateSettings:
+        if self.two_person and self.policy == "automatic":
+            raise ValueError('two_person needs policy = "review": the night would approve what it requested itself')
+        return self
 
 
 class CatalogSettings(_Section):

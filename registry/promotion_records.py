@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,6 +34,11 @@ class GateResult:
 
     passed: bool
     details_json: str = "{}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the details: what the ledger remembers of them."""
+        return hashlib.sha256(self.details_json.encode()).hexdigest()
 
 
 @dataclass(frozen=True)

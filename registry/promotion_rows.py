@@ -101,6 +101,7 @@ class PromotionRows(Outbox):
             "kind": one.kind,
             "expected_champion": one.expected_champion,
             "gate_passed": one.gate.passed,
+            "gate_digest": one.gate.digest,
             "report_digest": one.report_digest,
             **facts,
         }

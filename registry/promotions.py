@@ -11,7 +11,7 @@ from datetime import datetime
 from .database import Unit
 from .errors import NotFound, PromotionRefused
 from .outbox import OutboxEntry
-from .promotion_records import GateResult, Promotion, gate_result, require_reason, same_person
+from .promotion_records import NO_GATE, GateResult, Promotion, gate_result, require_reason, same_person
 from .promotion_rows import PromotionRows
 from .routers import RouterRecord
 from .tables import promotion
@@ -151,17 +151,15 @@ class Promotions(PromotionRows):
         row = {
             "router_digest": router_digest,
             "expected_champion": expected_champion,
-            "status": "failed",
-            "gate_json": "{}",
+            "status": "requested",
+            "gate_json": NO_GATE,
             "gate_passed": False,
             "requested_by": actor,
             "requested_at": now,
-            "decided_by": actor,
-            "decided_at": now,
-            "reason": reason,
         }
         with self._database.write() as unit:
-            return self._insert(unit, row, facts)
+            asked = self._insert(unit, row, facts)
+            return self._decide(asked.id, "failed", actor, reason, now, facts, unit)
 
     def approve(
         self,
@@ -328,7 +326,7 @@ class Promotions(PromotionRows):
                 "expected_champion": self._routers.aliases(unit=unit).champion,
                 "kind": "rollback",
                 "status": "applied",
-                "gate_json": "{}",
+                "gate_json": NO_GATE,
                 "gate_passed": False,
                 "requested_by": actor,
                 "requested_at": now,

@@ -34,7 +34,7 @@ _SQLITE_MAGIC = b"SQLite format 3\x00"
 # The address of one request, with its query, would push the reason out of the message.
 _REQUEST = re.compile(r"(?:https?://[^\s'\"/]+)?/(?:ajax-)?api/[^\s'\"]*")
 _CONNECT_TIMEOUT_S = 5.0
-_SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def open_client(tracking_url: str, registry_url: str | None = None) -> MlflowClient:
@@ -119,6 +119,6 @@ def _refuse_hopeless(url: str) -> None:
 
     address = urlsplit(url)
     dialect = address.scheme.partition("+")[0]
-    if dialect in _SQL_PORTS and address.hostname:
-        port = address.port or _SQL_PORTS[dialect]
+    if dialect in SQL_PORTS and address.hostname:
+        port = address.port or SQL_PORTS[dialect]
         socket.create_connection((address.hostname, port), timeout=_CONNECT_TIMEOUT_S).close()

@@ -54,6 +54,7 @@ canary_prompts = 0
 resamples = 200
 epsilon = 1.0
 max_cost_increase = 100.0
+max_share = 1.0
 [[catalog]]
 name = "ours"
 kind = "toml"
