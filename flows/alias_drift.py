@@ -19,7 +19,7 @@ class AliasDrift:
     Attributes
     ----------
     alias
-        ``champion``, ``challenger`` or ``previous``.
+        ``champion``, ``challenger`` or ``previous``, or one that differs from these in case only.
     router_digest
         The router that the registry says it points to; None when it should not exist.
     expected_version, found_version
@@ -38,23 +38,33 @@ class AliasDrift:
 
 
 def find_drift(workspace: Workspace) -> tuple[AliasDrift, ...]:
-    """Compare the aliases of registry and MLflow; what waits in the outbox or is not published yet is no drift.
+    """Compare the aliases of registry and MLflow, and look for aliases that differ from ours in case only.
+
+    An alias that waits to be moved may still be where MLflow was last told, or be gone; anywhere else, somebody moved
+    it.
 
     Raises
     ------
     PublishIncomplete
         MLflow did not answer.
     """
+    from registry.publishing import is_lookalike
+
     registry = workspace.registry
     in_mlflow = workspace.publisher.aliases(workspace.settings.mlflow.router_name)
-    waiting = {entry.alias for entry in registry.promotions.pending()}
+    pending, delivered = registry.promotions.pending(), registry.promotions.delivered()
     drifts = []
     for alias, digest in asdict(registry.routers.aliases()).items():
+        waiting = {entry.router_digest for entry in pending if entry.alias == alias}
         version = None if digest is None else registry.routers.get(digest).mlflow_version
-        is_unpublished = digest is not None and version is None
-        if alias not in waiting and not is_unpublished and in_mlflow.get(alias) != version:
+        allowed = {version}
+        if waiting or (digest is not None and version is None):
+            told = waiting | ({delivered[alias]} if alias in delivered else set())
+            allowed |= {None, *(registry.routers.get(one).mlflow_version for one in told)}
+        if in_mlflow.get(alias) not in allowed:
             drifts.append(AliasDrift(alias, digest, version, in_mlflow.get(alias)))
-    return tuple(drifts)
+    lookalikes = [AliasDrift(alias, None, None, found) for alias, found in in_mlflow.items() if is_lookalike(alias)]
+    return (*drifts, *lookalikes)
 
 
 def note_drift(workspace: Workspace, drifts: tuple[AliasDrift, ...], *, actor: str, now: datetime) -> None:
@@ -73,7 +83,7 @@ def note_drift(workspace: Workspace, drifts: tuple[AliasDrift, ...], *, actor: s
 
 
 def repair_drift(workspace: Workspace, drifts: tuple[AliasDrift, ...], *, actor: str, now: datetime) -> None:
-    """Point each alias in MLflow where the registry says, and say so in the ledger.
+    """Point each alias in MLflow where the registry says, remove those that should not exist, and say so in the ledger.
 
     Raises
     ------

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Literal
 
 from flows.alias_drift import find_drift, note_drift, repair_drift
-from flows.versions import bring_mlflow_in_step, load_version, router_folder
+from flows.audit.replay import disagreements
+from flows.versions import bring_mlflow_in_step, forget_version, load_version, router_folder
 from flows.workspace import Workspace
 from registry.errors import NotFound, PublishIncomplete, RegistryCorrupt
 from registry.publishing.connection import sqlite_file
@@ -76,7 +77,7 @@ def examine(workspace: Workspace, *, repair: bool, clock: Callable[[], datetime]
         checks.append(_migrations(workspace, repair))
         if checks[-1].status != "ok":
             return tuple(checks)
-        checks += [_lease(workspace, clock()), _ledger(workspace)]
+        checks += [_lease(workspace, clock()), _ledger(workspace), _rows(workspace)]
         checks += _routers(workspace, repair)
         checks += _mlflow(workspace, repair, clock)
         checks += _champion(workspace, clock())
@@ -143,6 +144,20 @@ def _ledger(workspace: Workspace) -> Check:
     if not found.is_intact:
         return Check("ledger", "damaged", found.problem, f"{_RESTORE}, and ask who changed the ledger")
     return Check("ledger", "ok", f"{found.n_events} events, unbroken chain")
+
+
+def _rows(workspace: Workspace) -> Check:
+    """Play the ledger back and compare where it ends with the rows of aliases and promotions."""
+    try:
+        found = disagreements(workspace.registry, workspace.registry.ledger.events())
+    except (ValueError, KeyError, TypeError) as error:
+        return Check("promotions", "damaged", f"an event cannot be read: {error}", _RESTORE)
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        return Check(
+            "promotions", "damaged", f"{found[0]}{more}", f"{_RESTORE}, or see them all: uniroute audit verify"
+        )
+    return Check("promotions", "ok", "aliases and promotions are what the ledger says")
 
 
 def _routers(workspace: Workspace, repair: bool) -> Iterator[Check]:
@@ -212,6 +227,8 @@ def _mlflow(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) -
     try:
         yield from _versions(workspace, repair, clock)
         yield from _aliases(workspace, repair, clock)
+        yield _outbox(workspace)
+        yield from _noted_heads(workspace)
     except PublishIncomplete as error:
         yield Check("mlflow", "unreachable", error.message, error.hint or REPAIR)
 
@@ -242,43 +259,56 @@ def _versions(workspace: Workspace, repair: bool, clock: Callable[[], datetime])
             continue
         if found != record.digest:
             yield Check(title, "damaged", f"holds router {found[:12]}, not {record.digest[:12]}", "move the alias")
-    if repair:
-        bring_mlflow_in_step(workspace, clock)
+
+
+def _outbox(workspace: Workspace) -> Check:
+    registry = workspace.registry
     unpublished = sum(record.mlflow_version is None for record in registry.routers.list())
     pending = len(registry.promotions.pending())
     if unpublished or pending:
         waiting = f"{unpublished} versions and {pending} moves of aliases are not in MLflow yet"
-        yield Check("outbox", "attention", waiting, REPAIR)
+        return Check("outbox", "attention", waiting, REPAIR)
+    return Check("outbox", "ok", "MLflow knows every version and every move of an alias")
+
+
+def _noted_heads(workspace: Workspace) -> Iterator[Check]:
+    """Look for every head of the ledger that MLflow was told: whoever shortens the ledger has to change both."""
+    ledger = workspace.registry.ledger
+    noted = workspace.publisher.noted_ledger_heads(workspace.settings.mlflow.router_name)
+    if not ledger.verify().is_intact:
+        return
+    problem = ledger.verify(noted_heads=noted).problem
+    if problem:
+        yield Check("ledger in mlflow", "damaged", problem, f"{_RESTORE}, and ask who changed the ledger")
     else:
-        yield Check("outbox", "ok", "MLflow knows every version and every move of an alias")
+        yield Check("ledger in mlflow", "ok", f"{len(noted)} heads noted there, each part of the chain")
 
 
 def _publish_again(workspace: Workspace, now: datetime) -> None:
     """Forget every version that is gone: MLflow would give its number to another router."""
-    registry = workspace.registry
-    for record in registry.routers.list():
-        name, version = record.mlflow_name, record.mlflow_version
+    for record in workspace.registry.routers.list():
+        name = record.mlflow_name
         if name is None or workspace.publisher.find_by_publish_key(name, record.publish_key) is not None:
             continue
-        gone = {"name": name, "version": version, "run_id": record.mlflow_run_id}
-        with registry.unit() as unit:
-            registry.routers.forget_publication(record.digest, unit=unit)
-            registry.ledger.append(
-                "router:version:vanished", record.digest, actor=ACTOR, now=now, payload=gone, unit=unit
-            )
+        with workspace.registry.unit() as unit:
+            forget_version(workspace, record, now=now, unit=unit)
 
 
 def _aliases(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) -> Iterator[Check]:
+    if repair:
+        bring_mlflow_in_step(workspace, clock)
     drifts = find_drift(workspace)
     note_drift(workspace, drifts, actor=ACTOR, now=clock())
     if repair and drifts:
         repair_drift(workspace, drifts, actor=ACTOR, now=clock())
+        bring_mlflow_in_step(workspace, clock)
         yield Check("aliases", "ok", f"moved back: {'; '.join(map(str, drifts))}")
     elif drifts:
         yield Check("aliases", "damaged", "; ".join(map(str, drifts)), REPAIR)
     else:
         yield Check("aliases", "ok", "registry and MLflow agree")
-    unknown = sorted(set(workspace.publisher.aliases(workspace.settings.mlflow.router_name)) - _KNOWN_ALIASES)
+    known = _KNOWN_ALIASES | {drift.alias for drift in drifts}
+    unknown = sorted(set(workspace.publisher.aliases(workspace.settings.mlflow.router_name)) - known)
     if unknown:
         found = f"MLflow has aliases that uniroute never moves: {', '.join(unknown)}"
         yield Check("other aliases", "attention", found, "delete them in MLflow, consumers may follow the wrong one")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows import checkpoints
+from flows.alias_drift import AliasDrift, find_drift, note_drift
 from flows.workspace import Workspace
-from registry.errors import PublishIncomplete
+from registry.errors import NotFound, PublishIncomplete
 from registry.routers import RouterRecord
 from registry.store import Registry
 from routing.artifact import load_router
@@ -21,6 +23,11 @@ from routing.router import Router
 
 if TYPE_CHECKING:
     from flows.gate import GateResult
+    from registry.database import Unit
+    from registry.outbox import OutboxEntry
+
+ACTOR = "publisher"
+VANISHED = "router:version:vanished"
 
 _SHORTEST_DIGEST = 8
 _FIGURE = "deferral_curve.png"
@@ -105,36 +112,61 @@ def find_router(registry: Registry, name: str) -> RouterRecord:
     return registry.routers.get(f"v{name}" if name.isdecimal() and len(name) < _SHORTEST_DIGEST else name)
 
 
-def bring_mlflow_in_step(workspace: Workspace, clock: Callable[[], datetime]) -> None:
+def bring_mlflow_in_step(workspace: Workspace, clock: Callable[[], datetime]) -> tuple[AliasDrift, ...]:
     """Publish what is not published yet, oldest first, and tell MLflow of every alias that was moved.
 
-    Safe to repeat from any point: a version is found again by its publish key, an alias is only set.
+    Safe to repeat from any point: a version is found again by its publish key, an alias is only set. An alias that
+    somebody moved in MLflow by hand is left where it is, and what MLflow should be told of it stays pending.
+
+    Returns
+    -------
+    tuple
+        The aliases that were left alone; each is in the ledger.
 
     Raises
     ------
     PublishIncomplete
         MLflow did not answer; what is missing stays pending.
     """
-    routers = workspace.registry.routers
+    routers, promotions = workspace.registry.routers, workspace.registry.promotions
     for record in reversed(routers.list()):
         if record.mlflow_version is None:
-            _publish(workspace, record.digest, record.publish_key)
+            _publish(workspace, record.digest, record.publish_key, clock)
             checkpoints.reach("version noted")
-    promotions = workspace.registry.promotions
+    waiting: dict[str, list[OutboxEntry]] = {}
     for entry in promotions.pending():
-        version = routers.get(entry.router_digest).mlflow_version
-        assert version is not None, "every router was published above"
-        try:
-            workspace.publisher.set_alias(workspace.settings.mlflow.router_name, entry.alias, version)
-        except PublishIncomplete as error:
-            promotions.mark_undelivered(entry.id, error.message)
-            raise
+        waiting.setdefault(entry.alias, []).append(entry)
+    drifts = tuple(drift for drift in (find_drift(workspace) if waiting else ()) if drift.alias in waiting)
+    note_drift(workspace, drifts, actor=ACTOR, now=clock())
+    left_alone = {drift.alias: str(drift) for drift in drifts}
+    for alias, entries in waiting.items():
+        if alias in left_alone:
+            for entry in entries:
+                promotions.mark_undelivered(entry.id, f"{left_alone[alias]}; uniroute doctor --repair")
+            continue
+        _tell(workspace, entries)
         checkpoints.reach("alias set")
-        promotions.mark_done(entry.id, now=clock())
+        for entry in entries:
+            promotions.mark_done(entry.id, now=clock())
+    if routers.list():
+        workspace.publisher.note_ledger_head(workspace.settings.mlflow.router_name, *workspace.registry.ledger.head())
+    return drifts
 
 
-def _publish(workspace: Workspace, digest: str, publish_key: str) -> None:
-    from registry.publishing import PublishRequest
+def _tell(workspace: Workspace, entries: Sequence[OutboxEntry]) -> None:
+    """Point an alias where the last of its moves went; the moves before that one are history."""
+    last = entries[-1]
+    version = workspace.registry.routers.get(last.router_digest).mlflow_version
+    assert version is not None, "every router was published before"
+    try:
+        workspace.publisher.set_alias(workspace.settings.mlflow.router_name, last.alias, version)
+    except PublishIncomplete as error:
+        workspace.registry.promotions.mark_undelivered(last.id, error.message)
+        raise
+
+
+def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callable[[], datetime]) -> None:
+    from registry.publishing import HEAD_TAG, PublishRequest
 
     folder = publication_folder(workspace, digest)
     try:
@@ -146,6 +178,7 @@ def _publish(workspace: Workspace, digest: str, publish_key: str) -> None:
             hint="Run the night on the machine that made it: uniroute night run",
         ) from None
     name = workspace.settings.mlflow.router_name
+    content["tags"] |= {HEAD_TAG: ":".join(map(str, workspace.registry.ledger.head()))}
     published = workspace.publisher.publish(
         PublishRequest(
             router_folder=router_folder(workspace, digest),
@@ -156,6 +189,20 @@ def _publish(workspace: Workspace, digest: str, publish_key: str) -> None:
         )
     )
     checkpoints.reach("version made")
-    workspace.registry.routers.set_published(
-        digest, name=name, version=published.version, mlflow_run_id=published.run_id
-    )
+    registry = workspace.registry
+    with registry.unit() as unit:
+        # A database of MLflow that was lost, or brought back from a backup, counts its versions anew.
+        with contextlib.suppress(NotFound):
+            former = registry.routers.get(f"v{published.version}", unit=unit)
+            if former.mlflow_name == name and former.digest != digest:
+                forget_version(workspace, former, now=clock(), unit=unit)
+        registry.routers.set_published(
+            digest, name=name, version=published.version, mlflow_run_id=published.run_id, unit=unit
+        )
+
+
+def forget_version(workspace: Workspace, record: RouterRecord, *, now: datetime, unit: Unit) -> None:
+    """Note that a version is gone from MLflow, so that it is published again; the ledger says so."""
+    gone = {"name": record.mlflow_name, "version": record.mlflow_version, "run_id": record.mlflow_run_id}
+    workspace.registry.routers.forget_publication(record.digest, unit=unit)
+    workspace.registry.ledger.append(VANISHED, record.digest, actor=ACTOR, now=now, payload=gone, unit=unit)

@@ -18,7 +18,7 @@ from flows.alias_drift import DRIFTED, REPAIRED, find_drift, note_drift, repair_
 from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.doctor import examine
-from flows.versions import bring_mlflow_in_step, load_version, router_folder
+from flows.versions import bring_mlflow_in_step, forget_version, load_version, router_folder
 from flows.workspace import Workspace
 from registry.promotions import gate_result
 from routing import (
@@ -31,6 +31,7 @@ from routing import (
     save_router,
 )
 from tests.fakes.served import clock
+from tests.registry.publishing.samples import make_router, request_for
 from tests.registry.samples import NOW
 from tests.routing.worlds import flat_llm, flat_router, random_router, unit_rows
 
@@ -240,16 +241,57 @@ def test_f84_an_alias_moved_by_hand_is_found_noted_once_and_not_moved_back_unask
     assert served.registry.ledger.verify().is_intact
 
 
-def test_f84_the_next_promotion_is_what_moves_an_alias(served):
-    served.publisher.set_alias("uniroute", "champion", 1)
+def test_f84_the_next_promotion_does_not_overwrite_an_alias_that_was_moved_by_hand(served):
+    by_hand = served.publisher.publish(request_for(make_router(7), served.home, "by-hand")).version
+    served.publisher.set_alias("uniroute", "champion", by_hand)
     aliases = served.registry.routers.aliases()
     asked = served.registry.promotions.request(
         aliases.previous, aliases.champion, gate_result(True, {}), actor="night", now=NOW
     )
     served.registry.promotions.apply(asked, actor="night", reason="gate passed", now=NOW)
-    bring_mlflow_in_step(served, clock)
-    assert find_drift(served) == ()
+    (left_alone,) = bring_mlflow_in_step(served, clock)
+    assert str(left_alone) == f"champion points to version {by_hand}, it should be version 1"
+    assert served.publisher.aliases("uniroute") == {"champion": by_hand, "challenger": 2, "previous": 2}
+    (waiting,) = served.registry.promotions.pending()
+    assert (waiting.alias, "uniroute doctor --repair" in waiting.last_error) == ("champion", True)
+    assert find_drift(served) == (left_alone,)
+    assert drift_events(served) == [DRIFTED]
+    found = {check.name: check.status for check in examine(served, repair=True, clock=clock) if check.status != "ok"}
+    assert found == {}
     assert served.publisher.aliases("uniroute") == {"champion": 1, "challenger": 2, "previous": 2}
+    assert (served.registry.promotions.pending(), drift_events(served)) == ((), [DRIFTED, REPAIRED])
+
+
+def test_f84_an_alias_moved_by_hand_to_where_it_was_going_anyway_is_no_drift(served):
+    served.registry.promotions.rollback(actor="me", reason="worse", now=NOW)
+    served.publisher.set_alias("uniroute", "champion", 1)
+    assert (bring_mlflow_in_step(served, clock), served.registry.promotions.pending()) == ((), ())
+    assert drift_events(served) == []
+
+
+def test_f84_an_alias_that_differs_in_case_is_drift_and_goes_on_request(served):
+    served.publisher.client.set_registered_model_alias("uniroute", "Champion", "1")
+    assert list(map(str, find_drift(served))) == ["Champion points to version 1, it should not exist"]
+    found = {check.name: check for check in examine(served, repair=False, clock=clock) if check.status != "ok"}
+    assert list(found) == ["aliases"]
+    assert found["aliases"].repair == "uniroute doctor --repair"
+    examine(served, repair=True, clock=clock)
+    assert served.publisher.aliases("uniroute") == {"champion": 2, "challenger": 2, "previous": 1}
+    assert drift_events(served) == [DRIFTED, REPAIRED]
+
+
+def test_f84_a_version_number_that_mlflow_gives_again_belongs_to_the_router_that_got_it(served):
+    champion, previous = (served.registry.routers.get(alias) for alias in ("champion", "previous"))
+    with served.registry.unit() as unit:
+        for record in (champion, previous):
+            forget_version(served, record, now=NOW, unit=unit)
+        served.registry.routers.set_published(previous.digest, "uniroute", 2, "run", unit=unit)
+    bring_mlflow_in_step(served, clock)
+    assert served.registry.routers.get("champion").mlflow_version == 2
+    assert served.registry.routers.get("previous").mlflow_version is None, "its number was given to another"
+    bring_mlflow_in_step(served, clock)
+    assert served.registry.routers.get("previous").mlflow_version == 1
+    assert find_drift(served) == ()
 
 
 @pytest.fixture

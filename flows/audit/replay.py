@@ -1,0 +1,187 @@
+"""The ledger played back: where every alias pointed at every moment, and what became of every promotion.
+
+The registry's rows say the same; where they do not, one of the two was changed behind the other's back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from registry.ledger import LedgerEvent
+    from registry.promotions import Promotion
+    from registry.store import Registry
+
+_MOVED = "router:alias:moved"
+_DECIDED = ("approved", "rejected", "superseded", "failed")
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Reign:
+    """A router that was the champion from a moment on.
+
+    Attributes
+    ----------
+    router_digest
+        The router.
+    since_at
+        From when on, in UTC.
+    promotion_id
+        The promotion or rollback that made it champion.
+    kind
+        ``promotion`` or ``rollback``.
+    actor, reason
+        Who made it champion, and why.
+    event_number
+        Of the ledger's event.
+    """
+
+    router_digest: str
+    since_at: datetime
+    promotion_id: int
+    kind: str
+    actor: str
+    reason: str
+    event_number: int
+
+
+@dataclass
+class PromotionTrail:
+    """What the ledger says of one promotion, event by event."""
+
+    router_digest: str
+    kind: str
+    expected_champion: str | None
+    gate_passed: bool
+    gate_digest: str | None
+    report_digest: str | None
+    status: str
+    requested_by: str | None = None
+    requested_at: datetime | None = None
+    decided_by: str | None = None
+    decided_at: datetime | None = None
+    applied_at: datetime | None = None
+    reason: str = ""
+
+
+@dataclass
+class Replay:
+    """Where playing back the ledger ends.
+
+    Attributes
+    ----------
+    aliases
+        Router digest by alias.
+    reigns
+        The champions in order.
+    trails
+        Promotions by number.
+    problems
+        Where an event contradicts the events before it.
+    """
+
+    aliases: dict[str, str] = field(default_factory=dict)
+    reigns: list[Reign] = field(default_factory=list)
+    trails: dict[int, PromotionTrail] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def champion_at(self, moment: datetime) -> Reign | None:
+        """Give the champion that served at a moment; None before the first."""
+        served = [reign for reign in self.reigns if reign.since_at <= moment]
+        return served[-1] if served else None
+
+
+def replay(events: Iterable[LedgerEvent]) -> Replay:
+    """Play back the ledger, from its first event."""
+    found = Replay()
+    for event in events:
+        source, _, action = event.event.rpartition(":")
+        if event.event == _MOVED:
+            facts = json.loads(event.payload_json)
+            _move(found, event, {facts["alias"]: [facts["before"], facts["after"]]})
+        elif source in ("router:promotion", "router:rollback"):
+            _follow(found, event, action, json.loads(event.payload_json))
+    return found
+
+
+def _follow(found: Replay, event: LedgerEvent, action: str, facts: dict[str, Any]) -> None:
+    """Follow one promotion through one event."""
+    number = facts["promotion"]
+    stated = PromotionTrail(
+        event.subject,
+        facts["kind"],
+        facts["expected_champion"],
+        facts["gate_passed"],
+        facts.get("gate_digest"),
+        facts["report_digest"],
+        action,
+    )
+    trail = found.trails.setdefault(number, stated)
+    trail.gate_digest = trail.gate_digest or stated.gate_digest
+    fixed = ("router_digest", "kind", "expected_champion", "gate_passed")
+    for name in (*fixed, "gate_digest") if stated.gate_digest is not None else fixed:
+        if getattr(trail, name) != getattr(stated, name):
+            found.problems.append(f"event {event.number} names another {name.replace('_', ' ')} of promotion {number}")
+    trail.status, trail.report_digest, trail.reason = action, facts["report_digest"], event.reason
+    if action == "requested" or trail.requested_at is None:
+        trail.requested_by, trail.requested_at = event.actor, event.at
+    if action in _DECIDED or (action == "applied" and trail.decided_by is None):
+        trail.decided_by, trail.decided_at = event.actor, event.at
+    if action == "applied":
+        trail.applied_at = event.at
+        moves = facts["aliases"]
+        _move(found, event, moves)
+        reign = Reign(moves["champion"][1], event.at, number, facts["kind"], event.actor, event.reason, event.number)
+        found.reigns.append(reign)
+
+
+def _move(found: Replay, event: LedgerEvent, moves: dict[str, list[str | None]]) -> None:
+    for alias, (before, after) in moves.items():
+        known = found.aliases.get(alias)
+        if known != before:
+            found.problems.append(f"event {event.number} moves {alias} from {_name(before)}, it was {_name(known)}")
+        found.aliases[alias] = str(after)
+
+
+def disagreements(registry: Registry, events: Iterable[LedgerEvent]) -> tuple[str, ...]:
+    """Compare the rows of aliases and promotions with the ledger; give one line for each difference."""
+    found = replay(events)
+    lines = list(found.problems)
+    rows = {name: digest for name, digest in vars(registry.routers.aliases()).items() if digest is not None}
+    for alias in sorted({*rows, *found.aliases}):
+        said, kept = found.aliases.get(alias), rows.get(alias)
+        if said != kept:
+            lines.append(f"{alias} points to {_name(kept)}, the ledger says {_name(said)}")
+    promotions = {one.id: one for one in registry.promotions.list()}
+    for number in sorted({*promotions, *found.trails}):
+        lines += _differences(number, promotions.get(number), found.trails.get(number))
+    return tuple(lines)
+
+
+def _differences(number: int, row: Promotion | None, trail: PromotionTrail | None) -> list[str]:
+    if row is None:
+        return [f"promotion {number} is in the ledger and not in the registry"]
+    if trail is None:
+        return [f"promotion {number} is in the registry and not in the ledger"]
+    names = ("router_digest", "kind", "expected_champion", "report_digest", "status", "requested_by", "requested_at")
+    names += ("decided_by", "decided_at", "applied_at")
+    pairs = {name: (getattr(row, name), getattr(trail, name)) for name in names}
+    pairs |= {"gate passed": (row.gate.passed, trail.gate_passed), "reason": (row.reason or "", trail.reason)}
+    if trail.gate_digest is not None:
+        pairs["gate result"] = (row.gate.digest, trail.gate_digest)
+    return [
+        f"promotion {number}: {name.replace('_', ' ')} is {_name(kept)}, the ledger says {_name(said)}"
+        for name, (kept, said) in pairs.items()
+        if kept != said
+    ]
+
+
+def _name(value: object) -> str:
+    text = "nothing" if value is None else str(value)
+    is_digest = len(text) == 64 and all(sign in "0123456789abcdef" for sign in text)
+    return text[:_SHOWN] if is_digest else text
