@@ -140,12 +140,11 @@ class Prompts:
             Without prompts, for prompts without text, reference or grader, and for one id with two contents.
         """
         shares = shares or RoleShares()
-        members = _deal(_checked(prompts), shares, seed)
-        frozen = PromptSet(name, _set_digest(members), members)
+        frozen = prompt_set_of(name, prompts, shares, seed)
         with self._database.write() as unit:
             known = unit.execute(select(prompt_set.c.name).where(prompt_set.c.digest == frozen.digest)).first()
             if known is not None:
-                return PromptSet(known.name, frozen.digest, members)
+                return PromptSet(known.name, frozen.digest, frozen.members)
             self._store(unit, frozen, shares, seed)
         return frozen
 
@@ -281,6 +280,12 @@ class Prompts:
                         for digest, vector in zip(digests, rows32, strict=True)
                     ],
                 )
+
+
+def prompt_set_of(name: str, prompts: Sequence[Prompt], shares: RoleShares, seed: int) -> PromptSet:
+    """Give the set that `Prompts.freeze` would store, without storing it; parameters and errors are the same."""
+    members = _deal(_checked(prompts), shares, seed)
+    return PromptSet(name, _set_digest(members), members)
 
 
 def require_known(digests: Iterable[str], numbers: Iterable[str]) -> None:

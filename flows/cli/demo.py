@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from flows.cli.options import json_option
+from flows.cli.screen import show
 from flows.reports.plain import table
 
 if TYPE_CHECKING:
@@ -25,14 +29,27 @@ _PROMPT = (
 
 @click.command("demo")
 @click.option("--fresh", is_flag=True, help="Set the state of an earlier demo aside and start over.")
-def demo(fresh: bool) -> None:
+@json_option
+def demo(fresh: bool, as_json: bool) -> None:
     """Watch two nights: LLMs are found, profiled over HTTP, routed, published to MLflow and promoted."""
+    from flows.reports.digest import as_data
+
+    started_s = time.monotonic()
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        reports, settings = _watch(fresh=fresh)
+    duration_s = time.monotonic() - started_s
+    data = {"home": settings.home, "duration_s": duration_s, "nights": [as_data(report) for report in reports]}
+    closing = f"\nThe demo took {duration_s:.0f} s. The answers were recorded answers of real LLMs."
+    show("demo", data, as_json=as_json, text=lambda: closing)
+
+
+def _watch(*, fresh: bool) -> tuple[list[NightReport], Settings]:
+    """Run both nights and tell of them as they go."""
     from flows import environment
     from flows.reports.terminal import ending_text
     from flows.settings import Settings
     from flows.workspace import Workspace
 
-    started_s = time.monotonic()
     settings = Settings()
     environment.prepare(settings.home)
     _prepare_home(settings, fresh=fresh)
@@ -45,7 +62,7 @@ def demo(fresh: bool) -> None:
     click.echo(f"\n{'=' * 30} what the two nights came to {'=' * 30}\n")
     with Workspace(settings) as workspace:
         click.echo(_ending(workspace, reports))
-    click.echo(f"\nThe demo took {time.monotonic() - started_s:.0f} s. The answers were recorded answers of real LLMs.")
+    return reports, settings
 
 
 _INTRODUCTION = """\

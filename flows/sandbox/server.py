@@ -131,19 +131,25 @@ def _parse(body: bytes) -> tuple[str, str]:
     return llm_id, text
 
 
+def _announce_as_line(facts: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
 class _AnnouncingServer(uvicorn.Server):
-    """Says on standard output where it serves, once it does."""
+    """Says where it serves, once it does."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[dict[str, object]], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if sockets:
             host, port = sockets[0].getsockname()[:2]
             origin = f"http://{host}:{port}"
-            line = json.dumps(
-                {"base_url": f"{origin}/v1", "catalog_url": f"{origin}/api/v1/models", "pid": os.getpid()}
-            )
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+            facts = {"base_url": f"{origin}/v1", "catalog_url": f"{origin}/api/v1/models", "pid": os.getpid()}
+            self._announce(facts)
 
 
 def _stop_with_parent(server: uvicorn.Server) -> None:
@@ -171,13 +177,17 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(
+    arguments: Sequence[str] | None = None, announce: Callable[[dict[str, object]], None] = _announce_as_line
+) -> None:
     """Serve until the parent ends or a signal comes.
 
     Parameters
     ----------
     arguments
         The command line; that of the process when None.
+    announce
+        Told the addresses once it serves; writes them as a line of JSON on standard output by default.
     """
     parser = argparse.ArgumentParser(prog="python -m flows.sandbox.server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
@@ -197,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         date_header=False,
         timeout_graceful_shutdown=1,
     )
-    server = _AnnouncingServer(config)
+    server = _AnnouncingServer(config, announce)
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=_stop_with_parent, args=(server,), daemon=True).start()
     with contextlib.suppress(KeyboardInterrupt):

@@ -1,0 +1,184 @@
+"""``uniroute prompt``: the prompts that LLMs are profiled on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli.completions import complete_routers
+from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options
+from flows.cli.screen import show
+from flows.reports.plain import inert, table
+
+if TYPE_CHECKING:
+    from flows.prompt_review import PromptReview
+
+_ROLES = ("map", "representative", "gate", "hidden")
+
+
+@click.group("prompt", cls=NounGroup)
+def prompt() -> None:
+    """List, check and add the prompts that LLMs are profiled on; without a command, list them."""
+
+
+@prompt.command("list")
+@click.option("--role", type=click.Choice(_ROLES), help="Only prompts of this role.")
+@list_options("prompt_id", "role", "category", "grader", limit=20)
+@config_option
+@json_option
+def list_prompts(role: str | None, limit: int, sort: str | None, config: str | None, as_json: bool) -> None:
+    """List the prompts of the settings with the role each has; without settings, the sandbox's."""
+    members = _configured(config).prompt_set.members
+    rows = [
+        {
+            "prompt_id": member.prompt.prompt_id,
+            "role": member.role,
+            "category": member.prompt.category,
+            "grader": member.prompt.grader,
+            "digest": member.prompt.digest,
+            "text": member.prompt.text,
+        }
+        for member in members
+        if role in (None, member.role)
+    ]
+    data = arranged(rows, sort, limit)
+
+    def text() -> str:
+        cells = [
+            [row["prompt_id"], row["role"], row["category"] or "", row["grader"], inert(row["text"], width=60)]
+            for row in data
+        ]
+        return f"{table(['PROMPT', 'ROLE', 'CATEGORY', 'GRADER', 'TEXT'], cells)}\n{len(data)} of {len(rows)} prompts"
+
+    show("prompt.list", data, as_json=as_json, text=text)
+
+
+def _configured(config: str | None) -> PromptReview:
+    from flows.prompt_review import review
+    from flows.prompts import read_prompts
+    from flows.sandbox import Sandbox
+    from flows.settings import load_settings
+
+    settings = load_settings(config)
+    file = settings.prompts.file
+    return review(settings, Sandbox.prompts() if file is None else read_prompts(file))
+
+
+@prompt.command("check")
+@click.argument("file", required=False, type=click.Path(dir_okay=False))
+@config_option
+@json_option
+def check(file: str | None, config: str | None, as_json: bool) -> None:
+    """Check the prompts of FILE, or of the settings: complete, gradable, without duplicates; no LLM is called."""
+    from flows.prompt_review import review
+    from flows.prompts import read_prompts
+    from flows.settings import load_settings
+
+    found = _configured(config) if file is None else review(load_settings(config), read_prompts(Path(file)))
+    data = _review_data(found)
+    show("prompt.check", data, as_json=as_json, text=lambda: "\n".join(["The prompts are sound.", *_lines(data)]))
+
+
+def _review_data(found: PromptReview) -> dict[str, Any]:
+    return {
+        "prompt_set": found.prompt_set.digest,
+        "prompts": len(found.prompt_set.members),
+        "roles": found.roles,
+        "graders": found.graders,
+        "categories": found.categories,
+        "duplicates": found.duplicates,
+    }
+
+
+def _lines(data: dict[str, Any]) -> list[str]:
+    named = {"roles": "role", "graders": "grader", "categories": "category"}
+    lines = [f"prompt set {data['prompt_set'][:12]}: {data['prompts']} prompts"]
+    for field, title in named.items():
+        counts = sorted(data[field].items(), key=lambda entry: (-entry[1], entry[0]))[:12]
+        lines.append(f"by {title}: " + ", ".join(f"{inert(name) or '(none)'} {count}" for name, count in counts))
+    if data["duplicates"]:
+        shown = ", ".join(inert(name, width=40) for name in data["duplicates"][:8])
+        lines.append(f"{len(data['duplicates'])} say the same as an earlier one and count once: {shown}")
+    return lines
+
+
+@prompt.command("add")
+@click.argument("file", type=click.Path(dir_okay=False))
+@dry_run_option
+@config_option
+@json_option
+def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
+    """Add the prompts of FILE to the prompt file of the settings; those that are in it already stay as they are."""
+    from flows.prompt_review import add_prompts
+    from flows.settings import load_settings
+
+    found = add_prompts(load_settings(config), Path(file), is_dry_run=is_dry_run)
+    data = _review_data(found.review) | {
+        "file": found.file,
+        "added": [one.prompt_id for one in found.added],
+        "known": found.known,
+        "moved": found.moved,
+        "is_dry_run": is_dry_run,
+    }
+
+    def text() -> str:
+        verb = "Would add" if is_dry_run else "Added"
+        lines = [
+            f"{verb} {len(found.added)} prompts to {inert(found.file, width=300)}; {found.known} were in it already."
+        ]
+        if found.added:
+            lines += [
+                f"{found.moved} former prompts get another role, and the next night fits a new cluster map and asks",
+                "every LLM the prompts that it has no answer to. See what that costs: uniroute night run --plan",
+            ]
+        return "\n".join([*lines, *_lines(data)])
+
+    show("prompt.add", data, as_json=as_json, text=text)
+
+
+@prompt.command("example")
+@click.argument("cluster", type=int)
+@click.option(
+    "--router",
+    "name",
+    default="champion",
+    show_default=True,
+    shell_complete=complete_routers,
+    help="Version number, alias or digest.",
+)
+@click.option("--limit", default=5, show_default=True, type=click.IntRange(min=1), help="How many at most.")
+@config_option
+@json_option
+def example(cluster: int, name: str, limit: int, config: str | None, as_json: bool) -> None:
+    """Show the prompts nearest to the centre of CLUSTER, the number that decisions name."""
+    from flows.cli.opening import opened
+    from flows.prompt_review import nearest_prompts
+    from flows.versions import find_router
+
+    with opened(config) as workspace:
+        record = find_router(workspace.registry, name)
+        found = nearest_prompts(workspace, record, cluster, limit)
+    rows = [
+        {
+            "rank": one.rank,
+            "prompt_id": one.prompt.prompt_id,
+            "role": one.role,
+            "category": one.prompt.category,
+            "text": one.prompt.text,
+        }
+        for one in found
+    ]
+    data = {"router": record.digest, "router_version": record.mlflow_version, "cluster": cluster, "prompts": rows}
+
+    def text() -> str:
+        if not rows:
+            return f"No prompt of the router's prompt set lies in cluster {cluster}."
+        return "\n".join(
+            f"{row['rank']}. {inert(row['prompt_id'])} ({row['role']}"
+            f"{', ' + inert(row['category']) if row['category'] else ''})\n   {inert(row['text'], width=300)}"
+            for row in rows
+        )
+
+    show("prompt.example", data, as_json=as_json, text=text)
