@@ -170,11 +170,14 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         # In float32 it would convert blocks of rows over and over.
         wide = sample.astype(np.float64)
         best, least = None, np.inf
-        for seed in rng.integers(0, 2**31, max(1, self.n_init)).tolist():
+        seeds = rng.integers(0, 2**31, max(1, self.n_init)).tolist()
+        for seed in seeds:
             # One thread: the draws depend on the last bits of distances.
             with one_thread():
                 _, drawn = kmeans_plusplus(wide, self.n_clusters, random_state=seed)
             labels, centres, _ = _refine(sample, sample[drawn], min(self.max_iter, _START_ITERATIONS))
+            if len(seeds) == 1:
+                return centres
             inertia = _inertia(sample, centres, labels)
             if inertia < least:
                 best, least = centres, inertia

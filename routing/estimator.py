@@ -92,9 +92,9 @@ class PosteriorEstimator:
         if not len(rows):
             raise InvalidInput("a posterior estimator needs at least one map prompt")
         few_rows, few_errors = (None, errors) if few is None else _checked_few(few, rows.shape[1], errors.shape[1])
+        fitted = tuple(maps) if maps else resolution_maps(rows, seed=self.random_state)
         # Sums over BLAS threads differ in their last bits, and fitted numbers go into digests.
         with one_thread():
-            fitted = tuple(maps) if maps else resolution_maps(rows, seed=self.random_state)
             spreads = spreads_of(fitted, rows)
             self.choice_ = choose(rows, errors, few_rows, few_errors, fitted, spreads, seed=self.random_state)
             self._finish(rows, errors, fitted, spreads)

@@ -33,7 +33,7 @@ PROFILE_RIDGE = 60.0
 # Profiles are scaled to unit variance along their first direction; their clusters overlap on purpose.
 PROFILE_SHARPNESS = 2.0
 # Most steps of k-means.
-_CLUSTER_STEPS = 10
+_CLUSTER_STEPS = 8
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,12 +17,18 @@ import numpy.typing as npt
 from .feature_space import ErrorSlopes, feature_space
 from .posterior import Prior, Shrinkage, gram_of, grouped_moments, posterior, prior_of, scales_of, surfaces
 from .prompt_weights import F32, F64, ClusterMap
-from .simulation import Plan, contrast_loss
+from .simulation import Plan
 
 # What is tried. The coarse grids cover what any data set may need; the simulation chooses.
 CONTRASTS = (5.0, 10.0, 20.0)
 PROFILE_SCALES = (0.0, 1.0, 2.0)
 VARIANCES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+_TRIED = tuple(
+    Shrinkage(variance, scale, follows)
+    for scale in PROFILE_SCALES
+    for variance in VARIANCES
+    for follows in (False, True)
+)
 # So many of the best are averaged: the simulation cannot tell them apart.
 N_AVERAGED = 4
 # With fewer than two training LLMs nobody can be held out: the middle of the grid.
@@ -91,15 +97,40 @@ def choose(
     for contrast in CONTRASTS:
         space = feature_space(maps, spreads, (), contrast=contrast)
         resolutions = _Columns.of(*(space.design(part) for part in (fit_rows, few_rows, judged_rows)))
-        expected: dict[Shrinkage, F64] = {}
+        loss = _Losses(errors.shape[1])
         for fold, known, beside in zip(plan.folds, others, profiles, strict=True):
             columns = resolutions.joined(beside)
             found = _trial(columns, beside.fitting.shape[1], fit_errors[:, known], few_errors[:, fold])
-            for shrinkage, coefficients in found.items():
-                table = expected.setdefault(shrinkage, np.empty_like(judged))
-                table[:, fold] = columns.judging @ coefficients.astype(np.float32)
-        losses |= {(contrast, shrinkage): contrast_loss(table, judged) for shrinkage, table in expected.items()}
+            loss.add(columns.judging, found, judged[:, fold])
+        losses |= {(contrast, tried): value for tried, value in zip(_TRIED, loss.values(), strict=True)}
     return _best(losses)
+
+
+class _Losses:
+    """Sum up `simulation.contrast_loss` of all shrinkages at once, fold by fold: no table of what was expected is kept.
+
+    The loss is the mean over prompts of the variance over LLMs of what was expected wrongly, and a variance needs but
+    two sums.
+    """
+
+    def __init__(self, n_llms: int) -> None:
+        self._n_llms = n_llms
+        self._sums: F64 = np.zeros(())
+        self._squares: F64 = np.zeros(())
+
+    def add(self, design: F32, coefficients: F64, errors: F64) -> None:
+        """Add the LLMs of a fold: (n, D), (D, n_llms, n_tried) and (n, n_llms)."""
+        n_columns, n_llms, n_tried = coefficients.shape
+        flat = np.ascontiguousarray(coefficients, dtype=np.float32).reshape(n_columns, n_llms * n_tried)
+        wrong = (design @ flat).reshape(len(design), n_llms, n_tried)
+        wrong -= errors[:, :, None].astype(np.float32)
+        self._sums = self._sums + wrong.sum(axis=1)
+        self._squares = self._squares + np.einsum("nht,nht->nt", wrong, wrong)
+
+    def values(self) -> list[float]:
+        """Give the loss of every shrinkage."""
+        variances = self._squares / self._n_llms - (self._sums / self._n_llms) ** 2
+        return variances.mean(axis=0).tolist()
 
 
 def priors_of(
@@ -170,17 +201,16 @@ def _profile_columns(profiles: Sequence[ClusterMap], rows: F32) -> F32:
     return np.hstack([np.zeros((len(rows), 0), dtype=np.float32), *(fitted.weights(rows) for fitted in profiles)])
 
 
-def _trial(columns: _Columns, n_profile_columns: int, errors: F64, few_errors: F64) -> dict[Shrinkage, F64]:
-    """Give the coefficients of pseudo-new LLMs under every shrinkage."""
-    found: dict[Shrinkage, F64] = {}
+def _trial(columns: _Columns, n_profile_columns: int, errors: F64, few_errors: F64) -> F64:
+    """Give the coefficients of h pseudo-new LLMs under every shrinkage, (D, h, n_tried)."""
+    found = np.empty((columns.few.shape[1], few_errors.shape[1], len(_TRIED)))
     shown = list(grouped_moments(columns.few, few_errors))
     priors = priors_of(columns.fitting, columns.gram, n_profile_columns, errors, PROFILE_SCALES)
     for scale, prior in priors.items():
-        tried = [Shrinkage(variance, scale, follows) for variance in VARIANCES for follows in (False, True)]
+        places = [place for place, tried in enumerate(_TRIED) if tried.profile_scale == scale]
         for moments, llms in shown:
-            for shrinkage, result in zip(tried, posterior(prior, moments, tried), strict=True):
-                table = found.setdefault(shrinkage, np.empty((columns.few.shape[1], few_errors.shape[1])))
-                table[:, llms] = result.coefficients
+            for place, result in zip(places, posterior(prior, moments, [_TRIED[p] for p in places]), strict=True):
+                found[:, llms, place] = result.coefficients
     return found
 
 
