@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
-from flows import checkpoints
+from flows import checkpoints, substitution
 from flows.endpoints import BoundedEndpoint, Budget, Completion, worst_case_usd
 from flows.endpoints.served import is_the_llm_asked_for
 from flows.errors import BudgetExceeded, EndpointError, GradingError
@@ -177,7 +177,7 @@ class Asking:
     async def _outcome(self, llm: LLM, prompt: Prompt, sampling: str, price: Price, completion: Completion) -> Outcome:
         """Grade a completion; another LLM's answer, or a grader that fails, makes a failure, not a wrong answer."""
         judgement = Judgement(None)
-        failure: str | None = "substituted"
+        failure: str | None = substitution.KIND
         if not self._is_substituted(llm, completion):
             self._count(llm, completion)
             judgement = await self._graded(llm, prompt, completion)
@@ -199,6 +199,7 @@ class Asking:
             completion=completion.text,
             usage_estimated=completion.usage_estimated,
             served_llm=completion.served_llm,
+            downgrades=completion.downgrades,
             asked_at=self._night.clock(),
         )
 
@@ -226,7 +227,7 @@ class Asking:
             llm.key,
             f"endpoint {llm.endpoint} answered with another LLM, {served[:80]!r}, instead of {llm.llm_id!r}; if "
             f"that is the same one, add its name to may_serve of [[endpoint]] {llm.endpoint}",
-            "substituted",
+            substitution.KIND,
         )
         return True
 

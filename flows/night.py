@@ -239,6 +239,7 @@ class RouterOutcome:
     publish_error: str = ""
     alias_drifts: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
+    carried_over: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

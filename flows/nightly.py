@@ -37,7 +37,7 @@ from flows.errors import (  # noqa: E402
 from flows.memorised import Quarantine, quarantine_memorisers  # noqa: E402
 from flows.night import Night, NightReport, utc_now  # noqa: E402
 from flows.plan import NightPlan, chosen, plan_night  # noqa: E402
-from flows.profile import profile  # noqa: E402
+from flows.profile import Asked, profile  # noqa: E402
 from flows.progress import Progress, say  # noqa: E402
 from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
 from flows.refit import Candidate, embed_prompts, refit  # noqa: E402
@@ -46,6 +46,7 @@ from flows.reports.suspicion import suspicion_lines  # noqa: E402
 from flows.reports.terminal import beginning_text  # noqa: E402
 from flows.retrospect import HEARTBEATS_PER_LEASE, is_cancelled  # noqa: E402
 from flows.settings import Settings, load_settings  # noqa: E402
+from flows.substitution import quarantine_substituted  # noqa: E402
 from flows.sync import sync  # noqa: E402
 from flows.workspace import Workspace  # noqa: E402
 from registry.runs import Lease  # noqa: E402
@@ -87,10 +88,11 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
 
 
 @task(name="check-answers", cache_policy=NO_CACHE)
-def check_answers(night: Night) -> tuple[Quarantine, ...]:
-    """Take over the new answers of drifted LLMs, and quarantine LLMs that seem to know the prompts."""
+def check_answers(night: Night, asked: Asked) -> tuple[Quarantine, ...]:
+    """Take over the new answers of drifted LLMs, and quarantine LLMs whose answers are not to be believed."""
     settle_drifts(night)
-    return quarantine_memorisers(night)
+    substituted = quarantine_substituted(night, (*asked.profiles, *asked.canaries))
+    return (*substituted, *quarantine_memorisers(night))
 
 
 @flow(name="night", flow_run_name="night-{as_of}", retries=0, persist_result=False)
@@ -172,7 +174,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         spent_usd=asked.spent_usd,
         calling_s=progress.elapsed_s,
         absent=note_absences(night, asked.profiles, asked.canaries),
-        quarantined=check_answers(night),
+        quarantined=check_answers(night, asked),
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
     )
     _reach(night, "profiled")
@@ -185,6 +187,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     _reach(night, "measured")
     router = keep_and_publish(night, candidate, gate)
     _reach(night, "published")
+    router = replace(router, carried_over=candidate.carried_over)
     report = replace(report, router=router, duration_s=time.monotonic() - started_s)
     return replace(report, attention=_attention(report))
 
@@ -251,6 +254,7 @@ def _attention(report: NightReport) -> tuple[str, ...]:
     router = report.router
     if router is not None:
         lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
+        lines += [f"{key} is routed by a stale profile: too few answers for a new one" for key in router.carried_over]
         lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
         if router.publish_error:
             lines.append(f"published: pending. {router.publish_error}")

@@ -101,6 +101,8 @@ class Outcome:
         Whether `completion` is only the beginning.
     served_llm
         What the endpoint says it used, when it says so.
+    downgrades
+        Parameters of `sampling` that were not asked for, because the LLM refuses them.
     grading
         What grading cost beside that; booked on the LLM that graded, with the purpose ``judge``.
     """
@@ -122,6 +124,7 @@ class Outcome:
     asked_at: datetime
     completion_truncated: bool = False
     served_llm: str | None = None
+    downgrades: tuple[str, ...] = ()
     grading: GradingCost | None = None
 
     @property
@@ -316,6 +319,7 @@ def _row(key: tuple[int, int, int], one: Outcome, held: Run) -> dict[str, Any]:
         "attempts": int(one.attempts),
         "usage_estimated": one.usage_estimated,
         "served_llm": one.served_llm,
+        "downgrades": ",".join(one.downgrades),
         "asked_at": one.asked_at,
         "run_id": held.id,
         "lease_number": held.lease_number,

@@ -247,6 +247,7 @@ outcome = Table(
     Column("asked_at", UtcDateTime, nullable=False),
     Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
     Column("lease_number", Integer, nullable=False),
+    Column("downgrades", String(100), server_default="", nullable=False),
     CheckConstraint("(score IS NULL) <> (failure IS NULL)", name="score_or_failure"),
     CheckConstraint("score IS NULL OR (score >= 0 AND score <= 1)", name="score_in_unit_interval"),
     CheckConstraint("input_tokens IS NULL OR input_tokens >= 0", name="input_tokens_counted"),

@@ -143,7 +143,7 @@ class AskedNight:
                     canaries=asked.canaries,
                     spent_usd=asked.spent_usd,
                     absent=note_absences(night, asked.profiles, asked.canaries),
-                    quarantined=nightly.check_answers(night),
+                    quarantined=nightly.check_answers(night, asked),
                     drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
                 )
                 report = replace(report, attention=nightly._attention(report))

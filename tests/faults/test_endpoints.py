@@ -5,7 +5,9 @@ import time
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from flows.cli.llm import llm as llm_commands
 from flows.endpoints.completion import NotACompletion, parse_json, read_answer
 from flows.endpoints.served import is_the_llm_asked_for
 from flows.errors import CredentialsMissing, EndpointError
@@ -213,6 +215,7 @@ def test_f39_a_refused_parameter_is_given_up_once_and_the_night_says_so(asked, f
     found = {profile.llm_key: profile for profile in report.profiles}
     assert found["fake:picky"].coverage == 1.0
     assert found["fake:picky"].downgrades == ("temperature",)
+    assert set(asked.rows("o.downgrades, o.failure", "picky")) == {("temperature", None)}, "every answer says so"
     refused = [request for request in fake.requests if request.llm_id == "picky" and "temperature" in request.body]
     assert len(refused) == 1
     assert {failure for (failure,) in asked.rows("o.failure", "hopeless")} == {"unsupported"}
@@ -246,10 +249,38 @@ def test_f44_another_llms_answers_are_no_answers_of_the_one_asked(asked, fake):
     fake.scripts = {"swapped": "othermodel"}
     report = asked.prepare("swapped", endpoint="concurrency = 2").run()
     assert set(asked.rows("o.score, o.failure", "swapped")) == {(None, "substituted")}
+    assert {name for (name,) in asked.rows("o.served_llm", "swapped")} == {"another-llm"}
     assert fake.calls["swapped"] <= 4, "no more money is spent on it tonight"
     assert any("another-llm" in line and "may_serve" in line for line in report.attention)
-    asked.prepare("swapped", endpoint='may_serve = ["another-*"]')
-    assert asked.run(SECOND).profiles[0].coverage == 1.0
+
+
+def test_f44_an_llm_whose_place_another_took_is_quarantined_until_a_person_accepts_it(asked, fake):
+    fake.scripts = {"swapped": "othermodel", "honest": "ok"}
+    statuses = []
+
+    def look(night):
+        statuses.append(night.registry.llms.get("fake:swapped").status)
+
+    report = asked.prepare("swapped", "honest", endpoint="concurrency = 2").run(look=look)
+    assert [found.llm_key for found in report.quarantined] == ["fake:swapped"]
+    assert any("uniroute llm include fake:swapped" in line for line in report.attention)
+    before = fake.calls["swapped"]
+    asked.prepare("swapped", "honest", endpoint='may_serve = ["another-*"]').run(SECOND, look)
+    assert fake.calls["swapped"] == before, "nobody asks what is quarantined"
+    config = str(asked.folder / "uniroute.toml")
+    done = CliRunner().invoke(llm_commands, ["include", "fake:swapped", "--reason", "the same LLM", "--config", config])
+    assert done.exit_code == 0, done.output
+    assert asked.run(THIRD, look).profiles[0].coverage == 1.0
+    assert statuses == ["quarantined", "quarantined", "available"]
+
+
+def test_f44_an_llm_that_is_replaced_after_its_profile_is_found_by_its_canaries(asked, fake):
+    fake.scripts = {"swapped": "ok", "honest": "ok"}
+    asked.prepare("swapped", "honest", night="canary_prompts = 10").run()
+    fake.scripts["swapped"] = "othermodel"
+    routed = []
+    asked.run(SECOND, lambda night: routed.append(candidate(night).router.keys))
+    assert routed == [("fake:honest",)]
 
 
 @pytest.mark.parametrize(
@@ -368,6 +399,18 @@ def test_f51_an_llm_that_answered_too_little_of_one_topic_is_left_out(asked, fak
     )
     ((llm_key, reason),) = left_out
     assert llm_key == "fake:patchy" and "prompts of cluster" in reason
+
+
+def test_f51_an_llm_that_has_a_profile_keeps_it_when_too_few_answers_make_a_new_one(asked, fake):
+    fake.scripts = {"patchy": "ok", "whole": "ok"}
+    fake.choose = lambda request: "garbled" if request.llm_id == "patchy" and is_hit(request.prompt) else None
+    found = []
+    for day, least in ((FIRST, "0.7"), (SECOND, "0.95")):
+        asked.prepare("patchy", "whole", n_prompts=80, routing=f'method = "kmeans"\nmin_coverage = {least}')
+        asked.run(day, lambda night: found.append(candidate(night)))
+    before, now = ({llm.key: llm.vector.errors.tolist() for llm in one.router.llms} for one in found)
+    assert [one.carried_over for one in found] == [(), ("fake:patchy",)]
+    assert now["fake:patchy"] == before["fake:patchy"]
 
 
 def test_f52_only_failures_of_the_infrastructure_are_drawn_again(asked, fake):
