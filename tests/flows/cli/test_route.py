@@ -1,13 +1,16 @@
 """What `uniroute route` decides for a text."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from flows.cli import main
 from flows.cli.route import decide
 from flows.workspace import Workspace
 from registry.store import Registry
 from tests.fakes.served import served_home
+from tests.registry.publishing.samples import make_router
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +38,86 @@ def test_a_long_prompt_goes_to_a_cheaper_llm_than_a_short_one_like_it(served: Wo
     assert (short.llm, long.llm) == ("sandbox:middle", "sandbox:frugal")
 
 
-def test_under_a_budget_prompts_of_any_length_count_as_long_as_in_profiling(served: Workspace) -> None:
+def test_under_a_budget_a_prompt_costs_its_own_tokens_too(served: Workspace) -> None:
     record = served.registry.routers.get("champion")
-    # Frugal costs 0.3 USD per 1 000 prompts of the profile's length and middle 3.
+    # The representative prompts have about ten tokens: frugal costs 0.2 USD per 1 000 of them, middle 2 and strong 20.
+    short, long = (decide(served, record, "word " * n, max_cost_usd=2.5) for n in (10, 20_000))
+    assert (short.llm, long.llm) == ("sandbox:middle", "sandbox:frugal")
+    assert 1000 * short.expected_cost_usd < 2.5
+    assert short.cost_weight == long.cost_weight
+
+
+def test_a_share_of_the_best_score_is_kept_as_cheaply_as_possible(served: Workspace) -> None:
+    record = served.registry.routers.get("champion")
+    kept = [decide(served, record, "word", min_score=share) for share in (1.0, 0.7, 0.0)]
+    assert [decision.llm for decision in kept] == ["sandbox:strong", "sandbox:middle", "sandbox:frugal"]
+
+
+def test_a_router_from_before_lengths_were_kept_spends_the_budget_as_it_was_solved(
+    served: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = served.registry.routers.get("champion")
+    monkeypatch.setattr("flows.versions.load_version", lambda *_: make_router(knows_lengths=False))
+    # Frugal costs 0.3 USD per 1 000 prompts of the profile's length and middle 3: of any length.
     for n in (1, 20_000):
-        assert decide(served, record, "word " * n, max_cost_usd=0.5).llm == "sandbox:frugal"
+        decision = decide(served, record, "word " * n, max_cost_usd=0.5)
+        assert (decision.llm, decision.expected_cost_usd) == ("sandbox:frugal", pytest.approx(0.0003))
+
+
+@pytest.fixture
+def run(
+    served: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    monkeypatch.setenv("UNIROUTE_HOME", str(served.home))
+    monkeypatch.setenv("UNIROUTE_EMBEDDER__NAME", "hashing-256")
+
+    def typed(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stopped:
+            main(["route", *arguments])
+        said = capsys.readouterr()
+        return stopped.value.code, said.out, said.err
+
+    return typed
+
+
+def test_what_is_typed_is_what_is_decided(run) -> None:
+    for options, llm in (
+        (("--min-score", "1"), "sandbox:strong"),
+        (("--min-score", "0"), "sandbox:frugal"),
+        (("--max-cost-usd", "2.5"), "sandbox:middle"),
+        (("--cost-weight", "0"), "sandbox:strong"),
+    ):
+        code, out, _ = run("word " * 10, *options, "--json")
+        data = json.loads(out)["data"]
+        assert (code, data["llm"]) == (0, llm)
+        assert data["standard_error"] > 0
+    code, out, _ = run("word")
+    assert code == 0
+    assert "(standard error 0.050)" in out and "runner-up" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said", "hint"),
+    [
+        (("--cost-weight", "1", "--min-score", "1"), 2, "--cost-weight and --min-score exclude each other", "--help"),
+        (("--max-cost-usd", "1", "--min-score", "1"), 2, "--max-cost-usd and --min-score exclude each other", "--help"),
+        (
+            ("--cost-weight", "1", "--max-cost-usd", "1", "--min-score", "1"),
+            2,
+            "--cost-weight and --max-cost-usd and --min-score exclude each other",
+            "--help",
+        ),
+        (("--max-cost-usd", "0.1"), 2, "no choice stays within 0.0001 USD per prompt", "at least 0.20"),
+        (("--max-cost-usd", "nan"), 2, "max_cost_usd", ""),
+        (("--max-cost-usd", "-1"), 2, "max_cost_usd", ""),
+        (("--min-score", "1.01"), 2, "min_score must be a finite number in [0, 1], got 1.01", ""),
+        (("--min-score", "inf"), 2, "min_score must be a finite number in [0, 1]", ""),
+        (("--cost-weight", "-1"), 2, "cost_weight must be a finite number of at least 0", ""),
+        (("--candidates", "nobody"), 2, "knows no LLM nobody", "uniroute router show"),
+    ],
+)
+def test_wishes_that_cannot_be_met_are_refused_by_name(run, options, code, said, hint) -> None:
+    found, out, err = run("word", *options)
+    assert (found, out) == (code, "")
+    assert said in err
+    assert hint in err

@@ -15,6 +15,7 @@ from routing.cluster_maps import KMeansMap
 from routing.embedding import load_embedder
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
+from routing.tokens import estimated_input_tokens
 
 PROMPTS = (
     "Which organ produces insulin?",
@@ -27,8 +28,11 @@ PROMPTS = (
 KEYS = ("sandbox:frugal", "sandbox:middle", "sandbox:strong")
 
 
-def make_router(seed: int = 0, embedder_name: str = "hashing-256") -> Router:
-    """Fit a map on the prompts and give three LLMs, the better the dearer, of which each errs somewhere."""
+def make_router(seed: int = 0, embedder_name: str = "hashing-256", *, knows_lengths: bool = True) -> Router:
+    """Fit a map on the prompts and give three LLMs, the better the dearer, of which each errs somewhere.
+
+    Routers from before format 2 do not know how long their representative prompts are.
+    """
     embedder = load_embedder(embedder_name)
     embeddings = embedder.embed(PROMPTS)
     cluster_map = KMeansMap(n_clusters=2, random_state=seed).fit(embeddings).fitted_
@@ -52,6 +56,7 @@ def make_router(seed: int = 0, embedder_name: str = "hashing-256") -> Router:
         embedder=embedder.id,
         cost_weight=1.0,
         calibration_weights=cluster_map.weights(embeddings),
+        calibration_tokens=estimated_input_tokens(PROMPTS) if knows_lengths else [],
     )
 
 

@@ -103,11 +103,22 @@ def test_parameters_steer_the_choice(champion):
     assert set(loaded.predict(prompts(), params={"cost_weight": 1e9})["llm"]) == {"sandbox:frugal"}
     two = {"cost_weight": 0.0, "candidates": ["sandbox:frugal", "sandbox:middle"]}
     assert set(loaded.predict(prompts(), params=two)["llm"]) == {"sandbox:middle"}
-    cheap = loaded.predict(prompts(), params={"max_cost_usd_per_1k": 0.5})
-    assert 1000 * cheap["expected_cost_usd"].mean() <= 0.5
+    for budget in (0.5, 2.5, 10.0):
+        within = loaded.predict(prompts(), params={"max_cost_usd_per_1k": budget})
+        assert 1000 * within["expected_cost_usd"].mean() <= budget
+    long = loaded.predict(prompts("word " * 20_000), params={"max_cost_usd_per_1k": 2.5})
+    assert 1000 * long["expected_cost_usd"][0] > 25, "25 000 tokens of its own"
     kept = loaded.predict(prompts(), params={"min_score": 0.5})
     best = loaded.predict(prompts(), params={"cost_weight": 0})
     assert kept["expected_cost_usd"].sum() < best["expected_cost_usd"].sum()
+
+
+def test_a_router_from_before_lengths_were_kept_routes_as_its_budget_was_solved(tracking, tmp_path):
+    tracking.publisher().publish(request_for(make_router(knows_lengths=False), tmp_path))
+    tracking.publisher().set_alias("uniroute", "champion", 1)
+    answers = load().predict(prompts("word", "word " * 20_000), params={"max_cost_usd_per_1k": 0.5})
+    assert list(answers["llm"]) == ["sandbox:frugal"] * 2
+    np.testing.assert_allclose(answers["expected_cost_usd"], 0.0003)
 
 
 @pytest.mark.parametrize("everything", [{"candidates": []}, {"cost_weight": None}, {}, None])
