@@ -13,28 +13,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, Table, create_engine, event, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DisconnectionError, IntegrityError, NoSuchModuleError, StatementError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.sql.dml import Insert
 
 from routing.errors import UnirouteError
 
-from .errors import NotFound, RegistryBusy, RegistryCorrupt, RegistryError
+from . import server
+from .addresses import parse_address, prepare_file, shown, without_secrets
+from .errors import RegistryBusy, RegistryCorrupt, RegistryError
+from .refusals import Failure, refusal
 
 Unit = Connection
 """One open transaction; repositories' methods take it as `unit` to join it."""
 
 Tracer = Callable[[str, Any], None]
+Found = TypeVar("Found")
 
-_ADVISORY_LOCK = 0x756E6972  # "unir", so that other users of the same server do not pick it by accident
-_BUSY_STATES = {"55P03", "40001", "40P01", "57014"}  # lock not available, serialization, deadlock, statement timeout
-_UNREACHABLE = ("Connection refused", "timeout expired", "server closed the connection", "terminating connection")
+_LONGEST_PAUSE_S = 1.0
+"""Between two attempts at a transaction that a server broke off, in seconds."""
 
 
 class Database:
@@ -62,16 +64,17 @@ class Database:
     def __init__(
         self, url: str, *, create: bool = True, tracer: Tracer | None = None, busy_timeout_s: float = 30.0
     ) -> None:
-        self.url = _parse(url)
+        self.url = parse_address(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.write_refusal: UnirouteError | None = None
         self.read_refusal: UnirouteError | None = None
         self._busy_timeout_s = busy_timeout_s
         self._writing = threading.local()
         if self.is_sqlite:
-            _prepare_file(self.url, create)
+            prepare_file(self.url, create)
+        options = {} if self.is_sqlite else {"pool_pre_ping": True, "connect_args": server.connect_options(self.url)}
         try:
-            self.engine = create_engine(self.url, pool_pre_ping=not self.is_sqlite)
+            self.engine = create_engine(self.url, **options)
         except ModuleNotFoundError as error:
             raise RegistryError(
                 f"the driver for {self.name} is not installed ({error.name})", hint=f"pip install {error.name}"
@@ -80,15 +83,16 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The database as it may be shown: the password is masked."""
-        return self.url.render_as_string(hide_password=True)
+        """The database as it may be shown: every secret is masked."""
+        return shown(self.url)
 
     def _listen(self, tracer: Tracer | None) -> None:
         if self.is_sqlite:
             event.listen(self.engine, "connect", self._on_sqlite_connect)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
-            event.listen(self.engine, "begin", self._begin_postgresql)
+            event.listen(self.engine, "connect", self._on_server_connect)
+            event.listen(self.engine, "begin", self._begin_on_server)
         event.listen(self.engine, "connect", _remember_process)
         event.listen(self.engine, "checkout", _refuse_inherited)
         if tracer is not None:
@@ -105,12 +109,18 @@ class Database:
         _enter_wal(connection, self._busy_timeout_s)
         connection.execute("PRAGMA synchronous = NORMAL")
 
-    def _begin_postgresql(self, connection: Connection) -> None:
+    def _on_server_connect(self, connection: Any, _record: Any) -> None:
+        try:
+            server.require_suitable(connection, self.name)
+        except RegistryError:
+            connection.close()
+            raise
+
+    def _begin_on_server(self, connection: Connection) -> None:
         if connection.get_execution_options().get("uniroute_reads_only"):
-            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            return
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {int(self._busy_timeout_s * 1000)}")
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
+            connection.exec_driver_sql(server.BEGIN_READING)
+        else:
+            connection.exec_driver_sql(server.begin_writing(self._busy_timeout_s))
 
     def write(self, unit: Unit | None = None) -> AbstractContextManager[Unit]:
         """Give a write transaction, or the one that is passed in.
@@ -136,8 +146,60 @@ class Database:
         try:
             with self.translated_errors(), self.engine.begin() as connection:
                 yield connection
+                self._writing.is_committing = True
         finally:
-            self._writing.is_open = False
+            self._writing.is_open = self._writing.is_committing = False
+
+    def repeated(self, work: Callable[[Unit], Found], unit: Unit | None = None) -> Found:
+        """Do some work in one write transaction, and all of it again when a server broke the transaction off.
+
+        A deadlock, a failed serialization, a cut connection and a server that restarts leave nothing behind, so the
+        work is done again, for as long as a writer waits for its turn. Only a cut during the commit is not repeated:
+        nobody can know then whether the work was kept.
+
+        Parameters
+        ----------
+        work
+            Called with the transaction; changes nothing but the database.
+        unit
+            The transaction to join; whoever opened it decides about repeating.
+
+        Raises
+        ------
+        RegistryBusy
+            When it went on for too long.
+        """
+        if unit is not None:
+            return work(unit)
+        deadline, pause_s = time.monotonic() + self._busy_timeout_s, 0.05
+        while True:
+            try:
+                with self.write() as opened:
+                    return work(opened)
+            except RegistryBusy as error:
+                if not error.may_repeat or time.monotonic() + pause_s > deadline:
+                    raise
+            time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def shared_time(self, now: datetime, unit: Unit) -> datetime:
+        """Give a moment of this machine's clock by the clock that all users of the database share.
+
+        A server has one clock; on SQLite everybody is on one machine already. Differences below a second are left.
+
+        Parameters
+        ----------
+        now
+            The present moment by this machine's clock.
+        unit
+            An open transaction.
+        """
+        if self.is_sqlite:
+            return now
+        before = _here()
+        there = unit.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        here = before + (_here() - before) / 2
+        return now + timedelta(seconds=round((there - here).total_seconds()))
 
     @contextmanager
     def _new_read(self) -> Iterator[Unit]:
@@ -183,36 +245,19 @@ class Database:
         except StatementError as error:
             if isinstance(error.orig, UnirouteError):  # a column type refused the value
                 raise error.orig from None
-            raise self._translate(error.orig, isinstance(error, IntegrityError)) from error
+            is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+            raise self._refusal(error.orig, isinstance(error, IntegrityError), is_lost) from error
         except sqlite3.Error as error:
-            raise self._translate(error, isinstance(error, sqlite3.IntegrityError)) from error
+            raise self._refusal(error, isinstance(error, sqlite3.IntegrityError)) from error
         except PoolTimeout as error:
             raise RegistryBusy(f"no connection to {self.name} became free in time", hint="try again later") from error
 
-    def _translate(self, error: BaseException | None, is_integrity: bool) -> RegistryError:
-        text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        nothing = "Nothing was written."
-        if getattr(error, "sqlstate", None) in _BUSY_STATES or "locked" in text or "busy" in text:
-            return RegistryBusy(
-                f"{self.name} stayed locked longer than {self._busy_timeout_s:g} s", unchanged=nothing, hint="try again"
-            )
-        if any(sign in text for sign in _UNREACHABLE):
-            return RegistryBusy(f"{self.name} does not answer ({text})", unchanged=nothing, hint="try again later")
-        if "not a database" in text or "malformed" in text:
-            return RegistryCorrupt(
-                f"{self.name} is damaged or is no SQLite database ({text})",
-                unchanged="The file was left as it is.",
-                hint="restore the last backup, or name another file",
-            )
-        if "disk is full" in text or "No space left" in text:
-            return RegistryError(f"the disk of {self.name} is full", unchanged=nothing, hint="free some space")
-        if "readonly" in text or "unable to open" in text or "read-only" in text:
-            return RegistryError(
-                f"{self.name} cannot be opened for writing ({text})", unchanged=nothing, hint="check its permissions"
-            )
-        if is_integrity:
-            return RegistryError(f"a rule of the registry refused the row ({text})", unchanged=nothing)
-        return RegistryError(f"{self.name} refused a statement ({text})", unchanged=nothing, hint="uniroute doctor")
+    def _refusal(self, error: BaseException | None, is_integrity: bool, is_lost: bool = False) -> RegistryError:
+        is_commit = getattr(self._writing, "is_committing", False)
+        told = refusal(Failure(error, self.name, self._busy_timeout_s, is_integrity, is_lost, is_commit))
+        told.message = without_secrets(told.message, self.url)
+        told.args = (told.message,)
+        return told
 
     def damages(self) -> tuple[str, ...]:
         """Look through the whole database; give one line for each damage found. PostgreSQL looks after itself."""
@@ -277,35 +322,9 @@ def append_only(table: str, *, is_sqlite: bool) -> tuple[str, ...]:
     )
 
 
-def _parse(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-        parsed.get_dialect()
-    except (ArgumentError, NoSuchModuleError) as error:
-        raise RegistryError(
-            "the registry URL cannot be read", hint="write sqlite:///FILE or postgresql://USER@HOST/DATABASE"
-        ) from error
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise RegistryError(
-            f"a registry on {parsed.get_backend_name()} is not supported",
-            hint="write sqlite:///FILE or postgresql://USER@HOST/DATABASE",
-        )
-    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername == "postgresql" else parsed
-
-
-def _prepare_file(url: URL, create: bool) -> None:
-    if not url.database or url.database == ":memory:":
-        raise RegistryError("the registry must survive the night: memory is no place for it", hint="sqlite:///FILE")
-    file = Path(url.database.removeprefix("file:") if "uri" in url.query else url.database)
-    if file.is_dir():
-        raise RegistryError(f"{file} is a folder, not a registry", hint="name a file in it")
-    if create:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RegistryError(f"the folder {file.parent} cannot be made ({error.strerror})") from error
-    elif not file.exists():
-        raise NotFound(f"there is no registry at {file}", hint="uniroute db migrate")
+def _here() -> datetime:
+    """Give the time by this machine's clock."""
+    return datetime.now(UTC)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, String, func, select, type_coerce
+from sqlalchemy import Result, Row, Select, String, func, select, type_coerce
 
 from .columns import plain_text, text_bytes
 from .database import Database, Unit
@@ -185,12 +185,13 @@ class Ledger:
         sought = {digest: place for digest, place in (noted_heads or {}).items() if digest != GENESIS}
         try:
             with self._database.read() as unit:
-                for row in self._walk(unit):
-                    found, problem = _checked(row, number + 1, previous)
-                    if problem:
-                        return LedgerCheck(False, number, previous, number + 1, problem)
-                    previous, number = found.hash, found.number
-                    sought.pop(previous, None)
+                with self._walk(unit) as rows:
+                    for row in rows:
+                        found, problem = _checked(row, number + 1, previous)
+                        if problem:
+                            return LedgerCheck(False, number, previous, number + 1, problem)
+                        previous, number = found.hash, found.number
+                        sought.pop(previous, None)
                 stated = unit.execute(select(ledger_head.c.number, ledger_head.c.hash)).first()
         except (RegistryBusy, RegistryCorrupt):
             raise
@@ -202,8 +203,8 @@ class Ledger:
             problem = f"the head noted in {min(sought.values())} is no longer part of the chain"
         return LedgerCheck(not problem, number, previous, number + 1 if problem else None, problem)
 
-    def _walk(self, unit: Unit) -> Iterator[Row]:
-        return iter(unit.execute(self._stored().order_by(ledger.c.number).execution_options(yield_per=_AT_ONCE)))
+    def _walk(self, unit: Unit) -> Result[Any]:
+        return unit.execute(self._stored().order_by(ledger.c.number).execution_options(yield_per=_AT_ONCE))
 
     def _stored(self) -> Select[Any]:
         # SQLite keeps times as text, of which more than one spelling is read as the same time.

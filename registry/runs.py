@@ -1,7 +1,8 @@
 """Runs and the lease: at most one night at a time, and a night that lost its lease can write no more.
 
 A run is one row per run key; starting the same key again (after a kill, or by hand) is the next attempt of that run.
-Every start draws the next lease number: it fences off a holder that slept through the end of its lease.
+Every start draws the next lease number: it fences off a holder that slept through the end of its lease. The lease lives
+by the clock of the database server, so that machines whose clocks differ agree on when it ends.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Runs:
             raise InvalidInput(f"a lease of {lease_s} s is not a positive, finite time")
         with self._database.write() as unit:
             unit.execute(self._database.insert_missing(lease, [lease.c.name]).values(name=LEASE, number=0))
-            held = self._lease(unit)
+            held, now = self._lease(unit), self._database.shared_time(now, unit)
             if held.is_held(now) and not (holder_is_gone is not None and holder_is_gone(held)):
                 raise self._already_active(held, unit)
             number = held.number + 1
@@ -208,10 +209,14 @@ class Runs:
         RunAlreadyActive
             When another run has taken the lease over.
         """
-        with self._database.write() as unit:
+
+        def prolong(unit: Unit) -> None:
             self.require_lease(held, unit)
-            until = now + timedelta(seconds=held.lease_s)
-            unit.execute(lease.update().where(lease.c.name == LEASE).values(heartbeat_at=now, expires_at=until))
+            there = self._database.shared_time(now, unit)
+            until = there + timedelta(seconds=held.lease_s)
+            unit.execute(lease.update().where(lease.c.name == LEASE).values(heartbeat_at=there, expires_at=until))
+
+        self._database.repeated(prolong)
 
     def finish(self, held: Run, status: str, verdict: str, summary: str, now: datetime) -> Run:
         """Close a run and give the lease back.
@@ -236,7 +241,8 @@ class Runs:
         """
         if status not in RUN_STATUSES[1:]:
             raise InvalidInput(f"a run cannot end as {status!r}", hint=f"one of {', '.join(RUN_STATUSES[1:])}")
-        with self._database.write() as unit:
+
+        def close(unit: Unit) -> Run:
             self.require_lease(held, unit)
             facts = {"status": status, "verdict": verdict, "summary_json": summary, "finished_at": now}
             unit.execute(run.update().where(run.c.id == held.id).values(facts))
@@ -244,6 +250,8 @@ class Runs:
                 lease.update().where(lease.c.name == LEASE).values(run_id=None, host=None, pid=None, expires_at=None)
             )
             return self.get(held.id, unit=unit)
+
+        return self._database.repeated(close)
 
     def set_prompt_set(self, held: Run, prompt_set_digest: str) -> None:
         """Note which prompts the run asks.

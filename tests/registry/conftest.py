@@ -1,4 +1,4 @@
-"""A real registry in a temporary folder."""
+"""A real registry on each database that it runs on: in a temporary folder, and on a PostgreSQL server."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,11 +9,23 @@ from hypothesis import settings
 
 from registry.runs import Run
 from registry.store import Registry
+from tests.postgres import PostgresServer, empty, migrated_database, postgres
 from tests.registry.samples import start_night
+
+__all__ = ["migrated_database", "postgres"]
 
 # Machines are shared: how long one example takes says nothing.
 settings.register_profile("uniroute", deadline=None)
 settings.load_profile("uniroute")
+
+only_on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+only_on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name the database under test; whatever uses a registry runs on both."""
+    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -25,14 +37,33 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    """Name a registry that does not exist yet."""
-    return f"sqlite:///{tmp_path / 'registry.db'}"
+def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Name a registry that does not exist yet, or the one of the fixture `registry` when a test has both."""
+    is_migrated = "registry" in request.fixturenames
+    if backend == "sqlite":
+        if is_migrated:
+            shutil.copy(request.getfixturevalue("migrated"), tmp_path / "registry.db")
+        yield f"sqlite:///{tmp_path / 'registry.db'}"
+        return
+    server = request.getfixturevalue("postgres")
+    if is_migrated:
+        kept = request.getfixturevalue("migrated_database")
+        empty(server, kept)
+        yield kept
+    else:
+        with server.database() as made:
+            yield made
 
 
 @pytest.fixture
-def registry(url: str, tmp_path: Path, migrated: Path) -> Iterator[Registry]:
-    shutil.copy(migrated, tmp_path / "registry.db")
+def empty_database(postgres: PostgresServer) -> Iterator[str]:
+    """Give the URL of an empty database on the server."""
+    with postgres.database() as made:
+        yield made
+
+
+@pytest.fixture
+def registry(url: str) -> Iterator[Registry]:
     with Registry.open(url) as opened:
         yield opened
 
