@@ -80,8 +80,16 @@ class Workspace:
     def embedder(self) -> Embedder:
         """Open the embedder."""
         from routing.embedding import load_embedder
+        from routing.errors import InvalidInput
 
-        return load_embedder(self.settings.embedder.name)
+        try:
+            return load_embedder(self.settings.embedder.name)
+        except InvalidInput as error:
+            raise PrerequisiteError(
+                f"The setting [embedder] name is refused: {error.message}",
+                unchanged="Nothing was called.",
+                hint=error.hint,
+            ) from None
 
     @cached_property
     def publisher(self) -> RouterPublisher:
