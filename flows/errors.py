@@ -17,6 +17,10 @@ class CredentialsMissing(PrerequisiteError):
     """A key that the settings name is not there, or every endpoint refuses it."""
 
 
+class VersionUnavailable(FlowError):
+    """A router version is not on this machine, and MLflow, which has it, is out of reach."""
+
+
 class PortTaken(FlowError):
     """Another process listens on the port asked for."""
 

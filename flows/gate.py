@@ -1,99 +1,46 @@
 """The gate: a challenger is measured against the champion on gate prompts, which nothing was ever fitted on.
 
 Both routers are judged on the same prompts, with the scores and costs that were really recorded for the LLM each of
-them chooses, and on one cost axis: the mean cost of the dearest LLM of either.
+them chooses, and on one cost axis: the mean cost of the dearest LLM of either. Equal evidence gives equal verdicts.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flows.measuring import GateOutcomes, RouterMeasure, at_cost_of, measure
+from flows.memorised import LEAST_GAP, SIGNIFICANCE
+from flows.spending import Spending
+from registry.errors import PromotionRefused
 from routing.baselines import ZeroRouter
-from routing.deferral import (
-    BootstrapDifference,
-    DeferralCurve,
-    aiq,
-    area,
-    deferral_curve,
-    paired_bootstrap,
-    peak,
-    qnc,
-)
+from routing.deferral import BootstrapDifference, DeferralCurve, paired_bootstrap
+from routing.equal_cost import EqualCost
+from routing.resampling import paired_lower_bound
 from routing.router import Router
 
+if TYPE_CHECKING:
+    from flows.settings import Settings
+
+__all__ = [
+    "GateCheck",
+    "GateOutcomes",
+    "GateResult",
+    "GateRules",
+    "NewcomerGap",
+    "RouterMeasure",
+    "judge",
+    "lower_bound",
+    "measure",
+]
+
 _MIN_LLMS = 2
-
-
-@dataclass(frozen=True, eq=False)
-class GateOutcomes:
-    """What the LLMs of both routers really did on the gate prompts.
-
-    Attributes
-    ----------
-    keys
-        LLM keys, one a column.
-    embeddings
-        ``(n, dim)`` float32, the gate prompts that every LLM has a score for.
-    scores, costs_usd
-        ``(n, m)`` recorded score in [0, 1] and cost in USD.
-    n_dropped
-        Gate prompts left out because some LLM has no score there.
-    """
-
-    keys: tuple[str, ...]
-    embeddings: NDArray[np.float32]
-    scores: NDArray[np.float64]
-    costs_usd: NDArray[np.float64]
-    n_dropped: int
-
-    @property
-    def reference_cost_usd(self) -> float:
-        """Mean cost of the dearest LLM: 1 on the relative cost axis."""
-        return float(self.costs_usd.mean(axis=0).max())
-
-    @property
-    def best_score(self) -> float:
-        """Mean score of the most accurate LLM."""
-        return float(self.scores.mean(axis=0).max())
-
-    def columns(self, keys: Sequence[str]) -> list[int]:
-        """Give the columns of these LLMs."""
-        return [self.keys.index(key) for key in keys]
-
-
-@dataclass(frozen=True, eq=False)
-class RouterMeasure:
-    """How a router does on gate prompts.
-
-    Attributes
-    ----------
-    score, cost_usd
-        Mean recorded score and USD per prompt at the router's own cost weight.
-    area, qnc, qnc_is_reached, peak, aiq
-        Of the deferral curve, as `routing.deferral` defines them.
-    curve
-        The deferral curve.
-    scores, costs_usd
-        ``(n,)`` recorded score and cost of the chosen LLM, prompt by prompt.
-    shares
-        Share of the gate prompts each LLM gets, in the order of the router's keys.
-    """
-
-    score: float
-    cost_usd: float
-    area: float
-    qnc: float
-    qnc_is_reached: bool
-    peak: float
-    aiq: float
-    curve: DeferralCurve
-    scores: NDArray[np.float64]
-    costs_usd: NDArray[np.float64]
-    shares: tuple[tuple[str, float], ...]
+_SHOWN_ONLY = "shown only"
 
 
 @dataclass(frozen=True)
@@ -106,21 +53,32 @@ class GateCheck:
     passed: bool
 
 
-@dataclass(frozen=True, eq=False)
-class GateResult:
-    """The gate's verdict and the evidence for it."""
+@dataclass(frozen=True)
+class NewcomerGap:
+    """How much better an LLM that the champion does not have does on representative prompts than on hidden ones.
 
-    checks: tuple[GateCheck, ...]
-    challenger: RouterMeasure
-    champion: RouterMeasure | None
-    zero_router: DeferralCurve
-    difference: BootstrapDifference | None
-    outcomes: GateOutcomes
+    Attributes
+    ----------
+    llm_key
+        The LLM.
+    gap
+        Difference of its mean scores; None when it has no score on either.
+    p_value
+        Of `flows.memorised.memorising_p_value`.
+    is_accepted
+        Whether a person has said that it may be routed to all the same.
+    """
+
+    llm_key: str
+    gap: float | None
+    p_value: float
+    is_accepted: bool
 
     @property
-    def passed(self) -> bool:
-        """Whether every check passed."""
-        return all(check.passed for check in self.checks)
+    def is_suspicious(self) -> bool:
+        """Whether it seems to know the representative prompts, and nobody has accepted that."""
+        is_wide = self.gap is not None and self.gap >= LEAST_GAP and self.p_value <= SIGNIFICANCE
+        return is_wide and not self.is_accepted
 
 
 @dataclass(frozen=True)
@@ -133,52 +91,94 @@ class GateRules:
         How much score, in [0, 1], the lower bound may fall below the champion's at the champion's cost.
     max_cost_increase
         How much dearer than the champion, as a share, the challenger may be at its own operating point.
+    max_share
+        Share of the gate prompts that no LLM may exceed unless it did under the champion.
     min_coverage
         Share of the gate prompts that every LLM must have a score for.
     resamples, seed
         Of the paired bootstrap.
+    policy_digest
+        SHA-256 of the settings that these come from, and of who may decide.
     """
 
     epsilon: float
     max_cost_increase: float
+    max_share: float
     min_coverage: float
     resamples: int
     seed: int
+    policy_digest: str = ""
+
+    @classmethod
+    def of(cls, settings: Settings) -> GateRules:
+        """Take the thresholds from the settings."""
+        wanted, routing = settings.gate, settings.routing
+        content = {"gate": wanted.model_dump(mode="json"), "min_coverage": routing.min_coverage, "seed": routing.seed}
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return cls(
+            epsilon=wanted.epsilon,
+            max_cost_increase=wanted.max_cost_increase,
+            max_share=wanted.max_share,
+            min_coverage=routing.min_coverage,
+            resamples=wanted.resamples,
+            seed=routing.seed,
+            policy_digest=hashlib.sha256(text.encode()).hexdigest(),
+        )
 
 
-def measure(router: Router, outcomes: GateOutcomes) -> RouterMeasure:
-    """Measure a router on gate prompts with the outcomes that were recorded."""
-    columns = outcomes.columns(router.keys)
-    scores, costs_usd = outcomes.scores[:, columns], outcomes.costs_usd[:, columns]
-    expected = router.expected(outcomes.embeddings)
-    curve = deferral_curve(
-        expected.errors, expected.costs_usd, scores, costs_usd, reference_cost_usd=outcomes.reference_cost_usd
-    )
-    chosen = router.route(outcomes.embeddings).llm_index
-    rows = np.arange(len(chosen))
-    reached = qnc(curve, outcomes.best_score)
-    counts = np.bincount(chosen, minlength=len(router.keys))
-    return RouterMeasure(
-        score=float(scores[rows, chosen].mean()),
-        cost_usd=float(costs_usd[rows, chosen].mean()),
-        area=area(curve),
-        qnc=reached.value,
-        qnc_is_reached=reached.reached,
-        peak=peak(curve),
-        aiq=aiq(curve),
-        curve=curve,
-        scores=scores[rows, chosen],
-        costs_usd=costs_usd[rows, chosen],
-        shares=tuple((key, float(count / len(chosen))) for key, count in zip(router.keys, counts, strict=True)),
-    )
+@dataclass(frozen=True, eq=False)
+class GateResult:
+    """The gate's verdict and the evidence for it.
+
+    Attributes
+    ----------
+    checks
+        Every condition.
+    challenger, champion
+        How both do; no champion when nobody serves.
+    zero_router
+        The prompt-blind baseline; None when it was not asked for.
+    difference
+        Score of the challenger at the champion's cost minus the champion's, with its 95 % interval.
+    lower_bound
+        What the verdict rests on: that difference from below, at the level of `spending`.
+    route_change
+        Share of the gate prompts that go to another LLM than before.
+    spending
+        What this test may spend of the chance of a wrong promotion.
+    rules
+        The thresholds.
+    outcomes
+        What was recorded.
+    """
+
+    checks: tuple[GateCheck, ...]
+    challenger: RouterMeasure
+    champion: RouterMeasure | None
+    zero_router: DeferralCurve | None
+    difference: BootstrapDifference | None
+    outcomes: GateOutcomes
+    rules: GateRules
+    lower_bound: float | None = None
+    route_change: float | None = None
+    spending: Spending | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
 
 
 def judge(
     challenger: Router,
     champion: Router | None,
     outcomes: GateOutcomes,
-    zero_router: ZeroRouter,
     rules: GateRules,
+    *,
+    spending: Spending,
+    zero_router: ZeroRouter | None = None,
+    newcomers: Sequence[NewcomerGap] = (),
+    unavailable: Sequence[str] = (),
 ) -> GateResult:
     """Judge a challenger; without a champion it must only be sound in itself.
 
@@ -188,25 +188,62 @@ def judge(
         The routers; `outcomes` holds the LLMs of both.
     outcomes
         What was recorded on gate prompts.
-    zero_router
-        The prompt-blind baseline over the challenger's LLMs, fitted on representative prompts.
     rules
         The thresholds.
+    spending
+        What the comparison with the champion may spend.
+    zero_router
+        The prompt-blind baseline over the challenger's LLMs, fitted on representative prompts.
+    newcomers
+        The LLMs that only the challenger has.
+    unavailable
+        LLMs of the challenger that may not be routed to any more.
+
+    Raises
+    ------
+    PromotionRefused
+        When there is nothing to measure, or the challenger expects something that is not a finite number.
     """
+    sound = [
+        _finite_numbers(challenger, outcomes),
+        _enough_llms(challenger),
+        _all_available(unavailable),
+        _enough_prompts(outcomes, rules),
+        _newcomers_believed(newcomers),
+    ]
     found = measure(challenger, outcomes)
-    before = measure(champion, outcomes) if champion is not None else None
-    checks = [_enough_llms(challenger), _enough_prompts(outcomes, rules)]
-    difference = None
-    if champion is not None and before is not None:
-        difference = _difference_at_equal_cost(challenger, before, outcomes, rules)
-        checks += [_score_holds(difference, rules), _cost_holds(found, before, rules)]
+    zero = _zero_curve(zero_router, challenger, outcomes) if zero_router is not None else None
+    if champion is None:
+        return GateResult(tuple(sound), found, None, zero, None, outcomes, rules)
+    before = measure(champion, outcomes)
+    equal = at_cost_of(before, challenger, outcomes)
+    bound = lower_bound(equal, before, spending, rules)
+    route_change = float(np.mean([one != other for one, other in zip(found.chosen, before.chosen, strict=True)]))
+    difference = paired_bootstrap(equal.scores, before.scores, n_resamples=rules.resamples, seed=rules.seed)
+    compared = [
+        _score_holds(difference, bound, equal, spending, rules),
+        _cost_holds(found, before, rules),
+        _shares_hold(found, before, rules),
+        GateCheck("gate prompts that go to another LLM than before", f"{route_change:.1%}", _SHOWN_ONLY, True),
+    ]
     return GateResult(
-        checks=tuple(checks),
+        checks=(*sound, *compared),
         challenger=found,
         champion=before,
-        zero_router=_zero_curve(zero_router, challenger, outcomes),
+        zero_router=zero,
         difference=difference,
         outcomes=outcomes,
+        rules=rules,
+        lower_bound=bound,
+        route_change=route_change,
+        spending=spending,
+    )
+
+
+def lower_bound(equal: EqualCost, before: RouterMeasure, spending: Spending, rules: GateRules) -> float:
+    """Bound the score at the champion's cost, minus the champion's, from below at the level that may be spent."""
+    return paired_lower_bound(
+        equal.scores, before.scores, level=spending.level, seed=rules.seed, n_resamples=rules.resamples
     )
 
 
@@ -216,9 +253,44 @@ def _zero_curve(zero_router: ZeroRouter, challenger: Router, outcomes: GateOutco
     return zero_router.curve(scores, costs_usd, reference_cost_usd=outcomes.reference_cost_usd)
 
 
+def _finite_numbers(router: Router, outcomes: GateOutcomes) -> GateCheck:
+    """Refuse before anything is measured: an infinite price or vector makes every later number meaningless."""
+    if not len(outcomes.embeddings):
+        raise PromotionRefused(
+            f"router {router.digest[:12]} cannot be put to the gate: no gate prompt has a score from every LLM of it "
+            "and of the champion",
+            unchanged="The champion stays as it is.",
+            hint="See who lacks answers: uniroute llm list",
+        )
+    missing = [key for key in router.keys if key not in outcomes.keys]
+    if missing:
+        raise PromotionRefused(
+            f"router {router.digest[:12]} cannot be put to the gate: {missing[0]} was never asked the gate prompts",
+            unchanged="The champion stays as it is.",
+            hint="uniroute night run",
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = outcomes.expected_by(router)
+    is_finite = np.isfinite(expected.errors).all(axis=0) & np.isfinite(expected.costs_usd).all(axis=0)
+    if not is_finite.all():
+        raise PromotionRefused(
+            f"router {router.digest[:12]} expects errors or costs that are no finite numbers from "
+            f"{router.keys[int(np.argmin(is_finite))]}",
+            unchanged="The champion stays as it is.",
+            hint="Look at its price: uniroute llm list",
+        )
+    n, m = expected.errors.shape
+    return GateCheck("finite expected errors and costs", f"{m} LLMs on {n} prompts", "all of them", True)
+
+
 def _enough_llms(router: Router) -> GateCheck:
     count = len(router.keys)
     return GateCheck("LLMs to choose from", str(count), f"at least {_MIN_LLMS}", count >= _MIN_LLMS)
+
+
+def _all_available(unavailable: Sequence[str]) -> GateCheck:
+    found = "all" if not unavailable else f"not {', '.join(unavailable)}"
+    return GateCheck("LLMs that may be routed to", found, "all", not unavailable)
 
 
 def _enough_prompts(outcomes: GateOutcomes, rules: GateRules) -> GateCheck:
@@ -232,27 +304,28 @@ def _enough_prompts(outcomes: GateOutcomes, rules: GateRules) -> GateCheck:
     )
 
 
-def _difference_at_equal_cost(
-    challenger: Router, before: RouterMeasure, outcomes: GateOutcomes, rules: GateRules
-) -> BootstrapDifference:
-    """Bootstrap the paired difference in score when the challenger may spend what the champion spends."""
-    columns = outcomes.columns(challenger.keys)
-    rows = np.arange(len(outcomes.embeddings))
-    weights = np.concatenate([[0.0], np.geomspace(1e-3, 1e9, 400)])
-    for weight in weights:
-        chosen = challenger.route(outcomes.embeddings, cost_weight=float(weight)).llm_index
-        if outcomes.costs_usd[rows, np.asarray(columns)[chosen]].mean() <= before.cost_usd:
-            break
-    scores = outcomes.scores[rows, np.asarray(columns)[chosen]]
-    return paired_bootstrap(scores, before.scores, n_resamples=rules.resamples, seed=rules.seed)
+def _newcomers_believed(newcomers: Sequence[NewcomerGap]) -> GateCheck:
+    """Apply the test for memorised prompts to the LLMs that the champion does not have."""
+    suspects = [one for one in newcomers if one.is_suspicious]
+    measured = [one for one in newcomers if one.gap is not None]
+    worst = max(suspects or measured, key=lambda one: (one.gap or 0.0, one.llm_key), default=None)
+    said = f"{len(measured)} of {len(newcomers)} new LLMs measured"
+    if worst is not None:
+        said += f", widest {worst.llm_key}: {worst.gap:+.3f} (p = {worst.p_value:.1e})"
+    threshold = f"none at least {LEAST_GAP:+.3f} with p at most {SIGNIFICANCE:g}"
+    return GateCheck("representative score above hidden score, new LLMs", said, threshold, not suspects)
 
 
-def _score_holds(difference: BootstrapDifference, rules: GateRules) -> GateCheck:
+def _score_holds(
+    difference: BootstrapDifference, bound: float, equal: EqualCost, spending: Spending, rules: GateRules
+) -> GateCheck:
+    dearer = "" if equal.is_reached else "; it cannot be as cheap, so its cheapest choices were compared"
     return GateCheck(
         "score at the champion's cost, against the champion",
-        f"{difference.mean:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f})",
-        f"lower end at least {-rules.epsilon:+.4f}",
-        difference.low >= -rules.epsilon,
+        f"{difference.mean:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}); lower bound "
+        f"{bound:+.4f} at level {spending.level:.2g}, challenger {spending.ordinal} of this champion{dearer}",
+        f"lower bound at least {-rules.epsilon:+.4f}",
+        bound >= -rules.epsilon,
     )
 
 
@@ -264,3 +337,12 @@ def _cost_holds(found: RouterMeasure, before: RouterMeasure, rules: GateRules) -
         f"at most {rules.max_cost_increase:+.1%}",
         change <= rules.max_cost_increase,
     )
+
+
+def _shares_hold(found: RouterMeasure, before: RouterMeasure, rules: GateRules) -> GateCheck:
+    """Look whether an LLM gets more of the traffic than one may have, and did not have it before."""
+    had = {key for key, share in before.shares if share > rules.max_share}
+    over = [key for key, share in found.shares if share > rules.max_share and key not in had]
+    key, share = max(found.shares, key=lambda one: one[1])
+    threshold = f"at most {rules.max_share:.0%}, unless it had more under the champion"
+    return GateCheck("largest share of the gate prompts", f"{share:.1%} ({key})", threshold, not over)

@@ -10,13 +10,17 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import checkpoints
 from flows.alias_drift import find_drift, note_drift
+from flows.audit.evidence import evidence_of
 from flows.gate import GateResult, GateRules, judge
+from flows.gate_evidence import Answers, gather
 from flows.night import Night, RouterOutcome
-from flows.refit import Candidate, gate_outcomes
+from flows.refit import Candidate
 from flows.reports.version import gate_as_json, version_description, version_metrics, version_params
+from flows.spending import spend
 from flows.versions import (
     Publication,
     bring_mlflow_in_step,
+    figure_path,
     load_version,
     publication_folder,
     remove_scratch_of_killed,
@@ -35,17 +39,21 @@ ACTOR = "night"
 @task(name="measure", cache_policy=NO_CACHE)
 def measure_candidate(night: Night, candidate: Candidate) -> GateResult:
     """Judge the candidate against the champion on gate prompts."""
-    champion = champion_router(night)
-    keys = tuple(sorted({*candidate.router.keys, *(champion.keys if champion is not None else ())}))
-    wanted = night.settings.gate
-    rules = GateRules(
-        epsilon=wanted.epsilon,
-        max_cost_increase=wanted.max_cost_increase,
-        min_coverage=night.settings.routing.min_coverage,
-        resamples=wanted.resamples,
-        seed=night.settings.routing.seed,
+    router, champion = candidate.router, champion_router(night)
+    keys = sorted({*router.keys, *(champion.keys if champion is not None else ())})
+    rules = GateRules.of(night.settings)
+    evidence = gather(Answers.of_night(night, keys), router, champion, on=night.as_of, min_coverage=rules.min_coverage)
+    tested = night.registry.promotions.tested_against(champion.digest) if champion is not None else ()
+    return judge(
+        router,
+        champion,
+        evidence.outcomes,
+        rules,
+        spending=spend(night.settings.gate.false_promotions, router.digest, tested),
+        zero_router=candidate.zero_router,
+        newcomers=evidence.newcomers,
+        unavailable=evidence.unavailable,
     )
-    return judge(candidate.router, champion, gate_outcomes(night, keys), candidate.zero_router, rules)
 
 
 def champion_router(night: Night) -> Router | None:
@@ -101,17 +109,15 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
         "gate": "passed" if gate.passed else "failed",
     }
     checkpoints.reach("router written")
-    write_publication(
-        publication_folder(night.workspace, router.digest),
-        Publication(
-            run_name=f"{night.run_key} {router.digest[:12]}",
-            tags=tags,
-            description=version_description(router, gate, parent, night.as_of),
-            params=version_params(night, candidate),
-            metrics=version_metrics(gate),
-        ),
-        gate,
+    publication = Publication(
+        run_name=f"{night.run_key} {router.digest[:12]}",
+        tags=tags,
+        description=version_description(router, gate, parent, night.as_of),
+        params=version_params(night, candidate),
+        metrics=version_metrics(gate),
     )
+    write_publication(publication_folder(night.workspace, router.digest), publication, gate)
+    figure = figure_path(night.workspace, router.digest)
     checkpoints.reach("publication written")
     night.registry.routers.save(
         RouterRecord(
@@ -126,7 +132,9 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
             metrics=version_metrics(gate),
             files_json=json.dumps(dict(manifest.files), sort_keys=True),
             created_at=night.clock(),
-        )
+        ),
+        evidence=evidence_of(night, candidate, publication, {figure.name: figure}),
+        actor=ACTOR,
     )
 
 

@@ -12,7 +12,6 @@ from flows.absence import absent_tonight
 from flows.coverage import shortfall
 from flows.errors import PrerequisiteError
 from flows.estimation import assemble, estimate
-from flows.gate import GateOutcomes
 from flows.night import Night
 from registry.llms import LLM
 from registry.outcomes import OutcomeTable
@@ -113,20 +112,6 @@ def refit(night: Night) -> Candidate:
         _zero_router(table, llms, router),
         tuple(left_out),
         carried_over=tuple(key for key in router.keys if key not in fresh),
-    )
-
-
-def gate_outcomes(night: Night, keys: tuple[str, ...]) -> GateOutcomes:
-    """Give what these LLMs scored on the gate prompts that all of them have a score for."""
-    prompts = night.prompt_set.with_role("gate")
-    table = night.outcome_table([night.registry.llms.get(key) for key in keys], prompts)
-    complete = np.isfinite(table.scores).all(axis=1)
-    return GateOutcomes(
-        keys=keys,
-        embeddings=night.embeddings_of(prompts)[complete],
-        scores=table.scores[complete],
-        costs_usd=table.cost_usd[complete],
-        n_dropped=int((~complete).sum()),
     )
 
 

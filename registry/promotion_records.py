@@ -82,6 +82,31 @@ class Promotion:
     applied_at: datetime | None
     run_id: int | None
 
+    @classmethod
+    def proposed(
+        cls,
+        router_digest: str,
+        expected_champion: str | None,
+        gate: GateResult,
+        requested_by: str,
+        requested_at: datetime,
+        report_digest: str | None,
+    ) -> Promotion:
+        """Give what a request would be kept as; its number is 0 until it is."""
+        nobody_yet = dict.fromkeys(("decided_by", "decided_at", "reason", "applied_at", "run_id"))
+        return cls(
+            id=0,
+            router_digest=router_digest,
+            expected_champion=expected_champion,
+            kind="promotion",
+            status="requested",
+            gate=gate,
+            report_digest=report_digest,
+            requested_by=requested_by,
+            requested_at=requested_at,
+            **nobody_yet,
+        )
+
 
 def gate_result(passed: bool, checks: object) -> GateResult:
     """Write a gate's checks the way `GateResult` keeps them."""

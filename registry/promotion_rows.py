@@ -12,9 +12,11 @@ from .database import Database, Unit
 from .errors import NotFound, PromotionRefused, StalePromotion
 from .ledger import Ledger, LedgerEvent
 from .outbox import Outbox
-from .promotion_records import NO_GATE, OPEN, GateResult, Promotion, promotion_of, require_reason
+from .promotion_records import NO_GATE, OPEN, GateResult, Promotion, promotion_of, require_reason, same_person
 from .routers import Routers
 from .tables import promotion
+
+_SHORTEST_DIGEST = 8
 
 
 class PromotionRows(Outbox):
@@ -37,6 +39,24 @@ class PromotionRows(Outbox):
         if row is None:
             raise NotFound(f"there is no promotion {promotion_id}", hint="uniroute promotion list")
         return promotion_of(row)
+
+    def find(self, name: str) -> Promotion:
+        """Give a promotion by its number, or the latest one of a router by the router's digest, version or alias.
+
+        Raises
+        ------
+        NotFound
+            When there is none.
+        """
+        if name.isdecimal() and len(name) < _SHORTEST_DIGEST:
+            return self.get(int(name))
+        digest = self._routers.get(name).digest
+        query = select(promotion.c.id).where(promotion.c.router_digest == digest).order_by(promotion.c.id.desc())
+        with self._database.read() as unit:
+            number = unit.execute(query.limit(1)).scalar()
+        if number is None:
+            raise NotFound(f"router {digest[:12]} was never put forward", hint="uniroute promotion list")
+        return self.get(number)
 
     def list(self, *, status: str | None = None, limit: int | None = None) -> tuple[Promotion, ...]:
         """Give promotions, the newest first."""
@@ -64,6 +84,55 @@ class PromotionRows(Outbox):
         )
         with self._database.read(unit) as opened:
             return tuple(dict.fromkeys(opened.execute(query).scalars()))
+
+    def require_open(
+        self, promotion_id: int, *, approver: str | None = None, is_compared: bool = True, unit: Unit | None = None
+    ) -> Promotion:
+        """Give a promotion that can still be decided.
+
+        Parameters
+        ----------
+        promotion_id
+            Which one.
+        approver
+            Who wants to approve it where whoever requested it may not; None where one person is enough.
+        is_compared
+            Whether the champion must still be the one it was compared with.
+        unit
+            The transaction to join.
+
+        Raises
+        ------
+        PromotionRefused
+            When requester and approver must be two and are one.
+        StalePromotion
+            When it is no longer open, or another router is the champion by now.
+        """
+        with self._database.read(unit) as opened:
+            current = self.get(promotion_id, unit=opened)
+            self._require_open(current)
+            if is_compared:
+                self._require_champion(opened, current.expected_champion, f"promotion {promotion_id}")
+        if approver is not None and same_person(approver, current.requested_by):
+            raise PromotionRefused(
+                f"{approver} requested promotion {promotion_id} and may not approve it: [gate] two_person is on",
+                unchanged="No alias was moved.",
+                hint=f"ask somebody else to type: uniroute promotion approve {promotion_id} --reason TEXT",
+            )
+        return current
+
+    def refuse_champion(self, router_digest: str, champion: str | None) -> None:
+        """Refuse to make a router what it is already.
+
+        Raises
+        ------
+        PromotionRefused
+            When it is the champion.
+        """
+        if router_digest == champion:
+            raise PromotionRefused(
+                f"router {router_digest[:12]} is the champion already", unchanged="No alias was moved."
+            )
 
     def _decide(
         self,
@@ -163,12 +232,6 @@ class PromotionRows(Outbox):
                 f"{'none' if serving is None else f'router {serving[:12]}'}",
                 unchanged="No alias was moved.",
                 hint="compare with the present champion and request again",
-            )
-
-    def _refuse_champion(self, router_digest: str, champion: str | None) -> None:
-        if router_digest == champion:
-            raise PromotionRefused(
-                f"router {router_digest[:12]} is the champion already", unchanged="No alias was moved."
             )
 
     def _has_served(self, unit: Unit, router_digest: str) -> bool:

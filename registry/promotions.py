@@ -11,7 +11,7 @@ from datetime import datetime
 from .database import Unit
 from .errors import NotFound, PromotionRefused
 from .outbox import OutboxEntry
-from .promotion_records import NO_GATE, GateResult, Promotion, gate_result, require_reason, same_person
+from .promotion_records import NO_GATE, GateResult, Promotion, gate_result, require_reason
 from .promotion_rows import PromotionRows
 from .routers import RouterRecord
 from .tables import promotion
@@ -110,7 +110,7 @@ class Promotions(PromotionRows):
         with self._database.write(unit) as opened:
             self._routers.get(router_digest, unit=opened)
             self._require_champion(opened, expected_champion, f"the request for router {router_digest[:12]}")
-            self._refuse_champion(router_digest, expected_champion)
+            self.refuse_champion(router_digest, expected_champion)
             same = self._twin(opened, router_digest, expected_champion, gate, run_id)
             if same is not None:
                 return same
@@ -201,12 +201,7 @@ class Promotions(PromotionRows):
             When it is no longer open, or another router is the champion by now.
         """
         with self._database.write(unit) as opened:
-            if two_person and same_person(actor, self.get(promotion_id, unit=opened).requested_by):
-                raise PromotionRefused(
-                    f"{actor} requested promotion {promotion_id} and may not approve it: [gate] two_person is on",
-                    unchanged="No alias was moved.",
-                    hint=f"ask somebody else to type: uniroute promotion approve {promotion_id} --reason TEXT",
-                )
+            self.require_open(promotion_id, approver=actor if two_person else None, unit=opened)
             return self._decide(promotion_id, "approved", actor, reason, now, facts, opened)
 
     def reject(
@@ -356,7 +351,7 @@ class Promotions(PromotionRows):
             if wanted is None:
                 raise NotFound("there is no previous router to go back to", hint="uniroute router list")
             target = self._routers.get(wanted, unit=opened)
-            self._refuse_champion(target.digest, aliases.champion)
+            self.refuse_champion(target.digest, aliases.champion)
             if target.digest != aliases.previous and not self._has_served(opened, target.digest):
                 raise PromotionRefused(
                     f"router {target.digest[:12]} never was the champion, so there is no going back to it",

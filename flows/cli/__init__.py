@@ -27,6 +27,7 @@ _COMMANDS = {
     "init": ("flows.cli.init", "Write a commented settings file."),
     "llm": ("flows.cli.llm", "List and show the LLMs the registry knows."),
     "night": ("flows.cli.night", "Run, schedule and look back at nights."),
+    "promotion": ("flows.cli.promotion", "Request, review, decide and undo promotions."),
     "prompt": ("flows.cli.prompt", "List, check and add the prompts that LLMs are profiled on."),
     "route": ("flows.cli.route", "Route a prompt and say why."),
     "router": ("flows.cli.router", "List and show router versions."),

@@ -66,6 +66,7 @@ _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (registry.PromotionRefused, ExitCode.REFUSED, ErrorKind.REFUSED),
     (registry.RegistryCorrupt, ExitCode.INTEGRITY, ErrorKind.INTEGRITY),
     (registry.NotFound, ExitCode.USAGE, ErrorKind.NOT_FOUND),
+    (registry.AccessDenied, ExitCode.CREDENTIALS, ErrorKind.CREDENTIALS),
     (registry.RegistryError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
     (routing.ArtifactCorrupt, ExitCode.INTEGRITY, ErrorKind.INTEGRITY),
     (routing.EmbedderUnavailable, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
@@ -78,6 +79,7 @@ _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (flow.RateLimited, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.CredentialsMissing, ExitCode.CREDENTIALS, ErrorKind.CREDENTIALS),
     (flow.PortTaken, ExitCode.TRY_LATER, ErrorKind.BUSY),
+    (flow.VersionUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.Interrupted, ExitCode.TERMINATED, ErrorKind.INTERRUPTED),
     (flow.FlowError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
 )

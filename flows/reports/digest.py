@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from flows.night import NightReport, ProfileOutcome, RouterOutcome
 from flows.reports.suspicion import canary_data, canary_line
 from flows.reports.version import gate_as_json
+from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
 
 
 def escape(text: object, width: int = 80) -> str:
-    """Make foreign text inert in Markdown: control characters dropped, markup escaped, cut to a width."""
-    clean = " ".join("".join(" " if unicodedata.category(sign)[0] == "C" else sign for sign in str(text)).split())
-    return _MARKUP.sub(r"\\\1", clean[:width])
+    """Make foreign text inert in Markdown: one line without control characters, markup or links, cut to a width."""
+    # Escaping doubles the length at most.
+    return markdown(one_line(str(text), width), 2 * width + 8)
 
 
 def verdict(report: NightReport) -> str:
@@ -103,7 +101,7 @@ def _meaning(router: RouterOutcome) -> list[str]:
                 )
         lines.append("")
         lines += [
-            f"- {'passed' if check.passed else 'FAILED'}: {check.name}: {check.value} ({check.threshold})"
+            f"- {'passed' if check.passed else 'FAILED'}: {check.name}: {escape(check.value, 300)} ({check.threshold})"
             for check in gate.checks
         ]
     return lines

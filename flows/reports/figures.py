@@ -48,7 +48,8 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
             )
             note.set_parse_math(False)
         zero = gate.zero_router
-        axes.plot(zero.costs_usd * per_1k, zero.scores, ":", color=_GREY, lw=1.3, label="ZeroRouter (prompt-blind)")
+        if zero is not None:
+            axes.plot(zero.costs_usd * per_1k, zero.scores, ":", color=_GREY, lw=1.3, label="ZeroRouter (prompt-blind)")
         drawn = [("challenger", gate.challenger, _CHALLENGER, "-")]
         if gate.champion is not None:
             drawn.insert(0, ("champion", gate.champion, "#444444", "--"))

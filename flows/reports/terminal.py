@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.gate import RouterMeasure
+from flows.gate import GateCheck, RouterMeasure
 from flows.night import NightReport, RouterOutcome
 from flows.plan import PlannedProfile
 from flows.reports.digest import verdict
@@ -112,11 +112,14 @@ def router_text(router: RouterOutcome | None) -> str:
         rows = [[title, *measure_cells(found)] for title, found in pairs if found is not None]
         headers = [f"ON {len(gate.outcomes.embeddings)} GATE PROMPTS", "SCORE", "USD/1000", "AREA", "QNC", "PEAK"]
         lines.append(table(headers, rows, right=(1, 2, 3, 4, 5)))
-        lines += [
-            f"  {'passed' if check.passed else 'FAILED'}  {check.name}: {check.value} ({check.threshold})"
-            for check in gate.checks
-        ]
+        lines += [check_line(check) for check in gate.checks]
     return "\n".join(lines)
+
+
+def check_line(check: GateCheck) -> str:
+    """Give one condition of the gate as a line; what was found may name LLMs."""
+    said = "passed" if check.passed else "FAILED"
+    return f"  {said}  {check.name}: {inert(check.value, width=300)} ({check.threshold})"
 
 
 def measure_cells(found: RouterMeasure) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -94,4 +95,8 @@ def gate_as_json(gate: GateResult) -> dict[str, Any]:
         "gate_prompts": len(gate.outcomes.embeddings),
         "gate_prompts_dropped": gate.outcomes.n_dropped,
         "shares": [{"llm": key, "share": share} for key, share in gate.challenger.shares],
+        "route_change": gate.route_change,
+        "lower_bound": gate.lower_bound,
+        "spending": None if gate.spending is None else asdict(gate.spending),
+        "rules": asdict(gate.rules),
     }

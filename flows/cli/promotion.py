@@ -1,0 +1,241 @@
+"""``uniroute promotion``: which router may serve, who decided that, and how to undo it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli.completions import complete_routers
+from flows.cli.options import (
+    NounGroup,
+    acting_person,
+    arranged,
+    config_option,
+    dry_run_option,
+    json_option,
+    list_options,
+    reason_option,
+)
+from flows.cli.outcome import ExitCode
+from flows.cli.screen import note, show
+from flows.reports.plain import inert, table
+
+if TYPE_CHECKING:
+    from flows.promotions import Decision, Person
+    from flows.workspace import Workspace
+
+_STATUSES = ("requested", "approved", "rejected", "superseded", "applied", "failed")
+_actor_option = click.option("--actor", help="Who decides (default: the account this runs under).")
+_yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+
+
+@click.group("promotion", cls=NounGroup)
+def promotion() -> None:
+    """Request, review, decide and undo promotions; without a command, list them."""
+
+
+@promotion.command("list")
+@click.option("--status", type=click.Choice(_STATUSES), help="Only promotions of this status.")
+@list_options("id", "status", "requested_at", "decided_at", limit=20)
+@config_option
+@json_option
+def list_promotions(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
+    """List promotions and rollbacks, the latest first."""
+    from flows.cli.opening import opened
+    from flows.reports.decisions import promotion_data
+
+    with opened(config) as workspace:
+        found = workspace.registry.promotions.list(status=status, limit=None if sort else limit)
+        data = arranged([promotion_data(workspace.registry, one) for one in found], sort, limit)
+    show("promotion.list", data, as_json=as_json, text=lambda: _list_text(data))
+
+
+def _list_text(data: list[dict[str, Any]]) -> str:
+    if not data:
+        return "Nothing was put forward yet. Nights do that, or you: uniroute promotion request VERSION"
+    rows = [
+        [
+            row["id"],
+            row["kind"],
+            row["status"],
+            _name(row["router"]),
+            _name(row["champion"]),
+            row["requested_by"],
+            row["decided_by"] or "",
+            row["reason"] or "",
+        ]
+        for row in data
+    ]
+    headers = ["ID", "KIND", "STATUS", "ROUTER", "AGAINST", "REQUESTED BY", "DECIDED BY", "REASON"]
+    return table(headers, rows, right=(0,))
+
+
+def _name(router: dict[str, Any] | None) -> str:
+    if router is None:
+        return "none"
+    return f"v{router['version']}" if router["version"] is not None else router["digest"][:12]
+
+
+@promotion.command("show")
+@click.argument("promotion_id", metavar="ID", type=int)
+@config_option
+@json_option
+def show_promotion(promotion_id: int, config: str | None, as_json: bool) -> None:
+    """Show what promotion ID would change, what the gate found, who said what, and what to type."""
+    from flows.cli.opening import opened
+    from flows.reports.decisions import promotion_text, review_data
+
+    with opened(config) as workspace:
+        data = review_data(workspace, workspace.registry.promotions.get(promotion_id))
+    show("promotion.show", data, as_json=as_json, text=lambda: promotion_text(data))
+
+
+@promotion.command("request")
+@click.argument("version", metavar="V", shell_complete=complete_routers)
+@click.option("--reason", default="", help="Why; kept in the ledger.")
+@_actor_option
+@dry_run_option
+@config_option
+@json_option
+def request_promotion(
+    version: str, reason: str, actor: str | None, is_dry_run: bool, config: str | None, as_json: bool
+) -> int:
+    """Put version V to the gate against the champion, with stored answers, and ask for its promotion."""
+    from flows import promotions
+    from flows.cli.opening import opened
+    from flows.night import utc_now
+
+    with opened(config) as workspace:
+        done = promotions.request(
+            workspace, version, by=_person(actor), reason=reason, clock=utc_now, is_dry_run=is_dry_run
+        )
+        _tell(workspace, done, "promotion.request", is_dry_run=is_dry_run, as_json=as_json)
+    if not done.promotion.gate.passed:
+        return ExitCode.REFUSED
+    return ExitCode.DONE if is_dry_run else ExitCode.ATTENTION
+
+
+@promotion.command("approve")
+@click.argument("promotion_id", metavar="ID", type=int)
+@reason_option
+@_actor_option
+@_yes_option
+@dry_run_option
+@config_option
+@json_option
+def approve_promotion(promotion_id: int, **options: Any) -> int:
+    """Approve promotion ID: its router serves from now on, when the gate still passes and the champion is the same."""
+    from flows.promotions import approve
+
+    return _decide(promotion_id, "promotion.approve", approve, **options)
+
+
+@promotion.command("reject")
+@click.argument("promotion_id", metavar="ID", type=int)
+@reason_option
+@_actor_option
+@_yes_option
+@dry_run_option
+@config_option
+@json_option
+def reject_promotion(promotion_id: int, **options: Any) -> int:
+    """Reject promotion ID; what serves stays."""
+    from flows.promotions import reject
+
+    return _decide(promotion_id, "promotion.reject", reject, **options)
+
+
+def _decide(
+    promotion_id: int,
+    schema: str,
+    decide: Callable[..., Decision],
+    *,
+    reason: str,
+    actor: str | None,
+    yes: bool,
+    is_dry_run: bool,
+    config: str | None,
+    as_json: bool,
+) -> int:
+    from flows.cli.opening import opened
+    from flows.night import utc_now
+    from flows.reports.decisions import headline_lines, promotion_data
+
+    said = {"by": _person(actor), "reason": reason, "clock": utc_now}
+    with opened(config) as workspace:
+        if not is_dry_run:
+            waiting = decide(workspace, promotion_id, is_dry_run=True, **said).promotion
+            verb = schema.partition(".")[2]
+            lines = headline_lines(promotion_data(workspace.registry, waiting))
+            _confirm([*lines, f"{verb} promotion {promotion_id}"], yes)
+        done = decide(workspace, promotion_id, is_dry_run=is_dry_run, **said)
+        _tell(workspace, done, schema, is_dry_run=is_dry_run, as_json=as_json)
+    return ExitCode.ATTENTION if done.pending else ExitCode.DONE
+
+
+@promotion.command("rollback")
+@click.option("--to", metavar="V", shell_complete=complete_routers, help="Default: the champion before this one.")
+@reason_option
+@_actor_option
+@_yes_option
+@dry_run_option
+@config_option
+@json_option
+def roll_back(
+    to: str | None,
+    reason: str,
+    actor: str | None,
+    yes: bool,
+    is_dry_run: bool,
+    config: str | None,
+    as_json: bool,
+) -> int:
+    """Let an earlier champion serve again, at once: no gate, no refit, and MLflow may be down."""
+    from flows import promotions
+    from flows.cli.opening import opened
+    from flows.night import utc_now
+    from flows.reports.decisions import rollback_lines
+
+    by = _person(actor)
+    with opened(config) as workspace:
+        target, remarks = promotions.rollback_target(workspace, to)
+        lines = rollback_lines(workspace.registry, target)
+        if is_dry_run:
+            data = {"to": {"digest": target.digest, "version": target.mlflow_version}, "is_dry_run": True}
+            show("promotion.rollback", data, as_json=as_json, text=lambda: "\n".join(lines), warnings=remarks)
+            return ExitCode.DONE
+        _confirm([*lines, "roll back"], yes)
+        done = promotions.rollback(workspace, to=target.digest, by=by, reason=reason, clock=utc_now)
+        _tell(workspace, done, "promotion.rollback", is_dry_run=False, as_json=as_json)
+    return ExitCode.ATTENTION if done.pending else ExitCode.DONE
+
+
+def _person(actor: str | None) -> Person:
+    from flows.promotions import Person
+
+    account = acting_person()
+    return Person(account if actor is None else actor, account)
+
+
+def _confirm(lines: list[str], yes: bool) -> None:
+    """Show what would change and ask, where there is somebody to ask."""
+    *changes, question = lines
+    for line in changes:
+        click.echo(inert(line, width=200), err=True)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on; say --yes to decide without being asked")
+    click.confirm(f"{question[0].upper()}{question[1:]}?", abort=True, err=True)
+
+
+def _tell(workspace: Workspace, done: Decision, schema: str, *, is_dry_run: bool, as_json: bool) -> None:
+    from flows.reports.decisions import outcome_text, review_data
+
+    for remark in done.remarks:
+        note(remark)
+    data = review_data(workspace, done.promotion) | {"is_dry_run": is_dry_run, "mlflow_pending": done.pending or None}
+    show(schema, data, as_json=as_json, text=lambda: outcome_text(data))

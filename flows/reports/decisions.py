@@ -1,0 +1,172 @@
+"""Promotions told to the people who decide them: as plain data, and as lines for a terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from flows.reports.plain import inert
+
+if TYPE_CHECKING:
+    from flows.workspace import Workspace
+    from registry.promotions import Promotion
+    from registry.routers import RouterRecord
+    from registry.store import Registry
+
+_OPEN = ("requested", "approved")
+_WIDTH = 300
+
+
+def promotion_data(registry: Registry, one: Promotion) -> dict[str, Any]:
+    """Give a promotion as plain data, with the three changes that matter most."""
+    gate = json.loads(one.gate.details_json)
+    return {
+        "id": one.id or None,
+        "kind": one.kind,
+        "status": one.status,
+        "router": _router_data(registry, one.router_digest),
+        "champion": _router_data(registry, one.expected_champion),
+        "gate_passed": one.gate.passed if gate else None,
+        "headline": _headline(gate.get("metrics", {}), gate.get("route_change")),
+        "report_digest": one.report_digest,
+        "requested_by": one.requested_by,
+        "requested_at": one.requested_at,
+        "decided_by": one.decided_by,
+        "decided_at": one.decided_at,
+        "applied_at": one.applied_at,
+        "reason": one.reason,
+    }
+
+
+def _router_data(registry: Registry, digest: str | None) -> dict[str, Any] | None:
+    if digest is None:
+        return None
+    return {"digest": digest, "version": registry.routers.get(digest).mlflow_version}
+
+
+def _headline(metrics: dict[str, float], route_change: float | None) -> dict[str, Any] | None:
+    if "score_difference_at_equal_cost" not in metrics:
+        return None
+    before, after = metrics["champion_cost_usd_per_1k"], metrics["cost_usd_per_1k"]
+    return {
+        "score_difference_at_equal_cost": metrics["score_difference_at_equal_cost"],
+        "score_difference_low": metrics["score_difference_low"],
+        "score_difference_high": metrics["score_difference_high"],
+        "cost_usd_per_1k": after,
+        "champion_cost_usd_per_1k": before,
+        "cost_change": after / before - 1 if before > 0 else None,
+        "route_change": route_change,
+    }
+
+
+def review_data(workspace: Workspace, one: Promotion) -> dict[str, Any]:
+    """Give everything about a promotion: the gate, the conversation, the report, and what to type."""
+    from flows.promotions import REPORT
+    from flows.versions import publication_folder
+
+    registry = workspace.registry
+    report = publication_folder(workspace, one.router_digest) / REPORT
+    events = registry.ledger.events(subject=one.router_digest, event=f"router:{one.kind}:")
+    return promotion_data(registry, one) | {
+        "gate": json.loads(one.gate.details_json) or None,
+        "report": str(report) if report.is_file() else None,
+        "events": [
+            {"at": event.at, "event": event.event, "actor": event.actor, "reason": event.reason}
+            for event in events
+            if json.loads(event.payload_json).get("promotion") == one.id
+        ],
+        "commands": _commands(one),
+    }
+
+
+def _commands(one: Promotion) -> list[str]:
+    if one.id and one.status in _OPEN:
+        return [
+            f"uniroute promotion approve {one.id} --reason TEXT",
+            f"uniroute promotion reject {one.id} --reason TEXT",
+        ]
+    if one.status == "applied":
+        return ["uniroute promotion rollback --reason TEXT"]
+    return [f"uniroute promotion request {one.router_digest[:12]}"]
+
+
+def headline_lines(data: dict[str, Any]) -> list[str]:
+    """Tell the three changes that matter most, one a line."""
+    found = data["headline"]
+    title = f"router {_router_name(data['router'])} instead of {_router_name(data['champion'])}"
+    if found is None:
+        return [title]
+    cost = "" if found["cost_change"] is None else f" ({found['cost_change']:+.1%})"
+    route = "unknown" if found["route_change"] is None else f"{found['route_change']:.1%}"
+    return [
+        title,
+        f"  score at the champion's cost   {found['score_difference_at_equal_cost']:+.4f} "
+        f"(95 % interval {found['score_difference_low']:+.4f} to {found['score_difference_high']:+.4f})",
+        f"  cost in USD per 1 000 prompts  {found['champion_cost_usd_per_1k']:.4f} -> "
+        f"{found['cost_usd_per_1k']:.4f}{cost}",
+        f"  prompts that go elsewhere      {route}",
+    ]
+
+
+def rollback_lines(registry: Registry, target: RouterRecord) -> list[str]:
+    """Tell which router would serve instead of which, and how both did on gate prompts."""
+    champion = registry.routers.aliases().champion
+    serving = registry.routers.get(champion) if champion is not None else None
+    return [f"{role}  {_record_line(record)}" for role, record in (("now ", serving), ("then", target)) if record]
+
+
+def _record_line(record: RouterRecord) -> str:
+    name = _router_name({"digest": record.digest, "version": record.mlflow_version})
+    figures = [f"{name} {record.metrics[name]:.4f}" for name in ("score", "cost_usd_per_1k") if name in record.metrics]
+    made = f"made {record.created_at:%Y-%m-%d %H:%M} UTC"
+    return f"{name}: {', '.join([f'{len(record.llm_keys)} LLMs', *figures, made])}"
+
+
+def promotion_text(data: dict[str, Any]) -> str:
+    """Show a promotion to somebody who has to decide it; what failed comes first."""
+    state = f"{data['kind']} {data['id'] or '(not kept)'}: {data['status']}"
+    lines = [state, *headline_lines(data)]
+    gate = data["gate"]
+    if gate is not None:
+        lines += ["", "Gate: " + ("passed" if gate["passed"] else "FAILED")]
+        for check in sorted(gate["checks"], key=lambda one: one["passed"]):
+            said = "passed" if check["passed"] else "FAILED"
+            lines.append(f"  {said}  {check['name']}: {check['value']} ({check['threshold']})")
+        lines.append(f"  policy {gate.get('rules', {}).get('policy_digest', '')[:12]}")
+    report = data["report"] or "none on this machine"
+    kept = data["report_digest"]
+    lines += ["", f"Report: {report}" + (f" (sha256 {kept[:12]})" if kept else "")]
+    for event in data["events"]:
+        action = event["event"].rpartition(":")[2]
+        lines.append(
+            f"  {event['at']:%Y-%m-%d %H:%M:%S} UTC  {action} by {event['actor']}: {event['reason']}".rstrip(": ")
+        )
+    lines += ["", *(f"next: {command}" for command in data["commands"])]
+    return "\n".join(_inert(line) for line in lines)
+
+
+def outcome_text(data: dict[str, Any]) -> str:
+    """Tell what a decision came to, and what is useful next."""
+    if data["is_dry_run"]:
+        return f"{promotion_text(data)}\nThis was a dry run: nothing was decided and nothing was written."
+    if data["status"] != "applied":
+        return promotion_text(data)
+    lines = [f"Router {_router_name(data['router'])} is the champion ({data['kind']} {data['id']})."]
+    if data["mlflow_pending"]:
+        lines += [
+            f"MLflow is pending: {data['mlflow_pending']}",
+            "The next night, or uniroute doctor --repair, tells MLflow; until then its consumers keep what they have.",
+        ]
+    return "\n".join(_inert(line) for line in [*lines, f"next: {data['commands'][0]}"])
+
+
+def _inert(line: str) -> str:
+    """Keep the indentation, which `inert` would take for foreign spaces."""
+    return " " * (len(line) - len(line.lstrip())) + inert(line, width=_WIDTH)
+
+
+def _router_name(router: dict[str, Any] | None) -> str:
+    if router is None:
+        return "none"
+    short = router["digest"][:12]
+    return short if router["version"] is None else f"v{router['version']} ({short})"

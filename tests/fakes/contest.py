@@ -1,0 +1,62 @@
+"""A home folder in which a challenger waits for its reviewer: two real nights, made once and copied for each test."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flows import promotions, publish
+from flows.promotions import Person
+from flows.settings import load_settings
+from flows.workspace import Workspace
+from tests.fakes.endpoint import FakeEndpoint
+from tests.faults.asked_night import FIRST, SECOND, AskedNight, candidate, right, wrong
+from tests.registry.samples import NOW
+
+ANN, BOB = Person("ann", "svc"), Person("bob", "svc")
+LLMS = ("weak", "fair", "good")
+SETTINGS = '[gate]\npolicy = "review"\nresamples = 200\nmax_share = 1.0\n'
+_RIGHT_OUT_OF_TEN = {"weak": 4, "fair": 6, "good": 9}
+
+
+def clock():
+    return NOW
+
+
+def answer(llm_id: str, prompt: str) -> str:
+    """Answer rightly 4 prompts of ten (`weak`), 6 (`fair`) or 9 (`good`)."""
+    is_right = int(prompt.split()[1]) % 10 < _RIGHT_OUT_OF_TEN[llm_id]
+    return (right if is_right else wrong)(prompt)
+
+
+def prepare_contest(folder: Path, migrated: Path, template: Path) -> None:
+    """Run a night with `weak` and `fair`, whose router is approved, and one that finds `good` and waits for review.
+
+    Parameters
+    ----------
+    folder
+        Gets ``uniroute.toml`` and the home folder.
+    migrated, template
+        Empty databases of registry and MLflow.
+    """
+    folder.mkdir()
+    with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok")) as fake, pytest.MonkeyPatch.context() as patch:
+        asked = AskedNight(folder, fake, migrated, patch)
+        for night, llms in ((FIRST, LLMS[:2]), (SECOND, LLMS)):
+            asked.prepare(*llms, n_prompts=240, shares=(0.1, 0.3, 0.5, 0.1), night="canary_prompts = 0", more=SETTINGS)
+            if night == FIRST:
+                shutil.copyfile(template, folder / "home" / "mlflow.db")
+            asked.run(night, _finish)
+            if night == FIRST:
+                with Workspace(load_settings(folder / "uniroute.toml")) as workspace:
+                    promotions.approve(workspace, 1, by=ANN, reason="the first router", clock=clock)
+
+
+def _finish(night) -> None:
+    made = candidate(night)
+    publish.keep_and_publish(night, made, publish.measure_candidate(night, made))
+
+
+def digest_of(workspace: Workspace, alias: str) -> str:
+    """Give the digest of the router that an alias of the registry points to."""
+    return workspace.registry.routers.get(alias).digest
