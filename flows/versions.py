@@ -32,6 +32,8 @@ VANISHED = "router:version:vanished"
 _SHORTEST_DIGEST = 8
 _FIGURE = "deferral_curve.png"
 _CONTENT = "publication.json"
+REVIEW = ("review.html", "review.md")
+"""The report that a promotion is decided by, in a version's publication folder and in its MLflow run."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,7 @@ def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callabl
             name=name,
             publish_key=publish_key,
             figures={_FIGURE: folder / _FIGURE},
+            documents={name: folder / name for name in REVIEW if (folder / name).is_file()},
             **content,
         )
     )

@@ -16,7 +16,7 @@ from routing.errors import InvalidInput
 ALIASES = ("challenger", "champion", "previous")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 PUBLISH_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9:@/._-]{0,249}")
-_FIGURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(?:svg|png|jpg|html|md|json)")
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.(?:svg|png|jpg|html|md|json)")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class PublishRequest:
         Finite metrics of the run, logged in one call.
     figures
         Picture files by the name they get in the run's `figures` folder.
+    documents
+        Pages and texts by the name they get beside it.
     run_name
         Name of the run; the publish key when empty.
     experiment
@@ -55,6 +57,7 @@ class PublishRequest:
     params: Mapping[str, str | float | int] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     figures: Mapping[str, Path] = field(default_factory=dict)
+    documents: Mapping[str, Path] = field(default_factory=dict)
     run_name: str = ""
     experiment: str = ""
 
@@ -130,10 +133,11 @@ def refuse_unusable(request: PublishRequest, digest: str) -> None:
         # MLflow would store infinity as 1.8e308.
         if not math.isfinite(metric):
             raise InvalidInput(f"The metric {name!r} is {metric}; only finite metrics can be published.")
-    for name, path in request.figures.items():
-        refuse_malformed(name, _FIGURE, "figure name")
-        if not path.is_file():
-            raise InvalidInput(f"The figure {name} is missing: there is no file {path}.")
+    for kind, files in (("figure", request.figures), ("document", request.documents)):
+        for name, path in files.items():
+            refuse_malformed(name, _FILE, f"{kind} name")
+            if not path.is_file():
+                raise InvalidInput(f"The {kind} {name} is missing: there is no file {path}.")
     for name, known in (("digest", digest), ("publish_key", request.publish_key)):
         if request.tags.get(name, known) != known:
             raise InvalidInput(f"The tag {name} is {request.tags[name]!r} but the router's is {known!r}.")
@@ -204,7 +208,7 @@ def clean_params(params: Mapping[str, object]) -> dict[str, str]:
 
 
 def write_run_folder(folder: Path, request: PublishRequest) -> Path:
-    """Lay out what the run keeps: the router folder and the figures.
+    """Lay out what the run keeps: the router folder, the figures and the documents.
 
     Parameters
     ----------
@@ -218,4 +222,6 @@ def write_run_folder(folder: Path, request: PublishRequest) -> Path:
         (folder / "figures").mkdir()
         for name, path in request.figures.items():
             shutil.copyfile(path, folder / "figures" / name)
+    for name, path in request.documents.items():
+        shutil.copyfile(path, folder / name)
     return folder

@@ -252,6 +252,24 @@ def test_what_mlflow_would_store_wrongly_is_refused_before_it_is_touched(store, 
     assert not store.artifact_root.exists()
 
 
+def test_documents_lie_beside_the_figures_byte_for_byte(store, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_bytes("<p>Größe</p>\n".encode())
+    publisher = store.publisher()
+    published = publisher.publish(request_for(make_router(), tmp_path, documents={"review.html": page}))
+    found = publisher.client.download_artifacts(published.run_id, "review.html", str(tmp_path))
+    assert Path(found).read_bytes() == page.read_bytes()
+
+
+def test_a_document_of_an_odd_name_or_without_a_file_is_refused(store, tmp_path):
+    for documents, message in (
+        ({"../review.html": tmp_path / "page.html"}, "document name"),
+        ({"review.html": tmp_path / "none.html"}, r"document review\.html is missing"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            store.publisher().publish(request_for(make_router(), tmp_path, documents=documents))
+
+
 def test_a_missing_figure_is_named(store, tmp_path):
     with pytest.raises(InvalidInput, match=r"figure curve\.svg is missing"):
         store.publisher().publish(request_for(make_router(), tmp_path, figures={"curve.svg": tmp_path / "none.svg"}))
