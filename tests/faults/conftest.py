@@ -11,10 +11,23 @@ import pytest
 from flows.workspace import Workspace
 from tests.fakes.served import served_home
 from tests.flows.catalogs.conftest import catalog_of, server
-from tests.registry.conftest import migrated, night, registry, url
+from tests.registry.conftest import backend, empty_database, migrated, migrated_database, night, postgres, registry, url
 from tests.registry.publishing.conftest import store, template
 
-__all__ = ["catalog_of", "migrated", "night", "registry", "server", "store", "template", "url"]
+__all__ = [
+    "backend",
+    "catalog_of",
+    "empty_database",
+    "migrated",
+    "migrated_database",
+    "night",
+    "postgres",
+    "registry",
+    "server",
+    "store",
+    "template",
+    "url",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,6 +7,7 @@ from flows.cli.outcome import ExitCode, exit_code_of
 from registry.errors import RegistryError
 from registry.store import Registry
 from routing import ArtifactCorrupt, ArtifactError, load_router, save_router
+from tests.registry.conftest import only_on_sqlite
 from tests.registry.samples import NOW
 from tests.routing.worlds import random_router
 
@@ -48,6 +49,7 @@ def test_f10_what_lies_in_the_way_of_a_router_is_never_overwritten(tmp_path):
     assert (tmp_path / "router" / "router.json").read_text() == "half a router"
 
 
+@only_on_sqlite
 def test_f12_a_registry_that_may_only_be_read_names_itself_and_is_still_read(tmp_path, registry, night, monkeypatch):
     monkeypatch.chdir(tmp_path)
     url = f"sqlite:///file:{tmp_path / 'registry.db'}?mode=ro&uri=true"
