@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -117,21 +118,31 @@ def _router_text(data: dict[str, Any], workspace: Workspace) -> str:
         "on gate prompts: " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(data["metrics"].items())),
         "",
         table(
-            ["LLM", "ERROR", "COVERAGE", "USD/MTOK IN", "OUT"],
+            ["LLM", "ERROR", "STRONGEST CLUSTER", "WEAKEST CLUSTER", "COVERAGE", "USD/MTOK IN", "OUT"],
             [
                 [
                     llm["key"],
                     f"{llm['mean_error']:.3f}",
+                    _cluster_error(llm, min),
+                    _cluster_error(llm, max),
                     f"{llm['coverage']:.1%}",
                     f"{llm['input_usd_per_mtok']:g}",
                     f"{llm['output_usd_per_mtok']:g}",
                 ]
                 for llm in sorted(data["llms"], key=lambda llm: llm["mean_error"])
             ],
-            right=(1, 2, 3, 4),
+            right=(1, 2, 3, 4, 5, 6),
         ),
+        "± is the standard error of the expected error in that cluster; --json gives those of all clusters.",
         "",
         f"deferral-curve figure: {data['figure'] or 'not on this machine'}",
         f"in MLflow: models:/{workspace.settings.mlflow.router_name}/{data['version']}",
     ]
     return "\n".join(lines)
+
+
+def _cluster_error(llm: dict[str, Any], choose: Callable[..., int]) -> str:
+    """Give the expected error of an LLM in its strongest or weakest cluster, with the standard error."""
+    errors = llm["errors"]
+    number = choose(range(len(errors)), key=errors.__getitem__)
+    return f"{number}: {errors[number]:.3f} ± {llm['standard_errors'][number]:.3f}"

@@ -9,6 +9,7 @@ from flows.cli import main
 from flows.cli.route import decide
 from flows.workspace import Workspace
 from registry.store import Registry
+from routing.artifact import load_router
 from tests.fakes.served import served_home
 from tests.registry.publishing.samples import make_router
 
@@ -71,9 +72,9 @@ def run(
     monkeypatch.setenv("UNIROUTE_HOME", str(served.home))
     monkeypatch.setenv("UNIROUTE_EMBEDDER__NAME", "hashing-256")
 
-    def typed(*arguments: str) -> tuple[int, str, str]:
+    def typed(*arguments: str, command: tuple[str, ...] = ("route",)) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as stopped:
-            main(["route", *arguments])
+            main([*command, *arguments])
         said = capsys.readouterr()
         return stopped.value.code, said.out, said.err
 
@@ -121,3 +122,13 @@ def test_wishes_that_cannot_be_met_are_refused_by_name(run, options, code, said,
     assert (found, out) == (code, "")
     assert said in err
     assert hint in err
+
+
+def test_a_version_is_shown_with_the_standard_errors_of_its_clusters(served: Workspace, run) -> None:
+    code, out, _ = run("champion", command=("router", "show"))
+    assert code == 0
+    router = load_router(served.home / "routers" / served.registry.routers.get("champion").digest)
+    errors = router.llms[0].vector.errors
+    assert "STRONGEST CLUSTER" in out
+    for number in (errors.argmin(), errors.argmax()):
+        assert f"{number}: {errors[number]:.3f} ± 0.050" in out
