@@ -257,8 +257,8 @@ def test_documents_lie_beside_the_figures_byte_for_byte(store, tmp_path):
     page.write_bytes("<p>Größe</p>\n".encode())
     publisher = store.publisher()
     published = publisher.publish(request_for(make_router(), tmp_path, documents={"review.html": page}))
-    found = publisher.client.download_artifacts(published.run_id, "review.html", str(tmp_path))
-    assert Path(found).read_bytes() == page.read_bytes()
+    publisher.client.download_artifacts(published.run_id, "review.html", str(tmp_path))
+    assert (tmp_path / "review.html").read_bytes() == page.read_bytes()
 
 
 def test_a_document_of_an_odd_name_or_without_a_file_is_refused(store, tmp_path):
