@@ -6,14 +6,13 @@ Importing Prefect, MLflow or scikit-learn takes seconds, so this module imports 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
-from flows.cli.options import COMPLETE_VARIABLE, Wishes, with_shared_options
+from flows.cli.options import COMPLETE_VARIABLE, LazyGroup, Wishes
 from flows.cli.outcome import ExitCode, report_bug, report_error, report_interruption, report_usage
 from routing.errors import UnirouteError
 
@@ -35,31 +34,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
-    """A group that lists its commands from a table and imports one only to run it."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
-            return None
-        module, _ = _COMMANDS[name]
-        return with_shared_options(getattr(importlib.import_module(module), name))
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
-        from click.shell_completion import CompletionItem
-
-        fitting = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
-        options = [] if fitting else click.Command.shell_complete(self, ctx, incomplete)
-        return [*(CompletionItem(name, help=_COMMANDS[name][1]) for name in fitting), *options]
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, _COMMANDS[name][1]) for name in self.list_commands(ctx)])
-
-
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, table=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="uniroute")
 def cli() -> None:
     """Keep LLM routers current: profile new LLMs every night, publish and promote router versions."""
@@ -77,10 +52,20 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(ExitCode.DONE if wanted.is_zero_on_attention and code == ExitCode.ATTENTION else code)
 
 
+def _refuse_odd_bytes(given: list[str]) -> None:
+    """Refuse arguments that are not UTF-8: they could be in no name, and databases and JSON do not take them."""
+    for number, argument in enumerate(given, start=1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(f"Argument {number} is not valid UTF-8.") from None
+
+
 def _run(given: list[str], wanted: Wishes) -> int:
     """Run a command and give its exit code; whatever it raises has been reported."""
     as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
     try:
+        _refuse_odd_bytes(given)
         # What --quiet does to standard error ends here: errors are always told.
         with (
             contextlib.redirect_stderr(sys.stderr),

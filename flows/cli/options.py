@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,44 @@ def arranged(rows: Sequence[dict[str, Any]], sort: str | None, limit: int | None
     return found[:limit]
 
 
+class LazyGroup(click.Group):
+    """A group that lists its commands from a table and imports one only to run it.
+
+    Parameters
+    ----------
+    table
+        By name, the module that holds a command of that name, and what it does in a line.
+    """
+
+    def __init__(self, *arguments: Any, table: Mapping[str, tuple[str, str]], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the names, sorted."""
+        return sorted(self._table)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import a command, and give it the options that all commands have."""
+        if name not in self._table:
+            return None
+        module, _ = self._table[name]
+        return _with_shared_options(getattr(importlib.import_module(module), name))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """Complete names without importing what they stand for."""
+        from click.shell_completion import CompletionItem
+
+        fitting = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        options = [] if fitting else click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=self._table[name][1]) for name in fitting), *options]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table into the help."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._table[name][1]) for name in self.list_commands(ctx)])
+
+
 class NounGroup(click.Group):
     """A noun with verbs: without a verb it stands for one of them, ``list`` unless another is named.
 
@@ -171,11 +210,11 @@ def _shared() -> list[click.Option]:
     ]
 
 
-def with_shared_options(command: click.Command) -> click.Command:
+def _with_shared_options(command: click.Command) -> click.Command:
     """Give a command, or every verb of a noun, the options that all commands have."""
     if isinstance(command, click.Group):
         for verb in command.commands.values():
-            with_shared_options(verb)
+            _with_shared_options(verb)
     elif not any("--quiet" in option.opts for option in command.params):
         command.params.extend(_shared())
     return command

@@ -24,6 +24,23 @@ def inert(text: object, *, width: int = 80) -> str:
     return clean if len(clean) <= width else clean[: width - 1] + "…"
 
 
+def inert_lines(text: object, *, width: int | None = 600) -> str:
+    """Make text of several lines from outside safe to show: as `inert`, but its line breaks and tabs stay.
+
+    Parameters
+    ----------
+    text
+        Anything; a prompt, a completion.
+    width
+        The most characters to keep, all when None; a cut is shown by an ellipsis.
+    """
+    lines = str(text).replace("\r\n", "\n").expandtabs(4).split("\n")
+    clean = "\n".join(
+        "".join(" " if unicodedata.category(sign) in _ACTIVE else sign for sign in line) for line in lines
+    )
+    return clean if width is None or len(clean) <= width else clean[: width - 1] + "…"
+
+
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> str:
     """Lay out rows under headers, columns aligned, the columns numbered in `right` to the right."""
     cells = [[inert(cell) for cell in row] for row in rows]

@@ -15,6 +15,9 @@ _BARE_LINK = re.compile(r"(?i)(:)(?=//)|(?<=www)(\.)|(@)")
 # At the beginning of a line these make lists, headings, rules and quotations; "- " is left, it makes a plain list.
 _LINE_START = re.compile(r"^(\d*)(\+|\.|[-=](?! ))")
 
+# Control, format, surrogate, private and unassigned characters, and separators that some pages take for line breaks.
+_DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
 
 def without_controls(text: str) -> str:
     """Drop control, format and surrogate characters (ANSI escapes, direction overrides), keep line breaks.
@@ -25,7 +28,7 @@ def without_controls(text: str) -> str:
         Any text, trusted or not.
     """
     unified = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
-    return "".join(c for c in unified if c == "\n" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"})
+    return "".join(c for c in unified if c == "\n" or unicodedata.category(c) not in _DROPPED)
 
 
 def one_line(text: str, limit: int) -> str:

@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from flows.cli import main
 from registry.store import Registry
 from tests.fakes.served import served_home
+from tests.registry.samples import fetch, listing, start_night
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,22 @@ def home(tmp_path: Path, served_template: Path, monkeypatch: pytest.MonkeyPatch)
 def registry(home: Path) -> Iterator[Registry]:
     with Registry.open(f"sqlite:///{home / 'registry.db'}") as opened:
         yield opened
+
+
+@pytest.fixture
+def eventful(home: Path, registry: Registry, tmp_path: Path) -> Path:
+    """Give a home in which every list has something: a night under way elsewhere, new, dear and excluded LLMs."""
+    now = datetime.now(UTC)
+    run = start_night(registry, "night:now", host="elsewhere", now=now, as_of=date(2024, 9, 2))
+    rows = [listing("frugal", "1.5", endpoint="sandbox"), listing("middle", "90", endpoint="sandbox")]
+    rows += [listing("strong", endpoint="sandbox"), listing("fresh", endpoint="sandbox")]
+    registry.llms.record_fetch(run, fetch(rows, "second"), run.as_of)
+    registry.llms.set_status("sandbox:strong", "excluded", "too slow", actor="me", now=now)
+    numbered = [{"prompt_id": f"p{n}", "text": f"question {n}", "reference": "ABCD"[n % 4]} for n in range(200)]
+    lines = [json.dumps(row | {"grader": "choice", "category": "numbers"}) for row in numbered]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    (tmp_path / "uniroute.toml").write_text('[prompts]\nfile = "prompts.jsonl"\n')
+    return home
 
 
 @pytest.fixture

@@ -1,0 +1,195 @@
+"""Fault F102: whatever names, prompts, completions and error texts contain does nothing wherever it is shown."""
+
+import json
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from flows.absence import Absence
+from flows.canary import CanaryOutcome
+from flows.cli.outcome import report_error
+from flows.errors import PrerequisiteError
+from flows.memorised import Quarantine
+from flows.night import NightReport, ProfileOutcome, RouterOutcome
+from flows.plan import NightPlan
+from flows.reports.digest import as_data, digest, escape, llm_endings, llm_table, summary, verdict
+from flows.reports.plain import inert, inert_lines, table
+from flows.reports.terminal import beginning_text, ending_text
+from registry.llms import LLM, CatalogDiff, Price, Repricing
+from registry.prompts import PromptSet
+from registry.publishing import markdown, one_line
+from registry.store import Registry
+from tests.fakes.hostile import HOSTILE, active_signs, bare_links, elements_of
+from tests.flows.cli.conftest import Uniroute
+from tests.registry.samples import fetch, listing
+
+every_string = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+TODAY = date(2024, 9, 1)
+# Emphasis and lists are the digest's own; an address, an image, a script or a heading would be somebody else's.
+PLAIN = {"p", "br", "ul", "li", "strong", "table", "thead", "tbody", "tr", "th", "td"}
+
+
+def report_of(text: str) -> NightReport:
+    """Make the report of a night in which every foreign name and message is the given text."""
+    price = Price(Decimal(1), Decimal(2), TODAY, text)
+    dates = {"released_at": None, "deprecated_at": None, "first_seen_on": TODAY, "last_seen_on": TODAY}
+    names = {"key": text, "endpoint": "here", "llm_id": text, "canonical_id": text, "name": text, "catalog": text}
+    llm = LLM(**names, **dates, context_tokens=1, status="available", status_reason=text, refusal=text, price=price)
+    diff = CatalogDiff(text, (text,), (text,), (text,), (Repricing(text, price, None),), (text,), text)
+    profile = ProfileOutcome(text, True, 2, 1, 1, Decimal(1), 0.5, 0.5, text, "timeout", 0.5, (text,))
+    canary = CanaryOutcome(text, 2, 2, 2, 0, 0.0, Decimal(0), text, "timeout")
+    router = RouterOutcome(
+        "d" * 64, 1, False, True, 3, "promoted", publish_error=text, alias_drifts=(text,), left_out=((text, text),)
+    )
+    return NightReport(
+        run_key="night:x",
+        as_of=TODAY,
+        prompt_set=PromptSet(text, "d" * 64, ()),
+        diffs=(diff,),
+        catalog_errors=(text,),
+        plan=NightPlan((), (llm,), (llm,), 1),
+        profiles=(profile,),
+        canaries=(canary,),
+        quarantined=(Quarantine(text, text),),
+        drifted=(text,),
+        absent=(Absence(text, True),),
+        router=router,
+        attention=(text, f"{text} is incomplete: {text}"),
+    )
+
+
+@every_string
+def test_in_cells_and_lines_of_a_terminal(text: str) -> None:
+    assert not active_signs(inert(text))
+    assert not active_signs(inert_lines(text))
+    lines = table(["NAME", "N"], [[text, 1], ["b", text]]).split("\n")
+    assert len(lines) == 3
+    assert not any(active_signs(line) for line in lines)
+
+
+@every_string
+def test_in_what_a_night_says_on_a_terminal(text: str) -> None:
+    plain, hostile = (
+        [part(report) for part in (beginning_text, ending_text)] for report in (report_of("plain"), report_of(text))
+    )
+    for expected, found in zip(plain, hostile, strict=True):
+        assert not active_signs(found)
+        assert found.count("\n") == expected.count("\n"), "foreign text made a line of its own"
+
+
+@every_string
+def test_in_the_digest_that_prefect_and_chats_render(text: str) -> None:
+    found = digest(report_of(text))
+    assert not active_signs(found)
+    assert elements_of(found) <= PLAIN
+    assert bare_links(found) == []
+    assert len(found.splitlines()) == len(digest(report_of("plain")).splitlines()) <= 40
+
+
+@every_string
+def test_in_the_table_of_llms_that_prefect_renders(text: str) -> None:
+    for cell in (*llm_table(report_of(text))[0].values(), verdict(report_of(text))):
+        assert not active_signs(str(cell))
+        assert elements_of(f"| a |\n|---|\n| {cell} |") <= PLAIN
+        assert bare_links(str(cell)) == []
+
+
+@every_string
+def test_in_the_text_that_mlflow_renders(text: str) -> None:
+    shown = markdown(text)
+    assert not active_signs(shown)
+    assert elements_of(shown) <= {"p", "br", "ul", "li"}
+    assert bare_links(shown) == []
+    assert "\n" not in one_line(text, 500)
+    assert not active_signs(one_line(text, 500))
+
+
+@every_string
+def test_in_json_where_it_stays_what_it_was(text: str) -> None:
+    report = report_of(text)
+    for written in (summary(report), json.dumps(llm_endings(report), allow_nan=False)):
+        assert written.isascii()
+        assert not active_signs(written)
+        json.loads(written, parse_constant=pytest.fail)
+    assert json.loads(summary(report))["attention"] == as_data(report)["attention"] == list(report.attention)
+
+
+@every_string
+def test_in_the_two_lines_of_an_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    report_error(PrerequisiteError(text, unchanged=text, hint=text), as_json=True, verbose=True)
+    said = capsys.readouterr()
+    assert not active_signs(said.err)
+    lines = said.err.splitlines()
+    assert [line[:6] for line in lines[:2]] == ["error:", "next: "]
+    assert all(line.startswith("  ") for line in lines[2:])
+    assert json.loads(said.out)["error"]["message"] == text
+    assert said.out.isascii()
+
+
+@every_string
+def test_escaped_text_reads_the_same(text: str) -> None:
+    shown = escape(text, 6000)
+    words = one_line(text, 6000)
+    assert shown.replace("\\", "") == words.replace("\\", "")
+
+
+@pytest.fixture
+def poisoned(home: Path, registry: Registry, tmp_path: Path) -> Path:
+    """Let catalogs, people and prompt files say every hostile string wherever they may say something."""
+    run = registry.runs.latest()
+    assert run is not None
+    listings = [
+        listing(f"llm-{number}", endpoint="sandbox", name=text, refusal=text[:250])
+        for number, text in enumerate(HOSTILE.values())
+    ]
+    listings += [listing(text[:200], endpoint="bad") for text in HOSTILE.values() if text[:200].strip()]
+    registry.llms.record_fetch(run.id, fetch(listings, "hostile", catalog="evil"), run.as_of)
+    for text in HOSTILE.values():
+        registry.llms.set_status("sandbox:llm-1", "quarantined", text, actor=text, now=run.started_at)
+    prompts = [
+        {
+            "prompt_id": f"{number} {text}",
+            "text": text,
+            "reference": "ABCD"[number % 4],
+            "grader": "choice",
+            "category": text,
+        }
+        for number, text in enumerate(HOSTILE.values())
+    ]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+    (tmp_path / "uniroute.toml").write_text('[prompts]\nfile = "prompts.jsonl"\n')
+    return home
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("llm", "list"),
+        ("llm", "show", "sandbox:llm-1"),
+        ("llm", "diff"),
+        ("night", "show"),
+        ("night", "events"),
+        ("prompt", "list", "--limit", "1000"),
+        ("prompt", "check"),
+        ("doctor",),
+    ],
+    ids=" ".join,
+)
+def test_in_what_commands_print(poisoned: Path, uniroute: Uniroute, command: tuple[str, ...]) -> None:
+    said = uniroute(*command)
+    assert said.code in (0, 3, 5), said.err
+    assert not active_signs(said.out + said.err)
+    assert not [line for line in said.out.splitlines() if line.startswith(("error:", "=", "@"))]
+    as_json = uniroute(*command, "--json")
+    assert as_json.out.isascii()
+    assert not active_signs(as_json.out)
+    json.loads(as_json.out)
+
+
+def test_in_an_error_about_a_command_line(home: Path, uniroute: Uniroute) -> None:
+    for text in HOSTILE.values():
+        for said in (uniroute("llm", "show", "--", text), uniroute(f"--{text}"), uniroute("night", "show", text)):
+            assert not active_signs(said.err), ascii(said.err)
+            assert (said.out, len(said.err.splitlines())) == ("", 2), said.err
