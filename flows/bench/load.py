@@ -160,9 +160,9 @@ class LoadNight:
     planned
         (LLM, prompt) pairs that were to be asked.
     outcomes
-        (LLM, prompt) pairs that ended tonight, in an answer or in a failure.
+        (LLM, prompt) pairs with a final outcome in the registry, a score or a failure; its key allows for one of each.
     answered
-        Those with a score in the registry; the others failed more often than they are asked again in one night.
+        Those with a score; the others failed more often than they are asked again in one night.
     attempts
         Requests sent, retries included.
     peak_gb
@@ -190,6 +190,7 @@ def measure(folder: Path, fault_share: float, n_prompts: int = N_PROMPTS) -> Loa
     n_prompts
         How many prompts there are; with an empty registry the LLMs are asked all of them.
     """
+    from flows.graders import grader
     from flows.nightly import night
     from flows.settings import load_settings
     from flows.workspace import Workspace
@@ -200,13 +201,20 @@ def measure(folder: Path, fault_share: float, n_prompts: int = N_PROMPTS) -> Loa
         report: NightReport = asyncio.run(night(as_of=_AS_OF, config=str(config)))
         duration_s = time.perf_counter() - started_s
     with Workspace(load_settings(config)) as workspace:
-        spend = workspace.registry.outcomes.spend(workspace.registry.runs.get(report.run_key))
+        outcomes = workspace.registry.outcomes
+        spend = outcomes.spend(workspace.registry.runs.get(report.run_key))
+        final = outcomes.coverage(
+            [found.llm_key for found in report.profiles],
+            workspace.prompt_set.prompts,
+            {"choice": grader("choice").label},
+            workspace.open_endpoint(workspace.settings.endpoint[0]).sampling,
+        )
     return LoadNight(
         calls_per_s=report.calls / report.calling_s,
         duration_s=duration_s,
         planned=report.plan.calls,
-        outcomes=report.calls,
-        answered=sum(found.scored for found in report.profiles),
+        outcomes=sum(found.n_scored + found.n_failed for found in final),
+        answered=sum(found.n_scored for found in final),
         attempts=spend.calls,
         peak_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     )
