@@ -227,7 +227,10 @@ class ProfileOutcome:
 
 @dataclass(frozen=True)
 class RouterOutcome:
-    """What became of the night's router."""
+    """What became of the night's router.
+
+    `review_path` is where the report lies that its promotion is decided by; `review_error` says why there is none.
+    """
 
     digest: str
     n_llms: int
@@ -240,6 +243,8 @@ class RouterOutcome:
     alias_drifts: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = ()
     carried_over: tuple[str, ...] = ()
+    review_path: str = ""
+    review_error: str = ""
 
 
 @dataclass(frozen=True)

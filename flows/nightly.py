@@ -18,10 +18,11 @@ from collections.abc import AsyncIterator  # noqa: E402
 from contextlib import asynccontextmanager  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from datetime import date  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
 from prefect import flow, task  # noqa: E402
-from prefect.artifacts import create_markdown_artifact, create_table_artifact  # noqa: E402
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.absence import note_absences  # noqa: E402
@@ -258,6 +259,8 @@ def _attention(report: NightReport) -> tuple[str, ...]:
         lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
         if router.publish_error:
             lines.append(f"published: pending. {router.publish_error}")
+        if router.review_error:
+            lines.append(f"no promotion report: {router.review_error}; the gate decided all the same")
         if router.promotion in ("rejected", "waiting for review"):
             lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
     return tuple(lines)
@@ -322,8 +325,18 @@ def _finish(night: Night, report: NightReport) -> None:
 
 
 async def _tell_prefect(report: NightReport) -> None:
-    """Leave the digest and the table of LLMs in Prefect."""
+    """Leave the digest, the table of LLMs and the way to the promotion report in Prefect."""
     await create_markdown_artifact(key="night-digest", markdown=digest(report), description=verdict(report))
     rows = llm_table(report)
     if rows:
         await create_table_artifact(key="night-llms", table=rows, description="LLMs profiled tonight")
+    router = report.router
+    if router is not None and router.review_path:
+        name = f"v{router.version}" if router.version is not None else router.digest[:12]
+        await create_link_artifact(
+            key="promotion-report",
+            link=Path(router.review_path).resolve().as_uri(),
+            link_text=f"Promotion report of router {name}",
+            description=f"Router {name}: {router.promotion}. Also in its MLflow run, and: "
+            f"`uniroute report promotion {router.digest[:12]} --open`",
+        )

@@ -15,6 +15,8 @@ from flows.gate import GateResult, GateRules, judge
 from flows.gate_evidence import Answers, gather
 from flows.night import Night, RouterOutcome
 from flows.refit import Candidate
+from flows.reports.promotion.gathering import Subject
+from flows.reports.promotion.reviews import attempt_review
 from flows.reports.version import gate_as_json, version_description, version_metrics, version_params
 from flows.spending import spend
 from flows.versions import (
@@ -31,6 +33,7 @@ from registry.errors import PublishIncomplete
 from registry.promotions import gate_result
 from registry.routers import RouterRecord
 from routing.artifact import save_router
+from routing.embedding import keep_embedder
 from routing.router import Router
 
 ACTOR = "night"
@@ -81,7 +84,15 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
     if not outcome.is_unchanged:
         _keep(night, candidate, gate, aliases.champion)
         checkpoints.reach("router registered")
-        outcome = replace(outcome, promotion=_promote_by_policy(night, router, gate, aliases.champion))
+        # Without a report the night goes on: the gate is the authority, and a person is told that the page is missing.
+        review = attempt_review(night.workspace, Subject(router.digest, aliases.champion, gate_as_json(gate)))
+        checkpoints.reach("report written")
+        outcome = replace(
+            outcome,
+            promotion=_promote_by_policy(night, router, gate, aliases.champion, review.digest),
+            review_path=str(review.path or ""),
+            review_error=review.error,
+        )
     checkpoints.reach("promotion decided")
     try:
         bring_mlflow_in_step(night.workspace, night.clock)
@@ -99,6 +110,7 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
     folder = router_folder(night.workspace, router.digest)
     remove_scratch_of_killed(folder)
     manifest = save_router(router, folder)
+    keep_embedder(night.workspace.embedder, folder)
     tags = {
         "digest": router.digest,
         "prompt_set": night.prompt_set.digest,
@@ -138,7 +150,9 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
     )
 
 
-def _promote_by_policy(night: Night, router: Router, gate: GateResult, champion: str | None) -> str:
+def _promote_by_policy(
+    night: Night, router: Router, gate: GateResult, champion: str | None, report_digest: str | None
+) -> str:
     """Ask for the promotion and decide it by the policy; give what became of it."""
     promotions = night.registry.promotions
     promotions.set_challenger(router.digest, actor=ACTOR, now=night.clock(), reason="put to the gate")
@@ -148,6 +162,7 @@ def _promote_by_policy(night: Night, router: Router, gate: GateResult, champion:
         gate_result(gate.passed, gate_as_json(gate)),
         actor=ACTOR,
         now=night.clock(),
+        report_digest=report_digest,
         run_id=night.run.id,
     )
     checkpoints.reach("promotion requested")

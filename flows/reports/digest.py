@@ -89,6 +89,8 @@ def _meaning(router: RouterOutcome) -> list[str]:
         f"- cluster map: {'fitted' if router.map_was_fitted else 'kept, nothing was refitted'}",
         f"- router {name}: {router.n_llms} LLMs, {router.promotion}",
     ]
+    if router.review_path:
+        lines.append(f"- report: `uniroute report promotion {router.digest[:12]} --open`")
     gate = router.gate
     if gate is not None:
         lines.append("")
@@ -229,6 +231,8 @@ def _router_data(router: RouterOutcome) -> dict[str, Any]:
         "map_was_fitted": router.map_was_fitted,
         "promotion": router.promotion,
         "publish_error": router.publish_error,
+        "review": router.review_path or None,
+        "review_error": router.review_error,
         "left_out": [{"llm": key, "reason": reason} for key, reason in router.left_out],
         "gate": None if router.gate is None else gate_as_json(router.gate),
     }

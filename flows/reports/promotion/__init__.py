@@ -1,0 +1,1 @@
+"""The report that a promotion is decided by: evidence, figures, page."""

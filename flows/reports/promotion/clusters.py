@@ -1,0 +1,122 @@
+"""Clusters as people can read them: words, examples, who is chosen there, and the expected errors as a heat map."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.reports.promotion.evidence import Cluster, Example, HeatCell, HeatRow
+from flows.reports.promotion.material import Material
+from registry.prompts import Prompt
+from routing.router import Router
+
+THIN_COUNT = 3
+THIN_COVERAGE = 0.8
+_N_WORDS = 4
+_N_EXAMPLES = 3
+_FEWEST_PROMPTS = 2
+_LEAST_WORTH = 0.05
+_WORD = re.compile(r"\b[^\W\d_]{3,20}\b")
+
+
+def clusters_of(material: Material) -> tuple[Cluster, ...]:
+    """Describe every cluster that has a prompt, the largest first."""
+    router, embeddings = material.challenger.router, material.known_embeddings
+    decisions = router.route(embeddings)
+    assigned, after = decisions.cluster, decisions.llms
+    before = None
+    if material.champion is not None:
+        others = material.champion_embeddings
+        before = material.champion.router.route(embeddings if others is None else others).llms
+    words = _distinguishing_words([prompt.text for prompt in material.known_prompts], assigned)
+    found = []
+    for number in np.unique(assigned).tolist():
+        rows = np.flatnonzero(assigned == number)
+        new = _most_frequent([after[row] for row in rows])
+        old = _most_frequent([before[row] for row in rows]) if before is not None else None
+        found.append(
+            Cluster(
+                number=number,
+                words=words.get(number, ()),
+                size=len(rows),
+                share=len(rows) / len(assigned),
+                examples=_examples(material.known_prompts, embeddings, rows),
+                before=old,
+                after=new,
+                error_before=_error(router, old, number) if old is not None else None,
+                error_after=_error(router, new, number),
+                changed=float(np.mean([before[row] != after[row] for row in rows])) if before is not None else 0.0,
+            )
+        )
+    return tuple(sorted(found, key=lambda one: (-one.size, one.number)))
+
+
+def heat_of(material: Material, clusters: Sequence[Cluster]) -> tuple[HeatRow, ...]:
+    """Give the expected errors of every LLM of the challenger, the best first."""
+    new = set(material.new_keys)
+    rows = []
+    for llm in material.challenger.router.llms:
+        vector = llm.vector
+        cells = tuple(
+            HeatCell(
+                error=float(vector.errors[one.number]),
+                standard_error=float(vector.standard_errors[one.number]),
+                n=int(vector.counts[one.number]),
+                is_thin=bool(vector.counts[one.number] < THIN_COUNT or vector.coverage < THIN_COVERAGE),
+                is_chosen=one.after == llm.key,
+                was_chosen=one.before == llm.key,
+            )
+            for one in clusters
+        )
+        sizes = np.array([one.size for one in clusters], float)
+        mean = float(np.average([cell.error for cell in cells], weights=sizes))
+        rows.append(HeatRow(llm.key, mean, vector.coverage, llm.key in new, cells))
+    return tuple(sorted(rows, key=lambda row: (row.mean_error, row.key)))
+
+
+def _most_frequent(keys: Sequence[str]) -> str:
+    return min(Counter(keys).items(), key=lambda item: (-item[1], item[0]))[0]
+
+
+def _error(router: Router, key: str, number: int) -> float | None:
+    """Give what the challenger expects of an LLM in a cluster; None when it does not have it."""
+    return next((float(llm.vector.errors[number]) for llm in router.llms if llm.key == key), None)
+
+
+def _examples(
+    prompts: Sequence[Prompt], embeddings: NDArray[np.float32], rows: NDArray[np.int64]
+) -> tuple[Example, ...]:
+    """Give the prompts nearest to the mean of their cluster."""
+    near = embeddings[rows] @ embeddings[rows].mean(axis=0)
+    order = sorted(range(len(rows)), key=lambda at: (-round(float(near[at]), 6), prompts[rows[at]].digest))
+    return tuple(
+        Example(prompts[row].digest, len(prompts[row].text), prompts[row].text)
+        for row in (rows[at] for at in order[:_N_EXAMPLES])
+    )
+
+
+def _distinguishing_words(texts: Sequence[str], assigned: NDArray[np.int64]) -> dict[int, tuple[str, ...]]:
+    """Give the words that are much more frequent in a cluster than elsewhere, by cluster.
+
+    A word is worth its share of the cluster's prompts times the squared logarithm of that share over its share of all
+    prompts: words which are frequent everywhere are worth nothing.
+    """
+    present = [frozenset(_WORD.findall(text.lower())) for text in texts]
+    overall = Counter(word for words in present for word in words)
+    found: dict[int, tuple[str, ...]] = {}
+    for number in np.unique(assigned).tolist():
+        rows = np.flatnonzero(assigned == number).tolist()
+        inside = Counter(word for row in rows for word in present[row])
+        worth = {
+            word: count / len(rows) * math.log(more) ** 2
+            for word, count in inside.items()
+            if count >= _FEWEST_PROMPTS and (more := count / len(rows) / (overall[word] / len(texts))) > 1
+        }
+        best = sorted(worth, key=lambda word: (-round(worth[word], 9), word))[:_N_WORDS]
+        found[number] = tuple(word for word in best if worth[word] > _LEAST_WORTH)
+    return found

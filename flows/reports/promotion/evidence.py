@@ -1,0 +1,443 @@
+"""What a promotion report says, as plain values: every number and every text that a page or a figure shows.
+
+Nothing here knows of HTML, files or databases. Texts from outside (names, prompts, completions) are kept as they are;
+who writes them somewhere makes them inert there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing.deferral import BootstrapDifference, DeferralCurve
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition of the gate, as it was stored with the promotion."""
+
+    name: str
+    value: str
+    threshold: str
+    passed: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the two routers and how it does on the gate prompts.
+
+    Attributes
+    ----------
+    digest, number
+        Identity, and the registry's count of routers.
+    n_llms, cost_weight
+        What it may choose from, and the error that one USD is worth to it.
+    made_at, as_of
+        When it was made, and the day it looks at the world.
+    score, cost_usd
+        Mean recorded score and USD per prompt at its own cost weight.
+    area
+        Under the deferral curve.
+    curve
+        The deferral curve.
+    """
+
+    digest: str
+    number: int
+    n_llms: int
+    cost_weight: float
+    made_at: datetime
+    as_of: date
+    score: float
+    cost_usd: float
+    area: float
+    curve: DeferralCurve
+
+
+@dataclass(frozen=True)
+class CostAtQuality:
+    """What the challenger costs where it is as good as the champion.
+
+    Attributes
+    ----------
+    change
+        Cost against the champion's, as a share; -0.2 is a fifth cheaper. None when it never gets as good.
+    low, high
+        95 % bootstrap interval; `high` is None when in more than 2.5 % of the resamples it never gets as good.
+    reached
+        Share of the resamples in which it gets as good.
+    n
+        Prompts.
+    """
+
+    change: float | None
+    low: float | None
+    high: float | None
+    reached: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The three numbers of a promotion, and the two at the routers' own operating points."""
+
+    score_at_equal_cost: BootstrapDifference
+    cost_at_equal_score: CostAtQuality
+    route_change: BootstrapDifference
+    own_score: BootstrapDifference
+    own_cost_usd: BootstrapDifference
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Challenger minus champion in score at equal cost, with a pointwise 95 % interval.
+
+    Attributes
+    ----------
+    costs_usd, difference, low, high
+        ``(p,)`` mean USD per prompt, and score differences there.
+    n, n_resamples
+        Prompts, and how often they were drawn again.
+    """
+
+    costs_usd: F64
+    difference: F64
+    low: F64
+    high: F64
+    n: int
+    n_resamples: int
+
+
+@dataclass(frozen=True)
+class LLMPoint:
+    """One LLM on the gate prompts.
+
+    Attributes
+    ----------
+    key
+        The LLM.
+    score, cost_usd
+        Mean recorded score and USD per prompt.
+    repriced_cost_usd
+        Mean USD per prompt at the new prices, when they changed since the champion was made.
+    is_new, is_gone
+        Whether only the challenger, or only the champion, may choose it.
+    is_dominated
+        Whether another LLM of the challenger is no worse and cheaper, or better and no dearer.
+    is_on_frontier
+        Whether it is on the non-decreasing hull.
+    share_before, share_after
+        Share of the gate prompts it gets from champion and challenger; None when it is not in that router.
+    """
+
+    key: str
+    score: float
+    cost_usd: float
+    repriced_cost_usd: float | None
+    is_new: bool
+    is_gone: bool
+    is_dominated: bool
+    is_on_frontier: bool
+    share_before: float | None
+    share_after: float | None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one new LLM contributes: the challenger with it against the challenger without it.
+
+    Attributes
+    ----------
+    key
+        The new LLM.
+    score
+        Score at the champion's cost that would be lost without it.
+    own_score, own_cost_usd
+        What it changes at the challenger's own cost weight, in score and USD per prompt.
+    share
+        Share of the gate prompts that it gets.
+    """
+
+    key: str
+    score: BootstrapDifference
+    own_score: BootstrapDifference
+    own_cost_usd: float
+    share: float
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """Expected error of one LLM in one cluster, what that rests on, and who chooses it there."""
+
+    error: float
+    standard_error: float
+    n: int
+    is_thin: bool
+    is_chosen: bool
+    was_chosen: bool
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """One LLM in all clusters, in the order of the clusters."""
+
+    key: str
+    mean_error: float
+    coverage: float
+    is_new: bool
+    cells: tuple[HeatCell, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt that is shown, or hash and length of one that is not."""
+
+    digest: str
+    length: int
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster of prompts.
+
+    Attributes
+    ----------
+    number
+        As `Decision.cluster` says it.
+    words
+        What distinguishes its prompts from the others.
+    size, share
+        Prompts of the prompt set that belong to it, and their share.
+    examples
+        The prompts nearest to its centre.
+    before, after
+        LLM that champion and challenger choose most often; None for champion when nobody serves.
+    error_before, error_after
+        Expected errors of these LLMs there, by the challenger's vectors.
+    changed
+        Share of its prompts whose route changes.
+    """
+
+    number: int
+    words: tuple[str, ...]
+    size: int
+    share: float
+    examples: tuple[Example, ...]
+    before: str | None
+    after: str
+    error_before: float | None
+    error_after: float
+    changed: float
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether its prompts mostly go somewhere else."""
+        return self.before is not None and self.before != self.after
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The gate prompts that go from one LLM to another, with what that changes on average."""
+
+    before: str
+    after: str
+    n: int
+    score: float
+    cost_usd: float
+
+
+@dataclass(frozen=True)
+class RouteChange:
+    """One gate prompt whose route changes, with what both LLMs answered."""
+
+    digest: str
+    text: str
+    category: str | None
+    cluster: int
+    before: str
+    after: str
+    score_before: float
+    score_after: float
+    cost_before_usd: float
+    cost_after_usd: float
+    completion_before: str | None
+    completion_after: str | None
+    is_worst: bool
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How much better an LLM does on representative prompts than on hidden ones, with a 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    n_known: int
+    n_hidden: int
+
+
+@dataclass(frozen=True)
+class NewLLM:
+    """What is known of an LLM that the champion does not have.
+
+    Attributes
+    ----------
+    key, name, released_on
+        Identity as the catalog tells it.
+    input_usd_per_mtok, output_usd_per_mtok, catalog, price_since
+        Price, who says so and since when.
+    n_asked, n_scored, failures
+        Answers: asked, scored, and failures by kind.
+    n_cut
+        Answers that ended at ``max_tokens``.
+    latency_p50_s, latency_p95_s
+        In seconds; None when unknown.
+    served_as
+        What the endpoint says it used, when that is not one and the same.
+    gap
+        The hidden-prompt gap; None without hidden prompts.
+    drift
+        What the canaries found; empty when nothing.
+    share
+        Share of the gate prompts that the challenger gives it.
+    """
+
+    key: str
+    name: str
+    released_on: date | None
+    input_usd_per_mtok: float
+    output_usd_per_mtok: float
+    catalog: str
+    price_since: date | None
+    n_asked: int
+    n_scored: int
+    failures: tuple[tuple[str, int], ...]
+    n_cut: int
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    served_as: tuple[str, ...]
+    gap: Gap | None
+    drift: str
+    share: float
+
+
+@dataclass(frozen=True)
+class NightSpend:
+    """What the night spent: in all, by purpose, and its ceiling."""
+
+    total_usd: Decimal
+    calls: int
+    by_purpose: tuple[tuple[str, int, Decimal], ...]
+    ceiling_usd: Decimal | None
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """How often decisions stay the same when the vectors are drawn again from their standard errors.
+
+    Attributes
+    ----------
+    agreement
+        ``(n,)`` share of the draws, by gate prompt, in which the same LLM is chosen.
+    n_draws
+        Number of draws.
+    """
+
+    agreement: F64
+    n_draws: int
+
+    @property
+    def mean(self) -> float:
+        """Give the mean agreement."""
+        return float(self.agreement.mean())
+
+    @property
+    def unsure(self) -> float:
+        """Give the share of the prompts with less than 70 % agreement."""
+        return float((self.agreement < 0.7).mean())
+
+
+@dataclass(frozen=True)
+class Version:
+    """One router of the registry, for the trend; `served` says whether it was champion."""
+
+    number: int
+    digest: str
+    made_at: datetime
+    n_llms: int
+    score: float | None
+    cost_usd: float | None
+    area: float | None
+    served: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Everything that a promotion report shows.
+
+    Attributes
+    ----------
+    challenger, champion
+        The two routers; no champion when nobody serves.
+    passed, checks
+        What the gate found, as stored with the promotion.
+    headline, band, effects
+        The comparison; None, or nothing, without a champion.
+    zero_router
+        The prompt-blind baseline over the challenger's LLMs.
+    llms
+        Every LLM of both, the best first.
+    heat
+        One row per LLM of the challenger, the best first; its cells in the order of `clusters`.
+    clusters
+        The largest first.
+    flows, changes
+        Where prompts go that change their route, and examples of them.
+    new_llms
+        What is known of the LLMs that only the challenger has.
+    spend, stability, trend
+        Money, certainty and history.
+    n_changed
+        How many gate prompts change their route.
+    n_gate, n_dropped, n_known
+        Gate prompts that every LLM has a score for, those left out, and prompts that clusters are shown with.
+    stale_prices
+        LLMs of the challenger that no catalog has listed for more than a week.
+    limitations
+        What the reader must not conclude, one sentence each.
+    facts
+        Name and content of what all this rests on.
+    """
+
+    challenger: Side
+    champion: Side | None
+    passed: bool
+    checks: tuple[Check, ...]
+    headline: Headline | None
+    band: Band | None
+    effects: tuple[Effect, ...]
+    zero_router: DeferralCurve | None
+    llms: tuple[LLMPoint, ...]
+    heat: tuple[HeatRow, ...]
+    clusters: tuple[Cluster, ...]
+    flows: tuple[Flow, ...]
+    changes: tuple[RouteChange, ...]
+    n_changed: int
+    new_llms: tuple[NewLLM, ...]
+    spend: NightSpend | None
+    stability: Stability
+    trend: tuple[Version, ...]
+    n_gate: int
+    n_dropped: int
+    n_known: int
+    stale_prices: tuple[str, ...]
+    limitations: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]

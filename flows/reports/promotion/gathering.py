@@ -1,0 +1,232 @@
+"""Gather the material of a promotion report from registry and router folders, as they were when it was requested."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.errors import PrerequisiteError
+from flows.gate_evidence import Answers, gather
+from flows.measuring import GateOutcomes
+from flows.reports.promotion.evidence import Check, NightSpend, Version
+from flows.reports.promotion.material import Contender, Material
+from flows.reports.promotion.newcomers import newcomer
+from flows.versions import load_version
+from flows.workspace import Workspace
+from registry.prompts import Prompt
+from registry.routers import RouterRecord
+from registry.store import Registry
+from routing.baselines import ZeroRouter
+from routing.embedding import load_embedder_for
+from routing.router import Router
+
+_KNOWN_ROLES = ("map", "representative", "gate")
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "matplotlib", "jinja2")
+_TREND = 10
+_FRESH = timedelta(days=7)
+# Of promotions that were requested before the gate kept its rules.
+_MIN_COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is put forward against whom, and what the gate found.
+
+    Attributes
+    ----------
+    router_digest, champion_digest
+        The challenger, and whom it was compared with; None when nobody serves.
+    gate
+        What `flows.reports.version.gate_as_json` gives, as stored with the promotion.
+    at
+        When it was requested: what was recorded later does not count. None means now.
+    """
+
+    router_digest: str
+    champion_digest: str | None
+    gate: Mapping[str, Any]
+    at: datetime | None = None
+
+
+class Gathering:
+    """Read what a subject's report is computed from.
+
+    Parameters
+    ----------
+    workspace
+        Registry and router folders.
+    subject
+        Who is put forward against whom.
+
+    Raises
+    ------
+    NotFound
+        The ledger does not say which answers the challenger was made from.
+    """
+
+    def __init__(self, workspace: Workspace, subject: Subject) -> None:
+        self._workspace, self._registry, self._subject = workspace, workspace.registry, subject
+        self._record = self._registry.routers.get(subject.router_digest)
+        self._run = self._registry.runs.get(self._record.run_id)
+        self.answers = Answers.of_version(
+            self._registry, self._record.digest, subject.champion_digest, until=subject.at
+        )
+
+    def material(self) -> Material:
+        """Read everything.
+
+        Raises
+        ------
+        PrerequisiteError
+            No gate prompt has a score from every LLM, so there is nothing to compare.
+        """
+        subject, answers = self._subject, self.answers
+        challenger, champion = self._contender(self._record), None
+        if subject.champion_digest is not None:
+            champion = self._contender(self._registry.routers.get(subject.champion_digest))
+        gate_prompts, outcomes = self._gate_outcomes(challenger.router, champion.router if champion else None)
+        known = answers.prompt_set.with_role(*_KNOWN_ROLES)
+        before = (champion or challenger).router
+        return Material(
+            challenger=challenger,
+            champion=champion,
+            passed=bool(subject.gate.get("passed")),
+            checks=tuple(
+                Check(str(one["name"]), str(one["value"]), str(one["threshold"]), bool(one["passed"]))
+                for one in subject.gate.get("checks", ())
+            ),
+            metrics=dict(subject.gate.get("metrics", {})),
+            outcomes=outcomes,
+            gate_prompts=gate_prompts,
+            known_prompts=known,
+            known_embeddings=embeddings_of(self._registry, known, challenger.router),
+            champion_embeddings=(
+                embeddings_of(self._registry, known, before) if before.embedder != challenger.router.embedder else None
+            ),
+            zero_router=self._zero_router(challenger.router.keys),
+            completions=self._completions,
+            new_llms=tuple(
+                newcomer(self._registry, answers, llm, self._run.as_of)
+                for llm in challenger.router.llms
+                if llm.key not in before.keys
+            ),
+            spend=self._spend(),
+            trend=self._trend(),
+            stale_prices=self._stale_prices(challenger.router.keys),
+            graders=tuple(sorted(Counter(answers.graders[prompt.grader] for prompt in gate_prompts).items())),
+            facts=self._facts(),
+        )
+
+    def _contender(self, record: RouterRecord) -> Contender:
+        as_of = self._registry.runs.get(record.run_id).as_of
+        return Contender(load_version(self._workspace, record.digest), record.number, record.created_at, as_of)
+
+    def _gate_outcomes(self, challenger: Router, champion: Router | None) -> tuple[tuple[Prompt, ...], GateOutcomes]:
+        """Give the outcomes as the gate gathers them, and the prompts they are of."""
+        rules = self._subject.gate.get("rules") or {}
+        outcomes = gather(
+            self.answers,
+            challenger,
+            champion,
+            on=self._run.as_of,
+            min_coverage=float(rules.get("min_coverage", _MIN_COVERAGE)),
+        ).outcomes
+        if not len(outcomes.embeddings):
+            raise PrerequisiteError(
+                "No gate prompt has a score from every LLM of both routers.",
+                unchanged="No report was written.",
+                hint="See what is missing with: uniroute llm list",
+            )
+        prompts = self.answers.prompt_set.with_role("gate")
+        table = self.answers.table(outcomes.keys, prompts)
+        complete = (np.isfinite(table.scores) & np.isfinite(table.cost_usd)).all(axis=1)
+        return tuple(prompt for prompt, kept in zip(prompts, complete, strict=True) if kept), outcomes
+
+    def _zero_router(self, keys: tuple[str, ...]) -> ZeroRouter | None:
+        table = self.answers.table(keys, self.answers.prompt_set.with_role("representative"))
+        complete = (np.isfinite(table.scores) & np.isfinite(table.cost_usd)).all(axis=1)
+        return ZeroRouter.fit(table.scores[complete], table.cost_usd[complete], keys) if complete.any() else None
+
+    def _completions(self, llm_key: str, prompts: Sequence[Prompt]) -> Mapping[str, str]:
+        answers = self.answers
+        sampling = answers.sampling.get(llm_key, "")
+        return self._registry.outcomes.completions(llm_key, prompts, answers.graders, sampling)
+
+    def _spend(self) -> NightSpend:
+        spend = self._registry.outcomes.spend(self._run)
+        ceiling = json.loads(self._run.settings_json).get("budget", {}).get("night_usd")
+        return NightSpend(
+            spend.total_usd,
+            spend.calls,
+            tuple((one.purpose, one.calls, one.cost_usd) for one in spend.by_purpose),
+            None if ceiling is None else type(spend.total_usd)(str(ceiling)),
+        )
+
+    def _trend(self) -> tuple[Version, ...]:
+        """Give the last routers up to this one, the oldest first, and which of them had served by then."""
+        at = self._subject.at
+        served = {
+            one.router_digest
+            for one in self._registry.promotions.list(status="applied")
+            if at is None or (one.applied_at is not None and one.applied_at < at)
+        }
+        records = [one for one in self._registry.routers.list() if one.number <= self._record.number][:_TREND]
+        return tuple(
+            Version(
+                one.number,
+                one.digest,
+                one.created_at,
+                len(one.llm_keys),
+                one.metrics.get("score"),
+                _per_prompt(one.metrics.get("cost_usd_per_1k")),
+                one.metrics.get("area"),
+                one.digest in served and one.digest != self._record.digest,
+            )
+            for one in reversed(records)
+        )
+
+    def _stale_prices(self, keys: Sequence[str]) -> tuple[str, ...]:
+        oldest = self._run.as_of - _FRESH
+        return tuple(key for key in keys if self._registry.llms.get(key).last_seen_on < oldest)
+
+    def _facts(self) -> tuple[tuple[str, str], ...]:
+        record, run, subject, answers = self._record, self._run, self._subject, self.answers
+        roles = Counter(member.role for member in answers.prompt_set.members)
+        samplings = sorted({answers.sampling[key] for key in record.llm_keys if key in answers.sampling})
+        rules = subject.gate.get("rules") or {}
+        facts = (
+            ("challenger", record.digest),
+            ("champion", subject.champion_digest or "none"),
+            ("prompt set", f"{answers.prompt_set.name}, {answers.prompt_set.digest}"),
+            ("prompts by role", ", ".join(f"{role} {count}" for role, count in sorted(roles.items()))),
+            ("embedder", record.embedder_key),
+            ("cluster map", record.cluster_map_digest),
+            ("graders", ", ".join(sorted(set(answers.graders.values())))),
+            ("sampling", ", ".join(samplings)),
+            ("night", f"{run.key} (run {run.id})"),
+            ("settings", run.settings_hash),
+            ("gate policy", str(rules.get("policy_digest", ""))),
+            ("files of the challenger", record.files_json),
+            ("software", ", ".join(f"{name} {version(name)}" for name in ("uniroute", *_LIBRARIES))),
+        )
+        return tuple((name, content) for name, content in facts if content)
+
+
+def embeddings_of(registry: Registry, prompts: Sequence[Prompt], router: Router) -> NDArray[np.float32]:
+    """Read the embeddings of prompts that a router needs; compute them where they were never stored."""
+    stored = registry.prompts.embeddings(prompts, router.embedder.key)
+    if len(stored.prompt_digests) == len(prompts):
+        return stored.matrix
+    return load_embedder_for(router.embedder).embed([prompt.text for prompt in prompts])
+
+
+def _per_prompt(per_1k: float | None) -> float | None:
+    return None if per_1k is None else per_1k / 1000

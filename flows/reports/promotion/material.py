@@ -1,0 +1,97 @@
+"""What a promotion report is computed from: two routers, the answers that were recorded, and what the registry says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.measuring import GateOutcomes
+from flows.reports.promotion.evidence import Check, NewLLM, NightSpend, Version
+from registry.prompts import Prompt
+from routing.baselines import ZeroRouter
+from routing.router import Router
+
+
+class Completions(Protocol):
+    """Give what an LLM answered."""
+
+    def __call__(self, llm_key: str, prompts: Sequence[Prompt]) -> Mapping[str, str]:
+        """Give the kept completions by prompt digest."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A router with what the registry says of it."""
+
+    router: Router
+    number: int
+    made_at: datetime
+    as_of: date
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Everything that the evidence is computed from; the same material gives the same evidence.
+
+    Attributes
+    ----------
+    challenger, champion
+        The routers; no champion when nobody serves.
+    passed, checks, metrics
+        What the gate found, as stored with the promotion.
+    outcomes
+        Of the LLMs of both routers on the gate prompts that all of them have a score for.
+    gate_prompts
+        The rows of `outcomes`.
+    known_prompts, known_embeddings
+        The prompts that clusters are shown with, and ``(n, dim)`` float32; hidden prompts are not among them.
+    champion_embeddings
+        The same prompts for a champion with another embedder; None otherwise.
+    zero_router
+        The prompt-blind baseline over the challenger's LLMs; None without a common representative prompt.
+    completions
+        Reads answers.
+    new_llms
+        What is known of the LLMs that only the challenger has; `share` is not read.
+    spend, trend
+        Of the night, and of the routers so far.
+    stale_prices
+        LLMs of the challenger that no catalog has listed for more than a week.
+    graders
+        Grader label and how many gate prompts it grades.
+    facts
+        Name and content of what all this rests on.
+    """
+
+    challenger: Contender
+    champion: Contender | None
+    passed: bool
+    checks: tuple[Check, ...]
+    metrics: Mapping[str, float]
+    outcomes: GateOutcomes
+    gate_prompts: tuple[Prompt, ...]
+    known_prompts: tuple[Prompt, ...]
+    known_embeddings: NDArray[np.float32]
+    champion_embeddings: NDArray[np.float32] | None
+    zero_router: ZeroRouter | None
+    completions: Completions
+    new_llms: tuple[NewLLM, ...]
+    spend: NightSpend | None
+    trend: tuple[Version, ...]
+    stale_prices: tuple[str, ...]
+    graders: tuple[tuple[str, int], ...]
+    facts: tuple[tuple[str, str], ...]
+
+    @property
+    def new_keys(self) -> tuple[str, ...]:
+        """Give the LLMs that only the challenger has; none when there is no champion to compare with."""
+        if self.champion is None:
+            return ()
+        known = set(self.champion.router.keys)
+        return tuple(key for key in self.challenger.router.keys if key not in known)

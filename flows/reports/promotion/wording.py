@@ -1,0 +1,141 @@
+"""The sentences and numbers of a promotion report that page and Markdown share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flows.reports.promotion.drawing import short
+from flows.reports.promotion.evidence import CostAtQuality, Evidence
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Number:
+    """One of the three numbers of a promotion, with its interval in words."""
+
+    what: str
+    value: str
+    unit: str
+    range: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to type, and what for."""
+
+    purpose: str
+    text: str
+
+
+def title(evidence: Evidence) -> str:
+    """Ask the question that the report answers."""
+    replaces = "" if evidence.champion is None else f" (replaces router {evidence.champion.number})"
+    return f"Router {evidence.challenger.number} → champion?{replaces}"
+
+
+def verdict(evidence: Evidence) -> str:
+    """Answer it in a sentence or two."""
+    numbers = evidence.headline
+    if numbers is None or evidence.champion is None:
+        return (
+            f"Nobody serves yet: the first router has no champion to be compared with. It scores "
+            f"{evidence.challenger.score:.4f} at {per_1k(evidence.challenger.cost_usd)} USD per 1 000 prompts."
+        )
+    equal = numbers.score_at_equal_cost
+    if equal.low > 0:
+        opening = f"For the champion's money the challenger is better by {100 * equal.mean:.1f} percentage points."
+    elif equal.high < 0:
+        opening = f"For the champion's money the challenger is worse by {-100 * equal.mean:.1f} percentage points."
+    else:
+        opening = f"For the champion's money the two cannot be told apart ({points(equal.mean)} points)."
+    failed = [check.name for check in evidence.checks if not check.passed]
+    gate = f" The gate refuses it: {'; '.join(failed)}." if failed else ""
+    causes = [short(effect.key) for effect in evidence.effects if effect.score.low > 0][:_NAMED]
+    cause = f" It comes from {_listed(causes)}." if causes and equal.low > 0 else ""
+    return f"{opening} {percent(numbers.route_change.mean)} of the prompts change their LLM.{cause}{gate}"
+
+
+def headline_numbers(evidence: Evidence) -> tuple[Number, ...]:
+    """Give the three numbers, or what there is of them without a champion."""
+    numbers = evidence.headline
+    if numbers is None:
+        side = evidence.challenger
+        return (
+            Number("score", f"{side.score:.3f}", "", f"n = {evidence.n_gate} gate prompts"),
+            Number("cost", per_1k(side.cost_usd), "USD", "per 1 000 prompts, at its own cost weight"),
+            Number("LLMs to choose from", str(side.n_llms), "", "nobody serves yet"),
+        )
+    equal, change = numbers.score_at_equal_cost, numbers.route_change
+    return (
+        Number(
+            "score at equal cost",
+            points(equal.mean),
+            "points",
+            f"95 %: {points(equal.low)} to {points(equal.high)}, n = {equal.n}",
+        ),
+        _cost_number(numbers.cost_at_equal_score),
+        Number(
+            "prompts that change their LLM",
+            percent(change.mean),
+            "",
+            f"95 %: {percent(change.low)} to {percent(change.high)}, n = {change.n}",
+        ),
+    )
+
+
+def _cost_number(found: CostAtQuality) -> Number:
+    what = "cost at equal score"
+    if found.change is None:
+        seldom = f"in {percent(found.reached)} of the resamples it is" if found.reached else "in no resample it is"
+        return Number(what, "–", "", f"it is never as good as the champion; {seldom}, n = {found.n}")
+    low = "at most −100 %" if found.low is None else _change(found.low)
+    high = "not reached" if found.high is None else _change(found.high)
+    return Number(what, _change(found.change), "", f"95 %: {low} to {high}, n = {found.n}")
+
+
+def commands(evidence: Evidence) -> tuple[Command, ...]:
+    """Give what to type; the router's digest names the promotion, whose number is not known when this is written."""
+    name = evidence.challenger.digest[:12]
+    back = "" if evidence.champion is None else f" --to {evidence.champion.digest[:12]}"
+    return (
+        Command("Look again, with what has happened since", f"uniroute promotion show {name}"),
+        Command("Let it serve", f'uniroute promotion approve {name} --reason "…"'),
+        Command("Turn it down", f'uniroute promotion reject {name} --reason "…"'),
+        Command("Undo it later", f'uniroute promotion rollback{back} --reason "…"'),
+    )
+
+
+def points(change: float) -> str:
+    """Write a difference in score in percentage points, with its sign."""
+    return _signed(100 * change, 1)
+
+
+def percent(share: float) -> str:
+    """Write a share in percent."""
+    return f"{100 * share:.1f} %"
+
+
+def per_1k(usd: float) -> str:
+    """Write USD per prompt as USD per 1 000 prompts."""
+    return f"{1000 * usd:.4f}"
+
+
+def per_1k_change(usd: float) -> str:
+    """Write a difference in USD per prompt as one per 1 000 prompts, with its sign."""
+    return _signed(1000 * usd, 4)
+
+
+def _change(share: float) -> str:
+    return f"{_signed(100 * share, 1)} %"
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{abs(value):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return f"{'−' if value < 0 else '+'}{text}"
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
