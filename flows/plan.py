@@ -8,11 +8,14 @@ from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
 
+import numpy as np
+
 from registry.errors import NotFound
 from registry.llms import LLM, Price
 from registry.prompts import Prompt
+from routing.tokens import estimated_input_tokens
 
-_CHARACTERS_PER_TOKEN = 4
+_CHAT_FRAME_TOKENS = 16
 _EXPECTED_OUTPUT_TOKENS = 300
 _PER_MTOK = Decimal(1_000_000)
 
@@ -91,11 +94,6 @@ class NightPlan:
     def worst_usd(self) -> Decimal:
         """Cost if every answer were as long as allowed, in USD."""
         return sum((planned.worst_usd for planned in (*self.profiles, *self.canaries)), Decimal(0))
-
-
-def input_tokens_of(prompt: Prompt) -> int:
-    """Estimate the input tokens of a prompt from its length; a little high on purpose."""
-    return len(prompt.text) // _CHARACTERS_PER_TOKEN + 16
 
 
 def cost_usd(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
@@ -192,7 +190,8 @@ def _planned(
     llm: LLM, prompts: tuple[Prompt, ...], known: int, max_tokens: int, seen_output_tokens: float | None
 ) -> PlannedProfile:
     assert llm.price is not None, "only a priced LLM is routable"
-    input_tokens = sum(input_tokens_of(prompt) for prompt in prompts)
+    of_texts = float(estimated_input_tokens([prompt.text for prompt in prompts]).sum(dtype=np.float64))
+    input_tokens = round(of_texts) + _CHAT_FRAME_TOKENS * len(prompts)
     expected = round(seen_output_tokens if seen_output_tokens is not None else _EXPECTED_OUTPUT_TOKENS)
     return PlannedProfile(
         llm=llm,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
+from routing.tokens import estimated_input_tokens
+
 _MAX_TOKENS_BELIEVED = 2_000_000
-_BYTES_PER_TOKEN = 4
 _MAX_NAME_CHARACTERS = 200
 
 
@@ -138,7 +140,7 @@ def read_answer(document: Any, prompt: str) -> Answer:
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate the tokens of a text from its bytes; English has about four bytes per token.
+    """Estimate the tokens of a text, as routing does.
 
     Parameters
     ----------
@@ -150,7 +152,7 @@ def estimate_tokens(text: str) -> int:
     int
         At least 1 for a text that is not empty.
     """
-    return -(-len(text.encode("utf-8", "surrogatepass")) // _BYTES_PER_TOKEN)
+    return math.ceil(estimated_input_tokens([text])[0])
 
 
 def _text(content: Any, *, is_finished: bool) -> str:
