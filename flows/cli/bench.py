@@ -24,6 +24,7 @@ _STUDY = (50, 100, 200, 500, 1000)
 @click.option("--n-val", type=click.IntRange(1), help="Representative prompts a new LLM answers (default: 10 %).")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the splits.")
 @click.option("--methods", help="Only these methods, separated by commas.")
+@click.option("--embedder", help="Instead of that of the settings, such as static-minilm.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the figures as JSON to this file.")
 @click.option("--figures", type=click.Path(file_okay=False), help="Draw the deferral curves into this folder.")
 @click.option("--n-val-study", is_flag=True, help="Measure 50 to 1 000 representative prompts.")
@@ -36,6 +37,7 @@ def bench(
     n_val: int | None,
     seed: int,
     methods: str | None,
+    embedder: str | None,
     out: str | None,
     figures: str | None,
     n_val_study: bool,
@@ -61,7 +63,8 @@ def bench(
     drawn_into = Path(figures) if figures is not None else Path() if n_val_study else None
     _make_room(Path(out).parent if out is not None else None, drawn_into)
     with opened(config) as workspace, _Bar(f"embed {folder.name}") as bar:
-        embeddings = embeddings_of(workspace, folder, on_progress=bar.show)
+        chosen = workspace.open_embedder(embedder) if embedder else None
+        embeddings = embeddings_of(workspace, folder, embedder=chosen, on_progress=bar.show)
 
     def measure(count: int | None) -> BenchResult:
         from flows.bench.protocol import run_trials

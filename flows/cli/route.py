@@ -85,7 +85,7 @@ def decide(
     NoEligibleLLM
         Every LLM that it may choose was withdrawn, or may not be called any more.
     """
-    from flows.versions import load_version
+    from flows.versions import load_version, router_folder
     from routing.embedding import load_embedder_for
     from routing.errors import InvalidInput
     from routing.tokens import estimated_input_tokens
@@ -106,7 +106,8 @@ def decide(
     if max_cost_usd is not None or min_score is not None:
         cost_weight = router.cost_weight_for(max_cost_usd_per_1k=max_cost_usd, min_score=min_score, candidates=eligible)
         tokens = tokens if router.solves_by_tokens else None
-    embedding = load_embedder_for(router.embedder).embed([text])[0]
+    embedder = load_embedder_for(router.embedder, folder=router_folder(workspace, record.digest))
+    embedding = embedder.embed([text])[0]
     return router.decide(embedding, input_tokens=tokens, cost_weight=cost_weight, candidates=eligible)
 
 

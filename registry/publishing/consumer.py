@@ -155,7 +155,9 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
             self._router = artifact.load_router(Path(context.artifacts["router"]))
             if self._router.digest != _read_manifest(code)["router_digest"]:
                 raise _refusal("the router is not the one that was published")
-            self._embedder = embedding.load_embedder_for(self._router.embedder)
+            self._embedder = embedding.load_embedder_for(
+                self._router.embedder, folder=Path(context.artifacts["router"])
+            )
         self._version = _registered_version(code.parent.parent) or f"uniroute@{self._router.digest[:12]}"
 
     def predict(

