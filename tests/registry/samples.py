@@ -132,6 +132,7 @@ def vector(error: float = 0.25) -> FeatureVector:
         coefficients=np.array([0.5, -3.0, 2.0], dtype=np.float32),
         n_prompts=12,
         n_scored=10,
+        input_token_ratio=1 + error,
     )
 
 

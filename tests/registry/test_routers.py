@@ -78,6 +78,7 @@ def test_feature_vectors_come_back_and_only_changes_are_stored(registry, night, 
         10,
     )
     assert second.errors.tolist() == [0.75, 0.25]
+    assert (first.input_token_ratio, second.input_token_ratio) == (1.25, 1.75)
     for name in ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients"):
         assert np.array_equal(getattr(first, name), getattr(vector(0.25), name))
         assert getattr(first, name).dtype == getattr(vector(), name).dtype
@@ -92,11 +93,20 @@ def test_f70_vectors_that_do_not_fit_or_are_not_finite_are_refused(registry, nig
         coefficients = np.zeros(0, dtype=np.float32)
         counts = np.ones(2, dtype=np.int64)
         n_prompts = n_scored = 2
+        input_token_ratio = 1.0
 
     class Long(Bad):
         errors = np.zeros(3, dtype=np.float32)
 
-    for bad, said in ((Bad, "NaN or infinite"), (Long, "has 2 clusters")):
+    class Endless(Bad):
+        errors = np.zeros(2, dtype=np.float32)
+        input_token_ratio = np.inf
+
+    for bad, said in (
+        (Bad, "NaN or infinite"),
+        (Long, "has 2 clusters"),
+        (Endless, "input_token_ratio of .* is not finite"),
+    ):
         with pytest.raises(InvalidInput, match=said):
             registry.routers.save_vectors(digest_of(1), {a: vector(), b: bad()}, prompt_set.digest, night)
     assert registry.routers.vectors(digest_of(1)) == ()

@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -125,3 +126,24 @@ def test_changing_the_array_it_was_made_from_changes_no_vector():
 
 def test_counts_are_kept_to_the_last_prompt():
     assert dataclasses.replace(vector([0, 1, 2], [1, 0, 1]), counts=[2**24 + 1, 0, 0]).counts[0] == 2**24 + 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1e7, "many", None])
+def test_a_ratio_of_tokens_that_cannot_be_is_refused_by_name(bad):
+    with pytest.raises(InvalidProfile, match="input_token_ratio must be a finite number in"):
+        FeatureVector([0.5], [0.1], [1], [10], [10], 1, 1, input_token_ratio=bad)
+
+
+def test_what_an_llm_counts_where_one_token_is_estimated_is_kept_and_shrunk():
+    n = 400
+    estimates = np.random.default_rng(0).uniform(10, 1000, n)
+    tokens = {"input_tokens": 1.25 * estimates, "output_tokens": np.ones(n)}
+    made = partial(plain_feature_vector, np.zeros(n), np.ones(n), n_clusters=1, n_prompts=n, **tokens)
+    assert made(estimated_tokens=estimates).input_token_ratio == pytest.approx(1.25, abs=0.003)
+    assert made().input_token_ratio == 1.0
+
+
+@pytest.mark.parametrize("bad", [[1.0], [np.nan, 1.0], [-1.0, 1.0], "many"])
+def test_estimates_that_cannot_be_are_refused_by_name(bad):
+    with pytest.raises(InvalidProfile, match="estimated_tokens must"):
+        plain_feature_vector([0, 0], [1, 0], [1, 1], [1, 1], n_clusters=1, n_prompts=2, estimated_tokens=bad)
