@@ -207,6 +207,8 @@ def _refuse_silence(report: NightReport) -> None:
     ------
     CredentialsMissing
         The endpoints refuse the key.
+    BudgetExceeded
+        The budget allowed not a single call.
     TransientEndpointError
         The endpoints did not answer.
     """
@@ -216,6 +218,9 @@ def _refuse_silence(report: NightReport) -> None:
     unchanged = "The registry and the champion stay as they are."
     if any(found.stopped_for == "refused_auth" for found in report.profiles):
         raise CredentialsMissing(reasons[0], unchanged=unchanged, hint="Check the key that [[endpoint]] names.")
+    if all(found.stopped_for.startswith("budget") for found in report.profiles):
+        scope = report.profiles[0].stopped_for.rpartition(" ")[2]
+        raise BudgetExceeded(reasons[0], scope=scope, unchanged=unchanged, hint="Raise [budget], or --budget-usd.")
     raise TransientEndpointError(
         reasons[0],
         kind="unreachable",

@@ -1,0 +1,122 @@
+"""``uniroute night run`` with its options, told in JSON lines: a whole small night, all parts real but Prefect."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("PREFECT_HOME", str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"))
+
+import prefect
+import pytest
+
+from flows import nightly
+from registry.store import Registry
+from tests.fakes.endpoint import FakeEndpoint
+from tests.faults.tiny_night import FIRST, LLMS, SECOND, TinyNight, answer
+from tests.flows.cli.conftest import Ended, Uniroute
+
+
+async def tell_nobody(_report: object) -> None:
+    pass
+
+
+@pytest.fixture
+def endpoint() -> Iterator[FakeEndpoint]:
+    with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok")) as fake:
+        yield fake
+
+
+@pytest.fixture
+def tiny(endpoint: FakeEndpoint, tmp_path: Path, served_template: Path, monkeypatch: pytest.MonkeyPatch) -> TinyNight:
+    """Prepare a night of three LLMs and two dozen prompts, in the working folder."""
+    for name in [name for name in os.environ if name.startswith("UNIROUTE_")]:
+        monkeypatch.delenv(name)
+    night = TinyNight.prepare(tmp_path / "night", endpoint, served_template.parent / "mlflow.db")
+    monkeypatch.chdir(night.folder)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("flows."):
+            for attribute, value in list(vars(module).items()):
+                if isinstance(value, prefect.Task):
+                    monkeypatch.setattr(module, attribute, value.fn)
+    monkeypatch.setattr(nightly, "_tell_prefect", tell_nobody)
+    monkeypatch.setattr(nightly, "night", nightly.night.fn)
+    return night
+
+
+def lines_of(ended: Ended) -> list[dict[str, Any]]:
+    return [json.loads(line, parse_constant=pytest.fail) for line in ended.out.splitlines()]
+
+
+def test_a_night_is_told_from_its_lease_to_the_status_of_every_llm(tiny: TinyNight, uniroute: Uniroute) -> None:
+    ended = uniroute("night", "run", "--as-of", FIRST, "--json")
+    assert ended.code in (0, 3), ended.err
+    first, *between, last = lines_of(ended)
+    assert {line["schema"] for line in (first, *between, last)} == {"uniroute.night.run/1"}
+    assert (first["event"], first["attempt"]) == ("started", 1)
+    assert [line["stage"] for line in between if line["event"] == "reached"][:2] == ["catalogs", "planned"]
+    assert (last["event"], last["run"]) == ("finished", first["run"])
+    assert {row["llm"]: row["status"] for row in last["llms"]} == {"fake:weak": "profiled", "fake:fair": "profiled"}
+    assert last["status"] == ("attention" if ended.code == 3 else "completed")
+    shown = uniroute("night", "show", "--json").data
+    assert shown["key"] == first["run"]
+    assert shown["summary"]["verdict"] == last["data"]["verdict"]
+    assert shown["calls"] == sum(row["calls"] for row in last["llms"])
+    text = uniroute("night", "show").out
+    assert "fake:weak" in text
+    assert f"router   version 1: 2 LLMs, {last['data']['router']['promotion']}" in text
+
+
+def test_only_the_named_llm_is_asked(tiny: TinyNight, endpoint: FakeEndpoint, uniroute: Uniroute) -> None:
+    ended = uniroute("night", "run", "--as-of", SECOND, "--only", "good", "--only", "fake:weak", "--plan", "--json")
+    assert {row["llm"] for row in lines_of(ended)[-1]["data"]["plan"]["llms"]} == {"fake:good", "fake:weak"}
+    refused = uniroute("night", "run", "--as-of", SECOND, "--only", "nobody")
+    assert (refused.code, refused.out) == (2, "")
+    assert "error: No available LLM is called nobody. Nothing was called." in refused.err
+    assert not endpoint.calls
+
+
+def test_an_llm_beyond_max_new_is_deferred_and_told(tiny: TinyNight, uniroute: Uniroute) -> None:
+    last = lines_of(uniroute("night", "run", "--as-of", FIRST, "--max-new", "1", "--plan", "--json"))[-1]
+    assert last["data"]["plan"]["deferred"] == ["fake:fair"]
+    assert [(row["llm"], row["status"]) for row in last["llms"]] == [("fake:fair", "deferred")]
+
+
+def test_a_night_that_ends_early_has_no_last_line_but_an_error(tiny: TinyNight, uniroute: Uniroute) -> None:
+    ended = uniroute("night", "run", "--as-of", FIRST, "--budget-usd", "0.0000001", "--json")
+    assert ended.code == 3
+    first, *_, last = lines_of(ended)
+    assert first["event"] == "started"
+    assert (last["error"]["kind"], last["error"]["exit_code"]) == ("budget", 3)
+    forgiven = uniroute("night", "run", "--as-of", FIRST, "--budget-usd", "0.0000001", "--exit-zero-on", "attention")
+    assert (forgiven.code, forgiven.out) == (0, "")
+
+
+def test_without_the_lease_nothing_is_started(tiny: TinyNight, uniroute: Uniroute) -> None:
+    from datetime import UTC, datetime
+
+    from tests.registry.samples import start_night
+
+    with Registry.open(f"sqlite:///{tiny.registry}") as registry:
+        start_night(registry, host="elsewhere", now=datetime.now(UTC))
+    ended = uniroute("night", "run", "--as-of", FIRST, "--json")
+    assert ended.code == 75
+    (only,) = lines_of(ended)
+    assert only["error"]["kind"] == "busy"
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "0"])
+def test_a_ceiling_that_is_none_is_refused(tiny: TinyNight, uniroute: Uniroute, value: str) -> None:
+    refused = uniroute("night", "run", "--budget-usd", value)
+    assert (refused.code, refused.out) == (78, "")
+    assert "budget.night_usd (in the command line)" in refused.err
+
+
+def test_quiet_leaves_the_result_and_nothing_else(tiny: TinyNight, uniroute: Uniroute) -> None:
+    loud = uniroute("night", "run", "--as-of", FIRST, "--plan")
+    quiet = uniroute("night", "run", "--as-of", FIRST, "--plan", "--quiet")
+    assert "Starting Prefect" in loud.err
+    assert (quiet.err, quiet.out) == ("", loud.out)
