@@ -126,15 +126,20 @@ class Charges:
         purpose
             As in `record`.
         """
-        with self._database.write() as unit:
+
+        def book(unit: Unit) -> None:
             held = self._runs.require_lease(run, unit)
             number = self._number(unit, llm_key)
             self.add(unit, held.id, number, purpose, calls=calls, cost=usd, reserved=-reserved)
 
+        self._database.repeated(book)
+
     def _change_reservation(self, run: Run | int, llm_key: str, usd: Decimal, purpose: str) -> None:
-        with self._database.write() as unit:
+        def change(unit: Unit) -> None:
             held = self._runs.require_lease(run, unit)
             self.add(unit, held.id, self._number(unit, llm_key), purpose, reserved=usd)
+
+        self._database.repeated(change)
 
     @staticmethod
     def _number(unit: Unit, llm_key: str) -> int:
@@ -158,8 +163,8 @@ class Charges:
                 .join_from(charge, llm)
                 .where(charge.c.run_id == run_id)
                 .group_by(llm.c.endpoint, llm.c.key)
-                .order_by(llm.c.endpoint, llm.c.key)
             ).fetchall()
+            rows.sort(key=lambda row: (row.endpoint, row.key))  # a server sorts text by the rules of its own language
             purposes = unit.execute(
                 select(
                     charge.c.purpose,

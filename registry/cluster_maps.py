@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -231,9 +232,22 @@ class ClusterMaps:
                 select(llm.c.key, *(feature_vector.c[name] for name in fields))
                 .join_from(feature_vector, llm)
                 .where(feature_vector.c.id.in_(newest))
-                .order_by(llm.c.key)
             )
-            return tuple(StoredVector(row[0], cluster_map_digest, *row[1:]) for row in rows)
+            # A server sorts text by the rules of its own language.
+            return tuple(StoredVector(row[0], cluster_map_digest, *row[1:]) for row in sorted(rows, key=itemgetter(0)))
+
+    def vector_history(self, cluster_map_digest: str, llm_key: str) -> tuple[StoredVector, ...]:
+        """Give every feature vector that one LLM had on a cluster map, the oldest first."""
+        fields = [name for name in StoredVector.__dataclass_fields__ if name not in ("llm_key", "cluster_map_digest")]
+        with self._database.read() as unit:
+            rows = unit.execute(
+                select(*(feature_vector.c[name] for name in fields))
+                .join_from(feature_vector, llm)
+                .join(cluster_map, cluster_map.c.id == feature_vector.c.cluster_map_id)
+                .where(cluster_map.c.digest == cluster_map_digest, llm.c.key == llm_key)
+                .order_by(feature_vector.c.id)
+            )
+            return tuple(StoredVector(llm_key, cluster_map_digest, *row) for row in rows)
 
     def _llm_numbers(self, unit: Unit, keys: tuple[str, ...]) -> Mapping[str, int]:
         numbers = ids_of(unit, llm.c.key, llm.c.id, keys)
@@ -241,6 +255,11 @@ class ClusterMaps:
         if unknown:
             raise NotFound(f"there is no LLM {min(unknown)!r}", unchanged="Nothing was written.")
         return numbers
+
+
+def vector_digest(vector: VectorFields, prompt_set_digest: str) -> str:
+    """Give the digest under which a feature vector is stored."""
+    return _vector_row("the LLM", vector, len(vector.errors), prompt_set_digest)["digest"]
 
 
 def _vector_row(key: str, vector: VectorFields, n_clusters: int, prompt_set_digest: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Database:
             prepare_file(self.url, create)
         options = {} if self.is_sqlite else {"pool_pre_ping": True, "connect_args": server.connect_options(self.url)}
         try:
-            self.engine = create_engine(self.url, **options)
+            self.engine = create_engine(self.url, hide_parameters=True, **options)
         except ModuleNotFoundError as error:
             raise RegistryError(
                 f"the driver for {self.name} is not installed ({error.name})", hint=f"pip install {error.name}"
@@ -91,7 +91,7 @@ class Database:
             event.listen(self.engine, "connect", self._on_sqlite_connect)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
-            event.listen(self.engine, "connect", self._on_server_connect)
+            event.listen(self.engine, "connect", self._on_server_connect, insert=True)
             event.listen(self.engine, "begin", self._begin_on_server)
         event.listen(self.engine, "connect", _remember_process)
         event.listen(self.engine, "checkout", _refuse_inherited)

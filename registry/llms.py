@@ -237,7 +237,8 @@ class LLMs:
         self, conditions: Sequence[ColumnElement[bool]], as_of: date | None, unit: Unit | None
     ) -> tuple[LLM, ...]:
         with self._database.read(unit) as opened:
-            rows = opened.execute(select(llm).where(*conditions).order_by(llm.c.key)).fetchall()
+            rows = opened.execute(select(llm).where(*conditions)).fetchall()
+            rows.sort(key=lambda row: row.key)  # a server sorts text by the rules of its own language
             prices = prices_in_force(opened, [row.id for row in rows], as_of)
             return tuple(_llm(row, prices.get(row.id)) for row in rows)
 

@@ -184,16 +184,18 @@ class Outcomes(OutcomeReader):
         """
         if not outcomes:
             return 0
-        with self._database.write(unit) as opened:
-            held = self._runs.require_lease(run, opened)
-            keyed = self._keyed(opened, outcomes)
-            final = self._final(opened, keyed)
-            fresh = {key: one for key, one in keyed.items() if key not in final}
-            if fresh:
-                opened.execute(self._database.upsert(outcome), [_row(key, one, held) for key, one in fresh.items()])
-                self._keep_completions(opened, fresh)
-                self._book(opened, held.id, purpose, fresh)
-            return len(fresh)
+        return self._database.repeated(lambda opened: self._record(opened, run, outcomes, purpose), unit)
+
+    def _record(self, opened: Unit, run: Run | int, outcomes: Sequence[Outcome], purpose: str) -> int:
+        held = self._runs.require_lease(run, opened)
+        keyed = self._keyed(opened, outcomes)
+        final = self._final(opened, keyed)
+        fresh = {key: one for key, one in keyed.items() if key not in final}
+        if fresh:
+            opened.execute(self._database.upsert(outcome), [_row(key, one, held) for key, one in fresh.items()])
+            self._keep_completions(opened, fresh)
+            self._book(opened, held.id, purpose, fresh)
+        return len(fresh)
 
     def _keyed(self, unit: Unit, outcomes: Sequence[Outcome]) -> dict[tuple[int, int, int], Outcome]:
         llms = ids_of(unit, llm.c.key, llm.c.id, [one.llm_key for one in outcomes])
@@ -212,8 +214,9 @@ class Outcomes(OutcomeReader):
 
     def _protocol(self, unit: Unit, grader: str, sampling: str) -> int:
         pair = {"grader": grader, "sampling": sampling}
-        unit.execute(self._database.insert_missing(protocol, [protocol.c.grader, protocol.c.sampling]), pair)
-        return unit.execute(select(protocol.c.id).filter_by(**pair)).scalar_one()
+        known = unit.execute(select(protocol.c.id).filter_by(**pair)).scalar()
+        # Not ON CONFLICT: on a server each try would use a number up.
+        return known if known is not None else unit.execute(protocol.insert().values(pair)).inserted_primary_key[0]
 
     def _final(self, unit: Unit, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
         grouped: dict[tuple[int, int], list[int]] = {}

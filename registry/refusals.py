@@ -6,7 +6,6 @@ a connection is being opened. Statements and parameters never enter a message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,17 +153,11 @@ def _of_connecting(failure: Failure) -> RegistryError | None:
             f"the URL of {where} cannot be used ({text})", unchanged=_NOTHING, hint="mend [registry] url"
         )
     connection: Any = getattr(failure.error, "pgconn", None)
-    signs: tuple[tuple[tuple[str, ...], Callable[[Failure], RegistryError]], ...] = (
-        (("password authentication failed", "no password supplied", "pg_hba.conf"), _not_let_in),
-        (("role ", "peer authentication failed", "certificate"), _not_let_in),
-        (("database ",), _no_database),
-        (("resolve host", "translate host name"), _no_host),
-    )
     if connection is None and "resolve host" not in text:
         return None
-    said = text.partition("FATAL:")[2].strip() or text
-    for beginnings, teller in signs:
-        if any(one in said for one in beginnings):
+    said = (text.partition("FATAL:")[2].strip() or text).lower()
+    for signs, teller in _SIGNS:
+        if any(sign in said for sign in signs):
             return teller(failure)
     if connection.needs_password:
         return _not_let_in(failure)
@@ -207,3 +200,19 @@ def _unreachable(failure: Failure) -> RegistryBusy:
 
 def _full(failure: Failure) -> RegistryError:
     return RegistryError(f"the disk of {failure.where} is full", unchanged=_NOTHING, hint="free some space")
+
+
+def _not_postgresql(failure: Failure) -> RegistryError:
+    return RegistryError(
+        f"{failure.where} does not speak as the URL asks ({failure.text})",
+        unchanged=_NOTHING,
+        hint="check host, port and sslmode in [registry] url",
+    )
+
+
+_SIGNS = (
+    (("password", "pg_hba.conf", 'role "', "peer authentication", "certificate"), _not_let_in),
+    (('database "',), _no_database),
+    (("resolve host", "translate host name"), _no_host),
+    (("ssl", "expected authentication request"), _not_postgresql),
+)

@@ -139,6 +139,11 @@ class Registry:
                 hint="uniroute db migrate",
             )
 
+    @property
+    def name(self) -> str:
+        """Where it is, as it may be shown: every secret is masked."""
+        return self._database.name
+
     def schema_status(self) -> SchemaStatus:
         """Compare the schema of the database with that of the code, without changing either."""
         with self._database.read_schema() as unit:

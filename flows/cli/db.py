@@ -24,7 +24,7 @@ def status(config: str | None, as_json: bool) -> int:
 
     settings = load_settings(config)
     with Registry.open(settings.registry_url, migrate=False) as registry:
-        found = registry.schema_status()
+        found, where = registry.schema_status(), registry.name
     data = {"current": found.current, "head": found.head, "pending": list(found.pending), "is_newer": found.is_newer}
     state = "newer than this code" if found.is_newer else f"{len(found.pending)} migrations pending"
     if not found.pending and not found.is_newer:
@@ -34,9 +34,7 @@ def status(config: str | None, as_json: bool) -> int:
         "db.status",
         data,
         as_json=as_json,
-        text=lambda: (
-            f"registry {inert(settings.registry_url, width=200)}: schema {found.current or 'none'}, {state}{hint}"
-        ),
+        text=lambda: f"registry {inert(where, width=200)}: schema {found.current or 'none'}, {state}{hint}",
     )
     return ExitCode.CONFIGURATION if found.is_newer else ExitCode.DONE
 
