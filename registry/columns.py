@@ -7,6 +7,7 @@ in text. Each type below refuses or encodes before the database can lose somethi
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
@@ -40,6 +41,18 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value.tzinfo is None:
             raise InvalidInput(f"the time {value.isoformat()} has no time zone", hint="use datetime.now(UTC)")
         return value.astimezone(UTC)
+
+    def result_processor(self, dialect: Dialect, coltype: Any) -> Callable[[Any], datetime | None] | None:
+        """Read a moment; text that is none was not written by the registry."""
+        read = super().result_processor(dialect, coltype)
+
+        def process(value: Any) -> datetime | None:
+            try:
+                return value if read is None else read(value)
+            except (ValueError, TypeError):
+                raise RegistryCorrupt("a stored time is none", hint="uniroute doctor") from None
+
+        return process
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Give the time zone back that SQLite dropped."""
@@ -97,7 +110,10 @@ class ExactText(TypeDecorator[str]):
 
     def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:
         """Decode what `process_bind_param` wrote."""
-        return None if value is None else bytes(value).decode("utf-8", "surrogatepass")
+        try:
+            return None if value is None else bytes(value).decode("utf-8", "surrogatepass")
+        except (UnicodeDecodeError, TypeError):
+            raise RegistryCorrupt("a stored text is none", hint="uniroute doctor") from None
 
 
 class PlainText(TypeDecorator[str]):

@@ -18,7 +18,7 @@ from sqlalchemy import Result, Row, Select, String, func, select, type_coerce
 
 from .columns import plain_text, text_bytes
 from .database import Database, Unit
-from .errors import RegistryBusy, RegistryCorrupt, RegistryError
+from .errors import RegistryBusy, RegistryError
 from .tables import ledger, ledger_head
 
 GENESIS = "0" * 64
@@ -193,7 +193,7 @@ class Ledger:
                         previous, number = found.hash, found.number
                         sought.pop(previous, None)
                 stated = unit.execute(select(ledger_head.c.number, ledger_head.c.hash)).first()
-        except (RegistryBusy, RegistryCorrupt):
+        except RegistryBusy:
             raise
         except (RegistryError, ValueError, TypeError, AttributeError):
             unreadable = self._first_unreadable(number + 1)
@@ -216,7 +216,7 @@ class Ledger:
         while number < 2**31:
             try:
                 with self._database.read() as unit:
-                    row = unit.execute(self._stored().where(ledger.c.number == number)).one()
+                    row = unit.execute(self._stored().where(ledger.c.number == number)).first()
                     _checked(row, number, row.previous_hash)
             except (RegistryError, ValueError, TypeError, AttributeError):
                 break

@@ -70,6 +70,11 @@ class PromptSet:
         return tuple(member.prompt for member in self.members if member.role in roles)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether texts, order and roles still give the digest."""
+        return self.digest == _set_digest(self.members)
+
+    @property
     def prompts(self) -> tuple[Prompt, ...]:
         """All prompts, in the order of the set."""
         return tuple(member.prompt for member in self.members)

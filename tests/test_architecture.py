@@ -12,6 +12,7 @@ PREFECT_FILES = {f"flows/{name}.py" for name in ("nightly", "sync", "profile", "
 BANNED_MODULE_NAMES = {"utils", "util", "helpers", "common", "misc", "manager"}
 LIBRARY_NAMES_WITH_MODEL = {
     "model_config",
+    "model_copy",
     "model_dump",
     "model_fields",
     "model_fields_set",

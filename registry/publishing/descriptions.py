@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.publishing.connection import asking
 from registry.publishing.downloads import described_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+FIGURES = "figures"
 HEAD_TAG = "ledger_head"
 """Number and hash of the ledger's last event, joined by a colon."""
 
@@ -35,33 +38,92 @@ class VersionDescription:
     metrics: Mapping[str, float]
 
 
-def describe_version(client: MlflowClient, name: str, version: int) -> VersionDescription:
-    """Read what MLflow says about a version.
+class VersionReader:
+    """Read from MLflow what a version is said to be, and note there how long the ledger is."""
 
-    Parameters
-    ----------
-    client
-        Opened client of tracking store and registry.
-    name
-        Name of the registered router.
-    version
-        Number of the version.
+    _tracking_url: str
 
-    Raises
-    ------
-    NotFound
-        If there is no such version.
-    """
+    if TYPE_CHECKING:
+
+        @property
+        def client(self) -> MlflowClient:
+            """Give the client of tracking store and registry."""
+
+    def describe(self, name: str, version: int) -> VersionDescription:
+        """Give what MLflow says about a version: tags, parameters, metrics.
+
+        Parameters
+        ----------
+        name
+            Name of the registered router.
+        version
+            Number of the version.
+
+        Raises
+        ------
+        NotFound
+            If there is no such version.
+        """
+        client = self.client
+        with asking(self._tracking_url, f"{name} version {version} could not be read"):
+            return _description(client, name, version)
+
+    def download_figures(self, run_id: str, to: Path) -> Path | None:
+        """Copy the figures that were logged with a version, and give their folder; None when there are none.
+
+        Parameters
+        ----------
+        run_id
+            The run that published the version.
+        to
+            Folder to copy into.
+        """
+        from mlflow.artifacts import download_artifacts
+
+        client = self.client
+        with asking(self._tracking_url, f"the figures of run {run_id} were not downloaded"):
+            if not client.list_artifacts(run_id, FIGURES):
+                return None
+            uri = f"runs:/{run_id}/{FIGURES}"
+            return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
+
+    def note_ledger_head(self, name: str, number: int, digest: str) -> None:
+        """Note the ledger's last event in MLflow, where whoever shortens the ledger has to look too.
+
+        Parameters
+        ----------
+        name
+            Name of the registered router, which exists.
+        number, digest
+            The event's number and hash.
+        """
+        client = self.client
+        with asking(self._tracking_url, f"the head of the ledger was not noted at {name}"):
+            client.set_registered_model_tag(name, HEAD_TAG, f"{number}:{digest}")
+
+    def noted_ledger_heads(self, name: str) -> Mapping[str, str]:
+        """Give every head of the ledger that was noted in MLflow, by hash, with the place where it was noted.
+
+        Parameters
+        ----------
+        name
+            Name of the registered router; one that does not exist has noted nothing.
+        """
+        client = self.client
+        with asking(self._tracking_url, f"the noted heads of the ledger at {name} could not be read"):
+            return _noted_heads(client, name)
+
+
+def _description(client: MlflowClient, name: str, version: int) -> VersionDescription:
     from mlflow.exceptions import MlflowException
 
     found = described_version(client, name, version)
     try:
-        run = client.get_run(found.run_id)
+        data = client.get_run(found.run_id).data
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return VersionDescription(dict(found.tags), found.description or "", found.run_id, {}, {}, {})
-    data = run.data
     return VersionDescription(
         tags=dict(found.tags),
         description=found.description or "",
@@ -72,31 +134,7 @@ def describe_version(client: MlflowClient, name: str, version: int) -> VersionDe
     )
 
 
-def note_head(client: MlflowClient, name: str, number: int, digest: str) -> None:
-    """Note the ledger's last event at the registered router.
-
-    Parameters
-    ----------
-    client
-        Opened client of tracking store and registry.
-    name
-        Name of the registered router, which exists.
-    number, digest
-        The event's number and hash.
-    """
-    client.set_registered_model_tag(name, HEAD_TAG, f"{number}:{digest}")
-
-
-def noted_heads(client: MlflowClient, name: str) -> Mapping[str, str]:
-    """Give every head of the ledger that was noted in MLflow, by hash, with the place where it was noted.
-
-    Parameters
-    ----------
-    client
-        Opened client of tracking store and registry.
-    name
-        Name of the registered router; one that does not exist has noted nothing.
-    """
+def _noted_heads(client: MlflowClient, name: str) -> Mapping[str, str]:
     from mlflow.exceptions import MlflowException
 
     try:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from registry.errors import PublishIncomplete
 from registry.publishing.connection import asking, open_client, shown, sqlite_file
-from registry.publishing.descriptions import VersionDescription, describe_version, note_head, noted_heads
+from registry.publishing.descriptions import VersionReader
 from registry.publishing.downloads import download_checked
 from registry.publishing.leftovers import remove_leftovers
 from registry.publishing.request import (
@@ -52,7 +52,7 @@ _REGISTERED_DESCRIPTION = (
 )
 
 
-class RouterPublisher:
+class RouterPublisher(VersionReader):
     """Bring routers into MLflow and move the aliases that consumers follow.
 
     Parameters
@@ -254,51 +254,6 @@ class RouterPublisher:
         client = self.client
         with asking(self._tracking_url, f"{name} version {version} was not downloaded"):
             return download_checked(client, name, version, to)
-
-    def describe(self, name: str, version: int) -> VersionDescription:
-        """Give what MLflow says about a version: tags, parameters, metrics.
-
-        Parameters
-        ----------
-        name
-            Name of the registered router.
-        version
-            Number of the version.
-
-        Raises
-        ------
-        NotFound
-            If there is no such version.
-        """
-        client = self.client
-        with asking(self._tracking_url, f"{name} version {version} could not be read"):
-            return describe_version(client, name, version)
-
-    def note_ledger_head(self, name: str, number: int, digest: str) -> None:
-        """Note the ledger's last event in MLflow, where whoever shortens the ledger has to look too.
-
-        Parameters
-        ----------
-        name
-            Name of the registered router, which exists.
-        number, digest
-            The event's number and hash.
-        """
-        client = self.client
-        with asking(self._tracking_url, f"the head of the ledger was not noted at {name}"):
-            note_head(client, name, number, digest)
-
-    def noted_ledger_heads(self, name: str) -> Mapping[str, str]:
-        """Give every head of the ledger that was noted in MLflow, by hash, with the place where it was noted.
-
-        Parameters
-        ----------
-        name
-            Name of the registered router.
-        """
-        client = self.client
-        with asking(self._tracking_url, f"the noted heads of the ledger at {name} could not be read"):
-            return noted_heads(client, name)
 
     def version_page(self, name: str, version: int) -> str:
         """Say where to look at a version: its page on the server, or the command that opens one.

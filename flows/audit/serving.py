@@ -1,0 +1,167 @@
+"""Which router served when, who allowed it, and on what evidence; read from the ledger, checked against the rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flows.audit.moments import Span
+from flows.audit.replay import Reign, Replay, replay
+from registry.errors import NotFound, RegistryCorrupt
+from routing.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from registry.promotions import Promotion
+    from registry.store import Registry
+
+_VERIFY = "uniroute audit verify"
+
+
+def trusted_replay(registry: Registry) -> Replay:
+    """Play back the ledger, after checking that nobody changed it.
+
+    Raises
+    ------
+    RegistryCorrupt
+        The ledger is not what was written.
+    """
+    found = registry.ledger.verify()
+    problem = found.problem
+    if not problem:
+        played = replay(registry.ledger.events())
+        if not played.problems:
+            return played
+        problem = played.problems[0]
+    raise RegistryCorrupt(
+        f"The ledger cannot be trusted: {problem}.", unchanged="Nothing was answered from it.", hint=_VERIFY
+    )
+
+
+def served_in(registry: Registry, span: Span, now: datetime) -> tuple[dict[str, Any], ...]:
+    """Give every router that served in a span, the earliest first, with who allowed it and on what evidence.
+
+    Raises
+    ------
+    InvalidInput
+        The span has not begun yet.
+    NotFound
+        No router served yet.
+    RegistryCorrupt
+        The ledger or the row of a promotion was changed.
+    """
+    if span.since_at > now:
+        raise InvalidInput(f"{span.text} is in the future.", hint="uniroute router history")
+    played = trusted_replay(registry)
+    found = [
+        (reign, until)
+        for reign, until in zip(played.reigns, _ends(played.reigns), strict=True)
+        if reign.since_at <= span.until_at and (until is None or until > span.since_at)
+    ]
+    if not found:
+        first = (
+            f"the first became champion at {_moment(played.reigns[0].since_at)}" if played.reigns else "none ever did"
+        )
+        raise NotFound(f"No router served on {span.text}: {first}.", hint="uniroute router history")
+    return tuple(_with_evidence(registry, played, reign, until) for reign, until in found)
+
+
+def history(registry: Registry) -> tuple[dict[str, Any], ...]:
+    """Give every change of the champion, the earliest first.
+
+    Raises
+    ------
+    RegistryCorrupt
+        The ledger was changed.
+    """
+    played = trusted_replay(registry)
+    return tuple(
+        _change(registry, reign, until)
+        | {"gate_passed": _deciding(registry, played, reign).gate.passed, "replaced": replaced}
+        for reign, until, replaced in zip(played.reigns, _ends(played.reigns), _before(played.reigns), strict=True)
+    )
+
+
+def _ends(reigns: Sequence[Reign]) -> list[datetime | None]:
+    return [*(reign.since_at for reign in reigns[1:]), *([None] if reigns else [])]
+
+
+def _before(reigns: Sequence[Reign]) -> list[str | None]:
+    return [None, *(reign.router_digest for reign in reigns[:-1])][: len(reigns)]
+
+
+def _change(registry: Registry, reign: Reign, until: datetime | None) -> dict[str, Any]:
+    record = registry.routers.get(reign.router_digest)
+    return {
+        "version": record.mlflow_version,
+        "digest": record.digest,
+        "since": _moment(reign.since_at),
+        "until": None if until is None else _moment(until),
+        "kind": reign.kind,
+        "actor": reign.actor,
+        "reason": reign.reason,
+        "promotion": reign.promotion_id,
+        "ledger_event": reign.event_number,
+    }
+
+
+def _with_evidence(registry: Registry, played: Replay, reign: Reign, until: datetime | None) -> dict[str, Any]:
+    record = registry.routers.get(reign.router_digest)
+    run = registry.runs.get(record.run_id)
+    deciding = _deciding(registry, played, reign)
+    details = json.loads(deciding.gate.details_json)
+    return _change(registry, reign, until) | {
+        "allowed_by": {
+            "requested_by": deciding.requested_by,
+            "requested_at": _moment(deciding.requested_at),
+            "decided_by": deciding.decided_by,
+            "decided_at": None if deciding.decided_at is None else _moment(deciding.decided_at),
+        },
+        "evidence": {
+            "promotion": deciding.id,
+            "gate_passed": deciding.gate.passed,
+            "gate_checks": details.get("checks", []),
+            "gate_digest": deciding.gate.digest,
+            "metrics": dict(record.metrics),
+            "report_digest": deciding.report_digest,
+            "run": run.key,
+            "as_of": run.as_of.isoformat(),
+            "settings_hash": run.settings_hash,
+            "prompt_set": record.prompt_set_digest,
+            "embedder": record.embedder_key,
+            "cluster_map": record.cluster_map_digest,
+            "llms": list(record.llm_keys),
+        },
+    }
+
+
+def _deciding(registry: Registry, played: Replay, reign: Reign) -> Promotion:
+    """Give the promotion that put the router to the gate: of a rollback, the last one of its router before that.
+
+    Raises
+    ------
+    RegistryCorrupt
+        The row is not what the ledger says.
+    """
+    number = reign.promotion_id
+    if reign.kind == "rollback":
+        gated = [
+            one
+            for one, trail in played.trails.items()
+            if one < number
+            and (trail.router_digest, trail.kind, trail.status) == (reign.router_digest, "promotion", "applied")
+        ]
+        number = max(gated, default=number)
+    found, trail = registry.promotions.get(number), played.trails[number]
+    if trail.gate_digest not in (None, found.gate.digest) or found.report_digest != trail.report_digest:
+        raise RegistryCorrupt(
+            f"The evidence of promotion {number} is not what the ledger remembers.",
+            unchanged="Nothing was answered from it.",
+            hint=_VERIFY,
+        )
+    return found
+
+
+def _moment(at: datetime) -> str:
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")

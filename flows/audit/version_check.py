@@ -1,0 +1,305 @@
+"""Is a router version what was published, and does it come out again: ``uniroute router verify``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from flows.audit.evidence import Evidence, answers_digest, embeddings_digest, kept_event, read_evidence, routed_llms
+from flows.audit.findings import Finding, compared
+from flows.audit.rebuilding import PastNight, differences, rebuild
+from flows.versions import router_folder
+from registry.cluster_maps import vector_digest
+from registry.errors import NotFound, PublishIncomplete, RegistryError
+from routing.artifact import load_router
+from routing.errors import ArtifactError, RoutingError, UnirouteError
+from routing.stored_estimator import arrays_digest
+
+if TYPE_CHECKING:
+    from flows.workspace import Workspace
+    from registry.routers import RouterRecord
+    from routing.router import Router
+
+Outcome = Literal["identical", "numerically equivalent", "different", "not rebuilt"]
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class VersionCheck:
+    """Whether a version is intact, and what computing it again came to.
+
+    Attributes
+    ----------
+    findings
+        One per thing that was looked at.
+    outcome
+        ``identical``: the same router to the byte; ``numerically equivalent``: every gate prompt goes to the same LLM;
+        ``different``; ``not rebuilt`` when something that it takes is missing.
+    asked_again
+        LLMs that were asked again since; the version rests on the answers before.
+    """
+
+    findings: tuple[Finding, ...]
+    outcome: Outcome
+    asked_again: tuple[str, ...]
+
+
+def verify_version(workspace: Workspace, record: RouterRecord) -> VersionCheck:
+    """Compare a version with everything that was noted of it, and compute it again from the stored answers.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts; nothing in them is changed.
+    record
+        The version as the registry knows it.
+    """
+    findings = [_ledger(workspace)]
+    evidence, found = _row(workspace, record)
+    findings.append(found)
+    with tempfile.TemporaryDirectory(prefix="uniroute-verify-") as scratch:
+        published, in_mlflow = _in_mlflow(workspace, record, evidence, Path(scratch))
+    findings += in_mlflow
+    at_home, found_at_home = _at_home(workspace, record)
+    findings += found_at_home
+    original = published or at_home
+    if original is None or evidence is None:
+        missing = "the version itself" if original is None else "what it was made from"
+        findings.append(Finding("rebuilding", "unknown", f"not possible without {missing}"))
+        return VersionCheck(tuple(findings), "not rebuilt", ())
+    try:
+        findings += _stored(workspace, record, original)
+        findings.append(_rules(workspace, record, evidence))
+        night = PastNight(workspace, record, evidence)
+        findings += _inputs(night, record, evidence)
+        outcome, found = _rebuilt(night, record, evidence, original)
+        return VersionCheck((*findings, found), outcome, _asked_again(night, evidence))
+    except (UnirouteError, ValueError, IndexError) as error:
+        said = error.message if isinstance(error, UnirouteError) else str(error)
+        findings.append(Finding("rebuilding", "changed", f"what it takes cannot be read: {said}"))
+        return VersionCheck(tuple(findings), "not rebuilt", ())
+
+
+def _ledger(workspace: Workspace) -> Finding:
+    found = workspace.registry.ledger.verify()
+    if found.is_intact:
+        return Finding("ledger", "intact", f"{found.n_events} events, unbroken chain")
+    return Finding("ledger", "changed", found.problem)
+
+
+def _row(workspace: Workspace, record: RouterRecord) -> tuple[Evidence | None, Finding]:
+    """Compare the registry's row with the ledger's event of its making, and read what it was made from."""
+    try:
+        event = kept_event(workspace.registry, record.digest)
+        evidence, row_digest = read_evidence(event), json.loads(event.payload_json)["row"]
+    except NotFound as error:
+        return None, Finding("registry row", "unknown", error.message)
+    except (ValueError, KeyError, TypeError) as error:
+        return None, Finding("registry row", "changed", f"the ledger's event of its making cannot be read: {error}")
+    try:
+        is_same = (record.row_digest(), record.created_at) == (row_digest, event.at)
+    except ValueError as error:
+        return evidence, Finding("registry row", "changed", f"it cannot be read: {error}")
+    lines = [] if is_same else [f"the row is not the one that was kept on {event.at:%Y-%m-%d} (event {event.number})"]
+    return evidence, compared("registry row", lines, f"as it was kept (event {event.number} of the ledger)")
+
+
+def _in_mlflow(
+    workspace: Workspace, record: RouterRecord, evidence: Evidence | None, scratch: Path
+) -> tuple[Router | None, list[Finding]]:
+    """Download the version and compare its files, tags, parameters and metrics with what was noted of them."""
+    subject, name = "files in MLflow", workspace.settings.mlflow.router_name
+    if record.mlflow_version is None:
+        return None, [Finding(subject, "unknown", "the version is not in MLflow yet: uniroute doctor --repair")]
+    try:
+        downloaded = workspace.publisher.download_version(name, record.mlflow_version, scratch / "version")
+        router = load_router(downloaded.router_folder)
+        lines = _file_differences(downloaded.router_folder, record)
+        findings = [compared(subject, lines, "every file has the digest of tag, registry and router")]
+        code = json.loads((downloaded.folder / "artifacts" / "code" / "manifest.json").read_text(encoding="utf-8"))
+        findings += _descriptions(workspace, record, evidence, code["code_digest"], scratch)
+    except PublishIncomplete as error:
+        return None, [Finding(subject, "unreachable", error.message)]
+    except (NotFound, ArtifactError) as error:
+        return None, [Finding(subject, "changed", error.message)]
+    return router if router.digest == record.digest else None, findings
+
+
+def _file_differences(folder: Path, record: RouterRecord) -> list[str]:
+    try:
+        stated = dict(json.loads(record.files_json))
+    except (ValueError, TypeError):
+        return ["the registry's list of its files cannot be read"]
+    lines = []
+    for name in sorted({*stated, "router.json", "arrays.npz"}):
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != stated.get(name):
+            lines.append(f"{name} is not the file that the registry knows")
+    digest = load_router(folder).digest
+    if digest != record.digest:
+        lines.append(f"it holds router {digest[:12]}, the registry says {record.digest[:12]}")
+    return lines
+
+
+def _descriptions(
+    workspace: Workspace, record: RouterRecord, evidence: Evidence | None, code_digest: str, scratch: Path
+) -> Iterator[Finding]:
+    """Compare what MLflow says about the version with what it was told."""
+    from registry.publishing import HEAD_TAG
+
+    assert record.mlflow_version is not None, "only a published version is described"
+    name = workspace.settings.mlflow.router_name
+    found = workspace.publisher.describe(name, record.mlflow_version)
+    fixed = {"digest": record.digest, "publish_key": record.publish_key, "embedder": record.embedder_key}
+    fixed |= {"n_llms": str(len(record.llm_keys)), "code_digest": code_digest}
+    fixed |= {"prompt_set": record.prompt_set_digest, "cluster_map": record.cluster_map_digest}
+    told = {} if evidence is None else evidence.told
+    tags = fixed | {key: str(value) for key, value in told.get("tags", {}).items()}
+    lines = _unlike("tag", tags, found.tags) + _unlike("tag of the run", tags, found.run_tags)
+    head = found.tags.get(HEAD_TAG, "").partition(":")[2]
+    if head and workspace.registry.ledger.verify(noted_heads={head: "its tag"}).problem.startswith("the head noted"):
+        lines.append(f"tag {HEAD_TAG} names no event of the ledger")
+    lines += _unlike("parameter", told.get("params", {}), found.params)
+    lines += _unlike("metric", told.get("metrics", {}), found.metrics)
+    texts = {"description": found.description, "note of the run": found.run_tags.get("mlflow.note.content", "")}
+    for what, text in texts.items():
+        if "description" in told and hashlib.sha256(text.encode()).hexdigest() != told["description"]:
+            lines.append(f"the {what} was changed")
+    if record.mlflow_run_id != found.run_id:
+        lines.append(f"the registry names run {record.mlflow_run_id}, MLflow run {found.run_id}")
+    yield compared("tags and figures in MLflow", lines + _figures(workspace, found.run_id, told, scratch), "as told")
+
+
+def _figures(workspace: Workspace, run_id: str, told: dict, scratch: Path) -> list[str]:
+    wanted = told.get("figures", {})
+    folder = workspace.publisher.download_figures(run_id, scratch / "figures") if wanted else None
+    lines = []
+    for name, digest in wanted.items():
+        path = None if folder is None else folder / name
+        if path is None or not path.is_file():
+            lines.append(f"the figure {name} is gone")
+        elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            lines.append(f"the figure {name} was changed")
+    return lines
+
+
+def _unlike(what: str, wanted: dict, found: dict) -> list[str]:
+    from registry.publishing import one_line
+
+    lines = []
+    for name, value in wanted.items():
+        expected = one_line(value, 6000) if isinstance(value, str) else value
+        if found.get(name) != expected:
+            lines.append(f"{what} {name} is {found.get(name)!r} instead of {expected!r}")
+    return lines
+
+
+def _at_home(workspace: Workspace, record: RouterRecord) -> tuple[Router | None, list[Finding]]:
+    folder = router_folder(workspace, record.digest)
+    if not folder.is_dir():
+        return None, []
+    try:
+        lines = _file_differences(folder, record)
+        router = load_router(folder)
+    except (ArtifactError, OSError) as error:
+        return None, [Finding("files in the home folder", "changed", str(error))]
+    found = compared("files in the home folder", lines, "every file has the digest of registry and router")
+    return None if lines else router, [found]
+
+
+def _stored(workspace: Workspace, record: RouterRecord, original: Router) -> Iterator[Finding]:
+    """Compare the stored cluster map and feature vectors with their digests and with the version."""
+    routers = workspace.registry.routers
+    subject = "cluster map and prior"
+    try:
+        stored = routers.cluster_map(record.cluster_map_digest)
+        lines = [] if arrays_digest(stored.kind, stored.arrays) == stored.digest else ["the stored arrays were changed"]
+    except (RegistryError, ValueError) as error:
+        lines = [f"the stored arrays cannot be read: {error}"]
+    yield compared(subject, lines, "the stored arrays have their digest")
+    lines = []
+    for llm in original.llms:
+        wanted = vector_digest(llm.vector, record.prompt_set_digest)
+        try:
+            history = routers.vector_history(record.cluster_map_digest, llm.key)
+            same = [one for one in history if one.digest == wanted]
+            is_intact = any(vector_digest(one, one.prompt_set_digest) == wanted for one in same)
+        except (RegistryError, ValueError):
+            same, is_intact = [None], False
+        if not same:
+            lines.append(f"no stored vector of {llm.key} is the one of this version")
+        elif not is_intact:
+            lines.append(f"the stored vector of {llm.key} was changed")
+    yield compared("stored feature vectors", lines, f"those of all {len(original.llms)} LLMs equal the version's")
+
+
+def _inputs(night: PastNight, record: RouterRecord, evidence: Evidence) -> Iterator[Finding]:
+    """Compare prompts, embeddings and answers with what they were when the version was made."""
+    lines = [] if night.prompt_set.is_whole else ["texts, order or roles are not those of its digest"]
+    yield compared("prompt set", lines, f"{len(night.prompt_set.prompts)} prompts have the digest of the set")
+    digest = embeddings_digest(night.registry, night.prompt_set, record.embedder_key)
+    lines = [] if digest == evidence.embeddings else ["they are not those of that night"]
+    yield compared("embeddings", lines, "those of that night")
+    llms = routed_llms(night.registry, evidence)
+    table = night.outcome_table(llms, night.prompts_of_all_roles)
+    changed = [
+        llm.key for column, llm in enumerate(llms) if answers_digest(table, column) != evidence.answers[llm.key].digest
+    ]
+    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    lines = [f"the answers of {', '.join(changed[:_NAMED])}{more} are not those of that night"] if changed else []
+    yield compared("answers", lines, f"those of all {len(llms)} LLMs are those of that night")
+
+
+def _rebuilt(night: PastNight, record: RouterRecord, evidence: Evidence, original: Router) -> tuple[Outcome, Finding]:
+    """Compute the version again, and compare."""
+    subject = "rebuilding"
+    try:
+        again = rebuild(night, evidence, original, record.cluster_map_digest)
+    except RoutingError as error:
+        return "not rebuilt", Finding(subject, "changed", f"it cannot be computed again: {error.message}")
+    if again.digest == original.digest:
+        fitted = "cluster map, prior and vectors" if evidence.map_was_fitted else "vectors"
+        return "identical", Finding(subject, "intact", f"identical: {fitted} computed again give the same bytes")
+    gate = night.prompt_set.with_role("gate")
+    lines = differences(original, again, night.embeddings_of(gate))
+    if lines:
+        return "different", compared(subject, lines, "")
+    said = f"numerically equivalent: all {len(gate)} gate prompts go to the same LLM"
+    return "numerically equivalent", Finding(subject, "intact", said)
+
+
+def _rules(workspace: Workspace, record: RouterRecord, evidence: Evidence) -> Finding:
+    """Compare the settings that the run kept with their hash, and the run with what MLflow was told of it."""
+    run = workspace.registry.runs.get(record.run_id)
+    digest = hashlib.sha256(run.settings_json.encode()).hexdigest()
+    lines = [] if digest == run.settings_hash else ["the settings of the run are not those of its hash"]
+    told = evidence.told["params"]
+    facts = {"settings": run.settings_hash, "run_key": run.key, "as_of": run.as_of.isoformat()}
+    lines += [
+        f"the run has {name} {value}, MLflow was told {told[name]}"
+        for name, value in facts.items()
+        if told[name] != value
+    ]
+    return compared("rules of the run", lines, f"the settings of {run.key} have their hash")
+
+
+def _asked_again(night: PastNight, evidence: Evidence) -> tuple[str, ...]:
+    """Give the LLMs that were asked again since, or of which more answers arrived."""
+    llms = routed_llms(night.registry, evidence)
+    keys, prompts = [llm.key for llm in llms], night.prompts_of_all_roles
+    sampling = {llm.key: night.counted_sampling(llm) for llm in llms}
+    now = night.registry.outcomes.table(keys, prompts, night.grader_versions, sampling)
+    then = night.outcome_table(llms, prompts)
+    drifts = night.drifts.all()
+    found = []
+    for column, llm in enumerate(llms):
+        drift = drifts.get(llm.key)
+        epoch = None if drift is None or drift.counted_epoch is None else drift.counted_epoch.isoformat()
+        is_later = epoch is not None and json.loads(sampling[llm.key]).get("epoch") != epoch
+        if is_later or answers_digest(now, column) != answers_digest(then, column):
+            found.append(llm.key)
+    return tuple(found)

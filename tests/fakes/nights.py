@@ -1,0 +1,124 @@
+"""A home folder as real nights leave it, without endpoints: answers are recorded, the rest is the night's own code."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from flows.night import Night, RouterOutcome
+from flows.settings import Settings
+from flows.workspace import Workspace
+from registry.llms import LLM
+from registry.outcomes import Outcome
+from tests.registry.samples import NOW, fetch, listing
+
+FIRST, SECOND = date(2024, 9, 1), date(2024, 10, 1)
+RIGHT_UNLESS = {"weak": 2, "fair": 3, "good": 6, "late": 7}
+N_PROMPTS = 40
+
+
+class Clock:
+    """Give a time that is later every time."""
+
+    def __init__(self, start: datetime = NOW) -> None:
+        self.now = start
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+@contextmanager
+def answered_home(home: Path, registry_file: Path, mlflow_file: Path) -> Iterator[Workspace]:
+    """Open an empty home with prompts and settings; empty databases are copied, because making them takes seconds."""
+    home.mkdir(parents=True)
+    shutil.copy(registry_file, home / "registry.db")
+    shutil.copy(mlflow_file, home / "mlflow.db")
+    topics = ("numbers and sums", "rivers and lakes", "lakes and rivers")
+    rows = [
+        {
+            "prompt_id": f"p{number}",
+            "text": f"Question {number} about {topics[number % 3]}: A, B, C or D?",
+            "reference": "ABCD"[number % 4],
+            "grader": "choice",
+        }
+        for number in range(N_PROMPTS)
+    ]
+    (home / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with Workspace(settings_of(home)) as workspace:
+        yield workspace
+
+
+def settings_of(home: Path) -> Settings:
+    """Give settings under which nothing but recorded answers is needed."""
+    return Settings(
+        home=home,
+        embedder={"name": "hashing-256"},
+        prompts={"file": home / "prompts.jsonl", "map": 0.4, "representative": 0.3, "gate": 0.2, "hidden": 0.1},
+        gate={"resamples": 200, "epsilon": 1.0, "max_cost_increase": 100.0, "max_share": 1.0},
+        night={"canary_prompts": 0},
+        catalog=[{"name": "ours", "kind": "toml", "location": "llms.toml", "endpoint": "fake"}],
+        endpoint=[{"name": "fake", "base_url": "http://127.0.0.1:9"}],
+    )
+
+
+def run_night(
+    workspace: Workspace, as_of: date, names: tuple[str, ...], clock: Clock, *, answering: tuple[str, ...] | None = None
+) -> RouterOutcome:
+    """Run the stages of a night that follow the answers, with these LLMs listed, and give what became of its router."""
+    from flows.publish import keep_and_publish, measure_candidate
+    from flows.refit import embed_prompts, refit
+
+    night = Night(workspace, as_of, clock)
+    registry = workspace.registry
+    night.run = registry.runs.start(
+        night.run_key,
+        as_of=as_of,
+        settings_hash=workspace.settings.digest,
+        settings_json=workspace.settings.canonical(),
+        prompt_set_digest=night.prompt_set.digest,
+        host="host-a",
+        pid=1,
+        now=clock(),
+        lease_s=3600,
+    )
+    listings = [listing(name, price=str(1 + place), endpoint="fake") for place, name in enumerate(names)]
+    registry.llms.record_fetch(night.run, fetch(listings, f"{as_of}"), as_of)
+    for llm in registry.llms.all():
+        if answering is None or llm.llm_id in answering:
+            answer(night, llm)
+    embed_prompts.fn(night)
+    candidate = refit.fn(night)
+    outcome = keep_and_publish.fn(night, candidate, measure_candidate.fn(night, candidate))
+    registry.runs.finish(night.run, "completed", "fine", "{}", clock())
+    return outcome
+
+
+def answer(night: Night, llm: LLM, sampling: str | None = None) -> None:
+    """Record an LLM's answers to every prompt it is asked that night."""
+    outcomes = []
+    for prompt in night.profiled_prompts:
+        number = int(prompt.text.split()[1])
+        outcomes.append(
+            Outcome(
+                llm_key=llm.key,
+                prompt_digest=prompt.digest,
+                grader=night.grader_versions["choice"],
+                sampling=sampling or night.counted_sampling(llm),
+                score=float(number % RIGHT_UNLESS[llm.llm_id] != 0),
+                failure=None,
+                input_tokens=100 + number,
+                output_tokens=20 + number % 5,
+                cost_usd=Decimal("0.0001"),
+                latency_s=0.5,
+                finish_reason="stop",
+                attempts=1,
+                completion="The answer is (A).",
+                usage_estimated=False,
+                asked_at=night.clock(),
+            )
+        )
+    night.registry.outcomes.record(night.run, outcomes)
