@@ -118,7 +118,7 @@ class GateSettings(_Section):
     epsilon: Share = 0.02
     false_promotions: float = Field(default=0.05, gt=0, le=1)
     max_cost_increase: float = Field(default=0.25, ge=0, allow_inf_nan=False)
-    max_share: Share = 0.8
+    max_share: Share = 1.0
     resamples: int = Field(default=2000, ge=200, le=100_000)
 
     @model_validator(mode="after")

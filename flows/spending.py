@@ -48,4 +48,9 @@ def spend(total: float, challenger: str, tested: Sequence[str]) -> Spending:
     """
     known = list(tested)
     ordinal = known.index(challenger) + 1 if challenger in known else len(known) + 1
-    return Spending(ordinal, max(total / (ordinal * (ordinal + 1)), min(LEAST_LEVEL, total / 2)))
+    return Spending(ordinal, level_of(total, ordinal))
+
+
+def level_of(total: float, ordinal: int) -> float:
+    """Give the level of a champion's challenger by its number, from 1; `total` as for `spend`."""
+    return max(total / (ordinal * (ordinal + 1)), min(LEAST_LEVEL, total / 2))
