@@ -32,6 +32,8 @@ class AnswerFacts:
         Of the scored answers, ascending, in seconds.
     served_as
         What the endpoint said it used, where it did, in alphabetical order.
+    last_at
+        When the last scored answer was asked for; None without any.
     """
 
     n_scored: int
@@ -39,6 +41,7 @@ class AnswerFacts:
     n_cut: int
     latencies_s: tuple[float, ...]
     served_as: tuple[str, ...]
+    last_at: datetime | None
 
 
 def answer_facts(
@@ -50,7 +53,8 @@ def answer_facts(
     until: datetime | None,
 ) -> AnswerFacts:
     """Give how an LLM answered; see `Outcomes.facts`."""
-    columns = (outcome.c.score, outcome.c.failure, outcome.c.latency_s, outcome.c.finish_reason, outcome.c.served_llm)
+    names = ("score", "failure", "latency_s", "finish_reason", "served_llm", "asked_at")
+    columns = [outcome.c[name] for name in names]
     query = (
         select(*columns)
         .join_from(outcome, prompt, prompt.c.id == outcome.c.prompt_id)
@@ -75,4 +79,5 @@ def answer_facts(
         n_cut=sum(row.finish_reason in _CUT for row in scored),
         latencies_s=tuple(sorted(row.latency_s for row in scored if row.latency_s is not None)),
         served_as=tuple(sorted({row.served_llm for row in rows if row.served_llm is not None})),
+        last_at=max((row.asked_at for row in scored), default=None),
     )

@@ -28,6 +28,7 @@ _COMMANDS = {
     "night": ("flows.cli.night", "Run, schedule and look back at nights."),
     "promotion": ("flows.cli.promotion", "Request, review, decide and undo promotions."),
     "prompt": ("flows.cli.prompt", "List, check and add the prompts that LLMs are profiled on."),
+    "report": ("flows.cli.report", "Write pages on nights, promotions and LLMs."),
     "route": ("flows.cli.route", "Route a prompt and say why."),
     "router": ("flows.cli.router", "List and show router versions."),
     "sandbox": ("flows.cli.sandbox", "Serve the recorded answers as an OpenAI-compatible endpoint."),

@@ -24,6 +24,11 @@ def inert(text: object, *, width: int = 80) -> str:
     return clean if len(clean) <= width else clean[: width - 1] + "…"
 
 
+def llm_name(key: str, width: int = 30) -> str:
+    """Give an LLM's name without its endpoint, made inert, cut to a width."""
+    return inert(key.partition(":")[2] or key, width=width)
+
+
 def inert_lines(text: object, *, width: int | None = 600) -> str:
     """Make text of several lines from outside safe to show: as `inert`, but its line breaks and tabs stay.
 

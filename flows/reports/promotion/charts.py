@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flows.reports.plain import llm_name
 from flows.reports.promotion.drawing import (
     BAND,
     CHALLENGER,
@@ -24,7 +25,6 @@ from flows.reports.promotion.drawing import (
     cost_axis,
     drawing,
     label_points,
-    short,
     spread,
 )
 from flows.reports.promotion.evidence import Band, Evidence, LLMPoint, Side
@@ -43,7 +43,7 @@ _COST_AXIS = "mean cost, USD per 1 000 prompts (logarithmic)"
 
 def figures_of(evidence: Evidence) -> dict[str, Figure]:
     """Draw every figure that the evidence allows, by name."""
-    drawn = [deferral(evidence), frontier(evidence), agreement(evidence)]
+    drawn = [deferral(evidence), frontier(evidence.llms, _basis(evidence)), agreement(evidence)]
     if evidence.champion is not None:
         drawn.append(shift(evidence))
     if sum(one.score is not None for one in evidence.trend) >= _FEWEST_VERSIONS:
@@ -109,33 +109,41 @@ def _draw_band(axes: Axes, band: Band) -> None:
     axes.grid(axis="y")
 
 
-def frontier(evidence: Evidence) -> Figure:
-    """Draw the LLMs as points, and the line that none of them is above."""
+def frontier(points: Sequence[LLMPoint], basis: str) -> Figure:
+    """Draw LLMs as points, and the line that none of them is above.
+
+    Parameters
+    ----------
+    points
+        The LLMs, the best first.
+    basis
+        What their numbers rest on.
+    """
     name, title = "frontier", "What single LLMs cost and score"
-    best = sorted((point for point in evidence.llms if point.is_on_frontier), key=lambda point: point.cost_usd)
+    best = sorted((point for point in points if point.is_on_frontier), key=lambda point: point.cost_usd)
     with drawing(name, 5.0) as drawn:
         axes = drawn.canvas.add_subplot()
         line = [_place(point) for point in best]
         axes.plot(*zip(*line, strict=True), color=MUTED, lw=1.2)
-        for point in evidence.llms:
+        for point in points:
             _draw_point(drawn, axes, point)
         cost_axis(axes)
         axes.set_xlabel(_COST_AXIS)
         axes.set_ylabel("mean score")
         axes.grid(axis="y")
         axes.margins(x=0.08, y=0.1)
-        named = [point for point in evidence.llms if point.is_new] + best
-        labels = {_place(p): (short(p.key), NEW if p.is_new else MUTED) for p in named[:_MOST_LINES]}
-        label_points(axes, labels, [_place(point) for point in evidence.llms] + along(line))
-        words = f"{len(evidence.llms)} LLMs, {sum(p.is_new for p in evidence.llms)} of them new; on the frontier: "
-        svg = as_svg(drawn, name, title, words + ", ".join(short(point.key) for point in best))
+        named = [point for point in points if point.is_new] + best
+        labels = {_place(p): (llm_name(p.key), NEW if p.is_new else MUTED) for p in named[:_MOST_LINES]}
+        label_points(axes, labels, [_place(point) for point in points] + along(line))
+        words = f"{len(points)} LLMs, {sum(p.is_new for p in points)} of them new; on the frontier: "
+        svg = as_svg(drawn, name, title, words + ", ".join(llm_name(point.key) for point in best))
     return Figure(
         name,
         title,
         svg,
         "Each mark is one LLM asked everything; the line joins the best for their cost, diamonds are new, hollow marks "
         "are dominated, crosses are no longer there, and an arrow leads to the cost at a changed price.",
-        _basis(evidence),
+        basis,
         "An LLM below the line can still be the best one for some prompts; that is what a router is for.",
         ("LLM", "score", "USD per 1 000", "state", "share before", "share after"),
         tuple(
@@ -147,7 +155,7 @@ def frontier(evidence: Evidence) -> Figure:
                 _percent(point.share_before),
                 _percent(point.share_after),
             )
-            for point in evidence.llms
+            for point in points
         ),
     )
 
@@ -184,7 +192,7 @@ def shift(evidence: Evidence) -> Figure:
             places = spread([one[side] for one in order], gap, 0.0, top)
             for one, place in zip(order, places, strict=True):
                 colour = NEW if one[0].is_new else (MUTED if one[side] == 0 else INK)
-                text = f"{short(one[0].key)}  {one[side]:.1%}"
+                text = f"{llm_name(one[0].key)}  {one[side]:.1%}"
                 axes.plot([side - 1, x * 0.82 + (side - 1) * 0.18], [one[side], place], color=GRID, lw=0.8)
                 axes.text(x, place, text, ha=ha, va="center", color=colour, parse_math=False)
         for point, before, after in shown:
@@ -197,7 +205,7 @@ def shift(evidence: Evidence) -> Figure:
         for x, label in ((0, "champion"), (1, "challenger")):
             axes.plot([x, x], [0, top], color=GRID, lw=1, zorder=0)
             axes.text(x, 1.05 * top, label, ha="center", va="bottom", color=MUTED)
-        words = "; ".join(f"{short(p.key)} from {before:.1%} to {after:.1%}" for p, before, after in shown)
+        words = "; ".join(f"{llm_name(p.key)} from {before:.1%} to {after:.1%}" for p, before, after in shown)
         svg = as_svg(drawn, name, title, words)
     return Figure(
         name,

@@ -14,6 +14,7 @@ from flows.reports.promotion.evidence import Cluster, Example, HeatCell, HeatRow
 from flows.reports.promotion.material import Material
 from registry.prompts import Prompt
 from routing.router import Router
+from routing.tokens import estimated_input_tokens
 
 THIN_COUNT = 3
 THIN_COVERAGE = 0.8
@@ -27,12 +28,13 @@ _WORD = re.compile(r"\b[^\W\d_]{3,20}\b")
 def clusters_of(material: Material) -> tuple[Cluster, ...]:
     """Describe every cluster that has a prompt, the largest first."""
     router, embeddings = material.challenger.router, material.known_embeddings
-    decisions = router.route(embeddings)
+    tokens = estimated_input_tokens([prompt.text for prompt in material.known_prompts])
+    decisions = router.route(embeddings, input_tokens=tokens)
     assigned, after = decisions.cluster, decisions.llms
     before = None
     if material.champion is not None:
         others = material.champion_embeddings
-        before = material.champion.router.route(embeddings if others is None else others).llms
+        before = material.champion.router.route(embeddings if others is None else others, input_tokens=tokens).llms
     words = _distinguishing_words([prompt.text for prompt in material.known_prompts], assigned)
     found = []
     for number in np.unique(assigned).tolist():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.measuring import GateOutcomes, RouterMeasure, at_cost_of, measure
+from flows.reports.numbers import share_interval
 from flows.reports.promotion.evidence import Band, CostAtQuality, Effect, Headline, LLMPoint, Stability
 from flows.reports.promotion.material import Material
 from routing.deferral import (
@@ -29,7 +29,6 @@ _N_WEIGHTS = 120
 _N_COSTS = 48
 _TAILS = (0.025, 0.975)
 _MOST_EFFECTS = 12
-_NORMAL_95 = 1.959964
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,24 +53,14 @@ def headline(material: Material, found: Measured, resampled: Resampled) -> Headl
     assert found.champion is not None
     n = len(found.challenger.scores)
     pairs = zip(found.challenger.chosen, found.champion.chosen, strict=True)
+    changed = sum(one != other for one, other in pairs) / n
     return Headline(
         score_at_equal_cost=_stored_difference(material, n) or resampled.score_at(found.champion.cost_usd),
         cost_at_equal_score=_cost_at_equal_score(found, resampled),
-        route_change=_share(sum(one != other for one, other in pairs), n),
+        route_change=BootstrapDifference(changed, *share_interval(changed, n), n),
         own_score=paired_bootstrap(found.challenger.scores, found.champion.scores, seed=SEED),
         own_cost_usd=paired_bootstrap(found.challenger.costs_usd, found.champion.costs_usd, seed=SEED),
     )
-
-
-def _share(count: int, n: int) -> BootstrapDifference:
-    """Bound a share; a bootstrap of a share of one or zero would claim to be certain.
-
-    Source: score interval, Wilson 1927.
-    """
-    share, spread = count / n, _NORMAL_95**2 / n
-    centre = (share + spread / 2) / (1 + spread)
-    width = _NORMAL_95 * math.sqrt(share * (1 - share) / n + spread / n / 4) / (1 + spread)
-    return BootstrapDifference(share, max(centre - width, 0.0), min(centre + width, 1.0), n)
 
 
 def _stored_difference(material: Material, n: int) -> BootstrapDifference | None:

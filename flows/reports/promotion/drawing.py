@@ -157,11 +157,6 @@ def as_svg(drawn: Drawing, name: str, title: str, description: str) -> str:
     return f"{head.replace('<svg', opening, 1)}>{names}{rest}".strip()
 
 
-def short(key: str, width: int = 30) -> str:
-    """Give an LLM's name without its endpoint, made inert, cut to a width."""
-    return inert(key.partition(":")[2] or key, width=width)
-
-
 def spread(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Move ascending places apart until neighbours are at least a gap apart, within limits where that is possible."""
     moved = list(places)

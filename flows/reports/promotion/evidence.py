@@ -237,6 +237,11 @@ class Cluster:
     changed: float
 
     @property
+    def name(self) -> str:
+        """Give its words, or its number when no word distinguishes it."""
+        return ", ".join(self.words[:3]) or f"cluster {self.number}"
+
+    @property
     def is_changed(self) -> bool:
         """Whether its prompts mostly go somewhere else."""
         return self.before is not None and self.before != self.after

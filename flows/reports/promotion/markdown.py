@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from flows.reports.digest import escape
-from flows.reports.promotion.drawing import short
+from flows.reports.numbers import per_1k, per_1k_change, percent, points
+from flows.reports.plain import llm_name
 from flows.reports.promotion.evidence import Evidence
-from flows.reports.promotion.wording import (
-    commands,
-    headline_numbers,
-    per_1k,
-    per_1k_change,
-    percent,
-    points,
-    title,
-    verdict,
-)
+from flows.reports.promotion.wording import commands, headline_numbers, title, verdict
 from routing.deferral import BootstrapDifference
 
 _MOST_FLOWS = 10
@@ -65,7 +57,7 @@ def _blocks(evidence: Evidence) -> Iterator[str]:
         yield _table(
             ("new LLM", "share of prompts", "score at the champion's cost, points", "USD per 1 000"),
             [
-                (short(one.key, 60), percent(one.share), _interval(one.score), per_1k_change(one.own_cost_usd))
+                (llm_name(one.key, 60), percent(one.share), _interval(one.score), per_1k_change(one.own_cost_usd))
                 for one in evidence.effects
             ],
         )
@@ -75,8 +67,8 @@ def _blocks(evidence: Evidence) -> Iterator[str]:
             ("from", "to", "prompts", "score, points", "USD per 1 000"),
             [
                 (
-                    short(one.before, 60),
-                    short(one.after, 60),
+                    llm_name(one.before, 60),
+                    llm_name(one.after, 60),
                     str(one.n),
                     points(one.score),
                     per_1k_change(one.cost_usd),
@@ -89,7 +81,7 @@ def _blocks(evidence: Evidence) -> Iterator[str]:
         ("LLM", "score", "USD per 1 000", "share before", "share after"),
         [
             (
-                short(one.key, 60) + (" (new)" if one.is_new else ""),
+                llm_name(one.key, 60) + (" (new)" if one.is_new else ""),
                 f"{one.score:.4f}",
                 per_1k(one.cost_usd),
                 "" if one.share_before is None else percent(one.share_before),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flows.reports.promotion.drawing import short
+from flows.reports.numbers import per_1k, percent, points, signed
+from flows.reports.plain import llm_name
 from flows.reports.promotion.evidence import CostAtQuality, Evidence
 
 _NAMED = 3
@@ -51,7 +52,7 @@ def verdict(evidence: Evidence) -> str:
         opening = f"For the champion's money the two cannot be told apart ({points(equal.mean)} points)."
     failed = [check.name for check in evidence.checks if not check.passed]
     gate = f" The gate refuses it: {'; '.join(failed)}." if failed else ""
-    causes = [short(effect.key) for effect in evidence.effects if effect.score.low > 0][:_NAMED]
+    causes = [llm_name(effect.key) for effect in evidence.effects if effect.score.low > 0][:_NAMED]
     cause = f" It comes from {_listed(causes)}." if causes and equal.low > 0 else ""
     return f"{opening} {percent(numbers.route_change.mean)} of the prompts change their LLM.{cause}{gate}"
 
@@ -106,35 +107,8 @@ def commands(evidence: Evidence) -> tuple[Command, ...]:
     )
 
 
-def points(change: float) -> str:
-    """Write a difference in score in percentage points, with its sign."""
-    return _signed(100 * change, 1)
-
-
-def percent(share: float) -> str:
-    """Write a share in percent."""
-    return f"{100 * share:.1f} %"
-
-
-def per_1k(usd: float) -> str:
-    """Write USD per prompt as USD per 1 000 prompts."""
-    return f"{1000 * usd:.4f}"
-
-
-def per_1k_change(usd: float) -> str:
-    """Write a difference in USD per prompt as one per 1 000 prompts, with its sign."""
-    return _signed(1000 * usd, 4)
-
-
 def _change(share: float) -> str:
-    return f"{_signed(100 * share, 1)} %"
-
-
-def _signed(value: float, digits: int) -> str:
-    text = f"{abs(value):.{digits}f}"
-    if float(text) == 0:
-        return text
-    return f"{'−' if value < 0 else '+'}{text}"
+    return f"{signed(100 * share, 1)} %"
 
 
 def _listed(names: list[str]) -> str:
