@@ -1,8 +1,9 @@
 """The paper's protocol: random splits of prompts and LLMs, every method on the same split, figures per trial.
 
 60 % of the prompts are map prompts, 10 % (or `n_val`) representative, 30 % gate prompts; two thirds of the LLMs are
-known beforehand, one third is new. All methods expect the same costs, an LLM's mean on the representative prompts, so
-that they differ in the errors they expect alone. Source: UniRoute section 6 and appendix F.
+known beforehand, one third is new. All methods expect the same costs, an LLM's mean on the representative prompts as in
+the paper, so that they differ in the errors they expect alone; routers in service expect the cost of each prompt by its
+own length and cluster, which raises the area of every method. Source: UniRoute section 6 and appendix F.
 """
 
 from __future__ import annotations
