@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # What Prefect and MLflow need to stay quiet and offline is set by the package itself (flows/environment.py).
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint install clean bench-calls bench-load bench-cli
+.PHONY: demo test lint install clean bench-calls bench-load bench-gate bench-cli
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -30,6 +30,10 @@ bench-load: $(VENV)/installed
 # How long the command line takes to start and to complete a name, against a bare interpreter.
 bench-cli: $(VENV)/installed
 	$(RUN)/python -m flows.bench.start_up
+
+# How often the gate is wrong over 200 simulated nights, with its correction and without.
+bench-gate: $(VENV)/installed
+	$(RUN)/python -m flows.bench.gate_nights
 
 install: $(VENV)/installed
 
