@@ -20,6 +20,7 @@ from registry.prompts import Prompt, PromptSet
 
 if TYPE_CHECKING:
     from flows.absence import Absence
+    from flows.aftermath import Aftermath
     from flows.canary import CanaryOutcome
     from flows.gate import GateResult
     from flows.memorised import Quarantine
@@ -269,6 +270,7 @@ class NightReport:
     is_plan_only: bool = False
     is_recorded: bool = False
     attention: tuple[str, ...] = field(default=())
+    aftermath: Aftermath | None = None
 
     @property
     def calls(self) -> int:

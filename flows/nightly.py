@@ -26,6 +26,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.absence import note_absences  # noqa: E402
+from flows.aftermath import aftermath_of  # noqa: E402
 from flows.announcements import announce  # noqa: E402
 from flows.canary import missing_canaries, settle_drifts  # noqa: E402
 from flows.errors import (  # noqa: E402
@@ -189,7 +190,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     router = keep_and_publish(night, candidate, gate)
     _reach(night, "published")
     router = replace(router, carried_over=candidate.carried_over)
-    report = replace(report, router=router, duration_s=time.monotonic() - started_s)
+    report = replace(report, router=router, aftermath=aftermath_of(night), duration_s=time.monotonic() - started_s)
     return replace(report, attention=_attention(report))
 
 
@@ -268,6 +269,8 @@ def _attention(report: NightReport) -> tuple[str, ...]:
             lines.append(f"no promotion report: {router.review_error}; the gate decided all the same")
         if router.promotion in ("rejected", "waiting for review"):
             lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
+    if report.aftermath is not None and report.aftermath.ledger_problem:
+        lines.append(f"the ledger was tampered with: {report.aftermath.ledger_problem}; uniroute audit verify")
     return tuple(lines)
 
 

@@ -6,12 +6,14 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from flows.aftermath import Aftermath
 from flows.night import NightReport, ProfileOutcome, RouterOutcome
 from flows.reports.suspicion import canary_data, canary_line
 from flows.reports.version import gate_as_json
 from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5
+_BARS = "▁▂▃▄▅▆▇█"
 
 
 def escape(text: object, width: int = 80) -> str:
@@ -45,6 +47,8 @@ def digest(report: NightReport) -> str:
     lines += [*_world(report), *_measured(report.profiles), f"- {escape(canary_line(report), 160)}"]
     if report.router is not None:
         lines += _meaning(report.router)
+    if report.aftermath is not None:
+        lines += ["", *_state(report, report.aftermath)]
     if report.attention:
         lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in report.attention[:8])]
     return "\n".join(lines)
@@ -77,7 +81,8 @@ def _measured(profiles: Sequence[ProfileOutcome]) -> list[str]:
     failed = sum(found.failed for found in profiles)
     return [
         f"- profiled: {_named([found.llm_key for found in profiles])}",
-        f"- answers: {sum(found.scored for found in profiles):,} scored, {failed:,} without a score",
+        f"- answers: {sum(found.scored for found in profiles):,} scored, {failed:,} without a score "
+        f"({failed / max(sum(found.asked for found in profiles), 1):.1%})",
     ]
 
 
@@ -107,6 +112,42 @@ def _meaning(router: RouterOutcome) -> list[str]:
             for check in gate.checks
         ]
     return lines
+
+
+def _state(report: NightReport, found: Aftermath) -> list[str]:
+    """Tell the decision that waits, the money, and the health of everything, in three lines."""
+    lines = []
+    if found.waiting_promotion is not None:
+        lines.append(f"- **decide**: promotion {found.waiting_promotion} waits: `{review_command(report)}`")
+    places = ", ".join(f"{escape(one.endpoint)} ${one.cost_usd:.2f}" for one in found.by_endpoint)
+    purposes = ", ".join(f"{one.purpose} ${one.cost_usd:.2f}" for one in found.by_purpose)
+    spent = f"{places} ({purposes})" if places else "nothing"
+    lines.append(f"- spent: {spent}; last nights {spark_line([float(usd) for usd in found.nightly_usd])}")
+    champion = "none"
+    if found.champion_since_at is not None:
+        name = "not in MLflow yet" if found.champion_version is None else f"v{found.champion_version}"
+        champion = f"{name} since {found.champion_since_at:%Y-%m-%d}"
+    aliases = "differ from MLflow's" if report.router is not None and report.router.alias_drifts else "agree"
+    if report.router is not None and report.router.publish_error:
+        aliases = "wait for MLflow"
+    ledger = f"broken ({escape(found.ledger_problem, 120)})" if found.ledger_problem else "whole"
+    lines.append(
+        f"- health: champion {champion}; aliases {aliases}; ledger of {found.ledger_events:,} events {ledger}; "
+        f"{found.free_bytes / 1e9:.0f} GB free"
+    )
+    return lines
+
+
+def spark_line(values: Sequence[float]) -> str:
+    """Draw values as bars of eight heights, the largest as the highest; nothing at all as a low line."""
+    highest = max(values, default=0.0)
+    return "".join(_BARS[round(7 * value / highest) if highest > 0 else 0] for value in values)
+
+
+def review_command(report: NightReport) -> str:
+    """Give the command that shows the promotion that waits for a decision."""
+    assert report.aftermath is not None and report.aftermath.waiting_promotion is not None
+    return f"uniroute promotion show {report.aftermath.waiting_promotion}"
 
 
 def llm_endings(report: NightReport) -> list[dict[str, Any]]:
@@ -219,6 +260,22 @@ def as_data(report: NightReport) -> dict[str, Any]:
         "quarantined": [{"llm": found.llm_key, "reason": found.reason} for found in report.quarantined],
         "router": None if router is None else _router_data(router),
         "attention": list(report.attention),
+        "aftermath": None if report.aftermath is None else _aftermath_data(report.aftermath),
+    }
+
+
+def _aftermath_data(found: Aftermath) -> dict[str, Any]:
+    since = found.champion_since_at
+    return {
+        "spend_by_endpoint": {one.endpoint: float(one.cost_usd) for one in found.by_endpoint},
+        "spend_by_purpose": {one.purpose: float(one.cost_usd) for one in found.by_purpose},
+        "nightly_usd": [float(usd) for usd in found.nightly_usd],
+        "waiting_promotion": found.waiting_promotion,
+        "champion_version": found.champion_version,
+        "champion_since_at": None if since is None else since.isoformat(timespec="seconds"),
+        "ledger_events": found.ledger_events,
+        "ledger_problem": found.ledger_problem,
+        "free_bytes": found.free_bytes,
     }
 
 

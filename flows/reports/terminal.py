@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flows.gate import GateCheck, RouterMeasure
 from flows.night import NightReport, RouterOutcome
 from flows.plan import PlannedProfile
-from flows.reports.digest import verdict
+from flows.reports.digest import review_command, verdict
 from flows.reports.plain import inert, table
 from flows.reports.suspicion import canary_line
 
@@ -138,6 +138,8 @@ def next_command(report: NightReport) -> str:
     """Give the one command that is useful next."""
     if report.is_plan_only:
         return "uniroute night run"
+    if report.aftermath is not None and report.aftermath.waiting_promotion is not None:
+        return review_command(report)
     if report.router is not None and report.router.version is not None:
         return f"uniroute router show {report.router.version}"
     return "uniroute llm list"

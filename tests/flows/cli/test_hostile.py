@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.absence import Absence
+from flows.aftermath import Aftermath
 from flows.canary import CanaryOutcome
 from flows.cli.outcome import report_error
 from flows.errors import PrerequisiteError
@@ -17,18 +18,19 @@ from flows.plan import NightPlan
 from flows.reports.digest import as_data, digest, escape, llm_endings, llm_table, summary, verdict
 from flows.reports.plain import inert, inert_lines, table
 from flows.reports.terminal import beginning_text, ending_text
+from registry.charges import EndpointSpend, PurposeSpend
 from registry.llms import LLM, CatalogDiff, Price, Repricing
 from registry.prompts import PromptSet
 from registry.publishing import markdown, one_line
 from registry.store import Registry
 from tests.fakes.hostile import HOSTILE, active_signs, bare_links, elements_of
 from tests.flows.cli.conftest import Uniroute
-from tests.registry.samples import fetch, listing
+from tests.registry.samples import NOW, fetch, listing
 
 every_string = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 TODAY = date(2024, 9, 1)
 # Emphasis and lists are the digest's own; an address, an image, a script or a heading would be somebody else's.
-PLAIN = {"p", "br", "ul", "li", "strong", "table", "thead", "tbody", "tr", "th", "td"}
+PLAIN = {"p", "br", "ul", "li", "strong", "code", "table", "thead", "tbody", "tr", "th", "td"}
 
 
 def report_of(text: str) -> NightReport:
@@ -57,6 +59,17 @@ def report_of(text: str) -> NightReport:
         absent=(Absence(text, True),),
         router=router,
         attention=(text, f"{text} is incomplete: {text}"),
+        aftermath=Aftermath(
+            by_endpoint=(EndpointSpend(text, 1, Decimal(1)),),
+            by_purpose=(PurposeSpend("profile", 1, Decimal(1)),),
+            nightly_usd=(Decimal(1), Decimal(0)),
+            waiting_promotion=7,
+            champion_version=2,
+            champion_since_at=NOW,
+            ledger_events=9,
+            ledger_problem=text,
+            free_bytes=10**9,
+        ),
     )
 
 

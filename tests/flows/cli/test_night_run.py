@@ -61,6 +61,9 @@ def test_a_night_is_told_from_its_lease_to_the_status_of_every_llm(tiny: TinyNig
     assert (last["event"], last["run"]) == ("finished", first["run"])
     assert {row["llm"]: row["status"] for row in last["llms"]} == {"fake:weak": "profiled", "fake:fair": "profiled"}
     assert last["status"] == ("attention" if ended.code == 3 else "completed")
+    after = last["data"]["aftermath"]
+    assert after["spend_by_endpoint"]["fake"] == pytest.approx(last["data"]["spent_usd"])
+    assert (after["waiting_promotion"], after["champion_version"], after["ledger_problem"]) == (None, 1, "")
     shown = uniroute("night", "show", "--json").data
     assert shown["key"] == first["run"]
     assert shown["summary"]["verdict"] == last["data"]["verdict"]
@@ -68,6 +71,15 @@ def test_a_night_is_told_from_its_lease_to_the_status_of_every_llm(tiny: TinyNig
     text = uniroute("night", "show").out
     assert "fake:weak" in text
     assert f"router   version 1: 2 LLMs, {last['data']['router']['promotion']}" in text
+
+
+def test_a_decision_that_waits_is_the_next_thing_to_look_at(
+    tiny: TinyNight, uniroute: Uniroute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNIROUTE_GATE__POLICY", "review")
+    ended = uniroute("night", "run", "--as-of", FIRST)
+    assert ended.code == 3
+    assert ended.out.endswith("\nnext: uniroute promotion show 1\n")
 
 
 def test_only_the_named_llm_is_asked(tiny: TinyNight, endpoint: FakeEndpoint, uniroute: Uniroute) -> None:
