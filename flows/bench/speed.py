@@ -1,14 +1,17 @@
 """Speeds of the routing mathematics as measured here, and as a ratio to bare float32 numpy: ``uniroute bench --speed``.
 
-Every ratio is taken between two loops of the same run, each the median of several repeats that take turns, because the
-speed of a machine changes from one minute to the next.
+Every figure is the best of several repeats, and the two sides of a ratio take turns in the same run: the speed of a
+machine that others use too changes from one minute to the next.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +20,21 @@ from flows.reports.plain import table
 from routing.cluster_maps import KMeansMap
 from routing.embedding import EmbedderId, load_embedder
 from routing.estimator import PosteriorEstimator
+from routing.feature_space import resolution_maps, spreads_of
 from routing.features import FeatureVector
 from routing.learned_map import LearnedMap
-from routing.prompt_weights import ClusterMap
+from routing.posterior_choice import choose
+from routing.prompt_weights import Block, ClusterMap
 from routing.router import RoutedLLM, Router
+from routing.static_embedder import STATIC, table_file
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 
 _DIM, _CLUSTERS, _LLMS, _PROMPTS = 384, 32, 30, 10_000
 _REPEATS = 7
+# The map of the posterior: shown clusters, then resolutions and error profiles.
+_POSTERIOR_BLOCKS = (25, 5, 10, 25, 50, 100, 16, 64)
 
 
 @dataclass(frozen=True)
@@ -33,171 +44,262 @@ class Speed:
     Attributes
     ----------
     what
-        What was done.
+        What was done, and what the ratio is to.
     measured
         How long it took, or how much a second, with the unit.
+    target
+        What is wanted of the figure or of the ratio.
     ratio
-        Against the bare loop named in `what`; empty where there is none.
+        Of ours to the bare loop named in `what`; empty where there is none.
     """
 
     what: str
     measured: str
+    target: str = ""
     ratio: str = ""
 
 
-def measure_speed() -> str:
-    """Measure and give a table of speeds."""
+def measured_speeds(embedders: Path) -> Iterator[Speed]:
+    """Measure one speed after the other; all of them take about a minute.
+
+    Parameters
+    ----------
+    embedders
+        Folder that keeps the table of the static embedder; without the table, its line says so.
+
+    Yields
+    ------
+    Speed
+    """
     rng = np.random.default_rng(0)
     rows = _unit(rng.normal(size=(_PROMPTS, _DIM)))
-    speeds = [
-        *(_batch(rows, router, kind) for kind, router in _routers(rng)),
-        *(_single(rows, router, kind) for kind, router in _routers(rng)),
-        _learned_map(rows, rng),
-        *_estimators(rows, rng),
-        _cluster_map(rng),
-        _embedding(),
-    ]
-    return table(["WHAT", "MEASURED", "RATIO"], [[speed.what, speed.measured, speed.ratio] for speed in speeds])
+    routers = _routers(rng)
+    for kind, router in routers:
+        yield _batch(rows, router, kind)
+    for kind, router in routers:
+        yield _single(rows, router, kind, None)
+        yield _single(rows, router, kind, 150.0)
+    yield _learned_map(rows, rng)
+    yield from _estimators(rows, rng)
+    yield _cluster_map(rng)
+    yield from _embedding(embedders)
 
 
-def _unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
+def speed_table(speeds: Sequence[Speed]) -> str:
+    """Lay speeds out as a table.
+
+    Parameters
+    ----------
+    speeds
+        What was measured.
+    """
+    lines = [[speed.what, speed.measured, speed.ratio, speed.target] for speed in speeds]
+    return table(["WHAT", "MEASURED", "RATIO", "TARGET"], lines)
+
+
+def _unit(rows: F64) -> F32:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
 def _routers(rng: np.random.Generator) -> list[tuple[str, Router]]:
     centres = _unit(rng.normal(size=(_CLUSTERS, _DIM)))
-    vectors = [
-        FeatureVector(
-            errors=rng.uniform(0.1, 0.9, _CLUSTERS).astype(np.float32),
-            standard_errors=np.full(_CLUSTERS, 0.05, dtype=np.float32),
-            counts=np.full(_CLUSTERS, 20, dtype=np.int64),
-            input_tokens=np.full(_CLUSTERS, 150, dtype=np.float32),
-            output_tokens=rng.uniform(50, 400, _CLUSTERS).astype(np.float32),
-            n_prompts=640,
-            n_scored=640,
-        )
-        for _ in range(_LLMS)
-    ]
+    features = 20 * _unit(rng.normal(size=(sum(_POSTERIOR_BLOCKS), _DIM)))
+    first, *others = _POSTERIOR_BLOCKS
+    blocks = (Block("softmax", first), *(Block("soft_feature", size) for size in others))
+    maps = {
+        f"{_CLUSTERS} hard clusters": ClusterMap.nearest(centres),
+        f"{_CLUSTERS} soft clusters": ClusterMap.soft(centres, 10.0),
+        f"a posterior of {len(features)} columns": ClusterMap("posterior", features, np.zeros(len(features)), blocks),
+    }
+    return [(kind, _router(fitted, rng)) for kind, fitted in maps.items()]
+
+
+def _router(fitted: ClusterMap, rng: np.random.Generator) -> Router:
+    k = fitted.n_clusters
     llms = [
-        RoutedLLM(f"e:{n:02d}", float(rng.uniform(0.1, 5)), float(rng.uniform(0.1, 15)), v)
-        for n, v in enumerate(vectors)
-    ]
-    embedder = EmbedderId("bench", "1", _DIM)
-    return [
-        (
-            kind,
-            Router(
-                fitted,
-                llms,
-                embedder=embedder,
-                cost_weight=20.0,
-                calibration_weights=np.zeros((0, _CLUSTERS), dtype=np.float32),
+        RoutedLLM(
+            f"e:{number:02d}",
+            float(rng.uniform(0.1, 5)),
+            float(rng.uniform(0.1, 15)),
+            FeatureVector(
+                errors=rng.uniform(0.1, 0.9, k).astype(np.float32),
+                standard_errors=np.full(k, 0.05, dtype=np.float32),
+                counts=np.full(k, 20, dtype=np.int64),
+                input_tokens=np.full(k, 150, dtype=np.float32),
+                output_tokens=rng.uniform(50, 400, k).astype(np.float32),
+                n_prompts=640,
+                n_scored=640,
+                coefficients=rng.normal(0, 0.05, fitted.n_linear).astype(np.float32),
             ),
         )
-        for kind, fitted in (("hard", ClusterMap.nearest(centres)), ("soft", ClusterMap.soft(centres, 10.0)))
+        for number in range(_LLMS)
     ]
+    nothing = np.zeros((0, k + fitted.n_linear), dtype=np.float32)
+    embedder = EmbedderId("bench", "1", _DIM)
+    return Router(fitted, llms, embedder=embedder, cost_weight=20.0, calibration_weights=nothing)
 
 
-def _medians(*actions: Callable[[], object]) -> list[float]:
-    """Give the median seconds of actions that take turns."""
-    taken: list[list[float]] = [[] for _ in actions]
-    for _ in range(_REPEATS + 1):
+def _best(*actions: Callable[[], object], repeats: int = _REPEATS) -> list[float]:
+    """Give the least seconds of actions that take turns, after one turn that does not count."""
+    least = [float("inf")] * len(actions)
+    for turn in range(repeats + 1):
         for place, action in enumerate(actions):
             started_s = time.perf_counter()
             action()
-            taken[place].append(time.perf_counter() - started_s)
-    return [float(np.median(seconds[1:])) for seconds in taken]
+            if turn:
+                least[place] = min(least[place], time.perf_counter() - started_s)
+    return least
 
 
-def _batch(rows: NDArray[np.float32], router: Router, kind: str) -> Speed:
-    """Route a batch, against the same arithmetic in bare numpy: scores, softmax or argmax, errors, cost, argmin."""
-    matrix, bias = router.cluster_map.matrix, router.cluster_map.bias
-    psi = np.array([llm.vector.errors for llm in router.llms], dtype=np.float32).T
-    costs = psi * np.float32(1e-4)
-    table_of = psi + np.float32(router.cost_weight) * costs
+def _once(action: Callable[[], object]) -> float:
+    started_s = time.perf_counter()
+    action()
+    return time.perf_counter() - started_s
 
-    def bare() -> NDArray[np.int64]:
+
+def _bare(router: Router) -> Callable[[F32], NDArray[np.int64]]:
+    """Give the same arithmetic in bare numpy: scores, softmax or argmax, errors plus cost, argmin."""
+    fitted = router.cluster_map
+    matrix, bias = fitted.matrix, fitted.bias
+    psi = np.array([np.concatenate([llm.vector.errors, llm.vector.coefficients]) for llm in router.llms]).T
+    objective = np.ascontiguousarray(psi * np.float32(1 + 20e-4))
+    ends = np.cumsum([0, *(block.size for block in fitted.blocks)])
+
+    def decide(rows: F32) -> NDArray[np.int64]:
         scores = rows @ matrix.T + bias
-        if kind == "hard":
-            return table_of.argmin(axis=1)[scores.argmax(axis=1)]
-        scores -= scores.max(axis=1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=1, keepdims=True)
-        return (scores @ table_of).argmin(axis=1)
+        if fitted.is_hard:
+            return objective.argmin(axis=1)[scores.argmax(axis=1)]
+        for start, end in pairwise(ends.tolist()):
+            part = scores[:, start:end]
+            part -= part.max(axis=1, keepdims=True)
+            np.exp(part, out=part)
+            part /= part.sum(axis=1, keepdims=True)
+        return (scores @ objective).argmin(axis=1)
 
-    ours_s, bare_s = _medians(lambda: router.route(rows), bare)
-    what = f"route {_PROMPTS:,} prompts x {_LLMS} LLMs x {_CLUSTERS} {kind} clusters, against bare numpy"
-    return Speed(what, f"{ours_s * 1000:.1f} ms", f"{ours_s / bare_s:.2f}")
+    return decide
 
 
-def _single(rows: NDArray[np.float32], router: Router, kind: str) -> Speed:
-    count = 2000
+def _batch(rows: F32, router: Router, kind: str) -> Speed:
+    ours_s, bare_s = _best(partial(router.route, rows), partial(_bare(router), rows))
+    what = f"route {_PROMPTS:,} prompts x {_LLMS} LLMs, {kind}; ratio to bare numpy"
+    return Speed(what, f"{ours_s * 1000:.1f} ms", "ratio at most 1.3", f"{ours_s / bare_s:.2f}")
+
+
+def _single(rows: F32, router: Router, kind: str, input_tokens: float | None) -> Speed:
+    count = 500
+    bare = _bare(router)
 
     def decide() -> None:
         for row in rows[:count]:
-            router.decide(row)
+            router.decide(row, input_tokens=input_tokens)
 
-    (seconds,) = _medians(decide)
-    return Speed(f"one decision with its full record, {kind} clusters", f"{seconds / count * 1e6:.1f} microseconds")
+    def decide_bare() -> None:
+        for row in range(count):
+            bare(rows[row : row + 1])
+
+    ours_s, bare_s = _best(decide, decide_bare)
+    told = "" if input_tokens is None else " and its own input tokens"
+    what = f"one decision with its full record{told}, {kind}; ratio to bare numpy without a record"
+    return Speed(what, f"{ours_s / count * 1e6:.1f} microseconds", "30 microseconds", f"{ours_s / bare_s:.2f}")
 
 
-def _learned_map(rows: NDArray[np.float32], rng: np.random.Generator) -> Speed:
+def _learned_map(rows: F32, rng: np.random.Generator) -> Speed:
     errors = (rng.uniform(size=(len(rows), 20)) < 0.4).astype(np.float64)
-    started_s = time.perf_counter()
-    LearnedMap(_CLUSTERS, random_state=0).fit(rows, errors)
-    return Speed(f"learned map on {len(rows):,} x 20", f"{time.perf_counter() - started_s:.2f} s")
+    learned = LearnedMap(_CLUSTERS, random_state=0)
+    taken_s = _once(lambda: learned.fit(rows, errors))
+    theta, psi, wrong = learned.fitted_.matrix, learned.psi_, errors.astype(np.float32)
+
+    def step() -> F32:
+        weights = rows @ theta.T
+        return ((weights @ psi - wrong) @ psi.T * weights).T @ rows
+
+    (step_s,) = _best(step)
+    what = f"learned map on {len(rows):,} x 20; ratio to the bare products of its {learned.n_iter_} steps"
+    return Speed(what, f"{taken_s:.2f} s", "5 s", f"{taken_s / max(step_s * learned.n_iter_, 1e-9):.1f}")
 
 
-def _estimators(rows: NDArray[np.float32], rng: np.random.Generator) -> list[Speed]:
+def _estimators(rows: F32, rng: np.random.Generator) -> list[Speed]:
     errors = (rng.uniform(size=(len(rows), _LLMS)) < 0.4).astype(np.float64)
     few = slice(0, 1000)
-    started_s = time.perf_counter()
-    estimator = PosteriorEstimator().fit(rows, errors, few=(rows[few], errors[few]))
-    for column in range(_LLMS):
-        _vector(estimator, rows[few], errors[few, column])
-    refit_s = time.perf_counter() - started_s
-    started_s = time.perf_counter()
-    fitted = KMeansMap(_CLUSTERS, random_state=0).fit(rows).fitted_
-    for column in range(_LLMS):
-        np.bincount(fitted.assign(rows[few]), weights=errors[few, column], minlength=_CLUSTERS)
-    plain_s = time.perf_counter() - started_s
-    (one_s,) = _medians(lambda: _vector(estimator, rows[few], errors[few, 0]))
+    estimator = PosteriorEstimator()
+
+    def refit() -> None:
+        estimator.fit(rows, errors, few=(rows[few], errors[few]))
+        for column in range(_LLMS):
+            _vector(estimator, rows[few], errors[few, column])
+
+    maps = resolution_maps(rows, seed=0)
+    spreads = spreads_of(maps, rows)
+    refit_s, choice_s = _best(
+        refit, lambda: choose(rows, errors, rows[few], errors[few], maps, spreads, seed=0), repeats=3
+    )
+
+    def refit_plain() -> None:
+        fitted = KMeansMap(_CLUSTERS, random_state=0).fit(rows).fitted_
+        for column in range(_LLMS):
+            np.bincount(fitted.assign(rows[few]), weights=errors[few, column], minlength=_CLUSTERS)
+
+    (plain_s,) = _best(refit_plain, repeats=1)
+    matrix = estimator.cluster_map_.matrix
+
+    def bare() -> F32:
+        design = np.exp(rows @ matrix.T)
+        return design.T @ design
+
+    (bare_s,) = _best(bare)
     size = f"{len(rows):,} prompts x {_LLMS} LLMs, no LLM called"
+    what = f"refit of posterior map and {_LLMS} vectors, {size}; ratio to features and their sums once, bare"
     return [
-        Speed(f"refit of the posterior with its simulation and vectors, {size}", f"{refit_s:.2f} s"),
-        Speed(f"refit of a k-means map and vectors, {size}", f"{plain_s:.2f} s"),
-        Speed("posterior vector of one new LLM with 1 000 labels", f"{one_s * 1000:.1f} ms"),
+        Speed(what, f"{refit_s:.2f} s", "2 s", f"{refit_s / bare_s:.0f}"),
+        Speed("  of which the choice of sharpness and shrinkage by simulation", f"{choice_s:.2f} s"),
+        Speed(f"refit of a k-means map and {_LLMS} plain vectors, {size}", f"{plain_s:.2f} s", "2 s"),
+        *(_one_more(rows, rng, known) for known in (_LLMS, 10 * _LLMS)),
     ]
 
 
-def _vector(estimator: PosteriorEstimator, rows: NDArray[np.float32], errors: NDArray[np.float64]) -> FeatureVector:
+def _one_more(rows: F32, rng: np.random.Generator, n_known: int) -> Speed:
+    """Add one LLM; the LLMs before it are only few numbers of the prior by then."""
+    errors = (rng.uniform(size=(2000, n_known)) < 0.4).astype(np.float64)
+    estimator = PosteriorEstimator().fit(rows[:2000], errors)
+    (seconds,) = _best(lambda: _vector(estimator, rows[:1000], errors[:1000, 0]))
+    what = f"posterior vector of one new LLM with 1 000 labels, beside {n_known} known LLMs"
+    return Speed(what, f"{seconds * 1000:.1f} ms", "50 ms")
+
+
+def _vector(estimator: PosteriorEstimator, rows: F32, errors: F64) -> FeatureVector:
     tokens = np.full(len(rows), 150.0)
     return estimator.vector(rows, 1 - errors, tokens, tokens, n_prompts=len(rows))
 
 
 def _cluster_map(rng: np.random.Generator) -> Speed:
     rows = _unit(rng.normal(size=(100_000, _DIM)))
-    started_s = time.perf_counter()
-    KMeansMap(_CLUSTERS, random_state=0).fit(rows)
-    return Speed(f"cluster map of 100 000 prompts, {_CLUSTERS} clusters", f"{time.perf_counter() - started_s:.1f} s")
+    fitted = KMeansMap(_CLUSTERS, random_state=0)
+    taken_s = _once(lambda: fitted.fit(rows))
+    (step_s,) = _best(lambda: (rows @ fitted.cluster_centers_.T).argmax(axis=1), repeats=2)
+    what = f"cluster map of 100,000 prompts, {_CLUSTERS} clusters; ratio to its {fitted.n_iter_} bare assignments"
+    return Speed(what, f"{taken_s:.1f} s", "60 s", f"{taken_s / (step_s * fitted.n_iter_):.1f}")
 
 
-def _embedding() -> Speed:
-    """Embed recorded prompts at once, against one at a time."""
+def _embedding(embedders: Path) -> list[Speed]:
+    """Embed recorded prompts at once, against one at a time and against the faster embedder."""
     from flows.sandbox import Sandbox
 
-    texts = [prompt.text for prompt in Sandbox.prompts()[::25]]
+    texts = [prompt.text for prompt in Sandbox.prompts()]
+    some = texts[::25]
     embedder = load_embedder("all-MiniLM-L6-v2")
-    embedder.embed(texts[:2])
-    started_s = time.perf_counter()
-    embedder.embed(texts)
-    together_s = time.perf_counter() - started_s
-    started_s = time.perf_counter()
-    for text in texts:
-        embedder.embed([text])
-    naive_s = time.perf_counter() - started_s
-    return Speed(
-        f"embed {len(texts)} prompts at once, against one at a time",
-        f"{len(texts) / together_s:.0f} prompts/s",
-        f"{naive_s / together_s:.2f} times as fast",
+    embedder.embed(some[:2])
+    together_s = _once(lambda: embedder.embed(some))
+    naive_s = _once(lambda: [embedder.embed([text]) for text in some])
+    default = Speed(
+        f"embed {len(some)} prompts with the default embedder; ratio of its speed to one prompt at a time",
+        f"{len(some) / together_s:.0f} prompts/s",
+        "faster than one at a time",
+        f"{naive_s / together_s:.1f}",
     )
+    if not table_file(embedders).exists():
+        return [default, Speed(f"embed with {STATIC}: its table is not made yet; bench --embedder {STATIC} does", "")]
+    static = load_embedder(STATIC, folder=embedders)
+    (static_s,) = _best(lambda: static.embed(texts))
+    a_second = len(texts) / static_s
+    what = f"embed {len(texts):,} prompts with {STATIC}; ratio of its speed to the default embedder's"
+    return [default, Speed(what, f"{a_second:.0f} prompts/s", "", f"{a_second * together_s / len(some):.0f}")]

@@ -47,9 +47,7 @@ def bench(
 ) -> None:
     """Measure routing methods over DATA, a folder of recorded outcomes, by the protocol of the UniRoute paper."""
     if speed:
-        from flows.bench.speed import measure_speed
-
-        click.echo(measure_speed())
+        _tell_speeds(config)
         return
     if data is None:
         raise click.UsageError("DATA is missing: give a folder of recorded outcomes")
@@ -84,6 +82,18 @@ def bench(
     _tell(result, folder, out=out, figures=figures, as_json=as_json)
     if drawn_into is not None and counts:
         _tell_study([measure(count) for count in counts], folder, drawn_into, as_json=as_json)
+
+
+def _tell_speeds(config: str | None) -> None:
+    """Measure speeds, tell each on standard error at once, and all of them as a table at the end."""
+    from flows.bench.speed import measured_speeds, speed_table
+    from flows.settings import load_settings
+
+    speeds = []
+    for speed in measured_speeds(load_settings(config).home / "embedders"):
+        click.echo(f"{speed.what}: {speed.measured}", err=True)
+        speeds.append(speed)
+    click.echo(speed_table(speeds))
 
 
 class _Bar:
