@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flows import checkpoints
 from flows.errors import VersionUnavailable
-from flows.versions import bring_mlflow_in_step, find_router, load_version, publication_folder, router_folder
+from flows.versions import bring_mlflow_in_step, find_router, load_version, router_folder
 from flows.workspace import Workspace
 from registry.errors import NotFound, PromotionRefused, PublishIncomplete, RegistryCorrupt
 from registry.promotion_records import require_reason
@@ -25,10 +25,8 @@ from registry.routers import RouterRecord
 from routing.errors import ArtifactCorrupt, ArtifactError, InvalidInput
 
 if TYPE_CHECKING:
+    from flows.reports.promotion.reviews import Attempt
     from routing.router import Router
-
-REPORT = "review.html"
-"""Name of the report in a version's publication folder; a promotion keeps the SHA-256 of what the reviewer saw."""
 
 Clock = Callable[[], datetime]
 
@@ -122,9 +120,11 @@ def request(
             )
         raise
     gate = _put_to_gate(workspace, router, champion, clock)
-    asked = Promotion.proposed(digest, champion, gate, by.name, clock(), report_digest(workspace, digest))
     if is_dry_run:
-        return Decision(asked)
+        return Decision(Promotion.proposed(digest, champion, gate, by.name, clock(), None))
+    review = _write_report(workspace, digest, champion, gate)
+    remarks = (f"No promotion report: {review.error}",) if review.error else ()
+    asked = Promotion.proposed(digest, champion, gate, by.name, clock(), review.digest)
     asked = registry.promotions.request(
         digest,
         champion,
@@ -138,7 +138,7 @@ def request(
     if not gate.passed:
         failure = f"gate failed: {', '.join(failed_checks(gate))}"
         asked = registry.promotions.reject(asked.id, actor=by.name, reason=failure, now=clock(), facts=by.facts)
-    return Decision(asked)
+    return Decision(asked, remarks=remarks)
 
 
 def approve(
@@ -307,12 +307,6 @@ def follow(workspace: Workspace, clock: Clock) -> str:
     return "; ".join(f"moved by hand in MLflow: {drift}" for drift in left_alone)
 
 
-def report_digest(workspace: Workspace, digest: str) -> str | None:
-    """Give the SHA-256 of the report that a reviewer of this version sees; None without one on this machine."""
-    path = publication_folder(workspace, digest) / REPORT
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-
-
 def failed_checks(gate: GateResult) -> tuple[str, ...]:
     """Name the conditions of a kept gate result that did not hold."""
     checks = json.loads(gate.details_json).get("checks", [])
@@ -357,17 +351,26 @@ def _put_to_gate(workspace: Workspace, router: Router, champion: str | None, clo
     return gate_result(found.passed, gate_as_json(found))
 
 
+def _write_report(workspace: Workspace, digest: str, champion: str | None, gate: GateResult) -> Attempt:
+    """Write what a reviewer will see; the gate decides whether or not that succeeds."""
+    from flows.reports.promotion.gathering import Subject
+    from flows.reports.promotion.reviews import attempt_review
+
+    return attempt_review(workspace, Subject(digest, champion, json.loads(gate.details_json)))
+
+
 def _check_report(workspace: Workspace, waiting: Promotion) -> tuple[str, ...]:
     """Refuse to decide on a report that somebody changed; say when there is none to be looked at."""
+    from flows.reports.promotion.reviews import kept_review, kept_reviews
+
     if waiting.report_digest is None:
         return ("No report was kept with the request.",)
-    found = report_digest(workspace, waiting.router_digest)
-    if found is None:
+    if kept_review(workspace, waiting) is not None:
+        return ()
+    if not kept_reviews(workspace, waiting.router_digest):
         return ("The report that was kept with the request is not on this machine.",)
-    if found != waiting.report_digest:
-        raise RegistryCorrupt(
-            f"the report of promotion {waiting.id} is not the one that was kept with the request",
-            unchanged="No alias was moved.",
-            hint=f"uniroute promotion request {waiting.router_digest[:12]} (after finding out who changed it)",
-        )
-    return ()
+    raise RegistryCorrupt(
+        f"the report of promotion {waiting.id} is not the one that was kept with the request",
+        unchanged="No alias was moved.",
+        hint=f"uniroute promotion request {waiting.router_digest[:12]} (after finding out who changed it)",
+    )

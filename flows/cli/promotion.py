@@ -80,16 +80,19 @@ def _name(router: dict[str, Any] | None) -> str:
 
 
 @promotion.command("show")
-@click.argument("promotion_id", metavar="ID", type=int)
+@click.argument("name", metavar="ID")
 @config_option
 @json_option
-def show_promotion(promotion_id: int, config: str | None, as_json: bool) -> None:
-    """Show what promotion ID would change, what the gate found, who said what, and what to type."""
+def show_promotion(name: str, config: str | None, as_json: bool) -> None:
+    """Show what promotion ID would change, what the gate found, who said what, and what to type.
+
+    ID is the promotion's number, or its router's digest, version or alias.
+    """
     from flows.cli.opening import opened
     from flows.reports.decisions import promotion_text, review_data
 
     with opened(config) as workspace:
-        data = review_data(workspace, workspace.registry.promotions.get(promotion_id))
+        data = review_data(workspace, workspace.registry.promotions.find(name))
     show("promotion.show", data, as_json=as_json, text=lambda: promotion_text(data))
 
 
@@ -119,37 +122,40 @@ def request_promotion(
 
 
 @promotion.command("approve")
-@click.argument("promotion_id", metavar="ID", type=int)
+@click.argument("name", metavar="ID")
 @reason_option
 @_actor_option
 @_yes_option
 @dry_run_option
 @config_option
 @json_option
-def approve_promotion(promotion_id: int, **options: Any) -> int:
-    """Approve promotion ID: its router serves from now on, when the gate still passes and the champion is the same."""
+def approve_promotion(name: str, **options: Any) -> int:
+    """Approve promotion ID: its router serves from now on, when the gate still passes and the champion is the same.
+
+    ID is the promotion's number, or its router's digest.
+    """
     from flows.promotions import approve
 
-    return _decide(promotion_id, "promotion.approve", approve, **options)
+    return _decide(name, "promotion.approve", approve, **options)
 
 
 @promotion.command("reject")
-@click.argument("promotion_id", metavar="ID", type=int)
+@click.argument("name", metavar="ID")
 @reason_option
 @_actor_option
 @_yes_option
 @dry_run_option
 @config_option
 @json_option
-def reject_promotion(promotion_id: int, **options: Any) -> int:
-    """Reject promotion ID; what serves stays."""
+def reject_promotion(name: str, **options: Any) -> int:
+    """Reject promotion ID; what serves stays. ID is the promotion's number, or its router's digest."""
     from flows.promotions import reject
 
-    return _decide(promotion_id, "promotion.reject", reject, **options)
+    return _decide(name, "promotion.reject", reject, **options)
 
 
 def _decide(
-    promotion_id: int,
+    name: str,
     schema: str,
     decide: Callable[..., Decision],
     *,
@@ -166,6 +172,7 @@ def _decide(
 
     said = {"by": _person(actor), "reason": reason, "clock": utc_now}
     with opened(config) as workspace:
+        promotion_id = workspace.registry.promotions.find(name).id
         if not is_dry_run:
             waiting = decide(workspace, promotion_id, is_dry_run=True, **said).promotion
             verb = schema.partition(".")[2]

@@ -61,15 +61,14 @@ def _headline(metrics: dict[str, float], route_change: float | None) -> dict[str
 
 def review_data(workspace: Workspace, one: Promotion) -> dict[str, Any]:
     """Give everything about a promotion: the gate, the conversation, the report, and what to type."""
-    from flows.promotions import REPORT
-    from flows.versions import publication_folder
+    from flows.reports.promotion.reviews import kept_review
 
     registry = workspace.registry
-    report = publication_folder(workspace, one.router_digest) / REPORT
+    report = kept_review(workspace, one) if one.report_digest is not None else None
     events = registry.ledger.events(subject=one.router_digest, event=f"router:{one.kind}:")
     return promotion_data(registry, one) | {
         "gate": json.loads(one.gate.details_json) or None,
-        "report": str(report) if report.is_file() else None,
+        "report": str(report) if report is not None else None,
         "events": [
             {"at": event.at, "event": event.event, "actor": event.actor, "reason": event.reason}
             for event in events

@@ -100,8 +100,13 @@ def attempt_review(workspace: Workspace, subject: Subject) -> Attempt:
 
 def kept_review(workspace: Workspace, promotion: Promotion) -> Path | None:
     """Find the very page that a promotion names; None when it is not on this machine, or was changed."""
-    pages = sorted(publication_folder(workspace, promotion.router_digest).glob("review*.html"))
+    pages = kept_reviews(workspace, promotion.router_digest)
     return next((page for page in pages if _digest_of(page) == promotion.report_digest), None)
+
+
+def kept_reviews(workspace: Workspace, router_digest: str) -> tuple[Path, ...]:
+    """Give all pages that were kept for a router: of each of its promotions one."""
+    return tuple(sorted(publication_folder(workspace, router_digest).glob("review*.html")))
 
 
 def subject_of(promotion: Promotion) -> Subject:
