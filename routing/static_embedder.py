@@ -177,11 +177,11 @@ def read_static(folder: Path) -> StaticEmbedder:
     """
     path = table_file(folder)
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             rows, scales, text = (arrays[name] for name in ("rows", "scales", "tokenizer_json"))
     except FileNotFoundError:
         raise EmbedderUnavailable(f"the table of {STATIC} is not in {folder}") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise EmbedderUnavailable(f"the table of {STATIC} in {folder} is damaged", hint=f"delete {path}") from error
     whole = rows.ndim == 2 and rows.dtype == np.int8 and scales.shape == rows.shape[:1] and text.dtype == np.uint8
     if not whole or not np.isfinite(scales).all():

@@ -204,7 +204,9 @@ def _single(rows: F32, router: Router, kind: str, input_tokens: float | None) ->
 
 
 def _learned_map(rows: F32, rng: np.random.Generator) -> Speed:
-    errors = (rng.uniform(size=(len(rows), 20)) < 0.4).astype(np.float64)
+    # Errors that embeddings tell something about: with nothing to learn it would stop at its first step.
+    rates = 1 / (1 + np.exp(-40 * rows @ _unit(rng.normal(size=(20, _DIM))).T))
+    errors = (rng.uniform(size=rates.shape) < rates).astype(np.float64)
     learned = LearnedMap(_CLUSTERS, random_state=0)
     taken_s = _once(lambda: learned.fit(rows, errors))
     theta, psi, wrong = learned.fitted_.matrix, learned.psi_, errors.astype(np.float32)
