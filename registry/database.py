@@ -79,6 +79,7 @@ class Database:
             raise RegistryError(
                 f"the driver for {self.name} is not installed ({error.name})", hint=f"pip install {error.name}"
             ) from error
+        self._driver: Any = self.engine.dialect.loaded_dbapi
         self._listen(tracer)
 
     @property
@@ -247,8 +248,8 @@ class Database:
                 raise error.orig from None
             is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
             raise self._refusal(error.orig, isinstance(error, IntegrityError), is_lost) from error
-        except sqlite3.Error as error:
-            raise self._refusal(error, isinstance(error, sqlite3.IntegrityError)) from error
+        except self._driver.Error as error:  # of a driver that was used past SQLAlchemy
+            raise self._refusal(error, isinstance(error, self._driver.IntegrityError)) from error
         except PoolTimeout as error:
             raise RegistryBusy(f"no connection to {self.name} became free in time", hint="try again later") from error
 

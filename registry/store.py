@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from sqlalchemy import column, inspect, select, table
-
-import sql
-
+from .backups import Backups
 from .charges import Charges
 from .database import Database, Tracer, Unit
 from .errors import SchemaMismatch
@@ -22,43 +17,10 @@ from .promotions import Promotions
 from .prompts import Prompts
 from .routers import Routers
 from .runs import Runs
+from .schema import ALEMBIC, Schema, SchemaStatus
 from .standings import Standing, leaderboard
-from .tables import VERSION_TABLE, metadata, schema_file
 
-_ALEMBIC = threading.Lock()  # Alembic keeps its context in a module: one migration per process at a time
-
-
-@dataclass(frozen=True)
-class SchemaStatus:
-    """How the database's schema compares with the code's.
-
-    Attributes
-    ----------
-    current
-        The revision of the database; None when it has none yet.
-    head
-        The revision of the code.
-    pending
-        Migrations still to apply, in order.
-    is_newer
-        Whether the database knows a revision that the code does not.
-    changed
-        Applied migrations whose file is no longer what was applied.
-    stale_views
-        Analyst views that are missing or not the ones of the code.
-    """
-
-    current: str | None
-    head: str
-    pending: tuple[str, ...]
-    is_newer: bool
-    changed: tuple[str, ...] = ()
-    stale_views: tuple[str, ...] = ()
-
-    @property
-    def is_current(self) -> bool:
-        """Whether nothing needs to be done."""
-        return not (self.pending or self.is_newer or self.changed or self.stale_views)
+__all__ = ["Registry", "SchemaStatus"]
 
 
 class Registry:
@@ -70,10 +32,14 @@ class Registry:
     ----------
     llms, prompts, outcomes, charges, runs, routers, promotions, ledger
         One repository per aggregate.
+    backups
+        The way of the whole registry into files and other databases.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._schema = Schema(database)
+        self.backups = Backups(database, self._schema)
         self.ledger = Ledger(database)
         self.runs = Runs(database, self.ledger)
         self.llms = LLMs(database, self.ledger, self.runs)
@@ -126,12 +92,24 @@ class Registry:
             raise
         return registry
 
+    @classmethod
+    def unmade(cls, url: str) -> Registry:
+        """Open a registry that need not be there yet, without making it: for `Backups.restore` and `Backups.copy_to`.
+
+        Parameters
+        ----------
+        url
+            As for `open`.
+        """
+        return cls(Database(url))
+
     def _meet_schema(self, migrate: bool) -> None:
         status = self.schema_status()
         if migrate and not status.is_current:
             self.migrate()
         elif status.is_newer or status.changed:
-            self._database.write_refusal = self._too_new(status) if status.is_newer else self._edited(status)
+            refusal = self._schema.too_new(status.current) if status.is_newer else self._schema.edited(status)
+            self._database.write_refusal = refusal
         elif status.pending:
             self._database.write_refusal = self._database.read_refusal = SchemaMismatch(
                 f"{self._database.name} lacks {len(status.pending)} migrations, the first is {status.pending[0]}",
@@ -147,7 +125,7 @@ class Registry:
     def schema_status(self) -> SchemaStatus:
         """Compare the schema of the database with that of the code, without changing either."""
         with self._database.read_schema() as unit:
-            return self._status(unit)
+            return self._schema.status(unit)
 
     def migrate(self) -> SchemaStatus:
         """Apply pending migrations and renew the views, all in one transaction.
@@ -157,16 +135,10 @@ class Registry:
         SchemaMismatch
             When the schema is newer than the code, was edited, or belongs to another application.
         """
-        with _ALEMBIC, self._database.migration() as unit:
-            status = self._status(unit)
-            if status.is_newer:
-                raise self._too_new(status)
-            if status.changed:
-                raise self._edited(status)
-            if status.pending:
-                self._upgrade(unit)
-                self._remember(unit, [one for one in sql.migrations() if one.revision in status.pending])
-            self._renew_views(unit)
+        with ALEMBIC, self._database.migration() as unit:
+            self._schema.require_ours(self._schema.status(unit))
+            self._schema.upgrade(unit)
+            self._schema.renew_views(unit)
         self._database.write_refusal = self._database.read_refusal = None
         return self.schema_status()
 
@@ -205,68 +177,3 @@ class Registry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _status(self, unit: Unit) -> SchemaStatus:
-        known = sql.migrations()
-        head = known[-1].revision
-        tables = set(inspect(unit).get_table_names())
-        current = None
-        if VERSION_TABLE in tables:
-            current = unit.execute(select(column("version_num")).select_from(table(VERSION_TABLE))).scalar()
-        if current is None and tables & set(metadata.tables):
-            raise SchemaMismatch(
-                f"{self._database.name} belongs to another application",
-                unchanged="Nothing was changed.",
-                hint="name a database of its own for the registry",
-            )
-        if current is not None and current not in {one.revision for one in known}:
-            return SchemaStatus(current, head, (), True)
-        applied: dict[str, str] = {}
-        if schema_file.name in tables:
-            applied = {row.name: row.sha256 for row in unit.execute(select(schema_file))}
-        return SchemaStatus(
-            current,
-            head,
-            tuple(one.revision for one in known if current is None or one.revision > current),
-            False,
-            tuple(one.name for one in known if applied.get(one.name, one.sha256) != one.sha256),
-            tuple(one.name for one in sql.views() if applied.get(one.name) != one.sha256),
-        )
-
-    def _upgrade(self, unit: Unit) -> None:
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", str(sql.migrations_folder()).replace("%", "%%"))
-        config.attributes["connection"] = unit
-        command.upgrade(config, "head")
-
-    def _renew_views(self, unit: Unit) -> None:
-        views = sql.views()
-        migrations = {one.name for one in sql.migrations()}
-        ours = {name for name in unit.execute(select(schema_file.c.name)).scalars() if name not in migrations}
-        for name in sorted(ours & set(inspect(unit).get_view_names())):
-            unit.exec_driver_sql(f"DROP VIEW {name}")
-        for one in views:
-            unit.exec_driver_sql(f"CREATE VIEW {one.name} AS {one.text}")
-        self._remember(unit, views)
-
-    def _remember(self, unit: Unit, files: list[sql.SchemaFile] | tuple[sql.SchemaFile, ...]) -> None:
-        rows = [{"name": one.name, "sha256": one.sha256} for one in files]
-        if rows:
-            unit.execute(self._database.upsert(schema_file), rows)
-
-    def _too_new(self, status: SchemaStatus) -> SchemaMismatch:
-        return SchemaMismatch(
-            f"{self._database.name} has schema {status.current}; this version of uniroute knows up to {status.head}",
-            unchanged="Nothing was written.",
-            hint="install the newer version of uniroute",
-        )
-
-    def _edited(self, status: SchemaStatus) -> SchemaMismatch:
-        return SchemaMismatch(
-            f"the migration {status.changed[0]} was edited after it was applied to {self._database.name}",
-            unchanged="Nothing was written.",
-            hint="restore the migration file, and add a new one for the change",
-        )
