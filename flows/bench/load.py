@@ -88,6 +88,8 @@ class FaultyApp:
         while message.get("more_body", False):
             message = await receive()
             body += message.get("body", b"")
+        if message["type"] == "http.disconnect":
+            return
         is_faulty = self._rng.random() < self._fault_share
         fault = self._rng.choice(("429", "500", "hang", "garbage")) if is_faulty else ""
         if fault == "hang":
