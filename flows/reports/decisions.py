@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from flows.reports.plain import inert
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flows.workspace import Workspace
     from registry.promotions import Promotion
     from registry.routers import RouterRecord
@@ -61,10 +63,8 @@ def _headline(metrics: dict[str, float], route_change: float | None) -> dict[str
 
 def review_data(workspace: Workspace, one: Promotion) -> dict[str, Any]:
     """Give everything about a promotion: the gate, the conversation, the report, and what to type."""
-    from flows.reports.promotion.reviews import kept_review
-
     registry = workspace.registry
-    report = kept_review(workspace, one) if one.report_digest is not None else None
+    report = _report_of(workspace, one) if one.report_digest is not None else None
     events = registry.ledger.events(subject=one.router_digest, event=f"router:{one.kind}:")
     return promotion_data(registry, one) | {
         "gate": json.loads(one.gate.details_json) or None,
@@ -76,6 +76,13 @@ def review_data(workspace: Workspace, one: Promotion) -> dict[str, Any]:
         ],
         "commands": _commands(one),
     }
+
+
+def _report_of(workspace: Workspace, one: Promotion) -> Path | None:
+    """Find the page of a promotion; what draws pages takes seconds to import, and a rollback has none."""
+    from flows.reports.promotion.reviews import kept_review
+
+    return kept_review(workspace, one)
 
 
 def _commands(one: Promotion) -> list[str]:
