@@ -6,6 +6,8 @@ from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from flows.gate import GateResult, RouterMeasure
 from routing.router import Router
 
@@ -73,10 +75,17 @@ def version_description(router: Router, gate: GateResult, parent: str | None, as
             f"({gate.difference.low:+.4f} to {gate.difference.high:+.4f})."
         )
     lines += [
+        certainty(router),
         f"- Gate: {'passed' if gate.passed else 'failed'}.",
         f"- Digest {router.digest}, parent {parent or 'none'}.",
     ]
     return "\n".join(lines)
+
+
+def certainty(router: Router) -> str:
+    """Say how certain the expected errors of a router are, over all its LLMs and clusters."""
+    known = np.concatenate([llm.vector.standard_errors for llm in router.llms])
+    return f"- Expected errors per LLM and cluster: standard error {np.median(known):.3f}, at most {known.max():.3f}."
 
 
 def _qnc(found: RouterMeasure) -> str:
