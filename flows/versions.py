@@ -79,6 +79,20 @@ def write_publication(folder: Path, publication: Publication, gate: GateResult) 
     draft.replace(folder / _CONTENT)
 
 
+def read_publication(workspace: Workspace, digest: str) -> Publication:
+    """Read what is to be published beside a version.
+
+    Raises
+    ------
+    OSError
+        It is not on this machine.
+    ValueError, TypeError
+        It is not what `write_publication` wrote.
+    """
+    content = (publication_folder(workspace, digest) / _CONTENT).read_text(encoding="utf-8")
+    return Publication(**json.loads(content))
+
+
 def load_version(workspace: Workspace, digest: str) -> Router:
     """Load a router version, from the home folder or, where another machine made it, from MLflow.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from flows.audit.evidence import Evidence, answers_digest, embeddings_digest, kept_event, read_evidence, routed_llms
 from flows.audit.findings import Finding, compared
 from flows.audit.rebuilding import PastNight, differences, rebuild
-from flows.versions import router_folder
+from flows.versions import REVIEW, router_folder
 from registry.cluster_maps import vector_digest
 from registry.errors import NotFound, PublishIncomplete, RegistryError
 from routing.artifact import load_router
@@ -172,11 +172,12 @@ def _descriptions(
     if record.mlflow_run_id != found.run_id:
         lines.append(f"the registry names run {record.mlflow_run_id}, MLflow run {found.run_id}")
     yield compared("tags and figures in MLflow", lines + _figures(workspace, found.run_id, told, scratch), "as told")
+    yield from _report(workspace, record, found.run_id, scratch)
 
 
 def _figures(workspace: Workspace, run_id: str, told: dict, scratch: Path) -> list[str]:
     wanted = told.get("figures", {})
-    folder = workspace.publisher.download_figures(run_id, scratch / "figures") if wanted else None
+    folder = workspace.publisher.download_of_run(run_id, "figures", scratch) if wanted else None
     lines = []
     for name, digest in wanted.items():
         path = None if folder is None else folder / name
@@ -185,6 +186,17 @@ def _figures(workspace: Workspace, run_id: str, told: dict, scratch: Path) -> li
         elif hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             lines.append(f"the figure {name} was changed")
     return lines
+
+
+def _report(workspace: Workspace, record: RouterRecord, run_id: str, scratch: Path) -> Iterator[Finding]:
+    """Compare the report in MLflow with the ones that reviewers saw; there is nothing to say when none was kept."""
+    promotions = workspace.registry.promotions.list()
+    known = {one.report_digest for one in promotions if one.router_digest == record.digest} - {None}
+    path = workspace.publisher.download_of_run(run_id, REVIEW[0], scratch) if known else None
+    if path is not None:
+        is_known = hashlib.sha256(path.read_bytes()).hexdigest() in known
+        lines = [] if is_known else ["it is not the one that the reviewer saw"]
+        yield compared("report in MLflow", lines, "the one that the reviewer saw")
 
 
 def _unlike(what: str, wanted: dict, found: dict) -> list[str]:

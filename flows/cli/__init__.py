@@ -17,6 +17,7 @@ from flows.cli.outcome import ExitCode, report_bug, report_error, report_interru
 from routing.errors import UnirouteError
 
 _COMMANDS = {
+    "audit": ("flows.cli.audit", "Read, verify and export the ledger."),
     "bench": ("flows.cli.bench", "Measure routing methods over a folder of recorded outcomes."),
     "completion": ("flows.cli.completion", "Print the script that lets a shell complete commands and names."),
     "config": ("flows.cli.config", "Show, try out and describe settings."),

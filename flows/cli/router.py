@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.screen import config_option, json_option, show
+from flows.cli.options import NounGroup
+from flows.cli.screen import config_option, json_option, note, show
 from flows.reports.plain import inert, table
 
 if TYPE_CHECKING:
@@ -15,12 +17,9 @@ if TYPE_CHECKING:
     from registry.routers import RouterRecord
 
 
-@click.group("router", invoke_without_command=True)
-@click.pass_context
-def router(context: click.Context) -> None:
-    """List and show router versions; without a command, list them."""
-    if context.invoked_subcommand is None:
-        context.invoke(list_routers)
+@click.group("router", cls=NounGroup)
+def router() -> None:
+    """List, show, explain, compare and verify router versions; without a command, list them."""
 
 
 @router.command("list")
@@ -146,3 +145,110 @@ def _cluster_error(llm: dict[str, Any], choose: Callable[..., int]) -> str:
     errors = llm["errors"]
     number = choose(range(len(errors)), key=errors.__getitem__)
     return f"{number}: {errors[number]:.3f} ± {llm['standard_errors'][number]:.3f}"
+
+
+@router.command("history")
+@click.option("--limit", type=click.IntRange(min=1), help="How many changes, the latest ones.")
+@config_option
+@json_option
+def show_history(limit: int | None, config: str | None, as_json: bool) -> None:
+    """List every change of the champion: when, which version, by whom, why, and whether the gate had passed."""
+    from flows.audit.serving import history
+    from flows.cli.opening import opened
+    from flows.reports.audit import history_text
+
+    with opened(config) as workspace:
+        changes = history(workspace.registry)
+    shown = changes[-limit:] if limit is not None else changes
+    show("router.history", shown, as_json=as_json, text=lambda: history_text(shown))
+
+
+@router.command("at")
+@click.argument("moment")
+@config_option
+@json_option
+def served_at(moment: str, config: str | None, as_json: bool) -> None:
+    """Say which router served at MOMENT (2026-03-14T09:00Z, or a day), who allowed it, and on what evidence."""
+    from flows.audit.moments import read_span
+    from flows.audit.serving import served_in
+    from flows.cli.opening import opened
+    from flows.night import utc_now
+    from flows.reports.audit import served_text
+
+    span = read_span(moment)
+    with opened(config) as workspace:
+        served = served_in(workspace.registry, span, utc_now())
+    show("router.at", {"asked": span.text, "served": served}, as_json=as_json, text=lambda: served_text(served, moment))
+
+
+@router.command("diff")
+@click.argument("before")
+@click.argument("after")
+@config_option
+@json_option
+def diff(before: str, after: str, config: str | None, as_json: bool) -> None:
+    """Say what differs between two router versions, and nothing else."""
+    from flows.audit.differences import diff_versions
+    from flows.cli.opening import opened
+    from flows.reports.audit import diff_text
+    from flows.versions import find_router
+
+    with opened(config) as workspace:
+        records = [find_router(workspace.registry, name) for name in (before, after)]
+        found = diff_versions(workspace, *records)
+    names = [_name_of(record) for record in records]
+    data = {"before": records[0].digest, "after": records[1].digest, "differences": found}
+    show("router.diff", data, as_json=as_json, text=lambda: diff_text(*names, found))
+
+
+def _name_of(record: RouterRecord) -> str:
+    return f"router {record.digest[:12]}" if record.mlflow_version is None else f"version {record.mlflow_version}"
+
+
+@router.command("verify")
+@click.argument("name", default="champion")
+@config_option
+@json_option
+def verify(name: str, config: str | None, as_json: bool) -> int:
+    """Compare a version with all that was noted of it, and compute it again from the stored answers."""
+    from flows.audit.findings import worst
+    from flows.audit.version_check import verify_version
+    from flows.cli.audit import CODES, VERDICTS, findings_data
+    from flows.cli.opening import opened
+    from flows.reports.audit import findings_text
+    from flows.versions import find_router
+
+    with opened(config) as workspace:
+        record = find_router(workspace.registry, name)
+        found = verify_version(workspace, record)
+    verdict = worst(found.findings)
+    if found.asked_again:
+        note(f"asked again since, the version rests on the answers before: {', '.join(found.asked_again)}")
+    data = findings_data(found.findings, verdict)
+    data |= {"version": record.mlflow_version, "digest": record.digest}
+    data |= {"rebuilt": found.outcome, "asked_again": found.asked_again}
+    last = f"{_name_of(record)}: {VERDICTS[verdict]}; computed again: {found.outcome}"
+    show("router.verify", data, as_json=as_json, text=lambda: findings_text(found.findings, last))
+    return CODES[verdict]
+
+
+@router.command("explain")
+@click.argument("name")
+@click.argument("text")
+@click.option("--cost-weight", type=float, help="What saving costs: errors per USD; the version's own without it.")
+@config_option
+@json_option
+def explain(name: str, text: str, cost_weight: float | None, config: str | None, as_json: bool) -> None:
+    """Say why version NAME routes TEXT as it does, and what that rests on."""
+    from flows.audit.explanation import explain as explain_route
+    from flows.cli.opening import opened
+    from flows.reports.audit import explanation_text, far_warning
+    from flows.versions import find_router
+
+    with opened(config) as workspace:
+        record = find_router(workspace.registry, name)
+        found = explain_route(workspace, record, text, cost_weight)
+    if found.is_far:
+        note(far_warning(found))
+    data = asdict(found) | {"version": record.mlflow_version, "digest": record.digest}
+    show("router.explain", data, as_json=as_json, text=lambda: explanation_text(found, _name_of(record)))

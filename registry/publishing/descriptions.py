@@ -13,7 +13,6 @@ from registry.publishing.downloads import described_version
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FIGURES = "figures"
 HEAD_TAG = "ledger_head"
 """Number and hash of the ledger's last event, joined by a colon."""
 
@@ -68,23 +67,25 @@ class VersionReader:
         with asking(self._tracking_url, f"{name} version {version} could not be read"):
             return _description(client, name, version)
 
-    def download_figures(self, run_id: str, to: Path) -> Path | None:
-        """Copy the figures that were logged with a version, and give their folder; None when there are none.
+    def download_of_run(self, run_id: str, path: str, to: Path) -> Path | None:
+        """Copy a file or folder that was logged with a version, and say where it is; None when there is none.
 
         Parameters
         ----------
         run_id
             The run that published the version.
+        path
+            What to copy, such as `figures`.
         to
             Folder to copy into.
         """
         from mlflow.artifacts import download_artifacts
 
         client = self.client
-        with asking(self._tracking_url, f"the figures of run {run_id} were not downloaded"):
-            if not client.list_artifacts(run_id, FIGURES):
+        with asking(self._tracking_url, f"{path} of run {run_id} was not downloaded"):
+            if path not in {one.path for one in client.list_artifacts(run_id)}:
                 return None
-            uri = f"runs:/{run_id}/{FIGURES}"
+            uri = f"runs:/{run_id}/{path}"
             return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
 
     def note_ledger_head(self, name: str, number: int, digest: str) -> None:

@@ -1,0 +1,147 @@
+"""``uniroute audit``: the ledger, and whether everything still is what it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli.options import NounGroup
+from flows.cli.outcome import ExitCode
+from flows.cli.screen import config_option, json_option, show
+
+if TYPE_CHECKING:
+    from flows.audit.findings import Finding
+    from registry.ledger import LedgerEvent
+    from registry.store import Registry
+
+CODES = {
+    "intact": ExitCode.DONE,
+    "unknown": ExitCode.ATTENTION,
+    "unreachable": ExitCode.TRY_LATER,
+    "changed": ExitCode.INTEGRITY,
+}
+VERDICTS = {
+    "intact": "everything is what it was",
+    "unknown": "what could be compared is what it was; of the rest nothing was noted",
+    "unreachable": "what could be reached is what it was",
+    "changed": "SOMETHING WAS CHANGED: do not decide anything on it, and look who changed it",
+}
+
+
+def findings_data(findings: tuple[Finding, ...], verdict: str) -> dict[str, Any]:
+    """Give findings and their verdict for machines."""
+    return {"verdict": verdict, "findings": [asdict(finding) for finding in findings]}
+
+
+@click.group("audit", cls=NounGroup, bare="log")
+def audit() -> None:
+    """Read, verify and export the ledger; without a command, read it."""
+
+
+@audit.command("log")
+@click.option("--since", help="Only events at or after this day or moment (2026-03-14, 2026-03-14T09:00Z).")
+@click.option("--subject", help="Only events about this router version, LLM or run.")
+@click.option("--event", help="Only events that begin like this, such as router:promotion:.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, the latest ones.")
+@config_option
+@json_option
+def log(
+    since: str | None, subject: str | None, event: str | None, limit: int, config: str | None, as_json: bool
+) -> None:
+    """List the ledger's events, the latest last."""
+    from flows.audit.moments import read_span
+    from flows.cli.opening import opened
+    from flows.reports.audit import log_text
+
+    since_at = None if since is None else read_span(since).since_at
+    with opened(config) as workspace:
+        registry = workspace.registry
+        found = registry.ledger.events(subject=_subject(registry, subject), event=event, since=since_at, limit=limit)
+    show("audit.log", [_event_data(one) for one in found], as_json=as_json, text=lambda: log_text(found))
+
+
+def _subject(registry: Registry, name: str | None) -> str | None:
+    """Give the subject behind a name: the digest of a router version that is called that, else the name itself."""
+    from flows.versions import find_router
+    from registry.errors import NotFound
+
+    if name is None:
+        return None
+    try:
+        return find_router(registry, name).digest
+    except NotFound:
+        return name
+
+
+def _event_data(event: LedgerEvent) -> dict[str, Any]:
+    return {
+        "number": event.number,
+        "at": event.moment,
+        "event": event.event,
+        "subject": event.subject,
+        "actor": event.actor,
+        "reason": event.reason,
+        "payload": json.loads(event.payload_json),
+        "hash": event.hash,
+    }
+
+
+@audit.command("verify")
+@config_option
+@json_option
+def verify(config: str | None, as_json: bool) -> int:
+    """Check the ledger's chain, what MLflow noted of it, and that rows, files and reports are what it says."""
+    from flows.audit.findings import worst
+    from flows.audit.verification import verify_everything
+    from flows.reports.audit import findings_text
+    from flows.settings import load_settings
+    from flows.workspace import Workspace
+
+    with Workspace(load_settings(config), migrate=False) as workspace:
+        findings = verify_everything(workspace)
+    verdict = worst(findings)
+    data = findings_data(findings, verdict)
+    show("audit.verify", data, as_json=as_json, text=lambda: findings_text(findings, VERDICTS[verdict]))
+    return CODES[verdict]
+
+
+@audit.command("export")
+@click.option("--since", help="From this day or moment on (default: from the first event on).")
+@click.option("--until", help="Up to the end of this day, or before this moment (default: to the last event).")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write to this file instead of standard output.")
+@config_option
+@json_option
+def export(since: str | None, until: str | None, out: str | None, config: str | None, as_json: bool) -> None:
+    """Write the ledger as JSON lines that anybody can verify; the README has the ten lines of Python for it."""
+    from datetime import timedelta
+
+    from flows.audit.export import export_lines
+    from flows.audit.moments import read_span
+    from flows.cli.opening import opened
+
+    since_at = None if since is None else read_span(since).since_at
+    span = None if until is None else read_span(until)
+    is_day = span is not None and span.until_at > span.since_at
+    until_at = None if span is None else span.until_at + timedelta(microseconds=1) if is_day else span.until_at
+    with opened(config) as workspace:
+        lines = list(export_lines(workspace.registry, since_at, until_at))
+    if out is None:
+        click.echo("\n".join(lines))
+        return
+    _write(out, lines)
+    data = {"file": out} | {name: value for name, value in json.loads(lines[0]).items() if name != "schema"}
+    show("audit.export", data, as_json=as_json, text=lambda: f"{data['n_events']} events were written to {out}")
+
+
+def _write(out: str, lines: list[str]) -> None:
+    from pathlib import Path
+
+    from flows.errors import PrerequisiteError
+
+    try:
+        Path(out).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise PrerequisiteError(f"{out} cannot be written: {error.strerror}.", hint="--out FILE") from None

@@ -1,0 +1,198 @@
+"""What auditors asked, as text for a terminal. Everything that came from outside is made inert."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flows.reports.plain import inert, table
+
+if TYPE_CHECKING:
+    from flows.audit.explanation import Explanation
+    from flows.audit.findings import Finding
+    from registry.ledger import LedgerEvent
+
+_DIGEST = 12
+_LLMS_SHOWN = 12
+_PROMPT_WIDTH = 72
+
+
+def findings_text(findings: Sequence[Finding], verdict: str) -> str:
+    """Give one line per finding, and the verdict last."""
+    width = max((len(finding.subject) for finding in findings), default=0)
+    lines = [f"{one.state:<11}  {one.subject:<{width}}  {inert(one.said, width=600)}" for one in findings]
+    return "\n".join([*lines, verdict])
+
+
+def log_text(events: Sequence[LedgerEvent]) -> str:
+    """Give the ledger's events as a table."""
+    if not events:
+        return "The ledger holds no such event."
+    rows = [
+        [
+            event.number,
+            event.moment[:19].replace("T", " "),
+            event.event,
+            _short(event.subject),
+            event.actor,
+            event.reason,
+        ]
+        for event in events
+    ]
+    return table(["NUMBER", "AT (UTC)", "EVENT", "SUBJECT", "ACTOR", "REASON"], rows, right=(0,))
+
+
+def history_text(changes: Sequence[Mapping[str, Any]]) -> str:
+    """Give the changes of the champion as a table, the latest last."""
+    if not changes:
+        return "No router ever was the champion. Make one: uniroute night run"
+    rows = [
+        [
+            one["since"],
+            _version(one),
+            one["digest"][:_DIGEST],
+            one["kind"],
+            "passed" if one["gate_passed"] else "not passed",
+            one["actor"],
+            one["reason"],
+        ]
+        for one in changes
+    ]
+    return table(["SINCE", "VERSION", "DIGEST", "BY", "GATE", "WHO", "REASON"], rows, right=(1,))
+
+
+def served_text(served: Sequence[Mapping[str, Any]], asked: str) -> str:
+    """Say which router served, who allowed it, and on what evidence."""
+    return "\n\n".join(_served(one, asked) for one in served)
+
+
+def _served(one: Mapping[str, Any], asked: str) -> str:
+    evidence, allowed = one["evidence"], one["allowed_by"]
+    until = "still" if one["until"] is None else f"until {one['until']}"
+    llms = evidence["llms"]
+    more = f" and {len(llms) - _LLMS_SHOWN} more" if len(llms) > _LLMS_SHOWN else ""
+    lines = [
+        f"On {inert(asked)} router version {_version(one)} (digest {one['digest']}) served",
+        f"  since        {one['since']}, {until}; {one['kind']} {one['promotion']} (event {one['ledger_event']})",
+        f"  made champion by {inert(one['actor'])}: {inert(one['reason'], width=300)}",
+        f"  put forward  by {inert(allowed['requested_by'])} at {allowed['requested_at']}",
+        f"  decided      by {inert(allowed['decided_by'])} at {allowed['decided_at']}",
+        f"  gate         {'passed' if evidence['gate_passed'] else 'not passed'} (promotion {evidence['promotion']}, "
+        f"digest {evidence['gate_digest'][:_DIGEST]})",
+    ]
+    lines += [
+        f"    {'passed' if check['passed'] else 'FAILED'}  {inert(check['name'], width=100)}: "
+        f"{inert(check['value'], width=140)} ({inert(check['threshold'])})"
+        for check in evidence["gate_checks"]
+    ]
+    lines += [
+        f"  report       {evidence['report_digest'] or 'none was kept'}",
+        f"  run          {inert(evidence['run'], width=200)} as of {evidence['as_of']}",
+        f"  settings     {evidence['settings_hash']}",
+        f"  prompt set   {evidence['prompt_set']}",
+        f"  embedder     {inert(evidence['embedder'])}",
+        f"  cluster map  {evidence['cluster_map']}",
+        f"  LLMs ({len(llms)})    {', '.join(inert(key) for key in llms[:_LLMS_SHOWN])}{more}",
+        f"verify it: uniroute router verify {one['version'] or one['digest'][:_DIGEST]}",
+    ]
+    return "\n".join(lines)
+
+
+def diff_text(before: str, after: str, found: Mapping[str, Any]) -> str:
+    """Give the differences between two versions, block by block."""
+    if not found:
+        return f"{before} and {after} do not differ."
+    blocks = [f"What differs from {before} to {after}:"]
+    llms = found.get("llms", {})
+    blocks += [f"LLMs {side}: {', '.join(inert(key) for key in llms[side])}" for side in ("in", "out") if side in llms]
+    if "prices" in found:
+        rows = [[one["llm"], one["side"], f"{one['before']:g}", f"{one['after']:g}"] for one in found["prices"]]
+        blocks.append(table(["PRICE OF", "USD/MTOK", "BEFORE", "AFTER"], rows, right=(2, 3)))
+    if "vectors" in found:
+        rows = [
+            [
+                one["llm"],
+                f"{one['mean_error_before']:.4f}",
+                f"{one['mean_error_after']:.4f}",
+                f"{one['largest_change']:.4f}" if "largest_change" in one else "",
+                one.get("clusters_changed", ""),
+            ]
+            for one in found["vectors"]
+        ]
+        headers = ["VECTOR OF", "MEAN ERROR BEFORE", "AFTER", "LARGEST CHANGE", "CLUSTERS"]
+        blocks.append(table(headers, rows, right=(1, 2, 3, 4)))
+    if "routes" in found:
+        blocks.append(_routes_text(found["routes"]))
+    for name in ("metrics", "settings", "router", "made from"):
+        if name in found:
+            rows = [[one["name"], _cell(one["before"]), _cell(one["after"])] for one in found[name]]
+            blocks.append(table([name.upper(), "BEFORE", "AFTER"], rows))
+    return "\n\n".join(blocks)
+
+
+def _routes_text(routes: Mapping[str, Any]) -> str:
+    if "not_compared" in routes:
+        return f"routes were not compared: {routes['not_compared']}"
+    head = f"{routes['changed']} of {routes['gate_prompts']} gate prompts go to another LLM"
+    rows = [[one["from"], one["to"], one["prompts"]] for one in routes["largest_flows"]]
+    return f"{head} ({routes['share_changed']:.1%})\n{table(['FROM', 'TO', 'PROMPTS'], rows, right=(2,))}"
+
+
+_REASONS = {
+    "score": "its expected error is smaller by more than what it costs more",
+    "cost": "it costs less, by more than its expected error is larger",
+    "both": "its expected error is smaller, and it costs less",
+    "tie": "of two that come to the same it is the cheaper, or comes first",
+    "only LLM": "it is the only LLM",
+}
+
+
+def explanation_text(found: Explanation, version: str) -> str:
+    """Say where a prompt goes, why, and what that rests on."""
+    winner = found.contenders[0]
+    lines = [f"-> {inert(winner.llm)}   ({version}, cluster {found.cluster}): {_REASONS[found.because]}"]
+    if len(found.contenders) > 1:
+        second = found.contenders[1]
+        error, cost = winner.expected_score - second.expected_score, second.cost_term - winner.cost_term
+        lines.append(f"   against {inert(second.llm)}: {error:+.4f} by score, {cost:+.4f} by cost (in errors)")
+    rows = [
+        [
+            one.llm,
+            f"{one.expected_score:.4f}",
+            f"{one.standard_error:.4f}",
+            f"{one.expected_cost_usd * 1000:.4f}",
+            f"{one.cost_term:.4f}",
+            f"{one.total:.4f}",
+        ]
+        for one in found.contenders
+    ]
+    headers = ["LLM", "SCORE", "STD ERROR", "USD/1000", f"COST x {found.cost_weight:g}", "TOTAL"]
+    lines += ["", table(headers, rows, right=(1, 2, 3, 4, 5)), "total: expected error plus cost weight times cost"]
+    if found.nearest:
+        near = [[one.prompt_id, f"{one.similarity:.3f}", inert(one.text, width=_PROMPT_WIDTH)] for one in found.nearest]
+        lines += ["", "nearest representative prompts", table(["PROMPT", "COSINE", "TEXT"], near, right=(1,))]
+    return "\n".join(lines)
+
+
+def far_warning(found: Explanation) -> str:
+    """Say that the prompt is unlike everything the version was measured on."""
+    nearest = f"{found.nearest[0].similarity:.3f}" if found.nearest else "none"
+    return (
+        f"this prompt is far from every representative prompt (nearest cosine {nearest}, 19 in 20 of them have one of "
+        f"at least {found.usual_similarity:.3f}): what is expected of it rests on little"
+    )
+
+
+def _version(one: Mapping[str, Any]) -> str:
+    return "not in MLflow" if one["version"] is None else str(one["version"])
+
+
+def _short(subject: str) -> str:
+    is_digest = len(subject) == 64 and all(sign in "0123456789abcdef" for sign in subject)
+    return subject[:_DIGEST] if is_digest else subject
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else inert(value)
