@@ -100,6 +100,13 @@ class JudgeSettings(_Section):
     llm: str = ""
 
 
+class RetentionSettings(_Section):
+    """How many days `uniroute db prune` leaves texts of answers and raw listings; 0 keeps them for ever."""
+
+    completions_days: int = Field(default=180, ge=0)
+    listings_days: int = Field(default=365, ge=0)
+
+
 class RoutingSettings(_Section):
     """How vectors are estimated and the router decides. A wrong answer is worth ``1 / cost_weight`` USD."""
 
@@ -188,6 +195,7 @@ class Settings(BaseSettings):
     embedder: EmbedderSettings = EmbedderSettings()
     budget: BudgetSettings = BudgetSettings()
     night: NightSettings = NightSettings()
+    retention: RetentionSettings = RetentionSettings()
     judge: JudgeSettings = JudgeSettings()
     routing: RoutingSettings = RoutingSettings()
     gate: GateSettings = GateSettings()
@@ -274,9 +282,10 @@ class Settings(BaseSettings):
         return self.model_copy(update=changed) if changed else self
 
     def canonical(self) -> str:
-        """Give the settings that shape a night's result as canonical JSON: all but where things are kept."""
+        """Give the settings that shape a night's result as canonical JSON: all but where, how long things are kept."""
         content = self.model_dump(
-            mode="json", exclude={"home": True, "registry": True, "mlflow": True, "prompts": {"file"}}
+            mode="json",
+            exclude={"home": True, "registry": True, "mlflow": True, "retention": True, "prompts": {"file"}},
         )
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 

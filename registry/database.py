@@ -269,6 +269,30 @@ class Database:
             orphans = unit.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(20)
         return (*pages, *(f"a row of {row[0]} has lost its parent in {row[2]}" for row in orphans))
 
+    def size_bytes(self) -> int:
+        """Give how much space the database takes, in bytes."""
+        pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        whole = "SELECT pg_database_size(current_database())"
+        with self.read_schema() as unit:
+            return int(unit.exec_driver_sql(pages if self.is_sqlite else whole).scalar_one())
+
+    def give_space_back(self, *tables: str) -> None:
+        """Free the space of deleted rows: SQLite's file shrinks, a server uses it for rows to come.
+
+        Parameters
+        ----------
+        tables
+            Where rows were deleted; names of this code, never input.
+        """
+        with self.translated_errors(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                _outside_transaction(connection, "VACUUM")
+                _outside_transaction(connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+                return
+            at_once = connection.execution_options(isolation_level="AUTOCOMMIT")
+            driver: Any = at_once.connection.dbapi_connection
+            driver.execute(f"VACUUM (ANALYZE) {', '.join(tables)}")
+
     def insert(self, table: Table) -> Any:
         """Start an INSERT that can carry ON CONFLICT, in the dialect of this database."""
         return sqlite.insert(table) if self.is_sqlite else postgresql.insert(table)

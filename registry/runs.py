@@ -147,7 +147,7 @@ class Runs:
             raise InvalidInput(f"a lease of {lease_s} s is not a positive, finite time")
         with self._database.write() as unit:
             unit.execute(self._database.insert_missing(lease, [lease.c.name]).values(name=LEASE, number=0))
-            held, now = self._lease(unit), self._database.shared_time(now, unit)
+            held, now = self.current_lease(unit), self._database.shared_time(now, unit)
             if held.is_held(now) and not (holder_is_gone is not None and holder_is_gone(held)):
                 raise self._already_active(held, unit)
             number = held.number + 1
@@ -284,7 +284,7 @@ class Runs:
         """
         if isinstance(held, int):
             return self.get(held, unit=unit)
-        current = self._lease(unit)
+        current = self.current_lease(unit)
         if current.number != held.lease_number or current.run_id != held.id:
             fate = "gave its lease back" if current.number == held.lease_number else "lost its lease to a newer run"
             raise RunAlreadyActive(
@@ -297,7 +297,7 @@ class Runs:
     def lease(self) -> Lease:
         """Read who holds the lease."""
         with self._database.read() as unit:
-            return self._lease(unit)
+            return self.current_lease(unit)
 
     def get(self, key: str | int, *, unit: Unit | None = None) -> Run:
         """Give the run of a key or a number.
@@ -329,7 +329,8 @@ class Runs:
             row = unit.execute(query).first()
         return None if row is None else _run(row)
 
-    def _lease(self, unit: Unit) -> Lease:
+    def current_lease(self, unit: Unit) -> Lease:
+        """Read who holds the lease, in an open transaction."""
         row = unit.execute(select(lease).where(lease.c.name == LEASE)).first()
         return Lease(*row) if row is not None else Lease(LEASE, 0, None, None, None, None, None, None)
 

@@ -15,6 +15,7 @@ from .llms import LLMs
 from .outcomes import Outcomes
 from .promotions import Promotions
 from .prompts import Prompts
+from .pruning import Pruning
 from .routers import Routers
 from .runs import Runs
 from .schema import ALEMBIC, Schema, SchemaStatus
@@ -34,6 +35,8 @@ class Registry:
         One repository per aggregate.
     backups
         The way of the whole registry into files and other databases.
+    pruning
+        What it may forget.
     """
 
     def __init__(self, database: Database) -> None:
@@ -42,6 +45,7 @@ class Registry:
         self.backups = Backups(database, self._schema)
         self.ledger = Ledger(database)
         self.runs = Runs(database, self.ledger)
+        self.pruning = Pruning(database, self.ledger, self.runs)
         self.llms = LLMs(database, self.ledger, self.runs)
         self.prompts = Prompts(database)
         self.charges = Charges(database, self.runs)

@@ -6,6 +6,7 @@ import contextlib
 
 import click
 
+from flows.cli.db_moves import backup, copy_to, prune, restore
 from flows.cli.options import NounGroup, config_option, dry_run_option, json_option
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import show
@@ -65,3 +66,7 @@ def migrate(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     told = f"{would}; nothing was changed" if is_dry_run else f"schema {head}, up to date"
     data = {"current": head, "applied": applied, "was_missing": before is None, "is_dry_run": is_dry_run}
     show("db.migrate", data, as_json=as_json, text=lambda: f"registry: {told}")
+
+
+for command in (backup, restore, copy_to, prune):
+    db.add_command(command)
