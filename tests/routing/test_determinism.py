@@ -9,7 +9,7 @@ import pytest
 CHILD = """
 import hashlib
 import numpy as np
-from routing import ClusterMap, EmbedderId, KMeansMap, RoutedLLM, Router, plain_feature_vector
+from routing import ClusterMap, EmbedderId, KMeansMap, PosteriorEstimator, RoutedLLM, Router, plain_feature_vector
 
 rng = np.random.default_rng(0)
 rows = rng.standard_normal((3000, 64)).astype(np.float32)
@@ -45,6 +45,27 @@ for cluster_map in (fitted, ClusterMap.soft(centres, 8.0)):
     singles = [router.keys.index(router.decide(asked[i], input_tokens=tokens[i]).llm) for i in range(0, len(asked), 37)]
     assert singles == by_tokens[::37].tolist()
     summary += [router.digest, *(hashlib.sha256(found.tobytes()).hexdigest() for found in (chosen, by_tokens))]
+
+# The default: a posterior with holes in its labels, fitted from scratch.
+answers = np.random.default_rng(2).random((1000, 6))
+errors = (answers < 0.3 + 0.3 * (rows[:1000, :6] > 0)).astype(float)
+errors[::50, 1] = np.nan
+estimator = PosteriorEstimator().fit(rows[:1000], errors, few=(rows[1000:1200], errors[:200]))
+llms = []
+for j in range(6):
+    scored = np.isfinite(errors[:200, j])
+    tokens = np.full(scored.sum(), 50.0)
+    vector = estimator.vector(
+        rows[1000:1200][scored], 1 - errors[:200, j][scored], tokens, tokens, n_prompts=200
+    )
+    llms.append(RoutedLLM(f"llm-{j}", 0.1 * j, 0.3 * j, vector))
+router = Router(
+    estimator.cluster_map_, llms, embedder=EmbedderId("fake", "1", 64), cost_weight=200.0,
+    calibration_weights=estimator.cluster_map_.exact_weights(rows[:50]).astype(np.float32),
+)
+chosen = router.route(rows).llm_index
+assert [router.keys.index(router.decide(row).llm) for row in rows[::37]] == chosen[::37].tolist()
+summary += [router.digest, hashlib.sha256(chosen.tobytes()).hexdigest()]
 print(" ".join(summary))
 """
 
