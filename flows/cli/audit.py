@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.options import NounGroup
+from flows.cli.options import NounGroup, arranged, list_options
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import config_option, json_option, show
 
@@ -45,13 +45,19 @@ def audit() -> None:
 @click.option("--since", help="Only events at or after this day or moment (2026-03-14, 2026-03-14T09:00Z).")
 @click.option("--subject", help="Only events about this router version, LLM or run.")
 @click.option("--event", help="Only events that begin like this, such as router:promotion:.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many, the latest ones.")
+@list_options("number", "at", "event", "subject", "actor", limit=50)
 @config_option
 @json_option
 def log(
-    since: str | None, subject: str | None, event: str | None, limit: int, config: str | None, as_json: bool
+    since: str | None,
+    subject: str | None,
+    event: str | None,
+    limit: int,
+    sort: str | None,
+    config: str | None,
+    as_json: bool,
 ) -> None:
-    """List the ledger's events, the latest last."""
+    """List the ledger's events, the latest ones and the latest of them last, unless they are sorted."""
     from flows.audit.moments import read_span
     from flows.cli.opening import opened
     from flows.reports.audit import log_text
@@ -59,8 +65,11 @@ def log(
     since_at = None if since is None else read_span(since).since_at
     with opened(config) as workspace:
         registry = workspace.registry
-        found = registry.ledger.events(subject=_subject(registry, subject), event=event, since=since_at, limit=limit)
-    show("audit.log", [_event_data(one) for one in found], as_json=as_json, text=lambda: log_text(found))
+        at_most = limit if sort is None else None
+        found = registry.ledger.events(subject=_subject(registry, subject), event=event, since=since_at, limit=at_most)
+    rows = [_event_data(one) for one in found]
+    shown = rows if sort is None else arranged(rows, sort, limit)
+    show("audit.log", shown, as_json=as_json, text=lambda: log_text(shown))
 
 
 def _subject(registry: Registry, name: str | None) -> str | None:
@@ -84,9 +93,17 @@ def _event_data(event: LedgerEvent) -> dict[str, Any]:
         "subject": event.subject,
         "actor": event.actor,
         "reason": event.reason,
-        "payload": json.loads(event.payload_json),
+        "payload": _payload(event.payload_json),
         "hash": event.hash,
     }
+
+
+def _payload(text: str) -> Any:
+    """Read an event's further facts; what somebody made unreadable is shown as it is."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 @audit.command("verify")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.options import NounGroup
-from flows.cli.screen import config_option, json_option, note, show
+from flows.cli.completions import complete_routers
+from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options
+from flows.cli.screen import note, show
 from flows.reports.plain import inert, table
 
 if TYPE_CHECKING:
@@ -23,15 +24,15 @@ def router() -> None:
 
 
 @router.command("list")
-@click.option("--limit", default=20, show_default=True, help="How many versions, the latest first.")
+@list_options("version", "created_at", "n_llms", limit=20)
 @config_option
 @json_option
-def list_routers(limit: int = 20, config: str | None = None, as_json: bool = False) -> None:
-    """List router versions with their aliases and how they did on gate prompts."""
+def list_routers(limit: int, sort: str | None, config: str | None, as_json: bool) -> None:
+    """List router versions, the latest first, with their aliases and how they did on gate prompts."""
     from flows.cli.opening import opened
 
     with opened(config) as workspace:
-        data = [_record_data(record) for record in workspace.registry.routers.list()[:limit]]
+        data = arranged([_record_data(record) for record in workspace.registry.routers.list()], sort, limit)
     show("router.list", data, as_json=as_json, text=lambda: _router_table(data))
 
 
@@ -66,7 +67,7 @@ def _router_table(data: list[dict[str, Any]]) -> str:
 
 
 @router.command("show")
-@click.argument("name", default="champion")
+@click.argument("name", default="champion", shell_complete=complete_routers)
 @config_option
 @json_option
 def show_router(name: str, config: str | None, as_json: bool) -> None:
@@ -148,10 +149,10 @@ def _cluster_error(llm: dict[str, Any], choose: Callable[..., int]) -> str:
 
 
 @router.command("history")
-@click.option("--limit", type=click.IntRange(min=1), help="How many changes, the latest ones.")
+@list_options("since", "version", "actor", "kind")
 @config_option
 @json_option
-def show_history(limit: int | None, config: str | None, as_json: bool) -> None:
+def show_history(limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List every change of the champion: when, which version, by whom, why, and whether the gate had passed."""
     from flows.audit.serving import history
     from flows.cli.opening import opened
@@ -159,7 +160,7 @@ def show_history(limit: int | None, config: str | None, as_json: bool) -> None:
 
     with opened(config) as workspace:
         changes = history(workspace.registry)
-    shown = changes[-limit:] if limit is not None else changes
+    shown = arranged(changes if sort or limit is None else changes[-limit:], sort, limit)
     show("router.history", shown, as_json=as_json, text=lambda: history_text(shown))
 
 
@@ -182,8 +183,8 @@ def served_at(moment: str, config: str | None, as_json: bool) -> None:
 
 
 @router.command("diff")
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=complete_routers)
+@click.argument("after", shell_complete=complete_routers)
 @config_option
 @json_option
 def diff(before: str, after: str, config: str | None, as_json: bool) -> None:
@@ -206,7 +207,7 @@ def _name_of(record: RouterRecord) -> str:
 
 
 @router.command("verify")
-@click.argument("name", default="champion")
+@click.argument("name", default="champion", shell_complete=complete_routers)
 @config_option
 @json_option
 def verify(name: str, config: str | None, as_json: bool) -> int:
@@ -233,7 +234,7 @@ def verify(name: str, config: str | None, as_json: bool) -> int:
 
 
 @router.command("explain")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_routers)
 @click.argument("text")
 @click.option("--cost-weight", type=float, help="What saving costs: errors per USD; the version's own without it.")
 @config_option
