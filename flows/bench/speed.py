@@ -79,7 +79,7 @@ def measured_speeds(embedders: Path) -> Iterator[Speed]:
     for kind, router in routers:
         yield _single(rows, router, kind, None)
         yield _single(rows, router, kind, 150.0)
-    yield _learned_map(rows, rng)
+    yield _learned_map(rng)
     yield from _estimators(rows, rng)
     yield _cluster_map(rng)
     yield from _embedding(embedders)
@@ -203,9 +203,12 @@ def _single(rows: F32, router: Router, kind: str, input_tokens: float | None) ->
     return Speed(what, f"{ours_s / count * 1e6:.1f} microseconds", "30 microseconds", f"{ours_s / bare_s:.2f}")
 
 
-def _learned_map(rows: F32, rng: np.random.Generator) -> Speed:
-    # Errors that embeddings tell something about: with nothing to learn it would stop at its first step.
-    rates = 1 / (1 + np.exp(-40 * rows @ _unit(rng.normal(size=(20, _DIM))).T))
+def _learned_map(rng: np.random.Generator) -> Speed:
+    # Prompts of as many topics as clusters, and errors that follow the topic: without any, it stops at its start.
+    topics = rng.integers(0, _CLUSTERS, _PROMPTS)
+    centres = _unit(rng.normal(size=(_CLUSTERS, _DIM)))
+    rows = _unit(centres[topics] + rng.normal(0, 0.06, (_PROMPTS, _DIM)))
+    rates = rng.uniform(0.1, 0.9, (_CLUSTERS, 20))[topics]
     errors = (rng.uniform(size=rates.shape) < rates).astype(np.float64)
     learned = LearnedMap(_CLUSTERS, random_state=0)
     taken_s = _once(lambda: learned.fit(rows, errors))
@@ -245,7 +248,7 @@ def _estimators(rows: F32, rng: np.random.Generator) -> list[Speed]:
     matrix = estimator.cluster_map_.matrix
 
     def bare() -> F32:
-        design = np.exp(rows @ matrix.T)
+        design = np.exp(-np.abs(rows @ matrix.T))
         return design.T @ design
 
     (bare_s,) = _best(bare)
