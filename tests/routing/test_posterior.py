@@ -10,6 +10,7 @@ from routing.posterior import (
     Moments,
     Prior,
     Shrinkage,
+    grouped_moments,
     label_groups,
     posterior,
     prior_of,
@@ -134,3 +135,17 @@ def test_llms_are_grouped_by_the_prompts_they_have_labels_on():
         (1, 4): [True, False, True],
         (2, 5): [False, False, True],
     }
+
+
+@pytest.mark.parametrize("n_missing", [0, 2, 30])
+def test_sums_of_a_group_are_those_of_its_own_prompts(n_missing):
+    errors = ERRORS.copy()
+    errors[:n_missing, 1] = np.nan
+    found = list(grouped_moments(DESIGN, errors))
+    assert sorted(column for _, columns in found for column in columns) == [0, 1]
+    for moments, columns in found:
+        own = np.isfinite(errors[:, columns[0]])
+        wanted = Moments.of(DESIGN[own], errors[own][:, columns])
+        assert moments.n == wanted.n == own.sum()
+        np.testing.assert_allclose(moments.gram, wanted.gram, atol=1e-4)
+        np.testing.assert_allclose(moments.totals, wanted.totals, atol=1e-5)
