@@ -5,8 +5,8 @@ frequent tokens count less: `a / (a + p)` with p the probability of the token by
 by their frequency (SIF, Arora, Liang and Ma 2017). Principal components keep the rows short (as Model2Vec does), and a
 row is kept in one byte per number.
 
-What it costs, as area of the posterior in 10 paired trials, ZeroRouter's in brackets: 0.549 instead of 0.556 on nine LLMs
-(0.531), 0.690 instead of 0.692 on 33 LLMs' answers to MMLU-Pro (0.684); lower in each of the trials.
+What it costs, as area of the posterior in 10 paired trials, ZeroRouter's in brackets: 0.549 instead of 0.556 on nine
+LLMs (0.531), 0.690 instead of 0.692 on 33 LLMs' answers to MMLU-Pro (0.684); lower in each of the trials.
 
 The table is its own identity: the revision is the digest of its content. A consumer gets the very table, beside the
 router, and needs neither the slow embedder nor its weights.
