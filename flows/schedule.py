@@ -1,4 +1,4 @@
-"""Nights on a schedule: a Prefect deployment served from this process, on a server started if none is configured."""
+"""Nights on a schedule and decisions by form: served from this process, on a server started if none is configured."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from urllib.request import urlopen
 from flows.errors import FlowError, PortTaken, PrerequisiteError
 
 DEPLOYMENT = "nightly"
+PROMOTE = "promote"
 _START_UP_S = 180.0
 _HOST = "127.0.0.1"
 
 
 def serve_nights(config: str | None, cron: str, *, port: int) -> None:
-    """Run nights when `cron` says, until stopped.
+    """Run nights when `cron` says, and decide promotions when a form is sent, until stopped.
 
     Parameters
     ----------
@@ -41,9 +42,11 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
     server = nullcontext(os.environ["PREFECT_API_URL"]) if os.environ.get("PREFECT_API_URL") else _server(port)
     with server as api_url:
         os.environ["PREFECT_API_URL"] = api_url
+        from prefect import serve
         from prefect.schedules import Cron
 
         from flows.nightly import night
+        from flows.promote import promote
 
         try:
             schedule = Cron(cron, timezone="UTC")
@@ -51,7 +54,11 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
             raise PrerequisiteError(
                 f"{cron!r} is not a cron expression: {error}.", hint='uniroute night serve --cron "0 2 * * *"'
             ) from None
-        night.serve(name=DEPLOYMENT, schedule=schedule, parameters={"config": config}, limit=1)
+        parameters = {"config": config}
+        serve(
+            night.to_deployment(DEPLOYMENT, schedule=schedule, parameters=parameters, concurrency_limit=1),
+            promote.to_deployment(PROMOTE, parameters=parameters, concurrency_limit=1),
+        )
 
 
 @contextmanager

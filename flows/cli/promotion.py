@@ -21,7 +21,7 @@ from flows.cli.options import (
 )
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
-from flows.reports.plain import inert, table
+from flows.reports.plain import table
 
 if TYPE_CHECKING:
     from flows.promotions import Decision, Person
@@ -230,8 +230,7 @@ def _person(actor: str | None) -> Person:
 def _confirm(lines: list[str], yes: bool) -> None:
     """Show what would change and ask, where there is somebody to ask."""
     *changes, question = lines
-    for line in changes:
-        click.echo(inert(line, width=200), err=True)
+    click.echo("\n".join(changes), err=True)
     if yes:
         return
     if not sys.stdin.isatty():

@@ -122,9 +122,9 @@ def rollback_lines(registry: Registry, target: RouterRecord) -> list[str]:
 
 
 def _record_line(record: RouterRecord) -> str:
+    known, made = record.metrics, f"made {record.created_at:%Y-%m-%d %H:%M} UTC"
+    figures = [f"{metric} {known[metric]:.4f}" for metric in ("score", "cost_usd_per_1k") if metric in known]
     name = _router_name({"digest": record.digest, "version": record.mlflow_version})
-    figures = [f"{name} {record.metrics[name]:.4f}" for name in ("score", "cost_usd_per_1k") if name in record.metrics]
-    made = f"made {record.created_at:%Y-%m-%d %H:%M} UTC"
     return f"{name}: {', '.join([f'{len(record.llm_keys)} LLMs', *figures, made])}"
 
 
@@ -137,18 +137,21 @@ def promotion_text(data: dict[str, Any]) -> str:
         lines += ["", "Gate: " + ("passed" if gate["passed"] else "FAILED")]
         for check in sorted(gate["checks"], key=lambda one: one["passed"]):
             said = "passed" if check["passed"] else "FAILED"
-            lines.append(f"  {said}  {check['name']}: {check['value']} ({check['threshold']})")
+            lines.append(f"  {said}  {check['name']}: {inert(check['value'], width=_WIDTH)} ({check['threshold']})")
         lines.append(f"  policy {gate.get('rules', {}).get('policy_digest', '')[:12]}")
     report = data["report"] or "none on this machine"
     kept = data["report_digest"]
     lines += ["", f"Report: {report}" + (f" (sha256 {kept[:12]})" if kept else "")]
-    for event in data["events"]:
-        action = event["event"].rpartition(":")[2]
-        lines.append(
-            f"  {event['at']:%Y-%m-%d %H:%M:%S} UTC  {action} by {event['actor']}: {event['reason']}".rstrip(": ")
-        )
+    lines += [_event_line(event) for event in data["events"]]
     lines += ["", *(f"next: {command}" for command in data["commands"])]
-    return "\n".join(_inert(line) for line in lines)
+    return "\n".join(lines)
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    """Tell who did what and why; names and reasons are whatever somebody typed."""
+    action, at = event["event"].rpartition(":")[2], event["at"]
+    reason = f": {inert(event['reason'], width=_WIDTH)}" if event["reason"] else ""
+    return f"  {at:%Y-%m-%d %H:%M:%S} UTC  {action} by {inert(event['actor'])}{reason}"
 
 
 def outcome_text(data: dict[str, Any]) -> str:
@@ -160,15 +163,10 @@ def outcome_text(data: dict[str, Any]) -> str:
     lines = [f"Router {_router_name(data['router'])} is the champion ({data['kind']} {data['id']})."]
     if data["mlflow_pending"]:
         lines += [
-            f"MLflow is pending: {data['mlflow_pending']}",
+            f"MLflow is pending: {inert(data['mlflow_pending'], width=_WIDTH)}",
             "The next night, or uniroute doctor --repair, tells MLflow; until then its consumers keep what they have.",
         ]
-    return "\n".join(_inert(line) for line in [*lines, f"next: {data['commands'][0]}"])
-
-
-def _inert(line: str) -> str:
-    """Keep the indentation, which `inert` would take for foreign spaces."""
-    return " " * (len(line) - len(line.lstrip())) + inert(line, width=_WIDTH)
+    return "\n".join([*lines, f"next: {data['commands'][0]}"])
 
 
 def _router_name(router: dict[str, Any] | None) -> str:

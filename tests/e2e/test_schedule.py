@@ -159,6 +159,26 @@ def schedule_and_await_run(api_url: str, log: Path) -> str:
         with_client(api_url, lambda client: client.delete_deployment(found))
 
 
+def decide_by_form(api_url: str, log: Path) -> str:
+    """Fill in the form of the deployment ``promote/promote``, and await the message that the run ends with."""
+
+    async def send(client):
+        try:
+            deployment = await client.read_deployment_by_name("promote/promote")
+        except Exception:
+            return None
+        filled_in = {"promotion_id": 1, "decision": "reject", "reason": "too late", "actor": "ann"}
+        return (await client.create_flow_run_from_deployment(deployment.id, parameters=filled_in)).id
+
+    found = wait_until(lambda: with_client(api_url, send), "the form", log)
+
+    async def ended(client):
+        state = (await client.read_flow_run(found)).state
+        return f"{state.type.value}: {state.message}" if state is not None and state.is_final() else None
+
+    return wait_until(lambda: with_client(api_url, ended), "the decision", log)
+
+
 def routers_of(quick_night: Path) -> list[str]:
     from flows.settings import load_settings
     from flows.workspace import Workspace
@@ -171,7 +191,10 @@ def test_a_served_night_runs_when_its_schedule_says(server: dict[str, str], quic
     log = tmp_path / "serve.log"
     with running([str(UNIROUTE), "night", "serve", "--cron", "0 2 * * *"], server, log):
         assert schedule_and_await_run(server["PREFECT_API_URL"], log) == "COMPLETED", log.read_text()[-4000:]
+        decided = decide_by_form(server["PREFECT_API_URL"], log)
     assert "champion" in routers_of(quick_night)[0]
+    assert decided.startswith("FAILED: ")
+    assert "promotion 1 is applied and can no longer be decided" in decided
 
 
 def test_a_night_deployed_to_a_work_pool_runs_on_a_worker(

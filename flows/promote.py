@@ -1,0 +1,54 @@
+"""The Prefect deployment ``promote``: a form that decides a promotion, with the functions of the command line."""
+
+from __future__ import annotations
+
+from flows import environment
+
+environment.prepare()
+
+import getpass  # noqa: E402
+from typing import Literal  # noqa: E402
+
+from prefect import flow  # noqa: E402
+from prefect.states import Completed, State  # noqa: E402
+
+from flows.night import utc_now  # noqa: E402
+from flows.promotions import Person, decide  # noqa: E402
+from flows.settings import load_settings  # noqa: E402
+from flows.workspace import Workspace  # noqa: E402
+
+
+@flow(name="promote", flow_run_name="promote-{promotion_id}-{decision}", retries=0, persist_result=False)
+def promote(
+    promotion_id: int, decision: Literal["approve", "reject"], reason: str, actor: str, config: str | None = None
+) -> State:
+    """Decide a promotion that waits for its review.
+
+    Parameters
+    ----------
+    promotion_id
+        Its number, as ``uniroute promotion list`` gives it.
+    decision
+        Whether its router shall serve.
+    reason
+        Why; kept in the ledger.
+    actor
+        Who decides; Prefect does not know who filled in the form.
+    config
+        Path of the settings file; found as ``uniroute night run`` finds it when omitted.
+
+    Returns
+    -------
+    State
+        Completed, with what came of it as its message.
+
+    Raises
+    ------
+    UnirouteError
+        The decision is refused; what serves stays.
+    """
+    with Workspace(load_settings(config)) as workspace:
+        by = Person(actor, getpass.getuser())
+        done = decide(workspace, promotion_id, decision, by=by, reason=reason, clock=utc_now)
+    told = f"promotion {promotion_id} is {done.promotion.status}"
+    return Completed(message=f"{told}; MLflow is pending: {done.pending}" if done.pending else told)
