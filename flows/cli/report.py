@@ -94,7 +94,7 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @_form_options
 @config_option
 @json_option
-def report_promotion(name: str, form: str, out: Path | None, is_opened: bool, config: str | None, as_json: bool) -> int:
+def report_promotion(name: str, config: str | None, **wanted: Any) -> int:
     """Write the report that a promotion is decided by; ID is its number, or its router's digest, version or alias.
 
     It is computed anew from the registry and compared with what the reviewer saw.
@@ -102,9 +102,7 @@ def report_promotion(name: str, form: str, out: Path | None, is_opened: bool, co
     from flows.cli.opening import opened
 
     with opened(config) as workspace:
-        return _deliver(
-            _promotion_report(workspace, name), "report.promotion", workspace, form, out, is_opened, as_json
-        )
+        return _deliver(_promotion_report(workspace, name), "report.promotion", workspace, Wanted(**wanted))
 
 
 @report.command("night")

@@ -10,7 +10,6 @@ from flows.reports.plain import inert, table
 if TYPE_CHECKING:
     from flows.audit.explanation import Explanation
     from flows.audit.findings import Finding
-    from registry.ledger import LedgerEvent
 
 _DIGEST = 12
 _LLMS_SHOWN = 12
@@ -24,20 +23,20 @@ def findings_text(findings: Sequence[Finding], verdict: str) -> str:
     return "\n".join([*lines, verdict])
 
 
-def log_text(events: Sequence[LedgerEvent]) -> str:
+def log_text(events: Sequence[Mapping[str, Any]]) -> str:
     """Give the ledger's events as a table."""
     if not events:
         return "The ledger holds no such event."
     rows = [
         [
-            event.number,
-            event.moment[:19].replace("T", " "),
-            event.event,
-            _short(event.subject),
-            event.actor,
-            event.reason,
+            one["number"],
+            one["at"][:19].replace("T", " "),
+            one["event"],
+            _short(one["subject"]),
+            one["actor"],
+            one["reason"],
         ]
-        for event in events
+        for one in events
     ]
     return table(["NUMBER", "AT (UTC)", "EVENT", "SUBJECT", "ACTOR", "REASON"], rows, right=(0,))
 

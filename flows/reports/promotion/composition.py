@@ -24,6 +24,7 @@ from routing.deferral import DeferralCurve, area
 
 _SAME = 1e-9
 _SMALL_CLUSTER = 5
+_NOTABLE_AREA = 0.002
 
 
 def evidence_of(material: Material) -> Evidence:
@@ -111,7 +112,7 @@ def _limitations(material: Material, found: Measured, evidence: Evidence) -> Ite
     if evidence.n_dropped:
         yield f"{evidence.n_dropped} gate prompts are left out because some LLM has no score there."
     zero = evidence.zero_router
-    if zero is not None and area(zero) > evidence.challenger.area:
+    if zero is not None and area(zero) > evidence.challenger.area + _NOTABLE_AREA:
         yield (
             f"Over the whole range of costs the prompt-blind ZeroRouter does better (area {area(zero):.4f}) than the "
             f"challenger ({evidence.challenger.area:.4f}): on these prompts its choices by topic do not pay everywhere."
