@@ -1,65 +1,88 @@
-"""Two people promote at once, or one by a comparison that is out of date: the champion is moved once, and all know."""
+"""Decisions under way when something else happens: another decision, a kill, an MLflow that is down (F83, F93)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from flows.cli.outcome import ExitCode, exit_code_of
-from registry.errors import StalePromotion
-from tests.registry.samples import NOW, save_routers
-from tests.registry.test_promotions import PASSED, WORDS, promote
+from flows import promotions
+from flows.settings import load_settings
+from flows.workspace import Workspace
+from tests.fakes.contest import ANN, BOB, clock, digest_of
+from tests.flows.conftest import contest, contest_folder, contest_template
 
-PROMOTE = """
-import sys
-from datetime import UTC, datetime
-from registry.errors import StalePromotion
-from registry.promotions import gate_result
-from registry.store import Registry
-with Registry.open(sys.argv[1]) as registry:
-    champion = registry.routers.aliases().champion
-    print("looked", flush=True)
-    sys.stdin.readline()
-    now = datetime.now(UTC)
-    try:
-        asked = registry.promotions.request(sys.argv[2], champion, gate_result(True, {}), actor="me", now=now)
-        registry.promotions.apply(asked, actor="me", reason="better", now=now)
-        print("promoted")
-    except StalePromotion as error:
-        print("stale", error.message)
-"""
+__all__ = ["contest", "contest_folder", "contest_template"]
+
+UNIROUTE = Path(sys.executable).with_name("uniroute")
+KILLED = -9
 
 
-@pytest.fixture
-def routers(registry, night):
-    return save_routers(registry, night)
+def start(folder: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+    """Start ``uniroute promotion`` in a process of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("UNIROUTE_")}
+    return subprocess.Popen(
+        [UNIROUTE, "promotion", *arguments, "--yes", "--json"],
+        cwd=folder,
+        env=clean | variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
-def test_f83_of_two_promotions_at_once_one_is_done_and_the_other_is_stale(registry, routers, url, in_child):
-    """Both saw the same champion before either moved it."""
-    promote(registry, routers[0])
-    before = registry.ledger.count()
-    children = [in_child(PROMOTE, url, digest) for digest in routers[1:]]
-    assert [child.stdout.readline() for child in children] == ["looked\n"] * 2
-    for child in children:
-        child.stdin.write("\n")
-        child.stdin.flush()
-    said = {digest: child.communicate()[0] for digest, child in zip(routers[1:], children, strict=True)}
-    (winner,) = (digest for digest, text in said.items() if text == "promoted\n")
-    (loser,) = (text for digest, text in said.items() if digest != winner)
-    assert loser.startswith("stale ")
-    aliases = registry.routers.aliases()
-    assert (aliases.champion, aliases.previous) == (winner, routers[0])
-    applied = registry.ledger.events(event="router:promotion:applied")
-    assert [event.subject for event in applied if event.number > before] == [winner]
-    assert registry.ledger.verify().is_intact
+def test_f83_two_people_who_decide_at_once_make_one_decision(contest_folder: Path) -> None:
+    deciding = [
+        start(contest_folder, verb, "2", "--reason", verb, "--actor", actor)
+        for verb, actor in (("approve", "ann"), ("reject", "bob"))
+    ]
+    told = [(json.loads(process.communicate(timeout=120)[0]), process.returncode) for process in deciding]
+    codes = sorted(code for _, code in told)
+    assert codes[1] == 4, told
+    assert codes[0] in (0, 3)
+    refused = next(said["error"] for said, code in told if code == 4)
+    assert refused["kind"] == "stale"
+    with Workspace(load_settings(contest_folder / "uniroute.toml")) as workspace:
+        decided = workspace.registry.promotions.get(2)
+        events = workspace.registry.ledger.events(event="router:promotion:")
+        assert workspace.registry.ledger.verify().is_intact
+        serves = digest_of(workspace, "champion")
+    about = [event for event in events if json.loads(event.payload_json)["promotion"] == 2]
+    assert {event.actor for event in about[1:]} == {decided.decided_by}, "the loser left no trace"
+    assert (serves == decided.router_digest) == (decided.status == "applied")
 
 
-def test_f83_a_review_of_a_router_against_a_former_champion_is_refused_with_the_present_one(registry, routers):
-    promote(registry, routers[0])
-    reviewed = registry.promotions.request(routers[1], routers[0], PASSED, actor="night", now=NOW)
-    seen = registry.promotions.get(reviewed.id)
-    promote(registry, routers[2])
-    with pytest.raises(StalePromotion) as refused:
-        registry.promotions.apply(seen, now=NOW, **WORDS)
-    assert exit_code_of(refused.value) == ExitCode.REFUSED
-    assert registry.routers.aliases().champion == routers[2]
-    with pytest.raises(StalePromotion, match=f"the champion now is router {routers[2][:12]}"):
-        registry.promotions.request(routers[1], routers[0], PASSED, actor="ann", now=NOW)
+@pytest.mark.parametrize("point", ["promotion applied", "alias set#1", "alias set#2"])
+def test_f93_a_rollback_killed_anywhere_is_decided_once_and_mlflow_follows(contest_folder: Path, point: str) -> None:
+    with Workspace(load_settings(contest_folder / "uniroute.toml")) as workspace:
+        promotions.approve(workspace, 2, by=ANN, reason="better", clock=clock)
+    process = start(contest_folder, "rollback", "--reason", "worse", UNIROUTE_TEST_KILL_AT=point)
+    process.communicate(timeout=120)
+    assert process.returncode == KILLED
+    with Workspace(load_settings(contest_folder / "uniroute.toml")) as workspace:
+        (event,) = workspace.registry.ledger.events(event="router:rollback:applied")
+        assert event.reason == "worse"
+        assert digest_of(workspace, "champion") == event.subject
+        assert workspace.registry.promotions.pending(), "what was not confirmed is told again"
+        for _ in range(2):
+            assert promotions.follow(workspace, clock) == ""
+            assert dict(workspace.publisher.aliases("uniroute")) == {"champion": 1, "challenger": 2, "previous": 2}
+        assert workspace.registry.promotions.pending() == ()
+        assert len(workspace.registry.ledger.events(event="router:rollback:")) == 1
+        assert [version.version for version in workspace.publisher.client.search_model_versions("")] == [2, 1]
+
+
+def test_f83_a_decision_killed_before_its_commit_was_never_made(contest: Workspace, monkeypatch) -> None:
+    before = contest.registry.ledger.count(), contest.registry.routers.aliases()
+
+    def die(*_arguments: object, **_words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(contest.registry.promotions, "_point", die)
+    with pytest.raises(KeyboardInterrupt):
+        promotions.approve(contest, 2, by=BOB, reason="better", clock=clock)
+    assert contest.registry.promotions.get(2).status == "requested"
+    assert (contest.registry.ledger.count(), contest.registry.routers.aliases()) == before
