@@ -6,14 +6,16 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.cli import main
+from flows.workspace import Workspace
 from registry.store import Registry
+from tests.fakes.nights import FIRST, SECOND, Clock, answered_home, run_night
 from tests.fakes.served import served_home
 from tests.registry.samples import fetch, listing, start_night
 
@@ -67,20 +69,65 @@ def registry(home: Path) -> Iterator[Registry]:
         yield opened
 
 
+@pytest.fixture(scope="session")
+def answered_template(tmp_path_factory: pytest.TempPathFactory, served_template: Path) -> Path:
+    """Make another home once: of two nights with real evidence, whose second router waits for a decision."""
+    folder = tmp_path_factory.mktemp("answered")
+    databases = (served_template.parent / "registry.db", served_template.parent / "mlflow.db")
+    clock = Clock(datetime(2024, 9, 1, 2, tzinfo=UTC))
+    with answered_home(folder / "home", *databases) as workspace:
+        run_night(workspace, FIRST, ("weak", "fair"), clock)
+        settings = workspace.settings
+    clock.now += timedelta(days=30)
+    waiting = settings.model_copy(update={"gate": settings.gate.model_copy(update={"policy": "review"})})
+    with Workspace(waiting) as workspace:
+        run_night(workspace, SECOND, ("weak", "fair", "good"), clock)
+    return folder / "home"
+
+
 @pytest.fixture
-def eventful(home: Path, registry: Registry, tmp_path: Path) -> Path:
-    """Give a home in which every list has something: a night under way elsewhere, new, dear and excluded LLMs."""
+def eventful(home: Path, answered_template: Path, tmp_path: Path) -> Path:
+    """Give a home in which every list has something: a decision that waits, a night elsewhere, a dear LLM."""
+    shutil.rmtree(home)
+    shutil.copytree(answered_template, home)
+    (tmp_path / "uniroute.toml").write_text(_ANSWERED_SETTINGS)
     now = datetime.now(UTC)
-    run = start_night(registry, "night:now", host="elsewhere", now=now, as_of=date(2024, 9, 2))
-    rows = [listing("frugal", "1.5", endpoint="sandbox"), listing("middle", "90", endpoint="sandbox")]
-    rows += [listing("strong", endpoint="sandbox"), listing("fresh", endpoint="sandbox")]
-    registry.llms.record_fetch(run, fetch(rows, "second"), run.as_of)
-    registry.llms.set_status("sandbox:strong", "excluded", "too slow", actor="me", now=now)
-    numbered = [{"prompt_id": f"p{n}", "text": f"question {n}", "reference": "ABCD"[n % 4]} for n in range(200)]
-    lines = [json.dumps(row | {"grader": "choice", "category": "numbers"}) for row in numbered]
-    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
-    (tmp_path / "uniroute.toml").write_text('[prompts]\nfile = "prompts.jsonl"\n')
+    with Registry.open(f"sqlite:///{home / 'registry.db'}") as registry:
+        run = start_night(registry, "night:now", host="elsewhere", now=now, as_of=date(2024, 10, 2))
+        prices = {"weak": "1.5", "fair": "90", "good": "3", "fresh": "1"}
+        rows = [listing(name, price, endpoint="fake") for name, price in prices.items()]
+        registry.llms.record_fetch(run, fetch(rows, "third"), run.as_of)
+        registry.llms.set_status("fake:fresh", "excluded", "too slow", actor="me", now=now)
+        registry.backups.write(tmp_path / "all.backup", now)
     return home
+
+
+_ANSWERED_SETTINGS = """
+[prompts]
+file = "home/prompts.jsonl"
+map = 0.4
+representative = 0.3
+gate = 0.2
+hidden = 0.1
+[routing]
+n_clusters = 2
+[gate]
+policy = "review"
+resamples = 200
+epsilon = 1.0
+max_cost_increase = 100.0
+max_share = 1.0
+[night]
+canary_prompts = 0
+[[catalog]]
+name = "ours"
+kind = "toml"
+location = "llms.toml"
+endpoint = "fake"
+[[endpoint]]
+name = "fake"
+base_url = "http://127.0.0.1:9"
+"""
 
 
 @pytest.fixture

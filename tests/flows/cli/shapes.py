@@ -1,7 +1,8 @@
 """Shapes of JSON: which keys there are and of what type, as `tests/data/json-shapes.json` pins them.
 
 ``"string"``, ``"number"``, ``"integer"``, ``"boolean"`` and ``"null"`` are types, joined by ``|``; ``"any"`` is
-anything; ``[shape]`` is a list; ``{"*": shape}`` has any keys; any other object has exactly its keys.
+anything; ``[shape]`` is a list; ``{"*": shape}`` has any keys; ``{"?": shape}`` has the shape or is null; any
+other object has exactly its keys.
 """
 
 import json
@@ -22,6 +23,8 @@ def misfits(value: Any, shape: Any, place: str = "data") -> Iterator[str]:
             return
         for number, entry in enumerate(value):
             yield from misfits(entry, shape[0], f"{place}[{number}]")
+    elif isinstance(shape, dict) and "?" in shape:
+        yield from () if value is None else misfits(value, shape["?"], place)
     elif isinstance(shape, dict):
         if not isinstance(value, dict):
             yield f"{place} is no object"

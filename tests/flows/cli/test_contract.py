@@ -14,8 +14,8 @@ from tests.flows.cli.conftest import Uniroute
 from tests.flows.cli.shapes import PINNED, misfits, shape_of
 
 README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
-# These run until they are stopped, for minutes, or on data that is not here; other tests look at what they say.
-LONG = {"bench", "demo", "night run", "night serve", "sandbox"}
+# These write lines until they are stopped, take minutes, or need data that is not here: other tests look at them.
+LONG = {"audit export", "bench", "demo", "night run", "night serve", "sandbox"}
 LISTS = {"list", "log", "events", "history", "diff"}
 
 
@@ -74,6 +74,8 @@ def test_every_command_has_a_pinned_schema() -> None:
 @pytest.mark.parametrize("schema", PINNED)
 def test_json_has_the_pinned_schema_and_shape(eventful: Path, uniroute: Uniroute, schema: str) -> None:
     pinned = PINNED[schema]
+    for command in pinned.get("first", []):
+        assert uniroute(*command).code == 0
     ended = uniroute(*pinned["command"], "--json", "--quiet")
     content = json.loads(ended.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON number"))
     assert set(content) == {"schema", "as_of", "data", "warnings"}
