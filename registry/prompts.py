@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import Column, select
 
 from routing.errors import InvalidInput
 
@@ -219,6 +219,8 @@ class Prompts:
     def embeddings(self, frozen: PromptSet | Sequence[Prompt], embedder_key: str) -> EmbeddingBlock:
         """Give what is stored of the embeddings of a set, in its order.
 
+        An embedding belongs to a text: a prompt with another reference or grader has the embedding of its twin.
+
         Parameters
         ----------
         frozen
@@ -227,15 +229,11 @@ class Prompts:
             ``name@revision/dim`` of the embedder.
         """
         wanted = frozen.prompts if isinstance(frozen, PromptSet) else tuple(frozen)
-        stored: dict[str, NDArray[np.float32]] = {}
         with self._database.read() as unit:
-            for part in chunks([one.digest for one in wanted]):
-                rows = unit.execute(
-                    select(prompt.c.digest, embedding.c.vector)
-                    .join_from(embedding, prompt)
-                    .where(embedding.c.embedder_key == embedder_key, prompt.c.digest.in_(part))
-                )
-                stored.update({row[0]: row[1] for row in rows})
+            stored = _vectors(unit, embedder_key, prompt.c.digest, [one.digest for one in wanted])
+            missing = [one for one in wanted if one.digest not in stored]
+            twins = _vectors(unit, embedder_key, prompt.c.text, [one.text for one in missing])
+            stored |= {one.digest: twins[one.text] for one in missing if one.text in twins}
         found = [one for one in wanted if one.digest in stored]
         matrix = np.stack([stored[one.digest] for one in found]) if found else np.empty((0, 0), np.float32)
         return EmbeddingBlock(tuple(one.prompt_id for one in found), tuple(one.digest for one in found), matrix)
@@ -285,6 +283,21 @@ class Prompts:
                         for digest, vector in zip(digests, rows32, strict=True)
                     ],
                 )
+
+
+def _vectors(
+    unit: Unit, embedder_key: str, column: Column[str], values: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Give the stored embeddings of prompts by a column of theirs."""
+    found: dict[str, NDArray[np.float32]] = {}
+    for part in chunks(values):
+        rows = unit.execute(
+            select(column, embedding.c.vector)
+            .join_from(embedding, prompt)
+            .where(embedding.c.embedder_key == embedder_key, column.in_(part))
+        )
+        found.update({row[0]: row[1] for row in rows})
+    return found
 
 
 def prompt_set_of(name: str, prompts: Sequence[Prompt], shares: RoleShares, seed: int) -> PromptSet:

@@ -157,6 +157,16 @@ def test_embeddings_are_replaced_by_digest_and_read_for_some_prompts(registry):
     assert registry.prompts.embeddings(frozen.prompts[:2], "e").matrix.tolist() == [[1, 1], [1, 1]]
 
 
+def test_a_prompt_with_another_reference_has_the_embedding_of_its_text(registry):
+    frozen = freeze(registry, 3)
+    registry.prompts.store_embeddings("e", frozen.prompts, np.arange(6, dtype=np.float32).reshape(3, 2))
+    twins = [replace(one, reference="another") for one in reversed(frozen.prompts)]
+    strange = replace(twins[0], text="\ud800 never seen")
+    block = registry.prompts.embeddings([*twins, strange], "e")
+    assert block.prompt_digests == tuple(one.digest for one in twins)
+    assert block.matrix.tolist() == [[4, 5], [2, 3], [0, 1]]
+
+
 @pytest.mark.parametrize("matrix", [np.zeros((3, 2)), np.zeros(4), np.full((4, 2), np.nan), np.full((4, 2), np.inf)])
 def test_embeddings_that_do_not_fit_are_refused(registry, matrix):
     frozen = freeze(registry, 4)
