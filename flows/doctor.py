@@ -26,7 +26,7 @@ LEAST_FREE_BYTES = 1 << 30
 """A night writes some 100 MB at most; below this the disk may be full before the week is over."""
 
 _MIGRATE = "uniroute db migrate"
-_RESTORE = "restore the last backup of the registry"
+_RESTORE = "uniroute db restore FILE (the last backup, into an empty registry)"
 _KNOWN_ALIASES = frozenset({"champion", "challenger", "previous"})
 
 

@@ -15,7 +15,7 @@ import pytest
 from flows import doctor
 from flows.cli import main
 from flows.doctor import Check, examine, worst
-from flows.versions import router_folder
+from flows.versions import bring_mlflow_in_step, router_folder
 from flows.workspace import Workspace
 from tests.fakes.served import clock, served_home
 from tests.registry.conftest import migrated
@@ -127,6 +127,53 @@ def test_a_changed_ledger_and_a_lost_parent_are_damage(served: Workspace) -> Non
     connection.close()
     assert bad(served) == {"registry": "damaged", "ledger": "damaged"}
     assert "event 2 was changed" in look(served)["ledger"].finding
+
+
+def test_a_promotion_that_is_not_what_the_ledger_says_is_damage(served: Workspace) -> None:
+    with sqlite3.connect(served.home / "registry.db") as connection:
+        connection.execute("UPDATE promotion SET decided_by = 'eve' WHERE id = 2")
+    connection.close()
+    assert bad(served) == {"promotions": "damaged"}
+    found = look(served)["promotions"]
+    assert "decided by is eve, the ledger says night" in found.finding
+    assert "uniroute audit verify" in found.repair
+
+
+def test_a_ledger_shortened_together_with_its_note_lacks_the_head_that_mlflow_noted(served: Workspace) -> None:
+    served.registry.ledger.append("test:row:added", "row", actor="me", now=NOW)
+    bring_mlflow_in_step(served, clock)
+    with sqlite3.connect(served.home / "registry.db") as connection:
+        connection.execute("DROP TRIGGER ledger_refuses_delete")
+        connection.execute("DELETE FROM ledger WHERE number = (SELECT MAX(number) FROM ledger)")
+        last = connection.execute("SELECT number, hash FROM ledger ORDER BY number DESC").fetchone()
+        connection.execute("UPDATE ledger_head SET number = ?, hash = ?", last)
+    connection.close()
+    assert bad(served) == {"ledger in mlflow": "damaged"}
+    assert "MLflow's tags of uniroute is no longer part of the chain" in look(served)["ledger in mlflow"].finding
+
+
+def test_an_alias_that_is_none_of_ours_is_told(served: Workspace) -> None:
+    served.publisher.client.set_registered_model_alias("uniroute", "staging", "1")
+    assert bad(served) == {"other aliases": "attention"}
+    assert "staging" in look(served)["other aliases"].finding
+    assert bad(served, repair=True) == {"other aliases": "attention"}, "it may be somebody's on purpose"
+
+
+def test_a_champion_without_all_of_its_llms_is_told(served: Workspace) -> None:
+    served.registry.llms.set_status("sandbox:strong", "withdrawn", "gone", actor="me", now=NOW)
+    assert bad(served) == {"champion": "attention"}
+    assert look(served)["champion"].repair.startswith("uniroute night run")
+
+
+def test_a_registry_that_is_no_database_is_damage_and_nothing_else_is_looked_at(served: Workspace) -> None:
+    served.registry.close()
+    for name in ("registry.db-wal", "registry.db-shm"):
+        (served.home / name).unlink(missing_ok=True)
+    (served.home / "registry.db").write_bytes(b"no database at all" * 500)
+    with Workspace(served.settings, migrate=False) as workspace:
+        assert bad(workspace) == {"registry": "damaged"}
+        assert list(look(workspace)) == ["disk", "registry"]
+        assert "uniroute db restore" in look(workspace)["registry"].repair
 
 
 def test_mlflow_that_cannot_be_read_is_told_and_the_rest_is_checked(served: Workspace) -> None:
