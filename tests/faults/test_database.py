@@ -22,7 +22,7 @@ from routing.errors import InvalidInput
 from tests.fakes.served import clock
 from tests.postgres import break_in, tables_of
 from tests.registry.conftest import only_on_sqlite
-from tests.registry.samples import NOW, freeze, know_llms, outcome, prompts, start_night
+from tests.registry.samples import GRADERS, NOW, SAMPLING, freeze, know_llms, outcome, prompts, start_night
 
 HEAD = sql.migrations()[-1].revision
 COUNT_UP = """
@@ -35,6 +35,15 @@ with Registry.open(sys.argv[1]) as registry:
         with registry.unit() as unit:
             seen = unit.execute(select(llm.c.context_tokens)).scalar_one()
             unit.execute(llm.update().values(context_tokens=seen + 1))
+"""
+RECORD = """
+import sys
+from registry.store import Registry
+from tests.registry.samples import freeze, outcome
+with Registry.open(sys.argv[1]) as registry:
+    night = registry.runs.latest()
+    for one in freeze(registry).prompts[:: int(sys.argv[2])]:
+        registry.outcomes.record(night, [outcome("router:a", one)])
 """
 ASKED = prompts(1)[0]
 SECOND_MIGRATION = """
@@ -65,6 +74,18 @@ def test_f15_concurrent_writers_lose_no_update(registry, night, url, in_child):
     children = [in_child(COUNT_UP, url) for _ in range(4)]
     assert [(child.communicate()[1], child.returncode) for child in children] == [("", 0)] * 4
     assert registry.llms.get("router:a").context_tokens == 400
+
+
+def test_two_profiles_at_once_record_and_book_every_answer_once(registry, night, url, in_child):
+    """Two processes of one night record the same ten answers, one by one and in opposite order."""
+    know_llms(registry, night, "a")
+    asked = freeze(registry).prompts
+    children = [in_child(RECORD, url, order) for order in ("1", "-1")]
+    assert [(child.communicate()[1], child.returncode) for child in children] == [("", 0)] * 2
+    spent = registry.outcomes.spend(night)
+    assert (spent.calls, spent.total_usd) == (10, 10 * outcome("router:a", asked[0]).cost_usd)
+    table = registry.outcomes.table(["router:a"], asked, GRADERS, SAMPLING)
+    assert table.scores.tolist() == [[1.0]] * 10
 
 
 def test_f16_a_database_that_stays_locked_is_busy_and_keeps_what_it_had(registry, night, url):
