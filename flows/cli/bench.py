@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from flows.cli.screen import config_option, json_option
+from flows.cli.options import config_option, json_option
+from flows.cli.screen import show
 from flows.reports.plain import inert
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ def bench(
 ) -> None:
     """Measure routing methods over DATA, a folder of recorded outcomes, by the protocol of the UniRoute paper."""
     if speed:
-        _tell_speeds(config)
+        _tell_speeds(config, as_json=as_json)
         return
     if data is None:
         raise click.UsageError("DATA is missing: give a folder of recorded outcomes")
@@ -84,7 +87,7 @@ def bench(
         _tell_study([measure(count) for count in counts], folder, drawn_into, as_json=as_json)
 
 
-def _tell_speeds(config: str | None) -> None:
+def _tell_speeds(config: str | None, *, as_json: bool) -> None:
     """Measure speeds, tell each on standard error at once, and all of them as a table at the end."""
     from flows.bench.speed import measured_speeds, speed_table
     from flows.settings import load_settings
@@ -93,7 +96,7 @@ def _tell_speeds(config: str | None) -> None:
     for speed in measured_speeds(load_settings(config).home / "embedders"):
         click.echo(f"{speed.what}: {speed.measured}", err=True)
         speeds.append(speed)
-    click.echo(speed_table(speeds))
+    show("bench", {"speeds": [asdict(speed) for speed in speeds]}, as_json=as_json, text=lambda: speed_table(speeds))
 
 
 class _Bar:
@@ -170,7 +173,7 @@ def _tell(result: BenchResult, folder: OutcomeFolder, *, out: str | None, figure
 
     if out is not None:
         Path(out).write_text(result_json(result), encoding="utf-8")
-    click.echo(result_json(result) if as_json else as_text(result, folder))
+    show("bench", json.loads(result_json(result)), as_json=as_json, text=lambda: as_text(result, folder))
     if figures is not None:
         click.echo(f"figure: {deferral_figure(result, Path(figures))}", err=True)
 

@@ -48,13 +48,15 @@ def test_table_json_and_figure_of_a_small_folder(run: Run) -> None:
 def test_standard_output_is_the_json_of_the_file_and_a_second_run_embeds_nothing(run: Run) -> None:
     first = run("topics", *QUICK, "--out", "found.json", "--json")
     again = run("topics", *QUICK, "--out", "again.json", "--json")
-    assert json.loads(first[1]) == json.loads(Path("found.json").read_text()) == json.loads(again[1])
+    assert json.loads(first[1])["schema"] == "uniroute.bench/1"
+    found = json.loads(Path("found.json").read_text())
+    assert json.loads(first[1])["data"] == found == json.loads(again[1])["data"]
     assert "embed topics" in first[2] and "embed topics" not in again[2]
 
 
 def test_without_the_posterior_there_is_nothing_to_compare_with(run: Run) -> None:
     code, out, _ = run("topics", "--trials", "1", "--methods", " random, zero_router ,random,", "--json")
-    found = json.loads(out)
+    found = json.loads(out)["data"]
     assert code == 0
     assert list(found["methods"]) == ["zero_router", "random"], "in the order of the table of methods"
     assert (found["share_of_clairvoyant"], found["sign_test"]) == (None, {})
@@ -79,7 +81,7 @@ def test_all_methods_measure_a_pool_of_few_llms(run: Run, tmp_path: Path, n_llms
     folder = write_folder(tmp_path / "few", n=60, of_a_kind=1)
     rewrite(folder, "outcomes", lambda t: t[t["model"].isin(kept)])
     code, out, _ = run("few", "--trials", "1", "--json")
-    found = json.loads(out, parse_constant=pytest.fail)
+    found = json.loads(out, parse_constant=pytest.fail)["data"]
     assert code == 0
     assert tuple(found["methods"]) == METHODS
     assert found["n_llms"] == n_llms
