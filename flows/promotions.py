@@ -202,7 +202,7 @@ def approve(
         decided = {"actor": by.name, "reason": reason, "now": clock(), "unit": unit}
         promotions.approve(promotion_id, two_person=two_person, facts=facts, **decided)
         applied = promotions.apply(promotion_id, **decided)
-    checkpoints.reach("promotion applied")
+    checkpoints.reach("promotion decided")
     return Decision(applied, follow(workspace, clock), remarks)
 
 
@@ -258,7 +258,7 @@ def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, c
     done = workspace.registry.promotions.rollback(
         actor=by.name, reason=reason, now=clock(), to=target.digest, facts=by.facts
     )
-    checkpoints.reach("promotion applied")
+    checkpoints.reach("promotion decided")
     return Decision(done, follow(workspace, clock), remarks)
 
 

@@ -55,7 +55,7 @@ def test_f83_two_people_who_decide_at_once_make_one_decision(contest_folder: Pat
     assert (serves == decided.router_digest) == (decided.status == "applied")
 
 
-@pytest.mark.parametrize("point", ["promotion applied", "alias set#1", "alias set#2"])
+@pytest.mark.parametrize("point", ["promotion decided", "alias set#1", "alias set#2"])
 def test_f93_a_rollback_killed_anywhere_is_decided_once_and_mlflow_follows(contest_folder: Path, point: str) -> None:
     with Workspace(load_settings(contest_folder / "uniroute.toml")) as workspace:
         promotions.approve(workspace, 2, by=ANN, reason="better", clock=clock)
