@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.options import NounGroup, arranged, list_options
+from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options
 from flows.cli.outcome import ExitCode
-from flows.cli.screen import config_option, json_option, show
+from flows.cli.screen import show
 
 if TYPE_CHECKING:
     from flows.audit.findings import Finding

@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 import click
 
+from flows.cli.options import config_option, json_option
 from flows.cli.outcome import ExitCode
-from flows.cli.screen import config_option, json_option, show
+from flows.cli.screen import show
 from flows.reports.plain import inert
 
 _CODES = {

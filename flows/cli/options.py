@@ -9,11 +9,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-_Row = TypeVar("_Row")
 COMPLETE_VARIABLE = "_UNIROUTE_COMPLETE"
 """In which a shell says what it wants completed; the completion scripts set it."""
 
@@ -103,18 +102,14 @@ def list_options(*fields: str, limit: int | None = None) -> Callable[[Callable[.
     return decorate
 
 
-def arranged(rows: Sequence[_Row], sort: str | None, limit: int | None) -> list[_Row]:
-    """Sort rows, objects or mappings, by a field, unknown values last, and cut them to a number."""
+def arranged(rows: Sequence[dict[str, Any]], sort: str | None, limit: int | None) -> list[dict[str, Any]]:
+    """Sort rows by a field, unknown values last, and cut them to a number."""
     found = list(rows)
     if sort is not None:
         name = sort.removeprefix("-")
-
-        def value(row: _Row) -> Any:
-            return row[name] if isinstance(row, Mapping) else getattr(row, name)
-
-        known = sorted((row for row in found if value(row) is not None), key=value)
+        known = sorted((row for row in found if row[name] is not None), key=lambda row: row[name])
         known = known[::-1] if sort.startswith("-") else known
-        found = known + [row for row in found if value(row) is None]
+        found = known + [row for row in found if row[name] is None]
     return found[:limit]
 
 

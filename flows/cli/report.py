@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completions import complete_runs
-from flows.cli.options import NounGroup
+from flows.cli.options import NounGroup, config_option, json_option
 from flows.cli.outcome import ExitCode
-from flows.cli.screen import config_option, json_option, note, show
+from flows.cli.screen import note, show
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.screen import config_option, json_option, show
+from flows.cli.options import config_option, json_option
+from flows.cli.screen import note, show
 from flows.reports.plain import inert
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _still_available(workspace: Workspace, keys: Sequence[str]) -> list[str]:
             hint="See why with: uniroute llm list",
         )
     if gone:
-        click.echo(f"not chosen from, because not available any more: {inert(', '.join(gone))}", err=True)
+        note(f"not chosen from, because not available any more: {', '.join(gone)}")
     return [key for key in keys if key in available]
 
 

@@ -14,10 +14,8 @@ from typing import Any
 
 import click
 
-from flows.cli.options import config_option, json_option, wishes
+from flows.cli.options import wishes
 from flows.reports.plain import inert
-
-__all__ = ["config_option", "envelope", "event_line", "json_option", "label", "note", "plain_data", "show"]
 
 
 def envelope(schema: str, data: Any, *, warnings: Sequence[str] = ()) -> str:
