@@ -15,6 +15,7 @@ from sqlalchemy.types import BigInteger
 from routing.errors import InvalidInput
 
 from .database import Database, Unit, chunks, ids_of
+from .outcome_sums import OutcomeSums, sum_outcomes
 from .prompts import Prompt
 from .runs import Run, Runs
 from .tables import completion, llm, outcome, prompt, protocol
@@ -199,12 +200,34 @@ class OutcomeReader:
         sampling: str | Mapping[str, str],
     ) -> tuple[Coverage, ...]:
         """Count scored and failed prompts per LLM, in the order of `llm_keys`."""
-        table = self.table(llm_keys, prompts, grader_versions, sampling)
-        scored = np.isfinite(table.scores).sum(axis=0)
+        sums = self.sums(llm_keys, {one.digest: 0 for one in prompts}, grader_versions, sampling)
+        n_scored, n_failed = (counts.sum(axis=1) for counts in (sums.n_scored, sums.n_failed))
         return tuple(
-            Coverage(key, len(prompts), int(scored[place]), int(table.failures[place]))
+            Coverage(key, len(prompts), int(n_scored[place]), int(n_failed[place]))
             for place, key in enumerate(llm_keys)
         )
+
+    def sums(
+        self,
+        llm_keys: Sequence[str],
+        groups: Mapping[str, int],
+        grader_versions: Mapping[str, str],
+        sampling: str | Mapping[str, str],
+    ) -> OutcomeSums:
+        """Sum up scores and tokens per LLM and group of prompts, in the database.
+
+        Parameters
+        ----------
+        llm_keys
+            The rows.
+        groups
+            Group of each prompt by its digest, from 0: its cluster, or 0 for all.
+        grader_versions, sampling
+            As in `table`.
+        """
+        labels = sorted(set(grader_labels(grader_versions).values()))
+        with self._database.read() as unit:
+            return sum_outcomes(unit, llm_keys, groups, labels, sampling)
 
     def completions(
         self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], sampling: str

@@ -15,6 +15,7 @@ from registry.outcomes import MAX_COMPLETION_BYTES, grader_labels
 from registry.tables import completion
 from registry.tables import outcome as outcome_table
 from routing.errors import InvalidInput
+from routing.features import plain_feature_vector
 from tests.registry.samples import GRADERS, NOW, SAMPLING, failed, freeze, know_llms, outcome, start_night
 
 versions = itertools.count(100)
@@ -318,3 +319,37 @@ def test_thousands_of_outcomes_are_recorded_and_read_quickly(registry, night):
     assert np.isfinite(table.scores).all()
     assert 4000 / recorded_s > 4000, f"{4000 / recorded_s:.0f} rows a second"
     assert read_s < 0.5
+
+
+def test_sums_per_cluster_are_the_plain_feature_vectors(registry, night):
+    keys = know_llms(registry, night, "a", "b", "c")
+    asked = freeze(registry, 60).prompts
+    score_of = {key: np.random.default_rng(seed).integers(0, 5, 60) / 4 for seed, key in enumerate(keys)}
+    for key in keys[:2]:
+        rows = [outcome(key, one, score=float(score_of[key][n]), input_tokens=n) for n, one in enumerate(asked)]
+        registry.outcomes.record(night, [row for row in rows if row.prompt_digest != asked[7].digest])
+    registry.outcomes.record(night, [failed(key, asked[7]) for key in keys[:2]])
+    registry.outcomes.record(night, [outcome(keys[0], one, sampling="another", score=0.0) for one in asked])
+    clusters = {one.digest: n % 4 for n, one in enumerate(asked[:50])}  # the cluster 4 is of prompts nobody has
+    sums = registry.outcomes.sums(keys, clusters | {"f" * 64: 4}, GRADERS, SAMPLING)
+    inside = np.array([n for n in range(50) if n != 7])
+    for place, key in enumerate(keys[:2]):
+        vector = plain_feature_vector(
+            inside % 4, score_of[key][inside], inside, np.full(49, 20), n_clusters=5, n_prompts=50
+        )
+        assert sums.mean_errors()[place] == pytest.approx(vector.errors, abs=1e-7)
+        assert sums.n_scored[place].tolist() == vector.counts.tolist()
+        assert sums.input_tokens[place].sum() == inside.sum()
+        assert sums.n_failed[place].tolist() == [0, 0, 0, 1, 0]
+    assert sums.n_scored[2].sum() == 0
+    assert np.isnan(sums.mean_errors()[2]).all(), "of an LLM without an answer nothing is known"
+
+
+def test_sums_follow_the_sampling_of_each_llm(registry, night):
+    keys = know_llms(registry, night, "a", "b")
+    asked = freeze(registry).prompts
+    for key in keys:
+        registry.outcomes.record(night, [outcome(key, asked[0]), outcome(key, asked[1], sampling="{}")])
+    groups = {asked[0].digest: 0, asked[1].digest: 1}
+    sums = registry.outcomes.sums(keys, groups, GRADERS, {keys[0]: SAMPLING, keys[1]: "{}"})
+    assert sums.n_scored.tolist() == [[1, 0], [0, 1]]

@@ -1,0 +1,129 @@
+"""Outcomes summed up by the database: what does not need single answers never leaves it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ARRAY, FromClause, Integer, Select, bindparam, cast, column, func, select
+
+from routing.errors import InvalidInput
+
+from .database import Unit, chunks, ids_of
+from .tables import llm, outcome, prompt, protocol
+
+_AT_ONCE = 10_000
+_FIELDS = ("n_scored", "n_failed", "score", "input_tokens", "output_tokens")
+
+
+@dataclass(frozen=True, eq=False)
+class OutcomeSums:
+    """Sums over groups of prompts, for example the clusters of a map: one row per LLM, one column per group.
+
+    Attributes
+    ----------
+    llm_keys
+        The m rows.
+    n_scored, n_failed
+        ``(m, g)`` int64: how many prompts have a score, and how many ended in a failure.
+    score, input_tokens, output_tokens
+        ``(m, g)`` float64: sums over the scored prompts.
+    """
+
+    llm_keys: tuple[str, ...]
+    n_scored: NDArray[np.int64]
+    n_failed: NDArray[np.int64]
+    score: NDArray[np.float64]
+    input_tokens: NDArray[np.float64]
+    output_tokens: NDArray[np.float64]
+
+    def mean_errors(self) -> NDArray[np.float64]:
+        """Give the mean error per group, ``(m, g)``: the plain feature vector; without any score the LLM's overall one.
+
+        That is UniRoute's equation 8, with what `plain_feature_vector` does in a cluster without an answer.
+        """
+        with np.errstate(invalid="ignore"):
+            whole = 1 - self.score.sum(axis=1) / self.n_scored.sum(axis=1)
+            errors = 1 - self.score / self.n_scored
+        return np.where(self.n_scored > 0, errors, whole[:, None])
+
+
+def sum_outcomes(
+    unit: Unit,
+    llm_keys: Sequence[str],
+    groups: Mapping[str, int],
+    labels: Sequence[str],
+    sampling: str | Mapping[str, str],
+) -> OutcomeSums:
+    """Sum up scores and tokens per LLM and group of prompts; see `OutcomeReader.sums`."""
+    n_groups = max(groups.values(), default=-1) + 1
+    if any(group < 0 for group in groups.values()):
+        raise InvalidInput("groups of prompts are numbered from 0")
+    found = {name: np.zeros((len(llm_keys), n_groups)) for name in _FIELDS}
+    numbers = ids_of(unit, llm.c.key, llm.c.id, llm_keys)
+    place_of = {numbers[key]: place for place, key in enumerate(llm_keys) if key in numbers}
+    known = ids_of(unit, prompt.c.digest, prompt.c.id, list(groups))
+    members = [(number, groups[digest]) for digest, number in known.items()]
+    by_sampling: dict[str, list[int]] = {}
+    for key in llm_keys:
+        if key in numbers:
+            by_sampling.setdefault(sampling if isinstance(sampling, str) else sampling[key], []).append(numbers[key])
+    for wanted, asked in by_sampling.items():
+        for part in chunks(asked, _AT_ONCE):
+            for row in unit.execute(sums_query(unit, part, members, labels, wanted)):
+                place = place_of[row.llm_id], row.group_number
+                for name in _FIELDS:
+                    found[name][place] = float(getattr(row, name) or 0)
+    counts = {name: found.pop(name).astype(np.int64) for name in ("n_scored", "n_failed")}
+    return OutcomeSums(tuple(llm_keys), **counts, **found)
+
+
+def sums_query(
+    unit: Unit, llm_numbers: Sequence[int], members: Sequence[tuple[int, int]], labels: Sequence[str], sampling: str
+) -> Select[Any]:
+    """Build the one statement that sums up.
+
+    Parameters
+    ----------
+    unit
+        The transaction in which it will run: the list of prompts is written as its database reads lists.
+    llm_numbers
+        Rows of `llm`.
+    members
+        Rows of `prompt`, each with its group.
+    labels, sampling
+        What counts as the same question.
+    """
+    member = _members(unit, members)
+    protocols = select(protocol.c.id).where(protocol.c.grader.in_(labels), protocol.c.sampling == sampling)
+    is_scored = outcome.c.score.is_not(None)
+    return (
+        select(
+            outcome.c.llm_id,
+            member.c.group_number,
+            func.count(outcome.c.score).label("n_scored"),
+            func.count(outcome.c.failure).label("n_failed"),
+            func.sum(outcome.c.score).label("score"),
+            func.sum(outcome.c.input_tokens).filter(is_scored).label("input_tokens"),
+            func.sum(outcome.c.output_tokens).filter(is_scored).label("output_tokens"),
+        )
+        .join_from(outcome, member, member.c.prompt_id == outcome.c.prompt_id)
+        .where(outcome.c.llm_id.in_(llm_numbers), outcome.c.protocol_id.in_(protocols))
+        .group_by(outcome.c.llm_id, member.c.group_number)
+    )
+
+
+def _members(unit: Unit, members: Sequence[tuple[int, int]]) -> FromClause:
+    """Write a list of pairs as a table: a reading transaction may not make one."""
+    if unit.dialect.name == "sqlite":
+        pairs = func.json_each(json.dumps(members)).table_valued("value", name="pair")
+        number, group = (func.json_extract(pairs.c.value, f"$[{place}]") for place in (0, 1))
+        return select(number.label("prompt_id"), group.label("group_number")).subquery("member")
+    lists = (bindparam(None, [pair[place] for pair in members], type_=ARRAY(Integer)) for place in (0, 1))
+    given = func.unnest(*(cast(one, ARRAY(Integer)) for one in lists))
+    columns = given.table_valued(column("prompt_id", Integer), column("group_number", Integer), name="member")
+    return columns.render_derived()
