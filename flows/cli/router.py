@@ -253,3 +253,33 @@ def explain(name: str, text: str, cost_weight: float | None, config: str | None,
         note(far_warning(found))
     data = asdict(found) | {"version": record.mlflow_version, "digest": record.digest}
     show("router.explain", data, as_json=as_json, text=lambda: explanation_text(found, _name_of(record)))
+
+
+@router.command("export")
+@click.argument("name")
+@click.argument("folder", type=click.Path(file_okay=False))
+@config_option
+@json_option
+def export(name: str, folder: str, config: str | None, as_json: bool) -> None:
+    """Copy version NAME into FOLDER for machines without MLflow or network, with a script that verifies it there."""
+    from pathlib import Path
+
+    from flows.audit.airgap import CHECKER, VERSION, export_version
+    from flows.cli.opening import opened
+    from flows.versions import find_router
+
+    with opened(config) as workspace:
+        record = find_router(workspace.registry, name)
+        found = export_version(workspace, record, Path(folder))
+    data = asdict(found) | {"version": record.mlflow_version}
+
+    def text() -> str:
+        return "\n".join(
+            [
+                f"{_name_of(record)} is in {found.folder}: {found.n_files} files, digest {found.digest}",
+                f"verify it there: python {found.folder / CHECKER} {found.digest}",
+                f'use it there:    mlflow.pyfunc.load_model("{found.folder / VERSION}")',
+            ]
+        )
+
+    show("router.export", data, as_json=as_json, text=text)
