@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -141,7 +142,11 @@ def drawing(name: str, height_in: float) -> Iterator[Drawing]:
 def as_svg(drawn: Drawing, name: str, title: str, description: str) -> str:
     """Write a drawing as SVG for a page."""
     buffer = io.StringIO()
-    drawn.canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    with warnings.catch_warnings():
+        # Texts stay texts: the browser's fonts have the letters that matplotlib's own lacks.
+        warnings.filterwarnings("ignore", message="Glyph")
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        drawn.canvas.savefig(buffer, format="svg", metadata=nothing)
     text = _DROPPED.sub("", _HEAD.sub("", buffer.getvalue(), count=1))
     text = _SIZE.sub(lambda match: match.group(1) or "", text, count=3)
     text = _FONTS.sub(r"font-size: \1px", _IDS.sub("", text))

@@ -50,6 +50,9 @@ def verdict(evidence: Evidence) -> str:
         opening = f"For the champion's money the challenger is worse by {-100 * equal.mean:.1f} percentage points."
     else:
         opening = f"For the champion's money the two cannot be told apart ({points(equal.mean)} points)."
+        cost = numbers.cost_at_equal_score
+        if cost.change is not None and cost.high is not None and cost.high < 0:
+            opening += f" For the champion's score the challenger costs {percent(-cost.change)} less."
     failed = [check.name for check in evidence.checks if not check.passed]
     gate = f" The gate refuses it: {'; '.join(failed)}." if failed else ""
     causes = [llm_name(effect.key) for effect in evidence.effects if effect.score.low > 0][:_NAMED]

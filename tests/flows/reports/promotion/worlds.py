@@ -37,9 +37,8 @@ def material(
     n_new: int = 2,
     n_clusters: int = 4,
     has_champion: bool = True,
-    name: str = "maker/llm-{}",
-    text: str = "",
-    answer: str = "Because of {}, the answer is (A).",
+    suffixes: Sequence[str] = ("",),
+    answer: str = "The answer is (A).",
     seed: int = 0,
 ) -> Material:
     """Make material of any size; the first LLMs are new, good and in the middle of the prices.
@@ -50,17 +49,19 @@ def material(
         How much of everything.
     has_champion
         Whether somebody serves already.
-    name, text, answer
-        How LLMs are called, what every prompt ends with, what every completion says.
+    suffixes
+        What names of LLMs, prompts and completions end with, in turn.
+    answer
+        What every completion says.
     seed
         Of everything that is drawn.
     """
     rng = np.random.default_rng(seed)
-    prompts = _prompts(rng, n_prompts, n_clusters, text)
+    prompts = _prompts(rng, n_prompts, n_clusters, suffixes)
     embeddings = load_embedder("hashing-256").embed([prompt.text for prompt in prompts])
     topic = np.arange(n_prompts) % n_clusters
     centres = np.stack([embeddings[topic == number].mean(axis=0) for number in range(n_clusters)])
-    keys = tuple(f"east:{name.format(f'{number:02d}')}" for number in range(n_llms))
+    keys = tuple(f"east:maker/llm-{number:02d}{suffixes[number % len(suffixes)]}" for number in range(n_llms))
     right, costs_usd = _answers(rng, topic, n_llms, n_clusters, n_new)
     llms = tuple(
         _llm(key, right[:, column], costs_usd[:, column], topic, n_clusters) for column, key in enumerate(keys)
@@ -80,7 +81,7 @@ def material(
     zero = ZeroRouter.fit(outcomes.scores[::3], costs_usd[::3], keys)
 
     def completions(llm_key: str, asked: Sequence[Prompt]) -> Mapping[str, str]:
-        return {prompt.digest: answer.format(llm_key) for prompt in asked}
+        return {prompt.digest: f"{llm_key} says {answer}" for prompt in asked}
 
     return Material(
         challenger=Contender(routers[0], 42, MADE_AT, date(2026, 11, 22)),
@@ -118,11 +119,12 @@ def failing(given: Material) -> Material:
     return replace(given, passed=False, checks=(*given.checks, refusal))
 
 
-def _prompts(rng: np.random.Generator, n: int, n_clusters: int, text: str) -> tuple[Prompt, ...]:
+def _prompts(rng: np.random.Generator, n: int, n_clusters: int, suffixes: Sequence[str]) -> tuple[Prompt, ...]:
     made = []
     for number in range(n):
         words = TOPICS[number % n_clusters % len(TOPICS)].split() + [f"detail{number % n_clusters // len(TOPICS)}"] * 2
-        question = f"Question {number}: how does {' and '.join(rng.choice(words, 4))} matter here? {text}"
+        question = f"Question {number}: how does {' and '.join(rng.choice(words, 4))} matter? "
+        question += suffixes[number % len(suffixes)]
         made.append(Prompt(f"p{number}", question, "ABCD"[number % 4], "choice", f"topic {number % n_clusters}"))
     return tuple(made)
 
