@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # What Prefect and MLflow need to stay quiet and offline is set by the package itself (flows/environment.py).
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint install clean bench-calls bench-load bench-gate bench-cli
+.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -34,6 +34,10 @@ bench-cli: $(VENV)/installed
 # How often the gate is wrong over 200 simulated nights, with its correction and without.
 bench-gate: $(VENV)/installed
 	$(RUN)/python -m flows.bench.gate_nights
+
+# A registry with ten million outcomes on PostgreSQL: space, and feature vectors of 1 000 LLMs by SQL (some minutes, 3 GB).
+bench-registry: $(VENV)/installed
+	$(RUN)/python -m flows.bench.growth
 
 install: $(VENV)/installed
 
