@@ -31,6 +31,7 @@ class Interruption:
     def __init__(self, grace_s: float) -> None:
         self._grace_s = grace_s
         self._signal: signal.Signals | None = None
+        self._cause = ""
         self._former: dict[signal.Signals, Any] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: asyncio.Task[Any] | None = None
@@ -50,15 +51,16 @@ class Interruption:
         """
         if self._signal is not None:
             raise Interrupted(
-                f"The night was stopped by {self._signal.name}.",
+                f"The night was stopped by {self._cause or self._signal.name}.",
                 signal_number=int(self._signal),
                 unchanged="Answers that had arrived are kept; the champion stays as it is.",
                 hint="Go on where it stopped: uniroute night run",
             )
 
-    def request(self) -> None:
-        """Ask the night to stop from within, as SIGTERM does from outside."""
+    def request(self, cause: str) -> None:
+        """Ask the night to stop from within, as SIGTERM does from outside; `cause` says who wanted that."""
         if self._loop is not None and not self.is_requested:
+            self._cause = cause
             self._on_signal(signal.SIGTERM, None)
 
     async def __aenter__(self) -> Self:

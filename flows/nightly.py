@@ -323,7 +323,7 @@ async def _heartbeat(night: Night, every_s: float) -> None:
         await asyncio.sleep(every_s)
         await asyncio.to_thread(night.registry.runs.heartbeat, night.run, night.clock())
         if await asyncio.to_thread(is_cancelled, night.registry, night.run):
-            night.interruption.request()
+            night.interruption.request("uniroute night cancel")
 
 
 def _finish(night: Night, report: NightReport) -> None:

@@ -16,6 +16,18 @@ def test_help_imports_nothing_of_weight() -> None:
     assert done.stderr == ""
 
 
+def test_no_command_is_heavy_before_it_runs() -> None:
+    script = (
+        "import sys\n"
+        "from flows.cli import cli\n"
+        "context = cli.make_context('uniroute', [], resilient_parsing=True)\n"
+        "for name in cli.list_commands(context):\n    cli.get_command(context, name)\n"
+        f"sys.stderr.write(','.join(name for name in {(*HEAVY, 'pydantic')!r} if name in sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+
+
 def test_every_command_of_the_table_exists_and_has_help() -> None:
     from flows.cli import cli
 
