@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LIST, CHECKER, VERSION = "export.json", "verify.py", "version"
 _SCHEMA = "uniroute.router.export/1"
-_CHECKER = '''"""Verify this folder: python verify.py [DIGEST], the digest that `uniroute router show` says elsewhere."""
+_CHECKER = '''"""Verify this folder: python verify.py [DIGEST], the one that `uniroute router show` says elsewhere."""
 import hashlib, json, pathlib, sys
 
 here = pathlib.Path(__file__).resolve().parent
