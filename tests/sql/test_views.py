@@ -2,14 +2,12 @@
 
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 import sql
 from registry.promotions import gate_result
-from registry.store import Registry
 from tests.registry.samples import (
     GRADERS,
     NOW,
@@ -28,33 +26,32 @@ from tests.registry.samples import (
 
 
 @pytest.fixture
-def filled(tmp_path: Path):
+def filled(registry):
     """Give a registry after two nights: a answered all ten prompts, b four of them and failed twice."""
-    with Registry.open(f"sqlite:///{tmp_path / 'registry.db'}") as registry:
-        first = start_night(registry)
-        a, b, _unasked = know_llms(registry, first, "a", "b", "c")
-        prompt_set = freeze(registry)
-        rows = [outcome(a, one, score=i % 2, latency_s=1.0) for i, one in enumerate(prompt_set.prompts)]
-        rows += [outcome(b, one, cost_usd=Decimal("0.002")) for one in prompt_set.prompts[:4]]
-        rows += [failed(b, one, cost_usd=Decimal("0.5")) for one in prompt_set.prompts[4:6]]
-        registry.outcomes.record(first, rows)
-        registry.charges.reserve(first, b, Decimal("0.25"))
-        registry.runs.set_prompt_set(first, prompt_set.digest)
-        registry.routers.save_cluster_map(cluster_map(prompt_set))
-        registry.routers.save(router(first, prompt_set, 100, (a,)))
-        registry.runs.finish(first, "completed", "fine", "{}", NOW)
-        second = start_night(registry, "night:2024-09-02:abc", as_of=NOW.date() + timedelta(days=1))
-        listed = [listing("a", "2"), listing("b"), listing("c")]
-        registry.llms.record_fetch(second, fetch(listed, "2"), second.as_of)
-        registry.outcomes.record(second, [outcome(a, prompt_set.prompts[0])], purpose="canary")
-        registry.outcomes.record(second, [outcome(a, prompt_set.prompts[0], sampling="other")], purpose="canary")
-        registry.routers.save(router(second, prompt_set, 101, (a, b), parent_digest=digest_of(100)))
-        for digest in (digest_of(100), digest_of(101)):
-            champion = registry.routers.aliases().champion
-            asked = registry.promotions.request(digest, champion, gate_result(True, {}), actor="night", now=NOW)
-            registry.promotions.apply(asked, actor="night", reason="gate passed", now=NOW + timedelta(hours=1))
-        registry.routers.set_published(digest_of(100), "uniroute", 1, "run-1")
-        yield registry
+    first = start_night(registry)
+    a, b, _unasked = know_llms(registry, first, "a", "b", "c")
+    prompt_set = freeze(registry)
+    rows = [outcome(a, one, score=i % 2, latency_s=1.0) for i, one in enumerate(prompt_set.prompts)]
+    rows += [outcome(b, one, cost_usd=Decimal("0.002")) for one in prompt_set.prompts[:4]]
+    rows += [failed(b, one, cost_usd=Decimal("0.5")) for one in prompt_set.prompts[4:6]]
+    registry.outcomes.record(first, rows)
+    registry.charges.reserve(first, b, Decimal("0.25"))
+    registry.runs.set_prompt_set(first, prompt_set.digest)
+    registry.routers.save_cluster_map(cluster_map(prompt_set))
+    registry.routers.save(router(first, prompt_set, 100, (a,)))
+    registry.runs.finish(first, "completed", "fine", "{}", NOW)
+    second = start_night(registry, "night:2024-09-02:abc", as_of=NOW.date() + timedelta(days=1))
+    listed = [listing("a", "2"), listing("b"), listing("c")]
+    registry.llms.record_fetch(second, fetch(listed, "2"), second.as_of)
+    registry.outcomes.record(second, [outcome(a, prompt_set.prompts[0])], purpose="canary")
+    registry.outcomes.record(second, [outcome(a, prompt_set.prompts[0], sampling="other")], purpose="canary")
+    registry.routers.save(router(second, prompt_set, 101, (a, b), parent_digest=digest_of(100)))
+    for digest in (digest_of(100), digest_of(101)):
+        champion = registry.routers.aliases().champion
+        asked = registry.promotions.request(digest, champion, gate_result(True, {}), actor="night", now=NOW)
+        registry.promotions.apply(asked, actor="night", reason="gate passed", now=NOW + timedelta(hours=1))
+    registry.routers.set_published(digest_of(100), "uniroute", 1, "run-1")
+    return registry
 
 
 def rows_of(registry, view, order="1"):
