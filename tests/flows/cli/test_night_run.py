@@ -18,6 +18,7 @@ from registry.store import Registry
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.tiny_night import FIRST, LLMS, SECOND, TinyNight, answer
 from tests.flows.cli.conftest import Ended, Uniroute
+from tests.flows.cli.shapes import PINNED, misfits
 
 
 async def tell_nobody(_report: object) -> None:
@@ -56,6 +57,8 @@ def test_a_night_is_told_from_its_lease_to_the_status_of_every_llm(tiny: TinyNig
     assert ended.code in (0, 3), ended.err
     first, *between, last = lines_of(ended)
     assert {line["schema"] for line in (first, *between, last)} == {"uniroute.night.run/1"}
+    pinned = PINNED["uniroute.night.run/1"]["lines"]
+    assert [fault for line in (first, *between, last) for fault in misfits(line, pinned[line["event"]], "line")] == []
     assert (first["event"], first["attempt"]) == ("started", 1)
     assert [line["stage"] for line in between if line["event"] == "reached"][:2] == ["catalogs", "planned"]
     assert (last["event"], last["run"]) == ("finished", first["run"])

@@ -14,6 +14,7 @@ from flows.settings import Settings
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
 from tests.flows.cli.conftest import Uniroute
+from tests.flows.cli.shapes import PINNED, misfits
 from tests.flows.cli.test_hostile import report_of
 
 UNIROUTE = str(Path(sys.executable).with_name("uniroute"))
@@ -25,6 +26,7 @@ def test_the_sandbox_says_in_a_line_of_json_where_it_serves(home: Path) -> None:
         assert child.stdout is not None
         line = json.loads(child.stdout.readline())
         assert (line["schema"], line["event"]) == ("uniroute.sandbox/1", "serving")
+        assert list(misfits(line, PINNED["uniroute.sandbox/1"]["lines"]["serving"], "line")) == []
         with urlopen(line["catalog_url"], timeout=30) as found:
             assert json.load(found)["data"]
         port = line["base_url"].split(":")[2].split("/")[0]
