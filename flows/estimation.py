@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
-from routing.stored_estimator import PlainEstimator, arrays_digest, estimator_arrays, read_estimator
+from routing.stored_estimator import Asked, PlainEstimator, arrays_digest, estimator_arrays, read_estimator
 from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
@@ -74,25 +75,28 @@ class Estimation:
 
     def vector(self, column: int) -> FeatureVector:
         """Estimate the vector of the LLM in a column from every answer it gave."""
-        read = [self.representative]
-        if isinstance(self.estimator, PosteriorEstimator):
-            read.append(self.map)
-        embeddings, estimated_tokens = (
-            np.concatenate([getattr(labels, name) for labels in read]) for name in ("embeddings", "estimated_tokens")
-        )
         scores, input_tokens, output_tokens = (
-            np.concatenate([getattr(labels.table, name)[:, column] for labels in read])
+            np.concatenate([getattr(labels.table, name)[:, column] for labels in self._read])
             for name in ("scores", "input_tokens", "output_tokens")
         )
         scored = np.isfinite(scores)
-        return self.estimator.vector(
-            embeddings[scored],
+        return self._asked.vector(
+            scored,
             scores[scored],
             input_tokens[scored],
             output_tokens[scored],
             n_prompts=max(int(scored.sum()), len(self.representative.embeddings)),
-            estimated_tokens=estimated_tokens[scored],
+            estimated_tokens=np.concatenate([labels.estimated_tokens for labels in self._read])[scored],
         )
+
+    @cached_property
+    def _asked(self) -> Asked:
+        return self.estimator.asked(np.concatenate([labels.embeddings for labels in self._read]))
+
+    @property
+    def _read(self) -> tuple[Labels, ...]:
+        is_posterior = isinstance(self.estimator, PosteriorEstimator)
+        return (self.representative, self.map) if is_posterior else (self.representative,)
 
 
 def estimate(night: Night, llms: list[LLM]) -> Estimation:

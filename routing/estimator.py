@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from .checks import checked_embeddings, finite_array
 from .credibility import credible_means
 from .errors import InvalidInput, InvalidProfile
-from .feature_space import feature_space, profile_maps, resolution_maps, spreads_of
+from .feature_space import Features, feature_space, profile_maps, resolution_maps, spreads_of
 from .features import FeatureVector, input_token_ratio
 from .posterior import Moments, Posterior, gram_of, grouped_moments, posterior
 from .posterior_choice import choose, filled, priors_of
@@ -153,38 +154,27 @@ class PosteriorEstimator:
         InvalidProfile
             When there is no scored prompt, or a number must not be used.
         """
-        rows = checked_embeddings(X, self.cluster_map_.dim)
-        n = len(rows)
-        if not n:
-            raise InvalidProfile("an LLM without any scored prompt has no feature vector")
-        try:
-            right = finite_array(scores, "scores", shape=(n,), minimum=0, maximum=1)
-            tokens = [
-                finite_array(values, f"{name} tokens", shape=(n,), minimum=0)
-                for name, values in (("input", input_tokens), ("output", output_tokens))
-            ]
-        except InvalidInput as error:
-            raise InvalidProfile(error.message) from None
-        wrong = 1 - right
-        with one_thread():
-            features = self._space.features(rows)
-            found = self._posteriors(Moments.of(features.design, wrong[:, None]))
-            psi = self._psi(np.mean([p.coefficients for p in found], axis=0))[:, 0]
-            variances = np.mean([p.variances(self._shown) for p in found], axis=0)
-        weights = features.clusters.astype(np.float64)
-        level = (wrong.sum() + 0.5) / (n + 1)
-        n_clusters = self.cluster_map_.n_clusters
-        return FeatureVector(
-            errors=psi[:n_clusters],
-            standard_errors=np.sqrt(level * (1 - level) * variances),
-            counts=np.bincount(weights.argmax(axis=1), minlength=n_clusters),
-            input_tokens=credible_means(weights, tokens[0]),
-            output_tokens=credible_means(weights, tokens[1]),
+        prompts = self.asked(X)
+        return prompts.vector(
+            np.ones(len(prompts), dtype=bool),
+            scores,
+            input_tokens,
+            output_tokens,
             n_prompts=n_prompts,
-            n_scored=n,
-            coefficients=psi[n_clusters:],
-            input_token_ratio=input_token_ratio(tokens[0], estimated_tokens),
+            estimated_tokens=estimated_tokens,
         )
+
+    def asked(self, X: npt.ArrayLike) -> AskedPrompts:
+        """Prepare prompts that LLMs were asked, once for all of their vectors.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, dim)
+            Embeddings.
+        """
+        rows = checked_embeddings(X, self.cluster_map_.dim)
+        with one_thread():
+            return AskedPrompts(self, self._space.features(rows))
 
     def _finish(self, rows: F32, errors: F64, maps: Sequence[ClusterMap], spreads: Sequence[float]) -> None:
         """Fit the chosen space and its priors on all map prompts and all training LLMs."""
@@ -213,6 +203,88 @@ class PosteriorEstimator:
         start, size = self._space.shown_start, len(shown)
         features[start : start + size] += coefficients[0] - shown
         return np.vstack([shown, features])
+
+
+class AskedPrompts:
+    """Prompts that LLMs were asked, with what is the same for all of them computed once.
+
+    The vector of an LLM depends on its own answers and these prompts alone, bit for bit, whoever else was asked.
+
+    Parameters
+    ----------
+    estimator
+        Whose vectors.
+    features
+        Of the prompts.
+    """
+
+    def __init__(self, estimator: PosteriorEstimator, features: Features) -> None:
+        self._estimator = estimator
+        self._features = features
+
+    def __len__(self) -> int:
+        return len(self._features.design)
+
+    @cached_property
+    def _gram(self) -> F64:
+        return gram_of(self._features.design)
+
+    def vector(
+        self,
+        scored: npt.NDArray[np.bool_],
+        scores: npt.ArrayLike,
+        input_tokens: npt.ArrayLike,
+        output_tokens: npt.ArrayLike,
+        *,
+        n_prompts: int,
+        estimated_tokens: npt.ArrayLike | None = None,
+    ) -> FeatureVector:
+        """Give one LLM's feature vector, with a standard error per cluster.
+
+        Parameters
+        ----------
+        scored : (n,) bool
+            Which of the prompts it has a score for; N of them.
+        scores, input_tokens, output_tokens, n_prompts, estimated_tokens
+            As for `PosteriorEstimator.vector`, of the N scored prompts.
+
+        Raises
+        ------
+        InvalidProfile
+            When there is no scored prompt, or a number must not be used.
+        """
+        n = int(np.count_nonzero(scored))
+        if not n:
+            raise InvalidProfile("an LLM without any scored prompt has no feature vector")
+        try:
+            right = finite_array(scores, "scores", shape=(n,), minimum=0, maximum=1)
+            tokens = [
+                finite_array(values, f"{name} tokens", shape=(n,), minimum=0)
+                for name, values in (("input", input_tokens), ("output", output_tokens))
+            ]
+        except InvalidInput as error:
+            raise InvalidProfile(error.message) from None
+        errors = np.full((len(self), 1), np.nan)
+        errors[scored, 0] = 1 - right
+        estimator, level = self._estimator, (n - right.sum() + 0.5) / (n + 1)
+        with one_thread():
+            moments, _ = next(grouped_moments(self._features.design, errors, self._gram))
+            found = estimator._posteriors(moments)
+            psi = estimator._psi(np.mean([p.coefficients for p in found], axis=0))[:, 0]
+            variances = np.mean([p.variances(estimator._shown) for p in found], axis=0)
+            weights = self._features.clusters[scored].astype(np.float64)
+            n_clusters = weights.shape[1]
+            return FeatureVector(
+                errors=psi[:n_clusters],
+                standard_errors=np.sqrt(level * (1 - level) * variances),
+                counts=np.bincount(weights.argmax(axis=1), minlength=n_clusters),
+                input_tokens=credible_means(weights, tokens[0]),
+                output_tokens=credible_means(weights, tokens[1]),
+                n_prompts=n_prompts,
+                n_scored=n,
+                coefficients=psi[n_clusters:],
+                input_token_ratio=input_token_ratio(tokens[0], estimated_tokens),
+            )
 
 
 def _checked_few(few: tuple[npt.ArrayLike, npt.ArrayLike], dim: int, n_llms: int) -> tuple[F32, F64]:

@@ -26,14 +26,12 @@ _MAP = "map_"
 _SPACE = ("n_resolution_columns", "shown_start")
 
 
-class VectorEstimator(Protocol):
-    """Give an LLM its feature vector on a fitted cluster map."""
-
-    cluster_map_: ClusterMap
+class Asked(Protocol):
+    """Prompts that LLMs were asked, prepared for their vectors; see `AskedPrompts`."""
 
     def vector(
         self,
-        X: npt.ArrayLike,
+        scored: npt.NDArray[np.bool_],
         scores: npt.ArrayLike,
         input_tokens: npt.ArrayLike,
         output_tokens: npt.ArrayLike,
@@ -41,7 +39,7 @@ class VectorEstimator(Protocol):
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
     ) -> FeatureVector:
-        """Give the vector from embeddings, scores and tokens of the scored prompts."""
+        """Give one LLM's vector from the scores and tokens of the prompts it has a score for."""
         ...
 
 
@@ -57,9 +55,35 @@ class PlainEstimator:
 
     cluster_map_: ClusterMap
 
+    def asked(self, X: npt.ArrayLike) -> PlainlyAskedPrompts:
+        """Assign prompts to clusters, once for all vectors.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, dim)
+            Embeddings.
+        """
+        return PlainlyAskedPrompts(self.cluster_map_.assign(X), self.cluster_map_.n_clusters)
+
+
+@dataclass(frozen=True, eq=False)
+class PlainlyAskedPrompts:
+    """Prompts that LLMs were asked, by cluster.
+
+    Attributes
+    ----------
+    clusters : (n,) int64
+        Cluster of every prompt.
+    n_clusters
+        Number of clusters of the map.
+    """
+
+    clusters: npt.NDArray[np.int64]
+    n_clusters: int
+
     def vector(
         self,
-        X: npt.ArrayLike,
+        scored: npt.NDArray[np.bool_],
         scores: npt.ArrayLike,
         input_tokens: npt.ArrayLike,
         output_tokens: npt.ArrayLike,
@@ -71,8 +95,8 @@ class PlainEstimator:
 
         Parameters
         ----------
-        X : array-like of shape (N, dim)
-            Embeddings of the scored prompts.
+        scored : (n,) bool
+            Which of the prompts it has a score for; N of them.
         scores, input_tokens, output_tokens : array-like of shape (N,)
             Its scores in [0, 1], tokens of the prompts and of its answers.
         n_prompts
@@ -80,14 +104,12 @@ class PlainEstimator:
         estimated_tokens : array-like of shape (N,), optional
             Input tokens as `estimated_input_tokens` gives them.
         """
-        assigned = self.cluster_map_.assign(X)
-        n_clusters = self.cluster_map_.n_clusters
         return plain_feature_vector(
-            assigned,
+            self.clusters[scored],
             scores,
             input_tokens,
             output_tokens,
-            n_clusters=n_clusters,
+            n_clusters=self.n_clusters,
             n_prompts=n_prompts,
             estimated_tokens=estimated_tokens,
         )

@@ -230,8 +230,10 @@ def _estimators(rows: F32, rng: np.random.Generator) -> list[Speed]:
 
     def refit() -> None:
         estimator.fit(rows, errors, few=(rows[few], errors[few]))
+        prompts, tokens = estimator.asked(rows), np.full(len(rows), 150.0)
         for column in range(_LLMS):
-            _vector(estimator, rows[few], errors[few, column])
+            scored = np.ones(len(rows), dtype=bool)
+            prompts.vector(scored, 1 - errors[:, column], tokens, tokens, n_prompts=len(rows))
 
     maps = resolution_maps(rows, seed=0)
     spreads = spreads_of(maps, rows)
@@ -242,7 +244,7 @@ def _estimators(rows: F32, rng: np.random.Generator) -> list[Speed]:
     def refit_plain() -> None:
         fitted = KMeansMap(_CLUSTERS, random_state=0).fit(rows).fitted_
         for column in range(_LLMS):
-            np.bincount(fitted.assign(rows[few]), weights=errors[few, column], minlength=_CLUSTERS)
+            np.bincount(fitted.assign(rows), weights=errors[:, column], minlength=_CLUSTERS)
 
     (plain_s,) = _best(refit_plain, repeats=1)
     matrix = estimator.cluster_map_.matrix

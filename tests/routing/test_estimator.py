@@ -86,6 +86,18 @@ def test_a_vector_and_a_batch_say_the_same(estimator):
     np.testing.assert_allclose(np.concatenate([vector.errors, vector.coefficients]), psi[:, 1], atol=1e-6)
 
 
+@pytest.mark.parametrize("n_missing", [0, 4, 30])
+def test_prompts_prepared_for_many_llms_say_what_an_llms_own_prompts_say(estimator, n_missing):
+    prompts = estimator.asked(FEW_ROWS)
+    for column in (6, 7):
+        scored = np.arange(60) >= n_missing
+        scores, tokens = 1 - FEW_ERRORS[scored, column], np.linspace(50, 200, 60)[scored]
+        shared = prompts.vector(scored, scores, tokens, 2 * tokens, n_prompts=60)
+        alone = estimator.vector(FEW_ROWS[scored], scores, tokens, 2 * tokens, n_prompts=60)
+        for name in ("errors", "standard_errors", "coefficients", "counts", "output_tokens"):
+            np.testing.assert_allclose(getattr(shared, name), getattr(alone, name), atol=2e-4, rtol=1e-3)
+
+
 def test_shown_errors_are_the_expected_errors_of_the_cluster(estimator):
     vector = vector_of(estimator, 6)
     n_clusters = estimator.cluster_map_.n_clusters
