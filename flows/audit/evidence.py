@@ -74,7 +74,7 @@ class Evidence:
     told
         What MLflow was told: ``tags``, ``params``, ``metrics``, and the digests of ``figures``.
     libraries
-        Versions that computed it, and the platform.
+        Versions that computed it, the digest of the code that did, and the platform.
     """
 
     row_digest: str
@@ -104,7 +104,7 @@ def evidence_of(night: Night, candidate: Candidate, publication: Publication, fi
             for column, llm in enumerate(llms)
         },
         "told": _told(publication, figures),
-        "libraries": _libraries(),
+        "libraries": libraries_now(),
     }
 
 
@@ -120,9 +120,13 @@ def _told(publication: Publication, figures: Mapping[str, Path]) -> dict[str, An
     }
 
 
-def _libraries() -> dict[str, str]:
+def libraries_now() -> dict[str, str]:
+    """Give the versions of what computes a router here, and the digest of the code that does."""
+    from registry.publishing.version_folder import CarriedCode, routing_package
+
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return found | {"python": platform.python_version(), "machine": platform.machine()}
+    code = CarriedCode.of(routing_package()).digest[:12]
+    return found | {"routing code": code, "python": platform.python_version(), "machine": platform.machine()}
 
 
 def answers_digest(table: OutcomeTable, column: int) -> str:

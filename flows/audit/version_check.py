@@ -10,9 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flows.audit.evidence import Evidence, answers_digest, embeddings_digest, kept_event, read_evidence, routed_llms
+from flows.audit.evidence import (
+    Evidence,
+    answers_digest,
+    embeddings_digest,
+    kept_event,
+    libraries_now,
+    read_evidence,
+    routed_llms,
+)
 from flows.audit.findings import Finding, compared
 from flows.audit.rebuilding import PastNight, differences, rebuild
+from flows.errors import PrerequisiteError
 from flows.versions import REVIEW, router_folder
 from registry.cluster_maps import vector_digest
 from registry.errors import NotFound, PublishIncomplete, RegistryError
@@ -79,6 +88,8 @@ def verify_version(workspace: Workspace, record: RouterRecord) -> VersionCheck:
         findings += _inputs(night, record, evidence)
         outcome, found = _rebuilt(night, record, evidence, original)
         return VersionCheck((*findings, found), outcome, _asked_again(night, evidence))
+    except PrerequisiteError as error:
+        return VersionCheck((*findings, Finding("rebuilding", "unknown", error.message)), "not rebuilt", ())
     except (UnirouteError, ValueError, IndexError) as error:
         said = error.message if isinstance(error, UnirouteError) else str(error)
         findings.append(Finding("rebuilding", "changed", f"what it takes cannot be read: {said}"))
@@ -278,6 +289,16 @@ def _rebuilt(night: PastNight, record: RouterRecord, evidence: Evidence, origina
         return "identical", Finding(subject, "intact", f"identical: {fitted} computed again give the same bytes")
     gate = night.prompt_set.with_role("gate")
     lines = differences(original, again, night.embeddings_of(gate))
+    now = libraries_now()
+    other = [
+        f"{name} {version} (here {now.get(name)})"
+        for name, version in evidence.libraries.items()
+        if now.get(name) != version
+    ]
+    if lines and other:
+        # What it was made from is compared digest by digest: other code is no change of the version.
+        said = f"it was computed with {', '.join(other)}; here {'; '.join(lines)}"
+        return "different", Finding(subject, "unknown", said)
     if lines:
         return "different", compared(subject, lines, "")
     said = f"numerically equivalent: all {len(gate)} gate prompts go to the same LLM"

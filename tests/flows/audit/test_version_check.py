@@ -4,10 +4,13 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from flows.audit.evidence import libraries_now
 from flows.audit.findings import worst
 from flows.audit.version_check import VersionCheck, verify_version
+from flows.estimation import Estimation
 from flows.versions import router_folder
 from flows.workspace import Workspace
 from registry.errors import RegistryCorrupt
@@ -149,6 +152,38 @@ def test_an_llm_that_answered_more_since_is_named_and_the_version_still_comes_ou
         found = verified(audited)
     assert "answers" in changes(found), "an answer whose time was changed is none of that night's"
     assert found.asked_again == ("fake:good",)
+
+
+def nudged(by):
+    """Make estimators that give errors which are larger by that much."""
+
+    def vector(self, column):
+        found = ESTIMATE(self, column)
+        return replace(found, coefficients=found.coefficients + np.float32(by * (column + 1)))
+
+    return vector
+
+
+ESTIMATE = Estimation.vector
+
+
+@pytest.mark.parametrize(
+    ("by", "outcome", "state"), [(1e-6, "numerically equivalent", "intact"), (9.0, "different", "changed")]
+)
+def test_what_comes_out_otherwise_is_judged_by_decisions_on_gate_prompts(audited, monkeypatch, by, outcome, state):
+    monkeypatch.setattr(Estimation, "vector", nudged(by))
+    found = verified(audited)
+    assert (found.outcome, found.findings[-1].state) == (outcome, state), found.findings[-1]
+    assert ("gate prompts go to another LLM" in found.findings[-1].said) == (outcome == "different")
+
+
+def test_other_code_that_decides_otherwise_is_told_and_is_no_change_of_the_version(audited, monkeypatch):
+    monkeypatch.setattr(Estimation, "vector", nudged(9.0))
+    now = libraries_now()
+    monkeypatch.setattr("flows.audit.version_check.libraries_now", lambda: now | {"numpy": "9.9"})
+    found = verified(audited)
+    assert (found.outcome, worst(found.findings)) == ("different", "unknown")
+    assert "(here 9.9)" in found.findings[-1].said
 
 
 def test_a_version_that_is_not_in_mlflow_is_told_and_verified_from_the_home_folder(audited):
