@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,18 @@ from flows.reports.plain import inert, table
 if TYPE_CHECKING:
     from flows.workspace import Workspace
     from registry.routers import RouterRecord
+
+
+@contextmanager
+def _within_reach() -> Iterator[None]:
+    """Tell a version that cannot be fetched now from one that is not what it was: the caller may try later."""
+    from flows.errors import VersionUnavailable
+    from registry.errors import PublishIncomplete
+
+    try:
+        yield
+    except PublishIncomplete as error:
+        raise VersionUnavailable(error.message, unchanged="Nothing was changed.", hint=error.hint) from error
 
 
 @click.group("router", cls=NounGroup)
@@ -77,7 +90,8 @@ def show_router(name: str, config: str | None, as_json: bool) -> None:
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
-        loaded = load_version(workspace, record.digest)
+        with _within_reach():
+            loaded = load_version(workspace, record.digest)
         figure = figure_path(workspace, record.digest)
         data = _record_data(record) | {
             "prompt_set": record.prompt_set_digest,
@@ -196,7 +210,8 @@ def diff(before: str, after: str, config: str | None, as_json: bool) -> None:
 
     with opened(config) as workspace:
         records = [find_router(workspace.registry, name) for name in (before, after)]
-        found = diff_versions(workspace, *records)
+        with _within_reach():
+            found = diff_versions(workspace, *records)
     names = [_name_of(record) for record in records]
     data = {"before": records[0].digest, "after": records[1].digest, "differences": found}
     show("router.diff", data, as_json=as_json, text=lambda: diff_text(*names, found))
@@ -248,7 +263,8 @@ def explain(name: str, text: str, cost_weight: float | None, config: str | None,
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
-        found = explain_route(workspace, record, text, cost_weight)
+        with _within_reach():
+            found = explain_route(workspace, record, text, cost_weight)
     if found.is_far:
         note(far_warning(found))
     data = asdict(found) | {"version": record.mlflow_version, "digest": record.digest}
@@ -270,7 +286,8 @@ def export(name: str, folder: str, config: str | None, as_json: bool) -> None:
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
-        found = export_version(workspace, record, Path(folder))
+        with _within_reach():
+            found = export_version(workspace, record, Path(folder))
     data = asdict(found) | {"version": record.mlflow_version}
 
     def text() -> str:

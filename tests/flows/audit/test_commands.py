@@ -117,6 +117,22 @@ def test_verify_goes_on_when_mlflow_does_not_answer(ask, monkeypatch):
     assert (code, "MLflow is down" in out, "computed again: identical" in out) == (75, True, True)
 
 
+@pytest.mark.parametrize(
+    "command", [("show", "2"), ("diff", "1", "2"), ("explain", "2", "Which river?"), ("export", "2", "out")]
+)
+def test_a_version_that_is_neither_here_nor_within_reach_is_asked_for_later(ask, monkeypatch, tmp_path, command):
+    from registry.errors import PublishIncomplete
+    from registry.publishing import RouterPublisher
+
+    def silent(*_arguments):
+        raise PublishIncomplete("MLflow is down", hint="start it")
+
+    monkeypatch.setattr("flows.versions.router_folder", lambda _workspace, digest: tmp_path / "nowhere" / digest)
+    monkeypatch.setattr(RouterPublisher, "download_version", silent)
+    code, out, err = ask("router", *command)
+    assert (code, out, err.splitlines()) == (75, "", ["error: MLflow is down Nothing was changed.", "next:  start it"])
+
+
 def test_verify_makes_no_registry_where_none_is(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("UNIROUTE_HOME", str(tmp_path / "none"))
     with pytest.raises(SystemExit) as stopped:
