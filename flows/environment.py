@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+COMPLETE_VARIABLE = "_UNIROUTE_COMPLETE"
+"""In which a shell says what it wants completed; the completion scripts set it."""
+
 _QUIET_AND_OFFLINE = {
     # MLflow accepts only the string "true" here.
     "DO_NOT_TRACK": "true",

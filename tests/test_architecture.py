@@ -21,6 +21,7 @@ LIBRARY_NAMES_WITH_MODEL = {
     "model_construct",
     "model_selection",
     "model_dump_json",
+    "model_json_schema",
 }
 LONGEST_MODULE = 450
 

@@ -19,7 +19,7 @@ from statistics import median
 
 import click
 
-from flows.cli.options import COMPLETE_VARIABLE
+from flows.environment import COMPLETE_VARIABLE
 
 _LLMS = 2000
 _ROUNDS = 15

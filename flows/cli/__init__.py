@@ -12,8 +12,9 @@ from typing import NoReturn
 
 import click
 
-from flows.cli.options import COMPLETE_VARIABLE, LazyGroup, Wishes
+from flows.cli.options import LazyGroup, Wishes
 from flows.cli.outcome import ExitCode, report_bug, report_error, report_interruption, report_usage
+from flows.environment import COMPLETE_VARIABLE
 from routing.errors import UnirouteError
 
 _COMMANDS = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from flows.cli.options import COMPLETE_VARIABLE, json_option
+from flows.cli.options import json_option
 from flows.cli.screen import show
+from flows.environment import COMPLETE_VARIABLE
 
 _SHELLS = ("bash", "zsh", "fish")
 # LLM keys hold a colon, at which bash would cut words.

@@ -13,9 +13,6 @@ from typing import Any
 
 import click
 
-COMPLETE_VARIABLE = "_UNIROUTE_COMPLETE"
-"""In which a shell says what it wants completed; the completion scripts set it."""
-
 
 @dataclass
 class Wishes:
