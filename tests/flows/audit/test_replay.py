@@ -5,7 +5,7 @@ import sqlite3
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flows.audit.moments import Span
@@ -43,6 +43,7 @@ def take(registry, routers, action, router, now):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@example(steps=[("promote", 0, 1), ("promote", 1, 1), ("rollback", 0, 1)], asked=[1, 2, 3])
 @given(steps=st.lists(STEP, min_size=1, max_size=10), asked=st.lists(st.integers(0, 400), min_size=1, max_size=6))
 def test_who_served_when_agrees_with_what_happened(migrated, tmp_path, steps, asked):
     shutil.copy(migrated, tmp_path / "registry.db")
