@@ -14,8 +14,8 @@ from tests.flows.cli.conftest import Uniroute
 from tests.flows.cli.shapes import PINNED, misfits, shape_of
 
 README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
-# These take minutes, need data that is not here, or write lines of their own form: other tests look at them.
-LONG = {"audit export", "bench", "demo"}
+# These take minutes, or need data that is not here: other tests look at them.
+LONG = {"bench", "demo"}
 LISTS = {"list", "log", "events", "history", "diff"}
 
 
