@@ -13,8 +13,8 @@ def points(change: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share in percent."""
-    return f"{100 * share:.1f} %"
+    """Write a share in percent; the space does not break."""
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
 
 
 def per_1k(usd: float) -> str:

@@ -100,6 +100,8 @@ def _limitations(material: Material, found: Measured, evidence: Evidence) -> Ite
         f"Every comparison rests on {evidence.n_gate} gate prompts that nothing was fitted on. Prompts unlike this "
         "prompt set (other languages, long contexts, conversations, tools, images) are tested only if it holds some."
     )
+    if material.is_recorded:
+        yield "The answers are recorded answers of real LLMs, played by the sandbox; no LLM was called."
     graded = ", ".join(f"{label} {count / evidence.n_gate:.0%}" for label, count in material.graders)
     yield f"How the gate prompts are graded: {graded}. A rule misses odd wordings, a judge can be wrong or biased."
     if evidence.headline is not None:

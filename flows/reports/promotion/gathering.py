@@ -20,7 +20,7 @@ from flows.reports.promotion.evidence import Check, NightSpend, Version
 from flows.reports.promotion.material import Contender, Material
 from flows.reports.promotion.newcomers import newcomer
 from flows.versions import load_version
-from flows.workspace import Workspace
+from flows.workspace import SANDBOX, Workspace
 from registry.prompts import Prompt
 from registry.routers import RouterRecord
 from registry.store import Registry
@@ -122,6 +122,7 @@ class Gathering:
             trend=self._trend(),
             stale_prices=self._stale_prices(challenger.router.keys),
             graders=tuple(sorted(Counter(answers.graders[prompt.grader] for prompt in gate_prompts).items())),
+            is_recorded=all(key.startswith(f"{SANDBOX}:") for key in outcomes.keys),
             facts=self._facts(),
         )
 

@@ -65,6 +65,8 @@ class Material:
         LLMs of the challenger that no catalog has listed for more than a week.
     graders
         Grader label and how many gate prompts it grades.
+    is_recorded
+        Whether the answers came from the sandbox, which plays recorded ones.
     facts
         Name and content of what all this rests on.
     """
@@ -86,6 +88,7 @@ class Material:
     trend: tuple[Version, ...]
     stale_prices: tuple[str, ...]
     graders: tuple[tuple[str, int], ...]
+    is_recorded: bool
     facts: tuple[tuple[str, str], ...]
 
     @property

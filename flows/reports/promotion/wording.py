@@ -111,7 +111,7 @@ def commands(evidence: Evidence) -> tuple[Command, ...]:
 
 
 def _change(share: float) -> str:
-    return f"{signed(100 * share, 1)} %"
+    return f"{signed(100 * share, 1)}\N{NO-BREAK SPACE}%"
 
 
 def _listed(names: list[str]) -> str:

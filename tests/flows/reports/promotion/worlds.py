@@ -109,6 +109,7 @@ def material(
         ),
         stale_prices=keys[-1:],
         graders=(("choice/1", n_prompts),),
+        is_recorded=False,
         facts=(("challenger", routers[0].digest), ("prompt set", f"core, {'7' * 64}")),
     )
 
