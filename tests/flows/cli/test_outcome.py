@@ -6,7 +6,7 @@ import pytest
 import flows.errors
 import registry.errors
 import routing.errors
-from flows.cli.outcome import ExitCode, exit_code_of, report_bug, report_error
+from flows.cli.outcome import ExitCode, exit_code_of, kind_of, report_bug, report_error
 from routing.errors import UnirouteError
 
 
@@ -39,6 +39,24 @@ def test_the_codes_that_schedulers_rely_on() -> None:
     assert exit_code_of(made(registry.errors.SchemaMismatch)) == ExitCode.CONFIGURATION
     assert exit_code_of(made(routing.errors.ArtifactCorrupt)) == ExitCode.INTEGRITY
     assert exit_code_of(made(flows.errors.BudgetExceeded)) == ExitCode.ATTENTION
+
+
+def test_the_kinds_that_machines_rely_on() -> None:
+    kinds = {
+        registry.errors.StalePromotion: "stale",
+        registry.errors.RunAlreadyActive: "busy",
+        registry.errors.PublishIncomplete: "unpublished",
+        registry.errors.NotFound: "not_found",
+        routing.errors.InvalidInput: "invalid",
+        routing.errors.NoEligibleLLM: "refused",
+        routing.errors.ArtifactCorrupt: "integrity",
+        flows.errors.CatalogUnavailable: "unavailable",
+        flows.errors.CredentialsMissing: "credentials",
+        flows.errors.BudgetExceeded: "budget",
+        flows.errors.Interrupted: "interrupted",
+        flows.errors.PrerequisiteError: "configuration",
+    }
+    assert {family: kind_of(made(family)) for family in kinds} == kinds
 
 
 def test_an_error_is_one_line_and_what_to_do_next(capsys: pytest.CaptureFixture[str]) -> None:
