@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.reports.promotion.reviews import build_review, kept_review, subject_of
 from flows.workspace import Workspace
 from tests.e2e.conftest import Demo
 
@@ -69,6 +70,21 @@ def test_mlflow_agrees_with_the_registry_and_has_one_version_a_night(workspace: 
     assert run.data.metrics["area"] > 0
     figures = workspace.publisher.client.list_artifacts(run.info.run_id, "figures")
     assert [Path(figure.path).name for figure in figures] == ["deferral_curve.png"]
+
+
+def test_the_night_leaves_the_report_of_its_promotion_in_mlflow_and_at_home(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    promotion = workspace.registry.promotions.find("champion")
+    record = workspace.registry.routers.get("champion")
+    page = kept_review(workspace, promotion)
+    assert page is not None and promotion.report_digest is not None
+    workspace.publisher.client.download_artifacts(record.mlflow_run_id, "review.html", str(tmp_path))
+    assert (tmp_path / "review.html").read_bytes() == page.read_bytes()
+    review = build_review(workspace, subject_of(promotion))
+    assert review.digest == promotion.report_digest, "computed again, it is the very page"
+    assert {effect.key for effect in review.evidence.effects} == RELEASED_BETWEEN
+    assert len(review.html.encode()) < 2_000_000 and len(review.markdown.encode()) < 60_000
 
 
 def test_spend_is_what_the_recorded_calls_would_have_cost(workspace: Workspace) -> None:

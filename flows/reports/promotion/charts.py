@@ -246,8 +246,8 @@ def agreement(evidence: Evidence) -> Figure:
         "The further right, the surer: each bar counts prompts by how often they keep their LLM when all vectors are "
         "drawn again from their standard errors.",
         f"n = {evidence.n_gate} gate prompts, {found.n_draws} draws.",
-        "An LLM's errors are drawn up or down together in all clusters, which is the cautious reading; a prompt that is "
-        "unsure between two equally good LLMs does no harm.",
+        "An LLM's errors are drawn up or down together in all clusters, which is the cautious reading; being unsure "
+        "between two equally good LLMs does no harm.",
         ("draws that agree", "prompts"),
         tuple(
             (f"{left:.0%} to {left + 0.1:.0%}", str(int(count))) for left, count in zip(edges[:-1], counts, strict=True)
