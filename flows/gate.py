@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -204,36 +204,37 @@ def judge(
     PromotionRefused
         When there is nothing to measure, or the challenger expects something that is not a finite number.
     """
-    sound = [
+    checks = (
         _finite_numbers(challenger, outcomes),
         _enough_llms(challenger),
         _all_available(unavailable),
         _enough_prompts(outcomes, rules),
         _newcomers_believed(newcomers),
-    ]
-    found = measure(challenger, outcomes)
+    )
     zero = _zero_curve(zero_router, challenger, outcomes) if zero_router is not None else None
-    if champion is None:
-        return GateResult(tuple(sound), found, None, zero, None, outcomes, rules)
+    alone = GateResult(checks, measure(challenger, outcomes), None, zero, None, outcomes, rules)
+    return alone if champion is None else _compare(alone, challenger, champion, spending)
+
+
+def _compare(alone: GateResult, challenger: Router, champion: Router, spending: Spending) -> GateResult:
+    """Add what the comparison with the champion finds."""
+    found, outcomes, rules = alone.challenger, alone.outcomes, alone.rules
     before = measure(champion, outcomes)
     equal = at_cost_of(before, challenger, outcomes)
     bound = lower_bound(equal, before, spending, rules)
     route_change = float(np.mean([one != other for one, other in zip(found.chosen, before.chosen, strict=True)]))
     difference = paired_bootstrap(equal.scores, before.scores, n_resamples=rules.resamples, seed=rules.seed)
-    compared = [
+    compared = (
         _score_holds(difference, bound, equal, spending, rules),
         _cost_holds(found, before, rules),
         _shares_hold(found, before, rules),
         GateCheck("gate prompts that go to another LLM than before", f"{route_change:.1%}", _SHOWN_ONLY, True),
-    ]
-    return GateResult(
-        checks=(*sound, *compared),
-        challenger=found,
+    )
+    return replace(
+        alone,
+        checks=alone.checks + compared,
         champion=before,
-        zero_router=zero,
         difference=difference,
-        outcomes=outcomes,
-        rules=rules,
         lower_bound=bound,
         route_change=route_change,
         spending=spending,

@@ -77,18 +77,12 @@ class Promotions(PromotionRows):
 
         Parameters
         ----------
-        router_digest
-            Who wants to serve.
-        expected_champion
-            Digest of the champion it was compared with; None when nobody serves.
+        router_digest, expected_champion
+            Who wants to serve, and the champion it was compared with; None when nobody serves.
         gate
             What the gate found.
-        actor
-            Who asks.
-        now
-            The present moment.
-        reason
-            Why.
+        actor, now, reason
+            Who asks, when and why.
         report_digest
             What a reviewer will see.
         run_id
