@@ -17,7 +17,7 @@ from routing.errors import InvalidInput
 
 from .database import Database, Unit, ids_of
 from .listings import CatalogFetch, Listing
-from .outcome_sums import sums_query
+from .outcome_sums import make_room, sums_query
 from .outcomes import grader_labels
 from .prompts import Prompt, PromptSet
 from .store import Registry
@@ -114,6 +114,7 @@ class Growth:
             numbers = ids_of(unit, prompt.c.digest, prompt.c.id, list(grown.clusters))
             members = [(number, grown.clusters[digest]) for digest, number in numbers.items()]
             llms = list(ids_of(unit, llm.c.key, llm.c.id, llm_keys).values())
+            make_room(unit)
             query = sums_query(unit, llms, members, sorted(grader_labels(GRADERS).values()), SAMPLING)
             written = query.compile(unit.engine, compile_kwargs={"render_postcompile": True})
             rows = unit.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF) {written}", dict(written.params))
