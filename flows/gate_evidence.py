@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.audit.evidence import kept_event, read_evidence
+from flows.audit.evidence import known_evidence
 from flows.drift import Drifts, in_epoch
 from flows.gate import GateOutcomes, NewcomerGap
 from flows.memorised import memorising_p_value
@@ -71,7 +71,7 @@ class Answers:
         prompt_set = registry.prompts.get(registry.routers.get(digest).prompt_set_digest)
         drifts, sampling, graders = Drifts(registry, until=until), {}, {}
         for version in (champion, digest):
-            made_from = read_evidence(kept_event(registry, version)) if version is not None else None
+            made_from = known_evidence(registry, version) if version is not None else None
             if made_from is not None:
                 sampling |= {key: used.sampling for key, used in made_from.answers.items()}
                 graders |= made_from.graders

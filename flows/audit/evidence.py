@@ -179,6 +179,12 @@ def read_evidence(event: LedgerEvent) -> Evidence | None:
     )
 
 
+def known_evidence(registry: Registry, digest: str) -> Evidence | None:
+    """Give what a version was made from; None when it was kept before the ledger recorded that."""
+    events = registry.ledger.events(subject=digest, event=KEPT)
+    return read_evidence(events[0]) if events else None
+
+
 def routed_llms(registry: Registry, evidence: Evidence) -> list[LLM]:
     """Give the LLMs of the evidence in the order of the night: by key."""
     return [registry.llms.get(key) for key in sorted(evidence.answers)]

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flows.audit.evidence import Evidence, read_evidence
+from flows.audit.evidence import Evidence, known_evidence
 from flows.audit.findings import Finding, compared
 from flows.audit.replay import disagreements
 from flows.versions import publication_folder, read_publication, router_folder
@@ -54,7 +54,7 @@ def verify_everything(workspace: Workspace) -> tuple[Finding, ...]:
     kept = {event.subject: event for event in events if event.event == KEPT}
     findings.append(_rows(records, kept))
     findings.append(_folders(workspace, records))
-    findings.append(_publications(workspace, records, kept))
+    findings.append(_publications(workspace, records))
     findings.append(_reports(workspace))
     return tuple(findings)
 
@@ -104,12 +104,11 @@ def _folders(workspace: Workspace, records: Sequence[RouterRecord]) -> Finding:
     return compared("router folders", lines, f"{n_here} of {len(records)} are on this machine, and intact")
 
 
-def _publications(workspace: Workspace, records: Sequence[RouterRecord], kept: dict[str, LedgerEvent]) -> Finding:
+def _publications(workspace: Workspace, records: Sequence[RouterRecord]) -> Finding:
     """Compare what is kept beside the versions, to be published again, with what the ledger knows of it."""
     lines, n_here = [], 0
     for record in records:
-        event = next(iter(workspace.registry.ledger.events(subject=record.digest, event=KEPT)), None)
-        evidence = read_evidence(event) if event is not None else None
+        evidence = known_evidence(workspace.registry, record.digest)
         folder = publication_folder(workspace, record.digest)
         if evidence is None or not folder.is_dir():
             continue

@@ -269,5 +269,5 @@ def test_a_version_whose_evidence_is_not_kept_cannot_be_measured(contest: Worksp
         connection.execute("DROP TRIGGER ledger_refuses_delete")
         connection.execute("DELETE FROM ledger WHERE event = 'router:version:kept'")
     connection.close()
-    with pytest.raises(NotFound, match="does not say what router"):
+    with pytest.raises(NotFound, match="does not say which answers router"):
         promotions.request(contest, "v2", **WORDS)
