@@ -24,18 +24,22 @@ def silence_of(url: str, *, patience_s: float = _PATIENCE_S) -> str:
     patience_s
         How long to wait, in seconds.
     """
-    address = urlsplit(url)
+    try:
+        address = urlsplit(url)
+        where = shown(url)
+    except ValueError as error:
+        return f"MLflow does not answer, because its address is malformed: {error}"
     dialect = address.scheme.partition("+")[0]
     try:
         if dialect in ("http", "https"):
             plain = address._replace(netloc=address.netloc.rpartition("@")[2])
             _ask(urlunsplit(plain._replace(path=f"{plain.path.rstrip('/')}/health", query="", fragment="")), patience_s)
         elif dialect in SQL_PORTS and address.hostname:
-            where = (address.hostname, address.port or SQL_PORTS[dialect])
-            socket.create_connection(where, timeout=patience_s).close()
+            port = address.port or SQL_PORTS[dialect]
+            socket.create_connection((address.hostname, port), timeout=patience_s).close()
     except (OSError, HTTPException, ValueError) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        return f"MLflow does not answer at {shown(url)}: {reason}"
+        reason = error.reason if type(error) is URLError else error
+        return f"MLflow does not answer at {where}: {reason}"
     return ""
 
 
