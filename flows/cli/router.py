@@ -272,7 +272,7 @@ def explain(name: str, text: str, cost_weight: float | None, config: str | None,
 
 
 @router.command("export")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_routers)
 @click.argument("folder", type=click.Path(file_okay=False))
 @config_option
 @json_option
