@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,12 @@ def test_the_night_leaves_the_report_of_its_promotion_in_mlflow_and_at_home(
     assert (tmp_path / "review.html").read_bytes() == page.read_bytes()
     review = build_review(workspace, subject_of(promotion))
     assert review.digest == promotion.report_digest, "computed again, it is the very page"
+    with sqlite3.connect(workspace.home / "prefect" / "prefect.db") as prefect:
+        (link,) = prefect.execute(
+            "SELECT data FROM artifact WHERE key = 'promotion-report' ORDER BY created DESC LIMIT 1"
+        ).fetchone()
+    prefect.close()
+    assert page.as_uri() in link
     assert {effect.key for effect in review.evidence.effects} == RELEASED_BETWEEN
     assert len(review.html.encode()) < 2_000_000 and len(review.markdown.encode()) < 60_000
 
