@@ -170,7 +170,9 @@ def _promote_by_policy(
         failed = ", ".join(check.name for check in gate.checks if not check.passed)
         promotions.reject(promotion.id, actor=ACTOR, reason=f"gate failed: {failed}", now=night.clock())
         return "rejected"
-    if night.settings.gate.policy == "review":
+    if promotion.status == "rejected":
+        return "rejected"  # by a person, against the same champion on the same evidence
+    if night.settings.gate.policy == "review" or promotions.is_vetoed(router.digest):
         return "waiting for review"
     promotions.apply(promotion.id, actor=ACTOR, reason="gate passed, policy automatic", now=night.clock())
     return "promoted"

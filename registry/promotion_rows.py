@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from .database import Database, Unit
 from .errors import NotFound, PromotionRefused, StalePromotion
@@ -84,6 +84,32 @@ class PromotionRows(Outbox):
         )
         with self._database.read(unit) as opened:
             return tuple(dict.fromkeys(opened.execute(query).scalars()))
+
+    def is_vetoed(self, router_digest: str) -> bool:
+        """Tell whether a person spoke against a router since it last became the champion.
+
+        That is: rejected it although the gate passed, or rolled back from it.
+
+        Parameters
+        ----------
+        router_digest
+            The router.
+        """
+        query = (
+            select(promotion)
+            .where(or_(promotion.c.router_digest == router_digest, promotion.c.expected_champion == router_digest))
+            .order_by(promotion.c.id.desc())
+        )
+        with self._database.read() as unit:
+            for row in unit.execute(query):
+                if row.router_digest != router_digest:
+                    if row.kind == "rollback":
+                        return True
+                elif row.status == "applied":
+                    return False
+                elif row.status == "rejected" and row.gate_passed:
+                    return True
+        return False
 
     def require_open(
         self, promotion_id: int, *, approver: str | None = None, is_compared: bool = True, unit: Unit | None = None
@@ -205,13 +231,13 @@ class PromotionRows(Outbox):
     def _twin(
         self, unit: Unit, router_digest: str, expected_champion: str | None, gate: GateResult, run_id: int | None
     ) -> Promotion | None:
-        """Find the same request: still open, or already rejected in the same run (which was killed and resumed)."""
+        """Find the same request: still open; for a run, also one it rejected before it was killed, or a person did."""
         rows = unit.execute(
             select(promotion).where(promotion.c.router_digest == router_digest).order_by(promotion.c.id.desc())
         )
         for one in (promotion_of(row) for row in rows):
-            is_same_run = run_id is not None and one.run_id == run_id and one.status == "rejected"
-            if (one.status in OPEN or is_same_run) and (one.expected_champion, one.gate) == (expected_champion, gate):
+            is_settled = run_id is not None and one.status == "rejected" and (one.run_id == run_id or one.gate.passed)
+            if (one.status in OPEN or is_settled) and (one.expected_champion, one.gate) == (expected_champion, gate):
                 return one
         return None
 

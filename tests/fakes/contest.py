@@ -1,11 +1,13 @@
 """A home folder in which a challenger waits for its reviewer: two real nights, made once and copied for each test."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from flows import promotions, publish
+from flows.night import Night, RouterOutcome
 from flows.promotions import Person
 from flows.settings import load_settings
 from flows.workspace import Workspace
@@ -52,9 +54,22 @@ def prepare_contest(folder: Path, migrated: Path, template: Path) -> None:
                     promotions.approve(workspace, 1, by=ANN, reason="the first router", clock=clock)
 
 
-def _finish(night) -> None:
+def run_again(folder: Path, migrated: Path, night: str, **changed: str) -> RouterOutcome:
+    """Run another night in such a folder, in which nothing is new, and give what became of its router."""
+    settings = folder / "uniroute.toml"
+    text = settings.read_text()
+    for before, after in changed.items():
+        text = text.replace(f'"{before}"', f'"{after}"')
+    found = []
+    with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok")) as fake, pytest.MonkeyPatch.context() as patch:
+        settings.write_text(re.sub(r"http://[^\"]*", fake.base_url, text))
+        AskedNight(folder, fake, migrated, patch).run(night, lambda one: found.append(_finish(one)))
+    return found[0]
+
+
+def _finish(night: Night) -> RouterOutcome:
     made = candidate(night)
-    publish.keep_and_publish(night, made, publish.measure_candidate(night, made))
+    return publish.keep_and_publish(night, made, publish.measure_candidate(night, made))
 
 
 def digest_of(workspace: Workspace, alias: str) -> str:

@@ -11,13 +11,15 @@ import pytest
 from flows import promotions
 from flows.settings import load_settings
 from flows.workspace import Workspace
-from tests.fakes.contest import ANN, BOB, clock, digest_of
+from tests.fakes.contest import ANN, BOB, clock, digest_of, run_again
+from tests.faults.asked_night import THIRD
 from tests.flows.conftest import contest, contest_folder, contest_template
 
 __all__ = ["contest", "contest_folder", "contest_template"]
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
 KILLED = -9
+FOURTH = "2024-09-04"
 
 
 def start(folder: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
@@ -86,3 +88,23 @@ def test_f83_a_decision_killed_before_its_commit_was_never_made(contest: Workspa
         promotions.approve(contest, 2, by=BOB, reason="better", clock=clock)
     assert contest.registry.promotions.get(2).status == "requested"
     assert (contest.registry.ledger.count(), contest.registry.routers.aliases()) == before
+
+
+def test_f93_no_night_promotes_again_what_a_person_rolled_back_from(contest_folder: Path, migrated: Path) -> None:
+    config = contest_folder / "uniroute.toml"
+    with Workspace(load_settings(config)) as workspace:
+        promotions.approve(workspace, 2, by=ANN, reason="better", clock=clock)
+        promotions.rollback(workspace, to=None, by=BOB, reason="users complain", clock=clock)
+        serving = digest_of(workspace, "champion")
+    found = run_again(contest_folder, migrated, THIRD, review="automatic")
+    assert found.gate is not None and found.gate.passed
+    assert found.promotion == "waiting for review"
+    with Workspace(load_settings(config)) as workspace:
+        assert workspace.settings.gate.policy == "automatic"
+        assert digest_of(workspace, "champion") == serving
+        asked = workspace.registry.promotions.list()[0]
+        promotions.reject(workspace, asked.id, by=BOB, reason="I said no", clock=clock)
+        n_promotions = len(workspace.registry.promotions.list())
+    assert run_again(contest_folder, migrated, FOURTH).promotion == "rejected"
+    with Workspace(load_settings(config)) as workspace:
+        assert len(workspace.registry.promotions.list()) == n_promotions, "nobody is asked twice"

@@ -365,3 +365,22 @@ def test_approving_and_applying_are_one_transaction_together(registry, routers):
         raise RuntimeError("killed")
     assert registry.promotions.get(asked.id).status == "requested"
     assert registry.routers.aliases() == Aliases()
+
+
+def test_a_person_who_rejected_or_rolled_back_has_spoken_until_somebody_approves(registry, routers, night):
+    promote(registry, routers[0])
+    asked = registry.promotions.request(routers[1], routers[0], REFUSED, actor="night", now=NOW)
+    registry.promotions.reject(asked.id, actor="night", reason="gate failed", now=NOW)
+    assert not registry.promotions.is_vetoed(routers[1]), "a failed gate is no word of a person"
+    asked = registry.promotions.request(routers[1], routers[0], PASSED, actor="night", now=NOW, run_id=night.id)
+    rejected = registry.promotions.reject(asked.id, actor="ann", reason="not now", now=NOW)
+    assert registry.promotions.is_vetoed(routers[1])
+    again = registry.promotions.request(routers[1], routers[0], PASSED, actor="night", now=NOW, run_id=night.id)
+    assert again == rejected, "the night does not ask the same person the same thing again"
+    assert registry.promotions.request(routers[1], routers[0], PASSED, actor="ann", now=NOW).id > rejected.id
+    promote(registry, routers[1])
+    assert not registry.promotions.is_vetoed(routers[1])
+    registry.promotions.rollback(now=NOW, **WORDS)
+    assert registry.promotions.is_vetoed(routers[1])
+    assert not registry.promotions.is_vetoed(routers[0])
+    assert not registry.promotions.is_vetoed(routers[2])
