@@ -5,7 +5,6 @@ Nothing in it is pickled, and no path of the publishing machine stays in it.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import shutil
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.publishing.client import digest_of, file_digests
+from registry.publishing.client import version_digest as version_digest
 from registry.publishing.text import one_line
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 CODE_FOLDER = "code"
 ROUTER_FOLDER = "router"
 _CONSUMER = Path(__file__).with_name("consumer.py")
-_WRITTEN_BY_MLFLOW = "registered_model_meta"
+_CLIENT = Path(__file__).with_name("client.py")
 _ALWAYS = ("mlflow", "numpy", "pandas")
 # Only the embedder needs more than the mathematics, which is numpy: text hashing, or a network and its weights.
 _OF_HASHING = ("scikit-learn",)
@@ -58,20 +59,8 @@ class CarriedCode:
         root
             The folder of the package.
         """
-        files = _file_digests(root, "*.py")
-        return cls(root=root, files=files, digest=_digest_of(files))
-
-
-def version_digest(folder: Path) -> str:
-    """Digest everything in a version's folder, except what MLflow and Python write there when they load it.
-
-    Parameters
-    ----------
-    folder
-        A folder that `build_version_folder` wrote, here or downloaded.
-    """
-    files = _file_digests(folder, "*")
-    return _digest_of({name: digest for name, digest in files.items() if name != _WRITTEN_BY_MLFLOW})
+        files = file_digests(root, "*.py")
+        return cls(root=root, files=files, digest=digest_of(files))
 
 
 def routing_package() -> Path:
@@ -184,23 +173,13 @@ def build_version_folder(
     shutil.rmtree(staged)
 
 
-def _file_digests(root: Path, pattern: str) -> dict[str, str]:
-    return {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob(pattern))
-        if path.is_file() and path.parent.name != "__pycache__"
-    }
-
-
-def _digest_of(files: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(files, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
 def _stage_code(folder: Path, code: CarriedCode, router_digest: str) -> None:
     for path in code.files:
         target = folder / "routing" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(code.root / path, target)
+    # Under a name of its own: whoever has only the version puts this folder on the path and imports it.
+    shutil.copyfile(_CLIENT, folder / "uniroute_client.py")
     manifest = {
         "format": 1,
         "package": "routing",

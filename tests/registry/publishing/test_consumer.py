@@ -260,6 +260,7 @@ def test_nothing_in_a_version_is_pickled_compiled_or_names_a_path_of_this_machin
         "python_env.yaml",
         "requirements.txt",
         "artifacts/code/manifest.json",
+        "artifacts/code/uniroute_client.py",
         "artifacts/router/arrays.npz",
         "artifacts/router/digests.json",
         "artifacts/router/router.json",

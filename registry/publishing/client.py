@@ -1,0 +1,393 @@
+"""Follow a router's alias from within a running service: `RouterClient` serves, looks, checks, and swaps.
+
+A copy of this file lies in every version beside the code that routes (``artifacts/code/uniroute_client.py``). It must
+run where uniroute is not installed: it imports MLflow, pandas and the standard library, and nothing of this repository.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc import PyFuncModel
+
+_WRITTEN_BY_MLFLOW = "registered_model_meta"
+_CACHE = "__pycache__"
+_DOWNLOAD = "version-"
+_LOADER = "mlflow.pyfunc.loaders.code_model"
+_PROBE = "Which planet is the largest?"
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+_LONGEST_REASON = 400
+
+
+def file_digests(root: Path, pattern: str) -> dict[str, str]:
+    """Give the SHA-256 of each file below a folder by its path in it, without what Python compiled there.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    pattern
+        Which names are meant, such as ``*.py``.
+    """
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob(pattern))
+        if path.is_file() and path.parent.name != _CACHE
+    }
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """Give one digest over files: SHA-256 over their paths and digests in canonical JSON."""
+    return hashlib.sha256(json.dumps(dict(files), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def version_digest(folder: Path) -> str:
+    """Digest everything in a version's folder, except what MLflow and Python write there when they load it.
+
+    Parameters
+    ----------
+    folder
+        The folder of a version, built here or downloaded.
+    """
+    return digest_of({name: digest for name, digest in file_digests(folder, "*").items() if name != _WRITTEN_BY_MLFLOW})
+
+
+@dataclass(frozen=True)
+class ClientStatus:
+    """What a `RouterClient` serves, and how it knows.
+
+    Attributes
+    ----------
+    name, alias
+        What it follows.
+    version
+        Number of the version that it serves; None before the first.
+    digest
+        Digest of that version's router.
+    loaded_at
+        When that version began to be served.
+    last_checked_at
+        When MLflow was asked last, with or without an answer.
+    last_error
+        Why that look did not lead to what the alias points at, in one line; None when it did.
+    """
+
+    name: str
+    alias: str
+    version: int | None = None
+    digest: str | None = None
+    loaded_at: datetime | None = None
+    last_checked_at: datetime | None = None
+    last_error: str | None = None
+
+
+@dataclass(frozen=True)
+class _Served:
+    """A version that was checked, loaded and has answered; never changed, so that no request needs a lock."""
+
+    version: int
+    digest: str
+    version_digest: str
+    folder: Path
+    loaded: PyFuncModel
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class RouterClient:
+    """Serve the version that an alias points at, and follow the alias without a restart.
+
+    A thread asks MLflow where the alias points. Another version is downloaded into a folder of its own, compared with
+    the digests in its tags, loaded, and asked one prompt; only then it takes the place of the former one, in a single
+    assignment. Requests under way end on the router that they began with. Whatever goes wrong, the last version that
+    was good serves on, and `status` says why. Nothing pickled is ever loaded.
+
+    Use it as a context manager, or call `start` and `stop`; start it after the process has forked, not before.
+
+    Parameters
+    ----------
+    name
+        Name of the registered router.
+    alias
+        The alias to follow.
+    tracking_url, registry_url
+        Where MLflow is; as MLflow's own settings say when None.
+    folder
+        Where versions are kept while they serve, of this client alone; what a killed process left there is removed. A
+        temporary folder when None.
+    every_s
+        Seconds between two looks at the alias.
+    jitter
+        By which share of `every_s` the pause varies either way, in [0, 1], so that a fleet does not ask in step.
+    wait
+        Waits for an event or so many seconds, whichever is first.
+    clock
+        Gives the time in UTC.
+    draw
+        Gives a number in [0, 1), for the jitter.
+    """
+
+    def __init__(
+        self,
+        name: str = "uniroute",
+        *,
+        alias: str = "champion",
+        tracking_url: str | None = None,
+        registry_url: str | None = None,
+        folder: Path | str | None = None,
+        every_s: float = 60.0,
+        jitter: float = 0.2,
+        wait: Callable[[threading.Event, float], object] = threading.Event.wait,
+        clock: Callable[[], datetime] = _utc_now,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        if not every_s > 0 or not 0 <= jitter <= 1:
+            raise ValueError(f"every_s must be above 0 and jitter in [0, 1], got {every_s} and {jitter}")
+        self._urls = (tracking_url, registry_url or tracking_url)
+        self._given_folder = None if folder is None else Path(folder)
+        self._every_s, self._jitter = every_s, jitter
+        self._wait, self._clock, self._draw = wait, clock, draw
+        self._served: _Served | None = None
+        self._status = ClientStatus(name, alias)
+        self._checking = threading.Lock()
+        self._woken, self._stopping = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+        self._opened = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Load the version that the alias points at, and begin to follow it.
+
+        Raises
+        ------
+        MlflowException
+            If no version can be served: nothing good is known yet that could go on.
+        """
+        if self._thread is not None:
+            return self
+        self._stopping.clear()
+        with ExitStack() as opened:
+            self._folder = _own_folder(self._given_folder, opened)
+            self._mlflow = self._open_mlflow()
+            if self.check().version is None:
+                raise _refusal(f"no router can be served: {self._status.last_error}")
+            self._opened = opened.pop_all()
+        self._thread = threading.Thread(target=self._follow, name="uniroute-router-client", daemon=True)
+        self._thread.start()
+        return self
+
+    def stop(self, *, patience_s: float = 5.0) -> None:
+        """Stop to follow the alias, and remove what was downloaded; what was loaded can answer on.
+
+        Parameters
+        ----------
+        patience_s
+            How long a look under way may take to end, in seconds; it is left alone afterwards.
+        """
+        if self._thread is None:
+            return
+        self._stopping.set()
+        self._woken.set()
+        self._thread.join(patience_s)
+        self._thread = None
+        self._opened.close()
+
+    def wake(self) -> None:
+        """Look at the alias now instead of at the end of the pause; returns at once, from any thread.
+
+        This is what the handler of an MLflow webhook calls. The webhook is only a hint: what is served is what MLflow
+        says when it is asked, so that a forged call changes nothing.
+        """
+        self._woken.set()
+
+    def status(self) -> ClientStatus:
+        """Say what is served and how the last look at MLflow ended."""
+        return self._status
+
+    def predict(self, prompts: Sequence[str] | pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Choose one LLM for each prompt with the version that is served now, whole: no batch is split by a swap.
+
+        Parameters
+        ----------
+        prompts
+            Texts, or a table with the column `prompt`.
+        params
+            As for the version itself: one of `cost_weight`, `max_cost_usd_per_1k` and `min_score`; `candidates`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per prompt, as the version itself gives it; `router_digest` says which router decided.
+
+        Raises
+        ------
+        MlflowException
+            If nothing is served yet, or a prompt or a parameter cannot be used.
+        """
+        import pandas as pd
+
+        served = self._served
+        if served is None:
+            raise _refusal("no router is served yet: call start() first")
+        frame = prompts if isinstance(prompts, pd.DataFrame) else pd.DataFrame({"prompt": list(prompts)}, dtype=object)
+        return served.loaded.predict(frame, params=None if params is None else dict(params))
+
+    def check(self) -> ClientStatus:
+        """Look at the alias once, and swap when it points at another version that is good.
+
+        Returns
+        -------
+        ClientStatus
+            What is served afterwards; it never raises on account of MLflow or of the version.
+        """
+        with self._checking:
+            checked_at, reason = self._clock(), None
+            try:
+                self._swap_if_moved()
+            except Exception as error:  # a network, a database, an artifact or foreign code may raise anything
+                reason = _one_line(f"{type(error).__name__}: {error}")
+            self._status = replace(self._status, last_checked_at=checked_at, last_error=reason)
+            return self._status
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            self._wait(self._woken, self._every_s * (1 + self._jitter * (2 * self._draw() - 1)))
+            self._woken.clear()
+            if not self._stopping.is_set():
+                self.check()
+
+    def _open_mlflow(self) -> MlflowClient:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self._urls[0], registry_uri=self._urls[1])
+
+    def _swap_if_moved(self) -> None:
+        version = self._mlflow.get_model_version_by_alias(self._status.name, self._status.alias)
+        wanted = (int(version.version), version.tags.get("digest"), version.tags.get("version_digest"))
+        former = self._served
+        if former is not None and (former.version, former.digest, former.version_digest) == wanted:
+            return
+        served = self._fetched(version)
+        if self._stopping.is_set():
+            shutil.rmtree(served.folder, ignore_errors=True)
+            return
+        self._served = served
+        self._status = replace(
+            self._status, version=served.version, digest=served.digest, loaded_at=self._clock(), last_error=None
+        )
+        if former is not None:
+            # Code and router were read whole when they were loaded: requests under way need no file of it.
+            shutil.rmtree(former.folder, ignore_errors=True)
+
+    def _fetched(self, version: ModelVersion) -> _Served:
+        """Download, check, load and try a version; what is not good leaves nothing behind."""
+        from mlflow.artifacts import download_artifacts
+
+        subject = f"{version.name} version {version.version}"
+        kept = Path(tempfile.mkdtemp(prefix=_DOWNLOAD, dir=self._folder))
+        try:
+            digest, of_folder = (_tag(version, kind, subject) for kind in ("digest", "version_digest"))
+            uri = self._mlflow.get_model_version_download_uri(version.name, version.version)
+            tracking_uri = self._mlflow.tracking_uri
+            folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(kept), tracking_uri=tracking_uri))
+            # Compiled code is not in the digest, and Python would run it in the place of what is.
+            for cache in [path for path in folder.rglob(_CACHE) if path.is_dir()]:
+                shutil.rmtree(cache)
+            found = version_digest(folder)
+            if found != of_folder:
+                raise _refusal(
+                    f"{subject} is not what was published: its files have the digest {found}, its tag says {of_folder}"
+                )
+            note = f"model_name: {json.dumps(version.name)}\nmodel_version: '{int(version.version)}'\n"
+            (folder / _WRITTEN_BY_MLFLOW).write_text(note, encoding="utf-8")
+            return _Served(int(version.version), digest, of_folder, kept, _loaded(folder, digest, subject))
+        except BaseException:
+            shutil.rmtree(kept, ignore_errors=True)
+            raise
+
+
+def _own_folder(given: Path | None, opened: ExitStack) -> Path:
+    """Give the folder of downloads: a temporary one, or the given one, locked and swept."""
+    if given is None:
+        return Path(
+            opened.enter_context(tempfile.TemporaryDirectory(prefix="uniroute-client-", ignore_cleanup_errors=True))
+        )
+    given.mkdir(parents=True, exist_ok=True)
+    lock = opened.enter_context((given / "in-use").open("w"))
+    with suppress(ImportError):  # where there is no fcntl, two clients in one folder are not noticed
+        import fcntl
+
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise _refusal(f"another client uses the folder {given}: give each one its own") from None
+    _sweep(given)
+    opened.callback(_sweep, given)
+    return given
+
+
+def _sweep(folder: Path) -> None:
+    for left in folder.glob(f"{_DOWNLOAD}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _tag(version: ModelVersion, kind: str, subject: str) -> str:
+    value = version.tags.get(kind)
+    if not value:
+        raise _refusal(f"{subject} has no tag {kind}: it was not published by uniroute, or its tags were removed")
+    return value
+
+
+def _loaded(folder: Path, digest: str, subject: str) -> PyFuncModel:
+    """Load a folder whose digest was checked, and see that it routes with the router that was published."""
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.models import Model
+
+    flavour = Model.load(str(folder)).flavors.get("python_function", {})
+    if flavour.get("loader_module") != _LOADER or not flavour.get("model_code_path"):
+        raise _refusal(f"{subject} would be loaded from a pickle or by other code than a router's")
+    loaded = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
+    # The first answer is the slowest: what is made on first use is made before anybody waits for it.
+    answered = loaded.predict(pd.DataFrame({"prompt": [_PROBE]}))["router_digest"].tolist()
+    if answered != [digest]:
+        raise _refusal(f"{subject} holds the router {answered[0]}, its tag says {digest}")
+    return loaded
+
+
+def _one_line(text: str) -> str:
+    line = "".join(character if character.isprintable() else " " for character in _CREDENTIALS.sub("", text))
+    return " ".join(line.split())[:_LONGEST_REASON]
+
+
+def _refusal(reason: str) -> MlflowException:
+    from mlflow.exceptions import MlflowException
+
+    return MlflowException.invalid_parameter_value(f"uniroute: {_one_line(reason)}")
