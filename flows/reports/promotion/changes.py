@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from flows.measuring import RouterMeasure
-from flows.reports.promotion.evidence import Flow, RouteChange
 from flows.reports.promotion.material import Material
+from flows.reports.promotion.particulars import Flow, RouteChange
 
 N_WORST = 5
 N_SHOWN = 20

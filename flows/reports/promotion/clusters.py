@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.reports.promotion.evidence import Cluster, Example, HeatCell, HeatRow
 from flows.reports.promotion.material import Material
+from flows.reports.promotion.particulars import Cluster, Example, HeatCell, HeatRow
 from registry.prompts import Prompt
 from routing.router import Router
 from routing.tokens import estimated_input_tokens

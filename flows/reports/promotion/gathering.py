@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from flows.errors import PrerequisiteError
 from flows.gate_evidence import Answers, gather
 from flows.measuring import GateOutcomes
-from flows.reports.promotion.evidence import Check, NightSpend, Version
+from flows.reports.promotion.evidence import Check, Version
 from flows.reports.promotion.material import Contender, Material
 from flows.reports.promotion.newcomers import newcomer
+from flows.reports.promotion.particulars import NightSpend
 from flows.versions import load_version
 from flows.workspace import SANDBOX, Workspace
 from registry.prompts import Prompt

@@ -77,7 +77,11 @@ def _blocks(evidence: Evidence) -> Iterator[str]:
             ],
         )
     yield "### LLMs on the gate prompts"
-    yield _table(
+    yield _llms(evidence)
+
+
+def _llms(evidence: Evidence) -> str:
+    return _table(
         ("LLM", "score", "USD per 1 000", "share before", "share after"),
         [
             (

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.measuring import GateOutcomes
-from flows.reports.promotion.evidence import Check, NewLLM, NightSpend, Version
+from flows.reports.promotion.evidence import Check, Version
+from flows.reports.promotion.particulars import NewLLM, NightSpend
 from registry.prompts import Prompt
 from routing.baselines import ZeroRouter
 from routing.router import Router

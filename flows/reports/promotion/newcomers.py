@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flows.drift import Drifts
 from flows.gate_evidence import Answers
 from flows.memorised import memorising_p_value
-from flows.reports.promotion.evidence import Gap, NewLLM
+from flows.reports.promotion.particulars import Gap, NewLLM
 from registry.store import Registry
 from routing.decisions import RoutedLLM
 

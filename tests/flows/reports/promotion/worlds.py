@@ -8,8 +8,9 @@ from decimal import Decimal
 import numpy as np
 
 from flows.measuring import GateOutcomes
-from flows.reports.promotion.evidence import Check, Gap, NewLLM, NightSpend, Version
+from flows.reports.promotion.evidence import Check, Version
 from flows.reports.promotion.material import Contender, Material
+from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
 from registry.prompts import Prompt
 from routing.baselines import ZeroRouter
 from routing.embedding import load_embedder

@@ -1,0 +1,180 @@
+"""The single things that a promotion report shows: cells, clusters, flows, prompts, new LLMs, money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """Expected error of one LLM in one cluster, what that rests on, and who chooses it there."""
+
+    error: float
+    standard_error: float
+    n: int
+    is_thin: bool
+    is_chosen: bool
+    was_chosen: bool
+
+
+@dataclass(frozen=True)
+class HeatRow:
+    """One LLM in all clusters, in the order of the clusters."""
+
+    key: str
+    mean_error: float
+    coverage: float
+    is_new: bool
+    cells: tuple[HeatCell, ...]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt that is shown, or hash and length of one that is not."""
+
+    digest: str
+    length: int
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster of prompts.
+
+    Attributes
+    ----------
+    number
+        As `Decision.cluster` says it.
+    words
+        What distinguishes its prompts from the others.
+    size, share
+        Prompts of the prompt set that belong to it, and their share.
+    examples
+        The prompts nearest to its centre.
+    before, after
+        LLM that champion and challenger choose most often; None for champion when nobody serves.
+    error_before, error_after
+        Expected errors of these LLMs there, by the challenger's vectors.
+    changed
+        Share of its prompts whose route changes.
+    """
+
+    number: int
+    words: tuple[str, ...]
+    size: int
+    share: float
+    examples: tuple[Example, ...]
+    before: str | None
+    after: str
+    error_before: float | None
+    error_after: float
+    changed: float
+
+    @property
+    def name(self) -> str:
+        """Give its words, or its number when no word distinguishes it."""
+        return ", ".join(self.words[:3]) or f"cluster {self.number}"
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether its prompts mostly go somewhere else."""
+        return self.before is not None and self.before != self.after
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The gate prompts that go from one LLM to another, with what that changes on average."""
+
+    before: str
+    after: str
+    n: int
+    score: float
+    cost_usd: float
+
+
+@dataclass(frozen=True)
+class RouteChange:
+    """One gate prompt whose route changes, with what both LLMs answered."""
+
+    digest: str
+    text: str
+    category: str | None
+    cluster: int
+    before: str
+    after: str
+    score_before: float
+    score_after: float
+    cost_before_usd: float
+    cost_after_usd: float
+    completion_before: str | None
+    completion_after: str | None
+    is_worst: bool
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How much better an LLM does on representative prompts than on hidden ones, with a 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+    n_known: int
+    n_hidden: int
+
+
+@dataclass(frozen=True)
+class NewLLM:
+    """What is known of an LLM that the champion does not have.
+
+    Attributes
+    ----------
+    key, name, released_on
+        Identity as the catalog tells it.
+    input_usd_per_mtok, output_usd_per_mtok, catalog, price_since
+        Price, who says so and since when.
+    n_asked, n_scored, failures
+        Answers: asked, scored, and failures by kind.
+    n_cut
+        Answers that ended at ``max_tokens``.
+    latency_p50_s, latency_p95_s
+        In seconds; None when unknown.
+    served_as
+        What the endpoint says it used, when that is not one and the same.
+    gap
+        The hidden-prompt gap; None without hidden prompts.
+    drift
+        What the canaries found; empty when nothing.
+    share
+        Share of the gate prompts that the challenger gives it.
+    """
+
+    key: str
+    name: str
+    released_on: date | None
+    input_usd_per_mtok: float
+    output_usd_per_mtok: float
+    catalog: str
+    price_since: date | None
+    n_asked: int
+    n_scored: int
+    failures: tuple[tuple[str, int], ...]
+    n_cut: int
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    served_as: tuple[str, ...]
+    gap: Gap | None
+    drift: str
+    share: float
+
+
+@dataclass(frozen=True)
+class NightSpend:
+    """What the night spent: in all, by purpose, and its ceiling."""
+
+    total_usd: Decimal
+    calls: int
+    by_purpose: tuple[tuple[str, int, Decimal], ...]
+    ceiling_usd: Decimal | None
