@@ -9,6 +9,7 @@ import click
 import pytest
 
 from flows.cli import cli
+from flows.cli.options import NounGroup
 from flows.cli.outcome import ErrorKind, ExitCode
 from tests.flows.cli.conftest import Uniroute
 from tests.flows.cli.shapes import PINNED, misfits, shape_of
@@ -117,3 +118,9 @@ def test_the_readme_has_every_kind_of_error_and_no_other() -> None:
     listed = re.search(r"`error\.kind` is one of ([^.]+)\.", README)
     assert listed is not None
     assert sorted(re.findall(r"`([a-z_]+)`", listed[1])) == sorted(ErrorKind)
+
+
+@pytest.mark.parametrize("noun", cli.list_commands(click.Context(cli)))
+def test_a_bare_noun_stands_for_one_of_its_verbs(noun: str) -> None:
+    command = cli.get_command(click.Context(cli), noun)
+    assert not isinstance(command, click.Group) or (isinstance(command, NounGroup) and command.bare in command.commands)
