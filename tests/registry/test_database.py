@@ -9,6 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from registry.addresses import parse_address, shown, without_secrets
 from registry.database import Database, append_only
 from registry.errors import NotFound, RegistryBusy, RegistryCorrupt, RegistryError
 from registry.store import Registry
@@ -179,6 +180,22 @@ def test_the_password_is_never_shown(monkeypatch):
         Registry.open("postgresql://night:s3cret@localhost/uniroute")
     assert "s3cret" not in caught.value.message
     assert caught.value.hint == "pip install psycopg"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://night:s3cret@host/db",
+        "postgres://night:s3cret@host/db",
+        "postgresql+asyncpg://host/db?user=night&password=s3cret&sslpassword=s3cret",
+    ],
+)
+def test_no_secret_of_a_url_is_shown(url):
+    parsed = parse_address(url)
+    assert "s3cret" not in shown(parsed)
+    assert "***" in shown(parsed)
+    assert parsed.drivername == "postgresql+psycopg", "one driver is installed, whatever other programs use"
+    assert without_secrets("connecting as night s3cret failed", parsed) == "connecting as night *** failed"
 
 
 def test_the_tracer_sees_every_statement(url):
