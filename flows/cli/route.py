@@ -1,9 +1,10 @@
-"""``uniroute route``: route a prompt and say why."""
+"""``uniroute route``: route a prompt and say why, or a file of prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,13 +14,21 @@ from flows.cli.screen import note, show
 from flows.reports.plain import inert
 
 if TYPE_CHECKING:
+    from flows.batch_routing import PreparedRouting, RoutedFile
     from flows.workspace import Workspace
     from registry.routers import RouterRecord
     from routing.decisions import Decision
 
+_FILE = click.Path(path_type=Path)
+_TOLD_EVERY_S = 2.0
+
 
 @click.command("route")
-@click.argument("text")
+@click.argument("text", required=False)
+@click.option("--input", "source", type=_FILE, help="Route the column prompt of a .parquet or .jsonl file instead.")
+@click.option("--output", "target", type=_FILE, help="Where the routed rows go; appears when it is complete.")
+@click.option("--chunk", type=click.IntRange(min=1), help="Prompts in memory at a time.  [default: 10000]")
+@click.option("--overwrite", "may_overwrite", is_flag=True, help="Replace an output that exists.")
 @click.option("--router", "name", default="champion", show_default=True, help="Version number, alias or digest.")
 @click.option("--cost-weight", type=float, help="What saving costs: errors per USD; 0 is best quality.")
 @click.option("--max-cost-usd", type=float, help="Spend at most this on average, in USD per 1 000 prompts.")
@@ -28,7 +37,11 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 def route(
-    text: str,
+    text: str | None,
+    source: Path | None,
+    target: Path | None,
+    chunk: int | None,
+    may_overwrite: bool,
     name: str,
     cost_weight: float | None,
     max_cost_usd: float | None,
@@ -37,7 +50,8 @@ def route(
     config: str | None,
     as_json: bool,
 ) -> None:
-    """Route TEXT and say which LLM gets it, why, and what that is expected to cost."""
+    """Route TEXT and say which LLM gets it, why, and what that is expected to cost; or route a file of prompts."""
+    _refuse_mixture(text, {"--input": source, "--output": target, "--chunk": chunk, "--overwrite": may_overwrite})
     given = {"--cost-weight": cost_weight, "--max-cost-usd": max_cost_usd, "--min-score": min_score}
     named = [option for option, value in given.items() if value is not None]
     if len(named) > 1:
@@ -47,7 +61,11 @@ def route(
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
-        decision = decide(workspace, record, text, cost_weight, max_cost_usd, min_score, candidates)
+        wishes = (cost_weight, max_cost_usd, min_score, candidates)
+        if source is not None and target is not None:
+            _route_file(workspace, record, wishes, source, target, chunk, may_overwrite, as_json)
+            return
+        decision = decide(workspace, record, text or "", *wishes)
     data: dict[str, Any] = asdict(decision) | {"router_version": record.mlflow_version, "router": record.digest}
     show("route", data, as_json=as_json, text=lambda: decision_text(decision, record))
 
@@ -63,9 +81,6 @@ def decide(
 ) -> Decision:
     """Route one prompt with a router version.
 
-    What it costs is expected from its own length. Only a version from before the lengths of the representative prompts
-    were kept, which solves budgets with the tokens of the LLMs' profiles, then routes with those as well.
-
     Parameters
     ----------
     workspace
@@ -74,60 +89,79 @@ def decide(
         The router version.
     text
         The prompt.
-    cost_weight, max_cost_usd, min_score
-        At most one of them; the version's own cost weight without any.
-    candidates
-        LLM keys, or ids without the endpoint, separated by commas; all LLMs when empty.
+    cost_weight, max_cost_usd, min_score, candidates
+        As for `flows.batch_routing.prepare`, which says what it raises besides.
 
     Raises
     ------
     InvalidInput
-        The prompt is empty, a number cannot be used, or even the cheapest LLM costs more than the budget.
-    NoEligibleLLM
-        Every LLM that it may choose was withdrawn, or may not be called any more.
+        The prompt is empty.
     """
-    from flows.versions import load_version, router_folder
-    from routing.embedding import load_embedder_for
     from routing.errors import InvalidInput
-    from routing.tokens import estimated_input_tokens
 
     if not text.strip():
         raise InvalidInput("The prompt is empty.", hint='uniroute route "Which gas do plants take in?"')
-    router = load_version(workspace, record.digest)
-    wanted = [part.strip() for part in (candidates or "").split(",") if part.strip()]
-    chosen = [key for key in router.keys if key in wanted or key.partition(":")[2] in wanted]
-    unknown = [part for part in wanted if part not in chosen and part not in {key.partition(":")[2] for key in chosen}]
-    if unknown:
-        raise InvalidInput(
-            f"Router {record.digest[:12]} knows no LLM {', '.join(unknown)}.",
-            hint="List them with: uniroute router show",
-        )
-    eligible = _still_available(workspace, chosen or router.keys)
-    tokens: float | None = float(estimated_input_tokens([text])[0])
-    if max_cost_usd is not None or min_score is not None:
-        cost_weight = router.cost_weight_for(max_cost_usd_per_1k=max_cost_usd, min_score=min_score, candidates=eligible)
-        tokens = tokens if router.solves_by_tokens else None
-    embedder = load_embedder_for(router.embedder, folder=router_folder(workspace, record.digest))
-    embedding = embedder.embed([text])[0]
-    return router.decide(embedding, input_tokens=tokens, cost_weight=cost_weight, candidates=eligible)
+    return _prepared(workspace, record, cost_weight, max_cost_usd, min_score, candidates).decide(text)
 
 
-def _still_available(workspace: Workspace, keys: Sequence[str]) -> list[str]:
-    """Leave out what went away since the router was made: the next best LLM gets its prompts."""
-    from flows.night import utc_now
-    from routing.errors import NoEligibleLLM
+def _prepared(workspace: Workspace, record: RouterRecord, *wishes: Any) -> PreparedRouting:
+    from flows.batch_routing import prepare
 
-    today = utc_now().date()
-    available = {llm.key for llm in workspace.registry.llms.all() if llm.is_routable_on(today)}
-    gone = [key for key in keys if key not in available]
-    if len(gone) == len(keys):
-        raise NoEligibleLLM(
-            f"No LLM is left to choose from: {', '.join(gone[:3])} may not be called any more.",
-            hint="See why with: uniroute llm list",
-        )
-    if gone:
-        note(f"not chosen from, because not available any more: {', '.join(gone)}")
-    return [key for key in keys if key in available]
+    prepared = prepare(workspace, record, *wishes)
+    if prepared.unavailable:
+        note(f"not chosen from, because not available any more: {', '.join(prepared.unavailable)}")
+    return prepared
+
+
+def _refuse_mixture(text: str | None, of_files: Mapping[str, object]) -> None:
+    """Refuse a command line that is neither for one prompt nor for a file of them."""
+    named = [option for option, value in of_files.items() if value]
+    if text is not None and named:
+        raise click.UsageError(f"TEXT and {' and '.join(named)} exclude each other: route one prompt or a file of them")
+    missing = [option for option in ("--input", "--output") if option not in named]
+    if text is None and len(missing) == 1:
+        raise click.UsageError(f"{missing[0]} is missing: a file of prompts needs --input and --output")
+    if text is None and missing:
+        raise click.UsageError("Missing argument 'TEXT', or --input and --output for a file of prompts.")
+
+
+def _route_file(
+    workspace: Workspace,
+    record: RouterRecord,
+    wishes: Sequence[Any],
+    source: Path,
+    target: Path,
+    chunk: int | None,
+    may_overwrite: bool,
+    as_json: bool,
+) -> None:
+    from flows.batch_routing import CHUNK, route_file
+
+    told_s = 0.0
+
+    def tell(rows: int, seconds: float) -> None:
+        nonlocal told_s
+        if seconds - told_s >= _TOLD_EVERY_S:
+            told_s = seconds
+            click.echo(f"{rows:,} prompts routed, {rows / seconds:,.0f} a second", err=True)
+
+    prepared = _prepared(workspace, record, *wishes)
+    routed = route_file(
+        prepared, source, target, chunk_rows=chunk or CHUNK, may_overwrite=may_overwrite, on_progress=tell
+    )
+    click.echo(
+        f"{routed.rows:,} prompts in {routed.seconds:.1f} s, {routed.prompts_per_second:,.0f} a second", err=True
+    )
+    data = asdict(routed) | {"prompts_per_second": routed.prompts_per_second, "router_version": record.mlflow_version}
+    show("route.file", data, as_json=as_json, text=lambda: _file_text(routed))
+
+
+def _file_text(routed: RoutedFile) -> str:
+    """Say for people what routing a file came to."""
+    lines = [f"-> {inert(routed.path, width=200)}: {routed.rows:,} prompts"]
+    lines += [f"   {share:6.1%} {inert(llm)}" for llm, share in routed.share_per_llm.items()]
+    lines.append(f"   router digest {routed.digest[:12]}")
+    return "\n".join(lines)
 
 
 def decision_text(decision: Decision, record: RouterRecord) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +123,63 @@ def test_wishes_that_cannot_be_met_are_refused_by_name(run, options, code, said,
     assert (found, out) == (code, "")
     assert said in err
     assert hint in err
+
+
+def test_a_file_of_prompts_is_routed_as_prompt_by_prompt(served: Workspace, run, tmp_path: Path) -> None:
+    source, target = tmp_path / "prompts.jsonl", tmp_path / "routed.jsonl"
+    texts = ["word " * n for n in (1, 10, 1000, 20_000)]
+    source.write_text("".join(json.dumps({"prompt": text, "n": len(text)}) + "\n" for text in texts))
+    files = ("--input", str(source), "--output", str(target), "--cost-weight", "10")
+    code, out, err = run(*files, "--chunk", "3", "--json")
+    envelope = json.loads(out)
+    data = envelope["data"]
+    champion = served.registry.routers.get("champion")
+    rows = [json.loads(line) for line in target.read_text().splitlines()]
+    assert (code, envelope["schema"]) == (0, "uniroute.route.file/1")
+    assert set(data) == {
+        "path",
+        "rows",
+        "seconds",
+        "share_per_llm",
+        "digest",
+        "prompts_per_second",
+        "router_version",
+    }
+    assert (data["rows"], data["digest"], data["router_version"]) == (4, champion.digest, champion.mlflow_version)
+    assert data["share_per_llm"] == {llm: share for llm, share in data["share_per_llm"].items() if share > 0}
+    assert sum(data["share_per_llm"].values()) == 1
+    assert [row["llm"] for row in rows] == [decide(served, champion, text, cost_weight=10.0).llm for text in texts]
+    assert [row["n"] for row in rows] == [len(text) for text in texts]
+    assert "4 prompts in" in err and "a second" in err
+    code, out, err = run(*files)
+    assert (code, out) == (2, "")
+    assert f"The output {target} exists" in err and "--overwrite" in err
+    code, out, err = run(*files, "--overwrite", "--candidates", "frugal", "--quiet")
+    assert (code, err) == (0, "")
+    assert "4 prompts" in out and "100.0% sandbox:frugal" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "Missing argument 'TEXT', or --input and --output for a file of prompts."),
+        (("--input", "a.jsonl"), "--output is missing"),
+        (("--output", "a.jsonl"), "--input is missing"),
+        (("--chunk", "5"), "Missing argument 'TEXT'"),
+        (("--input", "a.jsonl", "--output", "b.jsonl", "--chunk", "0"), "--chunk"),
+        (("word", "--input", "a.jsonl"), "TEXT and --input exclude each other"),
+        (
+            ("word", "--input", "a.jsonl", "--output", "b.jsonl", "--overwrite"),
+            "TEXT and --input and --output and --overwrite exclude each other",
+        ),
+        (("--input", "a.jsonl", "--output", "b.parquet"), "of different kinds"),
+        (("--input", "a.jsonl", "--output", "b.jsonl", "--candidates", "nobody"), "knows no LLM nobody"),
+    ],
+)
+def test_one_prompt_or_a_file_of_them_but_not_something_between(run, arguments, said) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert said in err
 
 
 def test_a_version_is_shown_with_the_standard_errors_of_its_clusters(served: Workspace, run) -> None:
