@@ -127,7 +127,8 @@ def _asking(client: RouterClient, threads: int, taken_s: list[float], digests: s
             begun_s = time.perf_counter()
             answers = client.predict(_PROMPTS)
             taken_s.append(time.perf_counter() - begun_s)
-            digests.update(answers["router_digest"])
+            (digest,) = set(answers["router_digest"])
+            digests.add(digest)
 
     with ThreadPoolExecutor(threads) as pool:
         asking = [pool.submit(ask) for _ in range(threads)]
