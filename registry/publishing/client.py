@@ -167,6 +167,7 @@ class RouterClient:
         self._given_folder = None if folder is None else Path(folder)
         self._every_s, self._jitter = every_s, jitter
         self._wait, self._clock, self._draw = wait, clock, draw
+        self._mlflow: MlflowClient | None = None
         self._served: _Served | None = None
         self._status = ClientStatus(name, alias)
         self._checking = threading.Lock()
@@ -289,12 +290,14 @@ class RouterClient:
         return MlflowClient(tracking_uri=self._urls[0], registry_uri=self._urls[1])
 
     def _swap_if_moved(self) -> None:
+        if self._mlflow is None:
+            raise _refusal("call start() first")
         version = self._mlflow.get_model_version_by_alias(self._status.name, self._status.alias)
         wanted = (int(version.version), version.tags.get("digest"), version.tags.get("version_digest"))
         former = self._served
         if former is not None and (former.version, former.digest, former.version_digest) == wanted:
             return
-        served = self._fetched(version)
+        served = self._fetched(self._mlflow, version)
         if self._stopping.is_set():
             shutil.rmtree(served.folder, ignore_errors=True)
             return
@@ -306,7 +309,7 @@ class RouterClient:
             # Code and router were read whole when they were loaded: requests under way need no file of it.
             shutil.rmtree(former.folder, ignore_errors=True)
 
-    def _fetched(self, version: ModelVersion) -> _Served:
+    def _fetched(self, client: MlflowClient, version: ModelVersion) -> _Served:
         """Download, check, load and try a version; what is not good leaves nothing behind."""
         from mlflow.artifacts import download_artifacts
 
@@ -314,9 +317,8 @@ class RouterClient:
         kept = Path(tempfile.mkdtemp(prefix=_DOWNLOAD, dir=self._folder))
         try:
             digest, of_folder = (_tag(version, kind, subject) for kind in ("digest", "version_digest"))
-            uri = self._mlflow.get_model_version_download_uri(version.name, version.version)
-            tracking_uri = self._mlflow.tracking_uri
-            folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(kept), tracking_uri=tracking_uri))
+            uri = client.get_model_version_download_uri(version.name, version.version)
+            folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(kept), tracking_uri=client.tracking_uri))
             # Compiled code is not in the digest, and Python would run it in the place of what is.
             for cache in [path for path in folder.rglob(_CACHE) if path.is_dir()]:
                 shutil.rmtree(cache)

@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from registry.publishing import RouterPublisher
 from registry.publishing.client import RouterClient, version_digest
 from registry.publishing.version_folder import routing_package
 from routing.router import Router
 from tests.registry.publishing.conftest import Store
 from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, request_for
+from tests.registry.publishing.test_processes import free_port, server
 
 LONG_S = 3600.0
 
@@ -181,6 +183,31 @@ def test_without_mlflow_it_serves_on_and_follows_again_when_mlflow_is_back(clien
     assert served_digest(client) == routers[1].digest
 
 
+@pytest.mark.slow
+def test_it_follows_an_mlflow_server_and_serves_on_when_that_goes_away(store, tmp_path, monkeypatch):
+    for name, value in {"TIMEOUT": "20", "MAX_RETRIES": "1", "BACKOFF_FACTOR": "0"}.items():
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    port, folder = free_port(), tmp_path / "server"
+    folder.mkdir()
+    address = f"http://127.0.0.1:{port}"
+    arguments = ["server", "--backend-store-uri", store.url, "--artifacts-destination", str(folder / "artifacts")]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    router, client = make_router(), RouterClient(tracking_url=address, every_s=LONG_S)
+    with server(
+        [*arguments, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+        environment,
+        folder,
+        f"{address}/health",
+    ):
+        RouterPublisher(address).publish(request_for(router, tmp_path))
+        RouterPublisher(address).set_alias("uniroute", "champion", 1)
+        client.start()
+    with client:
+        assert_serves_on(client, router, "Max retries exceeded")
+        assert set(client.predict(PROMPTS)["router_version"]) == {"uniroute/1"}
+    assert not client._folder.exists()
+
+
 def test_without_the_alias_it_serves_on(client, store, routers):
     store.publisher().delete_alias("uniroute", "champion")
     assert_serves_on(client, routers[0], "champion")
@@ -311,6 +338,7 @@ def test_two_clients_do_not_share_a_folder(client, store, folder):
 def test_it_does_not_start_without_a_version_and_starts_when_there_is_one(store, tmp_path, folder):
     client = RouterClient(tracking_url=store.url, folder=folder, every_s=LONG_S)
     assert "call start() first" in refused(lambda: client.predict(["a"]))
+    assert "call start() first" in client.check().last_error
     assert "no router can be served" in refused(client.start)
     store.publisher().publish(request_for(make_router(), tmp_path))
     assert "champion" in refused(client.start)
