@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import empty_database, migrated_database, postgres
+
+# One definition for all folders: each import elsewhere would be a server's fixture of its own.
+__all__ = ["empty_database", "migrated_database", "postgres"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

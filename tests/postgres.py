@@ -99,6 +99,13 @@ def migrated_database(postgres: PostgresServer) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def empty_database(postgres: PostgresServer) -> Iterator[str]:
+    """Give the URL of an empty database on the server."""
+    with postgres.database() as made:
+        yield made
+
+
 def empty(postgres: PostgresServer, url: str) -> None:
     """Bring a migrated database back to where it was before the first test, much quicker than migrating another one."""
     postgres.cut(url)

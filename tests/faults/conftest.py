@@ -11,17 +11,14 @@ import pytest
 from flows.workspace import Workspace
 from tests.fakes.served import served_home
 from tests.flows.catalogs.conftest import catalog_of, server
-from tests.registry.conftest import backend, empty_database, migrated, migrated_database, night, postgres, registry, url
+from tests.registry.conftest import backend, migrated, night, registry, url
 from tests.registry.publishing.conftest import store, template
 
 __all__ = [
     "backend",
     "catalog_of",
-    "empty_database",
     "migrated",
-    "migrated_database",
     "night",
-    "postgres",
     "registry",
     "server",
     "store",

@@ -9,10 +9,8 @@ from hypothesis import settings
 
 from registry.runs import Run
 from registry.store import Registry
-from tests.postgres import PostgresServer, empty, migrated_database, postgres
+from tests.postgres import empty
 from tests.registry.samples import start_night
-
-__all__ = ["migrated_database", "postgres"]
 
 # Machines are shared: how long one example takes says nothing.
 settings.register_profile("uniroute", deadline=None)
@@ -53,13 +51,6 @@ def url(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
     else:
         with server.database() as made:
             yield made
-
-
-@pytest.fixture
-def empty_database(postgres: PostgresServer) -> Iterator[str]:
-    """Give the URL of an empty database on the server."""
-    with postgres.database() as made:
-        yield made
 
 
 @pytest.fixture

@@ -8,10 +8,7 @@ import pytest
 from flows.cli.outcome import ExitCode
 from registry.store import Registry
 from tests.flows.cli.conftest import Uniroute
-from tests.postgres import break_in, postgres
-from tests.registry.conftest import empty_database
-
-__all__ = ["empty_database", "postgres"]
+from tests.postgres import break_in
 
 
 def registry_of(home: Path) -> str:
