@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.promotions import approve
+from flows.reports.promotion.gathering import Gathering
 from flows.reports.promotion.reviews import attempt_review, build_review, kept_review, subject_of
 from flows.versions import REVIEW, publication_folder
 from flows.workspace import Workspace
@@ -100,7 +101,10 @@ def test_hidden_prompts_are_shown_nowhere(asked):
         workspace.registry.routers.get(promotion.router_digest).prompt_set_digest
     )
     assert any(prompt.text in text for prompt in prompt_set.with_role("gate"))
-    assert not any(prompt.text in text for prompt in prompt_set.with_role("hidden"))
+    hidden = prompt_set.with_role("hidden")
+    assert not any(prompt.text in text for prompt in hidden)
+    material = Gathering(workspace, subject_of(promotion)).material()
+    assert not {prompt.digest for prompt in hidden} & {prompt.digest for prompt in material.known_prompts}
 
 
 def test_a_changed_page_is_not_decided_on(own):
