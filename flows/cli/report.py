@@ -16,6 +16,7 @@ from flows.cli.screen import note, show
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace
+    from registry.promotions import Promotion
 
 
 @dataclass(frozen=True)
@@ -151,11 +152,12 @@ def _promotion_report(workspace: Workspace, name: str) -> Report:
     """Build a promotion's report, and say whether it is what the reviewer saw.
 
     When the registry gives another page by now (a failed answer was made good since then, or another version of this
-    package draws it), the kept page is the one that counts.
+    package draws it), or none at all, the kept page is the one that counts.
     """
     from flows.reports.promotion.plain_evidence import evidence_data
     from flows.reports.promotion.reviews import build_review, kept_review, subject_of
     from registry.errors import NotFound
+    from routing.errors import UnirouteError
 
     promotion = workspace.registry.promotions.find(name)
     if promotion.kind != "promotion":
@@ -163,8 +165,14 @@ def _promotion_report(workspace: Workspace, name: str) -> Report:
             f"promotion {promotion.id} is a {promotion.kind}: nothing was compared, so there is no report",
             hint=f"uniroute promotion show {promotion.id}",
         )
-    review = build_review(workspace, subject_of(promotion))
     kept = kept_review(workspace, promotion)
+    try:
+        review = build_review(workspace, subject_of(promotion))
+    except UnirouteError as error:
+        if kept is None:
+            raise
+        note(f"it cannot be computed again ({error.message}); given is the page that was kept: {kept}")
+        return _kept_report(promotion, kept)
     page, exit_code = review.html, ExitCode.DONE
     is_same = review.digest == promotion.report_digest
     if promotion.report_digest is None:
@@ -181,13 +189,7 @@ def _promotion_report(workspace: Workspace, name: str) -> Report:
             f"this is not what the reviewer saw: its digest is {review.digest[:12]}, the registry names "
             f"{promotion.report_digest[:12]}, and no page of that digest is on this machine"
         )
-    facts = {
-        "promotion": promotion.id,
-        "digest": review.digest if page is review.html else promotion.report_digest,
-        "reviewed_digest": promotion.report_digest,
-        "is_reproduced": is_same,
-        "is_what_was_reviewed": promotion.report_digest is not None and (is_same or kept is not None),
-    }
+    facts = _facts(promotion, review.digest if page is review.html else promotion.report_digest, is_same)
     return Report(
         name=f"promotion-{promotion.id}",
         data=facts | {"evidence": evidence_data(review.evidence)},
@@ -196,6 +198,30 @@ def _promotion_report(workspace: Workspace, name: str) -> Report:
         facts=facts,
         exit_code=exit_code,
     )
+
+
+def _kept_report(promotion: Promotion, kept: Path) -> Report:
+    """Give a page that cannot be computed again; its short form lies beside it, or says where the page is."""
+    from flows.versions import REVIEW
+
+    short, facts = kept.with_name(REVIEW[1]), _facts(promotion, promotion.report_digest, False)
+    return Report(
+        name=f"promotion-{promotion.id}",
+        data=facts | {"evidence": None},
+        html=lambda: kept.read_text(encoding="utf-8"),
+        markdown=lambda: short.read_text(encoding="utf-8") if short.is_file() else f"The report is {kept}\n",
+        facts=facts,
+    )
+
+
+def _facts(promotion: Promotion, digest: str | None, is_reproduced: bool) -> dict[str, Any]:
+    return {
+        "promotion": promotion.id,
+        "digest": digest,
+        "reviewed_digest": promotion.report_digest,
+        "is_reproduced": is_reproduced,
+        "is_what_was_reviewed": digest is not None and digest == promotion.report_digest,
+    }
 
 
 def _deliver(found: Report, schema: str, workspace: Workspace, wanted: Wanted) -> int:

@@ -11,7 +11,7 @@ import pytest
 from flows.promotions import approve
 from flows.reports.promotion.gathering import Gathering
 from flows.reports.promotion.reviews import attempt_review, build_review, kept_review, subject_of
-from flows.versions import REVIEW, publication_folder
+from flows.versions import REVIEW, publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.errors import RegistryCorrupt
 from registry.promotions import Promotion
@@ -167,6 +167,19 @@ def test_the_command_line_prefers_what_was_reviewed_and_refuses_to_pass_another_
     ended = uniroute("report", "promotion", str(promotion.id), "--json")
     assert (ended.code, ended.data["is_what_was_reviewed"]) == (5, False)
     assert any("is not what the reviewer saw" in line for line in json.loads(ended.out)["warnings"])
+
+
+def test_what_can_no_longer_be_computed_is_given_as_it_was_kept(own, uniroute: Uniroute, monkeypatch):
+    workspace, promotion = own
+    monkeypatch.setenv("UNIROUTE_HOME", str(workspace.home))
+    shutil.rmtree(router_folder(workspace, promotion.router_digest))
+    ended = uniroute("report", "promotion", str(promotion.id), "--json")
+    assert (ended.code, ended.data["is_reproduced"], ended.data["is_what_was_reviewed"]) == (0, False, True)
+    assert Path(ended.data["path"]).read_bytes() == page_of(workspace, promotion).read_bytes()
+    assert uniroute("report", "promotion", str(promotion.id), "--format", "markdown").out.startswith("## Router 2")
+    page_of(workspace, promotion).unlink()
+    refused = uniroute("report", "promotion", str(promotion.id))
+    assert refused.out == "" and refused.code != 0
 
 
 def test_every_form_is_printed_or_written_where_asked(own, uniroute: Uniroute, monkeypatch, tmp_path):
