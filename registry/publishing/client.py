@@ -54,6 +54,18 @@ def file_digests(root: Path, pattern: str) -> dict[str, str]:
     }
 
 
+def remove_compiled(folder: Path) -> None:
+    """Remove compiled code: no digest covers it, and Python would run it in the place of what one does.
+
+    Parameters
+    ----------
+    folder
+        A copy of ours of a version's folder.
+    """
+    for cache in [path for path in folder.rglob(_CACHE) if path.is_dir()]:
+        shutil.rmtree(cache)
+
+
 def digest_of(files: Mapping[str, str]) -> str:
     """Give one digest over files: SHA-256 over their paths and digests in canonical JSON."""
     return hashlib.sha256(json.dumps(dict(files), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -319,9 +331,7 @@ class RouterClient:
             digest, of_folder = (_tag(version, kind, subject) for kind in ("digest", "version_digest"))
             uri = client.get_model_version_download_uri(version.name, version.version)
             folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(kept), tracking_uri=client.tracking_uri))
-            # Compiled code is not in the digest, and Python would run it in the place of what is.
-            for cache in [path for path in folder.rglob(_CACHE) if path.is_dir()]:
-                shutil.rmtree(cache)
+            remove_compiled(folder)
             found = version_digest(folder)
             if found != of_folder:
                 raise _refusal(

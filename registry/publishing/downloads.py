@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.errors import NotFound
+from registry.publishing.client import remove_compiled
 from registry.publishing.request import DownloadedVersion
 from registry.publishing.version_folder import ROUTER_FOLDER, version_digest
 from routing.errors import ArtifactCorrupt
@@ -44,6 +45,7 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
     uri = client.get_model_version_download_uri(name, str(version))
     to.mkdir(parents=True, exist_ok=True)
     folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
+    remove_compiled(folder)
     router_folder = folder / "artifacts" / ROUTER_FOLDER
     found = {"digest": load_router(router_folder).digest, "version_digest": version_digest(folder)}
     for kind, digest in found.items():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.publishing.client import digest_of, file_digests
+from registry.publishing.client import digest_of, file_digests, remove_compiled
 from registry.publishing.client import version_digest as version_digest
 from registry.publishing.text import one_line
 
@@ -168,8 +168,7 @@ def build_version_folder(
             pip_requirements=pip_requirements(embedder_name),
         )
     _forget_build_paths(folder)
-    for cache in list(folder.rglob("__pycache__")):
-        shutil.rmtree(cache)
+    remove_compiled(folder)
     shutil.rmtree(staged)
 
 

@@ -335,9 +335,13 @@ def test_a_version_that_was_loaded_is_still_the_one_that_was_published(tracking,
     publisher = tracking.publisher()
     publisher.publish(request_for(make_router(), tmp_path))
     mlflow.pyfunc.load_model("models:/uniroute/1")
+    (store_folder,) = tracking.artifact_root.glob("*/models/*/artifacts")
+    (store_folder / "__pycache__").mkdir(exist_ok=True)
+    (store_folder / "__pycache__" / "consumer.cpython-311.pyc").write_bytes(b"compiled by somebody else")
     downloaded = publisher.download_version("uniroute", 1, tmp_path / "back")
     assert tmp_path / "back" in downloaded.folder.parents
     assert (downloaded.folder / "MLmodel").is_file()
+    assert not list(downloaded.folder.rglob("__pycache__"))
 
 
 def test_a_file_added_to_a_version_is_found(store, tmp_path):
