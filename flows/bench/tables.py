@@ -155,9 +155,7 @@ def _numbers(folder: Path, title: str, table: pd.DataFrame, name: str, most: flo
     if bad.any():
         row = table[bad].iloc[0]
         whose = " on ".join(repr(row[column]) for column in ("model", "prompt_id") if column in table)
-        _refuse(
-            folder, f"{name} of {whose} in {title}.parquet is {_shown(row[name])}, not a finite number of at least 0"
-        )
+        _refuse(folder, f"{name} of {whose} in {title}.parquet is {_shown(row[name])}, not a number in [0, {most:g}]")
     return numbers
 
 

@@ -11,7 +11,7 @@ from flows.settings import load_settings
 from flows.workspace import Workspace
 from tests.e2e.conftest import UNIROUTE
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect")]
+pytestmark = [pytest.mark.slow]
 
 
 def written(folder: Path, catalog: str, base_url: str) -> Path:

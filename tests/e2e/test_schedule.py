@@ -20,7 +20,7 @@ from flows.environment import prepare
 from flows.sandbox import Sandbox
 from tests.conftest import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("prefect"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PREFECT = Path(sys.executable).with_name("prefect")
 UNIROUTE = Path(sys.executable).with_name("uniroute")

@@ -13,7 +13,7 @@ from flows.reports.promotion.reviews import build_review, kept_review, subject_o
 from flows.workspace import Workspace
 from tests.e2e.conftest import Demo
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 RELEASED_BETWEEN = {"sandbox:gemini-1.5-flash-002", "sandbox:gemini-1.5-pro-002"}
 

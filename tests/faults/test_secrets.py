@@ -119,7 +119,6 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("secrets")
 def test_f100_a_key_is_in_no_file_database_log_or_output_after_a_whole_night(left_behind):
     folder, output = left_behind
     forms = [CANARY.encode(), base64.b64encode(CANARY.encode())[:40], CANARY.encode().hex().encode()]
@@ -132,7 +131,6 @@ def test_f100_a_key_is_in_no_file_database_log_or_output_after_a_whole_night(lef
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("secrets")
 def test_f102_hostile_text_is_inert_in_everything_a_night_prints_and_publishes(left_behind):
     folder, output = left_behind
     printed = output.replace("\\u", "")

@@ -114,7 +114,7 @@ def test_a_key_file_that_is_empty(run: Run, tmp_path: Path) -> None:
 
 
 def test_missing_embedder_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
+    def missing(name: str, *, folder: Path | None = None) -> None:
         raise EmbedderUnavailable("the weights are missing", hint="install them")
 
     monkeypatch.setattr("routing.embedding.load_embedder", missing)

@@ -20,7 +20,6 @@ from registry.runs import Run
 from tests.fakes.hostile import HOSTILE
 from tests.flows.reports.promotion.worlds import failing, material
 
-pytestmark = pytest.mark.xdist_group("chromium")
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3, for text of any size
 
 # Boxes that stick out of the window, but for what is inside something that scrolls by itself or is shown to nobody.
