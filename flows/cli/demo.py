@@ -150,7 +150,7 @@ def _one_decision(workspace: Workspace) -> str:
 
 
 def _commands(workspace: Workspace) -> str:
-    from flows.versions import figure_path
+    from flows.versions import REVIEW, publication_folder
 
     record = workspace.registry.routers.get("champion")
     folder = Path(".venv/bin")
@@ -159,10 +159,11 @@ def _commands(workspace: Workspace) -> str:
         f'{prefix}uniroute route "Which planet is the largest?" --cost-weight 5',
         f"{prefix}uniroute llm list",
         f"{prefix}uniroute router show {record.mlflow_version}",
+        f"{prefix}uniroute audit verify",
         f"{prefix}mlflow ui --backend-store-uri {workspace.settings.mlflow_url} --port 5000",
     ]
-    figure = _short(figure_path(workspace, record.digest))
-    return "Look further:\n" + "\n".join(f"  {line}" for line in lines) + f"\n  deferral-curve figure: {figure}"
+    report = _short(publication_folder(workspace, record.digest) / REVIEW[0])
+    return "Look further:\n" + "\n".join(f"  {line}" for line in lines) + f"\n  why it was promoted: {report}"
 
 
 def _short(path: Path) -> Path:
