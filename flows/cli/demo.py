@@ -150,7 +150,7 @@ def _one_decision(workspace: Workspace) -> str:
 
 
 def _commands(workspace: Workspace) -> str:
-    from flows.versions import REVIEW, publication_folder
+    from flows.versions import REVIEW, figure_path, publication_folder
 
     record = workspace.registry.routers.get("champion")
     folder = Path(".venv/bin")
@@ -162,8 +162,11 @@ def _commands(workspace: Workspace) -> str:
         f"{prefix}uniroute audit verify",
         f"{prefix}mlflow ui --backend-store-uri {workspace.settings.mlflow_url} --port 5000",
     ]
-    report = _short(publication_folder(workspace, record.digest) / REVIEW[0])
-    return "Look further:\n" + "\n".join(f"  {line}" for line in lines) + f"\n  why it was promoted: {report}"
+    lines += [
+        f"deferral-curve figure: {_short(figure_path(workspace, record.digest))}",
+        f"why it was promoted: {_short(publication_folder(workspace, record.digest) / REVIEW[0])}",
+    ]
+    return "Look further:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _short(path: Path) -> Path:

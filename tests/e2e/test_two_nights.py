@@ -111,7 +111,8 @@ def test_the_ledger_holds_both_promotions_and_verifies(workspace: Workspace) -> 
 def test_the_demo_says_plainly_that_the_answers_are_recorded(demo: Demo) -> None:
     assert "RECORDED answers" in demo.output
     assert "no LLM is called" in demo.output
-    for promised in ("champion", "challenger", "QNC", "uniroute route", "mlflow ui", "deferral_curve.png", "runner-up"):
+    figures = ("deferral_curve.png", "review.html")
+    for promised in ("champion", "challenger", "QNC", "uniroute route", "mlflow ui", *figures, "runner-up"):
         assert promised in demo.output
 
 
