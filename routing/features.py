@@ -149,13 +149,9 @@ def plain_feature_vector(
     cluster = clusters.astype(np.int64)
     counts = np.bincount(cluster, minlength=n_clusters)
     wrong = 1.0 - right
-    sums = np.bincount(cluster, weights=wrong, minlength=n_clusters)
-    # Jeffreys' half right and half wrong answer keep an all-right LLM from a standard error of zero.
-    overall = (wrong.sum() + 0.5) / (n + 1)
-    smoothed = (sums + overall) / (counts + 1)
     return FeatureVector(
         errors=_means(wrong, cluster, counts),
-        standard_errors=np.sqrt(smoothed * (1 - smoothed) / (counts + 1)),
+        standard_errors=_standard_errors(wrong, cluster, counts),
         counts=counts,
         input_tokens=_means(tokens_in, cluster, counts),
         output_tokens=_means(tokens_out, cluster, counts),
@@ -163,6 +159,16 @@ def plain_feature_vector(
         n_scored=n,
         input_token_ratio=input_token_ratio(tokens_in, estimated_tokens),
     )
+
+
+def _standard_errors(
+    wrong: npt.NDArray[np.float64], cluster: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    sums = np.bincount(cluster, weights=wrong, minlength=len(counts))
+    # Jeffreys' half right and half wrong answer keep an all-right LLM from a standard error of zero.
+    overall = (wrong.sum() + 0.5) / (len(wrong) + 1)
+    smoothed = (sums + overall) / (counts + 1)
+    return np.sqrt(smoothed * (1 - smoothed) / (counts + 1))
 
 
 def input_token_ratio(input_tokens: npt.NDArray[np.float64], estimated_tokens: npt.ArrayLike | None) -> float:
