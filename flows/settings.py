@@ -175,11 +175,6 @@ class EndpointSettings(_Section):
             raise ValueError("base_url must not carry a user name or a password; name a key with api_key_env")
         return value
 
-    @property
-    def sampling(self) -> str:
-        """Give the sampling settings that are part of the outcome key, as the endpoint's client writes them."""
-        return json.dumps({"max_tokens": self.max_tokens, "temperature": self.temperature}, separators=(",", ":"))
-
 
 class Settings(BaseSettings):
     """Everything a night needs to know, from one file and the environment."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from registry.errors import PublishIncomplete
-from registry.publishing.connection import asking, open_client, shown, sqlite_file
+from registry.publishing.connection import asking, open_client, sqlite_file
 from registry.publishing.descriptions import VersionReader
 from registry.publishing.downloads import download_checked
 from registry.publishing.leftovers import remove_leftovers
@@ -254,21 +254,6 @@ class RouterPublisher(VersionReader):
         client = self.client
         with asking(self._tracking_url, f"{name} version {version} was not downloaded"):
             return download_checked(client, name, version, to)
-
-    def version_page(self, name: str, version: int) -> str:
-        """Say where to look at a version: its page on the server, or the command that opens one.
-
-        Parameters
-        ----------
-        name
-            Name of the registered router.
-        version
-            Number of the version.
-        """
-        page = f"#/models/{quote(name, safe='')}/versions/{version}"
-        if self._tracking_url.startswith(("http://", "https://")):
-            return f"{shown(self._tracking_url).rstrip('/')}/{page}"
-        return f"mlflow ui --backend-store-uri {shown(self._tracking_url)} (then http://127.0.0.1:5000/{page})"
 
     def _create_or_find(
         self, client: MlflowClient, request: PublishRequest, router: Router, failure: str

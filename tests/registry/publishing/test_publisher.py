@@ -351,9 +351,3 @@ def test_a_file_added_to_a_version_is_found(store, tmp_path):
     (folder / "artifacts" / "notes.txt").write_text("added")
     with pytest.raises(ArtifactCorrupt, match="is not what was published"):
         publisher.download("uniroute", 1, tmp_path / "back")
-
-
-def test_the_page_of_a_version_is_an_address_or_a_command(store):
-    assert "mlflow ui --backend-store-uri sqlite:///" in store.publisher().version_page("uniroute", 3)
-    server = RouterPublisher("https://me:secret@mlflow.example/")
-    assert server.version_page("uniroute", 3) == "https://mlflow.example/#/models/uniroute/versions/3"
