@@ -253,18 +253,6 @@ class Runs:
 
         return self._database.repeated(close)
 
-    def set_prompt_set(self, held: Run, prompt_set_digest: str) -> None:
-        """Note which prompts the run asks.
-
-        Raises
-        ------
-        RunAlreadyActive
-            When another run has taken the lease over.
-        """
-        with self._database.write() as unit:
-            self.require_lease(held, unit)
-            unit.execute(run.update().where(run.c.id == held.id).values(prompt_set_digest=prompt_set_digest))
-
     def require_lease(self, held: Run | int, unit: Unit) -> Run:
         """Refuse the writes of a run that lost its lease.
 

@@ -95,7 +95,6 @@ def test_f06_a_holder_that_wakes_up_late_is_fenced_off(registry, night):
     for write in (
         lambda: registry.runs.heartbeat(night, LATER),
         lambda: registry.runs.finish(night, "completed", "fine", "{}", LATER),
-        lambda: registry.runs.set_prompt_set(night, "x"),
     ):
         with pytest.raises(RunAlreadyActive, match="lost its lease to a newer run") as caught:
             write()
@@ -135,9 +134,9 @@ def test_a_lease_lasts_a_positive_finite_time(registry, lease_s):
     assert registry.runs.latest() is None
 
 
-def test_the_prompts_of_a_run_are_noted(registry, night):
+def test_the_prompts_of_a_run_are_noted(registry):
     frozen = freeze(registry)
-    registry.runs.set_prompt_set(night, frozen.digest)
+    night = start_night(registry, prompt_set_digest=frozen.digest)
     assert registry.runs.get(night.id).prompt_set_digest == frozen.digest
     again = start_night(registry, now=LATER)
     assert again.prompt_set_digest == frozen.digest, "starting again without one keeps it"

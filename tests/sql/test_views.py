@@ -28,15 +28,14 @@ from tests.registry.samples import (
 @pytest.fixture
 def filled(registry):
     """Give a registry after two nights: a answered all ten prompts, b four of them and failed twice."""
-    first = start_night(registry)
-    a, b, _unasked = know_llms(registry, first, "a", "b", "c")
     prompt_set = freeze(registry)
+    first = start_night(registry, prompt_set_digest=prompt_set.digest)
+    a, b, _unasked = know_llms(registry, first, "a", "b", "c")
     rows = [outcome(a, one, score=i % 2, latency_s=1.0) for i, one in enumerate(prompt_set.prompts)]
     rows += [outcome(b, one, cost_usd=Decimal("0.002")) for one in prompt_set.prompts[:4]]
     rows += [failed(b, one, cost_usd=Decimal("0.5")) for one in prompt_set.prompts[4:6]]
     registry.outcomes.record(first, rows)
     registry.charges.reserve(first, b, Decimal("0.25"))
-    registry.runs.set_prompt_set(first, prompt_set.digest)
     registry.routers.save_cluster_map(cluster_map(prompt_set))
     registry.routers.save(router(first, prompt_set, 100, (a,)))
     registry.runs.finish(first, "completed", "fine", "{}", NOW)
