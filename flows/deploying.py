@@ -75,8 +75,9 @@ def deploy(
     ServerUnavailable
         Prefect or MLflow does not answer.
     """
+    told = config_for_workers(config)
     refuse_passing_home(settings)
-    wanted = deployments(config_for_workers(config), cron, pool=pool)
+    wanted = deployments(told, cron, pool=pool)
     wanted_automations = _read_automations(automations) if automations is not None else []
 
     async def steps() -> tuple[Step, ...]:
@@ -238,11 +239,12 @@ def _read_automations(file: Path) -> list[AutomationCore]:
     """Read automations in the forms that Prefect's own command reads: one, a list, or a list under ``automations``."""
     import yaml
     from prefect.events.schemas.automations import AutomationCore
+    from pydantic import TypeAdapter
 
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         rows = content.get("automations", [content]) if isinstance(content, dict) else content
-        return [AutomationCore.model_validate(row) for row in rows]
+        return TypeAdapter(list[AutomationCore]).validate_python(rows)
     except OSError as error:
         reason = str(error.strerror)
     except (ValueError, TypeError, yaml.YAMLError) as error:

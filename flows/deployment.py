@@ -6,16 +6,20 @@ ends the runs that held it. The registry's lease allows one night, wherever it i
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 from flows.errors import PrerequisiteError
 from flows.settings import Settings, find_config
 
 if TYPE_CHECKING:
+    from prefect import Flow
     from prefect.deployments.runner import RunnerDeployment
     from prefect.events import DeploymentEventTrigger
+    from prefect.schedules import Schedule
 
 NOTHING_CHANGED = "Deployments stay as they are."
 
@@ -77,9 +81,7 @@ def deployments(config: str | None, cron: str, *, pool: str | None = None) -> li
     PrerequisiteError
         `cron` is not a cron expression.
     """
-    from prefect.flows import load_flow_from_entrypoint
     from prefect.schedules import Cron
-    from prefect.types.entrypoint import EntrypointType
 
     try:
         schedule = Cron(cron, timezone="UTC")
@@ -87,26 +89,39 @@ def deployments(config: str | None, cron: str, *, pool: str | None = None) -> li
         raise PrerequisiteError(
             f"{cron!r} is not a cron expression: {error}.", unchanged=NOTHING_CHANGED, hint='--cron "0 2 * * *"'
         ) from None
-    return [
-        load_flow_from_entrypoint(wanted.entrypoint, use_placeholder_flow=False).to_deployment(
-            wanted.name,
-            description=wanted.description,
-            schedule=schedule if wanted.is_night else None,
-            parameters={"config": config},
-            triggers=[_started_again(wanted)] if wanted.is_night else [],
-            concurrency_limit=None,
-            work_pool_name=pool,
-            entrypoint_type=EntrypointType.MODULE_PATH,
-        )
-        for wanted in DEPLOYABLES
-    ]
+    return [_deployment(wanted, config, schedule, pool) for wanted in DEPLOYABLES]
 
 
-def _started_again(wanted: Deployable) -> DeploymentEventTrigger:
-    """Start a night that crashed once more, for the very day it was to look at."""
+def _deployment(wanted: Deployable, config: str | None, schedule: Schedule, pool: str | None) -> RunnerDeployment:
+    from prefect.flows import load_flow_from_entrypoint
+    from prefect.types.entrypoint import EntrypointType
+
+    flow = load_flow_from_entrypoint(wanted.entrypoint, use_placeholder_flow=False)
+    return flow.to_deployment(
+        wanted.name,
+        description=wanted.description,
+        schedule=schedule if wanted.is_night else None,
+        parameters={"config": config},
+        triggers=[_started_again(wanted, flow)] if wanted.is_night else [],
+        concurrency_limit=None,
+        work_pool_name=pool,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+
+
+def _started_again(wanted: Deployable, flow: Flow[..., Any]) -> DeploymentEventTrigger:
+    """Start a night that crashed once more: told what it was told, and for the very day it was to look at."""
     from prefect.events import DeploymentEventTrigger
 
-    started = "(flow_run.start_time or flow_run.expected_start_time)"
+    told = "flow_run.parameters.get"
+    day = "(flow_run.start_time or flow_run.expected_start_time).strftime('%Y-%m-%d')"
+    # Templates that Prefect renders; a literal is written in JSON there as in Python, but for `none`.
+    defaults = {name: one.default for name, one in signature(flow.fn).parameters.items()}
+    again: dict[str, Any] = {
+        name: f"{{{{ {told}('{name}', {'none' if default is None else json.dumps(default)}) }}}}"
+        for name, default in defaults.items()
+    }
+    again |= {"restarted": True, "as_of": f"{{{{ ({told}('as_of') or {day}) }}}}"}
     return DeploymentEventTrigger(
         name=f"{wanted.flow}/{wanted.name} is started again when it crashed",
         expect={"prefect.flow-run.Crashed"},
@@ -116,10 +131,7 @@ def _started_again(wanted: Deployable) -> DeploymentEventTrigger:
             {"prefect.resource.role": "deployment", "prefect.resource.name": wanted.name},
         ],
         for_each={"prefect.resource.id"},
-        parameters={
-            "restarted": True,
-            "as_of": f"{{{{ flow_run.parameters['as_of'] or {started}.strftime('%Y-%m-%d') }}}}",
-        },
+        parameters=again,
     )
 
 

@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator  # noqa: E402
 from contextlib import asynccontextmanager  # noqa: E402
 from dataclasses import replace  # noqa: E402
 from datetime import date  # noqa: E402
-from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -53,7 +52,7 @@ from flows.settings import Settings, load_settings  # noqa: E402
 from flows.substitution import quarantine_substituted  # noqa: E402
 from flows.sync import sync  # noqa: E402
 from flows.workspace import Workspace  # noqa: E402
-from registry.runs import Lease  # noqa: E402
+from registry.runs import Lease, Run  # noqa: E402
 from routing.errors import UnirouteError  # noqa: E402
 
 
@@ -283,19 +282,21 @@ def _attention(report: NightReport) -> tuple[str, ...]:
 async def _lease(night: Night, *, restarted: bool) -> AsyncIterator[None]:
     """Hold the lease of the night and keep it alive; a failure is written into the run before it goes on."""
     wanted = night.settings.night
-    start = partial(
-        night.registry.runs.start,
-        night.run_key,
-        as_of=night.as_of,
-        settings_hash=night.settings.digest,
-        settings_json=night.settings.canonical(),
-        prompt_set_digest=night.prompt_set.digest,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        now=night.clock(),
-        lease_s=wanted.lease_s,
-        holder_is_gone=_is_gone,
-    )
+
+    def start() -> Run:
+        return night.registry.runs.start(
+            night.run_key,
+            as_of=night.as_of,
+            settings_hash=night.settings.digest,
+            settings_json=night.settings.canonical(),
+            prompt_set_digest=night.prompt_set.digest,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            now=night.clock(),
+            lease_s=wanted.lease_s,
+            holder_is_gone=_is_gone,
+        )
+
     night.run = await start_after_a_crash(night.registry.runs, night.run_key, start) if restarted else start()
     announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
     beating = asyncio.create_task(_heartbeat(night, wanted.lease_s / HEARTBEATS_PER_LEASE))

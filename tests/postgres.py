@@ -65,6 +65,10 @@ class PostgresServer:
         finally:
             self.drop(name)
 
+    def pid(self) -> int | None:
+        """Give the process of the server, when it is one of ours."""
+        return int((self.folder / "postmaster.pid").read_text().split()[0]) if self.folder else None
+
     def cut(self, url: str) -> int:
         """Cut every connection to a database and give how many there were."""
         name = make_url(url).database

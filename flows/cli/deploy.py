@@ -25,9 +25,7 @@ _CHANGES = {"none": "as it is", "made": "made", "renewed": "renewed"}
 @dry_run_option
 @config_option
 @json_option
-def deploy(
-    pool: str, cron: str, automations: Path | None, is_dry_run: bool, config: str | None, as_json: bool
-) -> None:
+def deploy(pool: str, cron: str, automations: Path | None, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     """Set up the configured Prefect server, and the registry, for workers; doing it again changes nothing more."""
     from flows import environment
     from flows.deploying import AUTOMATIONS, deploy
