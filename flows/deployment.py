@@ -110,7 +110,12 @@ def _deployment(wanted: Deployable, config: str | None, schedule: Schedule, pool
 
 
 def _started_again(wanted: Deployable, flow: Flow[..., Any]) -> DeploymentEventTrigger:
-    """Start a night that crashed once more: told what it was told, and for the very day it was to look at."""
+    """Start a night once more that the schedule made and that crashed: told the same, for the very same day.
+
+    What is started so has not the tag that Prefect gives to runs of a schedule: a night that crashes twice is left to
+    people. Prefect looks at events in their order: for a run that was scheduled less than five minutes before it began,
+    whose first event it does not write, this happens only after a quarter of an hour.
+    """
     from prefect.events import DeploymentEventTrigger
 
     told = "flow_run.parameters.get"
@@ -129,6 +134,7 @@ def _started_again(wanted: Deployable, flow: Flow[..., Any]) -> DeploymentEventT
         match_related=[
             {"prefect.resource.role": "flow", "prefect.resource.name": wanted.flow},
             {"prefect.resource.role": "deployment", "prefect.resource.name": wanted.name},
+            {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.auto-scheduled"},
         ],
         for_each={"prefect.resource.id"},
         parameters=again,

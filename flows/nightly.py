@@ -297,7 +297,7 @@ async def _lease(night: Night, *, restarted: bool) -> AsyncIterator[None]:
             holder_is_gone=_is_gone,
         )
 
-    night.run = await start_after_a_crash(night.registry.runs, night.run_key, start) if restarted else start()
+    night.run = await start_after_a_crash(night.registry.runs, start) if restarted else start()
     announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
     beating = asyncio.create_task(_heartbeat(night, wanted.lease_s / HEARTBEATS_PER_LEASE))
     try:

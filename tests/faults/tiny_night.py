@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fakes.endpoint import FakeEndpoint
-from tests.postgres import break_in
+from tests.postgres import look_into
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.faults.preloaded"])
@@ -183,7 +183,7 @@ def mlflow_state(url: str) -> list[tuple]:
         "SELECT name, alias, version FROM registered_model_aliases ORDER BY alias",
         "SELECT status, count(*) FROM runs WHERE lifecycle_stage = 'active' GROUP BY status ORDER BY status",
     )
-    return [row for query in queries for row in break_in(url, query)]
+    return [row for query in queries for row in look_into(url, query)]
 
 
 def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.errors import PrerequisiteError
 from flows.night import utc_now
-from flows.restarts import MOST_ATTEMPTS, start_after_a_crash
+from flows.restarts import start_after_a_crash
 from registry.errors import RunAlreadyActive
 from registry.runs import Run
 from registry.store import Registry
@@ -28,7 +27,7 @@ def registry(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 async def again(registry: Registry) -> Run:
     return await start_after_a_crash(
-        registry.runs, KEY, lambda: start_night(registry, KEY, host="host-b", now=utc_now(), lease_s=300)
+        registry.runs, lambda: start_night(registry, KEY, host="host-b", now=utc_now(), lease_s=300)
     )
 
 
@@ -51,13 +50,3 @@ def test_it_gives_way_as_soon_as_the_holder_shows_that_it_lives(registry: Regist
             await asyncio.wait_for(waiting, 5)
 
     asyncio.run(both())
-
-
-def test_a_night_that_crashes_again_and_again_is_left_to_a_person(registry: Registry) -> None:
-    for _ in range(MOST_ATTEMPTS):
-        start_night(registry, KEY, now=utc_now(), holder_is_gone=lambda _lease: True)
-    with pytest.raises(PrerequisiteError, match="was started 3 times"):
-        asyncio.run(again(registry))
-    assert start_night(registry, KEY, now=utc_now(), holder_is_gone=lambda _lease: True).attempt == MOST_ATTEMPTS + 1, (
-        "a person may"
-    )

@@ -1,5 +1,6 @@
 """The proof: a night that a killed worker leaves behind ends on another one as if nothing had happened."""
 
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from uuid import UUID
 
 from registry.store import Registry
 from tests.faults.tiny_night import lasting
-from tests.postgres import break_in
+from tests.postgres import look_into
 from tests.stack.processes import Memory, wait_until
 from tests.stack.topology import BIN, Stack
 
@@ -28,7 +29,7 @@ class Proof:
     Attributes
     ----------
     deployed
-        What ``uniroute deploy`` printed.
+        What ``uniroute deploy --json`` told.
     kept
         How many answers were kept when the worker was killed.
     expected
@@ -45,7 +46,7 @@ class Proof:
         What each server takes after the night, and the worker with its flow in the middle of it.
     """
 
-    deployed: str = ""
+    deployed: dict[str, Any] = field(default_factory=dict)
     kept: int = 0
     expected: int = 0
     states: tuple[str, ...] = ()
@@ -60,7 +61,7 @@ def prove(stack: Stack, say: Callable[[str], None] = lambda _line: None) -> Proo
     proof, clock = Proof(), _Clock(say)
     for name, took_s in stack.started_s.items():
         clock.say(f"{name} answers after {took_s:.1f} s")
-    proof.deployed = stack.uniroute("deploy")
+    proof.deployed = json.loads(stack.uniroute("deploy", "--json"))["data"]
     clock.say("uniroute deploy: registry, work pool, deployments")
     with uninterrupted_night(stack) as alone:
         with stack.worker("first") as worker:
@@ -150,7 +151,7 @@ def end_of(run_id: UUID) -> Callable[[Any], Any]:
 
 
 def _answers_kept(stack: Stack) -> int:
-    return break_in(stack.registry_url, "SELECT count(*) FROM outcome")[0][0]
+    return look_into(stack.registry_url, "SELECT count(*) FROM outcome")[0][0]
 
 
 def _compare(stack: Stack, proof: Proof) -> None:

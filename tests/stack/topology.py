@@ -74,7 +74,7 @@ class Stack:
             timeout=240,
         )
         assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
+        return done.stdout or done.stderr
 
     @contextmanager
     def worker(self, name: str) -> Iterator[Server]:
