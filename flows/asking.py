@@ -62,11 +62,16 @@ class Asking:
         self._night = night
         self._endpoints = endpoints
         self._judging = judging
+        spend = night.registry.outcomes.spend(night.run)
+        # A process with a part of the run counts its own LLMs itself, and all others as spent elsewhere.
+        mine = {llm.key for llm in llms} if night.run.part else set(spend.by_llm)
+        self._before = spend.of(mine)
+        self._kept_usd = Decimal(0)
         self._budget = Budget(
             call_usd=budget.call_usd,
             llm_usd=budget.llm_usd,
             night_usd=budget.night_usd,
-            already_spent=night.registry.outcomes.spend(night.run).worst_by_llm,
+            already_spent={key: usd for key, usd in spend.worst_by_llm.items() if key in mine},
         )
         self._reservations = Reservations(
             reserve=lambda llm_key, usd: charges.reserve(night.run, llm_key, usd),
@@ -124,7 +129,19 @@ class Asking:
             if outcome is not None:
                 self._spent[llm.key] += outcome.whole_cost_usd
                 await keep(outcome)
+                self._kept_usd += outcome.whole_cost_usd
         return outcome
+
+    async def look_elsewhere(self) -> None:
+        """Count against the night's ceiling what other processes of the same run have spent and reserved by now."""
+        # What this process books meanwhile is counted twice until the next look, never not at all.
+        mine_usd = self._before.settled_usd + self._kept_usd
+        reserved_usd = self._before.reserved_usd + self._reservations.booked_usd
+        spend = await asyncio.to_thread(self._night.registry.outcomes.spend, self._night.run)
+        self._budget.note_elsewhere(
+            settled_usd=max(spend.total_usd - mine_usd, Decimal(0)),
+            reserved_usd=max(spend.reserved_usd - reserved_usd, Decimal(0)),
+        )
 
     async def _call(self, llm: LLM, prompt: Prompt, sampling: str, until_kept: AsyncExitStack) -> Outcome | None:
         price = llm.price

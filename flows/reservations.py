@@ -29,6 +29,11 @@ class Reservations:
         self._booked: defaultdict[str, Decimal] = defaultdict(Decimal)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    @property
+    def booked_usd(self) -> Decimal:
+        """What is booked in the registry for calls of this process, in USD."""
+        return sum(self._booked.values(), Decimal(0))
+
     @asynccontextmanager
     async def hold(self, llm_key: str, usd: Decimal) -> AsyncIterator[Callable[[Decimal], None]]:
         """Have the worst case of one call booked until its outcome is committed, which is when the block ends.

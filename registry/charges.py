@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -35,6 +35,14 @@ class PurposeSpend:
 
 
 @dataclass(frozen=True)
+class LLMSpend:
+    """What one run spent on some LLMs, and what is reserved for calls of theirs without an outcome, in USD."""
+
+    settled_usd: Decimal
+    reserved_usd: Decimal
+
+
+@dataclass(frozen=True)
 class Spend:
     """What one run spent: settled costs, and what is reserved for calls whose answer never came back."""
 
@@ -50,6 +58,17 @@ class Spend:
     def worst_by_llm(self) -> Mapping[str, Decimal]:
         """What each LLM cost at most: what is reserved and was never settled counts as spent."""
         return {key: cost + self.reserved_by_llm[key] for key, cost in self.by_llm.items()}
+
+    def usd_on(self, llm_key: str) -> Decimal:
+        """Give what one LLM cost so far, in USD."""
+        return self.by_llm.get(llm_key, Decimal(0))
+
+    def of(self, llm_keys: Collection[str]) -> LLMSpend:
+        """Give what was spent on some LLMs together."""
+        return LLMSpend(
+            settled_usd=sum((usd for key, usd in self.by_llm.items() if key in llm_keys), Decimal(0)),
+            reserved_usd=sum((usd for key, usd in self.reserved_by_llm.items() if key in llm_keys), Decimal(0)),
+        )
 
 
 class Charges:
