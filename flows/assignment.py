@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from io import StringIO
 
 from flows.asking import Asking
 from flows.errors import PrerequisiteError
@@ -132,7 +133,9 @@ async def _profiled(night: Night, llm: LLM) -> Ending:
     zero = Decimal(0)
     planned = PlannedProfile(llm, missing, len(wanted) - len(missing), expected_usd=zero, worst_usd=zero)
     plan = NightPlan(profiles=(planned,), deferred=(), unroutable=(), complete=0)
-    asked = await profile_part(night, plan, Progress(plan, night.settings.budget.night_usd))
+    # The night that handed this out tells the progress of all its parts.
+    unheard = Progress(plan, night.settings.budget.night_usd, stream=StringIO())
+    asked = await profile_part(night, plan, unheard)
     night.interruption.refuse_to_go_on()
     (found,) = asked.profiles
     return Ending(found.stopped_by, found.stopped_for, found.cut_share, found.downgrades)

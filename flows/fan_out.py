@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from flows.night import Night
     from flows.progress import Progress
+    from registry.llms import LLM
 
 _LOOK_EVERY_S = 1.0
 _MOST_TRIES = 3
@@ -84,7 +85,7 @@ async def _check_deployment(name: str, unchanged: str) -> None:
             )
 
 
-async def hand_out(night: Night, llms: Sequence[Any], progress: Progress) -> dict[str, Ending]:
+async def hand_out(night: Night, llms: Sequence[LLM], progress: Progress) -> dict[str, Ending]:
     """Have LLMs profiled by other processes, and wait.
 
     Parameters
@@ -104,26 +105,32 @@ async def hand_out(night: Night, llms: Sequence[Any], progress: Progress) -> dic
     settings = night.settings.fan_out
     at_once = min(settings.llms_at_once, len(llms))
     assignments = [Assignment.of(night, llm, at_once) for llm in llms]
-    telling = asyncio.create_task(_tell(night, [llm.key for llm in llms], progress))
+    watching = asyncio.create_task(_watch(night, llms, progress))
     try:
         if settings.runner == "dask":
-            return await asyncio.to_thread(_over_dask, assignments, settings, at_once)
-        from prefect.client.orchestration import get_client
-
-        async with get_client() as client:
-            return await _WorkPool(night, client, settings, assignments, at_once).run()
+            endings = await asyncio.to_thread(_over_dask, assignments, settings, at_once)
+        else:
+            endings = await _over_work_pool(night, settings, assignments, at_once)
+        await _tell(night, llms, progress)
+        return endings
     finally:
-        telling.cancel()
+        watching.cancel()
 
 
-async def _tell(night: Night, llm_keys: list[str], progress: Progress) -> None:
-    """Keep the progress line up to date, and pass a request to stop on to whoever works for this night."""
+async def _tell(night: Night, llms: Sequence[LLM], progress: Progress) -> None:
+    """Bring the progress line up to date."""
+    keys = [llm.key for llm in llms]
+    states = await asyncio.to_thread(night.registry.parts.states, night.run, keys, night.clock())
+    spent = await asyncio.to_thread(night.registry.outcomes.spend, night.run)
+    progress.seen({key: state.asked for key, state in states.items()}, spent.total_usd)
+
+
+async def _watch(night: Night, llms: Sequence[LLM], progress: Progress) -> None:
+    """Tell the progress, and pass a request to stop on to whoever works for this night."""
     is_recalled = False
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        states = await asyncio.to_thread(night.registry.parts.states, night.run, llm_keys, night.clock())
-        spent = await asyncio.to_thread(night.registry.outcomes.spend, night.run)
-        progress.seen({key: state.asked for key, state in states.items()}, spent.total_usd)
+        await _tell(night, llms, progress)
         if night.interruption.is_requested and not is_recalled:
             await asyncio.to_thread(recall, night.registry, night.run, now=night.clock())
             is_recalled = True
@@ -137,6 +144,15 @@ def _over_dask(assignments: list[Assignment], settings: FanOutSettings, at_once:
     own_cluster = {"n_workers": at_once, "threads_per_worker": 1, "dashboard_address": None}
     where = {"address": settings.dask_scheduler} if settings.dask_scheduler else {"cluster_kwargs": own_cluster}
     return profile_llms.with_options(task_runner=DaskTaskRunner(**where))(assignments, at_once)
+
+
+async def _over_work_pool(
+    night: Night, settings: FanOutSettings, assignments: list[Assignment], at_once: int
+) -> dict[str, Ending]:
+    from prefect.client.orchestration import get_client
+
+    async with get_client() as client:
+        return await _WorkPool(night, client, settings, assignments, at_once).run()
 
 
 @dataclass(frozen=True)
