@@ -134,6 +134,9 @@ class Asking:
 
     async def look_elsewhere(self) -> None:
         """Count against the night's ceiling what other processes of the same run have spent and reserved by now."""
+        if self._budget.is_waited_for:
+            # Of two processes near the ceiling each would wait for what the other has booked and does not use.
+            await self._reservations.give_back()
         # What this process books meanwhile is counted twice until the next look, never not at all.
         mine_usd = self._before.settled_usd + self._kept_usd
         reserved_usd = self._before.reserved_usd + self._reservations.booked_usd

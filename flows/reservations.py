@@ -59,8 +59,9 @@ class Reservations:
 
     async def give_back(self) -> None:
         """Take back what is booked for no call; what calls without an outcome may have cost stays."""
-        for llm_key, booked in self._booked.items():
-            unused = booked - self._under_way[llm_key]
-            if unused > 0:
-                await asyncio.to_thread(self._settle, llm_key, unused)
-                self._booked[llm_key] -= unused
+        for llm_key in list(self._booked):
+            async with self._locks[llm_key]:
+                unused = self._booked[llm_key] - self._under_way[llm_key]
+                if unused > 0:
+                    await asyncio.to_thread(self._settle, llm_key, unused)
+                    self._booked[llm_key] -= unused

@@ -117,6 +117,11 @@ class Budget:
         """Set aside for the calls in flight, in USD."""
         return self._in_flight_usd
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a call waits for others to be settled."""
+        return bool(self._waiting)
+
     def note_elsewhere(self, *, settled_usd: Decimal, reserved_usd: Decimal) -> None:
         """Count what other processes of the same night spend against the night's ceiling.
 
