@@ -52,7 +52,7 @@ class Profiling:
         self._night = night
         self._asking = asking
         self._progress = progress
-        self._recorder = OutcomeRecorder(lambda outcomes: night.registry.outcomes.record(night.run, outcomes))
+        self._recorder = OutcomeRecorder(asking.record)
         self._asked: dict[str, int] = defaultdict(int)
         self._scored: dict[str, int] = defaultdict(int)
         self._spent: dict[str, Decimal] = defaultdict(Decimal)

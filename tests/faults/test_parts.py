@@ -104,12 +104,11 @@ def test_all_processes_of_a_night_share_its_ceiling_and_the_limits_of_its_endpoi
         endings = asyncio.run(both(night))
         spend = night.registry.outcomes.spend(night.run)
     assert fake.peak_in_flight <= 4
-    assert [ending.stopped_for for ending in endings] == ["budget of the night"] * 2
+    assert "budget of the night" in [ending.stopped_for for ending in endings]
     calls = sum(fake.calls.values())
     assert 20 < calls < 80
-    one_call = spend.total_usd / calls
-    assert spend.total_usd <= Decimal("0.9") + 4 * one_call
-    assert spend.total_usd >= Decimal("0.6")
+    assert Decimal("0.7") <= spend.total_usd <= Decimal("0.9")
+    assert spend.reserved_usd == 0
 
 
 def test_a_worker_with_other_settings_is_refused_before_it_asks(asked, fake, monkeypatch):

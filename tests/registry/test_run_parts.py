@@ -1,6 +1,8 @@
 """Parts of a run: one process at a time asks an LLM, and none of them outlives the run."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -96,6 +98,25 @@ def test_how_far_a_part_has_come_counts_the_answers_of_this_attempt(registry, ni
     assert (found.asked, found.scored) == (len(made), sum(one.score is not None for one in made))
     again = start_night(registry, pid=2, holder_is_gone=lambda _: True)
     assert state(registry, again, llm_key).asked == 0
+
+
+def test_processes_that_reserve_at_once_stay_below_the_ceiling_they_share(registry, night, llm_key):
+    parts = [take(registry, night, key) for key in (llm_key, "router:b")]
+
+    def reserve_often(held, key):
+        cent = Decimal("0.01")
+        return sum(registry.charges.reserve(held, key, cent, ceiling_usd=Decimal("0.1")) for _ in range(10))
+
+    with ThreadPoolExecutor(2) as pool:
+        granted = list(pool.map(reserve_often, parts, (llm_key, "router:b")))
+    assert sum(granted) == 10
+    assert registry.outcomes.spend(night).reserved_usd == Decimal("0.1")
+    frozen = freeze(registry)
+    made = [outcome(llm_key, frozen.prompts[0], cost_usd=Decimal("0.004"))]
+    registry.outcomes.record(parts[0], made, settled={llm_key: Decimal("0.01") * bool(granted[0])})
+    spend = registry.outcomes.spend(night)
+    assert spend.total_usd == Decimal("0.004")
+    assert spend.reserved_usd == Decimal("0.1") - Decimal("0.01") * bool(granted[0])
 
 
 def test_what_is_unknown_is_refused(registry, night, llm_key):
