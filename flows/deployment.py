@@ -38,6 +38,10 @@ class Deployable:
         What it does, for whoever reads it in Prefect.
     is_night
         Whether it has the schedule, and is started again when it crashed.
+    is_for_workers
+        Whether only workers can run it: a process that serves nights has no use for it.
+    reads_settings
+        Whether it is told which settings file to read.
     """
 
     entrypoint: str
@@ -45,6 +49,8 @@ class Deployable:
     name: str
     description: str
     is_night: bool = False
+    is_for_workers: bool = False
+    reads_settings: bool = True
 
 
 DEPLOYABLES = (
@@ -60,6 +66,14 @@ DEPLOYABLES = (
         "promote",
         "promote",
         "Approve or reject a router that waits for its review; the gate is asked again first.",
+    ),
+    Deployable(
+        "flows.profile_llm.profile_llm",
+        "profile-llm",
+        "profile-llm",
+        'Profile one LLM for a night whose [fan_out] runner is "work_pool"; started by that night only.',
+        is_for_workers=True,
+        reads_settings=False,
     ),
 )
 
@@ -89,7 +103,8 @@ def deployments(config: str | None, cron: str, *, pool: str | None = None) -> li
         raise PrerequisiteError(
             f"{cron!r} is not a cron expression: {error}.", unchanged=NOTHING_CHANGED, hint='--cron "0 2 * * *"'
         ) from None
-    return [_deployment(wanted, config, schedule, pool) for wanted in DEPLOYABLES]
+    chosen = [wanted for wanted in DEPLOYABLES if pool is not None or not wanted.is_for_workers]
+    return [_deployment(wanted, config, schedule, pool) for wanted in chosen]
 
 
 def _deployment(wanted: Deployable, config: str | None, schedule: Schedule, pool: str | None) -> RunnerDeployment:
@@ -101,7 +116,7 @@ def _deployment(wanted: Deployable, config: str | None, schedule: Schedule, pool
         wanted.name,
         description=wanted.description,
         schedule=schedule if wanted.is_night else None,
-        parameters={"config": config},
+        parameters={"config": config} if wanted.reads_settings else {},
         triggers=[_started_again(wanted, flow)] if wanted.is_night else [],
         concurrency_limit=None,
         work_pool_name=pool,

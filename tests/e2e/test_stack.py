@@ -1,6 +1,5 @@
 """What a team runs: PostgreSQL, an MLflow server and a Prefect server, and nights that these start by themselves."""
 
-import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -77,7 +76,11 @@ def test_deploying_again_finds_everything_as_it_is(
     made = [step["finding"] for step in proof.deployed["steps"] if step["change"] == "made"]
     assert made[0] == "nights (process)"
     assert made[1].startswith("schema ")
-    assert made[2:] == ["night/nightly, 0 2 * * * UTC", "promote/promote, on request"]
+    assert made[2:] == [
+        "night/nightly, 0 2 * * * UTC",
+        "promote/promote, on request",
+        "profile-llm/profile-llm, on request",
+    ]
 
     async def limit(client: Any) -> None:
         from prefect.client.schemas.actions import DeploymentUpdate

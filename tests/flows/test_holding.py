@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.holding import start_after_a_crash
 from flows.night import utc_now
-from flows.restarts import start_after_a_crash
 from registry.errors import RunAlreadyActive
 from registry.runs import Run
 from registry.store import Registry
@@ -19,7 +19,7 @@ KEY = "night:2024-09-01:abc"
 
 @pytest.fixture
 def registry(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    monkeypatch.setattr("flows.restarts._LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr("flows.holding._LOOK_EVERY_S", 0.05)
     shutil.copy(migrated, tmp_path / "registry.db")
     with Registry.open(f"sqlite:///{tmp_path / 'registry.db'}") as opened:
         yield opened
