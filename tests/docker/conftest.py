@@ -26,12 +26,20 @@ class Databases:
 
     def make(self) -> subprocess.CompletedProcess[str]:
         """Run the script that the image runs on an empty volume."""
-        environment = self.container.environment | {
-            "PATH": f"{self._programs}:{os.environ['PATH']}",
-            "PGHOST": str(self.server.base.query["host"]),
-        }
         script = DOCKER / "postgres" / "databases.sh"
-        return subprocess.run([script], env=environment, capture_output=True, text=True)
+        return subprocess.run([script], env=self._environment, capture_output=True, text=True)
+
+    def program(self, name: str, *arguments: str, given: bytes = b"") -> bytes:
+        """Run a program of PostgreSQL as the owner of the server, and give what it wrote."""
+        command = [self._programs / name, "--username=postgres", *arguments]
+        done = subprocess.run(command, env=self._environment, input=given, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        path = f"{self._programs}:{os.environ['PATH']}"
+        return self.container.environment | {"PATH": path, "PGHOST": str(self.server.base.query["host"])}
 
     @property
     def _programs(self) -> Path:

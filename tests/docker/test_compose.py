@@ -1,5 +1,6 @@
 """compose.yaml is valid, and keeps what it promises: pinned, confined, healthy, secrets as files, nothing published."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from flows import environment
 from flows.cli import cli as uniroute
+from flows.environment import prepare
 from flows.settings import load_settings
 from tests.docker.topology import COMPOSE, DOCKER, ONE_SHOT, ROOT, UI, command_of, environment_of, read
 
@@ -179,14 +180,16 @@ def test_the_uis_are_published_on_loopback_over_a_network_that_does_not_masquera
     assert f"127.0.0.1:{overlay['services']['mlflow']['ports'][0].split(':')[1]}" in allowed
 
 
-def test_what_keeps_the_servers_quiet_is_what_keeps_the_night_quiet() -> None:
-    expected = environment._QUIET_AND_OFFLINE
+def test_what_keeps_the_servers_quiet_is_what_keeps_the_night_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected: dict[str, str] = {}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", expected)
+        prepare(Path("/data"))
     for name in OURS:
-        given = environment_of(name)
-        assert {key: expected[key] for key in given if key in expected} == {
-            key: given[key] for key in given if key in expected
-        }
+        given = {variable: value for variable, value in environment_of(name).items() if variable in expected}
         assert {"DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY", "PREFECT_SERVER_ANALYTICS_ENABLED"} <= set(given)
+        given.pop("PREFECT_HOME", None)
+        assert given.items() <= expected.items()
 
 
 @pytest.mark.parametrize("name", ["setup", "worker"])
@@ -216,13 +219,6 @@ def test_a_night_that_is_stopped_has_the_time_that_its_settings_promise() -> Non
     assert int(SERVICES["worker"]["stop_grace_period"].removesuffix("s")) >= 2 * grace
 
 
-def mlflow_takes(arguments: list[str]) -> dict[str, Any]:
-    from mlflow.cli import cli
-
-    command = cli.get_command(None, arguments[0])
-    return command.make_context(arguments[0], arguments[1:]).params
-
-
 def prefect_takes(arguments: list[str]) -> dict[str, Any]:
     from prefect.cli._app import _app
 
@@ -238,7 +234,6 @@ def uniroute_takes(arguments: list[str]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("name", "program", "takes", "expected"),
     [
-        ("mlflow", "mlflow", mlflow_takes, {"app_name": "basic-auth", "workers": "1", "serve_artifacts": True}),
         ("prefect", "prefect", prefect_takes, {"host": "0.0.0.0", "port": 4200}),
         ("worker", "prefect", prefect_takes, {"work_pool_name": "nights", "worker_type": "process"}),
         ("setup", "uniroute", uniroute_takes, {"pool": "nights"}),
@@ -247,10 +242,11 @@ def uniroute_takes(arguments: list[str]) -> dict[str, Any]:
 def test_a_program_takes_its_command(
     name: str, program: str, takes: Callable[[list[str]], dict[str, Any]], expected: dict[str, Any]
 ) -> None:
+    """MLflow's is started for real, in test_mlflow_server.py."""
     named, *arguments = command_of(name)
     assert named == program
     with warnings.catch_warnings():
-        # MLflow and Prefect warn of their own dependencies when they are imported.
+        # Prefect warns of its own dependencies when it is imported.
         warnings.simplefilter("ignore")
         assert expected.items() <= takes(arguments).items()
 

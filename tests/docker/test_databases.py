@@ -145,3 +145,16 @@ def test_a_secret_that_is_empty_makes_no_user_and_no_password_is_logged(database
     assert databases.server.folder is not None
     log = (databases.server.folder / "log").read_text(encoding="utf-8")
     assert not any(password in log for password in PASSWORDS.values())
+
+
+def test_a_dump_of_a_database_comes_back_to_its_user_alone(given: Container, databases: Databases) -> None:
+    """With the options of docker/README.md."""
+    run(databases, "mlflow", "mlflow", "CREATE TABLE saved AS SELECT 7 AS x", "CREATE VIEW seen AS SELECT x FROM saved")
+    dump = databases.program("pg_dump", "--format=custom", "mlflow")
+    databases.server.drop("mlflow")
+    assert databases.make().returncode == 0
+    databases.program("pg_restore", "--exit-on-error", "--no-owner", "--role=mlflow", "--dbname=mlflow", given=dump)
+    assert run(databases, "mlflow", "mlflow", "SELECT x FROM seen") == [(7,)]
+    run(databases, "mlflow", "mlflow", "DROP VIEW seen", "DROP TABLE saved")
+    with pytest.raises(DBAPIError, match="permission denied for database"):
+        run(databases, "prefect", "mlflow", "SELECT 1")

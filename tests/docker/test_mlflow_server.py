@@ -21,6 +21,7 @@ from tests.registry.publishing.test_processes import free_port, server
 pytestmark = pytest.mark.slow
 
 ADMIN, USER = "the admin's password %", "the password of nights %"
+SEARCH = "/api/2.0/mlflow/experiments/search?max_results=1"
 PROGRAMS = Path(sys.executable).parent
 
 
@@ -93,19 +94,19 @@ def make_user(served: Served, folder: Path, password: str) -> Container:
 
 
 def test_the_server_wants_to_know_who_asks(served: Served) -> None:
-    search = "/api/2.0/mlflow/experiments/search?max_results=1"
     assert served.status("/health") == 200
-    assert [served.status(path) for path in ("/", search, "/api/2.0/mlflow-artifacts/artifacts")] == [401, 401, 401]
-    assert [served.status(search, login) for login in ("admin:password1234", f"admin:{ADMIN}")] == [401, 200]
-    assert served.status(search, f"admin:{ADMIN}", Host="elsewhere.example") == 403
+    assert [served.status(path) for path in ("/", SEARCH, "/api/2.0/mlflow-artifacts/artifacts")] == [401, 401, 401]
+    assert [served.status(SEARCH, login) for login in ("admin:password1234", f"admin:{ADMIN}")] == [401, 200]
+    assert served.status(SEARCH, f"admin:{ADMIN}", Host="elsewhere.example") == 403
 
 
 def test_nights_publish_as_a_user_who_owns_what_it_makes_and_no_more(
     served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_user(served, tmp_path / "first", "a password that leaked")
+    assert served.status(SEARCH, "uniroute:a password that leaked") == 200
     worker = make_user(served, tmp_path / "again", USER)
-    assert served.status("/api/2.0/mlflow/experiments/search?max_results=1", "uniroute:a password that leaked") == 401
+    assert served.status(SEARCH, "uniroute:a password that leaked") == 401
     monkeypatch.setenv("HOME", worker.environment["HOME"])
     router = make_router()
     publisher = RouterPublisher(served.url)
