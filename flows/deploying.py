@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from flows.settings import Settings
 from flows.settings_origin import masked
 from flows.workspace import Workspace
 from registry.errors import NotFound, PublishIncomplete
+from registry.publishing.connection import sqlite_file
 from registry.store import Registry, SchemaStatus
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 AUTOMATIONS = Path("docker/automations.yaml")
 _POOL_TYPE = "process"
-_REFUSED = (401, 403)
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,16 @@ def _registry(settings: Settings, is_dry_run: bool) -> Step:
 
 def _mlflow(settings: Settings) -> Step:
     """Ask MLflow for the aliases of the routers, as every night does."""
+    file = sqlite_file(settings.mlflow_url)
+    if file is not None and not file.exists():
+        return Step("mlflow", "none", "not there yet; the first night makes it")
     try:
         with Workspace(settings) as workspace:
             aliases = workspace.publisher.aliases(settings.mlflow.router_name)
     except PublishIncomplete as error:
         status = getattr(error.__cause__, "get_http_status_code", lambda: None)()
         where = masked(settings.mlflow_url)
-        if status in _REFUSED:
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise CredentialsMissing(
                 f"MLflow at {where} refuses the user or the password (status {status}).",
                 unchanged=NOTHING_CHANGED,
@@ -151,7 +155,7 @@ def _asking(url: str) -> Iterator[None]:
         yield
     except PrefectHTTPStatusError as error:
         status = error.response.status_code
-        if status in _REFUSED:
+        if status == HTTPStatus.UNAUTHORIZED:
             raise CredentialsMissing(
                 f"The Prefect server at {url} refuses the credentials (status {status}).",
                 unchanged=NOTHING_CHANGED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,8 +15,20 @@ from flows.reports.plain import inert, table
 _CHANGES = {"none": "as it is", "made": "made", "renewed": "renewed"}
 
 
+def _must_be_a_name(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
+        raise click.BadParameter("a name of letters, digits, '.', '_' and '-', please")
+    return value
+
+
 @click.command("deploy")
-@click.option("--pool", default="nights", show_default=True, help="Work pool, made if it is missing.")
+@click.option(
+    "--pool",
+    default="nights",
+    show_default=True,
+    callback=_must_be_a_name,
+    help="Work pool, made if it is missing.",
+)
 @click.option("--cron", default="0 2 * * *", show_default=True, help="When nights run, in UTC.")
 @click.option(
     "--automations",

@@ -1,8 +1,10 @@
 """What a team runs: PostgreSQL, an MLflow server and a Prefect server, and nights that these start by themselves."""
 
+import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.deploying import Step, deploy
 from flows.environment import prepare
@@ -49,6 +52,17 @@ def test_a_night_whose_worker_was_killed_ends_on_another_one_like_an_uninterrupt
     assert all(found.resident_bytes > 10_000_000 for found in proof.memory.values())
 
 
+@contextmanager
+def prefect_told(environment: Mapping[str, str]) -> Iterator[None]:
+    """Let Prefect in this process believe that it was started in an environment."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    names = {PREFECT_API_AUTH_STRING, PREFECT_API_URL}
+    given = {one: environment[one.name] for one in names if environment[one.name]}
+    with temporary_settings(given, restore_defaults=names - {*given}):
+        yield
+
+
 @pytest.fixture
 def as_client(stack: Stack, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Step, ...]]]:
     """Give `deploy` in this process, in the environment of a client; what a test sets differs from it."""
@@ -57,11 +71,7 @@ def as_client(stack: Stack, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> It
             monkeypatch.setenv(name, value)
 
     def deployed(*, pool: str = "nights", automations: Path | None = None, **changes: str) -> tuple[Step, ...]:
-        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
-
-        told = {**stack.environment, **changes}
-        wanted = {one: told[one.name] for one in (PREFECT_API_AUTH_STRING, PREFECT_API_URL) if told[one.name]}
-        with temporary_settings(wanted, restore_defaults={PREFECT_API_AUTH_STRING, PREFECT_API_URL} - {*wanted}):
+        with prefect_told({**stack.environment, **changes}):
             return deploy(
                 load_settings(None), None, pool=pool, cron="0 2 * * *", automations=automations, is_dry_run=False
             )
@@ -70,10 +80,14 @@ def as_client(stack: Stack, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def test_deploying_again_finds_everything_as_it_is(
-    stack: Stack, proof: Proof, as_client: Callable[..., tuple[Step, ...]]
+    stack: Stack,
+    proof: Proof,
+    as_client: Callable[..., tuple[Step, ...]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert list(misfits(proof.deployed, PINNED["uniroute.deploy/1"]["data"])) == []
-    made = [step["finding"] for step in proof.deployed["steps"] if step["change"] == "made"]
+    steps = [step for step in proof.deployed["steps"] if step["part"] != "automation"]
+    made = [step["finding"] for step in steps if step["change"] == "made"]
     assert made[0] == "nights (process)"
     assert made[1].startswith("schema ")
     assert made[2:] == [
@@ -88,6 +102,11 @@ def test_deploying_again_finds_everything_as_it_is(
         known = await client.read_deployment_by_name("night/nightly")
         await client.update_deployment(known.id, DeploymentUpdate(concurrency_limit=1))
 
+    with prefect_told(stack.environment), pytest.raises(SystemExit) as ended:
+        main(["deploy", "--dry-run"])
+    told = capsys.readouterr().out
+    assert (ended.value.code, told.splitlines()[-1]) == (0, "Nothing was changed.")
+    assert re.search(r"^work pool +as it is +nights \(process\)$", told, re.MULTILINE)
     stack.ask(limit)  # as older versions deployed it
     changes = {step.part: step.change for step in as_client()}
     assert changes.pop("deployment") == "renewed"

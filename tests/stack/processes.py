@@ -106,7 +106,7 @@ def running(name: str, command: list[str], environment: Mapping[str, str], folde
                 orphan.kill()
 
 
-def wait_until(condition: Callable[[], Found], what: str, *servers: Server, limit_s: float = 120.0) -> Found:
+def wait_until(condition: Callable[[], Found], what: str, *servers: Server, limit_s: float = 300.0) -> Found:
     """Ask until the answer is true, and give it; say what the servers wrote when that takes too long."""
     deadline_s = time.monotonic() + limit_s
     while not (found := condition()):

@@ -12,12 +12,14 @@ from typing import Any
 from uuid import UUID
 
 from registry.store import Registry
+from tests.conftest import ROOT
 from tests.faults.tiny_night import lasting
 from tests.postgres import look_into
 from tests.stack.processes import Memory, wait_until
 from tests.stack.topology import BIN, Stack
 
 AS_OF = "2024-11-01"
+SHIPPED = ROOT / "docker" / "automations.yaml"
 KILL_AT = 80
 """So many answers are kept when the worker is killed, of 240."""
 
@@ -61,8 +63,9 @@ def prove(stack: Stack, say: Callable[[str], None] = lambda _line: None) -> Proo
     proof, clock = Proof(), _Clock(say)
     for name, took_s in stack.started_s.items():
         clock.say(f"{name} answers after {took_s:.1f} s")
-    proof.deployed = json.loads(stack.uniroute("deploy", "--json"))["data"]
-    clock.say("uniroute deploy: registry, work pool, deployments")
+    shipped = [f"--automations={SHIPPED}"] if SHIPPED.is_file() else []
+    proof.deployed = json.loads(stack.uniroute("deploy", "--json", *shipped))["data"]
+    clock.say("uniroute deploy: registry, work pool, deployments, automations")
     with uninterrupted_night(stack) as alone:
         with stack.worker("first") as worker:
             first = schedule(stack)
