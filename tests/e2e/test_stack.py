@@ -45,6 +45,7 @@ def proof(stack: Stack) -> Proof:
 def test_a_night_whose_worker_was_killed_ends_on_another_one_like_an_uninterrupted_one_on_sqlite(proof: Proof) -> None:
     assert 0 < proof.kept < proof.expected
     assert proof.states == ("RUNNING", "COMPLETED")
+    assert proof.parts == ("COMPLETED", "COMPLETED", "CRASHED"), "whose process was killed was handed out again"
     assert proof.attempts == 2
     assert proof.differences == []
     assert len(proof.digests) == 1, "the copy holds what the server holds"

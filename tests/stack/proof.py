@@ -1,13 +1,18 @@
-"""The proof: a night that a killed worker leaves behind ends on another one as if nothing had happened."""
+"""The proof: a night that a killed worker leaves behind ends on another one as if nothing had happened.
+
+The other worker spreads the rest over flow runs of their own, one of which is killed too; and the same night is made by
+a Dask cluster. All must come to what an uninterrupted night on a laptop comes to.
+"""
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -38,12 +43,14 @@ class Proof:
         How many there are in the end.
     states
         What Prefect says in the end of the run that was killed, and of the next one.
+    parts
+        What Prefect says in the end of the flow runs that profiled one LLM each, the one that was killed among them.
     attempts
         How often the registry saw the night started.
     digests
         Of the registry on PostgreSQL, and of its copy on SQLite.
     differences
-        The parts in which the night differs from an uninterrupted one on SQLite.
+        In what the night, and the one on Dask, differ from an uninterrupted one on SQLite.
     memory
         What each server takes after the night, and the worker with its flow in the middle of it.
     """
@@ -52,6 +59,7 @@ class Proof:
     kept: int = 0
     expected: int = 0
     states: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     attempts: int = 0
     digests: set[str] = field(default_factory=set)
     differences: list[str] = field(default_factory=list)
@@ -66,7 +74,7 @@ def prove(stack: Stack, say: Callable[[str], None] = lambda _line: None) -> Proo
     shipped = [f"--automations={SHIPPED}"] if SHIPPED.is_file() else []
     proof.deployed = json.loads(stack.uniroute("deploy", "--json", *shipped))["data"]
     clock.say("uniroute deploy: registry, work pool, deployments, automations")
-    with uninterrupted_night(stack) as alone:
+    with night_at_home(stack, "alone") as alone, night_at_home(stack, "dask", UNIROUTE_FAN_OUT__RUNNER="dask") as dask:
         with stack.worker("first") as worker:
             first = schedule(stack)
             wait_until(lambda: _answers_kept(stack) >= KILL_AT, "the middle of the night", worker)
@@ -74,17 +82,20 @@ def prove(stack: Stack, say: Callable[[str], None] = lambda _line: None) -> Proo
             worker.kill()
             proof.kept = _answers_kept(stack)
             clock.say(f"worker killed with SIGKILL when {proof.kept} answers were kept")
-        with stack.worker("second") as worker:
+        with stack.worker("second", UNIROUTE_FAN_OUT__RUNNER="work_pool") as worker:
             # Prefect takes the first run for running still: it holds nothing that the second one needs.
             second = schedule(stack)
             clock.say(
                 f"another worker; Prefect says {stack.ask(state_of(first))} of the killed run; the next one is due"
             )
+            killed = wait_until(lambda: _kill_a_part(stack), "a flow run with one LLM", worker)
+            clock.say(f"one flow run per LLM; the process that profiles {killed} killed with SIGKILL")
             wait_until(lambda: stack.ask(end_of(second)), "the end of the night", worker)
+            proof.parts = stack.ask(_states_of_parts)
             proof.states = (stack.ask(state_of(first)), stack.ask(state_of(second)))
             clock.say(f"the night ended on the other worker: {proof.states[1]}")
         proof.memory |= stack.memory()
-        clock.say(f"uninterrupted night on SQLite: exit code {alone.wait(120)}")
+        clock.say(f"uninterrupted night on SQLite: exit code {alone.wait(120)}; on Dask: {dask.wait(120)}")
     _compare(stack, proof)
     clock.say("no difference" if not proof.differences else f"different: {', '.join(proof.differences)}")
     return proof
@@ -102,23 +113,25 @@ class _Clock:
 
 
 @contextmanager
-def uninterrupted_night(stack: Stack) -> Iterator[subprocess.Popen]:
+def night_at_home(stack: Stack, name: str, **variables: str) -> Iterator[subprocess.Popen]:
     """Run the same night meanwhile on what a laptop has: registry and MLflow in files of a home folder."""
-    alone = {name: value for name, value in stack.environment.items() if "__" not in name}
+    there = {key: value for key, value in stack.environment.items() if "__" not in key} | variables
     command = [BIN / "uniroute", "night", "run", "--as-of", AS_OF]
-    with (stack.folder / "alone.log").open("w") as log:
+    with (stack.folder / f"{name}.log").open("w") as log:
         night = subprocess.Popen(
-            command, env=alone | {"UNIROUTE_HOME": str(alone_home(stack))}, cwd=stack.folder, stdout=log, stderr=log
+            command,
+            env=there | {"UNIROUTE_HOME": str(stack.folder / name)},
+            cwd=stack.folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             yield night
         finally:
-            night.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(night.pid, signal.SIGKILL)
             night.wait()
-
-
-def alone_home(stack: Stack) -> Path:
-    return stack.folder / "alone"
 
 
 def schedule(stack: Stack) -> UUID:
@@ -153,6 +166,25 @@ def end_of(run_id: UUID) -> Callable[[Any], Any]:
     return read
 
 
+def _kill_a_part(stack: Stack) -> str | None:
+    """Kill the process that profiles an LLM, once it has kept answers of its own; give the LLM."""
+    held = look_into(
+        stack.registry_url,
+        "SELECT l.pid, m.key FROM lease l JOIN llm m ON l.name = 'profile:' || m.id JOIN run r ON r.id = l.run_id "
+        "WHERE (SELECT count(*) FROM outcome o WHERE o.llm_id = m.id AND o.lease_number = r.lease_number) > 0",
+    )
+    if not held:
+        return None
+    pid, llm_key = held[0]
+    os.kill(pid, signal.SIGKILL)
+    return llm_key
+
+
+async def _states_of_parts(client: Any) -> tuple[str, ...]:
+    runs = await client.read_flow_runs()
+    return tuple(sorted(run.state.type.value for run in runs if " try " in run.name))
+
+
 def _answers_kept(stack: Stack) -> int:
     return look_into(stack.registry_url, "SELECT count(*) FROM outcome")[0][0]
 
@@ -166,7 +198,12 @@ def _compare(stack: Stack, proof: Proof) -> None:
         assert there.ledger.verify().is_intact
         proof.attempts = there.runs.list()[0].attempt
     ours = lasting(copied, stack.folder / "home", stack.mlflow_database)
-    home = alone_home(stack)
-    theirs = lasting(home / "registry.db", home, f"sqlite:///{home / 'mlflow.db'}")
-    proof.expected = len(theirs["outcome"])
-    proof.differences = sorted(part for part in {*ours, *theirs} if ours.get(part) != theirs.get(part))
+    alone, dask = (_at_home(stack, name) for name in ("alone", "dask"))
+    proof.expected = len(alone["outcome"])
+    for name, found in (("", ours), ("dask: ", dask)):
+        proof.differences += sorted(f"{name}{part}" for part in {*found, *alone} if found.get(part) != alone.get(part))
+
+
+def _at_home(stack: Stack, name: str) -> dict[str, Any]:
+    home = stack.folder / name
+    return lasting(home / "registry.db", home, f"sqlite:///{home / 'mlflow.db'}")

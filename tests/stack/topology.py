@@ -77,10 +77,10 @@ class Stack:
         return done.stdout or done.stderr
 
     @contextmanager
-    def worker(self, name: str) -> Iterator[Server]:
-        """Keep a worker running."""
+    def worker(self, name: str, **variables: str) -> Iterator[Server]:
+        """Keep a worker running; `variables` are added to its environment."""
         command = [str(BIN / "prefect"), "worker", "start", "--pool", "nights", "--type", "process", "--name", name]
-        with running(name, command, self.environment, self.folder) as server:
+        with running(name, command, {**self.environment, **variables}, self.folder) as server:
             yield server
 
     def ask(self, question: Callable[[Any], Any]) -> Any:
