@@ -13,6 +13,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from flows.errors import FlowError, PortTaken, PrerequisiteError
+from flows.prefect_server import API_URL, require_prefect
 
 DEPLOYMENT = "nightly"
 PROMOTE = "promote"
@@ -38,10 +39,13 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
         `cron` is not a cron expression.
     PortTaken
         Another process listens on `port`.
+    FlowError
+        The server that is configured cannot be worked with.
     """
-    server = nullcontext(os.environ["PREFECT_API_URL"]) if os.environ.get("PREFECT_API_URL") else _server(port)
+    require_prefect()
+    server = nullcontext(os.environ[API_URL]) if os.environ.get(API_URL) else _server(port)
     with server as api_url:
-        os.environ["PREFECT_API_URL"] = api_url
+        os.environ[API_URL] = api_url
         from prefect import serve
         from prefect.schedules import Cron
 

@@ -61,6 +61,9 @@ class ErrorKind(StrEnum):
 _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (registry.RegistryBusy, ExitCode.TRY_LATER, ErrorKind.BUSY),
     (registry.RunAlreadyActive, ExitCode.TRY_LATER, ErrorKind.BUSY),
+    (registry.MlflowUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
+    (registry.MlflowDenied, ExitCode.CREDENTIALS, ErrorKind.CREDENTIALS),
+    (registry.MlflowUnsuitable, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
     (registry.PublishIncomplete, ExitCode.ATTENTION, ErrorKind.UNPUBLISHED),
     (registry.StalePromotion, ExitCode.REFUSED, ErrorKind.STALE),
     (registry.PromotionRefused, ExitCode.REFUSED, ErrorKind.REFUSED),
@@ -78,6 +81,7 @@ _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (flow.TransientEndpointError, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.RateLimited, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.CredentialsMissing, ExitCode.CREDENTIALS, ErrorKind.CREDENTIALS),
+    (flow.ServerUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.PortTaken, ExitCode.TRY_LATER, ErrorKind.BUSY),
     (flow.VersionUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.Interrupted, ExitCode.TERMINATED, ErrorKind.INTERRUPTED),
