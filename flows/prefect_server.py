@@ -13,7 +13,7 @@ from flows.errors import CredentialsMissing, FlowError, PrerequisiteError, Serve
 from flows.settings_origin import masked
 
 API_URL = "PREFECT_API_URL"
-_PATIENCE_S = 10.0
+_PATIENCE_S = 5.0
 _UNCHANGED = "Nothing was started."
 _AS_IT_SHOULD_BE = f"export {API_URL}=http://HOST:4200/api"
 
