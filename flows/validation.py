@@ -90,13 +90,17 @@ def _trial(part: str, look: Callable[[], str]) -> Trial:
 
 
 def _registry(workspace: Workspace) -> str:
+    from registry import clock
     from registry.errors import NotFound
 
     try:
         found = workspace.registry.schema_status()
     except NotFound:
         return "not there yet; the first night makes it"
-    return f"schema {found.current or 'none'}, {len(found.pending)} migrations pending"
+    workspace.registry.require_usable(found)
+    behind_s = clock.behind().total_seconds()
+    skew = f"; this machine's clock is {abs(behind_s):.0f} s {'behind' if behind_s > 0 else 'ahead of'} its clock"
+    return f"schema {found.current or 'none'}, {len(found.pending)} migrations pending{skew if behind_s else ''}"
 
 
 def _mlflow(workspace: Workspace) -> str:

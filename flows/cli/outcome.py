@@ -144,7 +144,8 @@ def _report(kind: ErrorKind, code: ExitCode, message: str, unchanged: str, hint:
     if as_json:
         facts = {"kind": str(kind), "message": message, "unchanged": unchanged, "hint": hint, "exit_code": int(code)}
         click.echo(json.dumps({"error": facts}))
-    parts = [inert(part, width=_WIDTH) for part in (message, unchanged) if part]
+    ended = message if not unchanged or message.endswith((".", "!", "?")) else f"{message}."
+    parts = [inert(part, width=_WIDTH) for part in (ended, unchanged) if part]
     click.echo(f"{label('error:', 'red')} {' '.join(parts)}", err=True)
     if hint:
         click.echo(f"{label('next:', 'cyan')}  {inert(hint, width=_WIDTH)}", err=True)
