@@ -63,7 +63,9 @@ class Failure:
 
     def told(self, kind: type[PublishIncomplete], cause: str, hint: str) -> PublishIncomplete:
         """Make the error of the registry."""
-        return kind(f"{self.did_not}: {cause}", unchanged=_UNCHANGED, hint=f"{hint}, {_AGAIN}")
+        is_to_be_mended = kind in (MlflowDenied, MlflowUnsuitable)
+        next_step = f"{hint}." if is_to_be_mended else f"{hint}, {_AGAIN}"
+        return kind(f"{self.did_not}: {cause}", unchanged=_UNCHANGED, hint=next_step)
 
 
 def refusal(failure: Failure) -> PublishIncomplete:
