@@ -16,6 +16,7 @@ from flows.cli import main
 from registry.errors import RunAlreadyActive, SchemaMismatch
 from registry.store import Registry
 from tests.faults.conftest import ROOT
+from tests.registry.conftest import only_on_sqlite
 from tests.registry.samples import NOW, freeze, know_llms, outcome, start_night
 
 ADDED = '''"""A column that only newer code fills."""
@@ -124,3 +125,17 @@ def test_a_night_that_slept_while_newer_code_migrated_can_write_nothing_more(fre
             registry.runs.heartbeat(long_ago, NOW)
     with pytest.raises(SchemaMismatch):
         Registry.open(fresh)
+
+
+@only_on_sqlite
+def test_older_code_with_an_older_grader_does_not_ask_everything_again(registry: Registry, older: Newer):
+    held = start_night(registry)
+    (key,) = know_llms(registry, held, "a")
+    asked = freeze(registry).prompts
+    registry.outcomes.record(held, [outcome(key, asked[0], grader="choice/2")])
+    registry.runs.finish(held, "completed", "fine", "{}", NOW)
+    refused = older("night", "run")
+    assert refused.returncode == 78
+    assert "grades with choice/1, and a newer one has graded with choice/2" in refused.stderr
+    assert "Nothing was called." in refused.stderr
+    assert len(registry.runs.list()) == 1
