@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # What Prefect and MLflow need to stay quiet and offline is set by the package itself (flows/environment.py).
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli
+.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli bench-fan-out bench-spark
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -27,9 +27,17 @@ bench-calls: $(VENV)/installed
 bench-load: $(VENV)/installed
 	$(RUN)/python -m flows.bench.load
 
+# How profiling scales over worker processes whose answers take 200 ms.
+bench-fan-out: $(VENV)/installed
+	$(RUN)/python -m flows.bench.fan_out
+
 # How long the command line takes to start and to complete a name, against a bare interpreter.
 bench-cli: $(VENV)/installed
 	$(RUN)/python -m flows.bench.start_up
+
+# Prompts per second from a Parquet file into another, on a local Spark (Java 17) and without, against bare loops.
+bench-spark: $(VENV)/installed
+	$(RUN)/python -m flows.bench.batches
 
 # How often the gate is wrong over 200 simulated nights, with its correction and without.
 bench-gate: $(VENV)/installed

@@ -43,7 +43,7 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
         The server that is configured cannot be worked with.
     """
     require_prefect()
-    server = nullcontext(os.environ[API_URL]) if os.environ.get(API_URL) else _server(port)
+    server = nullcontext(os.environ[API_URL]) if os.environ.get(API_URL) else prefect_server(port)
     with server as api_url:
         os.environ[API_URL] = api_url
         from prefect import serve
@@ -66,8 +66,8 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
 
 
 @contextmanager
-def _server(port: int) -> Iterator[str]:
-    """Start Prefect's server on loopback, wait until it answers, and stop it at the end."""
+def prefect_server(port: int) -> Iterator[str]:
+    """Start Prefect's server on loopback, wait until it answers, give its API's address, and stop it at the end."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

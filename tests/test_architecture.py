@@ -10,7 +10,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("routing", "registry", "flows", "sql")
 PREFECT_FILES = {
     f"flows/{name}.py"
-    for name in ("nightly", "sync", "profile", "refit", "publish", "promote", "schedule", "prefect_server")
+    for name in (
+        "nightly",
+        "sync",
+        "profile",
+        "profile_llm",
+        "fan_out",
+        "refit",
+        "publish",
+        "promote",
+        "schedule",
+        "prefect_server",
+    )
 }
 BANNED_MODULE_NAMES = {"utils", "util", "helpers", "common", "misc", "manager"}
 LIBRARY_NAMES_WITH_MODEL = {
