@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from tests.postgres import PostgresServer
 
 USER, PASSWORD = "admin", "CANARY-correct-horse"
-_START_UP_S = 120
+_START_UP_S = 240
 _AUTH = """
 [mlflow]
 default_permission = READ

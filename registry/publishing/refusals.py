@@ -102,14 +102,15 @@ def _of_access(failure: Failure) -> PublishIncomplete | None:
 
 
 def _of_artifacts(failure: Failure) -> PublishIncomplete | None:
-    """Tell of a server that keeps rows but no files: its disk is full or may not be written."""
+    """Tell of a server that keeps rows but no files: it fails, or hangs up before the whole file was sent."""
     from requests.exceptions import RetryError
 
-    if not (failure.is_of_server or failure.came_of(RetryError)) or _ARTIFACT_PATH not in str(failure.error):
+    has_hung_up = failure.came_of((RetryError, ConnectionResetError, BrokenPipeError))
+    if _ARTIFACT_PATH not in str(failure.error) or not (has_hung_up or failure.is_of_server):
         return None
     return failure.told(
         MlflowUnavailable,
-        f"MLflow at {failure.where} did not keep a file: the disk of its artifacts is full or may not be written",
+        f"MLflow at {failure.where} did not keep a file: the disk of its artifacts may be full, or not writable",
         "See its log, and make room where --artifacts-destination points to",
     )
 
