@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # What Prefect and MLflow need to stay quiet and offline is set by the package itself (flows/environment.py).
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli bench-fan-out bench-spark
+.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli bench-fan-out bench-spark stack
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -46,6 +46,10 @@ bench-gate: $(VENV)/installed
 # A registry with ten million outcomes on PostgreSQL: space, and feature vectors of 1 000 LLMs by SQL (some minutes, 3 GB).
 bench-registry: $(VENV)/installed
 	$(RUN)/python -m flows.bench.growth
+
+# PostgreSQL, MLflow and Prefect as processes; a worker is killed in the middle of a night. KEEP=--keep leaves them.
+stack: $(VENV)/installed
+	$(RUN)/python -m tests.stack $(KEEP)
 
 install: $(VENV)/installed
 

@@ -21,6 +21,8 @@ PREFECT_FILES = {
         "promote",
         "schedule",
         "prefect_server",
+        "deployment",
+        "deploying",
     )
 }
 BANNED_MODULE_NAMES = {"utils", "util", "helpers", "common", "misc", "manager"}

@@ -16,7 +16,7 @@ import pytest
 from flows.cli import cli as uniroute
 from flows.environment import prepare
 from flows.settings import load_settings
-from tests.docker.topology import COMPOSE, DOCKER, ONE_SHOT, ROOT, UI, command_of, environment_of, read
+from tests.docker.topology import COMPOSE, DOCKER, ONE_SHOT, ROOT, SERVICES_USER, UI, command_of, environment_of, read
 
 SERVICES = read(COMPOSE)["services"]
 SECRETS = read(COMPOSE)["secrets"]
@@ -66,6 +66,7 @@ def test_our_image_has_the_version_of_the_project_and_comes_from_no_registry() -
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert {SERVICES[name]["image"] for name in OURS} == {f"uniroute:{version}"}
     assert {SERVICES[name]["pull_policy"] for name in OURS} == {"never"}
+    assert {SERVICES[name]["user"] for name in OURS} == {SERVICES_USER}
     assert [name for name in OURS if "build" in SERVICES[name]] == ["setup"]
 
 
