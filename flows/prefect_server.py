@@ -51,7 +51,7 @@ def require_prefect() -> str:
         found, ours = Version(answered), Version(prefect.__version__)
     except (InvalidVersion, TypeError):
         raise _not_prefect(where) from None
-    # Prefect's rule: a server understands clients of its own major version that are not newer than it is.
+    # Prefect itself only warns of an older server, and the night would end with whatever that server does not know.
     if found.major != ours.major or found.release[:2] < ours.release[:2]:
         raise PrerequisiteError(
             f"Prefect's server at {where} is version {found}, which does not understand its client here, {ours}.",
