@@ -97,6 +97,7 @@ def run_night_now(config: str | None, **wanted: Any) -> NightReport:
     import asyncio
 
     from flows import environment, preflight
+    from flows.prefect_server import require_prefect
     from flows.settings import load_settings
     from flows.workspace import Workspace
 
@@ -105,6 +106,7 @@ def run_night_now(config: str | None, **wanted: Any) -> NightReport:
     with Workspace(settings) as workspace:
         preflight.check(workspace)
     click.echo("Starting Prefect ...", err=True)
+    require_prefect()
     from flows.nightly import night as night_flow
 
     return asyncio.run(night_flow(config=config, **wanted))

@@ -16,9 +16,10 @@ from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.deploying import Step, deploy
 from flows.environment import prepare
-from flows.errors import CredentialsMissing, PrerequisiteError, ServerUnavailable
+from flows.errors import PrerequisiteError
 from flows.settings import load_settings
 from flows.workspace import Workspace
+from registry.errors import MlflowDenied, MlflowUnavailable
 from routing.errors import UnirouteError
 from tests.flows.cli.shapes import PINNED, misfits
 from tests.postgres import PostgresServer
@@ -232,11 +233,11 @@ def test_an_mlflow_that_refuses_the_password_or_is_away_is_told_in_a_line(
     as_client: Callable[..., tuple[Step, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "guessed")
-    with pytest.raises(CredentialsMissing, match="refuses the user or the password"):
+    with pytest.raises(MlflowDenied, match="does not accept its user and password"):
         as_client()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("UNIROUTE_MLFLOW__TRACKING_URL", "http://127.0.0.1:9")
-    with pytest.raises(ServerUnavailable):
+    with pytest.raises(MlflowUnavailable):
         as_client()
 
 
