@@ -119,7 +119,7 @@ def cancel_night(
         That night is not running.
     """
     run, lease = find_run(registry, name), registry.runs.lease()
-    if lease.run_id != run.id or not lease.is_held(now):
+    if lease.run_id != run.id or not lease.is_held(registry.shared_time(now)):
         raise NotFound(
             f"Night {run.key} is not running: it is {run.status}.",
             unchanged="Nothing was changed.",

@@ -94,6 +94,12 @@ class NightSettings(_Section):
     stop_grace_s: float = Field(default=20, ge=0, le=3600, allow_inf_nan=False)
 
 
+class LogSettings(_Section):
+    """How standard error is written; ``auto`` writes JSON lines unless it is a terminal."""
+
+    format: Literal["text", "json", "auto"] = "text"
+
+
 class JudgeSettings(_Section):
     """The LLM that judges answers to prompts whose grader is ``judge``, as ``endpoint:id``; it is not profiled."""
 
@@ -191,6 +197,7 @@ class Settings(BaseSettings):
     budget: BudgetSettings = BudgetSettings()
     night: NightSettings = NightSettings()
     retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
     judge: JudgeSettings = JudgeSettings()
     routing: RoutingSettings = RoutingSettings()
     gate: GateSettings = GateSettings()
@@ -277,11 +284,9 @@ class Settings(BaseSettings):
         return self.model_copy(update=changed) if changed else self
 
     def canonical(self) -> str:
-        """Give the settings that shape a night's result as canonical JSON: all but where, how long things are kept."""
-        content = self.model_dump(
-            mode="json",
-            exclude={"home": True, "registry": True, "mlflow": True, "retention": True, "prompts": {"file"}},
-        )
+        """Give the settings that shape a night's result as canonical JSON: not where and how long things are kept."""
+        elsewhere = {"home": True, "registry": True, "mlflow": True, "retention": True, "log": True}
+        content = self.model_dump(mode="json", exclude={**elsewhere, "prompts": {"file"}})
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
     @property
