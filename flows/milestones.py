@@ -1,4 +1,4 @@
-"""What a night leaves for those who watch it: its plan in the ledger, and its milestones in the log."""
+"""What a night leaves for those who watch it: how much it planned in the registry, and its milestones in the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from flows.logs import log_event
 from registry.errors import RegistryBusy, RunAlreadyActive
-from registry.vitals import PLANNED
 
 if TYPE_CHECKING:
     from flows.night import Night, ProfileOutcome, RouterOutcome
@@ -18,22 +17,14 @@ if TYPE_CHECKING:
     from registry.llms import LLM
     from registry.outcomes import Outcome
 
-ACTOR = "night"
 _TAKEN_OVER = "run:lease:taken_over"
 
 
 def note_plan(night: Night, plan: NightPlan) -> None:
-    """Write into the ledger what this attempt is about to ask, so that anybody can see how much of it is missing."""
-    registry = night.registry
-    facts = {
-        "attempt": night.run.attempt,
-        "calls": plan.calls + plan.canary_calls,
-        "calls_before": registry.vitals.asked_calls(night.run.id),
-        "expected_usd": float(plan.expected_usd),
-        "worst_usd": float(plan.worst_usd),
-    }
-    registry.ledger.append(PLANNED, night.run_key, actor=ACTOR, now=night.clock(), payload=facts)
-    log_event("planned", run=night.run_key, llms=len(plan.profiles), calls=facts["calls"], cost_usd=plan.expected_usd)
+    """Let anybody see how many calls this attempt is about to make."""
+    calls = plan.calls + plan.canary_calls
+    night.registry.vitals.note_plan(night.run, calls)
+    log_event("planned", run=night.run_key, llms=len(plan.profiles), calls=calls, cost_usd=plan.expected_usd)
 
 
 def log_take_over(night: Night) -> None:

@@ -78,7 +78,7 @@ def look_back(workspace: Workspace, name: str) -> PastNight:
     spend = workspace.registry.outcomes.spend(run)
     return PastNight(
         run=run,
-        summary=json.loads(run.summary_json or "{}"),
+        summary=json.loads(run.summary_json or "{}") if run.status in ("completed", "attention") else {},
         calls=spend.calls,
         spent_usd=spend.total_usd,
         spend_by_endpoint={entry.endpoint: entry.cost_usd for entry in spend.by_endpoint},

@@ -56,7 +56,7 @@ class Registry:
         self.outcomes = Outcomes(database, self.runs, self.charges)
         self.routers = Routers(database, self.runs, self.ledger)
         self.promotions = Promotions(database, self.ledger, self.routers)
-        self.vitals = VitalSigns(database, self.runs, self.ledger)
+        self.vitals = VitalSigns(database, self.runs)
 
     @classmethod
     def open(

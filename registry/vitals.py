@@ -14,13 +14,13 @@ from sqlalchemy.types import BigInteger
 
 from .columns import from_pico_usd
 from .database import Database, Unit
-from .ledger import Ledger
+from .ledger import canonical_json
 from .outcomes import JUDGING
 from .runs import Lease, Run, Runs
 from .tables import alias, charge, ledger, ledger_head, llm, outbox, outcome, promotion, router, run
 
-PLANNED = "run:plan:made"
-"""The event in which an attempt of a night says how many calls it is about to make."""
+_PLAN = "plan"
+"""Under which a run that is not over yet keeps, in place of its summary, what it set out to call."""
 _ENDED_WELL = ("completed", "attention")
 _ALIAS_EVENTS = ("router:alias:drifted", "router:alias:repaired")
 
@@ -90,7 +90,7 @@ class Vitals:
     runs_of_day
         How many runs look at the same day as `run`: more than one means different settings.
     planned_calls, missing_calls
-        What the last attempt of `run` set out to call, and what of it was not answered yet; None before its plan.
+        What `run` set out to call and what of it was not answered yet, in this attempt; None unless it is running.
     endpoints, failures
         What `run` did, by endpoint.
     lease
@@ -129,12 +129,11 @@ class Vitals:
 
 
 class VitalSigns:
-    """Read the vital signs."""
+    """Read the vital signs, and note what only a running night can tell."""
 
-    def __init__(self, database: Database, runs: Runs, events: Ledger) -> None:
+    def __init__(self, database: Database, runs: Runs) -> None:
         self._database = database
         self._runs = runs
-        self._events = events
 
     def read(self, now: datetime) -> Vitals:
         """Read everything in one transaction.
@@ -168,10 +167,29 @@ class VitalSigns:
                 aliases_noted=_aliases_noted(unit, None if finished is None else finished.finished_at),
             )
 
-    def asked_calls(self, run_id: int) -> int:
-        """Count the calls with which a run asked LLMs, in all its attempts; judging their answers is not among them."""
-        with self._database.read() as unit:
-            return unit.execute(_asked_calls(run_id)).scalar_one()
+    def note_plan(self, held: Run, calls: int) -> None:
+        """Note how many calls an attempt of a run is about to make; its summary takes the place of that in the end.
+
+        Parameters
+        ----------
+        held
+            The run as it was started.
+        calls
+            Those with which LLMs are asked; judging their answers is not among them.
+
+        Raises
+        ------
+        RunAlreadyActive
+            When another run has taken the lease over.
+        """
+
+        def note(unit: Unit) -> None:
+            self._runs.require_lease(held, unit)
+            before = int(unit.execute(_asked_calls(held.id)).scalar_one())
+            plan = {"attempt": held.attempt, "calls": calls, "calls_before": before}
+            unit.execute(run.update().where(run.c.id == held.id).values(summary_json=canonical_json({_PLAN: plan})))
+
+        self._database.repeated(note)
 
     def _latest(self, unit: Unit, *conditions: ColumnElement[bool]) -> Run | None:
         query = select(run.c.id).where(*conditions).order_by(run.c.lease_number.desc()).limit(1)
@@ -179,14 +197,11 @@ class VitalSigns:
         return None if number is None else self._runs.get(number, unit=unit)
 
     def _queue(self, unit: Unit, last: Run) -> tuple[int | None, int | None]:
-        """Give the calls that the last attempt planned, and how many are not made yet; a run that ended has none."""
-        told = self._events.events(subject=last.key, event=PLANNED, limit=1, unit=unit)
-        plan = json.loads(told[0].payload_json) if told else {}
-        if plan.get("attempt") != last.attempt:
+        """Give the calls that a running attempt planned, and how many are not made yet."""
+        plan = json.loads(last.summary_json or "{}").get(_PLAN)
+        if last.status != "active" or plan is None or plan["attempt"] != last.attempt:
             return None, None
-        if last.status != "active":
-            return plan["calls"], 0
-        made = unit.execute(_asked_calls(last.id)).scalar_one() - plan["calls_before"]
+        made = int(unit.execute(_asked_calls(last.id)).scalar_one()) - plan["calls_before"]
         return plan["calls"], max(0, plan["calls"] - made)
 
 
