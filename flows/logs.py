@@ -176,8 +176,8 @@ def _install(handler: logging.Handler, *, is_json: bool) -> None:
     else:
         ours.addHandler(handler)
     ours.propagate = is_json
-    if REDACTION not in ours.filters:
-        ours.addFilter(REDACTION)  # Prefect's handler gets records from here, not from the root logger
+    ours.addFilter(REDACTION)  # Prefect's handler gets records from here, not from the root logger
+    if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)
 
 
