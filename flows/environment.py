@@ -13,7 +13,7 @@ from pathlib import Path
 COMPLETE_VARIABLE = "_UNIROUTE_COMPLETE"
 """In which a shell says what it wants completed; the completion scripts set it."""
 
-_QUIET_AND_OFFLINE = {
+DEFAULTS = {
     # MLflow accepts only the string "true" here.
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -58,7 +58,7 @@ def prepare(home: Path | None = None, *, quiet: bool = True) -> None:
     quiet
         Whether Prefect's log lines are left to the digest and the progress line.
     """
-    for name, value in _QUIET_AND_OFFLINE.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str((home or home_folder()) / "prefect"))
     if quiet:

@@ -87,9 +87,7 @@ def test_no_name_can_forge_a_line_or_act_on_a_terminal(error: Error, text: str) 
     assert not active_signs(written)
 
 
-def test_f100_secrets_are_masked_wherever_they_stand(
-    error: Error, monkeypatch: pytest.MonkeyPatch, tmp_path
-) -> None:
+def test_f100_secrets_are_masked_wherever_they_stand(error: Error, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     (tmp_path / "key").write_text(f"{KEY}-of-a-file\n")
     monkeypatch.setenv("OUR_KEY", KEY)
     monkeypatch.setenv("PGPASSWORD", "pg-CANARY")
