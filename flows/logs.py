@@ -113,6 +113,7 @@ def set_up(settings: Settings) -> None:
     wanted = settings.log.format
     is_json = wanted == "json" or (wanted == "auto" and not sys.stderr.isatty())
     _install(_as_json() if is_json else _as_text(), is_json=is_json)
+    logging.getLogger(LOGGER).setLevel(settings.log.level)
 
 
 def is_json() -> bool:

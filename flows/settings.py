@@ -95,9 +95,10 @@ class NightSettings(_Section):
 
 
 class LogSettings(_Section):
-    """How standard error is written; ``auto`` writes JSON lines unless it is a terminal."""
+    """How standard error is written; ``auto`` writes JSON lines unless it is a terminal. ``DEBUG`` logs each answer."""
 
     format: Literal["text", "json", "auto"] = "text"
+    level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
 
 
 class JudgeSettings(_Section):
