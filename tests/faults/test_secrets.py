@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,18 @@ def test_f100_a_key_is_in_no_representation_of_what_holds_it():
 
     endpoint = BoundedEndpoint("fake", "https://example.org/v1", SecretStr(CANARY))
     assert CANARY not in f"{endpoint!r} {endpoint!s} {vars(endpoint)}"
+
+
+@pytest.mark.slow
+def test_what_a_night_tells_is_in_the_log_of_its_flow_run_in_prefect(left_behind):
+    folder, _ = left_behind
+    with sqlite3.connect(folder / "home" / "prefect" / "prefect.db") as connection:
+        told = connection.execute(
+            "SELECT message FROM log WHERE name = 'uniroute' AND flow_run_id IS NOT NULL"
+        ).fetchall()
+    connection.close()
+    events = {message.split()[0] for (message,) in told}
+    assert {"started", "planned", "reached", "finished", "llm_profiled", "llm_stopped", "endpoint_stopped"} <= events
 
 
 @pytest.mark.parametrize("script", ["ok", "401"])
