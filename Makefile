@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # What Prefect and MLflow need to stay quiet and offline is set by the package itself (flows/environment.py).
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli
+.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli bench-fan-out
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -26,6 +26,10 @@ bench-calls: $(VENV)/installed
 # A night of 20 LLMs and 2 000 prompts, with 5 % of the requests failing and without.
 bench-load: $(VENV)/installed
 	$(RUN)/python -m flows.bench.load
+
+# How profiling scales over worker processes whose answers take 200 ms.
+bench-fan-out: $(VENV)/installed
+	$(RUN)/python -m flows.bench.fan_out
 
 # How long the command line takes to start and to complete a name, against a bare interpreter.
 bench-cli: $(VENV)/installed

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
 from flows import checkpoints, substitution
-from flows.endpoints import BoundedEndpoint, Budget, Completion, worst_case_usd
+from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, worst_case_usd
 from flows.endpoints.served import is_the_llm_asked_for
 from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
@@ -20,12 +20,13 @@ from flows.logs import log_event
 from flows.milestones import log_answer
 from flows.night import Night
 from flows.plan import cost_usd
-from flows.reservations import Reservations
+from flows.reservations import NotGranted, Reservations
 from registry.llms import LLM, Price
 from registry.outcomes import Outcome
 from registry.prompts import Prompt
 
 _CUT = "length"
+_ASK_AGAIN_S = 0.1
 
 
 @dataclass
@@ -35,6 +36,14 @@ class Tally:
     answers: int = 0
     cut: int = 0
     downgrades: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Granted:
+    """Money set aside for one call, and how to lower it to what the call cost."""
+
+    reservation: Reservation
+    lower_to: Callable[[Decimal], None]
 
 
 class Asking:
@@ -64,15 +73,22 @@ class Asking:
         self._night = night
         self._endpoints = endpoints
         self._judging = judging
+        spend = night.registry.outcomes.spend(night.run)
+        # A process with a part of the run counts its own LLMs itself, and all others as spent elsewhere.
+        mine = {llm.key for llm in llms} if night.run.part else set(spend.by_llm)
+        self._before = spend.of(mine)
+        self._kept_usd = Decimal(0)
         self._budget = Budget(
             call_usd=budget.call_usd,
             llm_usd=budget.llm_usd,
             night_usd=budget.night_usd,
-            already_spent=night.registry.outcomes.spend(night.run).worst_by_llm,
+            already_spent={key: usd for key, usd in spend.worst_by_llm.items() if key in mine},
         )
+        ceiling_usd = budget.night_usd if night.run.part else None
         self._reservations = Reservations(
-            reserve=lambda llm_key, usd: charges.reserve(night.run, llm_key, usd),
+            reserve=lambda llm_key, usd: charges.reserve(night.run, llm_key, usd, ceiling_usd=ceiling_usd),
             settle=lambda llm_key, usd: charges.settle(night.run, llm_key, usd),
+            is_shared=bool(night.run.part),
         )
         # Money is reserved for calls that are about to be made, not for all that are planned.
         self._about_to_call = {name: asyncio.Semaphore(2 * entry.concurrency) for name, entry in endpoints.items()}
@@ -128,24 +144,44 @@ class Asking:
             if outcome is not None:
                 self._spent[llm.key] += outcome.whole_cost_usd
                 await keep(outcome)
+                self._kept_usd += outcome.whole_cost_usd
                 log_answer(self._night.run_key, llm, outcome)
         return outcome
+
+    def record(self, outcomes: Sequence[Outcome]) -> int:
+        """Commit outcomes; in a process with a part of the run they use up what is reserved for them."""
+        run, settled = self._night.run, {}
+        if run.part:
+            spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+            for outcome in outcomes:
+                spent[outcome.llm_key] += outcome.whole_cost_usd
+            settled = {llm_key: self._reservations.used(llm_key, usd) for llm_key, usd in spent.items()}
+        return self._night.registry.outcomes.record(run, outcomes, settled=settled)
+
+    async def look_elsewhere(self) -> None:
+        """Count against the night's ceiling what other processes of the same run have spent and reserved by now."""
+        if self._budget.is_waited_for:
+            # Of two processes near the ceiling each would wait for what the other has booked and does not use.
+            await self._reservations.give_back()
+        # What this process books meanwhile is counted twice until the next look, never not at all.
+        mine_usd = self._before.settled_usd + self._kept_usd
+        reserved_usd = self._before.reserved_usd + self._reservations.booked_usd
+        spend = await asyncio.to_thread(self._night.registry.outcomes.spend, self._night.run)
+        self._budget.note_elsewhere(
+            settled_usd=max(spend.total_usd - mine_usd, Decimal(0)),
+            reserved_usd=max(spend.reserved_usd - reserved_usd, Decimal(0)),
+        )
 
     async def _call(self, llm: LLM, prompt: Prompt, sampling: str, until_kept: AsyncExitStack) -> Outcome | None:
         price = llm.price
         if price is None or llm.key in self.stopped:
             return None
         endpoint = self._endpoints[llm.endpoint]
-        try:
-            reservation = await self._budget.reserve(llm.key, self._worst_usd(endpoint, prompt, price))
-        except BudgetExceeded as error:
-            self.stop(llm.key, error.message, f"budget of the {error.scope}")
+        granted = await self._granted(llm, self._worst_usd(endpoint, prompt, price), until_kept)
+        if granted is None:
             return None
-        if self._night.interruption.is_requested:
-            self._budget.release(reservation)
-            return None
+        reservation, lower_to = granted.reservation, granted.lower_to
         try:
-            lower_to = await until_kept.enter_async_context(self._reservations.hold(llm.key, reservation.usd))
             checkpoints.reach("call")
             completion = await endpoint.complete(llm.llm_id, prompt.text)
             checkpoints.reach("answered")
@@ -166,6 +202,30 @@ class Asking:
         self._budget.settle(reservation, cost)
         lower_to(cost)
         return outcome
+
+    async def _granted(self, llm: LLM, worst_usd: Decimal | None, until_kept: AsyncExitStack) -> _Granted | None:
+        """Set the worst case of a call aside, here and in the registry; None when the LLM is asked nothing more."""
+        while not self._night.interruption.is_requested:
+            try:
+                reservation = await self._budget.reserve(llm.key, worst_usd)
+            except BudgetExceeded as error:
+                self.stop(llm.key, error.message, f"budget of the {error.scope}")
+                return None
+            if self._night.interruption.is_requested:
+                self._budget.release(reservation)
+                return None
+            try:
+                lower_to = await until_kept.enter_async_context(self._reservations.hold(llm.key, reservation.usd))
+            except BaseException as error:
+                self._budget.release(reservation)
+                if not isinstance(error, NotGranted):
+                    raise
+            else:
+                return _Granted(reservation, lower_to)
+            # Other processes have booked what seemed to be left; by the next look that is counted.
+            await self.look_elsewhere()
+            await asyncio.sleep(_ASK_AGAIN_S)
+        return None
 
     def _worst_usd(self, endpoint: BoundedEndpoint, prompt: Prompt, price: Price) -> Decimal | None:
         """Bound what an answer and its judgement can cost; both count against the ceilings of whoever is asked."""

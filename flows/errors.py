@@ -88,6 +88,10 @@ class MalformedCompletion(EndpointError):
     """The endpoint answered something that is not a completion."""
 
 
+class WorkersUnavailable(FlowError):
+    """No worker took what the night handed out, or none could carry it out."""
+
+
 class Interrupted(FlowError):
     """A signal asked the night to stop.
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.drift import Drifts, canary_prompts, in_epoch
+from flows.given_settings import GivenSettings
 from flows.graders import Grader, Judge, Labelled, check_grader, grader
 from flows.interruption import Interruption
 from flows.workspace import Workspace
@@ -52,14 +53,28 @@ class Night:
         The day the night looks at the world: later listings are not there yet.
     clock
         Gives the time, in UTC.
+    given
+        How the settings were given, for the processes that take parts of the night.
+    prompt_set
+        The frozen prompt set; made of the configured prompts when omitted.
     """
 
-    def __init__(self, workspace: Workspace, as_of: date, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        as_of: date,
+        clock: Callable[[], datetime] = utc_now,
+        *,
+        given: GivenSettings | None = None,
+        prompt_set: PromptSet | None = None,
+    ) -> None:
         self.workspace = workspace
         self.settings = workspace.settings
         self.registry = workspace.registry
         self.as_of = as_of
         self.clock = clock
+        self.given = given or GivenSettings()
+        self._prompt_set = prompt_set
         self.interruption = Interruption(self.settings.night.stop_grace_s)
         self._run: Run | None = None
 
@@ -79,10 +94,15 @@ class Night:
         """Give the key under which this night is one and the same however often it is started."""
         return f"night:{self.as_of.isoformat()}:{self.settings.digest[:12]}"
 
+    @property
+    def is_handed_out(self) -> bool:
+        """Whether other processes make the profiles; one that has a part of the run makes it itself."""
+        return self.settings.fan_out.runner != "threads" and not self.run.part
+
     @cached_property
     def prompt_set(self) -> PromptSet:
         """Give the frozen prompt set."""
-        return self.workspace.prompt_set
+        return self._prompt_set or self.workspace.prompt_set
 
     @property
     def cluster_map(self) -> ClusterMapRecord | None:

@@ -29,6 +29,7 @@ from prefect.cache_policies import NO_CACHE  # noqa: E402
 from flows.absence import note_absences  # noqa: E402
 from flows.aftermath import aftermath_of  # noqa: E402
 from flows.announcements import announce  # noqa: E402
+from flows.assignment import NO_WORKER  # noqa: E402
 from flows.canary import missing_canaries, settle_drifts  # noqa: E402
 from flows.errors import (  # noqa: E402
     BudgetExceeded,
@@ -36,10 +37,14 @@ from flows.errors import (  # noqa: E402
     Interrupted,
     PrerequisiteError,
     TransientEndpointError,
+    WorkersUnavailable,
 )
+from flows.fan_out import check_fan_out  # noqa: E402
+from flows.given_settings import GivenSettings  # noqa: E402
+from flows.holding import is_gone, kept_alive  # noqa: E402
 from flows.logs import log_event, say  # noqa: E402
 from flows.memorised import Quarantine, quarantine_memorisers  # noqa: E402
-from flows.milestones import log_endings, log_router, log_take_over, logged_loss, note_plan  # noqa: E402
+from flows.milestones import log_endings, log_router, log_take_over, note_plan  # noqa: E402
 from flows.night import Night, NightReport, utc_now  # noqa: E402
 from flows.plan import NightPlan, chosen, plan_night  # noqa: E402
 from flows.profile import Asked, profile  # noqa: E402
@@ -49,12 +54,9 @@ from flows.refit import Candidate, embed_prompts, refit  # noqa: E402
 from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
 from flows.reports.suspicion import suspicion_lines  # noqa: E402
 from flows.reports.terminal import beginning_text  # noqa: E402
-from flows.retrospect import HEARTBEATS_PER_LEASE, is_cancelled  # noqa: E402
-from flows.settings import Settings, load_settings  # noqa: E402
 from flows.substitution import quarantine_substituted  # noqa: E402
 from flows.sync import sync  # noqa: E402
 from flows.workspace import Workspace  # noqa: E402
-from registry.runs import Lease  # noqa: E402
 from routing.errors import UnirouteError  # noqa: E402
 
 
@@ -137,11 +139,12 @@ async def night(
     UnirouteError
         The night cannot be run, or not to its end; the run is marked as failed and what is stored stays.
     """
-    settings = Settings() if sandbox else load_settings(config)
-    settings = settings.overridden(budget_usd=budget_usd, max_new=max_new)
-    with Workspace(settings) as workspace:
+    given = GivenSettings(config, sandbox, budget_usd, max_new)
+    with Workspace(given.load()) as workspace:
         preflight.check(workspace)
-        under_way = Night(workspace, date.fromisoformat(as_of) if as_of is not None else utc_now().date())
+        await check_fan_out(workspace.settings.fan_out)
+        on = date.fromisoformat(as_of) if as_of is not None else utc_now().date()
+        under_way = Night(workspace, on, given=given)
         async with _lease(under_way):
             async with under_way.interruption:
                 report = await _stages(under_way, plan_only=plan_only, only=only)
@@ -218,6 +221,8 @@ def _refuse_silence(report: NightReport) -> None:
         The budget allowed not a single call.
     TransientEndpointError
         The endpoints did not answer.
+    WorkersUnavailable
+        Nobody took what was handed out.
     """
     if report.plan.complete or not report.profiles or any(found.scored for found in report.profiles):
         return
@@ -225,6 +230,9 @@ def _refuse_silence(report: NightReport) -> None:
     unchanged = "The registry and the champion stay as they are."
     if any(found.stopped_for == "refused_auth" for found in report.profiles):
         raise CredentialsMissing(reasons[0], unchanged=unchanged, hint="Check the key that [[endpoint]] names.")
+    if all(found.stopped_for == NO_WORKER for found in report.profiles):
+        hint = "Start workers of the pool, or set [fan_out] runner, then: uniroute night run"
+        raise WorkersUnavailable(reasons[0], unchanged=unchanged, hint=hint)
     if all(found.stopped_for.startswith("budget") for found in report.profiles):
         scope = report.profiles[0].stopped_for.rpartition(" ")[2]
         raise BudgetExceeded(reasons[0], scope=scope, unchanged=unchanged, hint="Raise [budget], or --budget-usd.")
@@ -294,13 +302,13 @@ async def _lease(night: Night) -> AsyncIterator[None]:
         pid=os.getpid(),
         now=night.clock(),
         lease_s=wanted.lease_s,
-        holder_is_gone=_is_gone,
+        holder_is_gone=is_gone,
     )
     announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
     log_take_over(night)
-    beating = asyncio.create_task(_heartbeat(night, wanted.lease_s / HEARTBEATS_PER_LEASE))
     try:
-        yield
+        async with kept_alive(night):
+            yield
     except BaseException as error:
         is_ours = isinstance(error, UnirouteError)
         reason = error.message if is_ours else type(error).__name__
@@ -309,30 +317,6 @@ async def _lease(night: Night) -> AsyncIterator[None]:
         night.registry.runs.finish(night.run, status, verdict=reason, summary="{}", now=night.clock())
         log_event("finished", level=logging.ERROR, run=night.run_key, status=status, reason=reason)
         raise
-    finally:
-        beating.cancel()
-
-
-def _is_gone(lease: Lease) -> bool:
-    """Tell whether the holder of a lease is known to be dead: a process of this host that no longer exists."""
-    if lease.host != socket.gethostname() or lease.pid is None:
-        return False
-    try:
-        os.kill(lease.pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
-async def _heartbeat(night: Night, every_s: float) -> None:
-    while True:
-        await asyncio.sleep(every_s)
-        with logged_loss(night):
-            await asyncio.to_thread(night.registry.runs.heartbeat, night.run, night.clock())
-            if await asyncio.to_thread(is_cancelled, night.registry, night.run):
-                night.interruption.request("uniroute night cancel")
 
 
 def _finish(night: Night, report: NightReport) -> None:

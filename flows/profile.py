@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -12,7 +13,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.asking import Asking
+from flows.assignment import Ending, watching_elsewhere
 from flows.canary import CanaryOutcome, ask_canaries
+from flows.fan_out import hand_out
 from flows.graders import Judge
 from flows.judging import Judging
 from flows.night import Night, ProfileOutcome
@@ -49,7 +52,7 @@ class Profiling:
         self._night = night
         self._asking = asking
         self._progress = progress
-        self._recorder = OutcomeRecorder(lambda outcomes: night.registry.outcomes.record(night.run, outcomes))
+        self._recorder = OutcomeRecorder(asking.record)
         self._asked: dict[str, int] = defaultdict(int)
         self._scored: dict[str, int] = defaultdict(int)
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
@@ -102,29 +105,50 @@ class Profiling:
 
     def outcome_of(self, profile: PlannedProfile) -> ProfileOutcome:
         """Say how the profile of an LLM ended."""
-        night, llm = self._night, profile.llm
-        table = night.registry.outcomes.table(
-            [llm.key], night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
+        key = profile.llm.key
+        tally = self._asking.tallies[key]
+        stopped_by, stopped_for = self._asking.stopped.get(key, ("", ""))
+        cut_share = tally.cut / tally.answers if tally.answers else 0.0
+        ending = Ending(stopped_by, stopped_for, cut_share, tally.downgrades)
+        return profile_outcome(
+            self._night, profile, ending, asked=self._asked[key], scored=self._scored[key], spent_usd=self._spent[key]
         )
-        scores = table.scores[: len(night.prompt_set.with_role("representative")), 0]
-        known = scores[scores == scores]
-        asked, scored = self._asked[llm.key], self._scored[llm.key]
-        stopped_by, stopped_for = self._asking.stopped.get(llm.key, ("", ""))
-        tally = self._asking.tallies[llm.key]
-        return ProfileOutcome(
-            llm_key=llm.key,
-            is_new=profile.is_new,
-            asked=asked,
-            scored=scored,
-            failed=asked - scored,
-            spent_usd=self._spent[llm.key],
-            coverage=float((table.scores == table.scores).mean()),
-            mean_score=float(known.mean()) if known.size else None,
-            stopped_by=stopped_by,
-            stopped_for=stopped_for,
-            cut_share=tally.cut / tally.answers if tally.answers else 0.0,
-            downgrades=tally.downgrades,
-        )
+
+
+def profile_outcome(
+    night: Night, profile: PlannedProfile, ending: Ending, *, asked: int, scored: int, spent_usd: Decimal
+) -> ProfileOutcome:
+    """Say how the profile of an LLM ended, wherever it was made.
+
+    Parameters
+    ----------
+    night, profile
+        What was planned for the LLM.
+    ending
+        What only those who asked know.
+    asked, scored, spent_usd
+        Calls that have an outcome, how many of these a score, and what they cost in USD.
+    """
+    llm = profile.llm
+    table = night.registry.outcomes.table(
+        [llm.key], night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
+    )
+    scores = table.scores[: len(night.prompt_set.with_role("representative")), 0]
+    known = scores[scores == scores]
+    return ProfileOutcome(
+        llm_key=llm.key,
+        is_new=profile.is_new,
+        asked=asked,
+        scored=scored,
+        failed=asked - scored,
+        spent_usd=spent_usd,
+        coverage=float((table.scores == table.scores).mean()),
+        mean_score=float(known.mean()) if known.size else None,
+        stopped_by=ending.stopped_by,
+        stopped_for=ending.stopped_for,
+        cut_share=ending.cut_share,
+        downgrades=ending.downgrades,
+    )
 
 
 @task(
@@ -162,14 +186,13 @@ def _judge_of(night: Night, plan: NightPlan) -> LLM | None:
     return night.registry.llms.get(night.judge.llm_key)
 
 
-async def profile(night: Night, plan: NightPlan, progress: Progress) -> Asked:
-    """Ask the canaries of complete LLMs, then profile the planned ones."""
+@asynccontextmanager
+async def _opened_asking(night: Night, plan: NightPlan) -> AsyncIterator[Asking]:
+    """Open the endpoints of whoever is asked or judges; what was reserved for no call is given back at the end."""
     llms = [planned.llm for planned in (*plan.profiles, *plan.canaries)]
-    if not llms:
-        return Asked()
+    judge = _judge_of(night, plan)
+    wanted = {llm.endpoint for llm in [*llms, *([] if judge is None else [judge])]}
     async with AsyncExitStack() as entered:
-        judge = _judge_of(night, plan)
-        wanted = {llm.endpoint for llm in [*llms, *([] if judge is None else [judge])]}
         endpoints = {
             settings.name: await entered.enter_async_context(night.workspace.open_endpoint(settings))
             for settings in night.workspace.endpoint_settings()
@@ -177,13 +200,56 @@ async def profile(night: Night, plan: NightPlan, progress: Progress) -> Asked:
         }
         judging = Judging(night.judge, judge, endpoints[judge.endpoint]) if night.judge and judge else None
         asking = Asking(night, endpoints, llms, judging)
-        profiling = Profiling(night, plan, asking, progress)
         try:
-            await asking.check_judge()
-            found = await canaries(night, plan, asking) if plan.canaries else ()
-            with progress:
-                await profiling.run()
+            yield asking
         finally:
             await asking.give_back()
-    profiles = tuple(profiling.outcome_of(planned) for planned in plan.profiles)
-    return Asked(profiles, found, asking.spent_usd)
+
+
+async def profile(night: Night, plan: NightPlan, progress: Progress) -> Asked:
+    """Ask the canaries of complete LLMs, then profile the planned ones, here or in other processes."""
+    if not (plan.profiles or plan.canaries):
+        return Asked()
+    async with _opened_asking(night, plan) as asking:
+        await asking.check_judge()
+        found = await canaries(night, plan, asking) if plan.canaries else ()
+        made = Asked() if night.is_handed_out else await _profile_here(night, plan, asking, progress)
+    if night.is_handed_out and plan.profiles:
+        made = await _profile_elsewhere(night, plan, progress)
+    return Asked(made.profiles, found, asking.spent_usd + made.spent_usd)
+
+
+async def profile_part(night: Night, plan: NightPlan, progress: Progress) -> Asked:
+    """Profile the LLM of a part that this process was handed; whoever handed it out has checked the judge."""
+    async with _opened_asking(night, plan) as asking, watching_elsewhere(asking):
+        return await _profile_here(night, plan, asking, progress)
+
+
+async def _profile_here(night: Night, plan: NightPlan, asking: Asking, progress: Progress) -> Asked:
+    """Profile the planned LLMs in this process; what that costs is counted by `asking`."""
+    profiling = Profiling(night, plan, asking, progress)
+    with progress:
+        await profiling.run()
+    return Asked(tuple(profiling.outcome_of(planned) for planned in plan.profiles))
+
+
+async def _profile_elsewhere(night: Night, plan: NightPlan, progress: Progress) -> Asked:
+    """Have the planned LLMs profiled by other processes; the registry says what came of it."""
+    before = night.registry.outcomes.spend(night.run)
+    with progress:
+        endings = await hand_out(night, [planned.llm for planned in plan.profiles], progress)
+    night.interruption.refuse_to_go_on()
+    after = night.registry.outcomes.spend(night.run)
+    states = night.registry.parts.states(night.run, list(endings), night.clock())
+    profiles = tuple(
+        profile_outcome(
+            night,
+            planned,
+            endings[planned.llm.key],
+            asked=states[planned.llm.key].asked,
+            scored=states[planned.llm.key].scored,
+            spent_usd=after.usd_on(planned.llm.key) - before.usd_on(planned.llm.key),
+        )
+        for planned in plan.profiles
+    )
+    return Asked(profiles, spent_usd=after.total_usd - before.total_usd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -35,7 +36,8 @@ class Progress:
 
     def __init__(self, plan: NightPlan, ceiling_usd: Decimal, stream: TextIO | None = None) -> None:
         self._stream = stream
-        self._left = {profile.llm.key: len(profile.prompts) for profile in plan.profiles}
+        self._planned = {profile.llm.key: len(profile.prompts) for profile in plan.profiles}
+        self._left = dict(self._planned)
         self._llms = len(plan.profiles)
         self._calls = plan.calls
         self._ceiling_usd = ceiling_usd
@@ -77,6 +79,23 @@ class Progress:
         self._spent_usd += outcome.whole_cost_usd
         if outcome.failure is not None:
             self._failures[outcome.failure] += 1
+        self._show()
+
+    def seen(self, answered: Mapping[str, int], spent_usd: Decimal) -> None:
+        """Take over what other processes have done by now, and show the line when it is time to.
+
+        Parameters
+        ----------
+        answered
+            Outcomes so far by LLM key.
+        spent_usd
+            What the night has spent so far.
+        """
+        self._left = {key: self._planned[key] - count for key, count in answered.items()}
+        self._answered, self._spent_usd = sum(answered.values()), spent_usd
+        self._show()
+
+    def _show(self) -> None:
         now_s = time.monotonic()
         if self._live is not None:
             if now_s - self._drawn_s >= _REFRESH_S:

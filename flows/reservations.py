@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+
+_AHEAD = 16
+"""How many calls more are booked at once where every answer uses up what is booked."""
+
+
+class NotGranted(Exception):
+    """The ceiling that several processes share leaves no room for this call now."""
 
 
 class Reservations:
@@ -16,18 +24,39 @@ class Reservations:
     under way at once, and is given back when the profile ends: a call waits for a commit only when more is under way
     than ever before.
 
+    Processes that share a ceiling need more: what is spent must have been booked. There every answer uses up what it
+    cost (`used`), and what is booked is renewed for several calls at a time.
+
     Parameters
     ----------
     reserve, settle
-        Book an amount for an LLM key, and take it back; each is one transaction, called in a worker thread.
+        Book an amount for an LLM key, and take it back; each is one transaction, called in a worker thread. `reserve`
+        says whether the amount was booked.
+    is_shared
+        Whether other processes book under the same ceiling.
     """
 
-    def __init__(self, reserve: Callable[[str, Decimal], None], settle: Callable[[str, Decimal], None]) -> None:
+    def __init__(
+        self,
+        reserve: Callable[[str, Decimal], bool],
+        settle: Callable[[str, Decimal], None],
+        *,
+        is_shared: bool = False,
+    ) -> None:
         self._reserve = reserve
         self._settle = settle
+        self._is_shared = is_shared
         self._under_way: defaultdict[str, Decimal] = defaultdict(Decimal)
         self._booked: defaultdict[str, Decimal] = defaultdict(Decimal)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Answers are committed, and use up what is booked, in worker threads.
+        self._counting = threading.Lock()
+
+    @property
+    def booked_usd(self) -> Decimal:
+        """What is booked in the registry for calls of this process, in USD."""
+        with self._counting:
+            return sum(self._booked.values(), Decimal(0))
 
     @asynccontextmanager
     async def hold(self, llm_key: str, usd: Decimal) -> AsyncIterator[Callable[[Decimal], None]]:
@@ -35,6 +64,11 @@ class Reservations:
 
         What is yielded lowers the worst case to the cost once that is known. A block that ends by an error leaves its
         share booked for good: nobody knows what that call cost.
+
+        Raises
+        ------
+        NotGranted
+            It could not be booked.
         """
         share = usd
         self._under_way[llm_key] += usd
@@ -46,16 +80,33 @@ class Reservations:
 
         async with self._locks[llm_key]:
             more = self._under_way[llm_key] - self._booked[llm_key]
-            if more > 0:
-                await asyncio.to_thread(self._reserve, llm_key, more)
-                self._booked[llm_key] += more
+            if more > 0 and not await self._book(llm_key, more, usd):
+                self._under_way[llm_key] -= usd
+                raise NotGranted
         yield lower_to
         self._under_way[llm_key] -= share
 
+    async def _book(self, llm_key: str, more: Decimal, usd: Decimal) -> bool:
+        for amount in (more + _AHEAD * usd, more) if self._is_shared else (more,):
+            if await asyncio.to_thread(self._reserve, llm_key, amount):
+                with self._counting:
+                    self._booked[llm_key] += amount
+                return True
+        return False
+
+    def used(self, llm_key: str, usd: Decimal) -> Decimal:
+        """Take what answers cost from what is booked; give what there was to take, to be settled with the answers."""
+        with self._counting:
+            taken = min(usd, self._booked[llm_key])
+            self._booked[llm_key] -= taken
+        return taken
+
     async def give_back(self) -> None:
         """Take back what is booked for no call; what calls without an outcome may have cost stays."""
-        for llm_key, booked in self._booked.items():
-            unused = booked - self._under_way[llm_key]
-            if unused > 0:
-                await asyncio.to_thread(self._settle, llm_key, unused)
-                self._booked[llm_key] -= unused
+        for llm_key in list(self._booked):
+            async with self._locks[llm_key]:
+                with self._counting:
+                    unused = max(self._booked[llm_key] - self._under_way[llm_key], Decimal(0))
+                    self._booked[llm_key] -= unused
+                if unused:
+                    await asyncio.to_thread(self._settle, llm_key, unused)

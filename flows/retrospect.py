@@ -135,6 +135,14 @@ def cancel_night(
     return Cancellation(run.key, run.host, run.pid, was_signalled, within_s)
 
 
+def recall(registry: Registry, run: Run, *, now: datetime) -> None:
+    """Ask all processes that work for this attempt of a run to stop, unless somebody has asked already."""
+    if not is_cancelled(registry, run):
+        facts = {"lease": run.lease_number, "host": run.host, "pid": run.pid}
+        reason = "the night that handed it out was stopped"
+        registry.ledger.append(CANCEL, run.key, actor=run.host, now=now, reason=reason, payload=facts)
+
+
 def _signal(run: Run) -> bool:
     """Send SIGTERM to a night of this host whose lease is alive; say whether it could be sent."""
     if run.host != socket.gethostname():

@@ -39,7 +39,7 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
     PortTaken
         Another process listens on `port`.
     """
-    server = nullcontext(os.environ["PREFECT_API_URL"]) if os.environ.get("PREFECT_API_URL") else _server(port)
+    server = nullcontext(os.environ["PREFECT_API_URL"]) if os.environ.get("PREFECT_API_URL") else prefect_server(port)
     with server as api_url:
         os.environ["PREFECT_API_URL"] = api_url
         from prefect import serve
@@ -62,8 +62,8 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
 
 
 @contextmanager
-def _server(port: int) -> Iterator[str]:
-    """Start Prefect's server on loopback, wait until it answers, and stop it at the end."""
+def prefect_server(port: int) -> Iterator[str]:
+    """Start Prefect's server on loopback, wait until it answers, give its API's address, and stop it at the end."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

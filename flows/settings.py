@@ -94,6 +94,20 @@ class NightSettings(_Section):
     stop_grace_s: float = Field(default=20, ge=0, le=3600, allow_inf_nan=False)
 
 
+class FanOutSettings(_Section):
+    """Where the profiles of a night are made.
+
+    In the night's own process (``threads``), as tasks on a Dask cluster (``dask``), or as one flow run per LLM of
+    `deployment` (``work_pool``), `llms_at_once` of them at a time; these share the limits of their endpoints.
+    """
+
+    runner: Literal["threads", "dask", "work_pool"] = "threads"
+    llms_at_once: int = Field(default=4, ge=1, le=256)
+    deployment: str = "profile-llm/profile-llm"
+    start_within_s: float = Field(default=600, gt=0, le=86_400, allow_inf_nan=False)
+    dask_scheduler: str = ""
+
+
 class LogSettings(_Section):
     """How standard error is written; ``auto`` writes JSON lines unless it is a terminal. ``DEBUG`` logs each answer."""
 
@@ -197,6 +211,7 @@ class Settings(BaseSettings):
     embedder: EmbedderSettings = EmbedderSettings()
     budget: BudgetSettings = BudgetSettings()
     night: NightSettings = NightSettings()
+    fan_out: FanOutSettings = FanOutSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     judge: JudgeSettings = JudgeSettings()
@@ -284,9 +299,22 @@ class Settings(BaseSettings):
                     raise _explain(error, None, name) from None
         return self.model_copy(update=changed) if changed else self
 
+    def shared_by(self, n: int) -> Settings:
+        """Give the settings of one of `n` processes that share the limits of the endpoints."""
+        shared = [
+            entry.model_copy(
+                update={
+                    "concurrency": max(1, entry.concurrency // n),
+                    "requests_per_second": entry.requests_per_second and entry.requests_per_second / n,
+                }
+            )
+            for entry in self.endpoint
+        ]
+        return self.model_copy(update={"endpoint": tuple(shared)})
+
     def canonical(self) -> str:
         """Give the settings that shape a night's result as canonical JSON: not where and how long things are kept."""
-        elsewhere = {"home": True, "registry": True, "mlflow": True, "retention": True, "log": True}
+        elsewhere = dict.fromkeys(("home", "registry", "mlflow", "fan_out", "retention", "log"), True)
         content = self.model_dump(mode="json", exclude={**elsewhere, "prompts": {"file"}})
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 

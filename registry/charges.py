@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -35,6 +35,14 @@ class PurposeSpend:
 
 
 @dataclass(frozen=True)
+class LLMSpend:
+    """What one run spent on some LLMs, and what is reserved for calls of theirs without an outcome, in USD."""
+
+    settled_usd: Decimal
+    reserved_usd: Decimal
+
+
+@dataclass(frozen=True)
 class Spend:
     """What one run spent: settled costs, and what is reserved for calls whose answer never came back."""
 
@@ -50,6 +58,17 @@ class Spend:
     def worst_by_llm(self) -> Mapping[str, Decimal]:
         """What each LLM cost at most: what is reserved and was never settled counts as spent."""
         return {key: cost + self.reserved_by_llm[key] for key, cost in self.by_llm.items()}
+
+    def usd_on(self, llm_key: str) -> Decimal:
+        """Give what one LLM cost so far, in USD."""
+        return self.by_llm.get(llm_key, Decimal(0))
+
+    def of(self, llm_keys: Collection[str]) -> LLMSpend:
+        """Give what was spent on some LLMs together."""
+        return LLMSpend(
+            settled_usd=sum((usd for key, usd in self.by_llm.items() if key in llm_keys), Decimal(0)),
+            reserved_usd=sum((usd for key, usd in self.reserved_by_llm.items() if key in llm_keys), Decimal(0)),
+        )
 
 
 class Charges:
@@ -84,7 +103,15 @@ class Charges:
             )
         )
 
-    def reserve(self, run: Run | int, llm_key: str, usd: Decimal, *, purpose: str = "profile") -> None:
+    def reserve(
+        self,
+        run: Run | int,
+        llm_key: str,
+        usd: Decimal,
+        *,
+        purpose: str = "profile",
+        ceiling_usd: Decimal | None = None,
+    ) -> bool:
         """Book the worst cost of calls before they are made; what is never settled counts as spent.
 
         Parameters
@@ -97,10 +124,33 @@ class Charges:
             The worst the calls can cost.
         purpose
             As in `record`.
-        """
-        self._change_reservation(run, llm_key, usd, purpose)
+        ceiling_usd
+            What the run's costs and reservations together may come to; None sets no limit.
 
-    def settle(self, run: Run | int, llm_key: str, usd: Decimal, *, purpose: str = "profile") -> None:
+        Returns
+        -------
+        bool
+            Whether it was booked; False when it does not fit below the ceiling.
+        """
+
+        def reserve(unit: Unit) -> bool:
+            held = self._runs.require_lease(run, unit)
+            if ceiling_usd is not None and _worst_usd(unit, held.id) + usd > ceiling_usd:
+                return False
+            self.add(unit, held.id, self._number(unit, llm_key), purpose, reserved=usd)
+            return True
+
+        return self._database.repeated(reserve)
+
+    def settle(
+        self,
+        run: Run | int,
+        llm_key: str,
+        usd: Decimal,
+        *,
+        purpose: str = "profile",
+        unit: Unit | None = None,
+    ) -> None:
         """Take a reservation back once its calls are recorded.
 
         Raises
@@ -108,7 +158,12 @@ class Charges:
         RegistryError
             When more is settled than was reserved.
         """
-        self._change_reservation(run, llm_key, -usd, purpose)
+
+        def settle(opened: Unit) -> None:
+            held = self._runs.require_lease(run, opened)
+            self.add(opened, held.id, self._number(opened, llm_key), purpose, reserved=-usd)
+
+        self._database.repeated(settle, unit)
 
     def book(self, run: Run | int, llm_key: str, usd: Decimal, *, calls: int, reserved: Decimal, purpose: str) -> None:
         """Book calls that leave no outcome behind, and take back what was reserved for them, in one transaction.
@@ -133,13 +188,6 @@ class Charges:
             self.add(unit, held.id, number, purpose, calls=calls, cost=usd, reserved=-reserved)
 
         self._database.repeated(book)
-
-    def _change_reservation(self, run: Run | int, llm_key: str, usd: Decimal, purpose: str) -> None:
-        def change(unit: Unit) -> None:
-            held = self._runs.require_lease(run, unit)
-            self.add(unit, held.id, self._number(unit, llm_key), purpose, reserved=usd)
-
-        self._database.repeated(change)
 
     @staticmethod
     def _number(unit: Unit, llm_key: str) -> int:
@@ -190,6 +238,14 @@ class Charges:
             by_llm={row[1]: from_pico_usd(row[3]) for row in rows},
             reserved_by_llm={row[1]: from_pico_usd(row[4]) for row in rows},
         )
+
+
+def _worst_usd(unit: Unit, run_id: int) -> Decimal:
+    """Give what a run has cost at most: settled and reserved."""
+    costs = func.sum(type_coerce(charge.c.cost_picousd, BigInteger))
+    reserved = func.sum(type_coerce(charge.c.reserved_picousd, BigInteger))
+    row = unit.execute(select(costs, reserved).where(charge.c.run_id == run_id)).one()
+    return sum((from_pico_usd(amount) for amount in row if amount is not None), Decimal(0))
 
 
 def _signed_pico_usd(amount: Decimal) -> int:

@@ -49,6 +49,10 @@ class RunAlreadyActive(RegistryError):
     """Another night holds the lease."""
 
 
+class PartAlreadyHeld(RunAlreadyActive):
+    """Another process holds this part of the run; its lease may end."""
+
+
 class PromotionRefused(RegistryError):
     """A promotion or rollback that the rules do not allow."""
 

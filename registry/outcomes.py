@@ -155,7 +155,13 @@ class Outcomes(OutcomeReader):
         self._charges = charges
 
     def record(
-        self, run: Run | int, outcomes: Sequence[Outcome], *, purpose: str = "profile", unit: Unit | None = None
+        self,
+        run: Run | int,
+        outcomes: Sequence[Outcome],
+        *,
+        purpose: str = "profile",
+        settled: Mapping[str, Decimal] | None = None,
+        unit: Unit | None = None,
     ) -> int:
         """Keep outcomes and book their cost, in one transaction; a stored score is never overwritten.
 
@@ -167,6 +173,8 @@ class Outcomes(OutcomeReader):
             Any number of outcomes; of two with one key the first score counts, else the last failure.
         purpose
             What the money was spent on: ``profile``, ``canary``, ``hidden``.
+        settled
+            By LLM key, what `Charges.reserve` booked for these calls and is taken back with them.
         unit
             The transaction to join.
 
@@ -184,7 +192,14 @@ class Outcomes(OutcomeReader):
         """
         if not outcomes:
             return 0
-        return self._database.repeated(lambda opened: self._record(opened, run, outcomes, purpose), unit)
+
+        def record(opened: Unit) -> int:
+            written = self._record(opened, run, outcomes, purpose)
+            for llm_key, usd in (settled or {}).items():
+                self._charges.settle(run, llm_key, usd, purpose=purpose, unit=opened)
+            return written
+
+        return self._database.repeated(record, unit)
 
     def _record(self, opened: Unit, run: Run | int, outcomes: Sequence[Outcome], purpose: str) -> int:
         held = self._runs.require_lease(run, opened)

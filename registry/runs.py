@@ -21,8 +21,9 @@ from .errors import NotFound, RunAlreadyActive
 from .ledger import Ledger
 from .tables import RUN_STATUSES, lease, run
 
+_OF_THIS_PROCESS = ("lease_s", "part", "part_number")
 LEASE = "night"
-"""Name of the one lease that all nights of a registry share."""
+"""Name of the one lease that all nights of a registry share; all other leases are of parts of its run."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Run:
         The fencing token of this attempt.
     lease_s
         How long the lease lives after a heartbeat, in seconds; 0 when the run was only read.
+    part, part_number
+        Which part of the run this process was handed, with its own fencing token (`registry.run_parts`); empty and 0
+        for the process that holds the whole run.
     settings_hash, settings_json
         The rules under which it ran.
     prompt_set_digest
@@ -75,6 +79,8 @@ class Run:
     verdict: str | None
     summary_json: str | None
     lease_s: float = 0.0
+    part: str = ""
+    part_number: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,12 +156,13 @@ class Runs:
             held, now = self.current_lease(unit), self._database.shared_time(now, unit)
             if held.is_held(now) and not (holder_is_gone is not None and holder_is_gone(held)):
                 raise self._already_active(held, unit)
+            self.forget_parts(unit)
             number = held.number + 1
             facts = {"settings_hash": settings_hash, "settings_json": settings_json, "host": host, "pid": pid}
             if prompt_set_digest is not None:
                 facts["prompt_set_digest"] = prompt_set_digest
             run_id = self._begin_attempt(unit, key, as_of, now, {**facts, "lease_number": number})
-            self._hold(unit, number, run_id, host, pid, now, lease_s)
+            self.hold(unit, replace(held, number=number), run_id=run_id, host=host, pid=pid, now=now, lease_s=lease_s)
             if held.run_id is not None:
                 self._record_take_over(unit, held, key, host, now)
             return replace(self.get(key, unit=unit), lease_s=lease_s)
@@ -168,21 +175,6 @@ class Runs:
         again = {"attempt": known.attempt + 1, "status": "active", "finished_at": None, **facts}
         unit.execute(run.update().where(run.c.id == known.id).values(again))
         return known.id
-
-    def _hold(self, unit: Unit, number: int, run_id: int, host: str, pid: int, now: datetime, lease_s: float) -> None:
-        unit.execute(
-            lease.update()
-            .where(lease.c.name == LEASE)
-            .values(
-                number=number,
-                run_id=run_id,
-                host=host,
-                pid=pid,
-                held_since_at=now,
-                heartbeat_at=now,
-                expires_at=now + timedelta(seconds=lease_s),
-            )
-        )
 
     def _record_take_over(self, unit: Unit, held: Lease, key: str, host: str, now: datetime) -> None:
         former = unit.execute(select(run.c.key).where(run.c.id == held.run_id)).scalar_one()
@@ -202,19 +194,20 @@ class Runs:
         )
 
     def heartbeat(self, held: Run, now: datetime) -> None:
-        """Prolong the lease of a run.
+        """Prolong the lease of a run, or of the part of it that this process was handed.
 
         Raises
         ------
         RunAlreadyActive
-            When another run has taken the lease over.
+            When another has taken it over.
         """
 
         def prolong(unit: Unit) -> None:
             self.require_lease(held, unit)
             there = self._database.shared_time(now, unit)
             until = there + timedelta(seconds=held.lease_s)
-            unit.execute(lease.update().where(lease.c.name == LEASE).values(heartbeat_at=there, expires_at=until))
+            mine = lease.c.name == (held.part or LEASE)
+            unit.execute(lease.update().where(mine).values(heartbeat_at=there, expires_at=until))
 
         self._database.repeated(prolong)
 
@@ -249,6 +242,7 @@ class Runs:
             unit.execute(
                 lease.update().where(lease.c.name == LEASE).values(run_id=None, host=None, pid=None, expires_at=None)
             )
+            self.forget_parts(unit)
             return self.get(held.id, unit=unit)
 
         return self._database.repeated(close)
@@ -268,7 +262,7 @@ class Runs:
         NotFound
             When there is no such run.
         RunAlreadyActive
-            When another run has taken the lease over.
+            When another run has taken the lease over, or another process the part of the run.
         """
         if isinstance(held, int):
             return self.get(held, unit=unit)
@@ -279,6 +273,12 @@ class Runs:
                 f"run {held.key}, attempt {held.attempt}, {fate} and can write no more",
                 unchanged="Nothing of this write was kept.",
                 hint="start the night again",
+            )
+        if held.part and self.current_lease(unit, held.part).number != held.part_number:
+            raise RunAlreadyActive(
+                f"{held.part} of run {held.key} was handed to another process, and this one can write no more",
+                unchanged="Nothing of this write was kept.",
+                hint="nothing: the other process goes on with it",
             )
         return held
 
@@ -317,10 +317,21 @@ class Runs:
             row = unit.execute(query).first()
         return None if row is None else _run(row)
 
-    def current_lease(self, unit: Unit) -> Lease:
-        """Read who holds the lease, in an open transaction."""
-        row = unit.execute(select(lease).where(lease.c.name == LEASE)).first()
-        return Lease(*row) if row is not None else Lease(LEASE, 0, None, None, None, None, None, None)
+    def current_lease(self, unit: Unit, name: str = LEASE) -> Lease:
+        """Read who holds the lease of that name, in an open transaction."""
+        row = unit.execute(select(lease).where(lease.c.name == name)).first()
+        return Lease(*row) if row is not None else Lease(name, 0, None, None, None, None, None, None)
+
+    def hold(self, unit: Unit, held: Lease, *, run_id: int, host: str, pid: int, now: datetime, lease_s: float) -> None:
+        """Give a lease to a process, under the number of `held`; `now` is by the clock that all share."""
+        facts = {"number": held.number, "run_id": run_id, "host": host, "pid": pid}
+        times = {"held_since_at": now, "heartbeat_at": now, "expires_at": now + timedelta(seconds=lease_s)}
+        unit.execute(lease.update().where(lease.c.name == held.name).values(facts | times))
+
+    @staticmethod
+    def forget_parts(unit: Unit) -> None:
+        """Forget the leases of parts: they end with the attempt of the run that handed them out."""
+        unit.execute(lease.delete().where(lease.c.name != LEASE))
 
     def _already_active(self, held: Lease, unit: Unit) -> RunAlreadyActive:
         active = unit.execute(select(run.c.key).where(run.c.id == held.run_id)).scalar_one()
@@ -335,4 +346,4 @@ class Runs:
 
 def _run(row: Row) -> Run:
     fields = row._mapping
-    return Run(**{name: fields[name] for name in Run.__dataclass_fields__ if name != "lease_s"})
+    return Run(**{name: fields[name] for name in Run.__dataclass_fields__ if name not in _OF_THIS_PROCESS})

@@ -18,6 +18,7 @@ from .promotions import Promotions
 from .prompts import Prompts
 from .pruning import Pruning
 from .routers import Routers
+from .run_parts import RunParts
 from .runs import Runs
 from .schema import ALEMBIC, Schema, SchemaStatus
 from .standings import Standing, leaderboard
@@ -33,7 +34,7 @@ class Registry:
 
     Attributes
     ----------
-    llms, prompts, outcomes, charges, runs, routers, promotions, ledger
+    llms, prompts, outcomes, charges, runs, parts, routers, promotions, ledger
         One repository per aggregate.
     backups
         The way of the whole registry into files and other databases.
@@ -49,6 +50,7 @@ class Registry:
         self.backups = Backups(database, self._schema)
         self.ledger = Ledger(database)
         self.runs = Runs(database, self.ledger)
+        self.parts = RunParts(database, self.runs)
         self.pruning = Pruning(database, self.ledger, self.runs)
         self.llms = LLMs(database, self.ledger, self.runs)
         self.prompts = Prompts(database)

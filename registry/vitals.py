@@ -16,8 +16,8 @@ from .columns import from_pico_usd
 from .database import Database, Unit
 from .ledger import canonical_json
 from .outcomes import JUDGING
-from .runs import Lease, Run, Runs
-from .tables import alias, charge, ledger, ledger_head, llm, outbox, outcome, promotion, router, run
+from .runs import LEASE, Lease, Run, Runs
+from .tables import alias, charge, lease, ledger, ledger_head, llm, outbox, outcome, promotion, router, run
 
 _PLAN = "plan"
 """Under which a run that is not over yet keeps, in place of its summary, what it set out to call."""
@@ -95,6 +95,8 @@ class Vitals:
         What `run` did, by endpoint.
     lease
         Who holds the right to run a night.
+    parts_alive, parts_silent
+        How many profiles other processes make for `run`, and how many of these have given no sign of life in time.
     llms
         Known LLMs by endpoint and state.
     outbox, unpublished, reviews
@@ -118,6 +120,8 @@ class Vitals:
     endpoints: tuple[EndpointFigures, ...]
     failures: tuple[FailureCount, ...]
     lease: Lease
+    parts_alive: int
+    parts_silent: int
     llms: tuple[LlmCount, ...]
     outbox: Waiting
     unpublished: int
@@ -147,8 +151,11 @@ class VitalSigns:
             last, finished = self._latest(unit), self._latest(unit, run.c.status.in_(_ENDED_WELL))
             planned, missing = (None, None) if last is None else self._queue(unit, last)
             head, is_head_whole = _head(unit)
+            moment = self._database.shared_time(now, unit)
+            parts = [Lease(*row) for row in unit.execute(select(lease).where(lease.c.name != LEASE)) if row.run_id]
+            alive = sum(part.is_held(moment) for part in parts)
             return Vitals(
-                moment=self._database.shared_time(now, unit),
+                moment=moment,
                 run=last,
                 finished=finished,
                 runs_of_day=0 if last is None else _count(unit, run.c.as_of == last.as_of),
@@ -157,6 +164,8 @@ class VitalSigns:
                 endpoints=() if last is None else _endpoints(unit, last.id),
                 failures=() if last is None else _failures(unit, last.id),
                 lease=self._runs.current_lease(unit),
+                parts_alive=alive,
+                parts_silent=len(parts) - alive,
                 llms=tuple(LlmCount(*row) for row in unit.execute(_LLMS)),
                 outbox=_waiting(unit, outbox.c.created_at, outbox.c.done_at.is_(None)),
                 unpublished=_count(unit, router.c.mlflow_version.is_(None)),

@@ -9,7 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("routing", "registry", "flows", "sql")
 PREFECT_FILES = {
-    f"flows/{name}.py" for name in ("nightly", "sync", "profile", "refit", "publish", "promote", "schedule")
+    f"flows/{name}.py"
+    for name in ("nightly", "sync", "profile", "profile_llm", "fan_out", "refit", "publish", "promote", "schedule")
 }
 BANNED_MODULE_NAMES = {"utils", "util", "helpers", "common", "misc", "manager"}
 LIBRARY_NAMES_WITH_MODEL = {

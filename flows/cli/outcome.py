@@ -81,6 +81,7 @@ _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (flow.RateLimited, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.CredentialsMissing, ExitCode.CREDENTIALS, ErrorKind.CREDENTIALS),
     (flow.PortTaken, ExitCode.TRY_LATER, ErrorKind.BUSY),
+    (flow.WorkersUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.VersionUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.Interrupted, ExitCode.TERMINATED, ErrorKind.INTERRUPTED),
     (flow.FlowError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),

@@ -101,6 +101,7 @@ class Budget:
         self._lock = threading.Lock()
         self._settled: defaultdict[str, Decimal] = defaultdict(Decimal, already_spent or {})
         self._settled_usd = sum(self._settled.values(), _ZERO)
+        self._elsewhere_settled_usd = self._elsewhere_reserved_usd = _ZERO
         self._in_flight: defaultdict[str, Decimal] = defaultdict(Decimal)
         self._in_flight_usd = _ZERO
         self._open: set[Reservation] = set()
@@ -115,6 +116,23 @@ class Budget:
     def reserved_usd(self) -> Decimal:
         """Set aside for the calls in flight, in USD."""
         return self._in_flight_usd
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a call waits for others to be settled."""
+        return bool(self._waiting)
+
+    def note_elsewhere(self, *, settled_usd: Decimal, reserved_usd: Decimal) -> None:
+        """Count what other processes of the same night spend against the night's ceiling.
+
+        Parameters
+        ----------
+        settled_usd, reserved_usd
+            What they have settled, and what they may still have to pay for calls under way, as of now.
+        """
+        with self._lock:
+            self._elsewhere_settled_usd, self._elsewhere_reserved_usd = settled_usd, reserved_usd
+            self._call_waiting()
 
     def spent_on(self, llm_key: str) -> Decimal:
         """Tell what one LLM has cost so far, in USD."""
@@ -195,7 +213,7 @@ class Budget:
         for scope, ceiling, settled in (
             ("call", self.call_usd, _ZERO),
             ("llm", self.llm_usd, self._settled.get(llm_key, _ZERO)),
-            ("night", self.night_usd, self._settled_usd),
+            ("night", self.night_usd, self._settled_usd + self._elsewhere_settled_usd),
         ):
             if ceiling is not None and settled + usd > ceiling:
                 return BudgetExceeded(
@@ -209,7 +227,8 @@ class Budget:
 
     def _fits_beside_reservations(self, llm_key: str, usd: Decimal) -> bool:
         of_llm = self._settled.get(llm_key, _ZERO) + self._in_flight.get(llm_key, _ZERO) + usd
-        of_night = self._settled_usd + self._in_flight_usd + usd
+        elsewhere_usd = self._elsewhere_settled_usd + self._elsewhere_reserved_usd
+        of_night = self._settled_usd + self._in_flight_usd + elsewhere_usd + usd
         return (self.llm_usd is None or of_llm <= self.llm_usd) and (
             self.night_usd is None or of_night <= self.night_usd
         )

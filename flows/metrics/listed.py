@@ -56,6 +56,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "lease_heartbeat_age_seconds": Metric("Since its holder gave the last sign of life."),
         "lease_expires_in_seconds": Metric("Until the lease ends; negative when its holder vanished."),
         "lease_number": Metric("How often the lease was taken."),
+        "parts_alive": Metric("Profiles that other processes make for the running night."),
+        "parts_silent": Metric("Profiles whose process has given no sign of life in time."),
         "llms": Metric("Known LLMs.", ("endpoint", "status")),
         "outbox_pending": Metric("Moves of aliases that MLflow has yet to be told of."),
         "outbox_age_seconds": Metric("Since the oldest of them."),

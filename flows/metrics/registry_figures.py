@@ -84,6 +84,8 @@ def _note_lease(samples: Samples, vitals: Vitals) -> None:
     held = vitals.lease
     samples.put("lease_number", held.number)
     samples.put("lease_held", held.run_id is not None)
+    samples.put("parts_alive", vitals.parts_alive)
+    samples.put("parts_silent", vitals.parts_silent)
     if held.run_id is None:
         return
     samples.put("lease_held_seconds", _age(vitals, held.held_since_at))

@@ -60,6 +60,19 @@ def test_the_queue_of_a_second_attempt_begins_where_the_first_was_killed(registr
     assert vitals.run == vitals.finished == registry.runs.get(again.key)
 
 
+def test_parts_of_the_night_that_other_processes_work_at_are_counted(registry: Registry) -> None:
+    night = start_night(registry, lease_s=3600)
+    keys = know_llms(registry, night, "a", "b", "c")
+    taken = [
+        registry.parts.take(night.key, night.lease_number, key, host="b", pid=1, now=NOW, lease_s=lease_s)
+        for key, lease_s in zip(keys, (60, 600, 600), strict=True)
+    ]
+    registry.parts.leave(taken[2])
+    vitals = registry.vitals.read(NOW + timedelta(minutes=5))
+    assert (vitals.parts_alive, vitals.parts_silent) == (1, 1)
+    assert vitals.lease.name == "night"
+
+
 def test_what_waits_is_counted_with_the_oldest(registry: Registry) -> None:
     night = start_night(registry)
     keys, prompt_set = know_llms(registry, night, "a"), freeze(registry)

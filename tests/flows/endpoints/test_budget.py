@@ -176,3 +176,28 @@ def test_spend_never_passes_the_ceiling_when_calls_cost_no_more_than_their_worst
         assert budget.reserved_usd == 0
 
     asyncio.run(run())
+
+
+def test_what_other_processes_spend_counts_against_the_night_and_not_against_the_llm():
+    budget = Budget(llm_usd=USD("0.5"), night_usd=USD(1), already_spent={"a": USD("0.1")})
+    budget.note_elsewhere(settled_usd=USD("0.6"), reserved_usd=USD(0))
+    budget.release(reserve(budget, "a", "0.3"))
+    with pytest.raises(BudgetExceeded, match="per night"):
+        reserve(budget, "a", "0.4")
+    assert budget.spent_on("a") == USD("0.1")
+
+
+def test_a_call_waits_for_what_other_processes_have_only_reserved():
+    async def waiting():
+        budget = Budget(night_usd=USD(1))
+        budget.note_elsewhere(settled_usd=USD("0.2"), reserved_usd=USD("0.7"))
+        asked = asyncio.create_task(budget.reserve("a", USD("0.5")))
+        await asyncio.sleep(0)
+        assert budget.is_waited_for and not asked.done()
+        budget.note_elsewhere(settled_usd=USD("0.3"), reserved_usd=USD(0))
+        budget.settle(await asked, USD("0.4"))
+        refused = asyncio.create_task(budget.reserve("a", USD("0.5")))
+        with pytest.raises(BudgetExceeded, match="per night"):
+            await refused
+
+    asyncio.run(asyncio.wait_for(waiting(), 10))

@@ -1,0 +1,46 @@
+"""Holding a lease: signs of life while a process works, and whether the holder of another one is known to be dead."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from flows.milestones import logged_loss
+from flows.night import Night
+from flows.retrospect import HEARTBEATS_PER_LEASE, is_cancelled
+from registry.runs import Lease
+
+
+@asynccontextmanager
+async def kept_alive(night: Night) -> AsyncIterator[None]:
+    """Prolong the lease of the night's run, or of its part, and hear of ``uniroute night cancel``, in the block."""
+    beating = asyncio.create_task(_heartbeat(night, night.run.lease_s / HEARTBEATS_PER_LEASE))
+    try:
+        yield
+    finally:
+        beating.cancel()
+
+
+async def _heartbeat(night: Night, every_s: float) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        with logged_loss(night):
+            await asyncio.to_thread(night.registry.runs.heartbeat, night.run, night.clock())
+            if await asyncio.to_thread(is_cancelled, night.registry, night.run):
+                night.interruption.request("uniroute night cancel")
+
+
+def is_gone(lease: Lease) -> bool:
+    """Tell whether the holder of a lease is known to be dead: a process of this host that no longer exists."""
+    if lease.host != socket.gethostname() or lease.pid is None:
+        return False
+    try:
+        os.kill(lease.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
