@@ -26,6 +26,10 @@ LOGGER = "uniroute"
 NARRATION = "narration"
 """The event of a record that was written for people."""
 
+_PREFECT = "prefect.extra"
+"""The logger whose handlers Prefect gives to loggers that are not its own."""
+_lent: list[logging.Handler] = []
+
 Format = Literal["text", "json", "auto"]
 _MASK = "[secret]"
 _SHORTEST_SECRET = 4
@@ -178,8 +182,21 @@ def _install(handler: logging.Handler, *, is_json: bool) -> None:
         ours.addHandler(handler)
     ours.propagate = is_json
     ours.addFilter(REDACTION)  # Prefect's handler gets records from here, not from the root logger
+    _lend_prefects_handlers(ours)
     if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)
+
+
+def _lend_prefects_handlers(ours: logging.Logger) -> None:
+    """Let records reach the flow run's log when Prefect is there, as it does for PREFECT_LOGGING_EXTRA_LOGGERS.
+
+    A worker's process imports Prefect, which reads that variable, before it imports anything of ours.
+    """
+    for handler in _lent:
+        ours.removeHandler(handler)
+    _lent[:] = [one for one in logging.getLogger(_PREFECT).handlers if one not in ours.handlers]
+    for handler in _lent:
+        ours.addHandler(handler)
 
 
 def _as_text() -> logging.Handler:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -203,10 +204,23 @@ def test_a_night_deployed_to_a_work_pool_runs_on_a_worker(
     for command in (["work-pool", "create", "--type", "process", "nights"], ["--no-prompt", "deploy", "--all"]):
         done = subprocess.run([PREFECT, *command], env=server, cwd=ROOT, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
-    log = tmp_path / "worker.log"
-    with running([str(PREFECT), "worker", "start", "--pool", "nights"], server, log):
+    log, nights = tmp_path / "worker.log", told_in_prefect(server).count("finished")
+    worker = server | {"UNIROUTE_LOG__FORMAT": "json"}
+    with running([str(PREFECT), "worker", "start", "--pool", "nights"], worker, log):
         assert schedule_and_await_run(server["PREFECT_API_URL"], log) == "COMPLETED", log.read_text()[-4000:]
+        wait_until(lambda: told_in_prefect(server).count("finished") > nights, "the log of the flow run", log, 30)
     assert len(routers_of(quick_night)) == 1
+    written = [json.loads(line) for line in log.read_text().splitlines() if line.startswith('{"level"')]
+    assert {"started", "planned", "finished"} <= {line.get("event") for line in written}
+
+
+def told_in_prefect(server: dict[str, str]) -> list[str]:
+    """Give, by their first words, the lines of ours in the logs of all flow runs, in which people read them."""
+    with sqlite3.connect(Path(server["PREFECT_HOME"]) / "prefect.db") as connection:
+        rows = connection.execute("SELECT message FROM log WHERE name = 'uniroute' AND flow_run_id IS NOT NULL")
+        words = [message.split()[0] for (message,) in rows]
+    connection.close()
+    return words
 
 
 def test_a_taken_port_and_a_bad_cron_are_refused_in_one_line(server: dict[str, str]) -> None:
