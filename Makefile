@@ -6,7 +6,7 @@ RUN := $(VENV)/bin
 # What Prefect and MLflow need to stay quiet and offline is set by the package itself (flows/environment.py).
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli bench-fan-out
+.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli bench-fan-out bench-spark stack
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -35,6 +35,10 @@ bench-fan-out: $(VENV)/installed
 bench-cli: $(VENV)/installed
 	$(RUN)/python -m flows.bench.start_up
 
+# Prompts per second from a Parquet file into another, on a local Spark (Java 17) and without, against bare loops.
+bench-spark: $(VENV)/installed
+	$(RUN)/python -m flows.bench.batches
+
 # How often the gate is wrong over 200 simulated nights, with its correction and without.
 bench-gate: $(VENV)/installed
 	$(RUN)/python -m flows.bench.gate_nights
@@ -42,6 +46,10 @@ bench-gate: $(VENV)/installed
 # A registry with ten million outcomes on PostgreSQL: space, and feature vectors of 1 000 LLMs by SQL (some minutes, 3 GB).
 bench-registry: $(VENV)/installed
 	$(RUN)/python -m flows.bench.growth
+
+# PostgreSQL, MLflow and Prefect as processes; a worker is killed in the middle of a night. KEEP=--keep leaves them.
+stack: $(VENV)/installed
+	$(RUN)/python -m tests.stack $(KEEP)
 
 install: $(VENV)/installed
 

@@ -25,6 +25,10 @@ class PortTaken(FlowError):
     """Another process listens on the port asked for."""
 
 
+class ServerUnavailable(FlowError):
+    """A server that nights are deployed to or publish to does not answer."""
+
+
 class CatalogError(FlowError):
     """A catalog that cannot be used tonight."""
 

@@ -1,17 +1,46 @@
-"""Holding a lease: signs of life while a process works, and whether the holder of another one is known to be dead."""
+"""Holding a lease: signs of life while a process works, and how the lease of one that died is taken over."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from flows.milestones import logged_loss
 from flows.night import Night
 from flows.retrospect import HEARTBEATS_PER_LEASE, is_cancelled
-from registry.runs import Lease
+from registry.errors import RunAlreadyActive
+from registry.runs import Lease, Run, Runs
+
+_LOOK_EVERY_S = 1.0
+
+
+async def start_after_a_crash(runs: Runs, start: Callable[[], Run]) -> Run:
+    """Start a night whose former attempt died, perhaps on another machine, where nobody can see that it did.
+
+    Parameters
+    ----------
+    runs
+        The runs of the registry.
+    start
+        Takes the lease.
+
+    Raises
+    ------
+    RunAlreadyActive
+        The holder of the lease lives: it prolonged the lease, or gave way to another one.
+    """
+    first = runs.lease()
+    while True:
+        try:
+            return start()
+        except RunAlreadyActive:
+            now = runs.lease()
+            if (now.number, now.heartbeat_at) != (first.number, first.heartbeat_at):
+                raise
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 @asynccontextmanager

@@ -41,7 +41,7 @@ from flows.errors import (  # noqa: E402
 )
 from flows.fan_out import check_fan_out  # noqa: E402
 from flows.given_settings import GivenSettings  # noqa: E402
-from flows.holding import is_gone, kept_alive  # noqa: E402
+from flows.holding import is_gone, kept_alive, start_after_a_crash  # noqa: E402
 from flows.logs import log_event, say  # noqa: E402
 from flows.memorised import Quarantine, quarantine_memorisers  # noqa: E402
 from flows.milestones import log_endings, log_router, log_take_over, note_plan  # noqa: E402
@@ -57,6 +57,7 @@ from flows.reports.terminal import beginning_text  # noqa: E402
 from flows.substitution import quarantine_substituted  # noqa: E402
 from flows.sync import sync  # noqa: E402
 from flows.workspace import Workspace  # noqa: E402
+from registry.runs import Run  # noqa: E402
 from routing.errors import UnirouteError  # noqa: E402
 
 
@@ -111,6 +112,7 @@ async def night(
     budget_usd: float | None = None,
     max_new: int | None = None,
     only: list[str] | None = None,
+    restarted: bool = False,
 ) -> NightReport:
     """Run one night.
 
@@ -128,6 +130,8 @@ async def night(
         Instead of ``[budget] night_usd`` and ``[night] max_new`` of the settings.
     only
         Keys or ids of the LLMs to ask; all that have something missing when omitted.
+    restarted
+        Whether Prefect starts this night again because it crashed: the lease of the dead is waited for then.
 
     Returns
     -------
@@ -145,7 +149,7 @@ async def night(
         await check_fan_out(workspace.settings.fan_out)
         on = date.fromisoformat(as_of) if as_of is not None else utc_now().date()
         under_way = Night(workspace, on, given=given)
-        async with _lease(under_way):
+        async with _lease(under_way, restarted=restarted):
             async with under_way.interruption:
                 report = await _stages(under_way, plan_only=plan_only, only=only)
             _finish(under_way, report)
@@ -289,21 +293,25 @@ def _attention(report: NightReport) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def _lease(night: Night) -> AsyncIterator[None]:
+async def _lease(night: Night, *, restarted: bool) -> AsyncIterator[None]:
     """Hold the lease of the night and keep it alive; a failure is written into the run before it goes on."""
     wanted = night.settings.night
-    night.run = night.registry.runs.start(
-        night.run_key,
-        as_of=night.as_of,
-        settings_hash=night.settings.digest,
-        settings_json=night.settings.canonical(),
-        prompt_set_digest=night.prompt_set.digest,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        now=night.clock(),
-        lease_s=wanted.lease_s,
-        holder_is_gone=is_gone,
-    )
+
+    def start() -> Run:
+        return night.registry.runs.start(
+            night.run_key,
+            as_of=night.as_of,
+            settings_hash=night.settings.digest,
+            settings_json=night.settings.canonical(),
+            prompt_set_digest=night.prompt_set.digest,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            now=night.clock(),
+            lease_s=wanted.lease_s,
+            holder_is_gone=is_gone,
+        )
+
+    night.run = await start_after_a_crash(night.registry.runs, start) if restarted else start()
     announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
     log_take_over(night)
     try:

@@ -12,10 +12,9 @@ from contextlib import contextmanager, nullcontext
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from flows.errors import FlowError, PortTaken, PrerequisiteError
+from flows.deployment import deployments
+from flows.errors import FlowError, PortTaken
 
-DEPLOYMENT = "nightly"
-PROMOTE = "promote"
 _START_UP_S = 180.0
 _HOST = "127.0.0.1"
 
@@ -43,22 +42,8 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
     with server as api_url:
         os.environ["PREFECT_API_URL"] = api_url
         from prefect import serve
-        from prefect.schedules import Cron
 
-        from flows.nightly import night
-        from flows.promote import promote
-
-        try:
-            schedule = Cron(cron, timezone="UTC")
-        except ValueError as error:
-            raise PrerequisiteError(
-                f"{cron!r} is not a cron expression: {error}.", hint='uniroute night serve --cron "0 2 * * *"'
-            ) from None
-        parameters = {"config": config}
-        serve(
-            night.to_deployment(DEPLOYMENT, schedule=schedule, parameters=parameters, concurrency_limit=1),
-            promote.to_deployment(PROMOTE, parameters=parameters, concurrency_limit=1),
-        )
+        serve(*deployments(config, cron))
 
 
 @contextmanager

@@ -325,9 +325,12 @@ class Settings(BaseSettings):
 
 
 def find_config(config: str | Path | None) -> Path | None:
-    """Find the settings file: the one named, else ``$UNIROUTE_CONFIG``, else ``uniroute.toml`` in this folder."""
+    """Find the settings file: the one named, else ``$UNIROUTE_CONFIG``, else ``uniroute.toml`` in this folder.
+
+    A name may hold variables, so that a deployment can leave it to each worker where its file is.
+    """
     if config is not None:
-        return Path(config)
+        return Path(os.path.expandvars(config))
     if named := os.environ.get("UNIROUTE_CONFIG"):
         return Path(named)
     here = Path(CONFIG_NAME)

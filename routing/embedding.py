@@ -74,7 +74,8 @@ class SentenceTransformerEmbedder:
     Parameters
     ----------
     threads
-        Threads that torch uses; None means every core this process may use. The setting is torch's, process-wide.
+        Threads that torch uses; None means every core this process may use, or as many as OMP_NUM_THREADS says: Spark
+        sets it for workers that share a machine. The setting is torch's, process-wide.
     batch_size
         Texts per forward pass; they are sorted by length first. On two cores more make short texts no faster and long
         ones slower.
@@ -88,7 +89,7 @@ class SentenceTransformerEmbedder:
     def __init__(self, *, threads: int | None = None, batch_size: int = 8) -> None:
         self.id = EmbedderId(_MINILM, _MINILM_SHA256[:12], 384)
         self._folder = _checked_weights()
-        self._threads = _usable_cores() if threads is None else threads
+        self._threads = _usable_threads() if threads is None else threads
         self._batch_size = batch_size
 
     def embed(self, texts: Sequence[str]) -> F32:
@@ -287,7 +288,10 @@ def _checked_weights() -> Path:
     return weights.parent
 
 
-def _usable_cores() -> int:
+def _usable_threads() -> int:
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdecimal() and int(said) > 0:
+        return int(said)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

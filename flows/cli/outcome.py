@@ -83,6 +83,7 @@ _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (flow.PortTaken, ExitCode.TRY_LATER, ErrorKind.BUSY),
     (flow.WorkersUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.VersionUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
+    (flow.ServerUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.Interrupted, ExitCode.TERMINATED, ErrorKind.INTERRUPTED),
     (flow.FlowError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
 )

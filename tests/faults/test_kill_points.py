@@ -75,7 +75,7 @@ class Evening:
 
     def _check_served(self) -> None:
         """Check that what consumers follow is a complete version, whatever the night was doing."""
-        state = mlflow_state(self.night.folder / "home" / "mlflow.db")
+        state = mlflow_state(f"sqlite:///{self.night.folder / 'home' / 'mlflow.db'}")
         ready = {version for _, version, status, _ in (row for row in state if len(row) == 4) if status == "READY"}
         aliases = {alias: version for _, alias, version in (row for row in state if len(row) == 3)}
         assert aliases["champion"] in ready

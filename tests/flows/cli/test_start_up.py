@@ -1,7 +1,19 @@
 import subprocess
 import sys
 
-HEAVY = ("prefect", "mlflow", "sklearn", "openai", "matplotlib", "sqlalchemy", "numpy", "pandas", "torch", "rich")
+HEAVY = (
+    "prefect",
+    "mlflow",
+    "sklearn",
+    "openai",
+    "matplotlib",
+    "sqlalchemy",
+    "numpy",
+    "pandas",
+    "pyspark",
+    "torch",
+    "rich",
+)
 
 
 def test_help_imports_nothing_of_weight() -> None:

@@ -21,6 +21,7 @@ from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, re
 
 ROOT = Path(__file__).resolve().parents[3]
 START_S = 120
+MLFLOW = (sys.executable, "-m", "mlflow")
 
 _PUBLISH = """
 import json, sys, time
@@ -77,11 +78,13 @@ def start(code: str, *arguments: object) -> subprocess.Popen:
 
 
 @contextmanager
-def server(arguments: list[str], environment: dict[str, str], folder: Path, ready: str):
+def server(
+    arguments: list[str], environment: dict[str, str], folder: Path, ready: str, program: tuple[str, ...] = MLFLOW
+):
     """Start an MLflow command in a process group of its own, wait until it answers, and always end it."""
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *arguments],
+            [*program, *arguments],
             cwd=folder,
             env=environment,
             stdout=log,

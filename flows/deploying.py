@@ -1,0 +1,269 @@
+"""``uniroute deploy``: a registry and a Prefect server are brought to what this code runs, one part after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from flows.deployment import NOTHING_CHANGED, config_for_workers, deployments, refuse_passing_home
+from flows.errors import CredentialsMissing, PrerequisiteError, ServerUnavailable
+from flows.settings import Settings
+from flows.settings_origin import masked
+from flows.workspace import Workspace
+from registry.errors import NotFound, PublishIncomplete
+from registry.publishing.connection import sqlite_file
+from registry.store import Registry, SchemaStatus
+
+if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.events.schemas.automations import AutomationCore
+
+AUTOMATIONS = Path("docker/automations.yaml")
+_POOL_TYPE = "process"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was done about one part, or would be.
+
+    Attributes
+    ----------
+    part
+        ``registry``, ``mlflow``, ``prefect``, ``work pool``, ``deployment`` or ``automation``.
+    change
+        What it took to have it as it is wanted.
+    finding
+        How it is now, in a line.
+    """
+
+    part: str
+    change: Literal["none", "made", "renewed"]
+    finding: str
+
+
+def deploy(
+    settings: Settings, config: str | None, *, pool: str, cron: str, automations: Path | None, is_dry_run: bool
+) -> tuple[Step, ...]:
+    """Set up what nights on workers need; done again, it finds everything as it is.
+
+    Parameters
+    ----------
+    settings
+        What the settings file says.
+    config
+        The settings file that was named; found when it was not.
+    pool
+        The work pool, made if it is missing.
+    cron
+        When nights run, in UTC.
+    automations
+        A file of automations, as ``prefect automation create --from-file`` reads it.
+    is_dry_run
+        Whether to look only.
+
+    Raises
+    ------
+    PrerequisiteError
+        Nothing names a server or a settings file, the server is of another version, the pool of another type.
+    CredentialsMissing
+        Prefect or MLflow refuses the credentials.
+    ServerUnavailable
+        Prefect or MLflow does not answer.
+    """
+    told = config_for_workers(config)
+    refuse_passing_home(settings)
+    wanted = deployments(told, cron, pool=pool)
+    wanted_automations = _read_automations(automations) if automations is not None else []
+
+    async def steps() -> tuple[Step, ...]:
+        async with _server() as client:
+            found = [Step("prefect", "none", await _version(client)), await _pool(client, pool, is_dry_run)]
+            found += [_registry(settings, is_dry_run), _mlflow(settings)]
+            found += [await _apply(client, deployment, is_dry_run) for deployment in wanted]
+            found += [await _automate(client, automation, is_dry_run) for automation in wanted_automations]
+        return tuple(found)
+
+    return asyncio.run(steps())
+
+
+def _registry(settings: Settings, is_dry_run: bool) -> Step:
+    before: SchemaStatus | None = None
+    with suppress(NotFound), Registry.open(settings.registry_url, migrate=False) as registry:
+        before = registry.schema_status()
+    if is_dry_run:
+        is_there = before is not None and before.current is not None
+        waiting = f"{len(before.pending)} migrations pending" if before is not None and is_there else "to be made"
+        is_done = before is not None and before.is_current
+        return Step("registry", "none" if is_done else "renewed" if is_there else "made", waiting)
+    with Workspace(settings) as workspace:
+        now = workspace.registry.schema_status()
+    is_new = before is None or before.current is None
+    return Step("registry", "made" if is_new else "none" if before == now else "renewed", f"schema {now.current}")
+
+
+def _mlflow(settings: Settings) -> Step:
+    """Ask MLflow for the aliases of the routers, as every night does."""
+    file = sqlite_file(settings.mlflow_url)
+    if file is not None and not file.exists():
+        return Step("mlflow", "none", "not there yet; the first night makes it")
+    try:
+        with Workspace(settings) as workspace:
+            aliases = workspace.publisher.aliases(settings.mlflow.router_name)
+    except PublishIncomplete as error:
+        status = getattr(error.__cause__, "get_http_status_code", lambda: None)()
+        where = masked(settings.mlflow_url)
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise CredentialsMissing(
+                f"MLflow at {where} refuses the user or the password (status {status}).",
+                unchanged=NOTHING_CHANGED,
+                hint="export MLFLOW_TRACKING_USERNAME=... and MLFLOW_TRACKING_PASSWORD=...",
+            ) from None
+        raise ServerUnavailable(error.message, unchanged=NOTHING_CHANGED, hint="Check [mlflow] tracking_url.") from None
+    named = ", ".join(f"{alias} is version {version}" for alias, version in sorted(aliases.items()))
+    return Step("mlflow", "none", named or "no router version yet")
+
+
+@asynccontextmanager
+async def _server() -> AsyncIterator[PrefectClient]:
+    """Open a client of the configured server, and turn what goes wrong there into errors of ours."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if not url:
+        raise PrerequisiteError(
+            "No Prefect server is configured.",
+            unchanged=NOTHING_CHANGED,
+            hint="export PREFECT_API_URL=http://HOST:4200/api, or run nights here: uniroute night serve",
+        )
+    async with get_client() as client:
+        with _asking(masked(url)):
+            yield client
+
+
+@contextmanager
+def _asking(url: str) -> Iterator[None]:
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    try:
+        yield
+    except PrefectHTTPStatusError as error:
+        status = error.response.status_code
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise CredentialsMissing(
+                f"The Prefect server at {url} refuses the credentials (status {status}).",
+                unchanged=NOTHING_CHANGED,
+                hint="export PREFECT_API_AUTH_STRING=USER:PASSWORD, as the server has it",
+            ) from None
+        raise PrerequisiteError(
+            f"The Prefect server at {url} refused with status {status}: {_detail(error)}.",
+            unchanged="What was set up before that stays.",
+            hint="Look into the log of the server.",
+        ) from None
+
+
+def _detail(error: Any) -> str:
+    try:
+        return str(error.response.json().get("detail", "it gives no reason"))[:300]
+    except (ValueError, AttributeError):
+        return "it gives no reason"
+
+
+async def _version(client: PrefectClient) -> str:
+    """Find out whether a server answers there, lets us in, and understands this version of the client."""
+    import prefect
+    from packaging.version import InvalidVersion, Version
+
+    url = masked(str(client.api_url).rstrip("/"))
+    problem = await client.api_healthcheck()
+    if problem is not None:
+        raise ServerUnavailable(
+            f"No Prefect server answers at {url}: {type(problem).__name__}.",
+            unchanged=NOTHING_CHANGED,
+            hint="Check PREFECT_API_URL, which ends in /api, and: prefect server start",
+        )
+    try:
+        there, here = Version(str(await client.api_version())), Version(prefect.__version__)
+    except (ValueError, InvalidVersion):
+        raise PrerequisiteError(
+            f"What answers at {url} is not a Prefect server.", unchanged=NOTHING_CHANGED, hint="Check PREFECT_API_URL."
+        ) from None
+    if there.major != here.major or there.release[:2] < here.release[:2]:
+        raise PrerequisiteError(
+            f"The Prefect server at {url} is {there}, and this is {here}, which it does not understand.",
+            unchanged=NOTHING_CHANGED,
+            hint=f"Bring the server to {here.major}.{here.minor} or a newer {here.major}.",
+        )
+    return f"{there} at {url}"
+
+
+async def _pool(client: PrefectClient, name: str, is_dry_run: bool) -> Step:
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectNotFound
+    from prefect.workers.process import ProcessWorker
+
+    try:
+        kind = (await client.read_work_pool(name)).type
+    except ObjectNotFound:
+        if not is_dry_run:
+            template = ProcessWorker.get_default_base_job_template()
+            await client.create_work_pool(WorkPoolCreate(name=name, type=_POOL_TYPE, base_job_template=template))
+        return Step("work pool", "made", f"{name} ({_POOL_TYPE})")
+    if kind != _POOL_TYPE:
+        raise PrerequisiteError(
+            f"The work pool {name} is of type {kind}, and nights run as processes of a worker.",
+            unchanged=NOTHING_CHANGED,
+            hint=f"uniroute deploy --pool {name}-{_POOL_TYPE}",
+        )
+    return Step("work pool", "none", f"{name} ({kind})")
+
+
+async def _apply(client: PrefectClient, deployment: RunnerDeployment, is_dry_run: bool) -> Step:
+    from prefect.exceptions import ObjectNotFound
+
+    full_name = f"{deployment.flow_name}/{deployment.name}"
+    change: Literal["made", "renewed"] = "renewed"
+    try:
+        await client.read_deployment_by_name(full_name)
+    except ObjectNotFound:
+        change = "made"
+    if not is_dry_run:
+        await deployment.aapply()
+    crons = [entry.schedule.cron for entry in deployment.schedules or [] if hasattr(entry.schedule, "cron")]
+    return Step("deployment", change, f"{full_name}, {f'{crons[0]} UTC' if crons else 'on request'}")
+
+
+def _read_automations(file: Path) -> list[AutomationCore]:
+    """Read automations in the forms that Prefect's own command reads: one, a list, or a list under ``automations``."""
+    import yaml
+    from prefect.events.schemas.automations import AutomationCore
+    from pydantic import TypeAdapter
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        rows = content.get("automations", [content]) if isinstance(content, dict) else content
+        return TypeAdapter(list[AutomationCore]).validate_python(rows)
+    except OSError as error:
+        reason = str(error.strerror)
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:300]
+    raise PrerequisiteError(
+        f"The automations in {file} cannot be read: {reason}.", unchanged=NOTHING_CHANGED, hint=f"Mend {file}."
+    )
+
+
+async def _automate(client: PrefectClient, automation: AutomationCore, is_dry_run: bool) -> Step:
+    """Make an automation, or bring the one of that name to it; whether somebody switched it off stays as it is."""
+    there = await client.read_automations_by_name(automation.name)
+    if not is_dry_run:
+        if there:
+            await client.update_automation(there[0].id, automation.model_copy(update={"enabled": there[0].enabled}))
+        else:
+            await client.create_automation(automation)
+    return Step("automation", "renewed" if there else "made", automation.name)
