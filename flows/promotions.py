@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from flows import checkpoints
 from flows.errors import VersionUnavailable
+from flows.logs import log_event
 from flows.versions import bring_mlflow_in_step, find_router, load_version, router_folder
 from flows.workspace import Workspace
 from registry.errors import (
@@ -210,7 +211,7 @@ def approve(
         promotions.approve(promotion_id, two_person=two_person, facts=facts, **decided)
         applied = promotions.apply(promotion_id, **decided)
     checkpoints.reach("promotion decided")
-    return Decision(applied, follow(workspace, clock), remarks)
+    return _told(Decision(applied, follow(workspace, clock), remarks))
 
 
 def reject(
@@ -232,7 +233,7 @@ def reject(
     promotions = workspace.registry.promotions
     if is_dry_run:
         return Decision(promotions.require_open(promotion_id, is_compared=False))
-    return Decision(promotions.reject(promotion_id, actor=by.name, reason=reason, now=clock(), facts=by.facts))
+    return _told(Decision(promotions.reject(promotion_id, actor=by.name, reason=reason, now=clock(), facts=by.facts)))
 
 
 def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, clock: Clock) -> Decision:
@@ -266,7 +267,7 @@ def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, c
         actor=by.name, reason=reason, now=clock(), to=target.digest, facts=by.facts
     )
     checkpoints.reach("promotion decided")
-    return Decision(done, follow(workspace, clock), remarks)
+    return _told(Decision(done, follow(workspace, clock), remarks))
 
 
 def rollback_target(workspace: Workspace, to: str | None) -> tuple[RouterRecord, tuple[str, ...]]:
@@ -312,6 +313,16 @@ def follow(workspace: Workspace, clock: Clock) -> str:
     except PublishIncomplete as error:
         return error.message
     return "; ".join(f"moved by hand in MLflow: {drift}" for drift in left_alone)
+
+
+def _told(decision: Decision) -> Decision:
+    """Log a decision, and give it back."""
+    made = decision.promotion
+    facts = {"id": made.id, "router": made.router_digest[:12], "actor": made.decided_by}
+    log_event("promotion_decided", promotion=made.status, kind=made.kind, **facts)
+    if decision.pending:
+        log_event("publication_pending", router=made.router_digest[:12], reason=decision.pending)
+    return decision
 
 
 def failed_checks(gate: GateResult) -> tuple[str, ...]:

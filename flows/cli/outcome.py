@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import traceback
 from enum import IntEnum, StrEnum
@@ -11,6 +12,7 @@ from pathlib import Path
 import click
 
 from flows import errors as flow
+from flows import logs
 from flows.cli.screen import label
 from flows.environment import home_folder
 from flows.reports.plain import inert
@@ -145,6 +147,9 @@ def _report(kind: ErrorKind, code: ExitCode, message: str, unchanged: str, hint:
     if as_json:
         facts = {"kind": str(kind), "message": message, "unchanged": unchanged, "hint": hint, "exit_code": int(code)}
         click.echo(json.dumps({"error": facts}))
+    if logs.is_json():
+        logs.log_event("refused", level=logging.ERROR, kind=str(kind), reason=message, hint=hint, exit_code=int(code))
+        return
     ended = message if not unchanged or message.endswith((".", "!", "?")) else f"{message}."
     parts = [inert(part, width=_WIDTH) for part in (ended, unchanged) if part]
     click.echo(f"{label('error:', 'red')} {' '.join(parts)}", err=True)

@@ -54,6 +54,17 @@ def test_a_night_whose_worker_was_killed_ends_on_another_one_like_an_uninterrupt
     assert all(found.resident_bytes > 10_000_000 for found in proof.memory.values())
 
 
+def test_what_nights_tell_on_workers_is_in_the_logs_of_their_flow_runs(stack: Stack, proof: Proof) -> None:
+    async def read(client: Any) -> list[Any]:
+        logs: list[Any] = []
+        while page := await client.read_logs(limit=200, offset=len(logs)):
+            logs += page
+        return logs
+
+    told = {log.message.split()[0] for log in stack.ask(read) if log.name == "uniroute" and log.flow_run_id is not None}
+    assert {"started", "planned", "reached", "finished"} <= told
+
+
 @contextmanager
 def prefect_told(environment: Mapping[str, str]) -> Iterator[None]:
     """Let Prefect in this process believe that it was started in an environment."""
