@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from flows.logs import log_event
+
 Listener = Callable[[str, dict[str, Any]], None]
 _listeners: list[Listener] = []
 
@@ -27,6 +29,7 @@ def told_to(listener: Listener) -> Iterator[None]:
 
 
 def announce(event: str, **facts: Any) -> None:
-    """Tell an event to whoever listens; nothing happens when nobody does."""
+    """Log an event, and tell it to whoever listens."""
+    log_event(event, **facts)
     for listener in tuple(_listeners):
         listener(event, facts)

@@ -16,6 +16,8 @@ from flows.endpoints.served import is_the_llm_asked_for
 from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
 from flows.judging import Judgement, Judging
+from flows.logs import log_event
+from flows.milestones import log_answer
 from flows.night import Night
 from flows.plan import cost_usd
 from flows.reservations import NotGranted, Reservations
@@ -118,7 +120,9 @@ class Asking:
 
     def stop(self, llm_key: str, reason: str, kind: str) -> None:
         """Ask this LLM nothing more tonight, for a reason in words and its kind; the first reason counts."""
-        self.stopped.setdefault(llm_key, (reason, kind))
+        if llm_key not in self.stopped:
+            log_event("llm_left_alone", run=self._night.run_key, llm=llm_key, reason=reason, kind=kind)
+            self.stopped[llm_key] = (reason, kind)
 
     async def ask(
         self, llm: LLM, prompt: Prompt, sampling: str, keep: Callable[[Outcome], Awaitable[object]]
@@ -141,6 +145,7 @@ class Asking:
                 self._spent[llm.key] += outcome.whole_cost_usd
                 await keep(outcome)
                 self._kept_usd += outcome.whole_cost_usd
+                log_answer(self._night.run_key, llm, outcome)
         return outcome
 
     def record(self, outcomes: Sequence[Outcome]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -77,7 +76,7 @@ def examine(workspace: Workspace, *, repair: bool, clock: Callable[[], datetime]
         checks.append(_migrations(workspace, repair))
         if checks[-1].status != "ok":
             return tuple(checks)
-        checks += [_lease(workspace, clock()), _ledger(workspace), _rows(workspace)]
+        checks += [_lease(workspace, workspace.registry.shared_time(clock())), _ledger(workspace), _rows(workspace)]
         checks += _routers(workspace, repair)
         checks += _mlflow(workspace, repair, clock)
         checks += _champion(workspace, clock())
@@ -96,13 +95,10 @@ def worst(checks: tuple[Check, ...]) -> Status:
 
 
 def _disk(workspace: Workspace) -> Check:
-    folder = workspace.settings.home
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    said = f"{free / (1 << 30):.1f} GB free at {folder}"
+    free, home = workspace.free_bytes, workspace.settings.home
+    said = f"{free / (1 << 30):.1f} GB free at {home}"
     if free < LEAST_FREE_BYTES:
-        return Check("disk", "attention", said, f"free some space on the disk of {folder}")
+        return Check("disk", "attention", said, f"free some space on the disk of {home}")
     return Check("disk", "ok", said)
 
 

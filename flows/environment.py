@@ -13,7 +13,7 @@ from pathlib import Path
 COMPLETE_VARIABLE = "_UNIROUTE_COMPLETE"
 """In which a shell says what it wants completed; the completion scripts set it."""
 
-_QUIET_AND_OFFLINE = {
+DEFAULTS = {
     # MLflow accepts only the string "true" here.
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -35,6 +35,8 @@ _QUIET_AND_OFFLINE = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
+    # What is told outside any flow run, before and after the night, has no place in a flow run's log.
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # Never below 1: the server rounds it down to 0 and spins.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
@@ -55,7 +57,7 @@ def prepare(home: Path | None = None, *, quiet: bool = True) -> None:
     quiet
         Whether Prefect's log lines are left to the digest and the progress line.
     """
-    for name, value in _QUIET_AND_OFFLINE.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str((home or home_folder()) / "prefect"))
     if quiet:

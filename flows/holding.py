@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from flows.milestones import logged_loss
 from flows.night import Night
 from flows.retrospect import HEARTBEATS_PER_LEASE, is_cancelled
 from registry.errors import RunAlreadyActive
@@ -55,9 +56,10 @@ async def kept_alive(night: Night) -> AsyncIterator[None]:
 async def _heartbeat(night: Night, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
-        await asyncio.to_thread(night.registry.runs.heartbeat, night.run, night.clock())
-        if await asyncio.to_thread(is_cancelled, night.registry, night.run):
-            night.interruption.request("uniroute night cancel")
+        with logged_loss(night):
+            await asyncio.to_thread(night.registry.runs.heartbeat, night.run, night.clock())
+            if await asyncio.to_thread(is_cancelled, night.registry, night.run):
+                night.interruption.request("uniroute night cancel")
 
 
 def is_gone(lease: Lease) -> bool:

@@ -11,6 +11,7 @@ from flows import checkpoints, environment, preflight
 environment.prepare()
 
 import asyncio  # noqa: E402
+import logging  # noqa: E402
 import os  # noqa: E402
 import socket  # noqa: E402
 import time  # noqa: E402
@@ -41,11 +42,13 @@ from flows.errors import (  # noqa: E402
 from flows.fan_out import check_fan_out  # noqa: E402
 from flows.given_settings import GivenSettings  # noqa: E402
 from flows.holding import is_gone, kept_alive, start_after_a_crash  # noqa: E402
+from flows.logs import log_event, say  # noqa: E402
 from flows.memorised import Quarantine, quarantine_memorisers  # noqa: E402
+from flows.milestones import log_endings, log_router, log_take_over, note_plan  # noqa: E402
 from flows.night import Night, NightReport, utc_now  # noqa: E402
 from flows.plan import NightPlan, chosen, plan_night  # noqa: E402
 from flows.profile import Asked, profile  # noqa: E402
-from flows.progress import Progress, say  # noqa: E402
+from flows.progress import Progress  # noqa: E402
 from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
 from flows.refit import Candidate, embed_prompts, refit  # noqa: E402
 from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
@@ -160,6 +163,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     diffs, catalog_errors = sync(night, night.workspace.catalogs())
     _reach(night, "catalogs")
     planned = plan(night, only)
+    note_plan(night, planned)
     _reach(night, "planned")
     report = NightReport(
         run_key=night.run_key,
@@ -176,6 +180,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     say(beginning_text(report))
     progress = Progress(planned, night.settings.budget.night_usd)
     asked = await profile(night, planned, progress)
+    log_endings(night, asked.profiles)
     report = replace(
         report,
         profiles=asked.profiles,
@@ -196,6 +201,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     _reach(night, "measured")
     router = keep_and_publish(night, candidate, gate)
     _reach(night, "published")
+    log_router(night, router)
     router = replace(router, carried_over=candidate.carried_over)
     report = replace(report, router=router, aftermath=aftermath_of(night), duration_s=time.monotonic() - started_s)
     return replace(report, attention=_attention(report))
@@ -283,6 +289,10 @@ def _attention(report: NightReport) -> tuple[str, ...]:
             lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
     if report.aftermath is not None and report.aftermath.ledger_problem:
         lines.append(f"the ledger was tampered with: {report.aftermath.ledger_problem}; uniroute audit verify")
+    if report.aftermath is not None and report.aftermath.rival:
+        lines.append(
+            f"two deployments share this registry: {report.aftermath.rival}; let one run nights, or both alike"
+        )
     return tuple(lines)
 
 
@@ -307,6 +317,7 @@ async def _lease(night: Night, *, restarted: bool) -> AsyncIterator[None]:
 
     night.run = await start_after_a_crash(night.registry.runs, start) if restarted else start()
     announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
+    log_take_over(night)
     try:
         async with kept_alive(night):
             yield
@@ -316,6 +327,7 @@ async def _lease(night: Night, *, restarted: bool) -> AsyncIterator[None]:
         was_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
         status = "interrupted" if was_stopped else "failed"
         night.registry.runs.finish(night.run, status, verdict=reason, summary="{}", now=night.clock())
+        log_event("finished", level=logging.ERROR, run=night.run_key, status=status, reason=reason)
         raise
 
 
@@ -323,6 +335,8 @@ def _finish(night: Night, report: NightReport) -> None:
     status = "attention" if report.attention else "completed"
     checkpoints.reach("told")
     night.registry.runs.finish(night.run, status, verdict=verdict(report), summary=summary(report), now=night.clock())
+    facts = {"calls": report.calls, "cost_usd": report.spent_usd, "duration_s": report.duration_s}
+    log_event("finished", run=night.run_key, status=status, attention=len(report.attention), **facts)
 
 
 async def _tell_prefect(report: NightReport) -> None:

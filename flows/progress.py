@@ -10,6 +10,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from flows.logs import is_json, say
 from flows.plan import NightPlan
 from registry.outcomes import Outcome
 
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
 
 _SILENCE_S = 60.0
 _REFRESH_S = 0.2
-
-
-def say(text: str) -> None:
-    """Tell what the night is about to do; narration goes to standard error, results to standard output."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
 
 
 class Progress:
@@ -36,11 +31,11 @@ class Progress:
     ceiling_usd
         The night's budget.
     stream
-        Where to write; the line is redrawn in place when it is a terminal.
+        Where to write, standard error when omitted; the line is redrawn in place when it is a terminal.
     """
 
     def __init__(self, plan: NightPlan, ceiling_usd: Decimal, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = stream
         self._planned = {profile.llm.key: len(profile.prompts) for profile in plan.profiles}
         self._left = dict(self._planned)
         self._llms = len(plan.profiles)
@@ -55,11 +50,12 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._started_s = self._drawn_s = time.monotonic()
-        if self._stream.isatty():
+        screen = self._stream or sys.stderr
+        if screen.isatty() and not is_json():
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(console=Console(file=self._stream), refresh_per_second=5, transient=True)
+            self._live = Live(console=Console(file=screen), refresh_per_second=5, transient=True)
             self._live.start()
         return self
 
@@ -69,8 +65,7 @@ class Progress:
         if self._live is not None:
             self._live.stop()
         if self._calls:
-            self._stream.write(f"  {self.line()}\n")
-            self._stream.flush()
+            self._tell()
 
     @property
     def elapsed_s(self) -> float:
@@ -112,6 +107,12 @@ class Progress:
         tenth = 10 * self._answered // max(self._calls, 1)
         if (tenth > self._drawn_tenth or now_s - self._drawn_s >= _SILENCE_S) and self._answered < self._calls:
             self._drawn_tenth, self._drawn_s = tenth, now_s
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._stream is None:
+            say(f"  {self.line()}")
+        else:
             self._stream.write(f"  {self.line()}\n")
             self._stream.flush()
 

@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING
 
 from flows import checkpoints
 from flows.errors import VersionUnavailable
+from flows.logs import log_event
 from flows.versions import bring_mlflow_in_step, find_router, load_version, router_folder
 from flows.workspace import Workspace
-from registry.errors import NotFound, PromotionRefused, PublishIncomplete, RegistryCorrupt
+from registry.errors import (
+    MlflowDenied,
+    MlflowUnsuitable,
+    NotFound,
+    PromotionRefused,
+    PublishIncomplete,
+    RegistryCorrupt,
+)
 from registry.promotion_records import require_reason
 from registry.promotions import GateResult, Promotion, gate_result
 from registry.publishing.silence import silence_of
@@ -105,8 +113,8 @@ def request(
         There is no such version, or nothing is known of the answers it was made from.
     PromotionRefused
         It is the champion already, or cannot be measured.
-    VersionUnavailable
-        It is not on this machine and MLflow is out of reach.
+    VersionUnavailable, MlflowDenied, MlflowUnsuitable
+        It is not on this machine and MLflow is out of reach, lets nobody in, or is none.
     """
     registry = workspace.registry
     digest, champion = find_router(registry, name).digest, registry.routers.aliases().champion
@@ -173,8 +181,8 @@ def approve(
         The report is not the one that was kept with the request.
     StalePromotion
         It is no longer open, or another router is the champion by now.
-    VersionUnavailable
-        Its router is not on this machine and MLflow is out of reach.
+    VersionUnavailable, MlflowDenied, MlflowUnsuitable
+        Its router is not on this machine and MLflow is out of reach, lets nobody in, or is none.
     """
     require_reason(reason)
     promotions, two_person = workspace.registry.promotions, workspace.settings.gate.two_person
@@ -203,7 +211,7 @@ def approve(
         promotions.approve(promotion_id, two_person=two_person, facts=facts, **decided)
         applied = promotions.apply(promotion_id, **decided)
     checkpoints.reach("promotion decided")
-    return Decision(applied, follow(workspace, clock), remarks)
+    return _told(Decision(applied, follow(workspace, clock), remarks))
 
 
 def reject(
@@ -225,7 +233,7 @@ def reject(
     promotions = workspace.registry.promotions
     if is_dry_run:
         return Decision(promotions.require_open(promotion_id, is_compared=False))
-    return Decision(promotions.reject(promotion_id, actor=by.name, reason=reason, now=clock(), facts=by.facts))
+    return _told(Decision(promotions.reject(promotion_id, actor=by.name, reason=reason, now=clock(), facts=by.facts)))
 
 
 def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, clock: Clock) -> Decision:
@@ -259,7 +267,7 @@ def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, c
         actor=by.name, reason=reason, now=clock(), to=target.digest, facts=by.facts
     )
     checkpoints.reach("promotion decided")
-    return Decision(done, follow(workspace, clock), remarks)
+    return _told(Decision(done, follow(workspace, clock), remarks))
 
 
 def rollback_target(workspace: Workspace, to: str | None) -> tuple[RouterRecord, tuple[str, ...]]:
@@ -307,6 +315,16 @@ def follow(workspace: Workspace, clock: Clock) -> str:
     return "; ".join(f"moved by hand in MLflow: {drift}" for drift in left_alone)
 
 
+def _told(decision: Decision) -> Decision:
+    """Log a decision, and give it back."""
+    made = decision.promotion
+    facts = {"id": made.id, "router": made.router_digest[:12], "actor": made.decided_by}
+    log_event("promotion_decided", promotion=made.status, kind=made.kind, **facts)
+    if decision.pending:
+        log_event("publication_pending", router=made.router_digest[:12], reason=decision.pending)
+    return decision
+
+
 def failed_checks(gate: GateResult) -> tuple[str, ...]:
     """Name the conditions of a kept gate result that did not hold."""
     checks = json.loads(gate.details_json).get("checks", [])
@@ -317,6 +335,8 @@ def _load(workspace: Workspace, digest: str) -> Router:
     """Load a version; one that nobody has any more does not load, one that is out of reach may later."""
     try:
         return load_version(workspace, digest)
+    except (MlflowDenied, MlflowUnsuitable):
+        raise
     except PublishIncomplete as error:
         raise VersionUnavailable(error.message, unchanged="Nothing was decided.", hint=error.hint) from error
     except NotFound as error:

@@ -78,7 +78,7 @@ def look_back(workspace: Workspace, name: str) -> PastNight:
     spend = workspace.registry.outcomes.spend(run)
     return PastNight(
         run=run,
-        summary=json.loads(run.summary_json or "{}"),
+        summary=json.loads(run.summary_json or "{}") if run.status in ("completed", "attention") else {},
         calls=spend.calls,
         spent_usd=spend.total_usd,
         spend_by_endpoint={entry.endpoint: entry.cost_usd for entry in spend.by_endpoint},
@@ -119,7 +119,7 @@ def cancel_night(
         That night is not running.
     """
     run, lease = find_run(registry, name), registry.runs.lease()
-    if lease.run_id != run.id or not lease.is_held(now):
+    if lease.run_id != run.id or not lease.is_held(registry.shared_time(now)):
         raise NotFound(
             f"Night {run.key} is not running: it is {run.status}.",
             unchanged="Nothing was changed.",

@@ -108,6 +108,13 @@ class FanOutSettings(_Section):
     dask_scheduler: str = ""
 
 
+class LogSettings(_Section):
+    """How standard error is written; ``auto`` writes JSON lines unless it is a terminal. ``DEBUG`` logs each answer."""
+
+    format: Literal["text", "json", "auto"] = "text"
+    level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
+
+
 class JudgeSettings(_Section):
     """The LLM that judges answers to prompts whose grader is ``judge``, as ``endpoint:id``; it is not profiled."""
 
@@ -206,6 +213,7 @@ class Settings(BaseSettings):
     night: NightSettings = NightSettings()
     fan_out: FanOutSettings = FanOutSettings()
     retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
     judge: JudgeSettings = JudgeSettings()
     routing: RoutingSettings = RoutingSettings()
     gate: GateSettings = GateSettings()
@@ -305,8 +313,8 @@ class Settings(BaseSettings):
         return self.model_copy(update={"endpoint": tuple(shared)})
 
     def canonical(self) -> str:
-        """Give the settings that shape a night's result as canonical JSON: all but where, how long things are kept."""
-        elsewhere = dict.fromkeys(("home", "registry", "mlflow", "fan_out", "retention"), True)
+        """Give the settings that shape a night's result as canonical JSON: not where and how long things are kept."""
+        elsewhere = dict.fromkeys(("home", "registry", "mlflow", "fan_out", "retention", "log"), True)
         content = self.model_dump(mode="json", exclude={**elsewhere, "prompts": {"file"}})
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from flows import logs
 from flows.errors import CredentialsMissing, PrerequisiteError
 from flows.settings import CatalogSettings, EndpointSettings, Settings
 from registry.store import Registry
@@ -45,6 +47,7 @@ class Workspace:
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
+        logs.set_up(self.settings)
         return self
 
     def __exit__(
@@ -68,6 +71,14 @@ class Workspace:
                 f"The home folder {home} is not writable.", hint="Set UNIROUTE_HOME to a folder you may write to."
             )
         return home
+
+    @property
+    def free_bytes(self) -> int:
+        """Give the bytes free on the disk where the home folder is, or will be."""
+        folder = self.settings.home
+        while not folder.exists():
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
 
     @cached_property
     def registry(self) -> Registry:

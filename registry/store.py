@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +22,7 @@ from .run_parts import RunParts
 from .runs import Runs
 from .schema import ALEMBIC, Schema, SchemaStatus
 from .standings import Standing, leaderboard
+from .vitals import VitalSigns
 
 __all__ = ["Registry", "SchemaStatus"]
 
@@ -38,6 +40,8 @@ class Registry:
         The way of the whole registry into files and other databases.
     pruning
         What it may forget.
+    vitals
+        What monitoring reads.
     """
 
     def __init__(self, database: Database) -> None:
@@ -54,6 +58,7 @@ class Registry:
         self.outcomes = Outcomes(database, self.runs, self.charges)
         self.routers = Routers(database, self.runs, self.ledger)
         self.promotions = Promotions(database, self.ledger, self.routers)
+        self.vitals = VitalSigns(database, self.runs)
 
     @classmethod
     def open(
@@ -86,6 +91,8 @@ class Registry:
             When the database stays locked.
         RegistryCorrupt
             When the file is no database, or a damaged one.
+        RunAlreadyActive
+            When there is something to migrate while a night is running.
         SchemaMismatch
             When a schema to migrate is newer than the code, was edited, or belongs to another application.
         """
@@ -133,20 +140,45 @@ class Registry:
         with self._database.read_schema() as unit:
             return self._schema.status(unit)
 
+    def require_usable(self, status: SchemaStatus) -> None:
+        """Refuse a schema that a night could not write to, even after it has applied what is pending.
+
+        Raises
+        ------
+        SchemaMismatch
+            When it is newer than the code, or was edited.
+        """
+        self._schema.require_ours(status)
+
     def migrate(self) -> SchemaStatus:
         """Apply pending migrations and renew the views, all in one transaction.
 
         Raises
         ------
+        RunAlreadyActive
+            While a night is running and there is something to migrate.
         SchemaMismatch
             When the schema is newer than the code, was edited, or belongs to another application.
         """
         with ALEMBIC, self._database.migration() as unit:
-            self._schema.require_ours(self._schema.status(unit))
+            status = self._schema.status(unit)
+            self._schema.require_ours(status)
+            self._schema.require_no_night(status, unit)
             self._schema.upgrade(unit)
             self._schema.renew_views(unit)
         self._database.write_refusal = self._database.read_refusal = None
         return self.schema_status()
+
+    def shared_time(self, now: datetime) -> datetime:
+        """Give a moment of this machine's clock by the clock that all users share: the one by which leases live.
+
+        Parameters
+        ----------
+        now
+            The present moment by this machine's clock.
+        """
+        with self._database.read() as unit:
+            return self._database.shared_time(now, unit)
 
     def damages(self) -> tuple[str, ...]:
         """Look through the whole database; give one line for each damage found.

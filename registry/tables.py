@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from .columns import ArrayBlob, ExactDecimal, ExactText, PlainText, Usd, UtcDateTime
@@ -32,6 +33,7 @@ LLM_STATUSES = ("available", "withdrawn", "quarantined", "excluded")
 RUN_STATUSES = ("active", "completed", "attention", "failed", "interrupted")
 PROMOTION_STATUSES = ("requested", "approved", "rejected", "superseded", "applied", "failed")
 ALIASES = ("champion", "challenger", "previous")
+_FAILED = text("failure IS NOT NULL")
 
 metadata = MetaData(
     naming_convention={
@@ -255,6 +257,8 @@ outcome = Table(
     CheckConstraint("cost_picousd IS NULL OR cost_picousd >= 0", name="cost_not_negative"),
     CheckConstraint("latency_s IS NULL OR (latency_s >= 0 AND latency_s < 1e9)", name="latency_finite"),
     CheckConstraint("attempts >= 1", name="attempts_counted"),
+    # The failures of a night are counted every few seconds, among answers that are many times more.
+    Index("ix_outcome_failed", "run_id", "failure", "llm_id", sqlite_where=_FAILED, postgresql_where=_FAILED),
     # Clustered by key: the table of one LLM is one range of pages, and completions live elsewhere.
     sqlite_with_rowid=False,
 )

@@ -28,6 +28,7 @@ _COMMANDS = {
     "doctor": ("flows.cli.doctor", "Check that everything is whole and in step, and repair it."),
     "init": ("flows.cli.init", "Write a commented settings file."),
     "llm": ("flows.cli.llm", "List and show the LLMs the registry knows."),
+    "metrics": ("flows.cli.metrics", "Print or serve the figures that monitoring reads."),
     "night": ("flows.cli.night", "Run, schedule and look back at nights."),
     "promotion": ("flows.cli.promotion", "Request, review, decide and undo promotions."),
     "prompt": ("flows.cli.prompt", "List, check and add the prompts that LLMs are profiled on."),

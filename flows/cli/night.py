@@ -97,6 +97,8 @@ def run_night_now(config: str | None, **wanted: Any) -> NightReport:
     import asyncio
 
     from flows import environment, preflight
+    from flows.logs import say
+    from flows.prefect_server import require_prefect
     from flows.settings import load_settings
     from flows.workspace import Workspace
 
@@ -104,7 +106,8 @@ def run_night_now(config: str | None, **wanted: Any) -> NightReport:
     environment.prepare(settings.home, quiet=not wishes().is_verbose)
     with Workspace(settings) as workspace:
         preflight.check(workspace)
-    click.echo("Starting Prefect ...", err=True)
+    say("Starting Prefect ...")
+    require_prefect()
     from flows.nightly import night as night_flow
 
     return asyncio.run(night_flow(config=config, **wanted))
@@ -117,11 +120,13 @@ def run_night_now(config: str | None, **wanted: Any) -> NightReport:
 @json_option
 def serve(config: str | None, cron: str, port: int, as_json: bool) -> None:
     """Run nights on a schedule, until stopped. Without a configured Prefect server one is started on loopback."""
-    from flows import environment
+    from flows import environment, logs
     from flows.schedule import serve_nights
     from flows.settings import load_settings
 
-    environment.prepare(load_settings(config).home, quiet=False)
+    settings = load_settings(config)
+    environment.prepare(settings.home, quiet=False)
+    logs.set_up(settings)
     if as_json:
         click.echo(event_line("night.serve", "starting", cron=cron, port=port))
     serve_nights(config, cron, port=port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import traceback
 from enum import IntEnum, StrEnum
@@ -11,6 +12,7 @@ from pathlib import Path
 import click
 
 from flows import errors as flow
+from flows import logs
 from flows.cli.screen import label
 from flows.environment import home_folder
 from flows.reports.plain import inert
@@ -61,6 +63,9 @@ class ErrorKind(StrEnum):
 _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (registry.RegistryBusy, ExitCode.TRY_LATER, ErrorKind.BUSY),
     (registry.RunAlreadyActive, ExitCode.TRY_LATER, ErrorKind.BUSY),
+    (registry.MlflowUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
+    (registry.MlflowDenied, ExitCode.CREDENTIALS, ErrorKind.CREDENTIALS),
+    (registry.MlflowUnsuitable, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
     (registry.PublishIncomplete, ExitCode.ATTENTION, ErrorKind.UNPUBLISHED),
     (registry.StalePromotion, ExitCode.REFUSED, ErrorKind.STALE),
     (registry.PromotionRefused, ExitCode.REFUSED, ErrorKind.REFUSED),
@@ -78,10 +83,10 @@ _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (flow.TransientEndpointError, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.RateLimited, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.CredentialsMissing, ExitCode.CREDENTIALS, ErrorKind.CREDENTIALS),
+    (flow.ServerUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.PortTaken, ExitCode.TRY_LATER, ErrorKind.BUSY),
     (flow.WorkersUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.VersionUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
-    (flow.ServerUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.Interrupted, ExitCode.TERMINATED, ErrorKind.INTERRUPTED),
     (flow.FlowError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
 )
@@ -142,7 +147,11 @@ def _report(kind: ErrorKind, code: ExitCode, message: str, unchanged: str, hint:
     if as_json:
         facts = {"kind": str(kind), "message": message, "unchanged": unchanged, "hint": hint, "exit_code": int(code)}
         click.echo(json.dumps({"error": facts}))
-    parts = [inert(part, width=_WIDTH) for part in (message, unchanged) if part]
+    if logs.is_json():
+        logs.log_event("refused", level=logging.ERROR, kind=str(kind), reason=message, hint=hint, exit_code=int(code))
+        return
+    ended = message if not unchanged or message.endswith((".", "!", "?")) else f"{message}."
+    parts = [inert(part, width=_WIDTH) for part in (ended, unchanged) if part]
     click.echo(f"{label('error:', 'red')} {' '.join(parts)}", err=True)
     if hint:
         click.echo(f"{label('next:', 'cyan')}  {inert(hint, width=_WIDTH)}", err=True)

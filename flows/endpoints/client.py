@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import random
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 from flows.errors import EndpointError, PrerequisiteError
+from flows.logs import log_event
 
 from .completion import Answer, Completion, NotACompletion, parse_json, read_answer
 from .failures import Failure, RefusedParameter, classify_exception, classify_reply
@@ -111,6 +113,7 @@ class BoundedEndpoint:
         self._gate = Gate(concurrency)
         self._circuits = Circuits(self._patience)
         self._not_before_s = 0.0
+        self._state = "open"
         self._given_up: dict[str, tuple[RefusedParameter, ...]] = {}
 
     async def __aenter__(self) -> Self:
@@ -190,9 +193,11 @@ class BoundedEndpoint:
             self._circuits.failed(llm_id, outcome.kind, ended_s, outcome.retry_after_s)
             if outcome.kind == "rate_limited":
                 self._gate.narrow()
+            self._log_state(outcome.kind)
             return outcome
         self._circuits.answered(llm_id)
         self._gate.widen()
+        self._log_state()
         return Completion(
             text=outcome.text,
             input_tokens=outcome.input_tokens,
@@ -204,6 +209,15 @@ class BoundedEndpoint:
             attempts=attempts,
             downgrades=given_up,
         )
+
+    def _log_state(self, kind: str | None = None) -> None:
+        """Log when the endpoint as a whole comes to be asked less, or as before."""
+        is_throttled = self._gate.limit < self._gate.width
+        state = "stopped" if self._circuits.is_stopped else "throttled" if is_throttled else "open"
+        if state != self._state:
+            self._state = state
+            level = logging.WARNING if state == "stopped" else logging.INFO
+            log_event(f"endpoint_{state}", level=level, endpoint=self.name, reason=kind, at_once=self._gate.limit)
 
     async def _exchange(self, llm_id: str, prompt: str, given_up: tuple[RefusedParameter, ...]) -> Answer | Failure:
         if self._wire is None:

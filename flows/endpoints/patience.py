@@ -129,6 +129,11 @@ class Circuits:
                 circuit.rests_until_s = now_s + self._rest_s(circuit)
         return None
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the whole endpoint is asked nothing more, because asking again cannot mend it."""
+        return self._endpoint.stopped_by is not None
+
     def answered(self, llm_id: str) -> None:
         """Note an answer."""
         for circuit in (self._endpoint, self._llms[llm_id]):

@@ -288,6 +288,7 @@ def _router_data(router: RouterOutcome) -> dict[str, Any]:
         "map_was_fitted": router.map_was_fitted,
         "promotion": router.promotion,
         "publish_error": router.publish_error,
+        "alias_drifts": list(router.alias_drifts),
         "review": router.review_path or None,
         "review_error": router.review_error,
         "left_out": [{"llm": key, "reason": reason} for key, reason in router.left_out],

@@ -16,9 +16,10 @@ from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.deploying import Step, deploy
 from flows.environment import prepare
-from flows.errors import CredentialsMissing, PrerequisiteError, ServerUnavailable
+from flows.errors import PrerequisiteError
 from flows.settings import load_settings
 from flows.workspace import Workspace
+from registry.errors import MlflowDenied, MlflowUnavailable
 from routing.errors import UnirouteError
 from tests.flows.cli.shapes import PINNED, misfits
 from tests.postgres import PostgresServer
@@ -51,6 +52,17 @@ def test_a_night_whose_worker_was_killed_ends_on_another_one_like_an_uninterrupt
     assert len(proof.digests) == 1, "the copy holds what the server holds"
     assert {"PostgreSQL", "mlflow server", "prefect server", "worker with its flow"} >= set(proof.memory)
     assert all(found.resident_bytes > 10_000_000 for found in proof.memory.values())
+
+
+def test_what_nights_tell_on_workers_is_in_the_logs_of_their_flow_runs(stack: Stack, proof: Proof) -> None:
+    async def read(client: Any) -> list[Any]:
+        logs: list[Any] = []
+        while page := await client.read_logs(limit=200, offset=len(logs)):
+            logs += page
+        return logs
+
+    told = {log.message.split()[0] for log in stack.ask(read) if log.name == "uniroute" and log.flow_run_id is not None}
+    assert {"started", "planned", "reached", "finished"} <= told
 
 
 @contextmanager
@@ -247,11 +259,11 @@ def test_an_mlflow_that_refuses_the_password_or_is_away_is_told_in_a_line(
     as_client: Callable[..., tuple[Step, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "guessed")
-    with pytest.raises(CredentialsMissing, match="refuses the user or the password"):
+    with pytest.raises(MlflowDenied, match="does not accept its user and password"):
         as_client()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("UNIROUTE_MLFLOW__TRACKING_URL", "http://127.0.0.1:9")
-    with pytest.raises(ServerUnavailable):
+    with pytest.raises(MlflowUnavailable):
         as_client()
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
-from registry import database, server
+from registry import clock, server
 from registry.database import Unit
 from registry.errors import AccessDenied, RegistryBusy, RegistryError, RunAlreadyActive
 from registry.store import Registry
@@ -207,7 +207,7 @@ def test_a_writer_that_falls_silent_is_cut_off_and_the_next_one_has_its_turn(reg
 def test_a_worker_whose_clock_is_wrong_neither_steals_the_lease_nor_loses_it_early(registry, url, monkeypatch, skew):
     now = datetime.now(UTC)
     held = start_night(registry, now=now)
-    monkeypatch.setattr(database, "_here", lambda: datetime.now(UTC) + skew)
+    monkeypatch.setattr(clock, "machine_time", lambda: datetime.now(UTC) + skew)
     with Registry.open(url) as elsewhere:
         with pytest.raises(RunAlreadyActive):
             start_night(elsewhere, "night:elsewhere", now=now + skew)

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from flows.reports.digest import escape
 from flows.reports.plain import inert
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import right
+from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
 CANARY = "sk-CANARY-7f3a91c2d4e5b6a7-do-not-leak"
@@ -156,3 +158,41 @@ def test_f100_a_key_is_in_no_representation_of_what_holds_it():
 
     endpoint = BoundedEndpoint("fake", "https://example.org/v1", SecretStr(CANARY))
     assert CANARY not in f"{endpoint!r} {endpoint!s} {vars(endpoint)}"
+
+
+@pytest.mark.slow
+def test_what_a_night_tells_is_in_the_log_of_its_flow_run_in_prefect(left_behind):
+    folder, _ = left_behind
+    with sqlite3.connect(folder / "home" / "prefect" / "prefect.db") as connection:
+        told = connection.execute(
+            "SELECT message FROM log WHERE name = 'uniroute' AND flow_run_id IS NOT NULL"
+        ).fetchall()
+    connection.close()
+    events = {message.split()[0] for (message,) in told}
+    assert {"started", "planned", "reached", "finished", "llm_profiled", "llm_stopped", "endpoint_stopped"} <= events
+
+
+@pytest.mark.parametrize("script", ["ok", "401"])
+def test_f100_the_log_tells_every_event_and_neither_keys_nor_texts(tmp_path, template, script):
+    def echo(llm_id: str, prompt: str) -> str:
+        return f"{CANARY} SECRET-COMPLETION {answer(llm_id, prompt)}"
+
+    with FakeEndpoint(echo, scripts=dict.fromkeys(LLMS, script)) as fake:
+        night = TinyNight.prepare(tmp_path / "night", fake, template, more='api_key_env = "OUR_KEY"')
+        variables = {"UNIROUTE_LOG__FORMAT": "json", "UNIROUTE_LOG__LEVEL": "DEBUG", "OUR_KEY": CANARY}
+        code = night.run(FIRST, **variables)
+    lines = [line for line in night.output().splitlines() if line.startswith("{")]
+    seen = [json.loads(line) for line in lines]
+    events = {line.get("event") for line in seen}
+    assert {"started", "planned", "reached", "finished"} <= events
+    if script == "ok":
+        assert code == 0
+        assert {"answered", "llm_profiled", "promotion_decided"} <= events
+        one = next(line for line in seen if line.get("event") == "answered")
+        assert {"run", "llm", "endpoint", "prompt_id", "attempt", "cost_usd", "latency_s"} <= set(one)
+    else:
+        assert code == 77
+        assert {"endpoint_stopped", "llm_left_alone", "llm_stopped", "refused"} <= events
+    assert "CANARY" not in night.output()
+    assert "SECRET-COMPLETION" not in night.output()
+    assert "A, B, C or D?" not in night.output(), "a prompt"

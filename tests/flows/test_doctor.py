@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,9 +15,13 @@ import pytest
 from flows import doctor
 from flows.cli import main
 from flows.doctor import Check, examine, worst
+from flows.retrospect import cancel_night
+from flows.settings import Settings
 from flows.versions import bring_mlflow_in_step, router_folder
 from flows.workspace import Workspace
+from registry import database
 from tests.fakes.served import clock, served_home
+from tests.postgres import PostgresServer, empty
 from tests.registry.conftest import migrated
 from tests.registry.publishing.conftest import template
 from tests.registry.samples import NOW, start_night
@@ -260,3 +264,29 @@ def test_the_worst_finding_decides() -> None:
     found = [Check("a", status, "") for status in ("ok", "attention", "damaged", "unreachable")]
     assert worst(tuple(found)) == "damaged"
     assert worst(()) == "ok"
+
+
+@pytest.mark.parametrize("skew", [timedelta(hours=2), timedelta(hours=-2)])
+def test_the_lease_is_judged_by_the_servers_clock_and_not_by_the_one_here(
+    postgres: PostgresServer,
+    migrated_database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    skew: timedelta,
+) -> None:
+    def here() -> datetime:
+        return datetime.now(UTC) + skew
+
+    empty(postgres, migrated_database)
+    settings = Settings(home=tmp_path, registry={"url": migrated_database})
+    with Workspace(settings, migrate=False) as workspace:
+        night = start_night(workspace.registry, now=datetime.now(UTC))
+        monkeypatch.setattr(database, "_here", here)
+        found = {check.name: check.status for check in examine(workspace, repair=False, clock=here)}
+        assert found["lease"] == "ok"
+        asked = cancel_night(workspace.registry, "latest", "why", actor="me", now=here(), is_dry_run=True)
+        assert asked.run_key == night.key, "a night that runs can be stopped from there"
+        workspace.registry.runs.finish(night, "completed", "fine", "{}", here())
+        start_night(workspace.registry, "night:silent", now=here() - timedelta(hours=1))
+        found = {check.name: check.status for check in examine(workspace, repair=False, clock=here)}
+        assert found["lease"] == "attention", "it ended an hour ago, whatever the clock here says"

@@ -1,0 +1,232 @@
+"""Logs: what happens in a night, as lines for people or as JSON for machines, without secrets and without injections.
+
+Everything of ours goes through one logger, `LOGGER`. As text, standard error shows what the night says to people, and
+warnings. As JSON, every record is one line with the facts as fields, those of libraries too. Prompts and completions
+are in no record.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+from urllib.parse import unquote, urlsplit
+
+from flows.reports.plain import inert
+
+if TYPE_CHECKING:
+    from flows.settings import Settings
+
+LOGGER = "uniroute"
+NARRATION = "narration"
+"""The event of a record that was written for people."""
+
+_PREFECT = "prefect.extra"
+"""The logger whose handlers Prefect gives to loggers that are not its own."""
+_lent: list[logging.Handler] = []
+
+Format = Literal["text", "json", "auto"]
+_MASK = "[secret]"
+_SHORTEST_SECRET = 4
+_SECRET_VARIABLES = (
+    "PGPASSWORD",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "PREFECT_API_KEY",
+    "PREFECT_API_AUTH_STRING",
+)
+_PATTERNS = (
+    (re.compile(r"(://[^\s/:@]*:)[^\s/@]+(?=@)"), rf"\1{_MASK}"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {_MASK}"),
+    (re.compile(r"(?i)(\bx?-?(?:api[-_]?key|authorization|password)['\"]?\s*[:=]\s*['\"]?)[^\s'\",&]+"), rf"\1{_MASK}"),
+)
+_STANDARD = frozenset(vars(logging.makeLogRecord({})))
+
+
+class Redaction(logging.Filter):
+    """Mask secrets in every record: those it was told, and whatever stands where a secret belongs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._secrets: tuple[str, ...] = ()
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Mask these from now on; very short ones are left, because they would garble every text."""
+        known = {*self._secrets, *(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)}
+        self._secrets = tuple(sorted(known, key=len, reverse=True))
+
+    def clean(self, value: Any) -> Any:
+        """Give a value without secrets; texts inside lists and mappings are cleaned too."""
+        if isinstance(value, str):
+            for secret in self._secrets:
+                value = value.replace(secret, _MASK)
+            for pattern, masked in _PATTERNS:
+                value = pattern.sub(masked, value)
+            return value
+        if isinstance(value, Mapping):
+            return {key: self.clean(entry) for key, entry in value.items()}
+        return [self.clean(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Clean a record in place, and let it pass."""
+        record.msg, record.args = self.clean(record.getMessage()), None
+        if record.exc_info:
+            record.exc_text, record.exc_info = logging.Formatter().formatException(record.exc_info), None
+        record.exc_text = self.clean(record.exc_text)
+        for name, value in vars(record).items():
+            if name not in _STANDARD:
+                setattr(record, name, self.clean(value))
+        return True
+
+
+class StandardErrorHandler(logging.StreamHandler[TextIO]):
+    """Write to whatever standard error is at the moment: commands may redirect it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        """Standard error."""
+        return sys.stderr
+
+
+class _ForPeople(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return getattr(record, "event", NARRATION) == NARRATION or record.levelno >= logging.WARNING
+
+
+REDACTION = Redaction()
+"""The one filter of this process; it learns, and never forgets."""
+
+
+def set_up(settings: Settings) -> None:
+    """Write logs as the settings say; what was set up before is replaced.
+
+    Parameters
+    ----------
+    settings
+        Their ``[log]``, and the secrets that they refer to, which are masked from now on.
+    """
+    REDACTION.learn(_secrets_of(settings))
+    wanted = settings.log.format
+    is_json = wanted == "json" or (wanted == "auto" and not sys.stderr.isatty())
+    _install(_as_json() if is_json else _as_text(), is_json=is_json)
+    logging.getLogger(LOGGER).setLevel(settings.log.level)
+
+
+def is_json() -> bool:
+    """Say whether standard error carries JSON lines."""
+    return any(isinstance(handler, StandardErrorHandler) for handler in logging.getLogger().handlers)
+
+
+def say(text: str) -> None:
+    """Tell people what the night is about to do; narration goes to standard error, results to standard output.
+
+    Parameters
+    ----------
+    text
+        One line or several; what came from outside is inert in it already.
+    """
+    _logger().info("%s", text, extra={"event": NARRATION})
+
+
+def log_event(event: str, *, level: int = logging.INFO, **facts: Any) -> None:
+    """Log that something happened.
+
+    Parameters
+    ----------
+    event
+        What, in a word.
+    level
+        How bad it is; from `logging.WARNING` on people are shown it too.
+    facts
+        Numbers, days and names, by field: ``run, llm, endpoint, prompt_id, attempt, cost_usd, latency_s`` where they
+        are known. Never a prompt or a completion.
+    """
+    logger = _logger()
+    if logger.isEnabledFor(level):
+        fields = {name: _plain(value) for name, value in facts.items() if value is not None}
+        told = " ".join([event, *(f"{name}={inert(value, width=200)}" for name, value in fields.items())])
+        logger.log(level, "%s", told, extra={"event": event, **fields})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def _logger() -> logging.Logger:
+    logger = logging.getLogger(LOGGER)
+    if REDACTION not in logger.filters:
+        _install(_as_text(), is_json=False)
+    return logger
+
+
+def _install(handler: logging.Handler, *, is_json: bool) -> None:
+    """Put the handler where it belongs: as JSON it gets the records of every library, as text those of ours alone."""
+    ours, root = logging.getLogger(LOGGER), logging.getLogger()
+    for logger in (ours, root):
+        logger.handlers = [one for one in logger.handlers if not isinstance(one, StandardErrorHandler)]
+    handler.addFilter(REDACTION)
+    if is_json:
+        # Prefect leaves the root logger alone when it finds somebody else's handler there.
+        root.handlers = [handler]
+    else:
+        ours.addHandler(handler)
+    ours.propagate = is_json
+    ours.addFilter(REDACTION)  # Prefect's handler gets records from here, not from the root logger
+    _lend_prefects_handlers(ours)
+    if ours.level == logging.NOTSET:
+        ours.setLevel(logging.INFO)
+
+
+def _lend_prefects_handlers(ours: logging.Logger) -> None:
+    """Let records reach the flow run's log when Prefect is there, as it does for PREFECT_LOGGING_EXTRA_LOGGERS.
+
+    A worker's process imports Prefect, which reads that variable, before it imports anything of ours.
+    """
+    for handler in _lent:
+        ours.removeHandler(handler)
+    _lent[:] = [one for one in logging.getLogger(_PREFECT).handlers if one not in ours.handlers]
+    for handler in _lent:
+        ours.addHandler(handler)
+
+
+def _as_text() -> logging.Handler:
+    handler = StandardErrorHandler()
+    handler.addFilter(_ForPeople())
+    return handler
+
+
+def _as_json() -> logging.Handler:
+    from pythonjsonlogger.json import JsonFormatter
+
+    handler = StandardErrorHandler()
+    names = {"levelname": "level", "name": "logger"}
+    handler.setFormatter(JsonFormatter("%(levelname)s %(name)s %(message)s", rename_fields=names, timestamp="at"))
+    return handler
+
+
+def _secrets_of(settings: Settings) -> Iterable[str]:
+    from flows.errors import CredentialsMissing
+    from flows.workspace import read_key
+
+    for endpoint in settings.endpoint:
+        try:
+            key = read_key(endpoint)
+        except CredentialsMissing:
+            continue
+        if key is not None:
+            yield key.get_secret_value()
+    for url in (settings.registry.url, settings.mlflow.tracking_url):
+        password = urlsplit(url).password
+        if password:
+            yield from {password, unquote(password)}
+    yield from (os.environ[name] for name in _SECRET_VARIABLES if os.environ.get(name))
