@@ -16,7 +16,7 @@ from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.deploying import Step, deploy
 from flows.environment import prepare
-from flows.errors import PrerequisiteError
+from flows.errors import PrerequisiteError, ServerUnavailable
 from flows.settings import load_settings
 from flows.workspace import Workspace
 from registry.errors import MlflowDenied, MlflowUnavailable
