@@ -5,7 +5,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import click
@@ -21,6 +21,8 @@ from tests.stack.topology import Stack, a_stack
 @click.option("--keep", is_flag=True, help="Leave everything running, with a worker, until Ctrl-C.")
 def main(keep: bool) -> None:
     """Start PostgreSQL, MLflow and Prefect as processes, kill a worker in the middle of a night, and compare."""
+    # SIGTERM leaves nothing behind either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as entered:
         folder = Path(entered.enter_context(tempfile.TemporaryDirectory(prefix="uniroute-stack-")))
         prepare(folder)
@@ -52,7 +54,8 @@ def stay(stack: Stack) -> None:
         click.echo(f"MLflow:  {stack.environment['UNIROUTE_MLFLOW__TRACKING_URL']}")
         click.echo(f"Prefect: {stack.environment['PREFECT_API_URL'].removesuffix('/api')}")
         click.echo(f"Users and passwords, and the environment of a client: . {variables}\nCtrl-C stops everything.")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        with suppress(KeyboardInterrupt):
+            signal.pause()
 
 
 if __name__ == "__main__":
