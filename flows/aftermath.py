@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from flows.rivals import rival_of
 from registry.charges import EndpointSpend, PurposeSpend
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Aftermath:
         What is wrong with it; empty when its chain is whole.
     free_bytes
         Room left where the home folder is.
+    rival
+        Which night of another deployment runs under other rules; empty when none does.
     """
 
     by_endpoint: tuple[EndpointSpend, ...]
@@ -47,6 +50,7 @@ class Aftermath:
     ledger_events: int
     ledger_problem: str
     free_bytes: int
+    rival: str = ""
 
 
 def aftermath_of(night: Night) -> Aftermath:
@@ -68,4 +72,5 @@ def aftermath_of(night: Night) -> Aftermath:
         ledger_events=ledger.n_events,
         ledger_problem="" if ledger.is_intact else ledger.problem,
         free_bytes=shutil.disk_usage(night.settings.home).free,
+        rival=rival_of(registry, night.run),
     )

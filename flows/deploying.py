@@ -15,7 +15,7 @@ from flows.errors import CredentialsMissing, PrerequisiteError, ServerUnavailabl
 from flows.settings import Settings
 from flows.settings_origin import masked
 from flows.workspace import Workspace
-from registry.errors import NotFound, PublishIncomplete
+from registry.errors import NotFound
 from registry.publishing.connection import sqlite_file
 from registry.store import Registry, SchemaStatus
 
@@ -72,9 +72,11 @@ def deploy(
     PrerequisiteError
         Nothing names a server or a settings file, the server is of another version, the pool of another type.
     CredentialsMissing
-        Prefect or MLflow refuses the credentials.
+        Prefect refuses the credentials.
     ServerUnavailable
-        Prefect or MLflow does not answer.
+        Prefect does not answer.
+    PublishIncomplete
+        MLflow does not answer, refuses the credentials, or is none that can be published to.
     """
     told = config_for_workers(config)
     refuse_passing_home(settings)
@@ -112,19 +114,8 @@ def _mlflow(settings: Settings) -> Step:
     file = sqlite_file(settings.mlflow_url)
     if file is not None and not file.exists():
         return Step("mlflow", "none", "not there yet; the first night makes it")
-    try:
-        with Workspace(settings) as workspace:
-            aliases = workspace.publisher.aliases(settings.mlflow.router_name)
-    except PublishIncomplete as error:
-        status = getattr(error.__cause__, "get_http_status_code", lambda: None)()
-        where = masked(settings.mlflow_url)
-        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise CredentialsMissing(
-                f"MLflow at {where} refuses the user or the password (status {status}).",
-                unchanged=NOTHING_CHANGED,
-                hint="export MLFLOW_TRACKING_USERNAME=... and MLFLOW_TRACKING_PASSWORD=...",
-            ) from None
-        raise ServerUnavailable(error.message, unchanged=NOTHING_CHANGED, hint="Check [mlflow] tracking_url.") from None
+    with Workspace(settings) as workspace:
+        aliases = workspace.publisher.aliases(settings.mlflow.router_name)
     named = ", ".join(f"{alias} is version {version}" for alias, version in sorted(aliases.items()))
     return Step("mlflow", "none", named or "no router version yet")
 

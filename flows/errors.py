@@ -26,7 +26,7 @@ class PortTaken(FlowError):
 
 
 class ServerUnavailable(FlowError):
-    """A server that nights are deployed to or publish to does not answer."""
+    """A server that the settings name does not answer."""
 
 
 class CatalogError(FlowError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from flows.given_settings import GivenSettings
 from flows.graders import Grader, Judge, Labelled, check_grader, grader
 from flows.interruption import Interruption
 from flows.workspace import Workspace
+from registry import clock
 from registry.prompts import Prompt, PromptSet
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ CANARY_ROLES = ("representative", "gate")
 
 
 def utc_now() -> datetime:
-    """Give the time, in UTC."""
-    return datetime.now(UTC)
+    """Give the time, in UTC, by the clock that all users of the registry share."""
+    return clock.now()
 
 
 class Night:

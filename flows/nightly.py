@@ -289,6 +289,10 @@ def _attention(report: NightReport) -> tuple[str, ...]:
             lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
     if report.aftermath is not None and report.aftermath.ledger_problem:
         lines.append(f"the ledger was tampered with: {report.aftermath.ledger_problem}; uniroute audit verify")
+    if report.aftermath is not None and report.aftermath.rival:
+        lines.append(
+            f"two deployments share this registry: {report.aftermath.rival}; let one run nights, or both alike"
+        )
     return tuple(lines)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flows.errors import PrerequisiteError
-from flows.graders import Judge, grader_name
+from flows.graders import Judge, grader, grader_name
 from flows.workspace import Workspace, read_key
 
 
@@ -28,6 +28,7 @@ def check(workspace: Workspace) -> None:
             unchanged="Nothing was called.",
             hint='Set [judge] llm = "ENDPOINT:LLM", or name another grader in the prompts.',
         )
+    _refuse_older_graders(workspace, names - {Judge.name})
     wanted = workspace.settings.routing.n_clusters
     counts = {role: len(prompt_set.with_role(role)) for role in ("map", "representative")}
     if min(counts.values()) < wanted:
@@ -49,3 +50,24 @@ def check(workspace: Workspace) -> None:
         workspace.open_endpoint(endpoint)
     if not workspace.settings.is_sandbox:
         workspace.catalogs()
+
+
+def _refuse_older_graders(workspace: Workspace, names: set[str]) -> None:
+    """Refuse to ask everything again for a grader that newer code, on the same registry, has left behind.
+
+    Raises
+    ------
+    PrerequisiteError
+        The registry holds answers that a newer version of a grader scored.
+    """
+    known = [label.partition("/") for label in workspace.registry.outcomes.graders()]
+    for name in sorted(names):
+        ours = grader(name)
+        newest = max((int(version) for other, _, version in known if other == name and version.isdecimal()), default=0)
+        if newest > int(ours.version):
+            raise PrerequisiteError(
+                f"This version of uniroute grades with {ours.label}, and a newer one has graded with {name}/{newest} "
+                f"into {workspace.registry.name}.",
+                unchanged="Nothing was called.",
+                hint="Install the newer version of uniroute, or name a registry of its own in [registry] url.",
+            )

@@ -18,7 +18,14 @@ from flows.errors import VersionUnavailable
 from flows.logs import log_event
 from flows.versions import bring_mlflow_in_step, find_router, load_version, router_folder
 from flows.workspace import Workspace
-from registry.errors import NotFound, PromotionRefused, PublishIncomplete, RegistryCorrupt
+from registry.errors import (
+    MlflowDenied,
+    MlflowUnsuitable,
+    NotFound,
+    PromotionRefused,
+    PublishIncomplete,
+    RegistryCorrupt,
+)
 from registry.promotion_records import require_reason
 from registry.promotions import GateResult, Promotion, gate_result
 from registry.publishing.silence import silence_of
@@ -106,8 +113,8 @@ def request(
         There is no such version, or nothing is known of the answers it was made from.
     PromotionRefused
         It is the champion already, or cannot be measured.
-    VersionUnavailable
-        It is not on this machine and MLflow is out of reach.
+    VersionUnavailable, MlflowDenied, MlflowUnsuitable
+        It is not on this machine and MLflow is out of reach, lets nobody in, or is none.
     """
     registry = workspace.registry
     digest, champion = find_router(registry, name).digest, registry.routers.aliases().champion
@@ -174,8 +181,8 @@ def approve(
         The report is not the one that was kept with the request.
     StalePromotion
         It is no longer open, or another router is the champion by now.
-    VersionUnavailable
-        Its router is not on this machine and MLflow is out of reach.
+    VersionUnavailable, MlflowDenied, MlflowUnsuitable
+        Its router is not on this machine and MLflow is out of reach, lets nobody in, or is none.
     """
     require_reason(reason)
     promotions, two_person = workspace.registry.promotions, workspace.settings.gate.two_person
@@ -328,6 +335,8 @@ def _load(workspace: Workspace, digest: str) -> Router:
     """Load a version; one that nobody has any more does not load, one that is out of reach may later."""
     try:
         return load_version(workspace, digest)
+    except (MlflowDenied, MlflowUnsuitable):
+        raise
     except PublishIncomplete as error:
         raise VersionUnavailable(error.message, unchanged="Nothing was decided.", hint=error.hint) from error
     except NotFound as error:

@@ -100,7 +100,7 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
         note_drift(night.workspace, drifts, actor=ACTOR, now=night.clock())
         outcome = replace(outcome, alias_drifts=tuple(map(str, drifts)))
     except PublishIncomplete as error:
-        outcome = replace(outcome, publish_error=error.message)
+        outcome = replace(outcome, publish_error=f"{error.message.rstrip('.')}. {error.hint}".rstrip())
     return replace(outcome, version=night.registry.routers.get(router.digest).mlflow_version)
 
 

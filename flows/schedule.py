@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 from flows.deployment import deployments
 from flows.errors import FlowError, PortTaken
+from flows.prefect_server import API_URL, require_prefect
 
 _START_UP_S = 180.0
 _HOST = "127.0.0.1"
@@ -37,10 +38,13 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
         `cron` is not a cron expression.
     PortTaken
         Another process listens on `port`.
+    FlowError
+        The server that is configured cannot be worked with.
     """
-    server = nullcontext(os.environ["PREFECT_API_URL"]) if os.environ.get("PREFECT_API_URL") else prefect_server(port)
+    require_prefect()
+    server = nullcontext(os.environ[API_URL]) if os.environ.get(API_URL) else prefect_server(port)
     with server as api_url:
-        os.environ["PREFECT_API_URL"] = api_url
+        os.environ[API_URL] = api_url
         from prefect import serve
 
         serve(*deployments(config, cron))

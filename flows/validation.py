@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from flows import preflight
 from flows.catalogs import open_catalog
+from flows.prefect_server import API_URL, require_prefect
 from flows.settings import EndpointSettings, RegistrySettings, Settings
 from flows.workspace import Workspace, read_key
 from registry.prompts import PromptSet
@@ -23,7 +25,7 @@ class Trial:
     Attributes
     ----------
     part
-        What was tried: ``prompts``, ``registry``, ``mlflow``, ``catalog NAME`` or ``endpoint NAME``.
+        What was tried: ``prompts``, ``registry``, ``mlflow``, ``prefect``, ``catalog NAME`` or ``endpoint NAME``.
     finding
         What was found; of a part that failed, why.
     error
@@ -36,14 +38,14 @@ class Trial:
 
 
 def validate(settings: Settings, *, connect: bool) -> tuple[Trial, ...]:
-    """Try out settings; the registry and MLflow stay as they are, and no LLM is called.
+    """Try out settings; no LLM is called, and nothing stays changed but that an MLflow server has kept a file a moment.
 
     Parameters
     ----------
     settings
         What to try out.
     connect
-        Whether registry, MLflow, catalogs and endpoints are asked, too.
+        Whether registry, MLflow, Prefect's server if one is configured, catalogs and endpoints are asked, too.
 
     Raises
     ------
@@ -70,6 +72,8 @@ def _connections(settings: Settings) -> Iterator[Trial]:
     with Workspace(settings, migrate=False) as workspace:
         yield _trial("registry", lambda: _registry(workspace))
         yield _trial("mlflow", lambda: _mlflow(workspace))
+        if os.environ.get(API_URL):
+            yield _trial("prefect", lambda: f"version {require_prefect() or 'of Prefect Cloud'}")
         if settings.is_sandbox:
             return
         for catalog in workspace.catalogs():
@@ -86,21 +90,28 @@ def _trial(part: str, look: Callable[[], str]) -> Trial:
 
 
 def _registry(workspace: Workspace) -> str:
+    from registry import clock
     from registry.errors import NotFound
 
     try:
         found = workspace.registry.schema_status()
     except NotFound:
         return "not there yet; the first night makes it"
-    return f"schema {found.current or 'none'}, {len(found.pending)} migrations pending"
+    workspace.registry.require_usable(found)
+    behind_s = clock.behind().total_seconds()
+    skew = f"; this machine's clock is {abs(behind_s):.0f} s {'behind' if behind_s > 0 else 'ahead of'} its clock"
+    return f"schema {found.current or 'none'}, {len(found.pending)} migrations pending{skew if behind_s else ''}"
 
 
 def _mlflow(workspace: Workspace) -> str:
+    from registry.publishing.trial import try_out
+
     if workspace.settings.artifact_root is not None and not workspace.settings.home.is_dir():
         return "not there yet; the first night makes it"
+    server = try_out(workspace.settings.mlflow_url, workspace.settings.mlflow.experiment)
     aliases = workspace.publisher.aliases(workspace.settings.mlflow.router_name)
     named = ", ".join(f"{alias} is version {version}" for alias, version in sorted(aliases.items()))
-    return named or "no router version yet"
+    return ", ".join(filter(None, (server and f"MLflow {server}", named or "no router version yet")))
 
 
 def _endpoint(endpoint: EndpointSettings) -> str:

@@ -129,6 +129,8 @@ class Backups:
 
     def _revision(self, unit: Unit) -> str:
         status = self._schema.status(unit)
+        if status.is_newer:
+            raise self._schema.too_new(status.current)
         if status.current != status.head:
             raise RegistryError(
                 f"{self._database.name} has schema {status.current}, this version of uniroute {status.head}",

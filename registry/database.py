@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, Table, create_engine, event, select
@@ -24,7 +24,7 @@ from sqlalchemy.sql.dml import Insert
 
 from routing.errors import UnirouteError
 
-from . import server
+from . import clock, server
 from .addresses import parse_address, prepare_file, shown, without_secrets
 from .errors import RegistryBusy, RegistryCorrupt, RegistryError
 from .refusals import Failure, refusal
@@ -116,6 +116,8 @@ class Database:
         except RegistryError:
             connection.close()
             raise
+        before = clock.machine_time()
+        clock.follow(server.time_of_day(connection), before, clock.machine_time())
 
     def _begin_on_server(self, connection: Connection) -> None:
         if connection.get_execution_options().get("uniroute_reads_only"):
@@ -184,22 +186,22 @@ class Database:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def shared_time(self, now: datetime, unit: Unit) -> datetime:
-        """Give a moment of this machine's clock by the clock that all users of the database share.
+        """Give a moment by the clock that all users of the database share, also when this machine's clock jumped.
 
         A server has one clock; on SQLite everybody is on one machine already. Differences below a second are left.
 
         Parameters
         ----------
         now
-            The present moment by this machine's clock.
+            The present moment by `registry.clock`.
         unit
             An open transaction.
         """
         if self.is_sqlite:
             return now
-        before = _here()
-        there = unit.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
-        here = before + (_here() - before) / 2
+        before = clock.now()
+        there = unit.exec_driver_sql(server.TIME_OF_DAY).scalar_one()
+        here = before + (clock.now() - before) / 2
         return now + timedelta(seconds=round((there - here).total_seconds()))
 
     @contextmanager
@@ -345,11 +347,6 @@ def append_only(table: str, *, is_sqlite: bool) -> tuple[str, ...]:
         f"CREATE TRIGGER {table}_refuses_change BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
         f"FOR EACH STATEMENT EXECUTE FUNCTION {table}_is_append_only()",
     )
-
-
-def _here() -> datetime:
-    """Give the time by this machine's clock."""
-    return datetime.now(UTC)
 
 
 def _begin_sqlite(connection: Connection) -> None:

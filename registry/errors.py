@@ -63,3 +63,15 @@ class StalePromotion(PromotionRefused):
 
 class PublishIncomplete(RegistryError):
     """MLflow could not be brought in step; the registry is right and the outbox keeps the work."""
+
+
+class MlflowUnavailable(PublishIncomplete):
+    """MLflow does not answer, or fails in a way that may pass."""
+
+
+class MlflowDenied(PublishIncomplete):
+    """MLflow refuses the user, the password, or what they want to do."""
+
+
+class MlflowUnsuitable(PublishIncomplete):
+    """What the settings name is not an MLflow server, or not one that can be published to."""

@@ -227,6 +227,11 @@ class Outcomes(OutcomeReader):
                 keyed[key] = one
         return keyed
 
+    def graders(self) -> tuple[str, ...]:
+        """Give every grader that scored an answer, as ``name/version``."""
+        with self._database.read() as unit:
+            return tuple(unit.execute(select(protocol.c.grader).distinct().order_by(protocol.c.grader)).scalars())
+
     def _protocol(self, unit: Unit, grader: str, sampling: str) -> int:
         pair = {"grader": grader, "sampling": sampling}
         known = unit.execute(select(protocol.c.id).filter_by(**pair)).scalar()

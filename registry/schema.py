@@ -10,9 +10,11 @@ from sqlalchemy import column, inspect, select, table
 
 import sql
 
+from . import clock
 from .database import Database, Unit
-from .errors import SchemaMismatch
-from .tables import VERSION_TABLE, metadata, schema_file
+from .errors import RunAlreadyActive, SchemaMismatch
+from .runs import LEASE
+from .tables import VERSION_TABLE, lease, metadata, schema_file
 
 ALEMBIC = threading.Lock()
 """Alembic keeps its context in a module: one migration per process at a time."""
@@ -103,6 +105,30 @@ class Schema:
             raise self.too_new(status.current)
         if status.changed:
             raise self.edited(status)
+
+    def require_no_night(self, status: SchemaStatus, unit: Unit) -> None:
+        """Refuse to change the schema under a night, which an older version of the code may run; fence off a dead one.
+
+        Raises
+        ------
+        RunAlreadyActive
+            While a night's lease is alive.
+        """
+        if status.current is None or not status.pending:
+            return
+        # These columns are of the first schema, whatever is pending.
+        columns = (lease.c.run_id, lease.c.host, lease.c.pid, lease.c.expires_at)
+        held = unit.execute(select(*columns).where(lease.c.name == LEASE)).first()
+        if held is None or held.run_id is None:
+            return
+        if held.expires_at > self._database.shared_time(clock.now(), unit):
+            raise RunAlreadyActive(
+                f"a night is running on {held.host} (process {held.pid}), and {self._database.name} lacks "
+                f"{len(status.pending)} migrations that would change the schema under it",
+                unchanged="Nothing was migrated.",
+                hint=f"wait for it; without a sign of life its lease ends at {held.expires_at:%H:%M:%S} UTC",
+            )
+        unit.execute(lease.update().where(lease.c.name == LEASE).values(number=lease.c.number + 1))
 
     def upgrade(self, unit: Unit, revision: str = "head") -> None:
         """Apply the migrations up to a revision that the database lacks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import URL
@@ -17,6 +18,8 @@ _LONGEST_SILENCE_S = 60
 
 BEGIN_READING = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 """A reader sees one state of the database, however many statements it needs."""
+
+TIME_OF_DAY = "SELECT clock_timestamp()"
 
 _OPTIONS = {
     "application_name": "uniroute",
@@ -83,3 +86,16 @@ def require_suitable(connection: Any, where: str) -> None:
             unchanged="Nothing was read or written.",
             hint="createdb --encoding UTF8 --template template0",
         )
+
+
+def time_of_day(connection: Any) -> datetime:
+    """Ask a server what time it is.
+
+    Parameters
+    ----------
+    connection
+        A connection of the driver, just opened.
+    """
+    there = connection.execute(TIME_OF_DAY).fetchone()[0]
+    connection.rollback()
+    return there

@@ -91,6 +91,8 @@ class Registry:
             When the database stays locked.
         RegistryCorrupt
             When the file is no database, or a damaged one.
+        RunAlreadyActive
+            When there is something to migrate while a night is running.
         SchemaMismatch
             When a schema to migrate is newer than the code, was edited, or belongs to another application.
         """
@@ -138,16 +140,30 @@ class Registry:
         with self._database.read_schema() as unit:
             return self._schema.status(unit)
 
+    def require_usable(self, status: SchemaStatus) -> None:
+        """Refuse a schema that a night could not write to, even after it has applied what is pending.
+
+        Raises
+        ------
+        SchemaMismatch
+            When it is newer than the code, or was edited.
+        """
+        self._schema.require_ours(status)
+
     def migrate(self) -> SchemaStatus:
         """Apply pending migrations and renew the views, all in one transaction.
 
         Raises
         ------
+        RunAlreadyActive
+            While a night is running and there is something to migrate.
         SchemaMismatch
             When the schema is newer than the code, was edited, or belongs to another application.
         """
         with ALEMBIC, self._database.migration() as unit:
-            self._schema.require_ours(self._schema.status(unit))
+            status = self._schema.status(unit)
+            self._schema.require_ours(status)
+            self._schema.require_no_night(status, unit)
             self._schema.upgrade(unit)
             self._schema.renew_views(unit)
         self._database.write_refusal = self._database.read_refusal = None

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.mlflow_server import mlflow_server
 from tests.postgres import empty_database, migrated_database, postgres
 
 # One definition for all folders: each import elsewhere would be a server's fixture of its own.
-__all__ = ["empty_database", "migrated_database", "postgres"]
+__all__ = ["empty_database", "migrated_database", "mlflow_server", "postgres"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

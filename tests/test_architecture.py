@@ -20,6 +20,7 @@ PREFECT_FILES = {
         "publish",
         "promote",
         "schedule",
+        "prefect_server",
         "deployment",
         "deploying",
     )

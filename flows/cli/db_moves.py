@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from flows.cli.options import acting_person, config_option, dry_run_option, json
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
 from flows.reports.plain import inert
+from registry import clock
 
 if TYPE_CHECKING:
     from registry.portable import Contents
@@ -43,7 +43,7 @@ def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> N
         if is_dry_run:
             contents, size_bytes = registry.backups.contents(), None
         else:
-            size_bytes = registry.backups.write(file, datetime.now(UTC))
+            size_bytes = registry.backups.write(file, clock.now())
             contents = registry.backups.inspect(file)
     data = {**_facts(contents), "file": str(file), "size_bytes": size_bytes, "is_dry_run": is_dry_run}
     told = f"would write {file}" if is_dry_run else f"{file}: {size_bytes:,} bytes, read back whole"
@@ -85,7 +85,7 @@ def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> in
     from registry.store import Registry
 
     with _existing(config) as registry, Registry.unmade(url) as target:
-        now = datetime.now(UTC)
+        now = clock.now()
         held = registry.runs.lease()
         if held.is_held(now) and not is_dry_run:
             raise RunAlreadyActive(
@@ -126,8 +126,8 @@ def prune(is_dry_run: bool, config: str | None, as_json: bool) -> None:
 
     wanted = load_settings(config).retention
     retention = Retention(wanted.completions_days or None, wanted.listings_days or None)
-    now = datetime.now(UTC)
     with _existing(config) as registry:
+        now = clock.now()
         if is_dry_run:
             found = registry.pruning.plan(retention, now)
         else:

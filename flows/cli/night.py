@@ -98,6 +98,7 @@ def run_night_now(config: str | None, **wanted: Any) -> NightReport:
 
     from flows import environment, preflight
     from flows.logs import say
+    from flows.prefect_server import require_prefect
     from flows.settings import load_settings
     from flows.workspace import Workspace
 
@@ -106,6 +107,7 @@ def run_night_now(config: str | None, **wanted: Any) -> NightReport:
     with Workspace(settings) as workspace:
         preflight.check(workspace)
     say("Starting Prefect ...")
+    require_prefect()
     from flows.nightly import night as night_flow
 
     return asyncio.run(night_flow(config=config, **wanted))

@@ -63,6 +63,9 @@ class ErrorKind(StrEnum):
 _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (registry.RegistryBusy, ExitCode.TRY_LATER, ErrorKind.BUSY),
     (registry.RunAlreadyActive, ExitCode.TRY_LATER, ErrorKind.BUSY),
+    (registry.MlflowUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
+    (registry.MlflowDenied, ExitCode.CREDENTIALS, ErrorKind.CREDENTIALS),
+    (registry.MlflowUnsuitable, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
     (registry.PublishIncomplete, ExitCode.ATTENTION, ErrorKind.UNPUBLISHED),
     (registry.StalePromotion, ExitCode.REFUSED, ErrorKind.STALE),
     (registry.PromotionRefused, ExitCode.REFUSED, ErrorKind.REFUSED),
@@ -80,10 +83,10 @@ _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (flow.TransientEndpointError, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.RateLimited, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.CredentialsMissing, ExitCode.CREDENTIALS, ErrorKind.CREDENTIALS),
+    (flow.ServerUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.PortTaken, ExitCode.TRY_LATER, ErrorKind.BUSY),
     (flow.WorkersUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.VersionUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
-    (flow.ServerUnavailable, ExitCode.TRY_LATER, ErrorKind.UNAVAILABLE),
     (flow.Interrupted, ExitCode.TERMINATED, ErrorKind.INTERRUPTED),
     (flow.FlowError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
 )
@@ -147,7 +150,8 @@ def _report(kind: ErrorKind, code: ExitCode, message: str, unchanged: str, hint:
     if logs.is_json():
         logs.log_event("refused", level=logging.ERROR, kind=str(kind), reason=message, hint=hint, exit_code=int(code))
         return
-    parts = [inert(part, width=_WIDTH) for part in (message, unchanged) if part]
+    ended = message if not unchanged or message.endswith((".", "!", "?")) else f"{message}."
+    parts = [inert(part, width=_WIDTH) for part in (ended, unchanged) if part]
     click.echo(f"{label('error:', 'red')} {' '.join(parts)}", err=True)
     if hint:
         click.echo(f"{label('next:', 'cyan')}  {inert(hint, width=_WIDTH)}", err=True)

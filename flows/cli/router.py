@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 def _within_reach() -> Iterator[None]:
     """Tell a version that cannot be fetched now from one that is not what it was: the caller may try later."""
     from flows.errors import VersionUnavailable
-    from registry.errors import PublishIncomplete
+    from registry.errors import MlflowDenied, MlflowUnsuitable, PublishIncomplete
 
     try:
         yield
+    except (MlflowDenied, MlflowUnsuitable):
+        raise
     except PublishIncomplete as error:
         raise VersionUnavailable(error.message, unchanged="Nothing was changed.", hint=error.hint) from error
 

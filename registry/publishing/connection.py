@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from registry.errors import PublishIncomplete
+from registry.publishing.refusals import Failure, refusal
+from registry.publishing.server import require_suitable
 from registry.publishing.text import one_line
 
 if TYPE_CHECKING:
@@ -54,12 +55,37 @@ def open_client(tracking_url: str, registry_url: str | None = None) -> MlflowCli
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    for url in {tracking_url, registry_url or tracking_url}:
+        server_version(url)
     with asking(tracking_url, "MLflow could not be opened"):
-        for url in {tracking_url, registry_url or tracking_url}:
-            _refuse_hopeless(url)
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=tracking_url, registry_uri=registry_url or tracking_url)
+
+
+def server_version(url: str) -> str:
+    """Find out in seconds whether a store can be used at all; give the version of an MLflow server.
+
+    Parameters
+    ----------
+    url
+        As for `open_client`.
+
+    Returns
+    -------
+    str
+        The version; empty for a database, and for a server that does not tell.
+
+    Raises
+    ------
+    PublishIncomplete
+        If the store cannot be reached, is not one of MLflow's, or is a server that cannot be published to.
+    """
+    with asking(url, "MLflow could not be opened"):
+        if urlsplit(url).scheme in ("http", "https"):
+            return require_suitable(url, shown(url))
+        _refuse_hopeless(url)
+        return ""
 
 
 @contextmanager
@@ -81,11 +107,15 @@ def asking(url: str, failure: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
         reason = one_line(_REQUEST.sub("...", _without_credentials(str(error), url)), 300)
-        raise PublishIncomplete(
-            f"{failure}: {reason}",
-            unchanged="What is served and the registry are as they were.",
-            hint=f"Check that MLflow answers at {shown(url)}, then publish again: it resumes and makes one version.",
-        ) from error
+        raise refusal(Failure(error, failure, shown(url), reason, _has_user(url))) from error
+
+
+def _has_user(url: str) -> bool:
+    """Say whether MLflow was told any user, in the URL or in its own settings."""
+    from mlflow.utils.credentials import get_default_host_creds
+
+    told = get_default_host_creds(url)
+    return bool(urlsplit(url).username or told.username or told.token or told.auth)
 
 
 def shown(url: str) -> str:

@@ -21,7 +21,7 @@ from tests.docker.topology import COMPOSE, DOCKER, ONE_SHOT, ROOT, SERVICES_USER
 SERVICES = read(COMPOSE)["services"]
 SECRETS = read(COMPOSE)["secrets"]
 OURS = sorted(set(SERVICES) - {"postgres"})
-LASTING = sorted(set(SERVICES) - ONE_SHOT)
+WORKER_SCRIPT = "docker/worker.sh"
 
 each_service = pytest.mark.parametrize("name", sorted(SERVICES))
 
@@ -244,7 +244,7 @@ def test_a_program_takes_its_command(
     name: str, program: str, takes: Callable[[list[str]], dict[str, Any]], expected: dict[str, Any]
 ) -> None:
     """MLflow's is started for real, in test_mlflow_server.py."""
-    named, *arguments = command_of(name)
+    named, *arguments = [part for part in command_of(name) if part != WORKER_SCRIPT]
     assert named == program
     with warnings.catch_warnings():
         # Prefect warns of its own dependencies when it is imported.
@@ -252,8 +252,9 @@ def test_a_program_takes_its_command(
         assert expected.items() <= takes(arguments).items()
 
 
-def test_the_set_up_runs_a_script_that_the_image_has() -> None:
-    python, script = command_of("mlflow-user")
-    assert python == "python"
-    assert (ROOT / script).is_file()
-    assert f"!{script}" in (DOCKER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+def test_scripts_that_run_in_a_container_are_in_the_image() -> None:
+    let_in = (DOCKER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert command_of("mlflow-user")[0] == "python"
+    for script in (command_of("mlflow-user")[1], command_of("worker")[0]):
+        assert (ROOT / script).is_file()
+        assert f"!{script}" in let_in

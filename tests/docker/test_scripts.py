@@ -147,3 +147,41 @@ def test_a_password_that_drivers_would_read_differently_starts_nothing(container
     refused = run(ENTRYPOINT, "echo", "started", **container.environment)
     assert (refused.returncode, refused.stdout) == (78, "")
     assert "The secret prefect_db_password has a colon, a backslash or white space in it" in refused.stderr
+
+
+_NIGHT = """
+import signal, sys, time
+def end(*_):
+    time.sleep(0.5)
+    print("night ended in order", flush=True)
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+print("night began", flush=True)
+time.sleep(60)
+"""
+_WORKER = """
+import signal, subprocess, sys, threading
+def stop(*_):
+    night.kill()
+    print("worker stopped, a night was", night.wait(), flush=True)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, stop)
+thread = threading.Thread(target=lambda: globals().update(night=subprocess.Popen([sys.executable, "-c", sys.argv[1]])))
+thread.start()
+signal.pause()
+"""
+
+
+def test_a_worker_that_is_stopped_lets_its_nights_end_first() -> None:
+    """As Prefect's worker does, this one would kill them."""
+    command = [DOCKER / "worker.sh", sys.executable, "-c", _WORKER, _NIGHT]
+    with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "night began\n"
+        worker.terminate()
+        assert worker.stdout.read() == "night ended in order\nworker stopped, a night was 0\n"
+        assert worker.wait(30) == 3
+
+
+def test_a_worker_that_ends_by_itself_is_not_hidden() -> None:
+    assert run(DOCKER / "worker.sh", "sh", "-c", "exit 9").returncode == 9

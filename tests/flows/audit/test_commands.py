@@ -130,7 +130,7 @@ def test_a_version_that_is_neither_here_nor_within_reach_is_asked_for_later(ask,
     monkeypatch.setattr("flows.versions.router_folder", lambda _workspace, digest: tmp_path / "nowhere" / digest)
     monkeypatch.setattr(RouterPublisher, "download_version", silent)
     code, out, err = ask("router", *command)
-    assert (code, out, err.splitlines()) == (75, "", ["error: MLflow is down Nothing was changed.", "next:  start it"])
+    assert (code, out, err.splitlines()) == (75, "", ["error: MLflow is down. Nothing was changed.", "next:  start it"])
 
 
 def test_verify_makes_no_registry_where_none_is(tmp_path, monkeypatch, capsys):

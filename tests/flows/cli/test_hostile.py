@@ -69,6 +69,7 @@ def report_of(text: str) -> NightReport:
             ledger_events=9,
             ledger_problem=text,
             free_bytes=10**9,
+            rival=text,
         ),
     )
 

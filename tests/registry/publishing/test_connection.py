@@ -61,7 +61,7 @@ def refused(publisher, tmp_path) -> PublishIncomplete:
 
 def test_no_server_at_the_address(patient_in_seconds, closed_port, tmp_path):
     error = refused(RouterPublisher(f"http://me:secret@127.0.0.1:{closed_port}"), tmp_path)
-    assert "uniroute (night:2024-09-01) was not published" in error.message
+    assert f"MLflow at http://127.0.0.1:{closed_port} does not answer (Connection refused)" in error.message
     assert f"http://127.0.0.1:{closed_port}" in error.hint
     assert "secret" not in error.message + error.hint
 

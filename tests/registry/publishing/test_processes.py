@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from registry.publishing import RouterPublisher
 from routing.embedding import load_embedder_for
 from routing.tokens import estimated_input_tokens
 from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, request_for
@@ -50,7 +49,7 @@ setattr(publisher.client, step, die)
 publisher.publish(PublishRequest(router_folder=Path(router), publish_key="killed", metrics={"score": 0.5}))
 """
 
-_CONSUME = """
+CONSUME = """
 import json, sys
 for name in ("routing", "registry", "flows"):
     try:
@@ -169,7 +168,7 @@ def test_a_consumer_without_this_repository_routes_with_the_champion(store, tmp_
     publisher.set_alias("uniroute", "champion", 1)
     consumer = Consumer.at(tmp_path / "consumer", store.url)
     params = {"cost_weight": 2.0, "candidates": ["sandbox:frugal", "sandbox:strong"]}
-    answer = consumer.run(_CONSUME, json.dumps(PROMPTS), json.dumps(params))
+    answer = consumer.run(CONSUME, json.dumps(PROMPTS), json.dumps(params))
     embeddings = load_embedder_for(router.embedder).embed(PROMPTS)
     tokens = estimated_input_tokens(PROMPTS)
     decisions = router.route(embeddings, input_tokens=tokens, **params)
@@ -211,32 +210,3 @@ def test_a_served_champion_answers_over_http_and_says_what_it_refuses(store, tmp
         assert status == 400
         # MLflow puts the table before the reason.
         assert "uniroute: candidates this router does not know: nowhere:gpt" in answer["message"].splitlines()[-1]
-
-
-@pytest.mark.slow
-def test_publishing_and_consuming_through_an_mlflow_server(store, tmp_path):
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    folder = tmp_path / "server"
-    folder.mkdir()
-    arguments = ["server", "--backend-store-uri", store.url, "--artifacts-destination", str(folder / "artifacts")]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with server(
-        [*arguments, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-        environment,
-        folder,
-        f"{address}/health",
-    ):
-        router = make_router()
-        publisher = RouterPublisher(address)
-        request = request_for(router, tmp_path)
-        first, again = publisher.publish(request), publisher.publish(request)
-        assert (first.version, first.created, again.version, again.created) == (1, True, 1, False)
-        assert first.artifact_uri.startswith("mlflow-artifacts:/")
-        publisher.set_alias("uniroute", "champion", 1)
-        assert publisher.aliases("uniroute") == {"champion": 1}
-        assert publisher.download("uniroute", 1, tmp_path / "back").digest == router.digest
-        consumer = Consumer.at(tmp_path / "consumer", address)
-        answer = consumer.run(_CONSUME, json.dumps(PROMPTS), json.dumps({"cost_weight": 0}))
-        assert {row["llm"] for row in answer["rows"]} == {"sandbox:strong"}
-        assert {row["router_version"] for row in answer["rows"]} == {"uniroute/1"}
