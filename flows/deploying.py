@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 AUTOMATIONS = Path("docker/automations.yaml")
 _POOL_TYPE = "process"
+_BEFORE = "What was set up before that stays."
 
 
 @dataclass(frozen=True)
@@ -140,10 +141,18 @@ async def _server() -> AsyncIterator[PrefectClient]:
 
 @contextmanager
 def _asking(url: str) -> Iterator[None]:
+    import httpx
+    from prefect.deployments.runner import DeploymentApplyError
     from prefect.exceptions import PrefectHTTPStatusError
 
     try:
         yield
+    except DeploymentApplyError as error:
+        raise PrerequisiteError(
+            f"The Prefect server at {url} refused a deployment: {' '.join(str(error).split())[:300]}.",
+            unchanged=_BEFORE,
+            hint="Look into the log of the server.",
+        ) from None
     except PrefectHTTPStatusError as error:
         status = error.response.status_code
         if status == HTTPStatus.UNAUTHORIZED:
@@ -154,8 +163,12 @@ def _asking(url: str) -> Iterator[None]:
             ) from None
         raise PrerequisiteError(
             f"The Prefect server at {url} refused with status {status}: {_detail(error)}.",
-            unchanged="What was set up before that stays.",
+            unchanged=_BEFORE,
             hint="Look into the log of the server.",
+        ) from None
+    except httpx.HTTPError as error:
+        raise ServerUnavailable(
+            f"The Prefect server at {url} went away: {type(error).__name__}.", unchanged=_BEFORE, hint="uniroute deploy"
         ) from None
 
 

@@ -16,7 +16,7 @@ from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.deploying import Step, deploy
 from flows.environment import prepare
-from flows.errors import PrerequisiteError
+from flows.errors import PrerequisiteError, ServerUnavailable
 from flows.settings import load_settings
 from flows.workspace import Workspace
 from registry.errors import MlflowDenied, MlflowUnavailable
@@ -77,7 +77,7 @@ def prefect_told(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 @pytest.fixture
-def as_client(stack: Stack, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Step, ...]]]:
+def as_client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Step, ...]]]:
     """Give `deploy` in this process, in the environment of a client; what a test sets differs from it."""
     for name, value in stack.environment.items():
         if name.startswith(("UNIROUTE_", "MLFLOW_")):
@@ -211,22 +211,16 @@ def test_a_prefect_server_that_cannot_be_deployed_to_is_told_in_a_line(
     assert "guessed" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("answered", "said"),
-    [
-        (b'"2.19.9"', "is 2.19.9, and this is"),
-        (b'"3.0.1"', "is 3.0.1, and this is"),
-        (b"<html>", "not a Prefect server"),
-    ],
-)
-def test_a_server_of_another_version_is_refused(
-    as_client: Callable[..., tuple[Step, ...]], answered: bytes, said: str
-) -> None:
+@contextmanager
+def another_server(version: bytes) -> Iterator[str]:
+    """Serve a health check and a version, and hang up on whatever else is asked; give the address."""
+
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(answered)
+            if self.path.endswith(("/health", "/version")):
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(version)
 
         def log_message(self, *_words: object) -> None:
             pass
@@ -234,10 +228,31 @@ def test_a_server_of_another_version_is_refused(
     with HTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            with pytest.raises(PrerequisiteError, match=said):
-                as_client(PREFECT_API_URL=f"http://127.0.0.1:{server.server_port}/api")
+            yield f"http://127.0.0.1:{server.server_port}/api"
         finally:
             server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("version", "kind", "said"),
+    [
+        (b'"2.19.9"', PrerequisiteError, "is 2.19.9, and this is"),
+        (b'"3.0.1"', PrerequisiteError, "is 3.0.1, and this is"),
+        (b"<html>", PrerequisiteError, "not a Prefect server"),
+        (b'"3.99.0"', ServerUnavailable, "went away"),
+    ],
+)
+def test_a_server_of_another_version_is_refused_and_one_that_goes_away_told(
+    as_client: Callable[..., tuple[Step, ...]], version: bytes, kind: type[UnirouteError], said: str
+) -> None:
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    with (
+        another_server(version) as url,
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        pytest.raises(kind, match=said),
+    ):
+        as_client(PREFECT_API_URL=url)
 
 
 def test_an_mlflow_that_refuses_the_password_or_is_away_is_told_in_a_line(
