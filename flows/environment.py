@@ -35,8 +35,6 @@ DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "200",
-    # What is told outside any flow run, before and after the night, has no place in a flow run's log.
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # Never below 1: the server rounds it down to 0 and spins.
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }

@@ -28,7 +28,6 @@ NARRATION = "narration"
 
 _PREFECT = "prefect.extra"
 """The logger whose handlers Prefect gives to loggers that are not its own."""
-_lent: list[logging.Handler] = []
 
 Format = Literal["text", "json", "auto"]
 _MASK = "[secret]"
@@ -96,6 +95,22 @@ class StandardErrorHandler(logging.StreamHandler[TextIO]):
         return sys.stderr
 
 
+class FlowRunLogHandler(logging.Handler):
+    """Hand records to the log of the Prefect flow run under way, when there is one.
+
+    As Prefect does for PREFECT_LOGGING_EXTRA_LOGGERS; but a worker's process imports Prefect, which reads that
+    variable, before anything of ours, and what is told outside any flow run has no place in a flow run's log.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass it on; Prefect is only looked at where somebody has imported it."""
+        context = sys.modules.get("prefect.context")
+        if context is None or not (context.FlowRunContext.get() or context.TaskRunContext.get()):
+            return
+        for handler in logging.getLogger(_PREFECT).handlers:
+            handler.handle(record)
+
+
 class _ForPeople(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         return getattr(record, "event", NARRATION) == NARRATION or record.levelno >= logging.WARNING
@@ -103,6 +118,7 @@ class _ForPeople(logging.Filter):
 
 REDACTION = Redaction()
 """The one filter of this process; it learns, and never forgets."""
+_FLOW_RUN_LOG = FlowRunLogHandler()
 
 
 def set_up(settings: Settings) -> None:
@@ -182,21 +198,10 @@ def _install(handler: logging.Handler, *, is_json: bool) -> None:
         ours.addHandler(handler)
     ours.propagate = is_json
     ours.addFilter(REDACTION)  # Prefect's handler gets records from here, not from the root logger
-    _lend_prefects_handlers(ours)
+    if _FLOW_RUN_LOG not in ours.handlers:
+        ours.addHandler(_FLOW_RUN_LOG)
     if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)
-
-
-def _lend_prefects_handlers(ours: logging.Logger) -> None:
-    """Let records reach the flow run's log when Prefect is there, as it does for PREFECT_LOGGING_EXTRA_LOGGERS.
-
-    A worker's process imports Prefect, which reads that variable, before it imports anything of ours.
-    """
-    for handler in _lent:
-        ours.removeHandler(handler)
-    _lent[:] = [one for one in logging.getLogger(_PREFECT).handlers if one not in ours.handlers]
-    for handler in _lent:
-        ours.addHandler(handler)
 
 
 def _as_text() -> logging.Handler:

@@ -297,7 +297,7 @@ def _attention(report: NightReport) -> tuple[str, ...]:
 
 
 @asynccontextmanager
-async def _lease(night: Night, *, restarted: bool) -> AsyncIterator[None]:
+async def _lease(night: Night, *, restarted: bool = False) -> AsyncIterator[None]:
     """Hold the lease of the night and keep it alive; a failure is written into the run before it goes on."""
     wanted = night.settings.night
 

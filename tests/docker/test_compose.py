@@ -151,6 +151,7 @@ def test_every_service_is_given_the_secrets_it_needs_and_no_other() -> None:
         "mlflow-user": {"mlflow_admin_password", "mlflow_user_password"},
         "setup": {"uniroute_db_password", "mlflow_user_password", "prefect_auth_string"},
         "worker": {"uniroute_db_password", "mlflow_user_password", "prefect_auth_string", "endpoint_api_key"},
+        "metrics": {"uniroute_db_password", "prefect_auth_string"},
     }
 
 
@@ -193,7 +194,7 @@ def test_what_keeps_the_servers_quiet_is_what_keeps_the_night_quiet(monkeypatch:
         assert given.items() <= expected.items()
 
 
-@pytest.mark.parametrize("name", ["setup", "worker"])
+@pytest.mark.parametrize("name", ["setup", "worker", "metrics"])
 def test_a_night_finds_its_servers_and_the_settings_beside_compose(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = environment_of(name)
     for variable, value in given.items():
@@ -238,6 +239,7 @@ def uniroute_takes(arguments: list[str]) -> dict[str, Any]:
         ("prefect", "prefect", prefect_takes, {"host": "0.0.0.0", "port": 4200}),
         ("worker", "prefect", prefect_takes, {"work_pool_name": "nights", "worker_type": "process"}),
         ("setup", "uniroute", uniroute_takes, {"pool": "nights"}),
+        ("metrics", "uniroute", uniroute_takes, {"port": 9464, "host": "0.0.0.0"}),
     ],
 )
 def test_a_program_takes_its_command(

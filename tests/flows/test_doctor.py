@@ -19,7 +19,7 @@ from flows.retrospect import cancel_night
 from flows.settings import Settings
 from flows.versions import bring_mlflow_in_step, router_folder
 from flows.workspace import Workspace
-from registry import database
+from registry import clock as registry_clock
 from tests.fakes.served import clock, served_home
 from tests.postgres import PostgresServer, empty
 from tests.registry.conftest import migrated
@@ -281,7 +281,7 @@ def test_the_lease_is_judged_by_the_servers_clock_and_not_by_the_one_here(
     settings = Settings(home=tmp_path, registry={"url": migrated_database})
     with Workspace(settings, migrate=False) as workspace:
         night = start_night(workspace.registry, now=datetime.now(UTC))
-        monkeypatch.setattr(database, "_here", here)
+        monkeypatch.setattr(registry_clock, "machine_time", here)
         found = {check.name: check.status for check in examine(workspace, repair=False, clock=here)}
         assert found["lease"] == "ok"
         asked = cancel_night(workspace.registry, "latest", "why", actor="me", now=here(), is_dry_run=True)

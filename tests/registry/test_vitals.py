@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
-from registry import database
+from registry import clock
 from registry.errors import RunAlreadyActive
 from registry.store import Registry
 from registry.vitals import EndpointFigures, FailureCount, LlmCount, Waiting, failures_of
@@ -88,7 +88,7 @@ def test_what_waits_is_counted_with_the_oldest(registry: Registry) -> None:
 @only_on_postgresql
 @pytest.mark.parametrize("skew", [timedelta(hours=2), timedelta(hours=-2)])
 def test_ages_are_by_the_servers_clock(registry: Registry, monkeypatch: pytest.MonkeyPatch, skew: timedelta) -> None:
-    monkeypatch.setattr(database, "_here", lambda: datetime.now(UTC) + skew)
+    monkeypatch.setattr(clock, "machine_time", lambda: datetime.now(UTC) + skew)
     start_night(registry, now=datetime.now(UTC) + skew)
     moment = registry.shared_time(datetime.now(UTC) + skew)
     assert abs(moment - datetime.now(UTC)) < timedelta(seconds=20)
