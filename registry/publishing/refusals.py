@@ -105,7 +105,8 @@ def _of_artifacts(failure: Failure) -> PublishIncomplete | None:
     """Tell of a server that keeps rows but no files: it fails, or hangs up before the whole file was sent."""
     from requests.exceptions import RetryError
 
-    has_hung_up = failure.came_of((RetryError, ConnectionResetError, BrokenPipeError))
+    # The transport library keeps the error of the system in its text alone.
+    has_hung_up = failure.came_of(RetryError) or "Connection aborted" in str(failure.error)
     if _ARTIFACT_PATH not in str(failure.error) or not (has_hung_up or failure.is_of_server):
         return None
     return failure.told(
