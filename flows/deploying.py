@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.deployment import NOTHING_CHANGED, config_for_workers, deployments, refuse_passing_home
-from flows.errors import CredentialsMissing, PrerequisiteError, ServerUnavailable
+from flows.errors import PrerequisiteError, ServerUnavailable
+from flows.prefect_server import API_URL, require_prefect
 from flows.settings import Settings
 from flows.settings_origin import masked
 from flows.workspace import Workspace
@@ -83,10 +84,11 @@ def deploy(
     refuse_passing_home(settings)
     wanted = deployments(told, cron, pool=pool)
     wanted_automations = _read_automations(automations) if automations is not None else []
+    server = _require_server()
 
     async def steps() -> tuple[Step, ...]:
         async with _server() as client:
-            found = [Step("prefect", "none", await _version(client)), await _pool(client, pool, is_dry_run)]
+            found = [Step("prefect", "none", server), await _pool(client, pool, is_dry_run)]
             found += [_registry(settings, is_dry_run), _mlflow(settings)]
             found += [await _apply(client, deployment, is_dry_run) for deployment in wanted]
             found += [await _automate(client, automation, is_dry_run) for automation in wanted_automations]
@@ -121,21 +123,25 @@ def _mlflow(settings: Settings) -> Step:
     return Step("mlflow", "none", named or "no router version yet")
 
 
-@asynccontextmanager
-async def _server() -> AsyncIterator[PrefectClient]:
-    """Open a client of the configured server, and turn what goes wrong there into errors of ours."""
-    from prefect.client.orchestration import get_client
-    from prefect.settings import get_current_settings
-
-    url = get_current_settings().api.url
+def _require_server() -> str:
+    """Say which server is configured, when it can be worked with."""
+    url = os.environ.get(API_URL)
     if not url:
         raise PrerequisiteError(
             "No Prefect server is configured.",
             unchanged=NOTHING_CHANGED,
-            hint="export PREFECT_API_URL=http://HOST:4200/api, or run nights here: uniroute night serve",
+            hint=f"export {API_URL}=http://HOST:4200/api, or run nights here: uniroute night serve",
         )
+    return f"{require_prefect() or 'Prefect Cloud'} at {masked(url)}"
+
+
+@asynccontextmanager
+async def _server() -> AsyncIterator[PrefectClient]:
+    """Open a client of the configured server, and turn what goes wrong there into errors of ours."""
+    from prefect.client.orchestration import get_client
+
     async with get_client() as client:
-        with _asking(masked(url)):
+        with _asking(masked(str(client.api_url))):
             yield client
 
 
@@ -154,15 +160,8 @@ def _asking(url: str) -> Iterator[None]:
             hint="Look into the log of the server.",
         ) from None
     except PrefectHTTPStatusError as error:
-        status = error.response.status_code
-        if status == HTTPStatus.UNAUTHORIZED:
-            raise CredentialsMissing(
-                f"The Prefect server at {url} refuses the credentials (status {status}).",
-                unchanged=NOTHING_CHANGED,
-                hint="export PREFECT_API_AUTH_STRING=USER:PASSWORD, as the server has it",
-            ) from None
         raise PrerequisiteError(
-            f"The Prefect server at {url} refused with status {status}: {_detail(error)}.",
+            f"The Prefect server at {url} refused with status {error.response.status_code}: {_detail(error)}.",
             unchanged=_BEFORE,
             hint="Look into the log of the server.",
         ) from None
@@ -177,34 +176,6 @@ def _detail(error: Any) -> str:
         return str(error.response.json().get("detail", "it gives no reason"))[:300]
     except (ValueError, AttributeError):
         return "it gives no reason"
-
-
-async def _version(client: PrefectClient) -> str:
-    """Find out whether a server answers there, lets us in, and understands this version of the client."""
-    import prefect
-    from packaging.version import InvalidVersion, Version
-
-    url = masked(str(client.api_url).rstrip("/"))
-    problem = await client.api_healthcheck()
-    if problem is not None:
-        raise ServerUnavailable(
-            f"No Prefect server answers at {url}: {type(problem).__name__}.",
-            unchanged=NOTHING_CHANGED,
-            hint="Check PREFECT_API_URL, which ends in /api, and: prefect server start",
-        )
-    try:
-        there, here = Version(str(await client.api_version())), Version(prefect.__version__)
-    except (ValueError, InvalidVersion):
-        raise PrerequisiteError(
-            f"What answers at {url} is not a Prefect server.", unchanged=NOTHING_CHANGED, hint="Check PREFECT_API_URL."
-        ) from None
-    if there.major != here.major or there.release[:2] < here.release[:2]:
-        raise PrerequisiteError(
-            f"The Prefect server at {url} is {there}, and this is {here}, which it does not understand.",
-            unchanged=NOTHING_CHANGED,
-            hint=f"Bring the server to {here.major}.{here.minor} or a newer {here.major}.",
-        )
-    return f"{there} at {url}"
 
 
 async def _pool(client: PrefectClient, name: str, is_dry_run: bool) -> Step:

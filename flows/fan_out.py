@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from flows.assignment import Assignment, Ending, failed_ending
 from flows.errors import PrerequisiteError, WorkersUnavailable
+from flows.prefect_server import API_URL
 from flows.retrospect import recall
 from flows.settings import FanOutSettings
 
@@ -47,11 +48,11 @@ async def check_fan_out(settings: FanOutSettings) -> None:
     if settings.runner == "threads":
         return
     unchanged = "Nothing was called."
-    if not os.environ.get("PREFECT_API_URL"):
+    if not os.environ.get(API_URL):
         raise PrerequisiteError(
             f'[fan_out] runner = "{settings.runner}" needs a Prefect server that all workers reach.',
             unchanged=unchanged,
-            hint="export PREFECT_API_URL=http://HOST:4200/api",
+            hint=f"export {API_URL}=http://HOST:4200/api",
         )
     if settings.runner == "dask":
         if find_spec("prefect_dask") is None:

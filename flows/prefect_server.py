@@ -14,7 +14,7 @@ from flows.settings_origin import masked
 
 API_URL = "PREFECT_API_URL"
 _PATIENCE_S = 5.0
-_UNCHANGED = "Nothing was started."
+_UNCHANGED = "Nothing was started or changed."
 _AS_IT_SHOULD_BE = f"export {API_URL}=http://HOST:4200/api"
 
 

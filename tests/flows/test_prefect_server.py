@@ -39,7 +39,7 @@ def refusal() -> FlowError:
     with pytest.raises(FlowError) as caught:
         require_prefect()
     error = caught.value
-    assert error.unchanged == "Nothing was started."
+    assert error.unchanged == "Nothing was started or changed."
     assert error.hint
     assert "secret" not in error.message + error.hint
     return error
