@@ -32,6 +32,7 @@ class Interruption:
         self._grace_s = grace_s
         self._signal: signal.Signals | None = None
         self._cause = ""
+        self._was_signalled = False
         self._former: dict[signal.Signals, Any] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._work: asyncio.Task[Any] | None = None
@@ -61,7 +62,7 @@ class Interruption:
         """Ask the night to stop from within, as SIGTERM does from outside; `cause` says who wanted that."""
         if self._loop is not None and not self.is_requested:
             self._cause = cause
-            self._on_signal(signal.SIGTERM, None)
+            self._ask(signal.SIGTERM)
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -75,9 +76,10 @@ class Interruption:
     ) -> None:
         for number, handler in self._former.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if self._signal is not None:
+        if self._was_signalled:
             # A signal to the whole process group, as service managers send it, also ends Prefect's embedded server;
             # Prefect would then try to reach it for minutes. What counts is committed long before.
+            assert self._signal is not None, "a signal asks the night to stop"
             last_resort = threading.Timer(_GOODBYE_S, os._exit, (128 + self._signal,))
             last_resort.daemon = True
             last_resort.start()
@@ -86,6 +88,10 @@ class Interruption:
             self.refuse_to_go_on()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._was_signalled = True
+        self._ask(number)
+
+    def _ask(self, number: int) -> None:
         assert self._loop is not None, "the handler is installed by a running loop"
         # A handler runs between any two steps of the main thread; what belongs to the loop is left to the loop.
         self._loop.call_soon_threadsafe(self._stop, 0.0 if self.is_requested else self._grace_s)

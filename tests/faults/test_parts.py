@@ -158,6 +158,9 @@ def test_a_worker_whose_night_was_taken_over_keeps_nothing_more(asked, fake):
 
 def test_a_night_that_is_stopped_stops_the_workers_it_handed_out_to(asked, fake, monkeypatch):
     monkeypatch.setattr("flows.assignment.LONGEST_LEASE_S", 0.3)
+    ended = []
+    monkeypatch.setattr("flows.interruption._GOODBYE_S", 0.1)
+    monkeypatch.setattr("os._exit", ended.append)
     fake.latency_s = 0.1
     asked.prepare("one", night="canary_prompts = 0\nstop_grace_s = 5", endpoint="concurrency = 1")
     with handing_out(asked) as night:
@@ -178,6 +181,8 @@ def test_a_night_that_is_stopped_stops_the_workers_it_handed_out_to(asked, fake,
     answered = sum(fake.calls.values())
     assert 0 < answered < 40
     assert len(asked.rows("prompt_id", "one")) == answered, "what was under way is kept"
+    time.sleep(0.3)
+    assert ended == [], "a process that works for many nights, as those of Dask do, goes on"
 
 
 def test_a_worker_waits_for_the_lease_of_one_that_vanished_on_another_machine(asked, fake, monkeypatch):
