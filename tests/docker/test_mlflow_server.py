@@ -118,5 +118,5 @@ def test_nights_publish_as_a_user_who_owns_what_it_makes_and_no_more(
     assert any(path.is_file() for path in served.artifacts.rglob("*")), "through the server, into its folder"
     assert served.status("/api/2.0/mlflow/users/get?username=admin", f"uniroute:{USER}") == 403
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(PublishIncomplete, match="401"):
+    with pytest.raises(PublishIncomplete, match="wants a user and a password"):
         RouterPublisher(served.url).aliases("uniroute")

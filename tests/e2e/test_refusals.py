@@ -30,8 +30,15 @@ def written(folder: Path, catalog: str, base_url: str) -> Path:
     return config
 
 
-def night(config: Path, *options: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Let the nights here share Prefect's own database: making it takes longer than they do."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+def night(config: Path, prefect_home: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UNIROUTE_", "PREFECT_"))}
+    environment["PREFECT_HOME"] = str(prefect_home)
     return subprocess.run(
         [UNIROUTE, "night", "run", "--config", config, *options],
         env=environment,
@@ -50,9 +57,9 @@ GOOD = {
 }
 
 
-def test_an_endpoint_that_is_down_ends_the_night_and_counts_nobody_as_wrong(tmp_path: Path) -> None:
+def test_an_endpoint_that_is_down_ends_the_night_and_counts_nobody_as_wrong(tmp_path: Path, prefect_home: Path) -> None:
     config = written(tmp_path, json.dumps({"data": [GOOD]}), "http://127.0.0.1:9/v1")
-    done = night(config)
+    done = night(config, prefect_home)
     assert done.returncode == 75, done.stderr
     error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert "endpoint here" in error
@@ -64,14 +71,14 @@ def test_an_endpoint_that_is_down_ends_the_night_and_counts_nobody_as_wrong(tmp_
         assert all(row.mean_score is None for row in workspace.registry.leaderboard())
 
 
-def test_one_bad_row_is_quarantined_and_a_malformed_catalog_is_refused(tmp_path: Path) -> None:
+def test_one_bad_row_is_quarantined_and_a_malformed_catalog_is_refused(tmp_path: Path, prefect_home: Path) -> None:
     bad = {"id": "bad\nid", "pricing": "free?"}
     config = written(tmp_path, json.dumps({"data": [GOOD, bad]}), "http://127.0.0.1:9/v1")
-    planned = night(config, "--plan", "--json")
+    planned = night(config, prefect_home, "--plan", "--json")
     assert planned.returncode in (0, 3), planned.stderr
     data = json.loads(planned.stdout.splitlines()[-1])["data"]
     assert [row["llm"] for row in data["plan"]["llms"]] == ["here:good"]
     (tmp_path / "catalog.json").write_text("<html>")
-    refused = night(config, "--plan")
+    refused = night(config, prefect_home, "--plan")
     assert refused.returncode == 78, refused.stderr
     assert "mine" in next(line for line in refused.stderr.splitlines() if line.startswith("error: "))

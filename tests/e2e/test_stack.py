@@ -340,8 +340,8 @@ def test_a_taken_port_and_a_bad_cron_are_refused_in_one_line(
     said: str,
 ) -> None:
     monkeypatch.setenv("UNIROUTE_CONFIG", str(stack.config))
-    monkeypatch.setenv("PREFECT_API_URL", "" if "--port" in options else stack.environment["PREFECT_API_URL"])
-    with socket.socket() as taken:
+    server = {"PREFECT_API_URL": ""} if "--port" in options else {}
+    with prefect_told({**stack.environment, **server}), socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
