@@ -233,7 +233,7 @@ def main(prompts: int, workers: str) -> None:
         environment.prepare(Path(name))
         found = measure(Path(name), prompts, tuple(int(number) for number in workers.split(",")))
     click.echo(table(found))
-    is_whole = all(row.outcomes == row.attempts == row.calls == prompts * len(_LLMS) for row in found)
+    is_whole = all(row.outcomes == row.attempts == row.calls > 0 for row in found)
     sys.exit(0 if is_whole else 1)
 
 
