@@ -11,9 +11,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
 
-# Four processes keep two cores busy: nights and servers wait a lot.
+# Three processes keep two cores busy: nights and servers wait a lot.
 test: $(VENV)/installed lint
-	$(RUN)/python -m pytest -n 4
+	$(RUN)/python -m pytest -n 3
 
 lint: $(VENV)/installed
 	$(RUN)/ruff check .

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flows.sandbox import Sandbox
 
 LATENCY_S = 0.2
-CALLS_OF_ONE_WORKER = 16
+CALLS_OF_ONE_WORKER = 8
 _AS_OF = "2024-09-01"
 _POOL = "bench"
 _LLMS = ("yi-6b-chat", "llama-3-8b-instruct", "gpt-4o-2024-05-13", "command-r-v01")
@@ -225,7 +225,7 @@ def table(found: list[Scaling]) -> str:
 
 
 @click.command()
-@click.option("--prompts", default=1000, show_default=True, type=click.IntRange(min=100), help="Prompts of each LLM.")
+@click.option("--prompts", default=1498, show_default=True, type=click.IntRange(min=100), help="Prompts of each LLM.")
 @click.option("--workers", default="1,2,4", show_default=True, help="Numbers of workers to measure.")
 def main(prompts: int, workers: str) -> None:
     """Measure every way in turn; fail when an outcome is missing or was asked twice."""
