@@ -130,7 +130,7 @@ class AskedNight:
     async def run_async(self, as_of: str = FIRST, look: Callable[[Night], object] = lambda night: None) -> NightReport:
         with Workspace(load_settings(self.folder / "uniroute.toml")) as workspace:
             night = self.under_way = Night(workspace, date.fromisoformat(as_of))
-            async with lease._lease(night):
+            async with lease.held_lease(night):
                 diffs, errors = sync(night, workspace.catalogs())
                 plan = stages.plan(night)
                 progress = Progress(plan, night.settings.budget.night_usd, sys.stderr)
