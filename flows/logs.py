@@ -18,7 +18,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 from urllib.parse import unquote, urlsplit
 
-from flows.text import inert
+from flows.text import sanitize
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings
@@ -169,7 +169,7 @@ def log_event(event: str, *, level: int = logging.INFO, **facts: Any) -> None:
     logger = _logger()
     if logger.isEnabledFor(level):
         fields = {name: _plain(value) for name, value in facts.items() if value is not None}
-        told = " ".join([event, *(f"{name}={inert(value, width=200)}" for name, value in fields.items())])
+        told = " ".join([event, *(f"{name}={sanitize(value, width=200)}" for name, value in fields.items())])
         logger.log(level, "%s", told, extra={"event": event, **fields})
 
 
@@ -245,7 +245,7 @@ _listeners: list[Listener] = []
 
 
 @contextmanager
-def told_to(listener: Listener) -> Iterator[None]:
+def listening(listener: Listener) -> Iterator[None]:
     """Tell a listener every event of the nights that run meanwhile in this process.
 
     Parameters

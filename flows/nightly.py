@@ -21,7 +21,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from flows.config.loading import GivenSettings
+from flows.config.loading import SettingsSource
 from flows.errors import (
     BudgetExceeded,
     CredentialsMissing,
@@ -40,7 +40,7 @@ from flows.profiling.progress import Progress
 from flows.profiling.results import NO_WORKER
 from flows.promotion.publish import keep_and_publish, measure_candidate
 from flows.reports.attention import attention_lines
-from flows.reports.closing import aftermath_of
+from flows.reports.closing import closing_state
 from flows.reports.digest import digest, llm_table, summary, verdict
 from flows.reports.night_report import NightReport
 from flows.reports.terminal import beginning_text
@@ -89,7 +89,7 @@ async def night(
     UnirouteError
         The night cannot be run, or not to its end; the run is marked as failed and what is stored stays.
     """
-    given = GivenSettings(config, sandbox, budget_usd, max_new)
+    given = SettingsSource(config, sandbox, budget_usd, max_new)
     with Workspace(given.load()) as workspace:
         preflight.check(workspace)
         await check_fan_out(workspace.settings.fan_out)
@@ -138,7 +138,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
     )
     _reach(night, "profiled")
-    _refuse_silence(report)
+    _require_answers(report)
     await asyncio.to_thread(embed_prompts, night)
     _reach(night, "embedded")
     candidate = _refit_within_budget(night, report)
@@ -149,7 +149,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     _reach(night, "published")
     log_router(night, router)
     router = replace(router, carried_over=candidate.carried_over)
-    report = replace(report, router=router, aftermath=aftermath_of(night), duration_s=time.monotonic() - started_s)
+    report = replace(report, router=router, closing=closing_state(night), duration_s=time.monotonic() - started_s)
     return replace(report, attention=attention_lines(report))
 
 
@@ -160,7 +160,7 @@ def _reach(night: Night, name: str) -> None:
     night.interruption.refuse_to_go_on()
 
 
-def _refuse_silence(report: NightReport) -> None:
+def _require_answers(report: NightReport) -> None:
     """Stop when nobody answered and nobody had before: there is nothing to make a router of.
 
     Raises

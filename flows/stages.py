@@ -16,9 +16,9 @@ from flows.logs import log_event
 from flows.night.context import Night
 from flows.profiling.availability import quarantine_substituted
 from flows.profiling.canaries import missing_canaries, settle_drifts
-from flows.profiling.contamination import quarantine_memorisers
+from flows.profiling.contamination import quarantine_contaminated
 from flows.profiling.plan import NightPlan, chosen, plan_night
-from flows.profiling.results import Asked, Quarantine
+from flows.profiling.results import ProfilingResult, Quarantine
 from registry.llms import CatalogDiff
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
 
 
 @task(name="check-answers", cache_policy=NO_CACHE)
-def check_answers(night: Night, asked: Asked) -> tuple[Quarantine, ...]:
+def check_answers(night: Night, asked: ProfilingResult) -> tuple[Quarantine, ...]:
     """Take over the new answers of drifted LLMs, and quarantine LLMs whose answers are not to be believed."""
     settle_drifts(night)
     substituted = quarantine_substituted(night, (*asked.profiles, *asked.canaries))
-    return (*substituted, *quarantine_memorisers(night))
+    return (*substituted, *quarantine_contaminated(night))

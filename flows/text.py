@@ -9,7 +9,7 @@ from collections.abc import Sequence
 _ACTIVE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
-def inert(text: object, *, width: int = 80) -> str:
+def sanitize(text: object, *, width: int = 80) -> str:
     """Make text from outside safe to print: no control characters, one line, cut to a width.
 
     Parameters
@@ -26,11 +26,11 @@ def inert(text: object, *, width: int = 80) -> str:
 
 def llm_name(key: str, width: int = 30) -> str:
     """Give an LLM's name without its endpoint, made inert, cut to a width."""
-    return inert(key.partition(":")[2] or key, width=width)
+    return sanitize(key.partition(":")[2] or key, width=width)
 
 
 def inert_lines(text: object, *, width: int | None = 600) -> str:
-    """Make text of several lines from outside safe to show: as `inert`, but its line breaks and tabs stay.
+    """Make text of several lines from outside safe to show: as `sanitize`, but its line breaks and tabs stay.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def inert_lines(text: object, *, width: int | None = 600) -> str:
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> str:
     """Lay out rows under headers, columns aligned, the columns numbered in `right` to the right."""
-    cells = [[inert(cell) for cell in row] for row in rows]
+    cells = [[sanitize(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))]
 
     def line(values: Sequence[str]) -> str:

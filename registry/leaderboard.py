@@ -29,7 +29,7 @@ _VIEW = table(
 
 
 @dataclass(frozen=True)
-class Standing:
+class LeaderboardRow:
     """How one LLM did on one prompt set.
 
     Attributes
@@ -57,7 +57,7 @@ class Standing:
     mean_latency_s: float | None
 
 
-def leaderboard(database: Database, prompt_set_digest: str | None) -> tuple[Standing, ...]:
+def leaderboard(database: Database, prompt_set_digest: str | None) -> tuple[LeaderboardRow, ...]:
     """Give one standing per LLM, the best first; see `Registry.leaderboard`."""
     with database.read() as unit:
         wanted = prompt_set_digest
@@ -65,9 +65,9 @@ def leaderboard(database: Database, prompt_set_digest: str | None) -> tuple[Stan
             asked = select(run.c.prompt_set_digest).where(run.c.prompt_set_digest.is_not(None))
             wanted = unit.execute(asked.order_by(run.c.lease_number.desc()).limit(1)).scalar()
         rows = unit.execute(select(_VIEW).where(_VIEW.c.prompt_set_digest == wanted)).fetchall()
-    best: dict[str, Standing] = {}
+    best: dict[str, LeaderboardRow] = {}
     for row in sorted(rows, key=lambda each: (each.n_scored, each.sampling), reverse=True):
         cost = row.cost_usd_per_1k_prompts
         mean_cost_usd = None if cost is None else cost / 1000
-        best.setdefault(row.llm_key, Standing(*row[:7], mean_cost_usd, row.mean_latency_s))
+        best.setdefault(row.llm_key, LeaderboardRow(*row[:7], mean_cost_usd, row.mean_latency_s))
     return tuple(sorted(best.values(), key=lambda each: (-(each.mean_score or 0.0), each.llm_key)))

@@ -79,7 +79,7 @@ class Champion:
 
 
 @dataclass(frozen=True)
-class Vitals:
+class MonitoringSnapshot:
     """How the registry is at one moment.
 
     Attributes
@@ -133,14 +133,14 @@ class Vitals:
     aliases_noted: Mapping[str, bool]
 
 
-class VitalSigns:
+class Monitoring:
     """Read the vital signs, and note what only a running night can tell."""
 
     def __init__(self, database: Database, runs: Runs) -> None:
         self._database = database
         self._runs = runs
 
-    def read(self, now: datetime) -> Vitals:
+    def read(self, now: datetime) -> MonitoringSnapshot:
         """Read everything in one transaction.
 
         Parameters
@@ -155,7 +155,7 @@ class VitalSigns:
             moment = self._database.shared_time(now, unit)
             parts = [Lease(*row) for row in unit.execute(select(lease).where(lease.c.name != LEASE)) if row.run_id]
             alive = sum(part.is_held(moment) for part in parts)
-            return Vitals(
+            return MonitoringSnapshot(
                 moment=moment,
                 run=last,
                 finished=finished,

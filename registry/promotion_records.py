@@ -20,7 +20,7 @@ NO_GATE = "{}"
 
 
 @dataclass(frozen=True)
-class GateResult:
+class GateRecord:
     """What the gate found.
 
     Attributes
@@ -71,7 +71,7 @@ class Promotion:
     expected_champion: str | None
     kind: str
     status: str
-    gate: GateResult
+    gate: GateRecord
     report_digest: str | None
     requested_by: str
     requested_at: datetime
@@ -86,7 +86,7 @@ class Promotion:
         cls,
         router_digest: str,
         expected_champion: str | None,
-        gate: GateResult,
+        gate: GateRecord,
         requested_by: str,
         requested_at: datetime,
         report_digest: str | None,
@@ -107,16 +107,16 @@ class Promotion:
         )
 
 
-def gate_result(passed: bool, checks: object) -> GateResult:
-    """Write a gate's checks the way `GateResult` keeps them."""
-    return GateResult(passed, canonical_json(checks))
+def gate_result(passed: bool, checks: object) -> GateRecord:
+    """Write a gate's checks the way `GateRecord` keeps them."""
+    return GateRecord(passed, canonical_json(checks))
 
 
 def promotion_of(row: Row) -> Promotion:
     """Read a promotion row."""
     fields = row._mapping
     names = (name for name in Promotion.__dataclass_fields__ if name != "gate")
-    gate = GateResult(fields["gate_passed"], fields["gate_json"])
+    gate = GateRecord(fields["gate_passed"], fields["gate_json"])
     return Promotion(**{name: fields[name] for name in names}, gate=gate)
 
 

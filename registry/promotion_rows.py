@@ -13,7 +13,7 @@ from registry.db.database import Database, Unit
 from registry.db.tables import alias, outbox, promotion
 from registry.errors import NotFound, PromotionRefused, StalePromotion
 from registry.ledger import Ledger, LedgerEvent
-from registry.promotion_records import NO_GATE, OPEN, GateResult, Promotion, promotion_of, require_reason, same_person
+from registry.promotion_records import NO_GATE, OPEN, GateRecord, Promotion, promotion_of, require_reason, same_person
 from registry.routers import Routers
 
 _SHORTEST_DIGEST = 8
@@ -287,7 +287,7 @@ class PromotionRows(Outbox):
             self._note(unit, promotion_of(row), "superseded", actor, reason, now)
 
     def _twin(
-        self, unit: Unit, router_digest: str, expected_champion: str | None, gate: GateResult, run_id: int | None
+        self, unit: Unit, router_digest: str, expected_champion: str | None, gate: GateRecord, run_id: int | None
     ) -> Promotion | None:
         """Find the same request: still open; for a run, also one it rejected before it was killed, or a person did."""
         rows = unit.execute(

@@ -11,11 +11,11 @@ from datetime import datetime
 from registry.db.database import Unit
 from registry.db.tables import promotion
 from registry.errors import NotFound, PromotionRefused
-from registry.promotion_records import NO_GATE, GateResult, Promotion, gate_result, require_reason
+from registry.promotion_records import NO_GATE, GateRecord, Promotion, gate_result, require_reason
 from registry.promotion_rows import OutboxEntry, PromotionRows
 from registry.routers import RouterRecord
 
-__all__ = ["GateResult", "OutboxEntry", "Promotion", "Promotions", "gate_result"]
+__all__ = ["GateRecord", "OutboxEntry", "Promotion", "Promotions", "gate_result"]
 
 
 class Promotions(PromotionRows):
@@ -59,7 +59,7 @@ class Promotions(PromotionRows):
         self,
         router_digest: str,
         expected_champion: str | None,
-        gate: GateResult,
+        gate: GateRecord,
         *,
         actor: str,
         now: datetime,

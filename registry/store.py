@@ -12,10 +12,10 @@ from registry.charges import Charges
 from registry.db.database import Database, Tracer, Unit
 from registry.db.schema import ALEMBIC, Schema, SchemaStatus
 from registry.errors import SchemaMismatch
-from registry.leaderboard import Standing, leaderboard
+from registry.leaderboard import LeaderboardRow, leaderboard
 from registry.ledger import Ledger
 from registry.llms import LLMs
-from registry.monitoring import VitalSigns
+from registry.monitoring import Monitoring
 from registry.outcomes import Outcomes
 from registry.promotions import Promotions
 from registry.prompts import Prompts
@@ -58,7 +58,7 @@ class Registry:
         self.outcomes = Outcomes(database, self.runs, self.charges)
         self.routers = Routers(database, self.runs, self.ledger)
         self.promotions = Promotions(database, self.ledger, self.routers)
-        self.monitoring = VitalSigns(database, self.runs)
+        self.monitoring = Monitoring(database, self.runs)
 
     @classmethod
     def open(
@@ -190,7 +190,7 @@ class Registry:
         """
         return self._database.damages()
 
-    def leaderboard(self, prompt_set_digest: str | None = None) -> tuple[Standing, ...]:
+    def leaderboard(self, prompt_set_digest: str | None = None) -> tuple[LeaderboardRow, ...]:
         """Give how each LLM did on one prompt set, the best first.
 
         Parameters

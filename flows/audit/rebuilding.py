@@ -18,7 +18,7 @@ from flows.config.settings import RoutingSettings
 from flows.errors import PrerequisiteError
 from flows.fitting.estimation import Estimation, assemble, fit_estimator, labels_of
 from flows.night.context import Night
-from flows.versions.provenance import ROLES, Evidence, routed_llms
+from flows.versions.provenance import ROLES, Provenance, routed_llms
 from routing.router import RoutedLLM, Router
 from routing.stored_estimator import arrays_digest, estimator_arrays, read_estimator
 
@@ -43,7 +43,7 @@ class PastNight(Night):
         What it was made from.
     """
 
-    def __init__(self, workspace: Workspace, record: RouterRecord, evidence: Evidence) -> None:
+    def __init__(self, workspace: Workspace, record: RouterRecord, evidence: Provenance) -> None:
         run = workspace.registry.runs.get(record.run_id)
         super().__init__(workspace, run.as_of)
         self.settings = workspace.settings.model_copy(update={"routing": _rules(run.settings_json, run.key)})
@@ -84,7 +84,7 @@ class PastNight(Night):
         )
 
 
-def rebuild(night: PastNight, evidence: Evidence, original: Router, cluster_map_digest: str) -> Router:
+def rebuild(night: PastNight, evidence: Provenance, original: Router, cluster_map_digest: str) -> Router:
     """Compute a version once more.
 
     Cluster map and prior are fitted again when that night fitted them, else they are read. Prices are the original's;

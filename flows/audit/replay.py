@@ -22,7 +22,7 @@ _SHOWN = 12
 
 
 @dataclass(frozen=True)
-class Reign:
+class ChampionPeriod:
     """A router that was the champion from a moment on.
 
     Attributes
@@ -86,11 +86,11 @@ class Replay:
     """
 
     aliases: dict[str, str] = field(default_factory=dict)
-    reigns: list[Reign] = field(default_factory=list)
+    reigns: list[ChampionPeriod] = field(default_factory=list)
     trails: dict[int, PromotionTrail] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
-    def champion_at(self, moment: datetime) -> Reign | None:
+    def champion_at(self, moment: datetime) -> ChampionPeriod | None:
         """Give the champion that served at a moment; None before the first."""
         served = [reign for reign in self.reigns if reign.since_at <= moment]
         return served[-1] if served else None
@@ -136,7 +136,9 @@ def _follow(found: Replay, event: LedgerEvent, action: str, facts: dict[str, Any
         trail.applied_at = event.at
         moves = facts["aliases"]
         _move(found, event, moves)
-        reign = Reign(moves["champion"][1], event.at, number, facts["kind"], event.actor, event.reason, event.number)
+        reign = ChampionPeriod(
+            moves["champion"][1], event.at, number, facts["kind"], event.actor, event.reason, event.number
+        )
         found.reigns.append(reign)
 
 

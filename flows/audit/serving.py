@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flows.audit.moments import Span
-from flows.audit.replay import Reign, Replay, replay
+from flows.audit.replay import ChampionPeriod, Replay, replay
 from registry.errors import NotFound, RegistryCorrupt
 from routing.errors import InvalidInput
 
@@ -83,15 +83,15 @@ def history(registry: Registry) -> tuple[dict[str, Any], ...]:
     )
 
 
-def _ends(reigns: Sequence[Reign]) -> list[datetime | None]:
+def _ends(reigns: Sequence[ChampionPeriod]) -> list[datetime | None]:
     return [*(reign.since_at for reign in reigns[1:]), *([None] if reigns else [])]
 
 
-def _before(reigns: Sequence[Reign]) -> list[str | None]:
+def _before(reigns: Sequence[ChampionPeriod]) -> list[str | None]:
     return [None, *(reign.router_digest for reign in reigns[:-1])][: len(reigns)]
 
 
-def _change(registry: Registry, reign: Reign, until: datetime | None) -> dict[str, Any]:
+def _change(registry: Registry, reign: ChampionPeriod, until: datetime | None) -> dict[str, Any]:
     record = registry.routers.get(reign.router_digest)
     return {
         "version": record.mlflow_version,
@@ -106,7 +106,7 @@ def _change(registry: Registry, reign: Reign, until: datetime | None) -> dict[st
     }
 
 
-def _with_evidence(registry: Registry, played: Replay, reign: Reign, until: datetime | None) -> dict[str, Any]:
+def _with_evidence(registry: Registry, played: Replay, reign: ChampionPeriod, until: datetime | None) -> dict[str, Any]:
     record = registry.routers.get(reign.router_digest)
     run = registry.runs.get(record.run_id)
     deciding = _deciding(registry, played, reign)
@@ -136,7 +136,7 @@ def _with_evidence(registry: Registry, played: Replay, reign: Reign, until: date
     }
 
 
-def _deciding(registry: Registry, played: Replay, reign: Reign) -> Promotion:
+def _deciding(registry: Registry, played: Replay, reign: ChampionPeriod) -> Promotion:
     """Give the promotion that put the router to the gate: of a rollback, the last one of its router before that.
 
     Raises

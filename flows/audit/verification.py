@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flows.audit.findings import Finding, compared
 from flows.audit.replay import disagreements
-from flows.versions.provenance import Evidence, known_evidence
+from flows.versions.provenance import Provenance, known_evidence
 from flows.versions.store import publication_folder, read_publication, router_folder
 from registry.errors import PublishIncomplete, RegistryError
 from registry.routers import KEPT
@@ -117,7 +117,7 @@ def _publications(workspace: Workspace, records: Sequence[RouterRecord]) -> Find
     return compared("publications", lines, f"{n_here} are on this machine, and intact")
 
 
-def _publication_differences(workspace: Workspace, record: RouterRecord, evidence: Evidence) -> list[str]:
+def _publication_differences(workspace: Workspace, record: RouterRecord, evidence: Provenance) -> list[str]:
     from registry.publishing import markdown
 
     lines = []

@@ -14,7 +14,7 @@ from flows.audit.findings import Finding, compared
 from flows.audit.rebuilding import PastNight, differences, rebuild
 from flows.errors import PrerequisiteError
 from flows.versions.provenance import (
-    Evidence,
+    Provenance,
     answers_digest,
     embeddings_digest,
     kept_event,
@@ -103,7 +103,7 @@ def _ledger(workspace: Workspace) -> Finding:
     return Finding("ledger", "changed", found.problem)
 
 
-def _row(workspace: Workspace, record: RouterRecord) -> tuple[Evidence | None, Finding]:
+def _row(workspace: Workspace, record: RouterRecord) -> tuple[Provenance | None, Finding]:
     """Compare the registry's row with the ledger's event of its making, and read what it was made from."""
     try:
         event = kept_event(workspace.registry, record.digest)
@@ -121,7 +121,7 @@ def _row(workspace: Workspace, record: RouterRecord) -> tuple[Evidence | None, F
 
 
 def _in_mlflow(
-    workspace: Workspace, record: RouterRecord, evidence: Evidence | None, scratch: Path
+    workspace: Workspace, record: RouterRecord, evidence: Provenance | None, scratch: Path
 ) -> tuple[Router | None, list[Finding]]:
     """Download the version and compare its files, tags, parameters and metrics with what was noted of them."""
     subject, name = "files in MLflow", workspace.settings.mlflow.router_name
@@ -157,7 +157,7 @@ def _file_differences(folder: Path, record: RouterRecord) -> list[str]:
 
 
 def _descriptions(
-    workspace: Workspace, record: RouterRecord, evidence: Evidence | None, code_digest: str, scratch: Path
+    workspace: Workspace, record: RouterRecord, evidence: Provenance | None, code_digest: str, scratch: Path
 ) -> Iterator[Finding]:
     """Compare what MLflow says about the version with what it was told."""
     from registry.publishing import HEAD_TAG
@@ -260,7 +260,7 @@ def _stored(workspace: Workspace, record: RouterRecord, original: Router) -> Ite
     yield compared("stored feature vectors", lines, f"those of all {len(original.llms)} LLMs equal the version's")
 
 
-def _inputs(night: PastNight, record: RouterRecord, evidence: Evidence) -> Iterator[Finding]:
+def _inputs(night: PastNight, record: RouterRecord, evidence: Provenance) -> Iterator[Finding]:
     """Compare prompts, embeddings and answers with what they were when the version was made."""
     lines = [] if night.prompt_set.is_whole else ["texts, order or roles are not those of its digest"]
     yield compared("prompt set", lines, f"{len(night.prompt_set.prompts)} prompts have the digest of the set")
@@ -277,7 +277,7 @@ def _inputs(night: PastNight, record: RouterRecord, evidence: Evidence) -> Itera
     yield compared("answers", lines, f"those of all {len(llms)} LLMs are those of that night")
 
 
-def _rebuilt(night: PastNight, record: RouterRecord, evidence: Evidence, original: Router) -> tuple[Outcome, Finding]:
+def _rebuilt(night: PastNight, record: RouterRecord, evidence: Provenance, original: Router) -> tuple[Outcome, Finding]:
     """Compute the version again, and compare."""
     subject = "rebuilding"
     try:
@@ -305,7 +305,7 @@ def _rebuilt(night: PastNight, record: RouterRecord, evidence: Evidence, origina
     return "numerically equivalent", Finding(subject, "intact", said)
 
 
-def _rules(workspace: Workspace, record: RouterRecord, evidence: Evidence) -> Finding:
+def _rules(workspace: Workspace, record: RouterRecord, evidence: Provenance) -> Finding:
     """Compare the settings that the run kept with their hash, and the run with what MLflow was told of it."""
     run = workspace.registry.runs.get(record.run_id)
     digest = hashlib.sha256(run.settings_json.encode()).hexdigest()
@@ -320,7 +320,7 @@ def _rules(workspace: Workspace, record: RouterRecord, evidence: Evidence) -> Fi
     return compared("rules of the run", lines, f"the settings of {run.key} have their hash")
 
 
-def _asked_again(night: PastNight, evidence: Evidence) -> tuple[str, ...]:
+def _asked_again(night: PastNight, evidence: Provenance) -> tuple[str, ...]:
     """Give the LLMs that were asked again since, or of which more answers arrived."""
     llms = routed_llms(night.registry, evidence)
     keys, prompts = [llm.key for llm in llms], night.prompts_of_all_roles

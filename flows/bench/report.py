@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flows.bench.folder import OutcomeFolder
-from flows.text import inert, table
+from flows.text import sanitize, table
 
 METHODS = (
     "zero_router",
@@ -148,7 +148,8 @@ def study_as_text(results: Sequence[BenchResult]) -> str:
         rows.append([name, *(f"{np.mean(area):.4f} ± {_sd(area):.4f}" for area in areas)])
     return "\n".join(
         [
-            f"{inert(results[0].data)}: area against the number of representative prompts, {results[0].trials} trials",
+            f"{sanitize(results[0].data)}: area against the number of representative prompts, "
+            f"{results[0].trials} trials",
             "",
             table(["METHOD", *(f"N_VAL {result.n_val:,}" for result in results)], rows),
         ]
@@ -187,9 +188,9 @@ def as_text(result: BenchResult, folder: OutcomeFolder) -> str:
     headers = ["METHOD", "AREA", "QNC", "QNC/BEST", "PEAK", "AIQ", "REACHED", f"{OURS.upper()} WINS:LOSSES"]
     share = result.share_of_clairvoyant()
     lines = [
-        f"{inert(result.data)}: {result.n_llms} LLMs x {result.n_prompts:,} prompts, {result.trials} trials, "
+        f"{sanitize(result.data)}: {result.n_llms} LLMs x {result.n_prompts:,} prompts, {result.trials} trials, "
         f"{result.n_val} representative prompts; cost is {folder.cost_note}",
-        *(f"left out: {inert(name)} ({reason})" for name, reason in folder.left_out),
+        *(f"left out: {sanitize(name)} ({reason})" for name, reason in folder.left_out),
         *([f"dropped: {folder.n_dropped:,} prompts that some kept LLM did not answer"] if folder.n_dropped else []),
         *([f"dropped: {folder.n_without_text:,} prompts without a text"] if folder.n_without_text else []),
         "",

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from flows.audit.replay import disagreements
-from flows.versions.mlflow_sync import bring_mlflow_in_step, find_drift, forget_version, note_drift, repair_drift
+from flows.versions.mlflow_sync import find_drift, forget_version, note_drift, repair_drift, sync_mlflow
 from flows.versions.store import load_version, router_folder
 from flows.workspace import Workspace
 from registry.errors import NotFound, PublishIncomplete, RegistryCorrupt
@@ -292,12 +292,12 @@ def _publish_again(workspace: Workspace, now: datetime) -> None:
 
 def _aliases(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) -> Iterator[Check]:
     if repair:
-        bring_mlflow_in_step(workspace, clock)
+        sync_mlflow(workspace, clock)
     drifts = find_drift(workspace)
     note_drift(workspace, drifts, actor=ACTOR, now=clock())
     if repair and drifts:
         repair_drift(workspace, drifts, actor=ACTOR, now=clock())
-        bring_mlflow_in_step(workspace, clock)
+        sync_mlflow(workspace, clock)
         yield Check("aliases", "ok", f"moved back: {'; '.join(map(str, drifts))}")
     elif drifts:
         yield Check("aliases", "damaged", "; ".join(map(str, drifts)), REPAIR)

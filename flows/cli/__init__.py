@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from flows.cli.options import LazyGroup, Wishes
+from flows.cli.options import LazyGroup, OutputOptions
 from flows.cli.outcome import ExitCode, report_bug, report_error, report_interruption, report_usage
 from flows.config.environment import COMPLETE_VARIABLE
 from routing.errors import UnirouteError
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
         sys.exit(shell_complete(cli, {}, "uniroute", COMPLETE_VARIABLE, instruction))
     given = sys.argv[1:] if arguments is None else list(arguments)
-    wanted = Wishes()
+    wanted = OutputOptions()
     code = _run(given, wanted)
     sys.exit(ExitCode.DONE if wanted.is_zero_on_attention and code == ExitCode.ATTENTION else code)
 
@@ -66,7 +66,7 @@ def _refuse_odd_bytes(given: list[str]) -> None:
             raise click.UsageError(f"Argument {number} is not valid UTF-8.") from None
 
 
-def _run(given: list[str], wanted: Wishes) -> int:
+def _run(given: list[str], wanted: OutputOptions) -> int:
     """Run a command and give its exit code; whatever it raises has been reported."""
     as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
     try:

@@ -12,7 +12,7 @@ import click
 
 from flows.cli.options import config_option, json_option
 from flows.cli.screen import show
-from flows.text import inert
+from flows.text import sanitize
 
 if TYPE_CHECKING:
     from flows.bench.folder import OutcomeFolder
@@ -117,7 +117,7 @@ class _Bar:
     def show(self, done: int, of: int) -> None:
         """Show how much is done."""
         if self._bar is None:
-            self._bar = click.progressbar(length=of, label=inert(self._label), file=click.get_text_stream("stderr"))
+            self._bar = click.progressbar(length=of, label=sanitize(self._label), file=click.get_text_stream("stderr"))
         self._bar.update(done - self._done)
         self._done = done
 

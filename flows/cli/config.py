@@ -10,7 +10,7 @@ import click
 from flows.cli.options import NounGroup, config_option, json_option
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.cli.screen import show
-from flows.text import inert, table
+from flows.text import sanitize, table
 
 
 @click.group("config", cls=NounGroup, bare="show")
@@ -71,10 +71,10 @@ def validate_settings(connect: bool, config: str | None, as_json: bool) -> int:
         lines = ["settings are valid; a night would start with them"] if not failed else []
         for trial in trials:
             lines.append(
-                f"{'ok' if trial.error is None else 'failed':<6}  {trial.part}: {inert(trial.finding, width=400)}"
+                f"{'ok' if trial.error is None else 'failed':<6}  {trial.part}: {sanitize(trial.finding, width=400)}"
             )
             if trial.error is not None and trial.error.hint:
-                lines.append(f"{'':<6}  next: {inert(trial.error.hint, width=400)}")
+                lines.append(f"{'':<6}  next: {sanitize(trial.error.hint, width=400)}")
         return "\n".join(lines)
 
     show("config.validate", data, as_json=as_json, text=text)

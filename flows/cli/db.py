@@ -11,7 +11,7 @@ import click
 from flows.cli.options import NounGroup, acting_person, config_option, dry_run_option, json_option
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
-from flows.text import inert
+from flows.text import sanitize
 from registry import clock
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def status(config: str | None, as_json: bool) -> int:
         "db.status",
         data,
         as_json=as_json,
-        text=lambda: f"registry {inert(where, width=200)}: schema {found.current or 'none'}, {state}{hint}",
+        text=lambda: f"registry {sanitize(where, width=200)}: schema {found.current or 'none'}, {state}{hint}",
     )
     return ExitCode.CONFIGURATION if found.is_newer else ExitCode.DONE
 
@@ -104,7 +104,7 @@ def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> N
             contents = registry.backups.inspect(file)
     data = {**_facts(contents), "file": str(file), "size_bytes": size_bytes, "is_dry_run": is_dry_run}
     told = f"would write {file}" if is_dry_run else f"{file}: {size_bytes:,} bytes, read back whole"
-    show("db.backup", data, as_json=as_json, text=lambda: f"{inert(told, width=300)}\n{_summary(contents)}")
+    show("db.backup", data, as_json=as_json, text=lambda: f"{sanitize(told, width=300)}\n{_summary(contents)}")
 
 
 @db.command("restore")
@@ -123,7 +123,7 @@ def restore(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> 
         where = registry.name
     data = {**_facts(contents), "file": str(file), "is_dry_run": is_dry_run}
     told = f"{file} is whole; nothing was written" if is_dry_run else f"{where}: restored from {file}"
-    show("db.restore", data, as_json=as_json, text=lambda: f"{inert(told, width=300)}\n{_summary(contents)}")
+    show("db.restore", data, as_json=as_json, text=lambda: f"{sanitize(told, width=300)}\n{_summary(contents)}")
     return ExitCode.DONE if is_intact else ExitCode.INTEGRITY
 
 
@@ -168,7 +168,7 @@ def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> in
     )
     if not is_dry_run:
         lines += (f"next: set [registry] url to {where[1]}, and copy the folder of routers with its home folder",)
-    show("db.copy-to", data, as_json=as_json, text=lambda: "\n".join(inert(line, width=400) for line in lines))
+    show("db.copy-to", data, as_json=as_json, text=lambda: "\n".join(sanitize(line, width=400) for line in lines))
     return ExitCode.DONE if is_intact and (is_dry_run or digest == here.digest) else ExitCode.INTEGRITY
 
 

@@ -10,7 +10,7 @@ import click
 
 from flows.cli.options import config_option, dry_run_option, json_option
 from flows.cli.screen import show
-from flows.text import inert, table
+from flows.text import sanitize, table
 
 _CHANGES = {"none": "as it is", "made": "made", "renewed": "renewed"}
 
@@ -55,6 +55,6 @@ def deploy(pool: str, cron: str, automations: Path | None, is_dry_run: bool, con
         told = table(["PART", "CHANGE", "NOW"], rows)
         if is_dry_run:
             return f"{told}\nNothing was changed."
-        return f"{told}\nnext: prefect worker start --pool {inert(pool)} --type process"
+        return f"{told}\nnext: prefect worker start --pool {sanitize(pool)} --type process"
 
     show("deploy", data, as_json=as_json, text=text)

@@ -9,7 +9,7 @@ import click
 from flows.cli.options import config_option, json_option
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import show
-from flows.text import inert
+from flows.text import sanitize
 
 _CODES = {
     "ok": ExitCode.DONE,
@@ -42,9 +42,9 @@ def doctor(repair: bool, config: str | None, as_json: bool) -> int:
     def text() -> str:
         lines = []
         for check in checks:
-            lines.append(f"{check.status:<11}  {check.name}: {inert(check.finding, width=400)}")
+            lines.append(f"{check.status:<11}  {check.name}: {sanitize(check.finding, width=400)}")
             if check.repair:
-                lines.append(f"{'':<11}  next: {inert(check.repair, width=400)}")
+                lines.append(f"{'':<11}  next: {sanitize(check.repair, width=400)}")
         return "\n".join(lines)
 
     show("doctor", data, as_json=as_json, text=text)

@@ -21,7 +21,7 @@ from flows.cli.options import (
     reason_option,
 )
 from flows.cli.screen import show
-from flows.text import inert, table
+from flows.text import sanitize, table
 
 if TYPE_CHECKING:
     from flows.night.epochs import Drift
@@ -43,11 +43,11 @@ def llm() -> None:
 def list_llms(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List LLMs with price, score and whether they are routed to."""
     from flows.cli.options import opened
-    from flows.night.epochs import Drifts, main_standings
+    from flows.night.epochs import Drifts, leaderboard_by_llm
 
     with opened(config) as workspace:
         llms = workspace.registry.llms.all(status=status)
-        scores = main_standings(workspace.registry.leaderboard())
+        scores = leaderboard_by_llm(workspace.registry.leaderboard())
         drifts = Drifts(workspace.registry).all()
     data = [
         _llm_data(entry, drifts.get(entry.key))
@@ -116,7 +116,7 @@ def _status(row: dict[str, Any]) -> str:
 def show_llm(text: str, config: str | None, as_json: bool) -> None:
     """Show the LLM whose key, id or name is TEXT, or contains it."""
     from flows.cli.options import opened
-    from flows.night.epochs import Drifts, main_standings
+    from flows.night.epochs import Drifts, leaderboard_by_llm
     from registry.errors import NotFound
 
     with opened(config) as workspace:
@@ -128,7 +128,7 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
             raise NotFound(f"{len(found)} LLMs are called {text!r}: {names}.", hint="Give a whole key.")
         entry = found[0]
         history = workspace.registry.llms.price_history(entry.key)
-        scores = main_standings(workspace.registry.leaderboard()).get(entry.key)
+        scores = leaderboard_by_llm(workspace.registry.leaderboard()).get(entry.key)
         drift = Drifts(workspace.registry).of(entry.key)
     data = _llm_data(entry, drift) | {
         "endpoint": entry.endpoint,
@@ -147,11 +147,11 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
 def _llm_text(data: dict[str, Any]) -> str:
     plain = {key: value for key, value in data.items() if key not in ("price", "price_history")}
     lines = [
-        f"{key.replace('_', ' '):16} {inert(value, width=200)}" for key, value in plain.items() if value is not None
+        f"{key.replace('_', ' '):16} {sanitize(value, width=200)}" for key, value in plain.items() if value is not None
     ]
     lines += [
         f"price since {price['since']}: {_usd(price['input_usd_per_mtok'])} in, "
-        f"{_usd(price['output_usd_per_mtok'])} out USD per million tokens ({inert(price['catalog'])})"
+        f"{_usd(price['output_usd_per_mtok'])} out USD per million tokens ({sanitize(price['catalog'])})"
         for price in data["price_history"]
     ]
     lines += [f"next: {step}" for step in _next_steps(data)]
@@ -159,7 +159,7 @@ def _llm_text(data: dict[str, Any]) -> str:
 
 
 def _next_steps(data: dict[str, Any]) -> list[str]:
-    key = inert(data["key"], width=400)
+    key = sanitize(data["key"], width=400)
     if data["refusal"] is not None and "held for review" in data["refusal"]:
         return [f"uniroute llm accept-price {key} --reason TEXT"]
     return [] if data["status"] == "available" else [f"uniroute llm include {key} --reason TEXT"]
@@ -222,7 +222,7 @@ def _decision(verb: str, status: str, consequence: str, summary: str) -> None:
         data = {"key": before.key, "before": before.status, "after": status, "reason": reason, "is_dry_run": is_dry_run}
 
         def text() -> str:
-            key = inert(before.key, width=300)
+            key = sanitize(before.key, width=300)
             if is_dry_run:
                 return f"{key} would change from {before.status} to {status}. Nothing was changed."
             return f"{key} is {status}, it was {before.status}; {consequence}."
@@ -291,7 +291,7 @@ def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, a
         "llm.accept-price",
         data,
         as_json=as_json,
-        text=lambda: f"For {inert(before.key, width=300)} the price {price} {outcome}",
+        text=lambda: f"For {sanitize(before.key, width=300)} the price {price} {outcome}",
     )
 
 

@@ -22,7 +22,7 @@ from flows.cli.options import (
 )
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import event_line, show
-from flows.text import inert, table
+from flows.text import sanitize, table
 
 if TYPE_CHECKING:
     from flows.reports.night_report import NightReport
@@ -58,12 +58,12 @@ def run(
     With --json, standard output is a stream of JSON lines: the first, "started", is only written once the night holds
     the lease, the last is "finished"; without a "finished" line the night ended early.
     """
-    from flows.logs import told_to
+    from flows.logs import listening
 
     def say_event(event: str, facts: dict[str, Any]) -> None:
         click.echo(event_line("night.run", event, **facts))
 
-    with told_to(say_event) if as_json else nullcontext():
+    with listening(say_event) if as_json else nullcontext():
         report = run_night_now(
             config,
             as_of=as_of.date().isoformat() if as_of else None,
@@ -253,10 +253,10 @@ def cancel(name: str, reason: str, is_dry_run: bool, config: str | None, as_json
     }
 
     def text() -> str:
-        where = f"{inert(asked.run_key)} on {inert(asked.host)} (process {asked.pid})"
+        where = f"{sanitize(asked.run_key)} on {sanitize(asked.host)} (process {asked.pid})"
         if is_dry_run:
             return f"Would ask {where} to stop. Nothing was changed."
         how = "It was signalled." if asked.was_signalled else f"It reads that within {asked.heard_within_s:.0f} s."
-        return f"Asked {where} to stop. {how}\nnext: uniroute night show {inert(asked.run_key)}"
+        return f"Asked {where} to stop. {how}\nnext: uniroute night show {sanitize(asked.run_key)}"
 
     show("night.cancel", data, as_json=as_json, text=text)

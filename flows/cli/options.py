@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.config.loading import load_settings
-from flows.workspace import Workspace
+if TYPE_CHECKING:
+    from flows.workspace import Workspace
 
 
 @dataclass
-class Wishes:
+class OutputOptions:
     """How the caller wants to be told, and what was noted for him on the way.
 
     Attributes
@@ -48,11 +48,11 @@ def acting_person() -> str:
         return f"uid {os.getuid()}"
 
 
-def wishes() -> Wishes:
+def wishes() -> OutputOptions:
     """Give the wishes of the command under way; the defaults outside of any."""
     context = click.get_current_context(silent=True)
-    found = context.find_object(Wishes) if context is not None else None
-    return found if found is not None else Wishes()
+    found = context.find_object(OutputOptions) if context is not None else None
+    return found if found is not None else OutputOptions()
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
@@ -175,17 +175,17 @@ class NounGroup(click.Group):
 
 def _be_quiet(context: click.Context, _option: click.Parameter, value: bool) -> None:
     if value:
-        context.ensure_object(Wishes).is_quiet = True
+        context.ensure_object(OutputOptions).is_quiet = True
         nowhere = context.with_resource(Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - the context does
         context.with_resource(contextlib.redirect_stderr(nowhere))
 
 
 def _be_verbose(context: click.Context, _option: click.Parameter, value: bool) -> None:
-    context.ensure_object(Wishes).is_verbose |= value
+    context.ensure_object(OutputOptions).is_verbose |= value
 
 
 def _forgive(context: click.Context, _option: click.Parameter, value: str | None) -> None:
-    context.ensure_object(Wishes).is_zero_on_attention |= value is not None
+    context.ensure_object(OutputOptions).is_zero_on_attention |= value is not None
 
 
 def _shared() -> list[click.Option]:
@@ -224,5 +224,8 @@ def _with_shared_options(command: click.Command) -> click.Command:
 @contextmanager
 def opened(config: str | None) -> Iterator[Workspace]:
     """Open the workspace that the settings describe, and close it again."""
+    from flows.config.loading import load_settings
+    from flows.workspace import Workspace
+
     with Workspace(load_settings(config)) as workspace:
         yield workspace

@@ -15,7 +15,7 @@ from flows import errors as flow
 from flows import logs
 from flows.cli.screen import label
 from flows.config.environment import home_folder
-from flows.text import inert
+from flows.text import sanitize
 from registry import errors as registry
 from routing import errors as routing
 from routing.errors import UnirouteError
@@ -110,7 +110,7 @@ def report_error(error: UnirouteError, *, as_json: bool, verbose: bool = False) 
     _report(kind_of(error), code, error.message, error.unchanged, error.hint, as_json=as_json)
     if verbose:
         for line in "".join(traceback.format_exception(error)).splitlines():
-            click.echo(f"  {inert(line, width=_WIDTH)}", err=True)
+            click.echo(f"  {sanitize(line, width=_WIDTH)}", err=True)
     return int(code)
 
 
@@ -151,7 +151,7 @@ def _report(kind: ErrorKind, code: ExitCode, message: str, unchanged: str, hint:
         logs.log_event("refused", level=logging.ERROR, kind=str(kind), reason=message, hint=hint, exit_code=int(code))
         return
     ended = message if not unchanged or message.endswith((".", "!", "?")) else f"{message}."
-    parts = [inert(part, width=_WIDTH) for part in (ended, unchanged) if part]
+    parts = [sanitize(part, width=_WIDTH) for part in (ended, unchanged) if part]
     click.echo(f"{label('error:', 'red')} {' '.join(parts)}", err=True)
     if hint:
-        click.echo(f"{label('next:', 'cyan')}  {inert(hint, width=_WIDTH)}", err=True)
+        click.echo(f"{label('next:', 'cyan')}  {sanitize(hint, width=_WIDTH)}", err=True)

@@ -10,7 +10,7 @@ import click
 from flows.cli.completion import complete_routers
 from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options
 from flows.cli.screen import show
-from flows.text import inert, table
+from flows.text import sanitize, table
 
 if TYPE_CHECKING:
     from flows.checks.prompts import PromptReview
@@ -47,7 +47,7 @@ def list_prompts(role: str | None, limit: int, sort: str | None, config: str | N
 
     def text() -> str:
         cells = [
-            [row["prompt_id"], row["role"], row["category"] or "", row["grader"], inert(row["text"], width=60)]
+            [row["prompt_id"], row["role"], row["category"] or "", row["grader"], sanitize(row["text"], width=60)]
             for row in data
         ]
         return f"{table(['PROMPT', 'ROLE', 'CATEGORY', 'GRADER', 'TEXT'], cells)}\n{len(data)} of {len(rows)} prompts"
@@ -97,9 +97,9 @@ def _lines(data: dict[str, Any]) -> list[str]:
     lines = [f"prompt set {data['prompt_set'][:12]}: {data['prompts']} prompts"]
     for field, title in named.items():
         counts = sorted(data[field].items(), key=lambda entry: (-entry[1], entry[0]))[:12]
-        lines.append(f"by {title}: " + ", ".join(f"{inert(name) or '(none)'} {count}" for name, count in counts))
+        lines.append(f"by {title}: " + ", ".join(f"{sanitize(name) or '(none)'} {count}" for name, count in counts))
     if data["duplicates"]:
-        shown = ", ".join(inert(name, width=40) for name in data["duplicates"][:8])
+        shown = ", ".join(sanitize(name, width=40) for name in data["duplicates"][:8])
         lines.append(f"{len(data['duplicates'])} say the same as an earlier one and count once: {shown}")
     return lines
 
@@ -126,7 +126,7 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     def text() -> str:
         verb = "Would add" if is_dry_run else "Added"
         lines = [
-            f"{verb} {len(found.added)} prompts to {inert(found.file, width=300)}; {found.known} were in it already."
+            f"{verb} {len(found.added)} prompts to {sanitize(found.file, width=300)}; {found.known} were in it already."
         ]
         if found.added:
             lines += [
@@ -176,8 +176,8 @@ def example(cluster: int, name: str, limit: int, config: str | None, as_json: bo
         if not rows:
             return f"No prompt of the router's prompt set lies in cluster {cluster}."
         return "\n".join(
-            f"{row['rank']}. {inert(row['prompt_id'])} ({row['role']}"
-            f"{', ' + inert(row['category']) if row['category'] else ''})\n   {inert(row['text'], width=300)}"
+            f"{row['rank']}. {sanitize(row['prompt_id'])} ({row['role']}"
+            f"{', ' + sanitize(row['category']) if row['category'] else ''})\n   {sanitize(row['text'], width=300)}"
             for row in rows
         )
 

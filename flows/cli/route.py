@@ -11,7 +11,7 @@ import click
 
 from flows.cli.options import config_option, json_option
 from flows.cli.screen import note, show
-from flows.text import inert
+from flows.text import sanitize
 
 if TYPE_CHECKING:
     from flows.batch.routing import PreparedRouting, RoutedFile
@@ -158,8 +158,8 @@ def _route_file(
 
 def _file_text(routed: RoutedFile) -> str:
     """Say for people what routing a file came to."""
-    lines = [f"-> {inert(routed.path, width=200)}: {routed.rows:,} prompts"]
-    lines += [f"   {share:6.1%} {inert(llm)}" for llm, share in routed.share_per_llm.items()]
+    lines = [f"-> {sanitize(routed.path, width=200)}: {routed.rows:,} prompts"]
+    lines += [f"   {share:6.1%} {sanitize(llm)}" for llm, share in routed.share_per_llm.items()]
     lines.append(f"   router digest {routed.digest[:12]}")
     return "\n".join(lines)
 
@@ -168,7 +168,7 @@ def decision_text(decision: Decision, record: RouterRecord) -> str:
     """Say a decision and its reasons for people."""
     version = f"version {record.mlflow_version}" if record.mlflow_version is not None else record.digest[:12]
     lines = [
-        f"-> {inert(decision.llm)}",
+        f"-> {sanitize(decision.llm)}",
         f"   expected score {decision.expected_score:.3f} (standard error {decision.standard_error:.3f}), "
         f"expected cost {decision.expected_cost_usd * 1000:.4f} USD per 1 000 prompts",
         f"   because in cluster {decision.cluster} its expected error plus cost weight {decision.cost_weight:g} "
@@ -176,7 +176,7 @@ def decision_text(decision: Decision, record: RouterRecord) -> str:
     ]
     if decision.runner_up is not None:
         lines.append(
-            f"   runner-up {inert(decision.runner_up)}: expected score {decision.runner_up_score:.3f}, "
+            f"   runner-up {sanitize(decision.runner_up)}: expected score {decision.runner_up_score:.3f}, "
             f"{decision.runner_up_cost_usd * 1000:.4f} USD per 1 000 prompts"
         )
     lines.append(f"   router {version} (digest {decision.router_digest[:12]})")

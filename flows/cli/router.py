@@ -12,7 +12,7 @@ import click
 from flows.cli.completion import complete_routers
 from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options
 from flows.cli.screen import note, show
-from flows.text import inert, table
+from flows.text import sanitize, table
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace
@@ -128,7 +128,7 @@ def _router_text(data: dict[str, Any], workspace: Workspace) -> str:
         f"digest      {data['digest']}",
         f"parent      {data['parent'] or 'none'}",
         f"prompt set  {data['prompt_set']}",
-        f"embedder    {inert(data['embedder'])}",
+        f"embedder    {sanitize(data['embedder'])}",
         f"cluster map {data['cluster_map']} ({data['n_clusters']} clusters)",
         f"cost weight {data['cost_weight']:g} errors per USD",
         "on gate prompts: " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(data["metrics"].items())),

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from flows.cli.options import wishes
-from flows.text import inert
+from flows.text import sanitize
 
 
 def envelope(schema: str, data: Any, *, warnings: Sequence[str] = ()) -> str:
@@ -68,7 +68,7 @@ def show(schema: str, data: Any, *, as_json: bool, text: Callable[[], str], warn
 def note(text: str) -> None:
     """Tell something besides the result: on standard error, and among the warnings of the JSON envelope."""
     wishes().notes.append(text)
-    click.echo(inert(text, width=400), err=True)
+    click.echo(sanitize(text, width=400), err=True)
 
 
 def label(text: str, colour: str) -> str:

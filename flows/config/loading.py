@@ -24,7 +24,7 @@ from flows.errors import CredentialsMissing, PrerequisiteError
 
 
 @dataclass(frozen=True)
-class GivenSettings:
+class SettingsSource:
     """How the settings of a night were given.
 
     Attributes

@@ -18,7 +18,7 @@ _SECRET_PARAMETER = re.compile(r"(?i)([?&][^=&#\s]*(?:key|token|secret|password|
 
 
 @dataclass(frozen=True)
-class SettingInForce:
+class EffectiveSetting:
     """One setting: its dotted key, its value as JSON knows it, and ``default``, the file or the variable behind it."""
 
     key: str
@@ -31,7 +31,7 @@ def masked(text: str) -> str:
     return _SECRET_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
-def settings_in_force(config: str | None) -> tuple[SettingInForce, ...]:
+def settings_in_force(config: str | None) -> tuple[EffectiveSetting, ...]:
     """Give every setting that a night would run under, in the order of the settings file.
 
     Parameters
@@ -56,7 +56,7 @@ def settings_in_force(config: str | None) -> tuple[SettingInForce, ...]:
         elif _holds(in_file, place):
             origin = str(path)
         shown = masked(value) if isinstance(value, str) else value
-        found.append(SettingInForce(_key(place), shown, origin))
+        found.append(EffectiveSetting(_key(place), shown, origin))
     return tuple(found)
 
 

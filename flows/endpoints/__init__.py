@@ -6,7 +6,7 @@ from flows.endpoints.budget import Budget, Reservation, worst_case_usd
 from flows.endpoints.client import BoundedEndpoint
 from flows.endpoints.completion import Completion
 from flows.endpoints.kinds import FAILURE_RULES, FailureRule
-from flows.endpoints.patience import Patience
+from flows.endpoints.retry_policy import RetryPolicy
 
 __all__ = [
     "FAILURE_RULES",
@@ -14,7 +14,7 @@ __all__ = [
     "Budget",
     "Completion",
     "FailureRule",
-    "Patience",
     "Reservation",
+    "RetryPolicy",
     "worst_case_usd",
 ]

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from flows.endpoints.completion import Answer, Completion, NotACompletion, parse_json, read_answer
 from flows.endpoints.failures import Failure, RefusedParameter, classify_exception, classify_reply
 from flows.endpoints.kinds import FAILURE_RULES
-from flows.endpoints.patience import Circuits, Gate, Patience
+from flows.endpoints.retry_policy import Circuits, ConcurrencyLimiter, RetryPolicy
 from flows.errors import EndpointError, PrerequisiteError
 from flows.logs import log_event
 
@@ -85,7 +85,7 @@ class BoundedEndpoint:
         max_response_bytes: int = 4 * 2**20,
         requests_per_second: float | None = None,
         allow_insecure: bool = False,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -103,13 +103,13 @@ class BoundedEndpoint:
         self._temperature = temperature
         self._max_response_bytes = max_response_bytes
         self._interval_s = 1 / requests_per_second if requests_per_second else 0.0
-        self._patience = patience or Patience()
+        self._patience = patience or RetryPolicy()
         self._sleep = sleep
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._clock = clock
         self._now = now
         self._wire: Wire | None = None
-        self._gate = Gate(concurrency)
+        self._gate = ConcurrencyLimiter(concurrency)
         self._circuits = Circuits(self._patience)
         self._not_before_s = 0.0
         self._state = "open"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flows.gate.gate import GateOutcomes, NewcomerGap
 from flows.night.epochs import Drifts, in_epoch
-from flows.profiling.contamination import memorising_p_value
+from flows.profiling.contamination import contamination_p_value
 from flows.versions.provenance import known_evidence
 from registry.errors import NotFound
 from registry.store import Registry
@@ -172,4 +172,4 @@ def _gap(answers: Answers, key: str) -> NewcomerGap:
     if not np.isfinite(known).any() or not np.isfinite(hidden).any():
         return NewcomerGap(key, None, 1.0, is_accepted)
     gap = float(np.nanmean(known) - np.nanmean(hidden))
-    return NewcomerGap(key, gap, memorising_p_value(known, hidden), is_accepted)
+    return NewcomerGap(key, gap, contamination_p_value(known, hidden), is_accepted)

@@ -64,7 +64,7 @@ class NewcomerGap:
     gap
         Difference of its mean scores; None when it has no score on either.
     p_value
-        Of `flows.profiling.contamination.memorising_p_value`.
+        Of `flows.profiling.contamination.contamination_p_value`.
     is_accepted
         Whether a person has said that it may be routed to all the same.
     """

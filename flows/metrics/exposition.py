@@ -23,7 +23,7 @@ from flows.errors import FlowError, PortTaken
 from flows.logs import log_event
 from flows.metrics.listed import PREFIX, Samples
 from flows.metrics.prefect_figures import note_prefect
-from flows.metrics.registry_figures import note_vitals
+from flows.metrics.registry_figures import add_registry_figures
 from flows.workspace import Workspace
 from routing.errors import UnirouteError
 
@@ -96,7 +96,7 @@ class Figures(Collector):
         samples.put("schema_pending_migrations", len(schema.pending))
         samples.put("schema_ahead", schema.is_newer)
         if not schema.pending:
-            note_vitals(samples, workspace.registry.monitoring.read(self._clock()))
+            add_registry_figures(samples, workspace.registry.monitoring.read(self._clock()))
 
     def _succeeds(self, part: str, note: Callable[[], None]) -> bool:
         try:

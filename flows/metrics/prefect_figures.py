@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 from flows.errors import FlowError
 from flows.metrics.listed import Samples
-from flows.text import inert
+from flows.text import sanitize
 
 FLOW = "night"
 DEPLOYMENT = "nightly"
@@ -38,7 +38,7 @@ def note_prefect(samples: Samples) -> None:
     samples.put("prefect_nights_late", late)
     samples.put("prefect_nights_running", running)
     if pool is not None:
-        samples.put("prefect_pool_ready", pool.get("status") == "READY", inert(pool["name"]))
+        samples.put("prefect_pool_ready", pool.get("status") == "READY", sanitize(pool["name"]))
 
 
 def _count(api_url: str, state: str) -> int:

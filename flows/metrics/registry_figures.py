@@ -10,16 +10,16 @@ from typing import Any
 from flows.endpoints import kinds
 from flows.endpoints.kinds import FAILURE_RULES
 from flows.metrics.listed import MOST_ENDPOINTS, OTHER, Samples
-from flows.text import inert
+from flows.text import sanitize
 from registry.db.tables import LLM_STATUSES, RUN_STATUSES
-from registry.monitoring import Vitals
+from registry.monitoring import MonitoringSnapshot
 from registry.runs import Run
 
 KINDS = frozenset({*FAILURE_RULES, kinds.KIND, "grading", "judging"})
 """Every kind of failure that a night can write; anything else counts as `OTHER`."""
 
 
-def note_vitals(samples: Samples, vitals: Vitals) -> None:
+def add_registry_figures(samples: Samples, vitals: MonitoringSnapshot) -> None:
     """Note everything that the registry's vital signs say."""
     samples.put("read_timestamp_seconds", vitals.moment.timestamp())
     if vitals.run is not None:
@@ -38,7 +38,7 @@ def note_vitals(samples: Samples, vitals: Vitals) -> None:
         samples.put("champion_age_seconds", _age(vitals, vitals.champion.since_at))
 
 
-def _note_night(samples: Samples, vitals: Vitals, run: Run) -> None:
+def _note_night(samples: Samples, vitals: MonitoringSnapshot, run: Run) -> None:
     for status in RUN_STATUSES:
         samples.put("night_status", run.status == status, status)
     samples.put("night_attempt", run.attempt)
@@ -51,7 +51,7 @@ def _note_night(samples: Samples, vitals: Vitals, run: Run) -> None:
     samples.put("night_missing_calls", vitals.missing_calls)
 
 
-def _note_last_success(samples: Samples, vitals: Vitals) -> None:
+def _note_last_success(samples: Samples, vitals: MonitoringSnapshot) -> None:
     """Note what the last night that came to its end wrote down for later."""
     summary: dict[str, Any] = {}
     if vitals.finished is not None:
@@ -66,7 +66,7 @@ def _note_last_success(samples: Samples, vitals: Vitals) -> None:
     samples.put("alias_drifts", len((drifted | moved) - (set(vitals.aliases_noted) - moved)))
 
 
-def _note_endpoints(samples: Samples, vitals: Vitals) -> None:
+def _note_endpoints(samples: Samples, vitals: MonitoringSnapshot) -> None:
     label = _bounded([*(one.endpoint for one in vitals.endpoints), *(one.endpoint for one in vitals.llms)])
     for one in vitals.endpoints:
         samples.put("night_calls", one.calls, label(one.endpoint))
@@ -80,7 +80,7 @@ def _note_endpoints(samples: Samples, vitals: Vitals) -> None:
         samples.put("llms", known.count, label(known.endpoint), status)
 
 
-def _note_lease(samples: Samples, vitals: Vitals) -> None:
+def _note_lease(samples: Samples, vitals: MonitoringSnapshot) -> None:
     held = vitals.lease
     samples.put("lease_number", held.number)
     samples.put("lease_held", held.run_id is not None)
@@ -94,7 +94,7 @@ def _note_lease(samples: Samples, vitals: Vitals) -> None:
         samples.put("lease_expires_in_seconds", (held.expires_at - vitals.moment).total_seconds())
 
 
-def _age(vitals: Vitals, since_at: datetime | None) -> float | None:
+def _age(vitals: MonitoringSnapshot, since_at: datetime | None) -> float | None:
     return None if since_at is None else max(0.0, (vitals.moment - since_at).total_seconds())
 
 
@@ -114,10 +114,10 @@ def _figure(content: dict[str, Any], section: str, name: str) -> float | None:
 
 def _bounded(names: Iterable[str]) -> Callable[[str], str]:
     """Give the label of an endpoint: its name made inert, or `OTHER` for all beyond the first so many."""
-    known = sorted({inert(name) for name in names})[:MOST_ENDPOINTS]
+    known = sorted({sanitize(name) for name in names})[:MOST_ENDPOINTS]
 
     def label(name: str) -> str:
-        shown = inert(name)
+        shown = sanitize(name)
         return shown if shown in known else OTHER
 
     return label

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.config.loading import GivenSettings
+from flows.config.loading import SettingsSource
 from flows.graders import Grader, Judge, Labelled, check_grader, grader
 from flows.night.epochs import Drifts, canary_prompts, in_epoch
 from flows.night.interruption import Interruption
@@ -53,7 +53,7 @@ class Night:
         as_of: date,
         clock: Callable[[], datetime] = utc_now,
         *,
-        given: GivenSettings | None = None,
+        given: SettingsSource | None = None,
         prompt_set: PromptSet | None = None,
     ) -> None:
         self.workspace = workspace
@@ -61,7 +61,7 @@ class Night:
         self.registry = workspace.registry
         self.as_of = as_of
         self.clock = clock
-        self.given = given or GivenSettings()
+        self.given = given or SettingsSource()
         self._prompt_set = prompt_set
         self.interruption = Interruption(self.settings.night.stop_grace_s)
         self._run: Run | None = None

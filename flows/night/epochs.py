@@ -15,7 +15,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from registry.leaderboard import Standing
+    from registry.leaderboard import LeaderboardRow
     from registry.prompts import Prompt
     from registry.store import Registry
 
@@ -125,9 +125,9 @@ def in_epoch(sampling: str, epoch: date | None) -> str:
     return sampling if epoch is None else marked(sampling, epoch=epoch.isoformat())
 
 
-def main_standings(rows: Iterable[Standing]) -> dict[str, Standing]:
+def leaderboard_by_llm(rows: Iterable[LeaderboardRow]) -> dict[str, LeaderboardRow]:
     """Give by LLM key the standing on its whole profile, of the latest epoch, and not the one of its canaries."""
-    best: dict[str, Standing] = {}
+    best: dict[str, LeaderboardRow] = {}
     for row in rows:
         before = best.get(row.llm_key)
         if before is None or _rank(row) > _rank(before):
@@ -135,6 +135,6 @@ def main_standings(rows: Iterable[Standing]) -> dict[str, Standing]:
     return best
 
 
-def _rank(row: Standing) -> tuple[int, str]:
+def _rank(row: LeaderboardRow) -> tuple[int, str]:
     marks = json.loads(row.sampling) if row.sampling.startswith("{") else {}
     return (row.n_scored, str(marks.get("epoch", "")))

@@ -19,7 +19,7 @@ from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
 from flows.logs import log_event
 from flows.night.context import Night
-from flows.profiling.judging import Judgement, Judging
+from flows.profiling.judging import JudgeClient, Judgement
 from flows.profiling.plan import cost_usd
 from flows.profiling.reservations import NotGranted, Reservations
 from registry.llms import LLM, Price
@@ -51,7 +51,7 @@ class _Granted:
     lower_to: Callable[[Decimal], None]
 
 
-class Asking:
+class BudgetedCaller:
     """Ask LLMs within the budget; every way a call can end is an outcome, or stops the LLM for tonight.
 
     Parameters
@@ -71,7 +71,7 @@ class Asking:
         night: Night,
         endpoints: Mapping[str, BoundedEndpoint],
         llms: Iterable[LLM],
-        judging: Judging | None = None,
+        judging: JudgeClient | None = None,
     ) -> None:
         budget = night.settings.budget
         charges = night.registry.charges
@@ -336,7 +336,7 @@ _LOOK_EVERY_S = 0.5
 
 
 @asynccontextmanager
-async def watching_elsewhere(asking: Asking) -> AsyncIterator[None]:
+async def watching_elsewhere(asking: BudgetedCaller) -> AsyncIterator[None]:
     """Keep count, in the block, of what other processes of the run spend: all share the night's ceiling."""
     await asking.look_elsewhere()
     looking = asyncio.create_task(_look_on(asking))
@@ -346,7 +346,7 @@ async def watching_elsewhere(asking: Asking) -> AsyncIterator[None]:
         looking.cancel()
 
 
-async def _look_on(asking: Asking) -> None:
+async def _look_on(asking: BudgetedCaller) -> None:
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
         await asking.look_elsewhere()

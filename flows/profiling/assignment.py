@@ -10,14 +10,14 @@ from datetime import date
 from decimal import Decimal
 from io import StringIO
 
-from flows.config.loading import GivenSettings
+from flows.config.loading import SettingsSource
 from flows.config.settings import Settings
 from flows.errors import PrerequisiteError
 from flows.night.context import Night
 from flows.night.lease import is_gone, kept_alive
 from flows.profiling.plan import NightPlan, PlannedProfile
 from flows.profiling.progress import Progress
-from flows.profiling.results import Ending
+from flows.profiling.results import WorkerResult
 from flows.workspace import Workspace
 from registry.clock import utc_now
 from registry.errors import PartAlreadyHeld
@@ -54,7 +54,7 @@ class Assignment:
     lease_number: int
     as_of: str
     llm_key: str
-    given: GivenSettings
+    given: SettingsSource
     settings_hash: str
     grader_versions: dict[str, str]
     sampling: str
@@ -76,7 +76,7 @@ class Assignment:
         )
 
 
-async def carry_out(assignment: Assignment) -> Ending:
+async def carry_out(assignment: Assignment) -> WorkerResult:
     """Profile the LLM of an assignment; called in a flow run or a task of its own, on any machine.
 
     Raises
@@ -103,7 +103,7 @@ async def carry_out(assignment: Assignment) -> Ending:
             registry.parts.leave(run)
 
 
-async def _profiled(night: Night, llm: LLM) -> Ending:
+async def _profiled(night: Night, llm: LLM) -> WorkerResult:
     # The flow file that profiles imports Prefect, which this module leaves alone.
     from flows.profiling.batches import profile_part
 
@@ -117,7 +117,7 @@ async def _profiled(night: Night, llm: LLM) -> Ending:
     asked = await profile_part(night, plan, unheard)
     night.interruption.refuse_to_go_on()
     (found,) = asked.profiles
-    return Ending(found.stopped_by, found.stopped_for, found.cut_share, found.downgrades)
+    return WorkerResult(found.stopped_by, found.stopped_for, found.cut_share, found.downgrades)
 
 
 async def _taken(workspace: Workspace, assignment: Assignment) -> Run:

@@ -13,13 +13,13 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.graders import Judge
 from flows.night.context import Night
-from flows.profiling.asking import Asking, watching_elsewhere
+from flows.profiling.asking import BudgetedCaller, watching_elsewhere
 from flows.profiling.canaries import ask_canaries
-from flows.profiling.judging import Judging
+from flows.profiling.judging import JudgeClient
 from flows.profiling.plan import NightPlan, PlannedProfile
 from flows.profiling.progress import Progress
 from flows.profiling.recorder import OutcomeRecorder
-from flows.profiling.results import Asked, CanaryOutcome, Ending, ProfileOutcome
+from flows.profiling.results import CanaryOutcome, ProfileOutcome, ProfilingResult, WorkerResult
 from registry.llms import LLM
 from registry.outcomes import Outcome
 
@@ -50,7 +50,7 @@ class Profiling:
         Told of every answer.
     """
 
-    def __init__(self, night: Night, plan: NightPlan, asking: Asking, progress: Progress) -> None:
+    def __init__(self, night: Night, plan: NightPlan, asking: BudgetedCaller, progress: Progress) -> None:
         self._night = night
         self._asking = asking
         self._progress = progress
@@ -111,14 +111,14 @@ class Profiling:
         tally = self._asking.tallies[key]
         stopped_by, stopped_for = self._asking.stopped.get(key, ("", ""))
         cut_share = tally.cut / tally.answers if tally.answers else 0.0
-        ending = Ending(stopped_by, stopped_for, cut_share, tally.downgrades)
+        ending = WorkerResult(stopped_by, stopped_for, cut_share, tally.downgrades)
         return profile_outcome(
             self._night, profile, ending, asked=self._asked[key], scored=self._scored[key], spent_usd=self._spent[key]
         )
 
 
 def profile_outcome(
-    night: Night, profile: PlannedProfile, ending: Ending, *, asked: int, scored: int, spent_usd: Decimal
+    night: Night, profile: PlannedProfile, ending: WorkerResult, *, asked: int, scored: int, spent_usd: Decimal
 ) -> ProfileOutcome:
     """Say how the profile of an LLM ended, wherever it was made.
 
@@ -166,7 +166,7 @@ async def profile_batch(profiling: Profiling, llm_key: str, number: int) -> int:
 
 
 @task(name="canaries", cache_policy=NO_CACHE)
-async def canaries(night: Night, plan: NightPlan, asking: Asking) -> tuple[CanaryOutcome, ...]:
+async def canaries(night: Night, plan: NightPlan, asking: BudgetedCaller) -> tuple[CanaryOutcome, ...]:
     """Ask complete LLMs a few prompts again and see whether they changed."""
     return await ask_canaries(night, plan.canaries, asking)
 
@@ -180,7 +180,7 @@ def _judge_of(night: Night, plan: NightPlan) -> LLM | None:
 
 
 @asynccontextmanager
-async def opened_asking(night: Night, plan: NightPlan) -> AsyncIterator[Asking]:
+async def opened_asking(night: Night, plan: NightPlan) -> AsyncIterator[BudgetedCaller]:
     """Open the endpoints of whoever is asked or judges; what was reserved for no call is given back at the end."""
     llms = [planned.llm for planned in (*plan.profiles, *plan.canaries)]
     judge = _judge_of(night, plan)
@@ -191,23 +191,23 @@ async def opened_asking(night: Night, plan: NightPlan) -> AsyncIterator[Asking]:
             for settings in night.workspace.endpoint_settings()
             if settings.name in wanted
         }
-        judging = Judging(night.judge, judge, endpoints[judge.endpoint]) if night.judge and judge else None
-        asking = Asking(night, endpoints, llms, judging)
+        judging = JudgeClient(night.judge, judge, endpoints[judge.endpoint]) if night.judge and judge else None
+        asking = BudgetedCaller(night, endpoints, llms, judging)
         try:
             yield asking
         finally:
             await asking.give_back()
 
 
-async def profile_part(night: Night, plan: NightPlan, progress: Progress) -> Asked:
+async def profile_part(night: Night, plan: NightPlan, progress: Progress) -> ProfilingResult:
     """Profile the LLM of a part that this process was handed; whoever handed it out has checked the judge."""
     async with opened_asking(night, plan) as asking, watching_elsewhere(asking):
         return await profile_here(night, plan, asking, progress)
 
 
-async def profile_here(night: Night, plan: NightPlan, asking: Asking, progress: Progress) -> Asked:
+async def profile_here(night: Night, plan: NightPlan, asking: BudgetedCaller, progress: Progress) -> ProfilingResult:
     """Profile the planned LLMs in this process; what that costs is counted by `asking`."""
     profiling = Profiling(night, plan, asking, progress)
     with progress:
         await profiling.run()
-    return Asked(tuple(profiling.outcome_of(planned) for planned in plan.profiles))
+    return ProfilingResult(tuple(profiling.outcome_of(planned) for planned in plan.profiles))

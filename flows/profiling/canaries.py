@@ -31,7 +31,7 @@ from registry.prompts import Prompt
 
 if TYPE_CHECKING:
     from flows.night.context import Night
-    from flows.profiling.asking import Asking
+    from flows.profiling.asking import BudgetedCaller
 
 ACTOR = "night"
 NOISE = 0.15
@@ -66,7 +66,9 @@ def _binomial_tail(n: int, at_least: int, share: float) -> float:
     return math.fsum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(at_least, n + 1))
 
 
-async def ask_canaries(night: Night, planned: Sequence[PlannedProfile], asking: Asking) -> tuple[CanaryOutcome, ...]:
+async def ask_canaries(
+    night: Night, planned: Sequence[PlannedProfile], asking: BudgetedCaller
+) -> tuple[CanaryOutcome, ...]:
     """Ask the planned canaries within the budget, and note in the ledger which LLMs drifted."""
     at_once = asyncio.Semaphore(_LLMS_AT_ONCE)
 
@@ -81,7 +83,7 @@ async def ask_canaries(night: Night, planned: Sequence[PlannedProfile], asking: 
     return tuple(found)
 
 
-async def _ask_one(night: Night, canary: PlannedProfile, asking: Asking) -> CanaryOutcome:
+async def _ask_one(night: Night, canary: PlannedProfile, asking: BudgetedCaller) -> CanaryOutcome:
     llm = canary.llm
     prompts, sampling = night.canary_prompts, canary_sampling(night, llm)
     missing = night.registry.outcomes.missing(llm.key, prompts, night.grader_versions, sampling, run=night.run)

@@ -23,7 +23,7 @@ SIGNIFICANCE = 0.001
 LEAST_GAP = 0.1
 
 
-def memorising_p_value(known: NDArray[np.float64], hidden: NDArray[np.float64]) -> float:
+def contamination_p_value(known: NDArray[np.float64], hidden: NDArray[np.float64]) -> float:
     """Give the probability of a representative score this high if the prompts were alike to the LLM.
 
     Parameters
@@ -44,7 +44,7 @@ def memorising_p_value(known: NDArray[np.float64], hidden: NDArray[np.float64]) 
     return extreme / ways
 
 
-def quarantine_memorisers(night: Night) -> tuple[Quarantine, ...]:
+def quarantine_contaminated(night: Night) -> tuple[Quarantine, ...]:
     """Quarantine every LLM that seems to know the representative prompts; a person's decision is not undone.
 
     The answers decide, not the night that brought them: a night that is killed and started again finds the same.
@@ -70,7 +70,7 @@ def _reason(night: Night, llm: LLM) -> str:
     if not np.isfinite(known).any() or not np.isfinite(hidden).any():
         return ""
     gap = float(np.nanmean(known) - np.nanmean(hidden))
-    p_value = memorising_p_value(known, hidden)
+    p_value = contamination_p_value(known, hidden)
     if gap < LEAST_GAP or p_value > SIGNIFICANCE:
         return ""
     return (

@@ -23,7 +23,7 @@ from flows.config.settings import FanOutSettings
 from flows.errors import PrerequisiteError, WorkersUnavailable
 from flows.night.cancel import recall
 from flows.profiling.assignment import Assignment
-from flows.profiling.results import Ending, failed_ending
+from flows.profiling.results import WorkerResult, failed_result
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 1.0
 _MOST_TRIES = 3
-_ENDING = TypeAdapter(Ending)
+_ENDING = TypeAdapter(WorkerResult)
 
 
 async def check_fan_out(settings: FanOutSettings) -> None:
@@ -87,7 +87,7 @@ async def _check_deployment(name: str, unchanged: str) -> None:
             )
 
 
-async def hand_out(night: Night, llms: Sequence[LLM], progress: Progress) -> dict[str, Ending]:
+async def hand_out(night: Night, llms: Sequence[LLM], progress: Progress) -> dict[str, WorkerResult]:
     """Have LLMs profiled by other processes, and wait.
 
     Parameters
@@ -138,7 +138,7 @@ async def _watch(night: Night, llms: Sequence[LLM], progress: Progress) -> None:
             is_recalled = True
 
 
-def _over_dask(assignments: list[Assignment], settings: FanOutSettings, at_once: int) -> dict[str, Ending]:
+def _over_dask(assignments: list[Assignment], settings: FanOutSettings, at_once: int) -> dict[str, WorkerResult]:
     from prefect_dask import DaskTaskRunner
 
     from flows.profiling.dask import profile_llms
@@ -150,7 +150,7 @@ def _over_dask(assignments: list[Assignment], settings: FanOutSettings, at_once:
 
 async def _over_work_pool(
     night: Night, settings: FanOutSettings, assignments: list[Assignment], at_once: int
-) -> dict[str, Ending]:
+) -> dict[str, WorkerResult]:
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
@@ -183,10 +183,10 @@ class _WorkPool:
         self._waiting = [(assignment, 1) for assignment in assignments]
         self._at_once = at_once
         self._under_way: dict[str, _Try] = {}
-        self._endings: dict[str, Ending] = {}
+        self._endings: dict[str, WorkerResult] = {}
         self._moved_s = time.monotonic()
 
-    async def run(self) -> dict[str, Ending]:
+    async def run(self) -> dict[str, WorkerResult]:
         """Hand out until every LLM has ended."""
         while self._waiting or self._under_way:
             if self._night.interruption.is_requested:
@@ -268,7 +268,7 @@ class _WorkPool:
         if tried.number < _MOST_TRIES:
             self._waiting.append((tried.assignment, tried.number + 1))
         else:
-            self._endings[tried.assignment.llm_key] = failed_ending(reason)
+            self._endings[tried.assignment.llm_key] = failed_result(reason)
 
     async def _stop_waiting(self) -> None:
         """End everything that waits: nothing has been at work for too long."""
@@ -276,7 +276,7 @@ class _WorkPool:
         for tried in self._under_way.values():
             await self._call_off(tried, reason)
         left = [assignment for assignment, _ in self._waiting] + [one.assignment for one in self._under_way.values()]
-        self._endings |= {assignment.llm_key: failed_ending(reason) for assignment in left}
+        self._endings |= {assignment.llm_key: failed_result(reason) for assignment in left}
         self._waiting.clear()
         self._under_way.clear()
 

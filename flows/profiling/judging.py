@@ -51,7 +51,7 @@ class Judgement:
         return error.is_endpoint_wide or not error.attempts or error.kind == "not_found"
 
 
-class Judging:
+class JudgeClient:
     """Have answers judged.
 
     Parameters

@@ -7,23 +7,23 @@ from flows.profiling.batches import canaries, opened_asking, profile_here, profi
 from flows.profiling.fan_out import hand_out
 from flows.profiling.plan import NightPlan
 from flows.profiling.progress import Progress
-from flows.profiling.results import Asked
+from flows.profiling.results import ProfilingResult
 
 
-async def profile(night: Night, plan: NightPlan, progress: Progress) -> Asked:
+async def profile(night: Night, plan: NightPlan, progress: Progress) -> ProfilingResult:
     """Ask the canaries of complete LLMs, then profile the planned ones, here or in other processes."""
     if not (plan.profiles or plan.canaries):
-        return Asked()
+        return ProfilingResult()
     async with opened_asking(night, plan) as asking:
         await asking.check_judge()
         found = await canaries(night, plan, asking) if plan.canaries else ()
-        made = Asked() if night.is_handed_out else await profile_here(night, plan, asking, progress)
+        made = ProfilingResult() if night.is_handed_out else await profile_here(night, plan, asking, progress)
     if night.is_handed_out and plan.profiles:
         made = await _profile_elsewhere(night, plan, progress)
-    return Asked(made.profiles, found, asking.spent_usd + made.spent_usd)
+    return ProfilingResult(made.profiles, found, asking.spent_usd + made.spent_usd)
 
 
-async def _profile_elsewhere(night: Night, plan: NightPlan, progress: Progress) -> Asked:
+async def _profile_elsewhere(night: Night, plan: NightPlan, progress: Progress) -> ProfilingResult:
     """Have the planned LLMs profiled by other processes; the registry says what came of it."""
     before = night.registry.outcomes.spend(night.run)
     with progress:
@@ -42,4 +42,4 @@ async def _profile_elsewhere(night: Night, plan: NightPlan, progress: Progress) 
         )
         for planned in plan.profiles
     )
-    return Asked(profiles, spent_usd=after.total_usd - before.total_usd)
+    return ProfilingResult(profiles, spent_usd=after.total_usd - before.total_usd)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from flows.text import inert
+from flows.text import sanitize
 
 NO_WORKER = "no_worker"
 
 
 @dataclass(frozen=True)
-class Ending:
+class WorkerResult:
     """How an assignment ended, as far as the registry does not know; the fields as in `ProfileOutcome`."""
 
     stopped_by: str = ""
@@ -20,9 +20,9 @@ class Ending:
     downgrades: tuple[str, ...] = ()
 
 
-def failed_ending(reason: str) -> Ending:
+def failed_result(reason: str) -> WorkerResult:
     """Give the ending of an LLM that nobody could profile, for a reason in words."""
-    return Ending(stopped_by=f"no worker could profile it: {inert(reason, width=300)}", stopped_for=NO_WORKER)
+    return WorkerResult(stopped_by=f"no worker could profile it: {sanitize(reason, width=300)}", stopped_for=NO_WORKER)
 
 
 SIGNIFICANCE = 0.001
@@ -130,7 +130,7 @@ class ProfileOutcome:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ProfilingResult:
     """How every profile and every canary ended, and what all calls cost."""
 
     profiles: tuple[ProfileOutcome, ...] = ()

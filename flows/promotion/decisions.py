@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from flows import crash_points
 from flows.errors import VersionUnavailable
 from flows.logs import log_event
-from flows.versions.mlflow_sync import bring_mlflow_in_step
+from flows.versions.mlflow_sync import sync_mlflow
 from flows.versions.store import find_router, load_version, router_folder
 from flows.workspace import Workspace
 from registry.errors import (
@@ -28,8 +28,8 @@ from registry.errors import (
     RegistryCorrupt,
 )
 from registry.promotion_records import require_reason
-from registry.promotions import GateResult, Promotion, gate_result
-from registry.publishing.probe import silence_of
+from registry.promotions import GateRecord, Promotion, gate_result
+from registry.publishing.probe import probe
 from registry.routers import RouterRecord
 from routing.errors import ArtifactCorrupt, ArtifactError, InvalidInput
 
@@ -306,11 +306,11 @@ def decide(
 
 def follow(workspace: Workspace, clock: Clock) -> str:
     """Bring MLflow in step with the registry; say why that has to wait, or nothing when it is done."""
-    silence = silence_of(workspace.settings.mlflow_url)
+    silence = probe(workspace.settings.mlflow_url)
     if silence:
         return silence
     try:
-        left_alone = bring_mlflow_in_step(workspace, clock)
+        left_alone = sync_mlflow(workspace, clock)
     except PublishIncomplete as error:
         return error.message
     return "; ".join(f"moved by hand in MLflow: {drift}" for drift in left_alone)
@@ -326,7 +326,7 @@ def _told(decision: Decision) -> Decision:
     return decision
 
 
-def failed_checks(gate: GateResult) -> tuple[str, ...]:
+def failed_checks(gate: GateRecord) -> tuple[str, ...]:
     """Name the conditions of a kept gate result that did not hold."""
     checks = json.loads(gate.details_json).get("checks", [])
     return tuple(check["name"] for check in checks if not check["passed"])
@@ -348,7 +348,7 @@ def _load(workspace: Workspace, digest: str) -> Router:
         ) from error
 
 
-def _put_to_gate(workspace: Workspace, router: Router, champion: str | None, clock: Clock) -> GateResult:
+def _put_to_gate(workspace: Workspace, router: Router, champion: str | None, clock: Clock) -> GateRecord:
     """Measure a version against a champion with the answers that count now, under the present settings."""
     from flows.gate.alpha_spending import spend
     from flows.gate.evidence import Answers, gather
@@ -371,7 +371,7 @@ def _put_to_gate(workspace: Workspace, router: Router, champion: str | None, clo
     return gate_result(found.passed, gate_as_json(found))
 
 
-def _write_report(workspace: Workspace, digest: str, champion: str | None, gate: GateResult) -> Attempt:
+def _write_report(workspace: Workspace, digest: str, champion: str | None, gate: GateRecord) -> Attempt:
     """Write what a reviewer will see; the gate decides whether or not that succeeds."""
     from flows.reports.promotion.gathering import Subject
     from flows.reports.promotion.reviews import attempt_review

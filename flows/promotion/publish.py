@@ -18,7 +18,7 @@ from flows.promotion.publication import version_description, version_params, wri
 from flows.reports.night_report import RouterOutcome
 from flows.reports.promotion.gathering import Subject
 from flows.reports.promotion.reviews import attempt_review
-from flows.versions.mlflow_sync import bring_mlflow_in_step, find_drift, note_drift
+from flows.versions.mlflow_sync import find_drift, note_drift, sync_mlflow
 from flows.versions.provenance import evidence_of
 from flows.versions.store import (
     Publication,
@@ -94,7 +94,7 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
         )
     crash_points.reach("promotion decided")
     try:
-        bring_mlflow_in_step(night.workspace, night.clock)
+        sync_mlflow(night.workspace, night.clock)
         drifts = find_drift(night.workspace)
         note_drift(night.workspace, drifts, actor=ACTOR, now=night.clock())
         outcome = replace(outcome, alias_drifts=tuple(map(str, drifts)))

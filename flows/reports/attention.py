@@ -85,10 +85,9 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
             lines.append(f"no promotion report: {router.review_error}; the gate decided all the same")
         if router.promotion in ("rejected", "waiting for review"):
             lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
-    if report.aftermath is not None and report.aftermath.ledger_problem:
-        lines.append(f"the ledger was tampered with: {report.aftermath.ledger_problem}; uniroute audit verify")
-    if report.aftermath is not None and report.aftermath.rival:
-        lines.append(
-            f"two deployments share this registry: {report.aftermath.rival}; let one run nights, or both alike"
-        )
+    if report.closing is not None and report.closing.ledger_problem:
+        lines.append(f"the ledger was tampered with: {report.closing.ledger_problem}; uniroute audit verify")
+    if report.closing is not None and report.closing.settings_conflict:
+        conflict = report.closing.settings_conflict
+        lines.append(f"two deployments share this registry: {conflict}; let one run nights, or both alike")
     return tuple(lines)

@@ -20,7 +20,7 @@ _NIGHTS_SHOWN = 7
 
 
 @dataclass(frozen=True)
-class Aftermath:
+class ClosingState:
     """The state of things at the end of a night.
 
     Attributes
@@ -52,10 +52,10 @@ class Aftermath:
     ledger_events: int
     ledger_problem: str
     free_bytes: int
-    rival: str = ""
+    settings_conflict: str = ""
 
 
-def aftermath_of(night: Night) -> Aftermath:
+def closing_state(night: Night) -> ClosingState:
     """Read how things stand at the end of a night."""
     registry = night.registry
     spend = registry.outcomes.spend(night.run)
@@ -64,7 +64,7 @@ def aftermath_of(night: Night) -> Aftermath:
     champion = registry.routers.aliases().champion
     made = [one for one in registry.promotions.list(status="applied") if one.router_digest == champion]
     ledger = registry.ledger.verify()
-    return Aftermath(
+    return ClosingState(
         by_endpoint=spend.by_endpoint,
         by_purpose=spend.by_purpose,
         nightly_usd=tuple(registry.outcomes.spend(run).total_usd for run in reversed(nights)),
@@ -74,7 +74,7 @@ def aftermath_of(night: Night) -> Aftermath:
         ledger_events=ledger.n_events,
         ledger_problem="" if ledger.is_intact else ledger.problem,
         free_bytes=shutil.disk_usage(night.settings.home).free,
-        rival=rival_of(registry, night.run),
+        settings_conflict=settings_conflict(registry, night.run),
     )
 
 
@@ -85,7 +85,7 @@ _LOOKED_BACK = 30
 _RULES = ("prompts", "embedder", "routing", "judge", "catalog", "endpoint", "gate")
 
 
-def rival_of(registry: Registry, run: Run) -> str:
+def settings_conflict(registry: Registry, run: Run) -> str:
     """Say which night ran under other rules since one ran under those of a run; empty when none did.
 
     Rules that were changed once, and stay, are no rival: the ones before come no more.

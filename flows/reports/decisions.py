@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from flows.text import inert
+from flows.text import sanitize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,7 +137,7 @@ def promotion_text(data: dict[str, Any]) -> str:
         lines += ["", "Gate: " + ("passed" if gate["passed"] else "FAILED")]
         for check in sorted(gate["checks"], key=lambda one: one["passed"]):
             said = "passed" if check["passed"] else "FAILED"
-            lines.append(f"  {said}  {check['name']}: {inert(check['value'], width=_WIDTH)} ({check['threshold']})")
+            lines.append(f"  {said}  {check['name']}: {sanitize(check['value'], width=_WIDTH)} ({check['threshold']})")
         lines.append(f"  policy {gate.get('rules', {}).get('policy_digest', '')[:12]}")
     report = data["report"] or "none on this machine"
     kept = data["report_digest"]
@@ -150,8 +150,8 @@ def promotion_text(data: dict[str, Any]) -> str:
 def _event_line(event: dict[str, Any]) -> str:
     """Tell who did what and why; names and reasons are whatever somebody typed."""
     action, at = event["event"].rpartition(":")[2], event["at"]
-    reason = f": {inert(event['reason'], width=_WIDTH)}" if event["reason"] else ""
-    return f"  {at:%Y-%m-%d %H:%M:%S} UTC  {action} by {inert(event['actor'])}{reason}"
+    reason = f": {sanitize(event['reason'], width=_WIDTH)}" if event["reason"] else ""
+    return f"  {at:%Y-%m-%d %H:%M:%S} UTC  {action} by {sanitize(event['actor'])}{reason}"
 
 
 def outcome_text(data: dict[str, Any]) -> str:
@@ -163,7 +163,7 @@ def outcome_text(data: dict[str, Any]) -> str:
     lines = [f"Router {_router_name(data['router'])} is the champion ({data['kind']} {data['id']})."]
     if data["mlflow_pending"]:
         lines += [
-            f"MLflow is pending: {inert(data['mlflow_pending'], width=_WIDTH)}",
+            f"MLflow is pending: {sanitize(data['mlflow_pending'], width=_WIDTH)}",
             "The next night, or uniroute doctor --repair, tells MLflow; until then its consumers keep what they have.",
         ]
     return "\n".join([*lines, f"next: {data['commands'][0]}"])

@@ -9,7 +9,7 @@ from typing import Any
 from flows.gate.gate import gate_as_json
 from flows.profiling.results import ProfileOutcome
 from flows.reports.attention import canary_data, canary_line
-from flows.reports.closing import Aftermath
+from flows.reports.closing import ClosingState
 from flows.reports.night_report import NightReport, RouterOutcome
 from registry.publishing import markdown, one_line
 
@@ -48,8 +48,8 @@ def digest(report: NightReport) -> str:
     lines += [*_world(report), *_measured(report.profiles), f"- {escape(canary_line(report), 160)}"]
     if report.router is not None:
         lines += _meaning(report.router)
-    if report.aftermath is not None:
-        lines += ["", *_state(report, report.aftermath)]
+    if report.closing is not None:
+        lines += ["", *_state(report, report.closing)]
     if report.attention:
         lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in report.attention[:8])]
     return "\n".join(lines)
@@ -115,7 +115,7 @@ def _meaning(router: RouterOutcome) -> list[str]:
     return lines
 
 
-def _state(report: NightReport, found: Aftermath) -> list[str]:
+def _state(report: NightReport, found: ClosingState) -> list[str]:
     """Tell the decision that waits, the money, and the health of everything, in three lines."""
     lines = []
     if found.waiting_promotion is not None:
@@ -147,8 +147,8 @@ def spark_line(values: Sequence[float]) -> str:
 
 def review_command(report: NightReport) -> str:
     """Give the command that shows the promotion that waits for a decision."""
-    assert report.aftermath is not None and report.aftermath.waiting_promotion is not None
-    return f"uniroute promotion show {report.aftermath.waiting_promotion}"
+    assert report.closing is not None and report.closing.waiting_promotion is not None
+    return f"uniroute promotion show {report.closing.waiting_promotion}"
 
 
 def llm_endings(report: NightReport) -> list[dict[str, Any]]:
@@ -261,11 +261,11 @@ def as_data(report: NightReport) -> dict[str, Any]:
         "quarantined": [{"llm": found.llm_key, "reason": found.reason} for found in report.quarantined],
         "router": None if router is None else _router_data(router),
         "attention": list(report.attention),
-        "aftermath": None if report.aftermath is None else _aftermath_data(report.aftermath),
+        "aftermath": None if report.closing is None else _aftermath_data(report.closing),
     }
 
 
-def _aftermath_data(found: Aftermath) -> dict[str, Any]:
+def _aftermath_data(found: ClosingState) -> dict[str, Any]:
     since = found.champion_since_at
     return {
         "spend_by_endpoint": {one.endpoint: float(one.cost_usd) for one in found.by_endpoint},

@@ -13,7 +13,7 @@ import numpy as np
 
 from flows.gate.evidence import Answers
 from flows.night.context import PROFILED_ROLES
-from flows.night.epochs import Drifts, main_standings
+from flows.night.epochs import Drifts, leaderboard_by_llm
 from flows.reports.digest import escape
 from flows.reports.numbers import per_1k, percent, share_interval
 from flows.reports.pages import page
@@ -119,7 +119,7 @@ def _place(
     workspace: Workspace, answers: Answers, llm: LLM, prompts: Sequence[Prompt], share: float | None, won: int
 ) -> Place:
     registry = workspace.registry
-    standing = main_standings(registry.leaderboard(answers.prompt_set.digest)).get(llm.key)
+    standing = leaderboard_by_llm(registry.leaderboard(answers.prompt_set.digest)).get(llm.key)
     sampling = answers.sampling.get(llm.key) or (standing.sampling if standing is not None else "")
     table = registry.outcomes.table([llm.key], prompts, answers.graders, sampling)
     scores, costs = table.scores[:, 0], table.cost_usd[:, 0]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flows.profiling.availability import Absence
     from flows.profiling.plan import NightPlan
     from flows.profiling.results import CanaryOutcome, Quarantine
-    from flows.reports.closing import Aftermath
+    from flows.reports.closing import ClosingState
     from registry.llms import CatalogDiff
 
 
@@ -63,7 +63,7 @@ class NightReport:
     is_plan_only: bool = False
     is_recorded: bool = False
     attention: tuple[str, ...] = field(default=())
-    aftermath: Aftermath | None = None
+    closing: ClosingState | None = None
 
     @property
     def calls(self) -> int:

@@ -11,12 +11,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.reports.numbers import per_1k, per_1k_change, percent, points
-from flows.text import inert, inert_lines, llm_name
+from flows.text import inert_lines, llm_name, sanitize
 
 _HEAT_STEPS = 10
 _FILTERS: dict[str, Callable[..., Any]] = {
     "drawn": Markup,
-    "line": lambda text, width: inert(text, width=width),
+    "line": lambda text, width: sanitize(text, width=width),
     "lines": lambda text, width: inert_lines(text, width=width),
     "moment": lambda at: at.strftime("%Y-%m-%d %H:%M UTC") if isinstance(at, datetime) else "",
     "per_1k": per_1k,

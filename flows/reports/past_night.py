@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from flows.night.cancel import find_run
-from flows.text import inert, table
+from flows.text import sanitize, table
 from flows.workspace import Workspace
 from registry.ledger import LedgerEvent
 from registry.runs import Run
@@ -24,11 +24,11 @@ def night_text(seen: PastNight) -> str:
     attempt = f", attempt {run.attempt}" if run.attempt > 1 else ""
     verdict = run.verdict or ("This night is under way." if run.status == "active" else "It left no verdict.")
     lines = [
-        inert(verdict, width=300),
+        sanitize(verdict, width=300),
         "",
-        f"run      {inert(run.key, width=200)}",
+        f"run      {sanitize(run.key, width=200)}",
         f"status   {run.status}{attempt}",
-        f"started  {run.started_at:%Y-%m-%d %H:%M:%S} UTC on {inert(run.host)} (process {run.pid})",
+        f"started  {run.started_at:%Y-%m-%d %H:%M:%S} UTC on {sanitize(run.host)} (process {run.pid})",
         f"ended    {ended}",
         f"spent    ${seen.spent_usd:.4f} in {seen.calls:,} calls{_by_endpoint(seen)}",
         *_found(summary),
@@ -36,7 +36,7 @@ def night_text(seen: PastNight) -> str:
     ]
     attention = summary.get("attention", [])
     if attention:
-        lines += ["", *(f"! {inert(line, width=300)}" for line in attention[:_LINES_SHOWN])]
+        lines += ["", *(f"! {sanitize(line, width=300)}" for line in attention[:_LINES_SHOWN])]
         lines += [f"! and {len(attention) - _LINES_SHOWN} more"] * (len(attention) > _LINES_SHOWN)
     lines += _profiles(summary.get("profiles", []))
     return "\n".join([*lines, "", f"next: {_next(seen)}"])
@@ -45,15 +45,19 @@ def night_text(seen: PastNight) -> str:
 def _by_endpoint(seen: PastNight) -> str:
     if len(seen.spend_by_endpoint) < 2:
         return ""
-    return ": " + ", ".join(f"{inert(name)} ${usd:.4f}" for name, usd in sorted(seen.spend_by_endpoint.items()))
+    return ": " + ", ".join(f"{sanitize(name)} ${usd:.4f}" for name, usd in sorted(seen.spend_by_endpoint.items()))
 
 
 def _found(summary: dict[str, Any]) -> list[str]:
     lines = []
     for catalog in summary.get("catalogs", []):
         counted = ", ".join(f"{len(catalog[name])} {name}" for name in ("new", "withdrawn", "repriced"))
-        new = f" ({', '.join(inert(key, width=60) for key in catalog['new'][:_LINES_SHOWN])})" if catalog["new"] else ""
-        lines.append(f"found    {inert(catalog['catalog'])}: {counted}{new}")
+        new = (
+            f" ({', '.join(sanitize(key, width=60) for key in catalog['new'][:_LINES_SHOWN])})"
+            if catalog["new"]
+            else ""
+        )
+        lines.append(f"found    {sanitize(catalog['catalog'])}: {counted}{new}")
     return lines
 
 
@@ -86,10 +90,10 @@ def _profiles(profiles: list[dict[str, Any]]) -> list[str]:
 def _next(seen: PastNight) -> str:
     run, router = seen.run, seen.summary.get("router")
     if run.status == "active":
-        return f"uniroute night cancel {inert(run.key, width=200)} --reason TEXT"
+        return f"uniroute night cancel {sanitize(run.key, width=200)} --reason TEXT"
     if router is not None and router["version"] is not None:
         return f"uniroute router show {router['version']}"
-    return f"uniroute night events {inert(run.key, width=200)}"
+    return f"uniroute night events {sanitize(run.key, width=200)}"
 
 
 @dataclass(frozen=True)

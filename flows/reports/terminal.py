@@ -9,7 +9,7 @@ from flows.profiling.plan import PlannedProfile
 from flows.reports.attention import canary_line
 from flows.reports.digest import review_command, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
-from flows.text import inert, table
+from flows.text import sanitize, table
 
 _NAMES_SHOWN = 16
 
@@ -26,7 +26,7 @@ def ending_text(report: NightReport) -> str:
     else:
         blocks = [profiles_text(report), canary_line(report).capitalize() + ".", router_text(report.router)]
     if report.attention:
-        blocks.append("\n".join(f"! {inert(line, width=300)}" for line in report.attention))
+        blocks.append("\n".join(f"! {sanitize(line, width=300)}" for line in report.attention))
     blocks.append(verdict(report))
     blocks.append(f"next: {next_command(report)}")
     return "\n\n".join(block for block in blocks if block)
@@ -39,16 +39,16 @@ def found_text(report: NightReport) -> str:
         changes = [("new", diff.new), ("withdrawn", diff.withdrawn)]
         changes.append(("repriced", [change.llm_key for change in diff.repriced]))
         counted = ", ".join(f"{len(keys)} {name}" for name, keys in changes)
-        lines.append(f"Found in catalog {inert(diff.catalog)} as of {report.as_of}: {counted}")
+        lines.append(f"Found in catalog {sanitize(diff.catalog)} as of {report.as_of}: {counted}")
         lines += [f"  {name}: {_names(keys)}" for name, keys in changes if keys]
     for llm in report.plan.unroutable[:_NAMES_SHOWN]:
         reason = llm.refusal or ("no price" if llm.price is None else "it goes away by then")
-        lines.append(f"  not routable: {inert(llm.key)} ({inert(reason)})")
+        lines.append(f"  not routable: {sanitize(llm.key)} ({sanitize(reason)})")
     return "\n".join(lines)
 
 
 def _names(keys: Sequence[str]) -> str:
-    shown = ", ".join(inert(key.partition(":")[2], width=40) for key in keys[:_NAMES_SHOWN])
+    shown = ", ".join(sanitize(key.partition(":")[2], width=40) for key in keys[:_NAMES_SHOWN])
     return f"{shown} and {len(keys) - _NAMES_SHOWN} more" if len(keys) > _NAMES_SHOWN else shown
 
 
@@ -119,7 +119,7 @@ def router_text(router: RouterOutcome | None) -> str:
 def check_line(check: GateCheck) -> str:
     """Give one condition of the gate as a line; what was found may name LLMs."""
     said = "passed" if check.passed else "FAILED"
-    return f"  {said}  {check.name}: {inert(check.value, width=300)} ({check.threshold})"
+    return f"  {said}  {check.name}: {sanitize(check.value, width=300)} ({check.threshold})"
 
 
 def measure_cells(found: RouterMeasure) -> list[str]:
@@ -138,7 +138,7 @@ def next_command(report: NightReport) -> str:
     """Give the one command that is useful next."""
     if report.is_plan_only:
         return "uniroute night run"
-    if report.aftermath is not None and report.aftermath.waiting_promotion is not None:
+    if report.closing is not None and report.closing.waiting_promotion is not None:
         return review_command(report)
     if report.router is not None and report.router.version is not None:
         return f"uniroute router show {report.router.version}"

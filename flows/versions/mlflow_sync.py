@@ -118,7 +118,7 @@ ACTOR = "publisher"
 VANISHED = "router:version:vanished"
 
 
-def bring_mlflow_in_step(workspace: Workspace, clock: Callable[[], datetime]) -> tuple[AliasDrift, ...]:
+def sync_mlflow(workspace: Workspace, clock: Callable[[], datetime]) -> tuple[AliasDrift, ...]:
     """Publish what is not published yet, oldest first, and tell MLflow of every alias that was moved.
 
     Safe to repeat from any point: a version is found again by its publish key, an alias is only set. An alias that

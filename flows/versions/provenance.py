@@ -56,7 +56,7 @@ class AnswersUsed:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Provenance:
     """What a version was made from.
 
     Attributes
@@ -162,13 +162,13 @@ def kept_event(registry: Registry, digest: str) -> LedgerEvent:
     return events[0]
 
 
-def read_evidence(event: LedgerEvent) -> Evidence | None:
+def read_evidence(event: LedgerEvent) -> Provenance | None:
     """Read the evidence in the event of a version's making; None when the event holds only the digest of the row."""
     payload = json.loads(event.payload_json)
     found = payload["evidence"]
     if not found:
         return None
-    return Evidence(
+    return Provenance(
         row_digest=payload["row"],
         map_was_fitted=found["map_was_fitted"],
         graders=found["graders"],
@@ -179,12 +179,12 @@ def read_evidence(event: LedgerEvent) -> Evidence | None:
     )
 
 
-def known_evidence(registry: Registry, digest: str) -> Evidence | None:
+def known_evidence(registry: Registry, digest: str) -> Provenance | None:
     """Give what a version was made from; None when it was kept before the ledger recorded that."""
     events = registry.ledger.events(subject=digest, event=KEPT)
     return read_evidence(events[0]) if events else None
 
 
-def routed_llms(registry: Registry, evidence: Evidence) -> list[LLM]:
+def routed_llms(registry: Registry, evidence: Provenance) -> list[LLM]:
     """Give the LLMs of the evidence in the order of the night: by key."""
     return [registry.llms.get(key) for key in sorted(evidence.answers)]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _ALREADY_GONE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"})
 
 
-def remove_leftovers(
+def clean_up(
     client: MlflowClient, version: ModelVersion, all_of_key: Sequence[ModelVersion], *, served: Collection[int]
 ) -> None:
     """Finish the run of a version; remove every other version, run and logged folder of its publish key.
@@ -30,11 +30,11 @@ def remove_leftovers(
         Numbers of versions that aliases point at: deleting one of them would delete the alias too, so they stay.
     """
     kept_runs = {version.run_id}
-    for rival in all_of_key:
-        if int(rival.version) in {int(version.version), *served}:
-            kept_runs.add(rival.run_id)
+    for settings_conflict in all_of_key:
+        if int(settings_conflict.version) in {int(version.version), *served}:
+            kept_runs.add(settings_conflict.run_id)
         else:
-            _remove(client.delete_model_version, rival.name, rival.version)
+            _remove(client.delete_model_version, settings_conflict.name, settings_conflict.version)
     run = client.get_run(version.run_id)
     if run.info.lifecycle_stage == "active" and run.info.status != "FINISHED":
         client.set_terminated(version.run_id, "FINISHED")

@@ -21,7 +21,7 @@ _PATIENCE_S = 2.0
 _SERVER_ERROR = 500
 
 
-def silence_of(url: str, *, patience_s: float = _PATIENCE_S) -> str:
+def probe(url: str, *, patience_s: float = _PATIENCE_S) -> str:
     """Say why a store of MLflow does not answer; empty when it does, or when only opening it can tell.
 
     Parameters

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from registry.errors import PublishIncomplete
-from registry.publishing.cleanup import remove_leftovers
+from registry.publishing.cleanup import clean_up
 from registry.publishing.connection import asking, open_client, sqlite_file
 from registry.publishing.markdown import markdown, one_line
 from registry.publishing.read import VersionReader, download_checked
@@ -127,7 +127,7 @@ class RouterPublisher(VersionReader):
             )
         with asking(self._tracking_url, f"{request.name} version {version.version} was published but not tidied up"):
             all_of_key = _versions_of(client, request.name, request.publish_key)
-            remove_leftovers(client, version, all_of_key, served=set(_aliases(client, request.name).values()))
+            clean_up(client, version, all_of_key, served=set(_aliases(client, request.name).values()))
         return _published(version, created=created)
 
     def find_by_publish_key(self, name: str, publish_key: str) -> PublishedVersion | None:

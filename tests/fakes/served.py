@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from flows.config.settings import Settings
-from flows.versions.mlflow_sync import bring_mlflow_in_step
+from flows.versions.mlflow_sync import sync_mlflow
 from flows.versions.store import publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.promotions import gate_result
@@ -79,7 +79,7 @@ def served_home(home: Path, registry_file: Path, mlflow_file: Path) -> Iterator[
                 router.digest, champion, gate_result(True, {}), actor="night", now=NOW, run_id=run.id
             )
             registry.promotions.apply(asked, actor="night", reason="gate passed", now=NOW)
-        bring_mlflow_in_step(workspace, clock)
+        sync_mlflow(workspace, clock)
         registry.runs.finish(run, "completed", "fine", "{}", NOW)
         yield workspace
 

@@ -19,7 +19,7 @@ import pytest
 
 from flows import nightly, stages
 from flows.config.loading import load_settings
-from flows.endpoints import Patience
+from flows.endpoints import RetryPolicy
 from flows.fitting.refit import Candidate, embed_prompts, refit
 from flows.night import lease
 from flows.night.context import Night
@@ -34,7 +34,7 @@ from registry.outcomes import OutcomeTable
 from tests.fakes.endpoint import FakeEndpoint
 
 FIRST, SECOND, THIRD = "2024-09-01", "2024-09-02", "2024-09-03"
-_QUICK = Patience(first_backoff_s=0.001, longest_backoff_s=0.01, first_rest_s=0.01, failures_to_open=4)
+_QUICK = RetryPolicy(first_backoff_s=0.001, longest_backoff_s=0.01, first_rest_s=0.01, failures_to_open=4)
 _SETTINGS = """
 home = "home"
 [prompts]
@@ -94,7 +94,7 @@ class AskedNight:
                 for attribute, value in list(vars(module).items()):
                     if isinstance(value, prefect.Task):
                         self.patch.setattr(module, attribute, value.fn)
-        self.patch.setattr("flows.endpoints.client.Patience", lambda: _QUICK)
+        self.patch.setattr("flows.endpoints.client.RetryPolicy", lambda: _QUICK)
 
     def prepare(
         self,
@@ -166,7 +166,7 @@ class AskedNight:
 
 def refuse_silence(report: NightReport) -> None:
     """Stop as the night does when nobody answered."""
-    nightly._refuse_silence(report)
+    nightly._require_answers(report)
 
 
 def scores(night: Night, *llm_ids: str) -> OutcomeTable:

@@ -10,7 +10,7 @@ from flows.catalogs import open_catalog
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.errors import CatalogMalformed, CatalogUnavailable
 from flows.profiling.plan import NightPlan, plan_night
-from flows.text import inert, table
+from flows.text import sanitize, table
 from registry.runs import Run
 from registry.store import Registry
 from tests.flows.catalogs.conftest import openrouter_document, openrouter_row
@@ -185,7 +185,7 @@ def test_f61_a_hostile_name_is_cut_and_inert_wherever_it_is_shown(registry, nigh
         assert len(llm.name) <= 300
         shown = table(["NAME"], [[llm.name]]).splitlines()
         assert len(shown) == 2
-        assert inert(llm.name) == shown[1].strip()
+        assert sanitize(llm.name) == shown[1].strip()
         assert shown[1].isprintable()
 
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 
-from flows.config.loading import GivenSettings
+from flows.config.loading import SettingsSource
 from flows.errors import Interrupted, PrerequisiteError
 from flows.night.cancel import recall
 from flows.night.context import Night
@@ -39,7 +39,7 @@ def asked(tmp_path, fake, migrated, monkeypatch):
 @contextmanager
 def handing_out(asked: AskedNight, as_of: str = FIRST):
     """Start a night that makes no profile itself."""
-    given = GivenSettings(config=str(asked.folder / "uniroute.toml"))
+    given = SettingsSource(config=str(asked.folder / "uniroute.toml"))
     with Workspace(given.load()) as workspace:
         night = Night(workspace, date.fromisoformat(as_of), given=given)
         night.run = start(night)

@@ -20,11 +20,11 @@ from flows.cli.outcome import ExitCode, exit_code_of
 from flows.versions.mlflow_sync import (
     DRIFTED,
     REPAIRED,
-    bring_mlflow_in_step,
     find_drift,
     forget_version,
     note_drift,
     repair_drift,
+    sync_mlflow,
 )
 from flows.versions.store import load_version, router_folder
 from flows.workspace import Workspace
@@ -237,7 +237,7 @@ def test_f84_an_alias_moved_by_hand_is_found_noted_once_and_not_moved_back_unask
     assert list(map(str, drifts)) == ["champion points to version 1, it should be version 2"]
     for _ in range(3):
         note_drift(served, drifts, actor="night", now=NOW)
-    bring_mlflow_in_step(served, clock)
+    sync_mlflow(served, clock)
     assert served.publisher.aliases("uniroute")["champion"] == 1, "whoever moved it may have had a reason"
     assert drift_events(served) == [DRIFTED]
     repair_drift(served, drifts, actor="me", now=NOW)
@@ -257,7 +257,7 @@ def test_f84_the_next_promotion_does_not_overwrite_an_alias_that_was_moved_by_ha
         aliases.previous, aliases.champion, gate_result(True, {}), actor="night", now=NOW
     )
     served.registry.promotions.apply(asked, actor="night", reason="gate passed", now=NOW)
-    (left_alone,) = bring_mlflow_in_step(served, clock)
+    (left_alone,) = sync_mlflow(served, clock)
     assert str(left_alone) == f"champion points to version {by_hand}, it should be version 1"
     assert served.publisher.aliases("uniroute") == {"champion": by_hand, "challenger": 2, "previous": 2}
     (waiting,) = served.registry.promotions.pending()
@@ -273,7 +273,7 @@ def test_f84_the_next_promotion_does_not_overwrite_an_alias_that_was_moved_by_ha
 def test_f84_an_alias_moved_by_hand_to_where_it_was_going_anyway_is_no_drift(served):
     served.registry.promotions.rollback(actor="me", reason="worse", now=NOW)
     served.publisher.set_alias("uniroute", "champion", 1)
-    assert (bring_mlflow_in_step(served, clock), served.registry.promotions.pending()) == ((), ())
+    assert (sync_mlflow(served, clock), served.registry.promotions.pending()) == ((), ())
     assert drift_events(served) == []
 
 
@@ -294,10 +294,10 @@ def test_f84_a_version_number_that_mlflow_gives_again_belongs_to_the_router_that
         for record in (champion, previous):
             forget_version(served, record, now=NOW, unit=unit)
         served.registry.routers.set_published(previous.digest, "uniroute", 2, "run", unit=unit)
-    bring_mlflow_in_step(served, clock)
+    sync_mlflow(served, clock)
     assert served.registry.routers.get("champion").mlflow_version == 2
     assert served.registry.routers.get("previous").mlflow_version is None, "its number was given to another"
-    bring_mlflow_in_step(served, clock)
+    sync_mlflow(served, clock)
     assert served.registry.routers.get("previous").mlflow_version == 1
     assert find_drift(served) == ()
 

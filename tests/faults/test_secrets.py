@@ -12,7 +12,7 @@ import pytest
 
 from flows.endpoints import BoundedEndpoint
 from flows.reports.digest import escape
-from flows.text import inert
+from flows.text import sanitize
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import right
 from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
@@ -146,7 +146,7 @@ def test_f102_hostile_text_is_inert_in_everything_a_night_prints_and_publishes(l
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_f102_every_writer_makes_hostile_text_inert(text):
-    plain, markdown = inert(text), escape(text)
+    plain, markdown = sanitize(text), escape(text)
     for written in (plain, markdown):
         assert not any(sign in written for sign in "\x1b\r\n\u2028\u202e")
     for active in ("<", "[", "]", "|", "$", "*", "`"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flows.config.settings import Settings
-from flows.endpoints import BoundedEndpoint, Patience
+from flows.endpoints import BoundedEndpoint, RetryPolicy
 from flows.errors import EndpointError
 from flows.logs import LOGGER
 from flows.night import lease
@@ -84,7 +84,7 @@ def test_a_busy_registry_costs_a_sign_of_life_and_a_lost_lease_is_told(
 
 def test_an_endpoint_tells_when_it_is_asked_less_and_when_as_before(seen: list) -> None:
     async def ask(fake: FakeEndpoint) -> None:
-        patience = Patience(first_backoff_s=0.001, longest_backoff_s=0.01)
+        patience = RetryPolicy(first_backoff_s=0.001, longest_backoff_s=0.01)
         async with BoundedEndpoint("fake", fake.base_url, concurrency=2, patience=patience) as endpoint:
             await endpoint.complete("429,429,429,ok", "x")
             for number in range(40):

@@ -8,7 +8,7 @@ import pytest
 
 from registry.db.tables import alias
 from registry.errors import NotFound, PromotionRefused, StalePromotion
-from registry.promotions import GateResult, gate_result
+from registry.promotions import GateRecord, gate_result
 from registry.routers import Aliases
 from registry.store import Registry
 from routing.errors import InvalidInput
@@ -16,7 +16,7 @@ from tests.registry.samples import NOW, digest_of, save_routers, start_night
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSED = gate_result(True, {"score": {"value": 0.01, "threshold": 0.0}})
-REFUSED = GateResult(False, '{"score":"lower"}')
+REFUSED = GateRecord(False, '{"score":"lower"}')
 WORDS = {"actor": "ann", "reason": "looks right"}
 
 
@@ -334,7 +334,7 @@ def test_a_router_that_does_not_load_leaves_a_failed_promotion_and_the_open_ones
     waiting = registry.promotions.request(routers[1], routers[0], PASSED, actor="night", now=NOW)
     facts = {"os_user": "svc"}
     failed = registry.promotions.note_failure(routers[2], routers[0], now=NOW, facts=facts, **WORDS)
-    assert (failed.status, failed.reason, failed.gate) == ("failed", "looks right", GateResult(False))
+    assert (failed.status, failed.reason, failed.gate) == ("failed", "looks right", GateRecord(False))
     assert registry.promotions.get(waiting.id).status == "requested"
     (event,) = registry.ledger.events(event="router:promotion:failed")
     assert '"os_user":"svc"' in event.payload_json

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.gate.measure import RouterMeasure
-from flows.reports.promotion.material import Material
 from flows.reports.promotion.particulars import Cluster, Example, Flow, HeatCell, HeatRow, RouteChange
+from flows.reports.promotion.review_inputs import ReviewInputs
 from registry.prompts import Prompt
 from routing.router import Router
 from routing.tokens import estimated_input_tokens
@@ -26,7 +26,7 @@ _LEAST_WORTH = 0.05
 _WORD = re.compile(r"\b[^\W\d_]{3,20}\b")
 
 
-def clusters_of(material: Material) -> tuple[Cluster, ...]:
+def clusters_of(material: ReviewInputs) -> tuple[Cluster, ...]:
     """Describe every cluster that has a prompt, the largest first."""
     router, embeddings = material.challenger.router, material.known_embeddings
     tokens = estimated_input_tokens([prompt.text for prompt in material.known_prompts])
@@ -59,7 +59,7 @@ def clusters_of(material: Material) -> tuple[Cluster, ...]:
     return tuple(sorted(found, key=lambda one: (-one.size, one.number)))
 
 
-def heat_of(material: Material, clusters: Sequence[Cluster]) -> tuple[HeatRow, ...]:
+def heat_of(material: ReviewInputs, clusters: Sequence[Cluster]) -> tuple[HeatRow, ...]:
     """Give the expected errors of every LLM of the challenger, the best first."""
     new = set(material.new_keys)
     rows = []
@@ -149,7 +149,7 @@ def flows_of(before: RouterMeasure, after: RouterMeasure) -> tuple[Flow, ...]:
     return tuple(sorted(found, key=lambda flow: (-flow.n, flow.before, flow.after)))
 
 
-def changes_of(material: Material, before: RouterMeasure, after: RouterMeasure) -> tuple[RouteChange, ...]:
+def changes_of(material: ReviewInputs, before: RouterMeasure, after: RouterMeasure) -> tuple[RouteChange, ...]:
     """Show the worst regressions and a sample of the others, stratified by flow; what does worst comes first."""
     rows = [row for row in range(len(before.chosen)) if before.chosen[row] != after.chosen[row]]
     rows.sort(
@@ -191,7 +191,7 @@ def changes_of(material: Material, before: RouterMeasure, after: RouterMeasure) 
 
 
 def _stratified(
-    material: Material, before: RouterMeasure, after: RouterMeasure, rows: Sequence[int], n: int
+    material: ReviewInputs, before: RouterMeasure, after: RouterMeasure, rows: Sequence[int], n: int
 ) -> list[int]:
     """Take one prompt of each flow in turn, the largest flow first; within a flow, in an order that says nothing."""
     strata: dict[tuple[str, str], list[int]] = defaultdict(list)

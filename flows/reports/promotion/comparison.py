@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flows.gate.measure import GateOutcomes, RouterMeasure, at_cost_of, measure
 from flows.reports.numbers import share_interval
 from flows.reports.promotion.evidence import Band, CostAtQuality, Effect, Headline, LLMPoint, Stability
-from flows.reports.promotion.material import Material
+from flows.reports.promotion.review_inputs import ReviewInputs
 from routing.deferral import BootstrapDifference, DeferralCurve, paired_bootstrap, qnc, scores_at_costs, upper_hull
 from routing.router import Router
 
@@ -32,7 +32,7 @@ class Measured:
     champion: RouterMeasure | None
 
 
-def measured(material: Material) -> Measured:
+def measured(material: ReviewInputs) -> Measured:
     """Measure both routers with the functions of the gate."""
     champion, outcomes = material.champion, material.outcomes
     return Measured(
@@ -41,7 +41,7 @@ def measured(material: Material) -> Measured:
     )
 
 
-def headline(material: Material, found: Measured, resampled: Resampled) -> Headline:
+def headline(material: ReviewInputs, found: Measured, resampled: Resampled) -> Headline:
     """Give the three numbers; the first is the gate's own, as it was stored."""
     assert found.champion is not None
     n = len(found.challenger.scores)
@@ -56,7 +56,7 @@ def headline(material: Material, found: Measured, resampled: Resampled) -> Headl
     )
 
 
-def _stored_difference(material: Material, n: int) -> BootstrapDifference | None:
+def _stored_difference(material: ReviewInputs, n: int) -> BootstrapDifference | None:
     names = ("score_difference_at_equal_cost", "score_difference_low", "score_difference_high")
     if not all(name in material.metrics for name in names):
         return None
@@ -119,7 +119,7 @@ class Resampled:
         return BootstrapDifference(mean, low, high, self.n)
 
 
-def resample(material: Material, found: Measured) -> Resampled:
+def resample(material: ReviewInputs, found: Measured) -> Resampled:
     """Draw the gate prompts again and again, and follow both curves."""
     assert material.champion is not None and found.champion is not None
     outcomes = material.outcomes
@@ -168,7 +168,7 @@ def band(resampled: Resampled) -> Band:
     return Band(costs_usd, *resampled.differences(costs_usd), resampled.n, N_RESAMPLES)
 
 
-def effects(material: Material, found: Measured) -> tuple[Effect, ...]:
+def effects(material: ReviewInputs, found: Measured) -> tuple[Effect, ...]:
     """Leave out each new LLM in turn, refitting nothing; the strongest first."""
     if found.champion is None or len(material.challenger.router.keys) < 2:
         return ()
@@ -178,7 +178,7 @@ def effects(material: Material, found: Measured) -> tuple[Effect, ...]:
     return tuple(sorted(given, key=lambda one: (-one.score.mean, one.key)))
 
 
-def _effect(material: Material, found: Measured, champion: RouterMeasure, key: str, share: float) -> Effect:
+def _effect(material: ReviewInputs, found: Measured, champion: RouterMeasure, key: str, share: float) -> Effect:
     router, outcomes = material.challenger.router, material.outcomes
     rest = replace(router, llms=tuple(llm for llm in router.llms if llm.key != key))
     measured_rest = measure(rest, outcomes)
@@ -192,7 +192,7 @@ def _effect(material: Material, found: Measured, champion: RouterMeasure, key: s
     )
 
 
-def llm_points(material: Material, found: Measured) -> tuple[LLMPoint, ...]:
+def llm_points(material: ReviewInputs, found: Measured) -> tuple[LLMPoint, ...]:
     """Place every LLM of both routers on the gate prompts, the best first."""
     outcomes = material.outcomes
     costs, scores = outcomes.costs_usd.mean(axis=0), outcomes.scores.mean(axis=0)
@@ -224,7 +224,7 @@ def llm_points(material: Material, found: Measured) -> tuple[LLMPoint, ...]:
     return tuple(sorted(points, key=lambda point: (-point.score, point.cost_usd, point.key)))
 
 
-def _price_factors(material: Material) -> dict[str, float]:
+def _price_factors(material: ReviewInputs) -> dict[str, float]:
     """Give by how much an expected prompt got dearer, for the LLMs whose price changed between the two routers."""
     if material.champion is None:
         return {}
@@ -243,7 +243,7 @@ def _price_factors(material: Material) -> dict[str, float]:
     return factors
 
 
-def stability(material: Material) -> Stability:
+def stability(material: ReviewInputs) -> Stability:
     """Draw the challenger's vectors again from their standard errors and count how often decisions stay.
 
     The errors of one LLM move together in all clusters, which is the cautious reading of their standard errors

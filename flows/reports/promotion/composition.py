@@ -18,7 +18,7 @@ from flows.reports.promotion.comparison import (
     stability,
 )
 from flows.reports.promotion.evidence import Evidence, Side
-from flows.reports.promotion.material import Contender, Material
+from flows.reports.promotion.review_inputs import Contender, ReviewInputs
 from routing.deferral import DeferralCurve, area
 
 _SAME = 1e-9
@@ -26,7 +26,7 @@ _SMALL_CLUSTER = 5
 _NOTABLE_AREA = 0.002
 
 
-def evidence_of(material: Material) -> Evidence:
+def evidence_of(material: ReviewInputs) -> Evidence:
     """Compute everything that a promotion report shows; the same material gives the same evidence."""
     found = measured(material)
     clusters = clusters_of(material)
@@ -84,7 +84,7 @@ def _side(contender: Contender, found: RouterMeasure) -> Side:
     )
 
 
-def _zero_curve(material: Material) -> DeferralCurve | None:
+def _zero_curve(material: ReviewInputs) -> DeferralCurve | None:
     if material.zero_router is None:
         return None
     outcomes = material.outcomes
@@ -94,7 +94,7 @@ def _zero_curve(material: Material) -> DeferralCurve | None:
     )
 
 
-def _limitations(material: Material, found: Measured, evidence: Evidence) -> Iterator[str]:
+def _limitations(material: ReviewInputs, found: Measured, evidence: Evidence) -> Iterator[str]:
     yield (
         f"Every comparison rests on {evidence.n_gate} gate prompts that nothing was fitted on. Prompts unlike this "
         "prompt set (other languages, long contexts, conversations, tools, images) are tested only if it holds some."
@@ -128,7 +128,7 @@ def _limitations(material: Material, found: Measured, evidence: Evidence) -> Ite
         )
 
 
-def _about_costs(material: Material, evidence: Evidence) -> Iterator[str]:
+def _about_costs(material: ReviewInputs, evidence: Evidence) -> Iterator[str]:
     yield "Costs are those of the recorded answers; caching, batch discounts and retries of callers are not in them."
     repriced = sum(point.repriced_cost_usd is not None for point in evidence.llms)
     if repriced:
@@ -138,7 +138,7 @@ def _about_costs(material: Material, evidence: Evidence) -> Iterator[str]:
         )
 
 
-def _about_vectors(material: Material, evidence: Evidence) -> Iterator[str]:
+def _about_vectors(material: ReviewInputs, evidence: Evidence) -> Iterator[str]:
     small = sum(cluster.size < _SMALL_CLUSTER for cluster in evidence.clusters)
     if small:
         yield f"{small} clusters have fewer than {_SMALL_CLUSTER} prompts."

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.text import inert
+from flows.text import sanitize
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +87,7 @@ class Drawing:
     def tip(self, text: str) -> str:
         """Give the identifier of a part that shows a text when hovered over."""
         name = f"tip-{len(self.tips)}"
-        self.tips[name] = inert(text, width=200)
+        self.tips[name] = sanitize(text, width=200)
         return name
 
 
@@ -155,7 +155,7 @@ def as_svg(drawn: Drawing, name: str, title: str, description: str) -> str:
         text = text.replace(placeholder, variable)
     for part, tip in drawn.tips.items():
         text = text.replace(f'<g id="{part}">', f"<g><title>{escape(tip)}</title>")
-    words = escape(inert(description, width=1000))
+    words = escape(sanitize(description, width=1000))
     names = f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{words}</desc>'
     opening = f'<svg role="img" aria-labelledby="{name}-title {name}-desc"'
     head, _, rest = text.partition(">")

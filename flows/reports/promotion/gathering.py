@@ -18,10 +18,10 @@ from flows.errors import PrerequisiteError
 from flows.gate.evidence import Answers, gather
 from flows.gate.measure import GateOutcomes
 from flows.night.epochs import Drifts
-from flows.profiling.contamination import memorising_p_value
+from flows.profiling.contamination import contamination_p_value
 from flows.reports.promotion.evidence import Check, Version
-from flows.reports.promotion.material import Contender, Material
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
+from flows.reports.promotion.review_inputs import Contender, ReviewInputs
 from flows.versions.store import load_version
 from flows.workspace import SANDBOX, Workspace
 from registry.prompts import Prompt
@@ -84,7 +84,7 @@ class Gathering:
             self._registry, self._record.digest, subject.champion_digest, until=subject.at
         )
 
-    def material(self) -> Material:
+    def material(self) -> ReviewInputs:
         """Read everything.
 
         Raises
@@ -99,7 +99,7 @@ class Gathering:
         gate_prompts, outcomes = self._gate_outcomes(challenger.router, champion.router if champion else None)
         known = answers.prompt_set.with_role(*_KNOWN_ROLES)
         before = (champion or challenger).router
-        return Material(
+        return ReviewInputs(
             challenger=challenger,
             champion=champion,
             passed=bool(subject.gate.get("passed")),
@@ -307,7 +307,7 @@ def hidden_gap(known: NDArray[np.float64], hidden: NDArray[np.float64]) -> Gap |
         (rate := (values.sum() + 0.5) / (len(values) + 1)) * (1 - rate) / len(values) for values in (known, hidden)
     )
     width = _NORMAL_95 * math.sqrt(sum(map(float, variances)))
-    return Gap(mean, mean - width, mean + width, memorising_p_value(known, hidden), len(known), len(hidden))
+    return Gap(mean, mean - width, mean + width, contamination_p_value(known, hidden), len(known), len(hidden))
 
 
 def _percentile(ascending: tuple[float, ...], share: float) -> float | None:

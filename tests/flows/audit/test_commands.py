@@ -22,7 +22,6 @@ def ask(audited, monkeypatch, capsys):
 
     monkeypatch.chdir(audited.home)
     monkeypatch.setattr("flows.config.loading.load_settings", lambda _config=None: settings_of(audited.home))
-    monkeypatch.setattr("flows.cli.options.load_settings", lambda _config=None: settings_of(audited.home))
 
     def run(*arguments):
         with pytest.raises(SystemExit) as stopped:

@@ -17,7 +17,7 @@ from flows.checks.doctor import Check, examine, worst
 from flows.cli import main
 from flows.config.settings import Settings
 from flows.night.cancel import cancel_night
-from flows.versions.mlflow_sync import bring_mlflow_in_step
+from flows.versions.mlflow_sync import sync_mlflow
 from flows.versions.store import router_folder
 from flows.workspace import Workspace
 from registry import clock as registry_clock
@@ -146,7 +146,7 @@ def test_a_promotion_that_is_not_what_the_ledger_says_is_damage(served: Workspac
 
 def test_a_ledger_shortened_together_with_its_note_lacks_the_head_that_mlflow_noted(served: Workspace) -> None:
     served.registry.ledger.append("test:row:added", "row", actor="me", now=NOW)
-    bring_mlflow_in_step(served, clock)
+    sync_mlflow(served, clock)
     with sqlite3.connect(served.home / "registry.db") as connection:
         connection.execute("DROP TRIGGER ledger_refuses_delete")
         connection.execute("DELETE FROM ledger WHERE number = (SELECT MAX(number) FROM ledger)")

@@ -12,11 +12,11 @@ from flows.errors import PrerequisiteError
 from flows.profiling.availability import Absence
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome, Quarantine
-from flows.reports.closing import Aftermath
+from flows.reports.closing import ClosingState
 from flows.reports.digest import as_data, digest, escape, llm_endings, llm_table, summary, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.terminal import beginning_text, ending_text
-from flows.text import inert, inert_lines, table
+from flows.text import inert_lines, sanitize, table
 from registry.charges import EndpointSpend, PurposeSpend
 from registry.llms import LLM, CatalogDiff, Price, Repricing
 from registry.prompts import PromptSet
@@ -58,7 +58,7 @@ def report_of(text: str) -> NightReport:
         absent=(Absence(text, True),),
         router=router,
         attention=(text, f"{text} is incomplete: {text}"),
-        aftermath=Aftermath(
+        closing=ClosingState(
             by_endpoint=(EndpointSpend(text, 1, Decimal(1)),),
             by_purpose=(PurposeSpend("profile", 1, Decimal(1)),),
             nightly_usd=(Decimal(1), Decimal(0)),
@@ -68,14 +68,14 @@ def report_of(text: str) -> NightReport:
             ledger_events=9,
             ledger_problem=text,
             free_bytes=10**9,
-            rival=text,
+            settings_conflict=text,
         ),
     )
 
 
 @every_string
 def test_in_cells_and_lines_of_a_terminal(text: str) -> None:
-    assert not active_signs(inert(text))
+    assert not active_signs(sanitize(text))
     assert not active_signs(inert_lines(text))
     lines = table(["NAME", "N"], [[text, 1], ["b", text]]).split("\n")
     assert len(lines) == 3

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import SecretStr
 
-from flows.endpoints import BoundedEndpoint, Patience
+from flows.endpoints import BoundedEndpoint, RetryPolicy
 from flows.errors import (
     EndpointError,
     FatalEndpointError,
@@ -312,7 +312,7 @@ def test_an_unknown_llm_stops_that_llm_only(fake):
 
 def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_after_a_rest(fake, waits):
     seconds = [0.0]
-    patience = Patience(failures_to_open=3, first_rest_s=30)
+    patience = RetryPolicy(failures_to_open=3, first_rest_s=30)
     opened = endpoint(fake, waits, max_attempts=1, patience=patience, clock=lambda: seconds[0])
 
     async def run():
@@ -333,7 +333,7 @@ def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_after_a_rest(fa
 
 
 def test_an_outage_of_what_has_answered_is_waited_for_and_loses_no_prompt():
-    patience = Patience(failures_to_open=3, first_rest_s=0.05, first_backoff_s=0.01)
+    patience = RetryPolicy(failures_to_open=3, first_rest_s=0.05, first_backoff_s=0.01)
     with FakeEndpoint() as fake:
         fake.choose = lambda request: "503" if 10 <= len(fake.requests) < 18 else None
         opened = endpoint(fake, concurrency=4, max_attempts=9, patience=patience)
@@ -343,7 +343,7 @@ def test_an_outage_of_what_has_answered_is_waited_for_and_loses_no_prompt():
 
 
 def test_an_outage_that_lasts_is_given_up(fake):
-    patience = Patience(failures_to_open=3, first_rest_s=0.01, first_backoff_s=0.001, rests_waited_for=3)
+    patience = RetryPolicy(failures_to_open=3, first_rest_s=0.01, first_backoff_s=0.001, rests_waited_for=3)
     fake.choose = lambda request: "503" if len(fake.requests) > 5 else None
     outcomes = ask_together(endpoint(fake, concurrency=4, patience=patience), "ok", 40)
     kinds = [outcome.kind for outcome in outcomes if isinstance(outcome, EndpointError)]
@@ -353,7 +353,7 @@ def test_an_outage_that_lasts_is_given_up(fake):
 
 
 def test_a_sick_llm_does_not_close_the_endpoint_to_others(fake, waits):
-    patience = Patience(failures_to_open=2)
+    patience = RetryPolicy(failures_to_open=2)
     calls = [("500", "one"), ("500", "two"), ("500", "three"), ("ok", PROMPT)]
     outcomes = ask(endpoint(fake, waits, max_attempts=1, patience=patience), *calls)
     assert [error.kind for error in outcomes[:3]] == ["transient", "transient", "circuit_open"]

@@ -17,8 +17,8 @@ from prometheus_client.samples import Sample
 
 from flows.metrics.exposition import Reading
 from flows.metrics.listed import METRICS, MOST_ENDPOINTS, Samples
-from flows.metrics.registry_figures import KINDS, note_vitals
-from registry.monitoring import Champion, EndpointFigures, FailureCount, LlmCount, Vitals, Waiting
+from flows.metrics.registry_figures import KINDS, add_registry_figures
+from registry.monitoring import Champion, EndpointFigures, FailureCount, LlmCount, MonitoringSnapshot, Waiting
 from registry.runs import Lease, Run
 from registry.store import Registry
 from tests.fakes.hostile import HOSTILE, active_signs
@@ -41,12 +41,12 @@ def read(text: str) -> dict[str, float]:
     }
 
 
-def vitals_of(*endpoints: str, kind: str = "timeout", **changes: object) -> Vitals:
+def vitals_of(*endpoints: str, kind: str = "timeout", **changes: object) -> MonitoringSnapshot:
     """Make the vital signs of a running night at some endpoints."""
     settings = '{"budget": {"night_usd": "20"}}'
     run = Run(1, "night:x", date(2024, 9, 1), "active", 2, 3, "s", settings, None, "host", 1, NOW, None, None, None)
     summary = '{"attention": ["a", "b"], "router": {"alias_drifts": ["champion points to version 1, it should be 2"]}}'
-    vitals = Vitals(
+    vitals = MonitoringSnapshot(
         moment=NOW + timedelta(minutes=10),
         run=run,
         finished=replace(run, status="attention", finished_at=NOW, summary_json=summary),
@@ -70,9 +70,9 @@ def vitals_of(*endpoints: str, kind: str = "timeout", **changes: object) -> Vita
     return replace(vitals, **changes)
 
 
-def exposed(vitals: Vitals) -> dict[str, float]:
+def exposed(vitals: MonitoringSnapshot) -> dict[str, float]:
     samples = Samples()
-    note_vitals(samples, vitals)
+    add_registry_figures(samples, vitals)
     return read(Reading(samples).exposition())
 
 
@@ -117,7 +117,7 @@ def test_a_drift_that_was_repaired_is_over_and_one_noted_since_counts() -> None:
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_names_make_no_sample_of_their_own_and_do_nothing(text: str) -> None:
     samples = Samples()
-    note_vitals(samples, vitals_of(text, "plain", kind=text, finished=None))
+    add_registry_figures(samples, vitals_of(text, "plain", kind=text, finished=None))
     written = Reading(samples).exposition()
     assert not active_signs(written)
     assert set(read(written)) >= {"uniroute_night_calls plain", "uniroute_night_failures plain other"}

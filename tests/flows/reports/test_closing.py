@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.reports.closing import rival_of
+from flows.reports.closing import settings_conflict
 from registry.store import Registry
 from tests.registry.samples import NOW, start_night
 
@@ -28,7 +28,7 @@ def rivals(registry: Registry, *settings: dict[str, object]) -> list[str]:
     told = []
     for day, wanted in enumerate(settings):
         run = start_night(registry, f"night:{day}", settings_json=json.dumps(wanted), host=f"worker-{day}")
-        told.append(rival_of(registry, run))
+        told.append(settings_conflict(registry, run))
         registry.runs.finish(run, "completed", "fine", "{}", NOW)
     return told
 

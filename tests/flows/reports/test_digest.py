@@ -16,8 +16,8 @@ def test_the_digest_tells_what_to_decide_what_was_spent_and_whether_all_is_whole
 
 def test_without_anything_to_decide_no_line_says_so() -> None:
     report = report_of("plain")
-    assert report.aftermath is not None
-    quiet = replace(report, aftermath=replace(report.aftermath, waiting_promotion=None, ledger_problem=""))
+    assert report.closing is not None
+    quiet = replace(report, closing=replace(report.closing, waiting_promotion=None, ledger_problem=""))
     assert "decide" not in digest(quiet)
     assert "ledger of 9 events whole" in digest(quiet)
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from flows.gate.measure import GateOutcomes
 from flows.reports.promotion.evidence import Check, Version
-from flows.reports.promotion.material import Contender, Material
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
+from flows.reports.promotion.review_inputs import Contender, ReviewInputs
 from registry.prompts import Prompt
 from routing.baselines import ZeroRouter
 from routing.embedders import load_embedder
@@ -41,7 +41,7 @@ def material(
     suffixes: Sequence[str] = ("",),
     answer: str = "The answer is (A).",
     seed: int = 0,
-) -> Material:
+) -> ReviewInputs:
     """Make material of any size; the first LLMs are new, good and in the middle of the prices.
 
     Parameters
@@ -84,7 +84,7 @@ def material(
     def completions(llm_key: str, asked: Sequence[Prompt]) -> Mapping[str, str]:
         return {prompt.digest: f"{llm_key} says {answer}" for prompt in asked}
 
-    return Material(
+    return ReviewInputs(
         challenger=Contender(routers[0], 42, MADE_AT, date(2026, 11, 22)),
         champion=Contender(routers[1], 41, MADE_AT, date(2026, 11, 20)) if has_champion else None,
         passed=True,
@@ -115,7 +115,7 @@ def material(
     )
 
 
-def failing(given: Material) -> Material:
+def failing(given: ReviewInputs) -> ReviewInputs:
     """Let the gate have refused the same."""
     refusal = Check("score at the champion's cost, against the champion", "-0.0410", "at least -0.0200", False)
     return replace(given, passed=False, checks=(*given.checks, refusal))

@@ -12,22 +12,22 @@ from flows.reports.promotion.clusters import N_SHOWN, N_WORST
 from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.evidence import Evidence
 from flows.reports.promotion.gathering import hidden_gap
-from flows.reports.promotion.material import Material
+from flows.reports.promotion.review_inputs import ReviewInputs
 from routing.deferral import score_at_cost
 from tests.flows.reports.promotion.synthetic import material
 
 
 @pytest.fixture(scope="module")
-def given() -> Material:
+def given() -> ReviewInputs:
     return material(200, 8, n_new=2, n_clusters=5)
 
 
 @pytest.fixture(scope="module")
-def evidence(given: Material) -> Evidence:
+def evidence(given: ReviewInputs) -> Evidence:
     return evidence_of(given)
 
 
-def same_router_twice() -> Material:
+def same_router_twice() -> ReviewInputs:
     given = material(90, 5)
     return replace(given, champion=replace(given.challenger, number=41), new_llms=())
 

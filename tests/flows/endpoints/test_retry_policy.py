@@ -6,13 +6,13 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.endpoints import Patience
-from flows.endpoints.patience import Circuits, Gate
+from flows.endpoints import RetryPolicy
+from flows.endpoints.retry_policy import Circuits, ConcurrencyLimiter
 
 
 @given(st.integers(min_value=1, max_value=10_000), st.none() | st.floats(min_value=0, max_value=1e9), st.integers())
 def test_a_wait_is_at_least_what_was_asked_for_and_never_beyond_the_caps(attempts, retry_after_s, seed):
-    patience = Patience()
+    patience = RetryPolicy()
     wait_s = patience.wait_s(attempts, retry_after_s, random.Random(seed))
     asked_s = retry_after_s or 0.0
     if asked_s > patience.longest_retry_after_s:
@@ -22,7 +22,7 @@ def test_a_wait_is_at_least_what_was_asked_for_and_never_beyond_the_caps(attempt
 
 
 def test_waits_grow_with_attempts_and_spread():
-    waits = [[Patience().wait_s(n, None, random.Random(seed)) for seed in range(200)] for n in (1, 4)]
+    waits = [[RetryPolicy().wait_s(n, None, random.Random(seed)) for seed in range(200)] for n in (1, 4)]
     assert max(waits[0]) <= 0.5 < max(waits[1]) <= 4.0
     assert len(set(waits[1])) == 200
 
@@ -30,7 +30,7 @@ def test_waits_grow_with_attempts_and_spread():
 @given(st.integers(min_value=1, max_value=20), st.lists(st.booleans(), max_size=60))
 def test_a_gate_never_lets_more_through_than_its_limit_and_recovers_its_width(width, refusals):
     async def run():
-        gate = Gate(width)
+        gate = ConcurrencyLimiter(width)
         inside = 0
 
         async def call(is_refused):
@@ -66,7 +66,7 @@ def answered(gate, n):
 
 
 def test_one_refusal_among_many_answers_leaves_a_wide_gate_wide():
-    gate = Gate(64)
+    gate = ConcurrencyLimiter(64)
     for _ in range(50):
         refused(gate, 1)
         answered(gate, 19)
@@ -74,7 +74,7 @@ def test_one_refusal_among_many_answers_leaves_a_wide_gate_wide():
 
 
 def test_a_round_trip_of_refusals_halves_the_gate_and_it_is_wide_again_after_some_hundred_answers():
-    gate = Gate(64)
+    gate = ConcurrencyLimiter(64)
     refused(gate, 64)
     assert gate.limit == 32
     refused(gate, 1000)
@@ -84,7 +84,7 @@ def test_a_round_trip_of_refusals_halves_the_gate_and_it_is_wide_again_after_som
 
 
 def test_an_endpoint_that_refuses_most_calls_is_asked_few_at_a_time():
-    gate = Gate(64)
+    gate = ConcurrencyLimiter(64)
     for _ in range(200):
         refused(gate, 3)
         answered(gate, 1)
@@ -92,7 +92,7 @@ def test_an_endpoint_that_refuses_most_calls_is_asked_few_at_a_time():
 
 
 def test_the_calls_of_an_llm_wait_as_long_as_the_endpoint_asks_and_those_of_others_do_not():
-    circuits = Circuits(Patience(longest_retry_after_s=60))
+    circuits = Circuits(RetryPolicy(longest_retry_after_s=60))
     circuits.failed("busy", "rate_limited", 100.0, retry_after_s=5.0)
     assert circuits.refusal("busy", 102.0).wait_s == 3.0
     assert circuits.refusal("free", 102.0) is None

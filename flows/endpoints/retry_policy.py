@@ -15,7 +15,7 @@ _PLACES_OF_AN_ANSWER = 1 / 16
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """The figures behind retries and circuits.
 
     Parameters
@@ -106,7 +106,7 @@ class Circuits:
         The figures.
     """
 
-    patience: Patience
+    patience: RetryPolicy
     _endpoint: _Circuit = field(default_factory=_Circuit)
     _llms: defaultdict[str, _Circuit] = field(default_factory=lambda: defaultdict(_Circuit))
 
@@ -178,7 +178,7 @@ class Circuits:
         circuit.is_tried = False
 
 
-class Gate:
+class ConcurrencyLimiter:
     """Let a number of calls through at a time, fewer while the endpoint asks for patience.
 
     A refused call takes half a place: a round trip in which every call is refused halves the calls at a time, and one

@@ -37,7 +37,7 @@ class Contender:
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class ReviewInputs:
     """Everything that the evidence is computed from; the same material gives the same evidence.
 
     Attributes
