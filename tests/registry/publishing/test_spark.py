@@ -1,4 +1,7 @@
-"""README's recipe for Spark, run as it stands on a real local Spark by somebody who has nothing of this repository."""
+"""The recipe for Spark in registry/publishing/README.md, run as it stands on a real local Spark.
+
+Whoever runs it has nothing of this repository.
+"""
 
 import importlib.util
 import os
@@ -17,7 +20,7 @@ from flows.cli import main
 from tests.fakes.served import served_home
 from tests.registry.publishing.samples import PROMPTS, Consumer
 
-ROOT = Path(__file__).resolve().parents[3]
+README = Path(__file__).resolve().parents[3] / "registry" / "publishing" / "README.md"
 MISSING = [
     part
     for part, found in {
@@ -64,8 +67,8 @@ class Routed:
 
 
 def recipe() -> str:
-    """Give the code of README that makes a function for Spark."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    """Return the code that makes a function for Spark."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     (found,) = (block for block in blocks if "spark_udf" in block)
     return found
 
