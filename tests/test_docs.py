@@ -114,6 +114,21 @@ def test_every_file_folder_module_and_target_that_is_named_exists(path: Path) ->
     assert not missing
 
 
+def test_the_picture_of_the_method_shows_the_figures_of_the_readme() -> None:
+    picture = text_of(ROOT / "routing" / "deferral_curve.svg")
+    (row,) = re.findall(
+        r"^challenger +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$", text_of(README), re.MULTILINE
+    )
+    for name, figure in zip(("SCORE", "USD/1000", "AREA", "QNC", "PEAK"), row, strict=True):
+        assert f"{name} {figure}" in picture
+
+
+def test_every_benchmark_of_the_makefile_is_described() -> None:
+    targets = set(re.findall(r"^(bench-[a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    described = section(ROOT / "tests" / "README.md", "Benchmarks")
+    assert targets == {name.removeprefix("make ") for name in first_cells(described) if "bench-" in name}
+
+
 # --- figures --------------------------------------------------------------------------------------------------------
 
 
@@ -133,7 +148,7 @@ def heads_printed() -> Iterator[tuple[str, str]]:
 
 
 def _heads_of(node: ast.AST) -> Iterator[str]:
-    """Yield the heads in a call of a table, in a list called headers, of a figure or in Markdown; and names of checks."""
+    """Yield the heads of a table, a list called headers, a figure or Markdown, and the names of the gate's checks."""
     lists: list[ast.expr] = []
     if isinstance(node, ast.Constant) and isinstance(node.value, str) and MARKDOWN_HEADS.fullmatch(node.value):
         yield from (cell for cell in node.value.strip("| ").split(" | ") if cell)
