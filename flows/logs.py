@@ -11,16 +11,17 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 from urllib.parse import unquote, urlsplit
 
-from flows.reports.plain import inert
+from flows.text import inert
 
 if TYPE_CHECKING:
-    from flows.settings import Settings
+    from flows.config.settings import Settings
 
 LOGGER = "uniroute"
 NARRATION = "narration"
@@ -220,8 +221,8 @@ def _as_json() -> logging.Handler:
 
 
 def _secrets_of(settings: Settings) -> Iterable[str]:
+    from flows.config.loading import read_key
     from flows.errors import CredentialsMissing
-    from flows.workspace import read_key
 
     for endpoint in settings.endpoint:
         try:
@@ -235,3 +236,32 @@ def _secrets_of(settings: Settings) -> Iterable[str]:
         if password:
             yield from {password, unquote(password)}
     yield from (os.environ[name] for name in _SECRET_VARIABLES if os.environ.get(name))
+
+
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def told_to(listener: Listener) -> Iterator[None]:
+    """Tell a listener every event of the nights that run meanwhile in this process.
+
+    Parameters
+    ----------
+    listener
+        Called with the name of the event and its facts.
+    """
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def announce(event: str, **facts: Any) -> None:
+    """Log an event, and tell it to whoever listens."""
+    log_event(event, **facts)
+    for listener in tuple(_listeners):
+        listener(event, facts)

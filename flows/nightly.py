@@ -6,101 +6,47 @@ asks only what is missing and publishes nothing twice.
 
 from __future__ import annotations
 
-from flows import checkpoints, environment, preflight
+from flows import crash_points
+from flows.checks import preflight
+from flows.config import environment
 
 environment.prepare()
 
-import asyncio  # noqa: E402
-import logging  # noqa: E402
-import os  # noqa: E402
-import socket  # noqa: E402
-import time  # noqa: E402
-from collections.abc import AsyncIterator  # noqa: E402
-from contextlib import asynccontextmanager  # noqa: E402
-from dataclasses import replace  # noqa: E402
-from datetime import date  # noqa: E402
-from pathlib import Path  # noqa: E402
+import asyncio
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
 
-import numpy as np  # noqa: E402
-from prefect import flow, task  # noqa: E402
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect import flow
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from flows.absence import note_absences  # noqa: E402
-from flows.aftermath import aftermath_of  # noqa: E402
-from flows.announcements import announce  # noqa: E402
-from flows.assignment import NO_WORKER  # noqa: E402
-from flows.canary import missing_canaries, settle_drifts  # noqa: E402
-from flows.errors import (  # noqa: E402
+from flows.config.loading import GivenSettings
+from flows.errors import (
     BudgetExceeded,
     CredentialsMissing,
-    Interrupted,
     PrerequisiteError,
     TransientEndpointError,
     WorkersUnavailable,
 )
-from flows.fan_out import check_fan_out  # noqa: E402
-from flows.given_settings import GivenSettings  # noqa: E402
-from flows.holding import is_gone, kept_alive, start_after_a_crash  # noqa: E402
-from flows.logs import log_event, say  # noqa: E402
-from flows.memorised import Quarantine, quarantine_memorisers  # noqa: E402
-from flows.milestones import log_endings, log_router, log_take_over, note_plan  # noqa: E402
-from flows.night import Night, NightReport, utc_now  # noqa: E402
-from flows.plan import NightPlan, chosen, plan_night  # noqa: E402
-from flows.profile import Asked, profile  # noqa: E402
-from flows.progress import Progress  # noqa: E402
-from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
-from flows.refit import Candidate, embed_prompts, refit  # noqa: E402
-from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
-from flows.reports.suspicion import suspicion_lines  # noqa: E402
-from flows.reports.terminal import beginning_text  # noqa: E402
-from flows.substitution import quarantine_substituted  # noqa: E402
-from flows.sync import sync  # noqa: E402
-from flows.workspace import Workspace  # noqa: E402
-from registry.runs import Run  # noqa: E402
-from routing.errors import UnirouteError  # noqa: E402
-
-
-@task(name="check-graders", cache_policy=NO_CACHE)
-def check_graders(night: Night) -> None:
-    """Let every grader pass its own gate before money is spent."""
-    night.check_graders()
-
-
-@task(name="plan", cache_policy=NO_CACHE)
-def plan(night: Night, only: list[str] | None = None) -> NightPlan:
-    """Plan what to ask and what it costs; nothing is called."""
-    available = night.registry.llms.all(status="available")
-    askable = [llm for llm in available if llm.endpoint in night.sampling and not night.is_judge(llm)]
-    llms = chosen(askable, only)
-    missing = {
-        llm.key: night.registry.outcomes.missing(
-            llm.key, night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
-        )
-        for llm in llms
-        if llm.is_routable_on(night.as_of)
-    }
-    seen = night.outcome_table(llms, night.profiled_prompts)
-    output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
-    return plan_night(
-        llms,
-        night.as_of,
-        missing,
-        len(night.profiled_prompts),
-        max_new=night.settings.night.max_new,
-        max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
-        seen_output_tokens=float(output_tokens.mean()) if output_tokens.size else None,
-        canaries=missing_canaries(night, llms, missing),
-        drifted=[drift.llm_key for drift in night.drifts.all().values() if drift.is_due(night.as_of)],
-    )
-
-
-@task(name="check-answers", cache_policy=NO_CACHE)
-def check_answers(night: Night, asked: Asked) -> tuple[Quarantine, ...]:
-    """Take over the new answers of drifted LLMs, and quarantine LLMs whose answers are not to be believed."""
-    settle_drifts(night)
-    substituted = quarantine_substituted(night, (*asked.profiles, *asked.canaries))
-    return (*substituted, *quarantine_memorisers(night))
+from flows.fitting.refit import Candidate, embed_prompts, refit
+from flows.logs import announce, log_event, say
+from flows.night.context import Night
+from flows.night.lease import held_lease
+from flows.profiling.availability import note_absences
+from flows.profiling.fan_out import check_fan_out
+from flows.profiling.profile import profile
+from flows.profiling.progress import Progress
+from flows.profiling.results import NO_WORKER
+from flows.promotion.publish import keep_and_publish, measure_candidate
+from flows.reports.attention import attention_lines
+from flows.reports.closing import aftermath_of
+from flows.reports.digest import digest, llm_table, summary, verdict
+from flows.reports.night_report import NightReport
+from flows.reports.terminal import beginning_text
+from flows.stages import check_answers, check_graders, log_endings, log_router, note_plan, plan, sync
+from flows.workspace import Workspace
+from registry.clock import utc_now
 
 
 @flow(name="night", flow_run_name="night-{as_of}", retries=0, persist_result=False)
@@ -149,7 +95,7 @@ async def night(
         await check_fan_out(workspace.settings.fan_out)
         on = date.fromisoformat(as_of) if as_of is not None else utc_now().date()
         under_way = Night(workspace, on, given=given)
-        async with _lease(under_way, restarted=restarted):
+        async with held_lease(under_way, restarted=restarted):
             async with under_way.interruption:
                 report = await _stages(under_way, plan_only=plan_only, only=only)
             _finish(under_way, report)
@@ -204,12 +150,12 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     log_router(night, router)
     router = replace(router, carried_over=candidate.carried_over)
     report = replace(report, router=router, aftermath=aftermath_of(night), duration_s=time.monotonic() - started_s)
-    return replace(report, attention=_attention(report))
+    return replace(report, attention=attention_lines(report))
 
 
 def _reach(night: Night, name: str) -> None:
     """Stop between two stages when a signal asked for it."""
-    checkpoints.reach(name)
+    crash_points.reach(name)
     announce("reached", run=night.run_key, stage=name)
     night.interruption.refuse_to_go_on()
 
@@ -270,70 +216,9 @@ def _refit_within_budget(night: Night, report: NightReport) -> Candidate:
         ) from None
 
 
-def _attention(report: NightReport) -> tuple[str, ...]:
-    """Collect what a person should look at, one line each."""
-    lines = [f"catalog: {error}" for error in report.catalog_errors]
-    lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
-    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
-    lines += suspicion_lines(report)
-    router = report.router
-    if router is not None:
-        lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
-        lines += [f"{key} is routed by a stale profile: too few answers for a new one" for key in router.carried_over]
-        lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
-        if router.publish_error:
-            lines.append(f"published: pending. {router.publish_error}")
-        if router.review_error:
-            lines.append(f"no promotion report: {router.review_error}; the gate decided all the same")
-        if router.promotion in ("rejected", "waiting for review"):
-            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
-    if report.aftermath is not None and report.aftermath.ledger_problem:
-        lines.append(f"the ledger was tampered with: {report.aftermath.ledger_problem}; uniroute audit verify")
-    if report.aftermath is not None and report.aftermath.rival:
-        lines.append(
-            f"two deployments share this registry: {report.aftermath.rival}; let one run nights, or both alike"
-        )
-    return tuple(lines)
-
-
-@asynccontextmanager
-async def _lease(night: Night, *, restarted: bool = False) -> AsyncIterator[None]:
-    """Hold the lease of the night and keep it alive; a failure is written into the run before it goes on."""
-    wanted = night.settings.night
-
-    def start() -> Run:
-        return night.registry.runs.start(
-            night.run_key,
-            as_of=night.as_of,
-            settings_hash=night.settings.digest,
-            settings_json=night.settings.canonical(),
-            prompt_set_digest=night.prompt_set.digest,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            now=night.clock(),
-            lease_s=wanted.lease_s,
-            holder_is_gone=is_gone,
-        )
-
-    night.run = await start_after_a_crash(night.registry.runs, start) if restarted else start()
-    announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
-    log_take_over(night)
-    try:
-        async with kept_alive(night):
-            yield
-    except BaseException as error:
-        is_ours = isinstance(error, UnirouteError)
-        reason = error.message if is_ours else type(error).__name__
-        was_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-        status = "interrupted" if was_stopped else "failed"
-        night.registry.runs.finish(night.run, status, verdict=reason, summary="{}", now=night.clock())
-        log_event("finished", level=logging.ERROR, run=night.run_key, status=status, reason=reason)
-        raise
-
-
 def _finish(night: Night, report: NightReport) -> None:
     status = "attention" if report.attention else "completed"
-    checkpoints.reach("told")
+    crash_points.reach("told")
     night.registry.runs.finish(night.run, status, verdict=verdict(report), summary=summary(report), now=night.clock())
     facts = {"calls": report.calls, "cost_usd": report.spent_usd, "duration_s": report.duration_s}
     log_event("finished", run=night.run_key, status=status, attention=len(report.attention), **facts)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from flows import environment
+from flows.config import environment
 
 environment.prepare()
 
-import getpass  # noqa: E402
-from typing import Literal  # noqa: E402
+import getpass
+from typing import Literal
 
-from prefect import flow  # noqa: E402
-from prefect.states import Completed, State  # noqa: E402
+from prefect import flow
+from prefect.states import Completed, State
 
-from flows.night import utc_now  # noqa: E402
-from flows.promotions import Person, decide  # noqa: E402
-from flows.settings import load_settings  # noqa: E402
-from flows.workspace import Workspace  # noqa: E402
+from flows.config.loading import load_settings
+from flows.promotion.decisions import Person, decide
+from flows.workspace import Workspace
+from registry.clock import utc_now
 
 
 @flow(name="promote", flow_run_name="promote-{promotion_id}-{decision}", retries=0, persist_result=False)

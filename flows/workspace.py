@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
 from flows import logs
-from flows.errors import CredentialsMissing, PrerequisiteError
-from flows.settings import CatalogSettings, EndpointSettings, Settings
+from flows.config.loading import read_key
+from flows.config.settings import CatalogSettings, EndpointSettings, Settings
+from flows.errors import PrerequisiteError
 from registry.store import Registry
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ class Workspace:
 
     def open_embedder(self, name: str) -> Embedder:
         """Open an embedder by name; its table, if it has one, is kept below the home folder."""
-        from routing.embedding import load_embedder
+        from routing.embedders import load_embedder
 
         return load_embedder(name, folder=self.settings.home / "embedders")
 
@@ -127,7 +126,7 @@ class Workspace:
     @cached_property
     def prompt_set(self) -> PromptSet:
         """Freeze the configured prompts, or the sandbox's, into a prompt set with roles."""
-        from flows.prompts import read_prompts
+        from flows.prompt_file import read_prompts
         from flows.sandbox import Sandbox
         from registry.prompts import RoleShares
 
@@ -203,37 +202,3 @@ class Workspace:
             "api_key": key.get_secret_value() if key is not None else None,
             "allow_insecure": endpoint.allow_insecure,
         }
-
-
-def read_key(endpoint: EndpointSettings) -> SecretStr | None:
-    """Read the key that an endpoint's settings refer to.
-
-    Raises
-    ------
-    CredentialsMissing
-        The variable is not set, or the file is unreadable or empty.
-    """
-    if endpoint.api_key_env:
-        value = os.environ.get(endpoint.api_key_env, "").strip()
-        if not value:
-            raise CredentialsMissing(
-                f"The endpoint {endpoint.name} needs its key in the environment variable {endpoint.api_key_env}, "
-                "which is not set.",
-                unchanged="Nothing was called.",
-                hint=f"export {endpoint.api_key_env}=...",
-            )
-        return SecretStr(value)
-    if endpoint.api_key_file is not None:
-        try:
-            value = endpoint.api_key_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            value = ""
-        if not value:
-            raise CredentialsMissing(
-                f"The endpoint {endpoint.name} needs its key in the file {endpoint.api_key_file}, "
-                "which is missing, unreadable or empty.",
-                unchanged="Nothing was called.",
-                hint=f"Write the key into {endpoint.api_key_file}.",
-            )
-        return SecretStr(value)
-    return None

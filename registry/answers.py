@@ -9,8 +9,8 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from .database import Database, chunks
-from .tables import llm, outcome, prompt, protocol
+from registry.db.database import Database, chunks
+from registry.db.tables import llm, outcome, prompt, protocol
 
 # What endpoints call an answer that ended at `max_tokens`.
 _CUT = ("length", "max_tokens")

@@ -15,11 +15,12 @@ from typing import Any
 
 from sqlalchemy import Row, bindparam, func, select
 
-from .columns import plain_text, text_bytes
-from .database import Database, Unit, chunks, ids_of
-from .ledger import canonical_json
-from .listings import CatalogDiff, CatalogFetch, DatedDiff, Listing, Repricing
-from .prices import (
+from registry.db.columns import plain_text, text_bytes
+from registry.db.database import Database, Unit, chunks, ids_of
+from registry.db.tables import catalog_fetch, listing, listing_text, llm
+from registry.ledger import canonical_json
+from registry.listings import CatalogDiff, CatalogFetch, DatedDiff, Listing, Repricing
+from registry.prices import (
     Price,
     drop_held,
     held_prices,
@@ -29,7 +30,6 @@ from .prices import (
     put_first_prices,
     put_in_force,
 )
-from .tables import catalog_fetch, listing, listing_text, llm
 
 LARGEST_SHRINKAGE = 0.2
 """A fetch that lists fewer than 80 % of the LLMs known from its catalog is not believed at first."""

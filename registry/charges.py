@@ -9,11 +9,11 @@ from decimal import Decimal
 from sqlalchemy import func, select, type_coerce
 from sqlalchemy.types import BigInteger
 
-from .columns import from_pico_usd, to_pico_usd
-from .database import Database, Unit, ids_of
-from .errors import NotFound
-from .runs import Run, Runs
-from .tables import charge, llm
+from registry.db.columns import from_pico_usd, to_pico_usd
+from registry.db.database import Database, Unit, ids_of
+from registry.db.tables import charge, llm
+from registry.errors import NotFound
+from registry.runs import Run, Runs
 
 
 @dataclass(frozen=True)

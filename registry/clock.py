@@ -40,3 +40,8 @@ def follow(there: datetime, before: datetime, after: datetime) -> None:
     global _behind
     if _behind is None:
         _behind = timedelta(seconds=round((there - (before + (after - before) / 2)).total_seconds()))
+
+
+def utc_now() -> datetime:
+    """Give the time, in UTC, by the clock that all users of the registry share."""
+    return now()

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, func, select
 
+from registry.db.columns import array_bytes
+from registry.db.database import Database, Unit, ids_of
+from registry.db.tables import cluster_map, cluster_map_array, feature_vector, llm
+from registry.errors import NotFound
+from registry.runs import Run, Runs
 from routing.errors import InvalidInput
-
-from .columns import array_bytes
-from .database import Database, Unit, ids_of
-from .errors import NotFound
-from .runs import Run, Runs
-from .tables import cluster_map, cluster_map_array, feature_vector, llm
 
 _VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens")
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from sqlalchemy import Result, Row, Select, String, func, select, type_coerce
 
-from .columns import plain_text, text_bytes
-from .database import Database, Unit
-from .errors import RegistryBusy, RegistryError
-from .tables import ledger, ledger_head
+from registry.db.columns import plain_text, text_bytes
+from registry.db.database import Database, Unit
+from registry.db.tables import ledger, ledger_head
+from registry.errors import RegistryBusy, RegistryError
 
 GENESIS = "0" * 64
 """What the first event names as the hash before it."""

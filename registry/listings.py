@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from .prices import Price
+from registry.prices import Price
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,15 @@ from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, Row, func, or_, select
 
+from registry.catalog_fetches import diffs_since, record_fetch
+from registry.db.database import Database, Unit
+from registry.db.tables import LLM_STATUSES, llm, llm_price
+from registry.errors import NotFound
+from registry.ledger import Ledger
+from registry.listings import CatalogDiff, CatalogFetch, DatedDiff, Listing, QuarantinedRow, Repricing
+from registry.prices import Price, held_prices, price_of, prices_in_force, put_in_force
+from registry.runs import Run, Runs
 from routing.errors import InvalidInput
-
-from .catalog_fetches import diffs_since, record_fetch
-from .database import Database, Unit
-from .errors import NotFound
-from .ledger import Ledger
-from .listings import CatalogDiff, CatalogFetch, DatedDiff, Listing, QuarantinedRow, Repricing
-from .prices import Price, held_prices, price_of, prices_in_force, put_in_force
-from .runs import Run, Runs
-from .tables import LLM_STATUSES, llm, llm_price
 
 __all__ = [
     "LLM",

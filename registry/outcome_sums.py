@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ARRAY, FromClause, Integer, Select, bindparam, cast, column, func, select
 
+from registry.db.database import Unit, chunks, ids_of
+from registry.db.tables import llm, outcome, prompt, protocol
 from routing.errors import InvalidInput
-
-from .database import Unit, chunks, ids_of
-from .tables import llm, outcome, prompt, protocol
 
 _AT_ONCE = 10_000
 _FIELDS = ("n_scored", "n_failed", "score", "input_tokens", "output_tokens")

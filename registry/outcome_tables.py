@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from sqlalchemy import or_, select, type_coerce
 from sqlalchemy.types import BigInteger
 
+from registry.db.database import Database, Unit, chunks, ids_of
+from registry.db.tables import completion, llm, outcome, prompt, protocol
+from registry.outcome_sums import OutcomeSums, sum_outcomes
+from registry.prompts import Prompt
+from registry.runs import Run, Runs
 from routing.errors import InvalidInput
-
-from .database import Database, Unit, chunks, ids_of
-from .outcome_sums import OutcomeSums, sum_outcomes
-from .prompts import Prompt
-from .runs import Run, Runs
-from .tables import completion, llm, outcome, prompt, protocol
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,17 +15,16 @@ from typing import Any
 
 from sqlalchemy import select
 
+from registry.answers import AnswerFacts, answer_facts
+from registry.charges import Charges, EndpointSpend, PurposeSpend, Spend
+from registry.db.columns import text_bytes, to_pico_usd
+from registry.db.database import Database, Unit, chunks, ids_of
+from registry.db.tables import completion, llm, outcome, prompt, protocol
+from registry.errors import NotFound
+from registry.outcome_tables import Coverage, OutcomeReader, OutcomeTable, grader_labels
+from registry.prompts import Prompt, require_known
+from registry.runs import Run, Runs
 from routing.errors import InvalidInput
-
-from .answers import AnswerFacts, answer_facts
-from .charges import Charges, EndpointSpend, PurposeSpend, Spend
-from .columns import text_bytes, to_pico_usd
-from .database import Database, Unit, chunks, ids_of
-from .errors import NotFound
-from .outcome_tables import Coverage, OutcomeReader, OutcomeTable, grader_labels
-from .prompts import Prompt, require_known
-from .runs import Run, Runs
-from .tables import completion, llm, outcome, prompt, protocol
 
 __all__ = [
     "AnswerFacts",

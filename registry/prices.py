@@ -9,8 +9,8 @@ from decimal import Decimal
 
 from sqlalchemy import Row, and_, select
 
-from .database import Unit
-from .tables import llm_price
+from registry.db.database import Unit
+from registry.db.tables import llm_price
 
 LARGEST_CHANGE = 10
 """A price that changes by more than this factor waits for review: catalogs mix up units."""

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from .database import Unit
-from .errors import NotFound, PromotionRefused
-from .outbox import OutboxEntry
-from .promotion_records import NO_GATE, GateResult, Promotion, gate_result, require_reason
-from .promotion_rows import PromotionRows
-from .routers import RouterRecord
-from .tables import promotion
+from registry.db.database import Unit
+from registry.db.tables import promotion
+from registry.errors import NotFound, PromotionRefused
+from registry.promotion_records import NO_GATE, GateResult, Promotion, gate_result, require_reason
+from registry.promotion_rows import OutboxEntry, PromotionRows
+from registry.routers import RouterRecord
 
 __all__ = ["GateResult", "OutboxEntry", "Promotion", "Promotions", "gate_result"]
 

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Column, select
 
+from registry.db.columns import text_bytes
+from registry.db.database import Database, Unit, chunks, ids_of
+from registry.db.tables import ROLES, embedding, prompt, prompt_set, prompt_set_member
+from registry.errors import NotFound, PromptSetInvalid
+from registry.ledger import canonical_json
 from routing.errors import InvalidInput
-
-from .columns import text_bytes
-from .database import Database, Unit, chunks, ids_of
-from .errors import NotFound, PromptSetInvalid
-from .ledger import canonical_json
-from .tables import ROLES, embedding, prompt, prompt_set, prompt_set_member
 
 
 @dataclass(frozen=True)

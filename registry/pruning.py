@@ -14,13 +14,8 @@ from datetime import date, datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, exists, func, select, union
 
-from routing.errors import InvalidInput
-
-from .database import Database, Unit
-from .errors import RunAlreadyActive
-from .ledger import Ledger
-from .runs import Runs
-from .tables import (
+from registry.db.database import Database, Unit
+from registry.db.tables import (
     alias,
     catalog_fetch,
     completion,
@@ -32,6 +27,10 @@ from .tables import (
     router,
     router_llm,
 )
+from registry.errors import RunAlreadyActive
+from registry.ledger import Ledger
+from registry.runs import Runs
+from routing.errors import InvalidInput
 
 _UNDECIDED = ("requested", "approved")
 

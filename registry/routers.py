@@ -12,14 +12,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, select
 
+from registry.cluster_maps import ClusterMapRecord, ClusterMaps, StoredVector, VectorFields
+from registry.db.database import Database, Unit
+from registry.db.tables import ALIASES, alias, llm, router, router_llm, router_metric
+from registry.errors import NotFound, RegistryError
+from registry.ledger import Ledger, canonical_json
+from registry.runs import Runs
 from routing.errors import InvalidInput
-
-from .cluster_maps import ClusterMapRecord, ClusterMaps, StoredVector, VectorFields
-from .database import Database, Unit
-from .errors import NotFound, RegistryError
-from .ledger import Ledger, canonical_json
-from .runs import Runs
-from .tables import ALIASES, alias, llm, router, router_llm, router_metric
 
 __all__ = ["KEPT", "Aliases", "ClusterMapRecord", "RouterRecord", "Routers", "StoredVector", "VectorFields"]
 

@@ -14,16 +14,14 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from registry.db.database import Database, Unit
+from registry.db.schema import LEASE
+from registry.db.tables import RUN_STATUSES, lease, run
+from registry.errors import NotFound, RunAlreadyActive
+from registry.ledger import Ledger
 from routing.errors import InvalidInput
 
-from .database import Database, Unit
-from .errors import NotFound, RunAlreadyActive
-from .ledger import Ledger
-from .tables import RUN_STATUSES, lease, run
-
 _OF_THIS_PROCESS = ("lease_s", "part", "part_number")
-LEASE = "night"
-"""Name of the one lease that all nights of a registry share; all other leases are of parts of its run."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Run:
     lease_s
         How long the lease lives after a heartbeat, in seconds; 0 when the run was only read.
     part, part_number
-        Which part of the run this process was handed, with its own fencing token (`registry.run_parts`); empty and 0
+        Which part of the run this process was handed, with its own fencing token (`registry.run_leases`); empty and 0
         for the process that holds the whole run.
     settings_hash, settings_json
         The rules under which it ran.

@@ -7,22 +7,22 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
-from .backups import Backups
-from .charges import Charges
-from .database import Database, Tracer, Unit
-from .errors import SchemaMismatch
-from .ledger import Ledger
-from .llms import LLMs
-from .outcomes import Outcomes
-from .promotions import Promotions
-from .prompts import Prompts
-from .pruning import Pruning
-from .routers import Routers
-from .run_parts import RunParts
-from .runs import Runs
-from .schema import ALEMBIC, Schema, SchemaStatus
-from .standings import Standing, leaderboard
-from .vitals import VitalSigns
+from registry.backup.backups import Backups
+from registry.charges import Charges
+from registry.db.database import Database, Tracer, Unit
+from registry.db.schema import ALEMBIC, Schema, SchemaStatus
+from registry.errors import SchemaMismatch
+from registry.leaderboard import Standing, leaderboard
+from registry.ledger import Ledger
+from registry.llms import LLMs
+from registry.monitoring import VitalSigns
+from registry.outcomes import Outcomes
+from registry.promotions import Promotions
+from registry.prompts import Prompts
+from registry.pruning import Pruning
+from registry.routers import Routers
+from registry.run_leases import RunParts
+from registry.runs import Runs
 
 __all__ = ["Registry", "SchemaStatus"]
 
@@ -58,7 +58,7 @@ class Registry:
         self.outcomes = Outcomes(database, self.runs, self.charges)
         self.routers = Routers(database, self.runs, self.ledger)
         self.promotions = Promotions(database, self.ledger, self.routers)
-        self.vitals = VitalSigns(database, self.runs)
+        self.monitoring = VitalSigns(database, self.runs)
 
     @classmethod
     def open(

@@ -19,13 +19,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .content import arrays_of, canonical_json, describe, format_of, rebuild
+from .content import RATIOS, TOKENS, VECTOR_ARRAYS, arrays_of, canonical_json, describe, format_of
+from .decisions import RoutedLLM
+from .embedding import EmbedderId
 from .errors import ArtifactCorrupt, ArtifactError, ArtifactTooNew
+from .features import FeatureVector
+from .prompt_weights import ClusterMap
 from .router import Router
+
+if TYPE_CHECKING:
+    from .router import Router
 
 # Formats this code reads; a router is written in the first of them that holds all of it.
 FORMATS = (1, 2)
@@ -239,3 +246,40 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def rebuild(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Router:
+    """Make a router from what `describe` and `arrays_of` gave.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        When something is missing or of the wrong kind; `InvalidInput` is a `ValueError`.
+    """
+    from .router import Router
+
+    map_arrays = {name.removeprefix("map/"): array for name, array in arrays.items() if name.startswith("map/")}
+    ratios = arrays.get(RATIOS, np.ones(len(content["llms"])))
+    llms = [
+        RoutedLLM(
+            row["key"],
+            row["input_usd_per_mtok"],
+            row["output_usd_per_mtok"],
+            FeatureVector(
+                **{name: arrays[f"vectors/{name}"][position] for name in VECTOR_ARRAYS},
+                n_prompts=row["n_prompts"],
+                n_scored=row["n_scored"],
+                input_token_ratio=ratios[position],
+            ),
+        )
+        for position, row in enumerate(content["llms"])
+    ]
+    return Router(
+        ClusterMap.from_arrays(content["cluster_map"]["kind"], map_arrays),
+        llms,
+        embedder=EmbedderId(**content["embedder"]),
+        cost_weight=content["cost_weight"],
+        calibration_weights=arrays["calibration_weights"],
+        calibration_tokens=arrays.get(TOKENS, np.zeros(0, dtype=np.float32)),
+        provenance=content["provenance"],
+    )

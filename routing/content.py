@@ -9,20 +9,28 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from .decisions import RoutedLLM
+from .decisions import F32, RoutedLLM, Scalar
 from .embedding import EmbedderId
-from .features import FeatureVector
 from .prompt_weights import ClusterMap
 
-if TYPE_CHECKING:
-    from .router import Router
+VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients")
+RATIOS, TOKENS = "vectors/input_token_ratios", "calibration_tokens"
 
-_VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients")
-_RATIOS, _TOKENS = "vectors/input_token_ratios", "calibration_tokens"
+
+class Content(Protocol):
+    """What the digest of a `Router` covers; `Router` describes each of them."""
+
+    cluster_map: ClusterMap
+    llms: tuple[RoutedLLM, ...]
+    embedder: EmbedderId
+    cost_weight: float
+    calibration_weights: F32
+    calibration_tokens: F32
+    provenance: Mapping[str, Scalar]
 
 
 def canonical_json(content: object) -> bytes:
@@ -31,7 +39,7 @@ def canonical_json(content: object) -> bytes:
     return text.encode("ascii")
 
 
-def format_of(router: Router) -> int:
+def format_of(router: Content) -> int:
     """Give the first format that holds all of a router: what needs no later one keeps its bytes and its digest.
 
     Format 2 adds the input tokens of the calibration prompts and the LLMs' ratios of input tokens to the estimate.
@@ -39,7 +47,7 @@ def format_of(router: Router) -> int:
     return 2 if len(router.calibration_tokens) or any(llm.vector.input_token_ratio != 1 for llm in router.llms) else 1
 
 
-def describe(router: Router) -> dict[str, Any]:
+def describe(router: Content) -> dict[str, Any]:
     """Give everything of a router that is not an array, as JSON values."""
     return {
         "cluster_map": {"kind": router.cluster_map.kind},
@@ -59,61 +67,24 @@ def describe(router: Router) -> dict[str, Any]:
     }
 
 
-def arrays_of(router: Router) -> dict[str, np.ndarray]:
+def arrays_of(router: Content) -> dict[str, np.ndarray]:
     """Give the arrays of a router, little-endian and C-contiguous, one row per LLM in `vectors/...`."""
     arrays = {f"map/{name}": array for name, array in router.cluster_map.arrays().items()}
-    for name in _VECTOR_ARRAYS:
+    for name in VECTOR_ARRAYS:
         arrays[f"vectors/{name}"] = np.stack([getattr(llm.vector, name) for llm in router.llms])
     arrays["calibration_weights"] = router.calibration_weights
     if format_of(router) > 1:
-        arrays[_TOKENS] = router.calibration_tokens
-        arrays[_RATIOS] = np.array([llm.vector.input_token_ratio for llm in router.llms], dtype=np.float64)
+        arrays[TOKENS] = router.calibration_tokens
+        arrays[RATIOS] = np.array([llm.vector.input_token_ratio for llm in router.llms], dtype=np.float64)
     return {
         name: np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")) for name, array in sorted(arrays.items())
     }
 
 
-def content_digest(router: Router) -> str:
+def content_digest(router: Content) -> str:
     """Give the SHA-256 over everything that a router contains."""
     summary = hashlib.sha256(canonical_json(describe(router)))
     for name, array in arrays_of(router).items():
         summary.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
         summary.update(array.tobytes())
     return summary.hexdigest()
-
-
-def rebuild(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Router:
-    """Make a router from what `describe` and `arrays_of` gave.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        When something is missing or of the wrong kind; `InvalidInput` is a `ValueError`.
-    """
-    from .router import Router
-
-    map_arrays = {name.removeprefix("map/"): array for name, array in arrays.items() if name.startswith("map/")}
-    ratios = arrays.get(_RATIOS, np.ones(len(content["llms"])))
-    llms = [
-        RoutedLLM(
-            row["key"],
-            row["input_usd_per_mtok"],
-            row["output_usd_per_mtok"],
-            FeatureVector(
-                **{name: arrays[f"vectors/{name}"][position] for name in _VECTOR_ARRAYS},
-                n_prompts=row["n_prompts"],
-                n_scored=row["n_scored"],
-                input_token_ratio=ratios[position],
-            ),
-        )
-        for position, row in enumerate(content["llms"])
-    ]
-    return Router(
-        ClusterMap.from_arrays(content["cluster_map"]["kind"], map_arrays),
-        llms,
-        embedder=EmbedderId(**content["embedder"]),
-        cost_weight=content["cost_weight"],
-        calibration_weights=arrays["calibration_weights"],
-        calibration_tokens=arrays.get(_TOKENS, np.zeros(0, dtype=np.float32)),
-        provenance=content["provenance"],
-    )

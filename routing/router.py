@@ -14,11 +14,11 @@ import numpy.typing as npt
 from .budgets import cost_weight_keeping, cost_weight_within
 from .checks import finite_array, finite_number
 from .content import content_digest
-from .decisions import Decision, Decisions, RoutedLLM, Scalar
+from .decisions import Decision, RoutedLLM, Scalar
 from .embedding import EmbedderId
 from .errors import InvalidInput, NoEligibleLLM
 from .prompt_weights import ClusterMap
-from .ranking import Ranking, Tables
+from .ranking import Decisions, Ranking, Tables
 from .tokens import MOST_TOKENS, checked_tokens, checked_tokens_of, with_tokens
 
 F32 = npt.NDArray[np.float32]

@@ -12,17 +12,19 @@ PREFECT_FILES = {
     f"flows/{name}.py"
     for name in (
         "nightly",
-        "sync",
-        "profile",
-        "profile_llm",
-        "fan_out",
-        "refit",
-        "publish",
         "promote",
-        "schedule",
-        "prefect_server",
-        "deployment",
-        "deploying",
+        "profile_llm",
+        "stages",
+        "profiling/batches",
+        "profiling/dask",
+        "profiling/fan_out",
+        "profiling/profile",
+        "fitting/refit",
+        "promotion/publish",
+        "deploy/deployables",
+        "deploy/deploy",
+        "deploy/serve",
+        "config/prefect_server",
     )
 }
 BANNED_MODULE_NAMES = {"utils", "util", "helpers", "common", "misc", "manager"}
@@ -81,7 +83,7 @@ def test_only_the_registry_and_its_migrations_import_sqlalchemy() -> None:
 
 
 def test_only_the_embedder_imports_sentence_transformers() -> None:
-    assert importers_of("sentence_transformers") == {"routing/embedding.py"}
+    assert importers_of("sentence_transformers") == {"routing/embedders.py"}
 
 
 def test_nothing_but_the_command_line_imports_the_command_line() -> None:

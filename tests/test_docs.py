@@ -16,7 +16,7 @@ from flows.catalogs.toml_file import TomlFormat
 from flows.endpoints.kinds import FAILURE_RULES
 from flows.metrics.listed import METRICS, PREFIX
 from flows.metrics.registry_figures import KINDS
-from registry.tables import metadata
+from registry.db.tables import metadata
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -199,7 +199,7 @@ def test_the_one_place_is_linked(path: Path) -> None:
 
 
 def test_every_setting_stands_in_the_table_of_its_section_with_its_default() -> None:
-    from flows.settings import CatalogSettings, EndpointSettings, Settings
+    from flows.config.settings import CatalogSettings, EndpointSettings, Settings
 
     problems = []
     sections = {
@@ -231,7 +231,7 @@ def toml_blocks(path: Path, first_line: str) -> list[str]:
 
 
 def test_the_readme_s_settings_and_prices_are_read_as_they_stand(tmp_path: Path, monkeypatch) -> None:
-    from flows.settings import load_settings
+    from flows.config.loading import load_settings
 
     (settings,), (prices,) = toml_blocks(README, "# uniroute.toml"), toml_blocks(README, "# prices.toml")
     (tmp_path / "uniroute.toml").write_text(settings, encoding="utf-8")
@@ -243,7 +243,7 @@ def test_the_readme_s_settings_and_prices_are_read_as_they_stand(tmp_path: Path,
 
 
 def test_every_example_of_settings_is_read_as_it_stands(tmp_path: Path) -> None:
-    from flows.settings import load_settings
+    from flows.config.loading import load_settings
 
     examples = toml_blocks(FLOWS, "[prompts]")
     assert examples

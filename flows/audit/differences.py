@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flows.versions import load_version
+from flows.versions.store import load_version
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace

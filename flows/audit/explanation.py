@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.versions import load_version
-from routing.embedding import load_embedder_for
+from flows.versions.store import load_version
+from routing.embedders import load_embedder_for
 from routing.errors import InvalidInput
 from routing.tokens import estimated_input_tokens
 

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from flows.audit.evidence import ROLES, Evidence, routed_llms
+from flows.config.settings import RoutingSettings
 from flows.errors import PrerequisiteError
-from flows.estimation import Estimation, assemble, fit_estimator, labels_of
-from flows.night import Night
-from flows.settings import RoutingSettings
+from flows.fitting.estimation import Estimation, assemble, fit_estimator, labels_of
+from flows.night.context import Night
+from flows.versions.provenance import ROLES, Evidence, routed_llms
 from routing.router import RoutedLLM, Router
 from routing.stored_estimator import arrays_digest, estimator_arrays, read_estimator
 

@@ -7,10 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flows.audit.evidence import Evidence, known_evidence
 from flows.audit.findings import Finding, compared
 from flows.audit.replay import disagreements
-from flows.versions import publication_folder, read_publication, router_folder
+from flows.versions.provenance import Evidence, known_evidence
+from flows.versions.store import publication_folder, read_publication, router_folder
 from registry.errors import PublishIncomplete, RegistryError
 from registry.routers import KEPT
 from routing.artifact import load_router

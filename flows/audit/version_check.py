@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flows.audit.evidence import (
+from flows.audit.findings import Finding, compared
+from flows.audit.rebuilding import PastNight, differences, rebuild
+from flows.errors import PrerequisiteError
+from flows.versions.provenance import (
     Evidence,
     answers_digest,
     embeddings_digest,
@@ -19,10 +22,7 @@ from flows.audit.evidence import (
     read_evidence,
     routed_llms,
 )
-from flows.audit.findings import Finding, compared
-from flows.audit.rebuilding import PastNight, differences, rebuild
-from flows.errors import PrerequisiteError
-from flows.versions import REVIEW, router_folder
+from flows.versions.store import REVIEW, router_folder
 from registry.cluster_maps import vector_digest
 from registry.errors import NotFound, PublishIncomplete, RegistryError
 from routing.artifact import load_router

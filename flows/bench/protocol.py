@@ -130,7 +130,7 @@ class Bench:
             return self._run(number)
 
     def _run(self, number: int) -> dict[str, Figures]:
-        from flows.bench.methods import EXPECTED_ERRORS, Trial
+        from flows.bench.methods.estimates import EXPECTED_ERRORS, Trial
         from routing.baselines import ZeroRouter, oracle_curve
         from routing.deferral import deferral_curve
 

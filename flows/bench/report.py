@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flows.bench.folder import OutcomeFolder
-from flows.reports.plain import inert, table
+from flows.text import inert, table
 
 METHODS = (
     "zero_router",

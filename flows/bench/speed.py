@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.reports.plain import table
+from flows.text import table
 from routing.cluster_maps import KMeansMap
-from routing.embedding import EmbedderId, load_embedder
+from routing.embedders import load_embedder
+from routing.embedding import EmbedderId
 from routing.estimator import PosteriorEstimator
 from routing.feature_space import resolution_maps, spreads_of
 from routing.features import FeatureVector

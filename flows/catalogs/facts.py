@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from .prices import ListedPrice
+from flows.catalogs.prices import ListedPrice
 
 MAX_ID_CHARACTERS: Final = 200
 _MAX_NAME_CHARACTERS = 200

@@ -9,9 +9,18 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal, DecimalException
 from typing import Any
 
-from .documents import DocumentError, Row
-from .facts import Facts, RowRefused, day_moment, display_name, identifier, mapping, optional_identifier, token_count
-from .prices import listed_price
+from flows.catalogs.documents import DocumentError, Row
+from flows.catalogs.facts import (
+    Facts,
+    RowRefused,
+    day_moment,
+    display_name,
+    identifier,
+    mapping,
+    optional_identifier,
+    token_count,
+)
+from flows.catalogs.prices import listed_price
 
 _TABLE = "llm"
 _KEYS = (

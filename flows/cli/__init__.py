@@ -14,7 +14,7 @@ import click
 
 from flows.cli.options import LazyGroup, Wishes
 from flows.cli.outcome import ExitCode, report_bug, report_error, report_interruption, report_usage
-from flows.environment import COMPLETE_VARIABLE
+from flows.config.environment import COMPLETE_VARIABLE
 from routing.errors import UnirouteError
 
 _COMMANDS = {

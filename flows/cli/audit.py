@@ -59,7 +59,7 @@ def log(
 ) -> None:
     """List the ledger's events, the latest ones and the latest of them last, unless they are sorted."""
     from flows.audit.moments import read_span
-    from flows.cli.opening import opened
+    from flows.cli.options import opened
     from flows.reports.audit import log_text
 
     since_at = None if since is None else read_span(since).since_at
@@ -74,7 +74,7 @@ def log(
 
 def _subject(registry: Registry, name: str | None) -> str | None:
     """Give the subject behind a name: the digest of a router version that is called that, else the name itself."""
-    from flows.versions import find_router
+    from flows.versions.store import find_router
     from registry.errors import NotFound
 
     if name is None:
@@ -113,8 +113,8 @@ def verify(config: str | None, as_json: bool) -> int:
     """Check the ledger's chain, what MLflow noted of it, and that rows, files and reports are what it says."""
     from flows.audit.findings import worst
     from flows.audit.verification import verify_everything
+    from flows.config.loading import load_settings
     from flows.reports.audit import findings_text
-    from flows.settings import load_settings
     from flows.workspace import Workspace
 
     with Workspace(load_settings(config), migrate=False) as workspace:
@@ -137,7 +137,7 @@ def export(since: str | None, until: str | None, out: str | None, config: str | 
 
     from flows.audit.export import export_lines
     from flows.audit.moments import read_span
-    from flows.cli.opening import opened
+    from flows.cli.options import opened
 
     since_at = None if since is None else read_span(since).since_at
     span = None if until is None else read_span(until)

@@ -12,7 +12,7 @@ import click
 
 from flows.cli.options import config_option, json_option
 from flows.cli.screen import show
-from flows.reports.plain import inert
+from flows.text import inert
 
 if TYPE_CHECKING:
     from flows.bench.folder import OutcomeFolder
@@ -56,7 +56,7 @@ def bench(
         raise click.UsageError("DATA is missing: give a folder of recorded outcomes")
     from flows.bench.embeddings import embeddings_of
     from flows.bench.folder import read_folder
-    from flows.cli.opening import opened
+    from flows.cli.options import opened
 
     names = _methods(methods)
     folder = read_folder(Path(data))
@@ -90,7 +90,7 @@ def bench(
 def _tell_speeds(config: str | None, *, as_json: bool) -> None:
     """Measure speeds, tell each on standard error at once, and all of them as a table at the end."""
     from flows.bench.speed import measured_speeds, speed_table
-    from flows.settings import load_settings
+    from flows.config.loading import load_settings
 
     speeds = []
     for speed in measured_speeds(load_settings(config).home / "embedders"):

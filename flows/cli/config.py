@@ -10,7 +10,7 @@ import click
 from flows.cli.options import NounGroup, config_option, json_option
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.cli.screen import show
-from flows.reports.plain import inert, table
+from flows.text import inert, table
 
 
 @click.group("config", cls=NounGroup, bare="show")
@@ -24,8 +24,8 @@ def config() -> None:
 @json_option
 def show_settings(origin: bool, config: str | None, as_json: bool) -> None:
     """Show every setting in force; passwords in URLs are hidden, keys are never in the settings."""
-    from flows.settings import load_settings
-    from flows.settings_origin import settings_in_force
+    from flows.config.loading import load_settings
+    from flows.config.origin import settings_in_force
 
     found = settings_in_force(config)
     data = {"settings_hash": load_settings(config).digest, "settings": [asdict(setting) for setting in found]}
@@ -45,9 +45,9 @@ def show_settings(origin: bool, config: str | None, as_json: bool) -> None:
 @json_option
 def validate_settings(connect: bool, config: str | None, as_json: bool) -> int:
     """Check settings, prompts, graders, embedder and keys as a night does before it starts; call no LLM."""
-    from flows import environment
-    from flows.settings import load_settings
-    from flows.validation import validate
+    from flows.checks.validation import validate
+    from flows.config import environment
+    from flows.config.loading import load_settings
 
     settings = load_settings(config)
     environment.prepare(settings.home)
@@ -85,7 +85,7 @@ def validate_settings(connect: bool, config: str | None, as_json: bool) -> int:
 @json_option
 def schema(as_json: bool) -> None:
     """Print the JSON Schema of the settings file, with which editors complete and check it."""
-    from flows.settings import Settings
+    from flows.config.settings import Settings
 
     content = Settings.model_json_schema()
     show("config.schema", content, as_json=as_json, text=lambda: json.dumps(content, indent=2))

@@ -13,11 +13,11 @@ import click
 
 from flows.cli.options import json_option
 from flows.cli.screen import show
-from flows.reports.plain import table
+from flows.text import table
 
 if TYPE_CHECKING:
-    from flows.night import NightReport
-    from flows.settings import Settings
+    from flows.config.settings import Settings
+    from flows.reports.night_report import NightReport
     from flows.workspace import Workspace
 
 FIRST_NIGHT, SECOND_NIGHT = "2024-09-01", "2024-10-01"
@@ -45,9 +45,9 @@ def demo(fresh: bool, as_json: bool) -> None:
 
 def _watch(*, fresh: bool) -> tuple[list[NightReport], Settings]:
     """Run both nights and tell of them as they go."""
-    from flows import environment
+    from flows.config import environment
+    from flows.config.settings import Settings
     from flows.reports.terminal import ending_text
-    from flows.settings import Settings
     from flows.workspace import Workspace
 
     settings = Settings()
@@ -150,7 +150,7 @@ def _one_decision(workspace: Workspace) -> str:
 
 
 def _commands(workspace: Workspace) -> str:
-    from flows.versions import REVIEW, figure_path, publication_folder
+    from flows.versions.store import REVIEW, figure_path, publication_folder
 
     record = workspace.registry.routers.get("champion")
     folder = Path(".venv/bin")

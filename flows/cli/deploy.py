@@ -10,7 +10,7 @@ import click
 
 from flows.cli.options import config_option, dry_run_option, json_option
 from flows.cli.screen import show
-from flows.reports.plain import inert, table
+from flows.text import inert, table
 
 _CHANGES = {"none": "as it is", "made": "made", "renewed": "renewed"}
 
@@ -40,9 +40,9 @@ def _must_be_a_name(_context: click.Context, _option: click.Parameter, value: st
 @json_option
 def deploy(pool: str, cron: str, automations: Path | None, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     """Set up the configured Prefect server, and the registry, for workers; doing it again changes nothing more."""
-    from flows import environment
-    from flows.deploying import AUTOMATIONS, deploy
-    from flows.settings import load_settings
+    from flows.config import environment
+    from flows.config.loading import load_settings
+    from flows.deploy.deploy import AUTOMATIONS, deploy
 
     settings = load_settings(config)
     environment.prepare(settings.home)

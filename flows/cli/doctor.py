@@ -9,7 +9,7 @@ import click
 from flows.cli.options import config_option, json_option
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import show
-from flows.reports.plain import inert
+from flows.text import inert
 
 _CODES = {
     "ok": ExitCode.DONE,
@@ -26,11 +26,11 @@ _CODES = {
 @json_option
 def doctor(repair: bool, config: str | None, as_json: bool) -> int:
     """Check registry, schema, lease, ledger, router files, MLflow and disk; one line each, with the repair."""
-    from flows import environment
-    from flows.doctor import examine, worst
-    from flows.night import utc_now
-    from flows.settings import load_settings
+    from flows.checks.doctor import examine, worst
+    from flows.config import environment
+    from flows.config.loading import load_settings
     from flows.workspace import Workspace
+    from registry.clock import utc_now
 
     settings = load_settings(config)
     environment.prepare(settings.home)

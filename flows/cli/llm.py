@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completions import complete_llms
+from flows.cli.completion import complete_llms
 from flows.cli.options import (
     NounGroup,
     acting_person,
@@ -21,10 +21,10 @@ from flows.cli.options import (
     reason_option,
 )
 from flows.cli.screen import show
-from flows.reports.plain import inert, table
+from flows.text import inert, table
 
 if TYPE_CHECKING:
-    from flows.drift import Drift
+    from flows.night.epochs import Drift
     from registry.llms import LLM, Price
 
 _STATUSES = ("available", "withdrawn", "quarantined", "excluded")
@@ -42,8 +42,8 @@ def llm() -> None:
 @json_option
 def list_llms(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List LLMs with price, score and whether they are routed to."""
-    from flows.cli.opening import opened
-    from flows.drift import Drifts, main_standings
+    from flows.cli.options import opened
+    from flows.night.epochs import Drifts, main_standings
 
     with opened(config) as workspace:
         llms = workspace.registry.llms.all(status=status)
@@ -115,8 +115,8 @@ def _status(row: dict[str, Any]) -> str:
 @json_option
 def show_llm(text: str, config: str | None, as_json: bool) -> None:
     """Show the LLM whose key, id or name is TEXT, or contains it."""
-    from flows.cli.opening import opened
-    from flows.drift import Drifts, main_standings
+    from flows.cli.options import opened
+    from flows.night.epochs import Drifts, main_standings
     from registry.errors import NotFound
 
     with opened(config) as workspace:
@@ -174,9 +174,9 @@ def _next_steps(data: dict[str, Any]) -> list[str]:
 @json_option
 def diff(since: datetime | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List what changed: new, withdrawn, repriced, drifted LLMs, and what was decided about them and why."""
-    from flows.cli.opening import opened
-    from flows.llm_changes import changes_since
-    from flows.night import utc_now
+    from flows.cli.options import opened
+    from flows.reports.llm_changes import changes_since
+    from registry.clock import utc_now
 
     with opened(config) as workspace:
         latest = workspace.registry.runs.latest()
@@ -211,8 +211,8 @@ def _decision(verb: str, status: str, consequence: str, summary: str) -> None:
     """Make the command that gives LLMs a status by decision."""
 
     def decide(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-        from flows.cli.opening import opened
-        from flows.night import utc_now
+        from flows.cli.options import opened
+        from registry.clock import utc_now
 
         with opened(config) as workspace:
             llms = workspace.registry.llms
@@ -267,8 +267,8 @@ _decision(
 @json_option
 def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     """Put the price of LLM, a whole key, in force that was held for review because it changed so much."""
-    from flows.cli.opening import opened
-    from flows.night import utc_now
+    from flows.cli.options import opened
+    from registry.clock import utc_now
     from registry.errors import NotFound
 
     with opened(config) as workspace:

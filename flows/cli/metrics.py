@@ -27,9 +27,9 @@ def metrics(port: int | None, host: str, out: Path | None, config: str | None, a
     A registry that cannot be read is a figure, too: uniroute_up is 0 then, why is said on standard error, and the exit
     code is 3.
     """
+    from flows.config.loading import load_settings
     from flows.metrics.exposition import Figures, serve, write
-    from flows.night import utc_now
-    from flows.settings import load_settings
+    from registry.clock import utc_now
 
     if port is not None and out is not None:
         raise click.UsageError("--port serves and --out writes: give one of them.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completions import complete_llms, complete_runs
+from flows.cli.completion import complete_llms, complete_runs
 from flows.cli.options import (
     NounGroup,
     acting_person,
@@ -22,10 +22,10 @@ from flows.cli.options import (
 )
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import event_line, show
-from flows.reports.plain import inert, table
+from flows.text import inert, table
 
 if TYPE_CHECKING:
-    from flows.night import NightReport
+    from flows.reports.night_report import NightReport
     from registry.runs import Run
 
 
@@ -58,7 +58,7 @@ def run(
     With --json, standard output is a stream of JSON lines: the first, "started", is only written once the night holds
     the lease, the last is "finished"; without a "finished" line the night ended early.
     """
-    from flows.announcements import told_to
+    from flows.logs import told_to
 
     def say_event(event: str, facts: dict[str, Any]) -> None:
         click.echo(event_line("night.run", event, **facts))
@@ -96,10 +96,11 @@ def run_night_now(config: str | None, **wanted: Any) -> NightReport:
     """
     import asyncio
 
-    from flows import environment, preflight
+    from flows.checks import preflight
+    from flows.config import environment
+    from flows.config.loading import load_settings
+    from flows.config.prefect_server import require_prefect
     from flows.logs import say
-    from flows.prefect_server import require_prefect
-    from flows.settings import load_settings
     from flows.workspace import Workspace
 
     settings = load_settings(config).overridden(budget_usd=wanted["budget_usd"], max_new=wanted["max_new"])
@@ -120,9 +121,10 @@ def run_night_now(config: str | None, **wanted: Any) -> NightReport:
 @json_option
 def serve(config: str | None, cron: str, port: int, as_json: bool) -> None:
     """Run nights on a schedule, until stopped. Without a configured Prefect server one is started on loopback."""
-    from flows import environment, logs
-    from flows.schedule import serve_nights
-    from flows.settings import load_settings
+    from flows import logs
+    from flows.config import environment
+    from flows.config.loading import load_settings
+    from flows.deploy.serve import serve_nights
 
     settings = load_settings(config)
     environment.prepare(settings.home, quiet=False)
@@ -138,7 +140,7 @@ def serve(config: str | None, cron: str, port: int, as_json: bool) -> None:
 @json_option
 def list_nights(config: str | None, limit: int, sort: str | None, as_json: bool) -> None:
     """List the nights, the latest first."""
-    from flows.cli.opening import opened
+    from flows.cli.options import opened
 
     with opened(config) as workspace:
         runs = workspace.registry.runs.list(limit=None if sort else limit)
@@ -171,8 +173,8 @@ def _run_data(entry: Run) -> dict[str, Any]:
 @json_option
 def show_night(name: str, config: str | None, as_json: bool) -> None:
     """Show a night: RUN is its key, its day, or 'latest' (the default)."""
-    from flows.cli.opening import opened
-    from flows.retrospect import look_back
+    from flows.cli.options import opened
+    from flows.reports.past_night import look_back
 
     with opened(config) as workspace:
         seen = look_back(workspace, name)
@@ -186,7 +188,7 @@ def show_night(name: str, config: str | None, as_json: bool) -> None:
     }
 
     def text() -> str:
-        from flows.reports.retrospect import night_text
+        from flows.reports.past_night import night_text
 
         return night_text(seen)
 
@@ -200,8 +202,9 @@ def show_night(name: str, config: str | None, as_json: bool) -> None:
 @json_option
 def list_events(name: str, config: str | None, limit: int | None, sort: str | None, as_json: bool) -> None:
     """List what the ledger holds from the beginning of a night to its end; RUN as in 'night show'."""
-    from flows.cli.opening import opened
-    from flows.retrospect import events_of, find_run
+    from flows.cli.options import opened
+    from flows.night.cancel import find_run
+    from flows.reports.past_night import events_of
 
     with opened(config) as workspace:
         found = events_of(workspace.registry, find_run(workspace.registry, name))
@@ -233,9 +236,9 @@ def list_events(name: str, config: str | None, limit: int | None, sort: str | No
 @json_option
 def cancel(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     """Ask a night that is running to stop: what has arrived is kept, nothing is published."""
-    from flows.cli.opening import opened
-    from flows.night import utc_now
-    from flows.retrospect import cancel_night
+    from flows.cli.options import opened
+    from flows.night.cancel import cancel_night
+    from registry.clock import utc_now
 
     with opened(config) as workspace:
         asked = cancel_night(

@@ -6,12 +6,16 @@ import contextlib
 import getpass
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
+
+from flows.config.loading import load_settings
+from flows.workspace import Workspace
 
 
 @dataclass
@@ -215,3 +219,10 @@ def _with_shared_options(command: click.Command) -> click.Command:
     elif not any("--quiet" in option.opts for option in command.params):
         command.params.extend(_shared())
     return command
+
+
+@contextmanager
+def opened(config: str | None) -> Iterator[Workspace]:
+    """Open the workspace that the settings describe, and close it again."""
+    with Workspace(load_settings(config)) as workspace:
+        yield workspace

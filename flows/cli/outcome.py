@@ -14,8 +14,8 @@ import click
 from flows import errors as flow
 from flows import logs
 from flows.cli.screen import label
-from flows.environment import home_folder
-from flows.reports.plain import inert
+from flows.config.environment import home_folder
+from flows.text import inert
 from registry import errors as registry
 from routing import errors as routing
 from routing.errors import UnirouteError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completions import complete_routers
+from flows.cli.completion import complete_routers
 from flows.cli.options import (
     NounGroup,
     acting_person,
@@ -21,10 +21,10 @@ from flows.cli.options import (
 )
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
-from flows.reports.plain import table
+from flows.text import table
 
 if TYPE_CHECKING:
-    from flows.promotions import Decision, Person
+    from flows.promotion.decisions import Decision, Person
     from flows.workspace import Workspace
 
 _STATUSES = ("requested", "approved", "rejected", "superseded", "applied", "failed")
@@ -44,7 +44,7 @@ def promotion() -> None:
 @json_option
 def list_promotions(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List promotions and rollbacks, the latest first."""
-    from flows.cli.opening import opened
+    from flows.cli.options import opened
     from flows.reports.decisions import promotion_data
 
     with opened(config) as workspace:
@@ -88,7 +88,7 @@ def show_promotion(name: str, config: str | None, as_json: bool) -> None:
 
     ID is the promotion's number, or its router's digest, version or alias.
     """
-    from flows.cli.opening import opened
+    from flows.cli.options import opened
     from flows.reports.decisions import promotion_text, review_data
 
     with opened(config) as workspace:
@@ -107,12 +107,12 @@ def request_promotion(
     version: str, reason: str, actor: str | None, is_dry_run: bool, config: str | None, as_json: bool
 ) -> int:
     """Put version V to the gate against the champion, with stored answers, and ask for its promotion."""
-    from flows import promotions
-    from flows.cli.opening import opened
-    from flows.night import utc_now
+    from flows.cli.options import opened
+    from flows.promotion import decisions
+    from registry.clock import utc_now
 
     with opened(config) as workspace:
-        done = promotions.request(
+        done = decisions.request(
             workspace, version, by=_person(actor), reason=reason, clock=utc_now, is_dry_run=is_dry_run
         )
         _tell(workspace, done, "promotion.request", is_dry_run=is_dry_run, as_json=as_json)
@@ -134,7 +134,7 @@ def approve_promotion(name: str, **options: Any) -> int:
 
     ID is the promotion's number, or its router's digest.
     """
-    from flows.promotions import approve
+    from flows.promotion.decisions import approve
 
     return _decide(name, "promotion.approve", approve, **options)
 
@@ -149,7 +149,7 @@ def approve_promotion(name: str, **options: Any) -> int:
 @json_option
 def reject_promotion(name: str, **options: Any) -> int:
     """Reject promotion ID; what serves stays. ID is the promotion's number, or its router's digest."""
-    from flows.promotions import reject
+    from flows.promotion.decisions import reject
 
     return _decide(name, "promotion.reject", reject, **options)
 
@@ -166,9 +166,9 @@ def _decide(
     config: str | None,
     as_json: bool,
 ) -> int:
-    from flows.cli.opening import opened
-    from flows.night import utc_now
+    from flows.cli.options import opened
     from flows.reports.decisions import headline_lines, promotion_data
+    from registry.clock import utc_now
 
     said = {"by": _person(actor), "reason": reason, "clock": utc_now}
     with opened(config) as workspace:
@@ -201,27 +201,27 @@ def roll_back(
     as_json: bool,
 ) -> int:
     """Let an earlier champion serve again, at once: no gate, no refit, and MLflow may be down."""
-    from flows import promotions
-    from flows.cli.opening import opened
-    from flows.night import utc_now
+    from flows.cli.options import opened
+    from flows.promotion import decisions
     from flows.reports.decisions import rollback_lines
+    from registry.clock import utc_now
 
     by = _person(actor)
     with opened(config) as workspace:
-        target, remarks = promotions.rollback_target(workspace, to)
+        target, remarks = decisions.rollback_target(workspace, to)
         lines = rollback_lines(workspace.registry, target)
         if is_dry_run:
             data = {"to": {"digest": target.digest, "version": target.mlflow_version}, "is_dry_run": True}
             show("promotion.rollback", data, as_json=as_json, text=lambda: "\n".join(lines), warnings=remarks)
             return ExitCode.DONE
         _confirm([*lines, "roll back"], yes)
-        done = promotions.rollback(workspace, to=target.digest, by=by, reason=reason, clock=utc_now)
+        done = decisions.rollback(workspace, to=target.digest, by=by, reason=reason, clock=utc_now)
         _tell(workspace, done, "promotion.rollback", is_dry_run=False, as_json=as_json)
     return ExitCode.ATTENTION if done.pending else ExitCode.DONE
 
 
 def _person(actor: str | None) -> Person:
-    from flows.promotions import Person
+    from flows.promotion.decisions import Person
 
     account = acting_person()
     return Person(account if actor is None else actor, account)

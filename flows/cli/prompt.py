@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completions import complete_routers
+from flows.cli.completion import complete_routers
 from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options
 from flows.cli.screen import show
-from flows.reports.plain import inert, table
+from flows.text import inert, table
 
 if TYPE_CHECKING:
-    from flows.prompt_review import PromptReview
+    from flows.checks.prompts import PromptReview
 
 _ROLES = ("map", "representative", "gate", "hidden")
 
@@ -56,10 +56,10 @@ def list_prompts(role: str | None, limit: int, sort: str | None, config: str | N
 
 
 def _configured(config: str | None) -> PromptReview:
-    from flows.prompt_review import review
-    from flows.prompts import read_prompts
+    from flows.checks.prompts import review
+    from flows.config.loading import load_settings
+    from flows.prompt_file import read_prompts
     from flows.sandbox import Sandbox
-    from flows.settings import load_settings
 
     settings = load_settings(config)
     file = settings.prompts.file
@@ -72,9 +72,9 @@ def _configured(config: str | None) -> PromptReview:
 @json_option
 def check(file: str | None, config: str | None, as_json: bool) -> None:
     """Check the prompts of FILE, or of the settings: complete, gradable, without duplicates; no LLM is called."""
-    from flows.prompt_review import review
-    from flows.prompts import read_prompts
-    from flows.settings import load_settings
+    from flows.checks.prompts import review
+    from flows.config.loading import load_settings
+    from flows.prompt_file import read_prompts
 
     found = _configured(config) if file is None else review(load_settings(config), read_prompts(Path(file)))
     data = _review_data(found)
@@ -111,8 +111,8 @@ def _lines(data: dict[str, Any]) -> list[str]:
 @json_option
 def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     """Add the prompts of FILE to the prompt file of the settings; those that are in it already stay as they are."""
-    from flows.prompt_review import add_prompts
-    from flows.settings import load_settings
+    from flows.checks.prompts import add_prompts
+    from flows.config.loading import load_settings
 
     found = add_prompts(load_settings(config), Path(file), is_dry_run=is_dry_run)
     data = _review_data(found.review) | {
@@ -153,9 +153,9 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
 @json_option
 def example(cluster: int, name: str, limit: int, config: str | None, as_json: bool) -> None:
     """Show the prompts nearest to the centre of CLUSTER, the number that decisions name."""
-    from flows.cli.opening import opened
-    from flows.prompt_review import nearest_prompts
-    from flows.versions import find_router
+    from flows.checks.prompts import nearest_prompts
+    from flows.cli.options import opened
+    from flows.versions.store import find_router
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)

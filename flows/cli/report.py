@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completions import complete_runs
+from flows.cli.completion import complete_runs
 from flows.cli.options import NounGroup, config_option, json_option
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
@@ -100,7 +100,7 @@ def report_promotion(name: str, config: str | None, **wanted: Any) -> int:
 
     It is computed anew from the registry and compared with what the reviewer saw.
     """
-    from flows.cli.opening import opened
+    from flows.cli.options import opened
 
     with opened(config) as workspace:
         return _deliver(_promotion_report(workspace, name), "report.promotion", workspace, Wanted(**wanted))
@@ -113,9 +113,9 @@ def report_promotion(name: str, config: str | None, **wanted: Any) -> int:
 @json_option
 def report_night(name: str, config: str | None, **wanted: Any) -> int:
     """Write the report of a night: RUN is its key, its day, or 'latest' (the default)."""
-    from flows.cli.opening import opened
+    from flows.cli.options import opened
     from flows.reports.nights import night_content, night_html, night_markdown
-    from flows.retrospect import look_back
+    from flows.reports.past_night import look_back
 
     with opened(config) as workspace:
         seen = look_back(workspace, name)
@@ -134,7 +134,7 @@ def report_night(name: str, config: str | None, **wanted: Any) -> int:
 @json_option
 def report_leaderboard(config: str | None, **wanted: Any) -> int:
     """Write the standing of all LLMs: scores with intervals, costs, shares, topics won, and when they were asked."""
-    from flows.cli.opening import opened
+    from flows.cli.options import opened
     from flows.reports.leaderboard import leaderboard_html, leaderboard_markdown, leaderboard_of
 
     with opened(config) as workspace:
@@ -154,7 +154,7 @@ def _promotion_report(workspace: Workspace, name: str) -> Report:
     When the registry gives another page by now (a failed answer was made good since then, or another version of this
     package draws it), or none at all, the kept page is the one that counts.
     """
-    from flows.reports.promotion.plain_evidence import evidence_data
+    from flows.reports.promotion.page import evidence_data
     from flows.reports.promotion.reviews import build_review, kept_review, subject_of
     from registry.errors import NotFound
     from routing.errors import UnirouteError
@@ -202,7 +202,7 @@ def _promotion_report(workspace: Workspace, name: str) -> Report:
 
 def _kept_report(promotion: Promotion, kept: Path) -> Report:
     """Give a page that cannot be computed again; its short form lies beside it, or says where the page is."""
-    from flows.versions import REVIEW
+    from flows.versions.store import REVIEW
 
     short, facts = kept.with_name(REVIEW[1]), _facts(promotion, promotion.report_digest, False)
     return Report(

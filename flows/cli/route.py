@@ -11,10 +11,10 @@ import click
 
 from flows.cli.options import config_option, json_option
 from flows.cli.screen import note, show
-from flows.reports.plain import inert
+from flows.text import inert
 
 if TYPE_CHECKING:
-    from flows.batch_routing import PreparedRouting, RoutedFile
+    from flows.batch.routing import PreparedRouting, RoutedFile
     from flows.workspace import Workspace
     from registry.routers import RouterRecord
     from routing.decisions import Decision
@@ -56,8 +56,8 @@ def route(
     named = [option for option, value in given.items() if value is not None]
     if len(named) > 1:
         raise click.UsageError(f"{' and '.join(named)} exclude each other: give one of them")
-    from flows.cli.opening import opened
-    from flows.versions import find_router
+    from flows.cli.options import opened
+    from flows.versions.store import find_router
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
@@ -90,7 +90,7 @@ def decide(
     text
         The prompt.
     cost_weight, max_cost_usd, min_score, candidates
-        As for `flows.batch_routing.prepare`, which says what it raises besides.
+        As for `flows.batch.routing.prepare`, which says what it raises besides.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def decide(
 
 
 def _prepared(workspace: Workspace, record: RouterRecord, *wishes: Any) -> PreparedRouting:
-    from flows.batch_routing import prepare
+    from flows.batch.routing import prepare
 
     prepared = prepare(workspace, record, *wishes)
     if prepared.unavailable:
@@ -135,7 +135,7 @@ def _route_file(
     may_overwrite: bool,
     as_json: bool,
 ) -> None:
-    from flows.batch_routing import CHUNK, route_file
+    from flows.batch.routing import CHUNK, route_file
 
     told_s = 0.0
 

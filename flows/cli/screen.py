@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from flows.cli.options import wishes
-from flows.reports.plain import inert
+from flows.text import inert
 
 
 def envelope(schema: str, data: Any, *, warnings: Sequence[str] = ()) -> str:

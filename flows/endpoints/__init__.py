@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .budget import Budget, Reservation, worst_case_usd
-from .client import BoundedEndpoint
-from .completion import Completion
-from .kinds import FAILURE_RULES, FailureRule
-from .patience import Patience
+from flows.endpoints.budget import Budget, Reservation, worst_case_usd
+from flows.endpoints.client import BoundedEndpoint
+from flows.endpoints.completion import Completion
+from flows.endpoints.kinds import FAILURE_RULES, FailureRule
+from flows.endpoints.patience import Patience
 
 __all__ = [
     "FAILURE_RULES",

@@ -17,16 +17,15 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from flows.endpoints.completion import Answer, Completion, NotACompletion, parse_json, read_answer
+from flows.endpoints.failures import Failure, RefusedParameter, classify_exception, classify_reply
+from flows.endpoints.kinds import FAILURE_RULES
+from flows.endpoints.patience import Circuits, Gate, Patience
 from flows.errors import EndpointError, PrerequisiteError
 from flows.logs import log_event
 
-from .completion import Answer, Completion, NotACompletion, parse_json, read_answer
-from .failures import Failure, RefusedParameter, classify_exception, classify_reply
-from .kinds import FAILURE_RULES
-from .patience import Circuits, Gate, Patience
-
 if TYPE_CHECKING:
-    from .wire import Reply, Wire
+    from flows.endpoints.wire import Reply, Wire
 
 
 def _utc_now() -> datetime:
@@ -117,7 +116,7 @@ class BoundedEndpoint:
         self._given_up: dict[str, tuple[RefusedParameter, ...]] = {}
 
     async def __aenter__(self) -> Self:
-        from .wire import Wire
+        from flows.endpoints.wire import Wire
 
         self._wire = Wire(
             self.base_url,

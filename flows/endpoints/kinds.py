@@ -92,3 +92,6 @@ FAILURE_RULES: Mapping[str, FailureRule] = MappingProxyType(
     }
 )
 """Every kind an `EndpointError` of this package can carry; the registry stores the key."""
+
+
+KIND = "substituted"

@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from .kinds import FAILURE_RULES
+from flows.endpoints.kinds import FAILURE_RULES
 
 _PLACES_OF_A_REFUSAL = 1 / 2
 _PLACES_OF_AN_ANSWER = 1 / 16

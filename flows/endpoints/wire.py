@@ -14,7 +14,7 @@ import httpx2
 import openai
 from pydantic import SecretStr
 
-from .failures import ResponseRefused
+from flows.endpoints.failures import ResponseRefused
 
 _MAX_HEADER_BYTES = 32 * 2**10
 _UNUSED_KEY: Final = "held-by-the-transport"

@@ -1,7 +1,7 @@
 """Graders: how a completion becomes a score. Each has a name and a version, which are part of the outcome key.
 
 `grader` opens one by name; `check_grader` is the gate it must pass before any LLM is asked. `Judge` asks an LLM, so it
-works within a night only (flows/judging.py) and has a gate of its own.
+works within a night only (flows/profiling/judging.py) and has a gate of its own.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import difflib
 
 from flows.errors import PrerequisiteError
-
-from .choice import ChoiceGrader
-from .contract import Grader, Labelled
-from .gate import GraderCheck, check_grader
-from .judge import Judge
-from .numeric import NumericGrader
-from .wording import ContainsGrader, ExactGrader
+from flows.graders.base import Grader, Labelled
+from flows.graders.choice import ChoiceGrader
+from flows.graders.judge import Judge
+from flows.graders.numeric import NumericGrader
+from flows.graders.self_check import GraderCheck, check_grader
+from flows.graders.wording import ContainsGrader, ExactGrader
 
 __all__ = ["GRADERS", "Grader", "GraderCheck", "Judge", "Labelled", "check_grader", "grader", "grader_name"]
 

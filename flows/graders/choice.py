@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .contract import RuleGrader
+from flows.graders.base import RuleGrader
 
 # Marks that people and LLMs put around a letter: bold, mathematics, parentheses.
 _MARKS = r"[\s*_`$:]{0,6}(?:\\boxed\{|\\text\{|\\mathbf\{|\\mathrm\{){0,2}[(\[]?"

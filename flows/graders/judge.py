@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from flows.errors import GradingError
-
-from .reasoning import without_reasoning
+from flows.graders.base import without_reasoning
 
 MOST_ANSWER_BYTES: Final = 8_192
 """How much of an answer is judged: its end, where what it settles on stands."""

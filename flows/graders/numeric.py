@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from decimal import Context, Decimal, DecimalException
 
-from .contract import RuleGrader
+from flows.graders.base import RuleGrader
 
 RELATIVE_TOLERANCE = Decimal("1e-4")
 """How far an answer may be from a reference that is not a whole number, relative to it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from .contract import RuleGrader
+from flows.graders.base import RuleGrader
 
 
 def plain_wording(text: str) -> str:

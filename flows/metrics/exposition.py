@@ -18,12 +18,12 @@ from prometheus_client.exposition import start_http_server
 from prometheus_client.registry import Collector
 
 import sql
+from flows.config.settings import Settings
 from flows.errors import FlowError, PortTaken
 from flows.logs import log_event
 from flows.metrics.listed import PREFIX, Samples
 from flows.metrics.prefect_figures import note_prefect
 from flows.metrics.registry_figures import note_vitals
-from flows.settings import Settings
 from flows.workspace import Workspace
 from routing.errors import UnirouteError
 
@@ -96,7 +96,7 @@ class Figures(Collector):
         samples.put("schema_pending_migrations", len(schema.pending))
         samples.put("schema_ahead", schema.is_newer)
         if not schema.pending:
-            note_vitals(samples, workspace.registry.vitals.read(self._clock()))
+            note_vitals(samples, workspace.registry.monitoring.read(self._clock()))
 
     def _succeeds(self, part: str, note: Callable[[], None]) -> bool:
         try:

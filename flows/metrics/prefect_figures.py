@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 from flows.errors import FlowError
 from flows.metrics.listed import Samples
-from flows.reports.plain import inert
+from flows.text import inert
 
 FLOW = "night"
 DEPLOYMENT = "nightly"

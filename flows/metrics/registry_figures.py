@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
-from flows import substitution
+from flows.endpoints import kinds
 from flows.endpoints.kinds import FAILURE_RULES
 from flows.metrics.listed import MOST_ENDPOINTS, OTHER, Samples
-from flows.reports.plain import inert
+from flows.text import inert
+from registry.db.tables import LLM_STATUSES, RUN_STATUSES
+from registry.monitoring import Vitals
 from registry.runs import Run
-from registry.tables import LLM_STATUSES, RUN_STATUSES
-from registry.vitals import Vitals
 
-KINDS = frozenset({*FAILURE_RULES, substitution.KIND, "grading", "judging"})
+KINDS = frozenset({*FAILURE_RULES, kinds.KIND, "grading", "judging"})
 """Every kind of failure that a night can write; anything else counts as `OTHER`."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flows.reports.plain import inert, table
+from flows.text import inert, table
 
 if TYPE_CHECKING:
     from flows.audit.explanation import Explanation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from flows.reports.plain import inert
+from flows.text import inert
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from flows.aftermath import Aftermath
-from flows.night import NightReport, ProfileOutcome, RouterOutcome
-from flows.reports.suspicion import canary_data, canary_line
-from flows.reports.version import gate_as_json
+from flows.gate.gate import gate_as_json
+from flows.profiling.results import ProfileOutcome
+from flows.reports.attention import canary_data, canary_line
+from flows.reports.closing import Aftermath
+from flows.reports.night_report import NightReport, RouterOutcome
 from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5

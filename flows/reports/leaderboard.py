@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from flows.drift import Drifts, main_standings
-from flows.gate_evidence import Answers
-from flows.night import PROFILED_ROLES
+from flows.gate.evidence import Answers
+from flows.night.context import PROFILED_ROLES
+from flows.night.epochs import Drifts, main_standings
 from flows.reports.digest import escape
 from flows.reports.numbers import per_1k, percent, share_interval
 from flows.reports.pages import page
-from flows.reports.plain import llm_name
 from flows.reports.promotion.charts import frontier
 from flows.reports.promotion.evidence import LLMPoint
-from flows.versions import load_version
+from flows.text import llm_name
+from flows.versions.store import load_version
 from flows.workspace import Workspace
 from registry.errors import NotFound
 from registry.llms import LLM

@@ -6,8 +6,8 @@ from typing import Any
 
 from flows.reports.digest import escape
 from flows.reports.pages import page
-from flows.reports.plain import llm_name
-from flows.retrospect import PastNight
+from flows.reports.past_night import PastNight
+from flows.text import llm_name
 
 _MOST_LINES = 40
 

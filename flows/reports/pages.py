@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.reports.numbers import per_1k, per_1k_change, percent, points
-from flows.reports.plain import inert, inert_lines, llm_name
+from flows.text import inert, inert_lines, llm_name
 
 _HEAT_STEPS = 10
 _FILTERS: dict[str, Callable[..., Any]] = {

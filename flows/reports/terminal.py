@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.gate import GateCheck, RouterMeasure
-from flows.night import NightReport, RouterOutcome
-from flows.plan import PlannedProfile
+from flows.gate.gate import GateCheck, RouterMeasure
+from flows.profiling.plan import PlannedProfile
+from flows.reports.attention import canary_line
 from flows.reports.digest import review_command, verdict
-from flows.reports.plain import inert, table
-from flows.reports.suspicion import canary_line
+from flows.reports.night_report import NightReport, RouterOutcome
+from flows.text import inert, table
 
 _NAMES_SHOWN = 16
 

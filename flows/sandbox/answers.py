@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from .recording import RecordedLLM, read_answers, read_llms, read_prompts
+from flows.sandbox.recording import RecordedLLM, read_answers, read_llms, read_prompts
 
 _MILLION = Decimal(1_000_000)
 _CONTEXT_TOKENS = 8192

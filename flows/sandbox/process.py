@@ -97,9 +97,8 @@ class Sandbox:
     @staticmethod
     def prompts() -> tuple[Prompt, ...]:
         """Give the 1 500 recorded prompts, whose text is the exact user message the server knows."""
+        from flows.sandbox.recording import read_prompts
         from registry.prompts import Prompt
-
-        from .recording import read_prompts
 
         return tuple(
             Prompt(

@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from .answers import RecordedAnswers, UnknownLLM, UnknownPrompt
+from flows.sandbox.answers import RecordedAnswers, UnknownLLM, UnknownPrompt
 
 _MAX_BODY_BYTES = 2**20
 _PARENT_CHECK_S = 1.0

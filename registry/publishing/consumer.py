@@ -150,12 +150,12 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
         self._errors = importlib.import_module(f"{routing.__name__}.errors")
         with self._one_line_errors():
             artifact = importlib.import_module(f"{routing.__name__}.artifact")
-            embedding = importlib.import_module(f"{routing.__name__}.embedding")
+            embedders = importlib.import_module(f"{routing.__name__}.embedders")
             self._tokens = importlib.import_module(f"{routing.__name__}.tokens")
             self._router = artifact.load_router(Path(context.artifacts["router"]))
             if self._router.digest != _read_manifest(code)["router_digest"]:
                 raise _refusal("the router is not the one that was published")
-            self._embedder = embedding.load_embedder_for(
+            self._embedder = embedders.load_embedder_for(
                 self._router.embedder, folder=Path(context.artifacts["router"])
             )
         self._version = _registered_version(code.parent.parent) or f"uniroute@{self._router.digest[:12]}"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
 
 from registry.errors import PublishIncomplete
+from registry.publishing.cleanup import remove_leftovers
 from registry.publishing.connection import asking, open_client, sqlite_file
-from registry.publishing.descriptions import VersionReader
-from registry.publishing.downloads import download_checked
-from registry.publishing.leftovers import remove_leftovers
+from registry.publishing.markdown import markdown, one_line
+from registry.publishing.read import VersionReader, download_checked
 from registry.publishing.request import (
     NAME,
     PUBLISH_KEY,
@@ -29,13 +29,7 @@ from registry.publishing.request import (
     refuse_unusable,
     write_run_folder,
 )
-from registry.publishing.text import markdown, one_line
-from registry.publishing.version_folder import (
-    CarriedCode,
-    build_version_folder,
-    routing_package,
-    version_digest,
-)
+from registry.publishing.version_folder import CarriedCode, build_version_folder, routing_package, version_digest
 from routing.errors import InvalidInput
 
 if TYPE_CHECKING:

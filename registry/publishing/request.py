@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry.publishing.text import PARAM_LIMIT, TAG_LIMIT, one_line
+from registry.publishing.markdown import PARAM_LIMIT, TAG_LIMIT, one_line
 from registry.publishing.version_folder import ROUTER_FOLDER
 from routing.errors import InvalidInput
 

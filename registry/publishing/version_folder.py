@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from registry.publishing.client import digest_of, file_digests, remove_compiled
 from registry.publishing.client import version_digest as version_digest
-from registry.publishing.text import one_line
+from registry.publishing.markdown import one_line
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature

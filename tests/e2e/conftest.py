@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import Settings
+from flows.config.settings import Settings
 from flows.workspace import Workspace
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")

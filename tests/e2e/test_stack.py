@@ -14,10 +14,10 @@ import pytest
 
 from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
-from flows.deploying import Step, deploy
-from flows.environment import prepare
+from flows.config.environment import prepare
+from flows.config.loading import load_settings
+from flows.deploy.deploy import Step, deploy
 from flows.errors import PrerequisiteError, ServerUnavailable
-from flows.settings import load_settings
 from flows.workspace import Workspace
 from registry.errors import MlflowDenied, MlflowUnavailable
 from routing.errors import UnirouteError

@@ -8,8 +8,9 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from flows.night import Night, RouterOutcome
-from flows.settings import Settings
+from flows.config.settings import Settings
+from flows.night.context import Night
+from flows.reports.night_report import RouterOutcome
 from flows.workspace import Workspace
 from registry.llms import LLM
 from registry.outcomes import Outcome
@@ -69,8 +70,8 @@ def run_night(
     workspace: Workspace, as_of: date, names: tuple[str, ...], clock: Clock, *, answering: tuple[str, ...] | None = None
 ) -> RouterOutcome:
     """Run the stages of a night that follow the answers, with these LLMs listed, and give what became of its router."""
-    from flows.publish import keep_and_publish, measure_candidate
-    from flows.refit import embed_prompts, refit
+    from flows.fitting.refit import embed_prompts, refit
+    from flows.promotion.publish import keep_and_publish, measure_candidate
 
     night = Night(workspace, as_of, clock)
     registry = workspace.registry

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.promotions import Person, request
-from flows.settings import Settings
-from flows.versions import publication_folder, router_folder
+from flows.config.settings import Settings
+from flows.promotion.decisions import Person, request
+from flows.versions.store import publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.outcomes import Outcome
 from registry.promotions import Promotion, gate_result

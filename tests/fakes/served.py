@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from flows.settings import Settings
-from flows.versions import bring_mlflow_in_step, publication_folder, router_folder
+from flows.config.settings import Settings
+from flows.versions.mlflow_sync import bring_mlflow_in_step
+from flows.versions.store import publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.promotions import gate_result
 from registry.routers import ClusterMapRecord, RouterRecord

@@ -17,15 +17,18 @@ os.environ.setdefault("PREFECT_HOME", str(Path(tempfile.gettempdir()) / "unirout
 import prefect
 import pytest
 
-from flows import nightly
-from flows.absence import note_absences
+from flows import nightly, stages
+from flows.config.loading import load_settings
 from flows.endpoints import Patience
-from flows.night import Night, NightReport
-from flows.profile import profile
-from flows.progress import Progress
-from flows.refit import Candidate, embed_prompts, refit
-from flows.settings import load_settings
-from flows.sync import sync
+from flows.fitting.refit import Candidate, embed_prompts, refit
+from flows.night import lease
+from flows.night.context import Night
+from flows.profiling.availability import note_absences
+from flows.profiling.profile import profile
+from flows.profiling.progress import Progress
+from flows.reports import attention
+from flows.reports.night_report import NightReport
+from flows.stages import sync
 from flows.workspace import Workspace
 from registry.outcomes import OutcomeTable
 from tests.fakes.endpoint import FakeEndpoint
@@ -127,9 +130,9 @@ class AskedNight:
     async def run_async(self, as_of: str = FIRST, look: Callable[[Night], object] = lambda night: None) -> NightReport:
         with Workspace(load_settings(self.folder / "uniroute.toml")) as workspace:
             night = self.under_way = Night(workspace, date.fromisoformat(as_of))
-            async with nightly._lease(night):
+            async with lease.held_lease(night):
                 diffs, errors = sync(night, workspace.catalogs())
-                plan = nightly.plan(night)
+                plan = stages.plan(night)
                 progress = Progress(plan, night.settings.budget.night_usd, sys.stderr)
                 asked = await profile(night, plan, progress)
                 report = NightReport(
@@ -143,10 +146,10 @@ class AskedNight:
                     canaries=asked.canaries,
                     spent_usd=asked.spent_usd,
                     absent=note_absences(night, asked.profiles, asked.canaries),
-                    quarantined=nightly.check_answers(night, asked),
+                    quarantined=stages.check_answers(night, asked),
                     drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
                 )
-                report = replace(report, attention=nightly._attention(report))
+                report = replace(report, attention=attention.attention_lines(report))
                 look(night)
                 night.registry.runs.finish(night.run, "completed", verdict="", summary="{}", now=night.clock())
             return report

@@ -18,8 +18,8 @@ import flows.cli.outcome
 import flows.endpoints.wire
 import flows.graders
 import flows.nightly
-import flows.prompts
-import flows.reports.figures
+import flows.promotion.publication
+import flows.prompt_file
 import registry.publishing.publisher
 import routing.embedding
 

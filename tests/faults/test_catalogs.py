@@ -9,8 +9,8 @@ import pytest
 from flows.catalogs import open_catalog
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.errors import CatalogMalformed, CatalogUnavailable
-from flows.plan import NightPlan, plan_night
-from flows.reports.plain import inert, table
+from flows.profiling.plan import NightPlan, plan_night
+from flows.text import inert, table
 from registry.runs import Run
 from registry.store import Registry
 from tests.flows.catalogs.conftest import openrouter_document, openrouter_row

@@ -15,7 +15,7 @@ from registry import clock
 skew = timedelta(seconds=float(sys.argv[2]))
 clock.machine_time = lambda: datetime.now(UTC) + skew
 
-from flows.night import utc_now
+from flows.night.context import utc_now
 from registry.errors import RunAlreadyActive
 from registry.pruning import Retention
 from registry.store import Registry

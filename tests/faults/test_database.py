@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 import sql
+from flows.checks.doctor import examine, worst
 from flows.cli.outcome import ExitCode, exit_code_of
-from flows.doctor import examine, worst
-from flows.settings import Settings
+from flows.config.settings import Settings
 from flows.workspace import Workspace
+from registry.db.tables import llm
 from registry.errors import RegistryBusy, RegistryCorrupt, RegistryError, SchemaMismatch
 from registry.runs import Run
 from registry.store import Registry
-from registry.tables import llm
 from routing.errors import InvalidInput
 from tests.fakes.served import clock
 from tests.postgres import break_in, tables_of
@@ -29,7 +29,7 @@ COUNT_UP = """
 import sys
 from sqlalchemy import select
 from registry.store import Registry
-from registry.tables import llm
+from registry.db.tables import llm
 with Registry.open(sys.argv[1]) as registry:
     for _ in range(100):
         with registry.unit() as unit:

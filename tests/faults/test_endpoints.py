@@ -8,8 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli.llm import llm as llm_commands
-from flows.endpoints.completion import NotACompletion, parse_json, read_answer
-from flows.endpoints.served import is_the_llm_asked_for
+from flows.endpoints.completion import NotACompletion, is_the_llm_asked_for, parse_json, read_answer
 from flows.errors import CredentialsMissing, EndpointError
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, refuse_silence, right, wrong

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from flows.cli import main
-from flows.settings import load_settings
+from flows.config.loading import load_settings
 from flows.workspace import Workspace
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import FIRST, AskedNight, right

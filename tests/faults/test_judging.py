@@ -5,10 +5,10 @@ import sqlite3
 
 import pytest
 
+from flows.checks.preflight import check
+from flows.config.loading import load_settings
 from flows.errors import BudgetExceeded, GradingError, PrerequisiteError, TransientEndpointError
-from flows.graders.judge_gate import INJECTIONS
-from flows.preflight import check
-from flows.settings import load_settings
+from flows.graders.judge_check import INJECTIONS
 from flows.workspace import Workspace
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import SECOND, AskedNight, candidate, right, wrong

@@ -15,15 +15,17 @@ KILLED = -9
 CONCURRENCY = 4
 FLOWS = Path(__file__).resolve().parents[2] / "flows"
 # Reached when a person decides, and by no night; tests of promotions kill there.
-DECISIONS = "promotions.py"
+DECISIONS = "decisions.py"
 POINTS = sorted(
     {
         point
-        for module in FLOWS.glob("*.py")
+        for module in FLOWS.rglob("*.py")
         if module.name != DECISIONS
         for point in re.findall(r'\breach\((?:night, )?"([^"]+)"\)', module.read_text())
     }
 )
+
+assert POINTS, "the kill points are found by their name in the source"
 
 
 class Evening:

@@ -10,12 +10,12 @@ from decimal import Decimal
 
 import pytest
 
-from flows.assignment import Assignment, carry_out
+from flows.config.loading import GivenSettings
 from flows.errors import Interrupted, PrerequisiteError
-from flows.given_settings import GivenSettings
-from flows.night import Night
-from flows.retrospect import recall
-from flows.sync import sync
+from flows.night.cancel import recall
+from flows.night.context import Night
+from flows.profiling.assignment import Assignment, carry_out
+from flows.stages import sync
 from flows.workspace import Workspace
 from registry.errors import RunAlreadyActive
 from tests.fakes.endpoint import FakeEndpoint
@@ -157,9 +157,9 @@ def test_a_worker_whose_night_was_taken_over_keeps_nothing_more(asked, fake):
 
 
 def test_a_night_that_is_stopped_stops_the_workers_it_handed_out_to(asked, fake, monkeypatch):
-    monkeypatch.setattr("flows.assignment.LONGEST_LEASE_S", 0.3)
+    monkeypatch.setattr("flows.profiling.assignment.LONGEST_LEASE_S", 0.3)
     ended = []
-    monkeypatch.setattr("flows.interruption._GOODBYE_S", 0.1)
+    monkeypatch.setattr("flows.night.interruption._GOODBYE_S", 0.1)
     monkeypatch.setattr("os._exit", ended.append)
     fake.latency_s = 0.1
     asked.prepare("one", night="canary_prompts = 0\nstop_grace_s = 5", endpoint="concurrency = 1")
@@ -186,8 +186,8 @@ def test_a_night_that_is_stopped_stops_the_workers_it_handed_out_to(asked, fake,
 
 
 def test_a_worker_waits_for_the_lease_of_one_that_vanished_on_another_machine(asked, fake, monkeypatch):
-    monkeypatch.setattr("flows.assignment.LONGEST_LEASE_S", 1.0)
-    monkeypatch.setattr("flows.assignment._TRY_AGAIN_S", 0.1)
+    monkeypatch.setattr("flows.profiling.assignment.LONGEST_LEASE_S", 1.0)
+    monkeypatch.setattr("flows.profiling.assignment._TRY_AGAIN_S", 0.1)
     asked.prepare("one", night="canary_prompts = 0")
     with handing_out(asked) as night:
         gone = {"host": "far-away", "pid": 1, "now": night.clock(), "lease_s": 0.5}

@@ -11,8 +11,9 @@ from sqlalchemy.engine import make_url
 
 from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
-from registry import clock, server
-from registry.database import Unit
+from registry import clock
+from registry.db import postgres as postgres_server
+from registry.db.database import Unit
 from registry.errors import AccessDenied, RegistryBusy, RegistryError, RunAlreadyActive
 from registry.store import Registry
 from tests.postgres import GIVEN, PostgresServer, a_server
@@ -195,7 +196,7 @@ def test_a_stricter_isolation_by_default_loses_no_update(registry, url, postgres
 
 
 def test_a_writer_that_falls_silent_is_cut_off_and_the_next_one_has_its_turn(registry, url, monkeypatch):
-    monkeypatch.setattr(server, "_LONGEST_SILENCE_S", 0.2)
+    monkeypatch.setattr(postgres_server, "_LONGEST_SILENCE_S", 0.2)
     cut_off = pytest.raises(RegistryBusy, match="was lost")
     with Registry.open(url, busy_timeout_s=0.05) as silent, cut_off, silent.unit() as unit:
         registry.ledger.append("test:row:added", "row", actor="t", now=NOW)
@@ -275,7 +276,7 @@ def test_a_server_that_only_allows_reading_is_read(registry, url, postgres):
 
 
 def test_a_server_too_old_is_refused_before_anything_is_read(url, monkeypatch):
-    monkeypatch.setattr(server, "OLDEST_SERVER", 99)
+    monkeypatch.setattr(postgres_server, "OLDEST_SERVER", 99)
     error = refusal(url)
     assert "uniroute needs 99 or newer" in error.message
     assert exit_code_of(error) == ExitCode.CONFIGURATION

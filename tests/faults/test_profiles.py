@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.config.settings import Settings
 from flows.errors import PrerequisiteError
-from flows.night import Night
-from flows.refit import embed_prompts, refit
-from flows.settings import Settings
+from flows.fitting.refit import embed_prompts, refit
+from flows.night.context import Night
 from flows.workspace import Workspace
 from routing import FeatureVector, KMeansMap, RoutedLLM, Router, plain_feature_vector
-from routing.embedding import HashingEmbedder, load_embedder_for
+from routing.embedders import HashingEmbedder, load_embedder_for
 from routing.errors import ArtifactIncompatible, InvalidInput, InvalidProfile
 from tests.registry.samples import TODAY, fetch, listing, outcome, start_night
-from tests.routing.worlds import flat_llm, flat_router, random_router, unit_rows
+from tests.routing.synthetic import flat_llm, flat_router, random_router, unit_rows
 
 WORDS = ("insulin", "integral", "treaty", "planet", "verb", "tax", "enzyme", "sonnet", "voltage", "river")
 LLMS = ("cheap", "dear")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import promotions
-from flows.settings import load_settings
+from flows.config.loading import load_settings
+from flows.promotion import decisions
 from flows.workspace import Workspace
 from tests.fakes.contest import ANN, BOB, clock, digest_of, run_again
 from tests.faults.asked_night import THIRD
@@ -60,7 +60,7 @@ def test_f83_two_people_who_decide_at_once_make_one_decision(contest_folder: Pat
 @pytest.mark.parametrize("point", ["promotion decided", "alias set#1", "alias set#2"])
 def test_f93_a_rollback_killed_anywhere_is_decided_once_and_mlflow_follows(contest_folder: Path, point: str) -> None:
     with Workspace(load_settings(contest_folder / "uniroute.toml")) as workspace:
-        promotions.approve(workspace, 2, by=ANN, reason="better", clock=clock)
+        decisions.approve(workspace, 2, by=ANN, reason="better", clock=clock)
     process = start(contest_folder, "rollback", "--reason", "worse", UNIROUTE_TEST_KILL_AT=point)
     process.communicate(timeout=120)
     assert process.returncode == KILLED
@@ -70,7 +70,7 @@ def test_f93_a_rollback_killed_anywhere_is_decided_once_and_mlflow_follows(conte
         assert digest_of(workspace, "champion") == event.subject
         assert workspace.registry.promotions.pending(), "what was not confirmed is told again"
         for _ in range(2):
-            assert promotions.follow(workspace, clock) == ""
+            assert decisions.follow(workspace, clock) == ""
             assert dict(workspace.publisher.aliases("uniroute")) == {"champion": 1, "challenger": 2, "previous": 2}
         assert workspace.registry.promotions.pending() == ()
         assert len(workspace.registry.ledger.events(event="router:rollback:")) == 1
@@ -85,7 +85,7 @@ def test_f83_a_decision_killed_before_its_commit_was_never_made(contest: Workspa
 
     monkeypatch.setattr(contest.registry.promotions, "_point", die)
     with pytest.raises(KeyboardInterrupt):
-        promotions.approve(contest, 2, by=BOB, reason="better", clock=clock)
+        decisions.approve(contest, 2, by=BOB, reason="better", clock=clock)
     assert contest.registry.promotions.get(2).status == "requested"
     assert (contest.registry.ledger.count(), contest.registry.routers.aliases()) == before
 
@@ -93,8 +93,8 @@ def test_f83_a_decision_killed_before_its_commit_was_never_made(contest: Workspa
 def test_f93_no_night_promotes_again_what_a_person_rolled_back_from(contest_folder: Path, migrated: Path) -> None:
     config = contest_folder / "uniroute.toml"
     with Workspace(load_settings(config)) as workspace:
-        promotions.approve(workspace, 2, by=ANN, reason="better", clock=clock)
-        promotions.rollback(workspace, to=None, by=BOB, reason="users complain", clock=clock)
+        decisions.approve(workspace, 2, by=ANN, reason="better", clock=clock)
+        decisions.rollback(workspace, to=None, by=BOB, reason="users complain", clock=clock)
         serving = digest_of(workspace, "champion")
     found = run_again(contest_folder, migrated, THIRD, review="automatic")
     assert found.gate is not None and found.gate.passed
@@ -103,7 +103,7 @@ def test_f93_no_night_promotes_again_what_a_person_rolled_back_from(contest_fold
         assert workspace.settings.gate.policy == "automatic"
         assert digest_of(workspace, "champion") == serving
         asked = workspace.registry.promotions.list()[0]
-        promotions.reject(workspace, asked.id, by=BOB, reason="I said no", clock=clock)
+        decisions.reject(workspace, asked.id, by=BOB, reason="I said no", clock=clock)
         n_promotions = len(workspace.registry.promotions.list())
     assert run_again(contest_folder, migrated, FOURTH).promotion == "rejected"
     with Workspace(load_settings(config)) as workspace:

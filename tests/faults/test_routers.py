@@ -14,11 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.alias_drift import DRIFTED, REPAIRED, find_drift, note_drift, repair_drift
+from flows.checks.doctor import examine
 from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
-from flows.doctor import examine
-from flows.versions import bring_mlflow_in_step, forget_version, load_version, router_folder
+from flows.versions.mlflow_sync import (
+    DRIFTED,
+    REPAIRED,
+    bring_mlflow_in_step,
+    find_drift,
+    forget_version,
+    note_drift,
+    repair_drift,
+)
+from flows.versions.store import load_version, router_folder
 from flows.workspace import Workspace
 from registry.promotions import gate_result
 from routing import (
@@ -33,7 +41,7 @@ from routing import (
 from tests.fakes.served import clock
 from tests.registry.publishing.samples import make_router, request_for
 from tests.registry.samples import NOW
-from tests.routing.worlds import flat_llm, flat_router, random_router, unit_rows
+from tests.routing.synthetic import flat_llm, flat_router, random_router, unit_rows
 
 GOLDEN = Path(__file__).parents[1] / "data" / "router-v1"
 GOLDEN_DIGEST = "6b973e1ee61c1b8b1e56bfde435a3ebf3c61ea8a070560b146a69a07ce821604"
@@ -81,7 +89,7 @@ def test_f78_nobody_left_to_choose_from_is_an_error_and_never_the_first_llm():
 
 REFIT = """
 from routing import EmbedderId, KMeansMap, RoutedLLM, Router, plain_feature_vector
-from tests.routing.worlds import random_llm, unit_rows
+from tests.routing.synthetic import random_llm, unit_rows
 rows = unit_rows(800, dim=64)
 fitted = KMeansMap(n_clusters=8).fit(rows).fitted_
 router = Router(

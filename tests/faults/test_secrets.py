@@ -12,7 +12,7 @@ import pytest
 
 from flows.endpoints import BoundedEndpoint
 from flows.reports.digest import escape
-from flows.reports.plain import inert
+from flows.text import inert
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import right
 from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer

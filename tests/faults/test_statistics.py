@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from flows.canary import NOISE, SIGNIFICANCE, change_p_value
 from flows.cli.llm import llm
+from flows.config.loading import load_settings
 from flows.graders import grader
-from flows.memorised import memorising_p_value
-from flows.settings import load_settings
+from flows.profiling.canaries import NOISE, change_p_value
+from flows.profiling.contamination import memorising_p_value
+from flows.profiling.results import SIGNIFICANCE
 from flows.workspace import Workspace
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, right, scores, wrong

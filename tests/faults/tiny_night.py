@@ -230,7 +230,7 @@ def _count_side_effects() -> None:
     """Let every commit that writes and every rename be a point of death, just before it happens."""
     from sqlalchemy import Engine, event
 
-    from flows import checkpoints
+    from flows import crash_points
 
     def note_write(connection, _cursor, statement, _parameters, _context, _many) -> None:
         if statement.lstrip().startswith(("INSERT", "UPDATE", "DELETE")):
@@ -238,8 +238,8 @@ def _count_side_effects() -> None:
 
     def commit(connection) -> None:
         if connection.info.pop("writes", False):
-            checkpoints.reach("MLflow commit" if "mlflow" in str(connection.engine.url) else "effect")
+            crash_points.reach("MLflow commit" if "mlflow" in str(connection.engine.url) else "effect")
 
     event.listen(Engine, "before_cursor_execute", note_write)
     event.listen(Engine, "commit", commit)
-    sys.addaudithook(lambda name, _arguments: checkpoints.reach("effect") if name == "os.rename" else None)
+    sys.addaudithook(lambda name, _arguments: crash_points.reach("effect") if name == "os.rename" else None)

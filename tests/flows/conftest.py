@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import load_settings
+from flows.config.loading import load_settings
 from flows.workspace import Workspace
 from tests.fakes.contest import prepare_contest
 from tests.registry.conftest import migrated

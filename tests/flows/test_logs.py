@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 
 from flows import logs
+from flows.config.settings import Settings
 from flows.logs import LOGGER, log_event, say
-from flows.settings import Settings
 from tests.fakes.hostile import HOSTILE, active_signs
 
 KEY = "sk-CANARY-4c1d"

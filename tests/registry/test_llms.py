@@ -6,10 +6,10 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import func, select
 
+from registry.db.tables import catalog_fetch, listing_text
+from registry.db.tables import listing as listing_table
 from registry.errors import NotFound, RunAlreadyActive
 from registry.llms import Listing, Price, QuarantinedRow, Repricing
-from registry.tables import catalog_fetch, listing_text
-from registry.tables import listing as listing_table
 from routing.errors import InvalidInput
 from tests.registry.samples import NOW, TODAY, fetch, listing, start_night
 

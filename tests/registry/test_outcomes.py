@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, func, select
 
+from registry.db.tables import completion
+from registry.db.tables import outcome as outcome_table
 from registry.errors import NotFound, RegistryError, RunAlreadyActive
 from registry.outcomes import MAX_COMPLETION_BYTES, grader_labels
-from registry.tables import completion
-from registry.tables import outcome as outcome_table
 from routing.errors import InvalidInput
 from routing.features import plain_feature_vector
 from tests.registry.samples import GRADERS, NOW, SAMPLING, failed, freeze, know_llms, outcome, start_night

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from registry.db.tables import alias
 from registry.errors import NotFound, PromotionRefused, StalePromotion
 from registry.promotions import GateResult, gate_result
 from registry.routers import Aliases
 from registry.store import Registry
-from registry.tables import alias
 from routing.errors import InvalidInput
 from tests.registry.samples import NOW, digest_of, save_routers, start_night
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from registry.db.tables import ROLES
 from registry.errors import NotFound, PromptSetInvalid
 from registry.prompts import Prompt, RoleShares
-from registry.tables import ROLES
 from routing.errors import InvalidInput
 from tests.registry.samples import freeze, prompts
 

@@ -9,9 +9,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 import sql
+from registry.db.tables import VERSION_TABLE, metadata
 from registry.errors import RegistryError, SchemaMismatch
 from registry.store import Registry
-from registry.tables import VERSION_TABLE, metadata
 from tests.postgres import break_in, driver_of, tables_of
 from tests.registry.samples import NOW, start_night
 

@@ -25,8 +25,7 @@ from routing import (
 from routing.artifact import ARRAYS_FILE, DIGESTS_FILE, ROUTER_FILE
 from routing.content import canonical_json
 from routing.prompt_weights import Block
-
-from .worlds import EMBEDDER, flat_llm, random_llm, random_router, unit_rows
+from tests.routing.synthetic import EMBEDDER, flat_llm, random_llm, random_router, unit_rows
 
 DATA = Path(__file__).parents[1] / "data"
 GOLDEN, GOLDEN_2 = DATA / "router-v1", DATA / "router-v2"

@@ -6,8 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from routing import InvalidInput, ZeroRouter, area, deferral_curve, peak
 from routing.baselines import oracle_curve, random_errors
-
-from .worlds import SolvedByHand
+from tests.routing.synthetic import SolvedByHand
 
 world = SolvedByHand()
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from routing import ClusterMap, FeatureVector, InvalidInput, RoutedLLM, Router
-
-from .worlds import EMBEDDER, flat_llm, flat_router, random_router, unit_rows
+from tests.routing.synthetic import EMBEDDER, flat_llm, flat_router, random_router, unit_rows
 
 
 def mean_cost(router, weight: float) -> float:

@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from routing import ClusterMap, InvalidInput
 from routing.prompt_weights import Block
-
-from .worlds import unit_rows
+from tests.routing.synthetic import unit_rows
 
 MAPS = {
     "nearest": ClusterMap.nearest(unit_rows(5)),

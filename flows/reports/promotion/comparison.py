@@ -7,18 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.measuring import GateOutcomes, RouterMeasure, at_cost_of, measure
+from flows.gate.measure import GateOutcomes, RouterMeasure, at_cost_of, measure
 from flows.reports.numbers import share_interval
 from flows.reports.promotion.evidence import Band, CostAtQuality, Effect, Headline, LLMPoint, Stability
 from flows.reports.promotion.material import Material
-from routing.deferral import (
-    BootstrapDifference,
-    DeferralCurve,
-    paired_bootstrap,
-    qnc,
-    scores_at_costs,
-    upper_hull,
-)
+from routing.deferral import BootstrapDifference, DeferralCurve, paired_bootstrap, qnc, scores_at_costs, upper_hull
 from routing.router import Router
 
 F64 = NDArray[np.float64]

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from flows.measuring import RouterMeasure
-from flows.reports.promotion.changes import changes_of, flows_of
-from flows.reports.promotion.clusters import THIN_COUNT, clusters_of, heat_of
+from flows.gate.measure import RouterMeasure
+from flows.reports.promotion.clusters import THIN_COUNT, changes_of, clusters_of, flows_of, heat_of
 from flows.reports.promotion.comparison import (
     Measured,
     band,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.reports.plain import inert
+from flows.text import inert
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

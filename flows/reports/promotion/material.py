@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.measuring import GateOutcomes
+from flows.gate.measure import GateOutcomes
 from flows.reports.promotion.evidence import Check, Version
 from flows.reports.promotion.particulars import NewLLM, NightSpend
 from registry.prompts import Prompt

@@ -13,9 +13,8 @@ from typing import Any
 from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.evidence import Evidence
 from flows.reports.promotion.gathering import Gathering, Subject
-from flows.reports.promotion.markdown import markdown_page
-from flows.reports.promotion.page import html_page
-from flows.versions import REVIEW, publication_folder
+from flows.reports.promotion.page import html_page, markdown_page
+from flows.versions.store import REVIEW, publication_folder
 from flows.workspace import Workspace
 from registry.promotions import Promotion
 from routing.errors import UnirouteError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flows.reports.numbers import per_1k, percent, points, signed
-from flows.reports.plain import llm_name
 from flows.reports.promotion.evidence import CostAtQuality, Evidence
+from flows.text import llm_name
 
 _NAMED = 3
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
-from flows.versions import publication_folder, router_folder
+from flows.versions.store import publication_folder, router_folder
 from tests.flows.audit.damage import changed_cell, flipped
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,8 +21,8 @@ def ask(audited, monkeypatch, capsys):
     from tests.fakes.nights import settings_of
 
     monkeypatch.chdir(audited.home)
-    monkeypatch.setattr("flows.settings.load_settings", lambda _config=None: settings_of(audited.home))
-    monkeypatch.setattr("flows.cli.opening.load_settings", lambda _config=None: settings_of(audited.home))
+    monkeypatch.setattr("flows.config.loading.load_settings", lambda _config=None: settings_of(audited.home))
+    monkeypatch.setattr("flows.cli.options.load_settings", lambda _config=None: settings_of(audited.home))
 
     def run(*arguments):
         with pytest.raises(SystemExit) as stopped:
@@ -127,7 +127,7 @@ def test_a_version_that_is_neither_here_nor_within_reach_is_asked_for_later(ask,
     def silent(*_arguments):
         raise PublishIncomplete("MLflow is down", hint="start it")
 
-    monkeypatch.setattr("flows.versions.router_folder", lambda _workspace, digest: tmp_path / "nowhere" / digest)
+    monkeypatch.setattr("flows.versions.store.router_folder", lambda _workspace, digest: tmp_path / "nowhere" / digest)
     monkeypatch.setattr(RouterPublisher, "download_version", silent)
     code, out, err = ask("router", *command)
     assert (code, out, err.splitlines()) == (75, "", ["error: MLflow is down. Nothing was changed.", "next:  start it"])

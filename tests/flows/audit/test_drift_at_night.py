@@ -1,8 +1,7 @@
 """A night finds what somebody did in MLflow by hand, says so once, and leaves it alone until doctor --repair."""
 
-from flows.alias_drift import DRIFTED, REPAIRED
-from flows.doctor import examine
-from flows.versions import VANISHED
+from flows.checks.doctor import examine
+from flows.versions.mlflow_sync import DRIFTED, REPAIRED, VANISHED
 from tests.fakes.nights import FIRST, SECOND, Clock, answered_home, run_night
 
 

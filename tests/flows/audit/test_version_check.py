@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.audit.evidence import libraries_now
 from flows.audit.findings import worst
 from flows.audit.version_check import VersionCheck, verify_version
-from flows.estimation import Estimation
-from flows.versions import router_folder
+from flows.fitting.estimation import Estimation
+from flows.versions.provenance import libraries_now
+from flows.versions.store import router_folder
 from flows.workspace import Workspace
 from registry.errors import RegistryCorrupt
 from tests.fakes.nights import SECOND

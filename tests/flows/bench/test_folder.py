@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from flows.bench.folder import read_folder
 from flows.errors import PrerequisiteError
-
-from .worlds import rewrite, write_folder
+from tests.flows.bench.synthetic import rewrite, write_folder
 
 FILES = ("prompts", "outcomes", "models")
 

@@ -7,8 +7,7 @@ from flows.bench.folder import read_folder
 from flows.bench.protocol import Bench, Split, run_trials
 from flows.bench.report import METHODS, as_json, as_text
 from flows.errors import PrerequisiteError
-
-from .worlds import embeddings, kind_of, write_folder
+from tests.flows.bench.synthetic import embeddings, kind_of, write_folder
 
 KNOWING = ("knn", "kmeans", "kmeans_f1", "learned_map", "posterior", "clairvoyant", "oracle")
 

@@ -5,15 +5,7 @@ import json
 import pytest
 
 from flows.bench.folder import OutcomeFolder
-from flows.bench.report import (
-    COST_GRID,
-    BenchResult,
-    MethodTrials,
-    as_json,
-    as_text,
-    study_as_json,
-    study_as_text,
-)
+from flows.bench.report import COST_GRID, BenchResult, MethodTrials, as_json, as_text, study_as_json, study_as_text
 
 
 def method(

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from flows.catalogs import Catalog
 from flows.errors import CatalogMalformed
-
-from .conftest import openrouter_document, openrouter_row
+from tests.flows.catalogs.conftest import openrouter_document, openrouter_row
 
 CatalogOf = Callable[..., Catalog]
 SOUND = [openrouter_row(f"sound-{place}") for place in range(9)]

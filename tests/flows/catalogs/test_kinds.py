@@ -9,8 +9,7 @@ import pytest
 
 from flows.catalogs import Catalog
 from flows.errors import CatalogMalformed, PrerequisiteError
-
-from .conftest import PRICES, openrouter_document, openrouter_row
+from tests.flows.catalogs.conftest import PRICES, openrouter_document, openrouter_row
 
 CatalogOf = Callable[..., Catalog]
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from flows.catalogs import Catalog
 from flows.catalogs.prices import LEAST_USD_PER_MTOK, MOST_USD_PER_MTOK, dearest, is_positive, listed_price, per_mtok
-
-from .conftest import openrouter_row
+from tests.flows.catalogs.conftest import openrouter_row
 
 CatalogOf = Callable[..., Catalog]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.completions import registry_url
-from flows.settings import load_settings
-from registry.names import names
+from flows.cli.completion import registry_url
+from flows.config.loading import load_settings
+from registry.completion_names import names
 from registry.store import Registry
 from tests.flows.cli.conftest import Uniroute
 from tests.registry.samples import fetch, listing
@@ -74,7 +74,7 @@ def test_without_a_registry_to_read_there_are_no_names(tmp_path: Path, content: 
 
 
 def test_a_name_that_would_act_in_a_shell_is_not_offered(home: Path, registry: Registry, capsys) -> None:
-    from flows.cli.completions import complete_llms
+    from flows.cli.completion import complete_llms
 
     run = registry.runs.latest()
     hostile = ["a$(touch x)", "b`id`", "c\x1b[31m", "d'e", "good"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from flows.settings import load_settings
+from flows.config.loading import load_settings
 from tests.flows.cli.conftest import Uniroute
 
 PROMPTS = "".join(

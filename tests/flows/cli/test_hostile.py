@@ -7,17 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.absence import Absence
-from flows.aftermath import Aftermath
-from flows.canary import CanaryOutcome
 from flows.cli.outcome import report_error
 from flows.errors import PrerequisiteError
-from flows.memorised import Quarantine
-from flows.night import NightReport, ProfileOutcome, RouterOutcome
-from flows.plan import NightPlan
+from flows.profiling.availability import Absence
+from flows.profiling.plan import NightPlan
+from flows.profiling.results import CanaryOutcome, ProfileOutcome, Quarantine
+from flows.reports.closing import Aftermath
 from flows.reports.digest import as_data, digest, escape, llm_endings, llm_table, summary, verdict
-from flows.reports.plain import inert, inert_lines, table
+from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.terminal import beginning_text, ending_text
+from flows.text import inert, inert_lines, table
 from registry.charges import EndpointSpend, PurposeSpend
 from registry.llms import LLM, CatalogDiff, Price, Repricing
 from registry.prompts import PromptSet

@@ -59,7 +59,7 @@ def test_a_router_from_before_lengths_were_kept_spends_the_budget_as_it_was_solv
     served: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = served.registry.routers.get("champion")
-    monkeypatch.setattr("flows.versions.load_version", lambda *_: make_router(knows_lengths=False))
+    monkeypatch.setattr("flows.versions.store.load_version", lambda *_: make_router(knows_lengths=False))
     # Frugal costs 0.3 USD per 1 000 prompts of the profile's length and middle 3: of any length.
     for n in (1, 20_000):
         decision = decide(served, record, "word " * n, max_cost_usd=0.5)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flows.cli.options import arranged
 from flows.cli.screen import envelope
-from flows.reports.plain import inert, table
+from flows.text import inert, table
 
 
 @given(st.text(), st.integers(min_value=1, max_value=60))

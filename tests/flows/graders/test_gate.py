@@ -6,7 +6,7 @@ import pytest
 
 from flows.errors import GradingError, PrerequisiteError
 from flows.graders import GRADERS, Grader, check_grader, grader
-from flows.graders.contract import RuleGrader
+from flows.graders.base import RuleGrader
 
 REFERENCES = {
     "choice": random.Random(5).choices("ABCDEFGHIJ", k=300),

@@ -13,12 +13,12 @@ from selenium.webdriver import Chrome
 
 from flows.reports.leaderboard import Leaderboard, Place, leaderboard_html
 from flows.reports.nights import night_html
+from flows.reports.past_night import PastNight
 from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.page import html_page
-from flows.retrospect import PastNight
 from registry.runs import Run
 from tests.fakes.hostile import HOSTILE
-from tests.flows.reports.promotion.worlds import failing, material
+from tests.flows.reports.promotion.synthetic import failing, material
 
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3, for text of any size
 

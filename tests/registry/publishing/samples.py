@@ -13,7 +13,7 @@ import numpy as np
 from registry.publishing import PublishRequest
 from routing.artifact import save_router
 from routing.cluster_maps import KMeansMap
-from routing.embedding import load_embedder
+from routing.embedders import load_embedder
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
 from routing.tokens import estimated_input_tokens

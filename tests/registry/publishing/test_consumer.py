@@ -73,7 +73,7 @@ def refusal(call) -> str:
 
 
 def test_each_prompt_gets_the_decision_of_the_router_that_was_published(champion):
-    from routing.embedding import load_embedder_for
+    from routing.embedders import load_embedder_for
     from routing.tokens import estimated_input_tokens
 
     router, _ = champion

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from routing.embedding import load_embedder_for
+from routing.embedders import load_embedder_for
 from routing.tokens import estimated_input_tokens
 from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, request_for
 

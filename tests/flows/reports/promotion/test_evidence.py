@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flows.measuring import measure
+from flows.gate.measure import measure
 from flows.reports.numbers import share_interval
-from flows.reports.promotion.changes import N_SHOWN, N_WORST
+from flows.reports.promotion.clusters import N_SHOWN, N_WORST
 from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.evidence import Evidence
+from flows.reports.promotion.gathering import hidden_gap
 from flows.reports.promotion.material import Material
-from flows.reports.promotion.newcomers import hidden_gap
 from routing.deferral import score_at_cost
-from tests.flows.reports.promotion.worlds import material
+from tests.flows.reports.promotion.synthetic import material
 
 
 @pytest.fixture(scope="module")

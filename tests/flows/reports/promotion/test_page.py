@@ -10,10 +10,9 @@ import pytest
 
 from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.evidence import Evidence
-from flows.reports.promotion.markdown import markdown_page
-from flows.reports.promotion.page import html_page
+from flows.reports.promotion.page import html_page, markdown_page
 from tests.fakes.hostile import HOSTILE, active_signs, elements_of
-from tests.flows.reports.promotion.worlds import failing, material
+from tests.flows.reports.promotion.synthetic import failing, material
 
 MOST_BYTES, MOST_MARKDOWN_BYTES = 2_000_000, 60_000
 # SVG and HTML that a page without scripts, requests and forms is made of.

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.promotions import approve
+from flows.promotion.decisions import approve
 from flows.reports.promotion.gathering import Gathering
 from flows.reports.promotion.reviews import attempt_review, build_review, kept_review, subject_of
-from flows.versions import REVIEW, publication_folder, router_folder
+from flows.versions.store import REVIEW, publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.errors import RegistryCorrupt
 from registry.promotions import Promotion

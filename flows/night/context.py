@@ -1,0 +1,192 @@
+"""One night under way: what its stages share, and what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.config.loading import GivenSettings
+from flows.graders import Grader, Judge, Labelled, check_grader, grader
+from flows.night.epochs import Drifts, canary_prompts, in_epoch
+from flows.night.interruption import Interruption
+from flows.workspace import Workspace
+from registry.clock import utc_now
+from registry.prompts import Prompt, PromptSet
+
+if TYPE_CHECKING:
+    from registry.cluster_maps import ClusterMapRecord
+    from registry.llms import LLM
+    from registry.outcomes import OutcomeTable
+    from registry.runs import Run
+
+PROFILED_ROLES = ("representative", "gate", "hidden")
+CANARY_ROLES = ("representative", "gate")
+
+
+class Night:
+    """Hold what the stages of one night share.
+
+    Deliberately not a dataclass: Prefect walks through every dataclass it is handed, and this one leads to everything.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    as_of
+        The day the night looks at the world: later listings are not there yet.
+    clock
+        Gives the time, in UTC.
+    given
+        How the settings were given, for the processes that take parts of the night.
+    prompt_set
+        The frozen prompt set; made of the configured prompts when omitted.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        as_of: date,
+        clock: Callable[[], datetime] = utc_now,
+        *,
+        given: GivenSettings | None = None,
+        prompt_set: PromptSet | None = None,
+    ) -> None:
+        self.workspace = workspace
+        self.settings = workspace.settings
+        self.registry = workspace.registry
+        self.as_of = as_of
+        self.clock = clock
+        self.given = given or GivenSettings()
+        self._prompt_set = prompt_set
+        self.interruption = Interruption(self.settings.night.stop_grace_s)
+        self._run: Run | None = None
+
+    @property
+    def run(self) -> Run:
+        """Give the run that holds the lease; raise if the night has not started."""
+        if self._run is None:
+            raise RuntimeError("the night has not started")
+        return self._run
+
+    @run.setter
+    def run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run_key(self) -> str:
+        """Give the key under which this night is one and the same however often it is started."""
+        return f"night:{self.as_of.isoformat()}:{self.settings.digest[:12]}"
+
+    @property
+    def is_handed_out(self) -> bool:
+        """Whether other processes make the profiles; one that has a part of the run makes it itself."""
+        return self.settings.fan_out.runner != "threads" and not self.run.part
+
+    @cached_property
+    def prompt_set(self) -> PromptSet:
+        """Give the frozen prompt set."""
+        return self._prompt_set or self.workspace.prompt_set
+
+    @property
+    def cluster_map(self) -> ClusterMapRecord | None:
+        """Give the map that fits prompt set, embedder and settings; None before it is fitted, which calls for it."""
+        wanted, embedder_key = self.settings.routing, self.workspace.embedder.id.key
+        found = self.registry.routers.latest_cluster_map(self.prompt_set.digest, embedder_key)
+        if found is None or (found.kind, found.seed) != (wanted.method, wanted.seed):
+            return None
+        return found if wanted.method == "posterior" or found.n_clusters == wanted.n_clusters else None
+
+    @cached_property
+    def profiled_prompts(self) -> tuple[Prompt, ...]:
+        """Give the prompts every LLM is asked tonight, representative ones first.
+
+        The LLMs of the night in which the map is fitted are asked the map prompts too: the posterior learns from them
+        how LLMs differ. Whoever comes later is not.
+        """
+        founds = self.cluster_map is None and self.settings.routing.method == "posterior"
+        roles = (*PROFILED_ROLES, "map") if founds else PROFILED_ROLES
+        return tuple(prompt for role in roles for prompt in self.prompt_set.with_role(role))
+
+    def embeddings_of(self, prompts: tuple[Prompt, ...]) -> NDArray[np.float32]:
+        """Give the stored embeddings of prompts, ``(n, dim)``, in their order."""
+        return self.registry.prompts.embeddings(prompts, self.workspace.embedder.id.key).matrix
+
+    def outcome_table(self, llms: list[LLM], prompts: tuple[Prompt, ...]) -> OutcomeTable:
+        """Give what these LLMs scored on these prompts, under tonight's graders and the sampling that counts."""
+        sampling = {llm.key: self.counted_sampling(llm) for llm in llms}
+        return self.registry.outcomes.table([llm.key for llm in llms], prompts, self.grader_versions, sampling)
+
+    @cached_property
+    def graders(self) -> dict[str, Grader]:
+        """Give the graders that the prompts name, but for the judge."""
+        names = {prompt.grader for prompt in self.profiled_prompts} - {Judge.name}
+        return {name: grader(name) for name in sorted(names)}
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """Give the judge, when prompts want one."""
+        llm_key = self.settings.judge.llm
+        if not any(prompt.grader == Judge.name for prompt in self.profiled_prompts):
+            return None
+        return Judge(llm_key, self.sampling[llm_key.partition(":")[0]])
+
+    @cached_property
+    def labels(self) -> dict[str, Labelled]:
+        """Give by name whatever turns completions into scores."""
+        return {**self.graders, **({} if self.judge is None else {Judge.name: self.judge})}
+
+    @property
+    def grader_versions(self) -> dict[str, str]:
+        """Give, by grader name, the name with version that is part of the outcome key."""
+        return {name: entry.label for name, entry in self.labels.items()}
+
+    def is_judge(self, llm: LLM) -> bool:
+        """Tell whether an LLM judges the others: nobody judges itself, so it has no profile and gets no prompts."""
+        return self.judge is not None and llm.key == self.judge.llm_key
+
+    @cached_property
+    def sampling(self) -> dict[str, str]:
+        """Give, by endpoint, the sampling settings that are part of the outcome key."""
+        return {
+            entry.name: self.workspace.open_endpoint(entry).sampling for entry in self.workspace.endpoint_settings()
+        }
+
+    @cached_property
+    def drifts(self) -> Drifts:
+        """Give what is known about the drift of LLMs."""
+        return Drifts(self.registry)
+
+    def asked_sampling(self, llm: LLM) -> str:
+        """Give the sampling settings under which an LLM is asked tonight: those of the epoch that is due."""
+        drift = self.drifts.of(llm.key)
+        if drift is not None and drift.is_due(self.as_of):
+            return in_epoch(self.sampling[llm.endpoint], drift.asked_epoch)
+        return self.counted_sampling(llm)
+
+    def counted_sampling(self, llm: LLM) -> str:
+        """Give the sampling settings of the answers that routers rest on."""
+        drift = self.drifts.of(llm.key)
+        return in_epoch(self.sampling[llm.endpoint], drift.counted_epoch if drift is not None else None)
+
+    @cached_property
+    def canary_prompts(self) -> tuple[Prompt, ...]:
+        """Give the prompts that complete LLMs are asked again every night."""
+        prompts = [prompt for role in CANARY_ROLES for prompt in self.prompt_set.with_role(role)]
+        return canary_prompts(self.prompt_set.digest, prompts, self.settings.canary_prompts)
+
+    def check_graders(self) -> None:
+        """Let every grader pass its own gate before money is spent on answers for it.
+
+        Raises
+        ------
+        GradingError
+            A grader does not score its references about 1 and wrong answers about chance.
+        """
+        for name, entry in self.graders.items():
+            references = [prompt.reference for prompt in self.profiled_prompts if prompt.grader == name]
+            check_grader(entry, references)

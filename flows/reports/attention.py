@@ -1,0 +1,94 @@
+"""What a night found suspicious about LLMs, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flows.reports.night_report import NightReport
+
+_MUCH_CUT = 0.05
+
+
+def suspicion_lines(report: NightReport) -> list[str]:
+    """Give what a person should look at, one line each: drift, absence, quarantine, answers cut short."""
+    lines = [
+        f"{found.llm_key} drifted: {found.finding}. Routers rest on its earlier answers; its profile is asked again "
+        "from the next night on"
+        for found in report.canaries
+        if found.is_drifted
+    ]
+    told = {found.llm_key for found in report.canaries if found.is_drifted}
+    lines += [f"{key} drifted and is not yet asked again to the end" for key in report.drifted if key not in told]
+    lines += [f"canaries of {found.llm_key}: {found.stopped_by}" for found in report.canaries if found.stopped_by]
+    lines += [
+        f"{found.llm_key} is unknown to its endpoint although a catalog lists it"
+        + ("; it is withdrawn" if found.is_withdrawn else "; it is left out tonight, and withdrawn if that repeats")
+        for found in report.absent
+    ]
+    lines += [
+        f"{found.llm_key} is quarantined: it {found.reason}. To decide otherwise: "
+        f"uniroute llm include {found.llm_key} --reason TEXT"
+        for found in report.quarantined
+    ]
+    lines += [
+        f"{found.llm_key} is degraded: {found.cut_share:.0%} of its answers were cut at max_tokens; raise max_tokens "
+        f"of [[endpoint]] {found.llm_key.partition(':')[0]}"
+        for found in report.profiles
+        if found.cut_share > _MUCH_CUT
+    ]
+    return lines
+
+
+def canary_line(report: NightReport) -> str:
+    """Tell in one line what the canaries showed."""
+    if report.canaries:
+        drifted = sum(found.is_drifted for found in report.canaries)
+        calls = sum(found.asked for found in report.canaries)
+        return f"canaries: {len(report.canaries)} LLMs asked again with {calls:,} calls, {drifted} drifted"
+    if report.is_recorded:
+        return "canaries: off, because recorded answers never change ([night] canary_prompts turns them on)"
+    return "canaries: none asked"
+
+
+def canary_data(report: NightReport) -> list[dict[str, Any]]:
+    """Give the canaries as plain data."""
+    return [
+        {
+            "llm": found.llm_key,
+            "calls": found.asked,
+            "pairs": found.pairs,
+            "worse": found.worse,
+            "better": found.better,
+            "p_value": found.p_value,
+            "is_drifted": found.is_drifted,
+            "spent_usd": float(found.spent_usd),
+            "stopped_by": found.stopped_by,
+        }
+        for found in report.canaries
+    ]
+
+
+def attention_lines(report: NightReport) -> tuple[str, ...]:
+    """Collect what a person should look at, one line each."""
+    lines = [f"catalog: {error}" for error in report.catalog_errors]
+    lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
+    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
+    lines += suspicion_lines(report)
+    router = report.router
+    if router is not None:
+        lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
+        lines += [f"{key} is routed by a stale profile: too few answers for a new one" for key in router.carried_over]
+        lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
+        if router.publish_error:
+            lines.append(f"published: pending. {router.publish_error}")
+        if router.review_error:
+            lines.append(f"no promotion report: {router.review_error}; the gate decided all the same")
+        if router.promotion in ("rejected", "waiting for review"):
+            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
+    if report.aftermath is not None and report.aftermath.ledger_problem:
+        lines.append(f"the ledger was tampered with: {report.aftermath.ledger_problem}; uniroute audit verify")
+    if report.aftermath is not None and report.aftermath.rival:
+        lines.append(
+            f"two deployments share this registry: {report.aftermath.rival}; let one run nights, or both alike"
+        )
+    return tuple(lines)

@@ -1,0 +1,122 @@
+"""What the registry says when a night is over: money, decisions that wait, who serves, and whether all is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from registry.charges import EndpointSpend, PurposeSpend
+from registry.runs import Run
+from registry.store import Registry
+
+if TYPE_CHECKING:
+    from flows.night.context import Night
+
+_NIGHTS_SHOWN = 7
+
+
+@dataclass(frozen=True)
+class Aftermath:
+    """The state of things at the end of a night.
+
+    Attributes
+    ----------
+    by_endpoint, by_purpose
+        What the night spent, in all its attempts.
+    nightly_usd
+        What the last nights spent, this one last.
+    waiting_promotion
+        The promotion that waits for a decision; None when none does.
+    champion_version, champion_since_at
+        Who serves and since when; None before the first, and the version while MLflow has not heard of it.
+    ledger_events
+        How many events the ledger holds.
+    ledger_problem
+        What is wrong with it; empty when its chain is whole.
+    free_bytes
+        Room left where the home folder is.
+    rival
+        Which night of another deployment runs under other rules; empty when none does.
+    """
+
+    by_endpoint: tuple[EndpointSpend, ...]
+    by_purpose: tuple[PurposeSpend, ...]
+    nightly_usd: tuple[Decimal, ...]
+    waiting_promotion: int | None
+    champion_version: int | None
+    champion_since_at: datetime | None
+    ledger_events: int
+    ledger_problem: str
+    free_bytes: int
+    rival: str = ""
+
+
+def aftermath_of(night: Night) -> Aftermath:
+    """Read how things stand at the end of a night."""
+    registry = night.registry
+    spend = registry.outcomes.spend(night.run)
+    nights = registry.runs.list(limit=_NIGHTS_SHOWN)
+    waiting = registry.promotions.list(status="requested", limit=1)
+    champion = registry.routers.aliases().champion
+    made = [one for one in registry.promotions.list(status="applied") if one.router_digest == champion]
+    ledger = registry.ledger.verify()
+    return Aftermath(
+        by_endpoint=spend.by_endpoint,
+        by_purpose=spend.by_purpose,
+        nightly_usd=tuple(registry.outcomes.spend(run).total_usd for run in reversed(nights)),
+        waiting_promotion=waiting[0].id if waiting else None,
+        champion_version=None if champion is None else registry.routers.get(champion).mlflow_version,
+        champion_since_at=max((one.applied_at for one in made if one.applied_at is not None), default=None),
+        ledger_events=ledger.n_events,
+        ledger_problem="" if ledger.is_intact else ledger.problem,
+        free_bytes=shutil.disk_usage(night.settings.home).free,
+        rival=rival_of(registry, night.run),
+    )
+
+
+_LOOKED_BACK = 30
+
+
+# What is asked, of whom, and what comes of it; budgets and paces are often given by hand for one night.
+_RULES = ("prompts", "embedder", "routing", "judge", "catalog", "endpoint", "gate")
+
+
+def rival_of(registry: Registry, run: Run) -> str:
+    """Say which night ran under other rules since one ran under those of a run; empty when none did.
+
+    Rules that were changed once, and stay, are no rival: the ones before come no more.
+
+    Parameters
+    ----------
+    registry
+        The registry that all nights share.
+    run
+        The night that is looked at.
+
+    Returns
+    -------
+    str
+        The other night's key, host, and the sections of the settings that differ.
+    """
+    ours = _rules(run)
+    others: list[tuple[Run, list[str]]] = []
+    for before in registry.runs.list(limit=_LOOKED_BACK):
+        if before.lease_number >= run.lease_number:
+            continue
+        theirs = _rules(before)
+        differing = sorted(name for name in _RULES if ours.get(name) != theirs.get(name))
+        if differing:
+            others.append((before, differing))
+        elif others:
+            other, sections = others[0]
+            return f"{other.key} on {other.host} ran under another {' and '.join(f'[{name}]' for name in sections)}"
+    return ""
+
+
+def _rules(run: Run) -> dict[str, Any]:
+    content = json.loads(run.settings_json)
+    return {name: content.get(name) for name in _RULES}
