@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import numpy as np
 
+from flows.config.loading import load_settings
 from flows.gate.evidence import Answers, gather
 from flows.gate.measure import GateOutcomes, RouterMeasure, measure
-from flows.config.loading import load_settings
 from flows.versions.store import load_version
 from flows.workspace import Workspace
 from routing.deferral import scores_at_costs
