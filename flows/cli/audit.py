@@ -132,7 +132,7 @@ def verify(config: str | None, as_json: bool) -> int:
 @config_option
 @json_option
 def export(since: str | None, until: str | None, out: str | None, config: str | None, as_json: bool) -> None:
-    """Write the ledger as JSON lines that anybody can verify; the README has the ten lines of Python for it."""
+    """Write the ledger as JSON lines that anybody can verify; registry/README.md has the Python for it."""
     from datetime import timedelta
 
     from flows.audit.export import export_lines

@@ -24,7 +24,7 @@ _WIDTH = 600
 
 
 class ExitCode(IntEnum):
-    """What a scheduler can tell from the exit code (README, section exit codes)."""
+    """What a scheduler can tell from the exit code (flows/README.md, exit codes)."""
 
     DONE = 0
     BUG = 1

@@ -141,7 +141,7 @@ def test_verify_makes_no_registry_where_none_is(tmp_path, monkeypatch, capsys):
 
 
 def test_an_export_verifies_with_the_readme_s_ten_lines_of_python(ask, audited, tmp_path):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "registry" / "README.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```python\n(import hashlib, json, sys\n.*?)```", readme, re.DOTALL)
     out = tmp_path / "ledger.jsonl"
     told = data_of(ask("audit", "export", "--out", str(out), "--json")[1], "audit.export")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -78,6 +79,14 @@ def request_for(
         "run_name": "night 2024-09-01",
     } | changes
     return PublishRequest(router_folder=router_folder, publish_key=publish_key, **asked)
+
+
+def recipe(part: str) -> str:
+    """Return the one example of Python in registry/publishing/README.md that holds a name."""
+    document = Path(__file__).resolve().parents[3] / "registry" / "publishing" / "README.md"
+    blocks = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    (found,) = (block for block in blocks if part in block)
+    return found
 
 
 _BLOCKER = """

@@ -20,7 +20,7 @@ from registry.publishing.client import RouterClient, version_digest
 from registry.publishing.version_folder import routing_package
 from routing.router import Router
 from tests.registry.publishing.conftest import Store
-from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, request_for
+from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, recipe, request_for
 from tests.registry.publishing.test_processes import free_port, server
 
 LONG_S = 3600.0
@@ -368,15 +368,14 @@ def test_the_reason_names_no_password(tmp_path, monkeypatch):
 
 
 def test_a_consumer_who_has_only_mlflow_takes_the_client_from_the_version(store, routers, tmp_path):
-    code = """
-import json, sys
-from mlflow.artifacts import download_artifacts
-sys.path.append(download_artifacts("models:/uniroute@champion/artifacts/code"))
-from uniroute_client import RouterClient
-with RouterClient("uniroute") as client:
-    answers = client.predict(["Which organ produces insulin?"])
-    print(json.dumps({"digest": answers["router_digest"][0], "version": client.status().version}))
+    code = (
+        recipe("uniroute_client")
+        + """
+import json
+answers = client.predict(["Which organ produces insulin?"])
+print(json.dumps({"digest": answers["router_digest"][0], "version": client.status().version}))
 """
+    )
     found = Consumer.at(tmp_path / "consumer", store.url).run(code)
     assert (found["digest"], found["version"]) == (routers[0].digest, 1)
 

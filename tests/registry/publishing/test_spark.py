@@ -1,8 +1,10 @@
-"""README's recipe for Spark, run as it stands on a real local Spark by somebody who has nothing of this repository."""
+"""The recipe for Spark in registry/publishing/README.md, run as it stands on a real local Spark.
+
+Whoever runs it has nothing of this repository.
+"""
 
 import importlib.util
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,8 @@ import pytest
 
 from flows.cli import main
 from tests.fakes.served import served_home
-from tests.registry.publishing.samples import PROMPTS, Consumer
+from tests.registry.publishing.samples import PROMPTS, Consumer, recipe
 
-ROOT = Path(__file__).resolve().parents[3]
 MISSING = [
     part
     for part, found in {
@@ -61,13 +62,6 @@ class Routed:
     pyfunc: pd.DataFrame
     file: pd.DataFrame
     said: dict[str, str]
-
-
-def recipe() -> str:
-    """Give the code of README that makes a function for Spark."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    (found,) = (block for block in blocks if "spark_udf" in block)
-    return found
 
 
 def write_prompts(path: Path) -> list[str]:
@@ -118,7 +112,7 @@ def run_on_spark(consumer: Consumer, conf: Path) -> dict[str, str]:
     conf.mkdir()
     (conf / "spark-defaults.conf").write_text(SPARK_DEFAULTS)
     consumer.environment.update(SPARK_CONF_DIR=str(conf), SPARK_LOCAL_IP="127.0.0.1")
-    return consumer.run(recipe() + MORE, timeout_s=500)
+    return consumer.run(recipe("spark_udf") + MORE, timeout_s=500)
 
 
 def test_every_decision_on_spark_is_that_of_the_loaded_version_to_the_last_bit(routed: Routed) -> None:
