@@ -3,15 +3,54 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+from tests import properties
+from tests.commands import uniroute
+from tests.homes import (
+    answered_template,
+    contest,
+    contest_folder,
+    contest_template,
+    migrated,
+    once,
+    served_template,
+    template,
+)
 from tests.mlflow_server import mlflow_server
 from tests.postgres import empty_database, migrated_database, postgres
 
-# One definition for all folders: each import elsewhere would be a server's fixture of its own.
-__all__ = ["empty_database", "migrated_database", "mlflow_server", "postgres"]
+# One definition for all folders: each import elsewhere would be a fixture of its own, made once more.
+__all__ = [
+    "answered_template",
+    "contest",
+    "contest_folder",
+    "contest_template",
+    "empty_database",
+    "migrated",
+    "migrated_database",
+    "mlflow_server",
+    "once",
+    "postgres",
+    "served_template",
+    "template",
+    "uniroute",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
+
+for _name, _value in {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+hypothesis.settings.load_profile(properties.PROFILE)
 
 
 @pytest.fixture(scope="session")

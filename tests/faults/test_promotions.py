@@ -13,9 +13,6 @@ from flows.promotion import decisions
 from flows.workspace import Workspace
 from tests.fakes.contest import ANN, BOB, clock, digest_of, run_again
 from tests.faults.asked_night import THIRD
-from tests.flows.conftest import contest, contest_folder, contest_template
-
-__all__ = ["contest", "contest_folder", "contest_template"]
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
 KILLED = -9

@@ -191,14 +191,16 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
     os.chdir(folder)
     os.environ |= {"UNIROUTE_HOME": str(Path(folder) / "home")} | variables
     sys.stdout = sys.stderr = Path("output.txt").open("w", buffering=1)  # noqa: SIM115 - until the process ends
+    from flows import nightly
     from flows.cli.outcome import report_bug, report_error
     from routing.errors import UnirouteError
+    from tests.fakes.plain import without_prefect
 
     if os.environ.get("UNIROUTE_TEST_SIDE_EFFECTS"):
         _count_side_effects()
-    night = _plain_night()
+    without_prefect()
     try:
-        report = asyncio.run(night(as_of=as_of, config="uniroute.toml"))
+        report = asyncio.run(nightly.night(as_of=as_of, config="uniroute.toml"))
         code = 3 if report.attention else 0
         print("\n".join(report.attention))
     except UnirouteError as error:
@@ -207,23 +209,6 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
         code = report_bug(error)
     sys.stdout.flush()
     os._exit(code)
-
-
-def _plain_night():
-    import prefect
-
-    from flows import nightly
-
-    async def tell_nobody(_report) -> None:
-        pass
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith("flows."):
-            for attribute, value in list(vars(module).items()):
-                if isinstance(value, prefect.Task):
-                    setattr(module, attribute, value.fn)
-    nightly._tell_prefect = tell_nobody
-    return nightly.night.fn
 
 
 def _count_side_effects() -> None:

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing import (
@@ -26,7 +26,6 @@ def test_an_identity_reads_as_one_text():
 
 
 # The first example imports scikit-learn.
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=())), max_size=10))
 def test_hashing_gives_a_unit_row_for_any_text_even_lone_surrogates(texts):
     rows = HashingEmbedder(16).embed(texts)
