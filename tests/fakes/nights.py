@@ -62,7 +62,7 @@ class Clock:
 
 @contextmanager
 def answered_home(home: Path, registry_file: Path, mlflow_file: Path) -> Iterator[Workspace]:
-    """Open an empty folder ``home`` with prompts, settings beside it; empty databases are copied, which saves seconds."""
+    """Open an empty folder ``home`` with prompts, and settings beside it; copying empty databases is quick."""
     home.mkdir(parents=True)
     home.with_name(CONFIG_NAME).write_text(SETTINGS.format(policy="automatic"))
     shutil.copy(registry_file, home / "registry.db")

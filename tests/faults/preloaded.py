@@ -1,12 +1,12 @@
-"""What the fork server of `tiny_night` does once for all nights: imports, and what libraries remember of a first use."""
+"""What the fork server of `tiny_night` does once for all nights: imports, and what libraries keep of a first use."""
 
 import gc
 import io
 import os
+import tempfile
+from pathlib import Path
 
-for name in [name for name in os.environ if name.startswith("UNIROUTE_")]:
-    # Of the test that happened to come first.
-    del os.environ[name]
+os.environ.setdefault("PREFECT_HOME", str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"))
 
 import alembic.command
 import matplotlib.figure
@@ -30,6 +30,8 @@ import tests.fakes.plain
 
 __all__ = ["alembic", "flows", "matplotlib", "mlflow", "pandas", "registry", "routing", "sklearn", "tests"]
 
+for name in [name for name in os.environ if name.startswith("UNIROUTE_")]:
+    del os.environ[name]  # of the test that happened to come first
 # MLflow reads the metadata of every package that is installed; a fifth of a night.
 requirements_utils._init_packages_to_modules_map()
 for form in ("png", "svg"):
