@@ -52,6 +52,35 @@ for _name, _value in {
 
 hypothesis.settings.load_profile(properties.PROFILE)
 
+# A file stays on one process, so the last one must not run alone for long: these come first.
+LONGEST_FIRST = (
+    "e2e/test_stack.py",
+    "faults/test_kill_points.py",
+    "e2e/test_two_nights.py",
+    "registry/publishing/test_spark.py",
+    "faults/test_secrets.py",
+    "faults/test_signals.py",
+    "registry/publishing/test_processes.py",
+    "e2e/test_automations.py",
+    "faults/test_promotions.py",
+    "faults/test_mlflow_outage.py",
+    "registry/publishing/test_mlflow_server.py",
+    "registry/publishing/test_client.py",
+    "registry/publishing/test_publisher.py",
+    "faults/test_postgres_night.py",
+    "e2e/test_refusals.py",
+    "routing/test_determinism.py",
+    "flows/profiling/test_fan_out.py",
+    "flows/batch/test_routing.py",
+    "flows/checks/test_doctor.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files come first."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
