@@ -11,10 +11,12 @@ import re
 import shutil
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.commands import Ended
 from tests.fakes.endpoint import FakeEndpoint
 from tests.postgres import look_into
 
@@ -184,6 +186,39 @@ def mlflow_state(url: str) -> list[tuple]:
         "SELECT status, count(*) FROM runs WHERE lifecycle_stage = 'active' GROUP BY status ORDER BY status",
     )
     return [row for query in queries for row in look_into(url, query)]
+
+
+@dataclass(frozen=True)
+class ForkedCommand:
+    """A command of ``uniroute`` in a process of its own, which had nothing to import."""
+
+    process: "multiprocessing.process.BaseProcess"
+    streams: tuple[Path, Path]
+
+    @classmethod
+    def start(cls, folder: Path, *arguments: str, **variables: str) -> "ForkedCommand":
+        streams = (Path(tempfile.mkstemp(dir=folder)[1]), Path(tempfile.mkstemp(dir=folder)[1]))
+        process = CONTEXT.Process(target=_command, args=(folder, arguments, variables, streams))
+        process.start()
+        return cls(process, streams)
+
+    def end(self) -> Ended:
+        """Wait for its end; the code is negative for a signal."""
+        self.process.join(240)
+        assert self.process.exitcode is not None, "the command hangs"
+        return Ended(self.process.exitcode, *(stream.read_text() for stream in self.streams))
+
+
+def _command(
+    folder: Path, arguments: tuple[str, ...], variables: Mapping[str, str], streams: tuple[Path, Path]
+) -> None:
+    from flows.cli import main
+
+    os.chdir(folder)
+    os.environ |= variables
+    sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - until the process ends
+    sys.stdout, sys.stderr = (stream.open("w") for stream in streams)
+    main([*arguments])
 
 
 def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
