@@ -15,6 +15,7 @@ from tests.homes import (
     contest_template,
     migrated,
     once,
+    served,
     served_template,
     template,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "mlflow_server",
     "once",
     "postgres",
+    "served",
     "served_template",
     "template",
     "uniroute",
