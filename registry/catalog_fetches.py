@@ -18,7 +18,6 @@ from sqlalchemy import Row, bindparam, func, select
 from registry.db.columns import plain_text, text_bytes
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import catalog_fetch, listing, listing_text, llm
-from registry.ledger import canonical_json
 from registry.listings import CatalogDiff, CatalogFetch, DatedDiff, Listing, Repricing
 from registry.prices import (
     Price,
@@ -30,6 +29,7 @@ from registry.prices import (
     put_first_prices,
     put_in_force,
 )
+from routing.strict_json import canonical_json
 
 LARGEST_SHRINKAGE = 0.2
 """A fetch that lists fewer than 80 % of the LLMs known from its catalog is not believed at first."""

@@ -8,7 +8,6 @@ noted elsewhere (MLflow's tags) tell.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from registry.db.columns import plain_text, text_bytes
 from registry.db.database import Database, Unit
 from registry.db.tables import ledger, ledger_head
 from registry.errors import RegistryBusy, RegistryError
+from routing.strict_json import canonical_json
 
 GENESIS = "0" * 64
 """What the first event names as the hash before it."""
@@ -227,11 +227,6 @@ class Ledger:
         """Count the events."""
         with self._database.read() as unit:
             return unit.execute(select(func.count()).select_from(ledger)).scalar_one()
-
-
-def canonical_json(value: Any) -> str:
-    """Write JSON with sorted keys, without spaces, pure ASCII and without NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def _checked(row: Row, number: int, previous: str) -> tuple[LedgerEvent, str]:

@@ -16,9 +16,9 @@ from registry.db.columns import from_pico_usd
 from registry.db.database import Database, Unit
 from registry.db.schema import LEASE
 from registry.db.tables import alias, charge, lease, ledger, ledger_head, llm, outbox, outcome, promotion, router, run
-from registry.ledger import canonical_json
 from registry.outcomes import JUDGING
 from registry.runs import Lease, Run, Runs
+from routing.strict_json import canonical_json
 
 _PLAN = "plan"
 """Under which a run that is not over yet keeps, in place of its summary, what it set out to call."""

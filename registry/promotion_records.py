@@ -9,8 +9,8 @@ from datetime import datetime
 
 from sqlalchemy import Row
 
-from registry.ledger import canonical_json
 from routing.errors import InvalidInput
+from routing.strict_json import canonical_json
 
 OPEN = ("requested", "approved")
 """The states in which a promotion can still be applied or rejected."""

@@ -16,8 +16,8 @@ from registry.db.columns import text_bytes
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import ROLES, embedding, prompt, prompt_set, prompt_set_member
 from registry.errors import NotFound, PromptSetInvalid
-from registry.ledger import canonical_json
 from routing.errors import InvalidInput
+from routing.strict_json import canonical_json
 
 
 @dataclass(frozen=True)

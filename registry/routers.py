@@ -16,9 +16,10 @@ from registry.cluster_maps import ClusterMapRecord, ClusterMaps, StoredVector, V
 from registry.db.database import Database, Unit
 from registry.db.tables import ALIASES, alias, llm, router, router_llm, router_metric
 from registry.errors import NotFound, RegistryError
-from registry.ledger import Ledger, canonical_json
+from registry.ledger import Ledger
 from registry.runs import Runs
 from routing.errors import InvalidInput
+from routing.strict_json import canonical_json
 
 __all__ = ["KEPT", "Aliases", "ClusterMapRecord", "RouterRecord", "Routers", "StoredVector", "VectorFields"]
 

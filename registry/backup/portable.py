@@ -21,6 +21,7 @@ from registry.db.columns import UtcDateTime
 from registry.db.database import Unit
 from registry.db.tables import metadata, schema_file
 from registry.errors import RegistryCorrupt
+from routing.strict_json import parse_json
 
 _AT_ONCE = 2000
 
@@ -149,7 +150,7 @@ def read_row(line: str, shape: PortableTable) -> list[Any]:
         When it is no row of that table.
     """
     try:
-        row = json.loads(line)
+        row = parse_json(line)
         if len(row) != len(shape.columns):
             raise ValueError
         for place, kind in enumerate(shape.kinds):

@@ -26,6 +26,7 @@ from registry.backup.portable import (
 )
 from registry.db.database import Unit
 from registry.errors import RegistryCorrupt
+from routing.strict_json import InvalidJson, parse_json
 
 FORMAT = 1
 """The form of the lines; readers refuse any other."""
@@ -65,7 +66,7 @@ def read_header(line: str) -> Header:
         When it does not begin a backup, or one of another form.
     """
     try:
-        told = json.loads(line)
+        told = parse_json(line)
         if told["uniroute_backup"] != FORMAT:
             raise ValueError(f"it has form {told['uniroute_backup']!r}")
         tables = tuple(PortableTable(one["name"], tuple(one["columns"]), tuple(one["kinds"])) for one in told["tables"])
@@ -136,8 +137,8 @@ class _TableReader:
 
 def _mark(line: str) -> dict[str, Any]:
     try:
-        return json.loads(line)
-    except ValueError as error:
+        return parse_json(line)
+    except InvalidJson as error:
         raise _damaged("a line of it is cut off") from error
 
 
