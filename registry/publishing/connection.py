@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from registry.db.urls import mask_secrets, mask_url
 from registry.errors import MlflowUnsuitable
 from registry.publishing.markdown import one_line
-from registry.publishing.mlflow_errors import Failure, refusal
+from registry.publishing.mlflow_errors import MlflowFailure, publishing_error
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,7 +85,7 @@ def server_version(url: str) -> str:
     """
     with asking(url, "MLflow could not be opened"):
         if urlsplit(url).scheme in ("http", "https"):
-            return require_suitable(url, shown(url))
+            return require_suitable(url, mask_url(url))
         _refuse_hopeless(url)
         return ""
 
@@ -107,8 +108,8 @@ def asking(url: str, failure: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
-        reason = one_line(_REQUEST.sub("...", _without_credentials(str(error), url)), 300)
-        raise refusal(Failure(error, failure, shown(url), reason, _has_user(url))) from error
+        reason = one_line(_REQUEST.sub("...", mask_secrets(str(error), url)), 300)
+        raise publishing_error(MlflowFailure(error, failure, mask_url(url), reason, _has_user(url))) from error
 
 
 def _has_user(url: str) -> bool:
@@ -119,20 +120,10 @@ def _has_user(url: str) -> bool:
     return bool(urlsplit(url).username or told.username or told.token or told.auth)
 
 
-def shown(url: str) -> str:
-    """Give the URL without its user name and password."""
-    return _without_credentials(url, url)
-
-
 def sqlite_file(url: str) -> Path | None:
     """Give the database file of a SQLite URL, or None for any other store."""
     scheme, _, path = url.partition(":///")
     return Path(unquote(path)) if scheme.partition("+")[0] == "sqlite" and path else None
-
-
-def _without_credentials(text: str, url: str) -> str:
-    credentials, at, _ = urlsplit(url).netloc.rpartition("@")
-    return text.replace(credentials + at, "") if at else text
 
 
 def _refuse_hopeless(url: str) -> None:

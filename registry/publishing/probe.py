@@ -12,7 +12,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
-from registry.publishing.connection import SQL_PORTS, asking, open_client, server_version, shown
+from registry.db.urls import mask_url
+from registry.publishing.connection import SQL_PORTS, asking, open_client, server_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +34,7 @@ def probe(url: str, *, patience_s: float = _PATIENCE_S) -> str:
     """
     try:
         address = urlsplit(url)
-        where = shown(url)
+        where = mask_url(url)
     except ValueError as error:
         return f"MLflow does not answer, because its address is malformed: {error}"
     dialect = address.scheme.partition("+")[0]

@@ -51,7 +51,7 @@ def test_a_part_of_a_process_that_vanished_is_taken_over_and_that_process_writes
     held = take(registry, night, llm_key)
     assert state(registry, night, llm_key, LATER) == PartState(is_held=False, is_silent=True, asked=0, scored=0)
     newer = take(registry, night, llm_key, host="worker-b", now=LATER)
-    with pytest.raises(RunAlreadyActive, match="was handed to another process"):
+    with pytest.raises(RunAlreadyActive, match="was assigned to another process"):
         registry.outcomes.record(held, outcomes(frozen, llm_key))
     with pytest.raises(RunAlreadyActive):
         registry.runs.heartbeat(held, LATER)
@@ -86,7 +86,7 @@ def test_parts_end_with_the_attempt_that_handed_them_out(registry, night, llm_ke
     assert take(registry, again, llm_key, host="worker-b").lease_number == again.lease_number
     registry.runs.finish(again, "completed", "fine", "{}", NOW)
     assert not state(registry, again, llm_key).is_held
-    with pytest.raises(RunAlreadyActive, match="gave its lease back"):
+    with pytest.raises(RunAlreadyActive, match="released its lease"):
         take(registry, again, llm_key)
 
 

@@ -110,7 +110,7 @@ def test_f06_the_former_attempt_of_the_same_run_is_fenced_off_too(registry, nigh
 
 def test_a_finished_run_writes_no_more(registry, night):
     registry.runs.finish(night, "completed", "fine", "{}", NOW)
-    with pytest.raises(RunAlreadyActive, match="gave its lease back"):
+    with pytest.raises(RunAlreadyActive, match="released its lease"):
         registry.runs.finish(night, "failed", "again", "{}", NOW)
     assert registry.runs.get(night.id).verdict == "fine"
 

@@ -119,7 +119,7 @@ def test_a_migration_that_orphans_rows_is_rolled_back(url, own_migrations):
         BREAKS_HALFWAY.format(head=HEAD, second='op.execute("DELETE FROM run")')
     )
     before = tables_of(url)
-    refusal = "1 rows without their parent" if url.startswith("sqlite") else "rule of the registry"
+    refusal = "1 row without a parent" if url.startswith("sqlite") else "rule of the registry"
     with pytest.raises(RegistryError, match=refusal):
         Registry.open(url)
     assert tables_of(url) == before
@@ -162,7 +162,7 @@ def test_f20_an_older_registry_tells_what_is_pending_and_migrates_on_request(url
     (own_migrations / "versions" / "9001_adds.py").write_text(BREAKS_HALFWAY.format(head=HEAD, second="pass"))
     with Registry.open(url, migrate=False) as registry:
         assert registry.schema_status().pending == ("9001",)
-        with pytest.raises(SchemaMismatch, match="lacks 1 migrations") as caught:
+        with pytest.raises(SchemaMismatch, match="lacks 1 migration,") as caught:
             registry.ledger.count()
         assert caught.value.hint == "uniroute db migrate"
         assert registry.migrate().is_current

@@ -166,7 +166,7 @@ def test_a_backup_of_a_newer_uniroute_is_refused(filled, elsewhere, tmp_path):
 def test_no_file_is_overwritten_and_a_missing_one_is_named(registry, tmp_path):
     file = tmp_path / "all.backup"
     file.write_text("precious")
-    with pytest.raises(RegistryError, match="is there already"):
+    with pytest.raises(RegistryError, match="already exists"):
         registry.backups.write(file, NOW)
     assert file.read_text() == "precious"
     with pytest.raises(NotFound, match="there is no file"):

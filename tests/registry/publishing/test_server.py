@@ -116,7 +116,7 @@ def test_an_mlflow_that_does_not_tell_its_version_is_used(api):
     ("answer", "said", "to_do", "code"),
     [
         ((401, "You are not authenticated."), "wants a user and a password", "MLFLOW_TRACKING_USERNAME", 77),
-        ((403, "Permission denied"), "does not allow that to its user", "EDIT", 77),
+        ((403, "Permission denied"), "denies this to its user", "EDIT", 77),
         (NO_HOST, "may not be called 127.0.0.1:", "--allowed-hosts", 78),
         ((500, "Internal Server Error"), "does not answer", "Check that MLflow answers", 75),
         ((503, "Try later"), "does not answer", "Check that MLflow answers", 75),
