@@ -236,7 +236,7 @@ class Database:
                         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
                         if broken:
                             raise RegistryCorrupt(
-                                f"the migration would leave {counted(len(broken), 'row')} without its parent"
+                                f"the migration would leave {counted(len(broken), 'row')} without a parent"
                             )
             finally:
                 if self.is_sqlite:

@@ -1,4 +1,4 @@
-"""The schema of a registry: which one a database has, which one the code needs, and how to get from one to the other."""
+"""The schema of a registry: which one a database has, which one the code needs, and how to upgrade."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_values_refused_by_a_column_keep_their_error(registry):
 
 @only_on_sqlite
 @pytest.mark.parametrize("content", [b"this is not a database" * 200, b"SQLite format 3\x00" + b"\xff" * 5000])
-def test_f21_a_file_that_is_no_database_is_refused_and_left_alone(url, tmp_path, content):
+def test_f21_a_file_that_is_not_a_database_is_refused_and_left_alone(url, tmp_path, content):
     file = tmp_path / "registry.db"
     file.write_bytes(content)
     with pytest.raises(RegistryCorrupt) as caught:
@@ -157,18 +157,18 @@ def test_a_missing_file_is_not_created_by_looking(url, tmp_path):
         ("sqlite:///:memory:", "cannot be kept in memory"),
     ],
 )
-def test_urls_that_make_no_registry_are_refused(url, said):
+def test_urls_that_cannot_hold_a_registry_are_refused(url, said):
     with pytest.raises(RegistryError, match=said) as caught:
         Registry.open(url)
     assert caught.value.hint
 
 
-def test_a_folder_is_no_registry(tmp_path):
+def test_a_folder_is_not_a_registry(tmp_path):
     with pytest.raises(RegistryError, match="is a folder"):
         Registry.open(f"sqlite:///{tmp_path}")
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(RegistryError, match="cannot be created"):
         Registry.open(f"sqlite:///{tmp_path / 'file' / 'registry.db'}")
