@@ -115,7 +115,7 @@ class Pruning:
                 self._delete(unit, retention, now, found, actor)
         if not found.rows:
             return Pruned(**(asdict(found) | {"size_before_bytes": before, "size_after_bytes": before}))
-        self._database.give_space_back(completion.name, listing.name, listing_text.name)
+        self._database.release_space(completion.name, listing.name, listing_text.name)
         sizes = {"size_before_bytes": before, "size_after_bytes": self._database.size_bytes()}
         return Pruned(**(asdict(found) | sizes))
 

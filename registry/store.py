@@ -99,7 +99,7 @@ class Registry:
         database = Database(url, create=migrate, tracer=tracer, busy_timeout_s=busy_timeout_s)
         registry = cls(database)
         try:
-            registry._meet_schema(migrate)
+            registry._check_schema(migrate)
         except BaseException:
             registry.close()
             raise
@@ -116,7 +116,7 @@ class Registry:
         """
         return cls(Database(url))
 
-    def _meet_schema(self, migrate: bool) -> None:
+    def _check_schema(self, migrate: bool) -> None:
         status = self.schema_status()
         if migrate and not status.is_current:
             self.migrate()

@@ -281,7 +281,7 @@ class Database:
         with self.read_schema() as unit:
             return int(unit.exec_driver_sql(pages if self.is_sqlite else whole).scalar_one())
 
-    def give_space_back(self, *tables: str) -> None:
+    def release_space(self, *tables: str) -> None:
         """Free the space of deleted rows: SQLite's file shrinks, a server reuses it for new rows.
 
         Parameters

@@ -86,7 +86,7 @@ def server_version(url: str) -> str:
     with asking(url, "MLflow could not be opened"):
         if urlsplit(url).scheme in ("http", "https"):
             return require_suitable(url, mask_url(url))
-        _refuse_hopeless(url)
+        _require_reachable(url)
         return ""
 
 
@@ -126,7 +126,7 @@ def sqlite_file(url: str) -> Path | None:
     return Path(unquote(path)) if scheme.partition("+")[0] == "sqlite" and path else None
 
 
-def _refuse_hopeless(url: str) -> None:
+def _require_reachable(url: str) -> None:
     """Find out in seconds what MLflow would find out in minutes of retries."""
     file = sqlite_file(url)
     if file is not None:

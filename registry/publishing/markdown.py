@@ -71,8 +71,8 @@ def markdown(text: str, limit: int = DESCRIPTION_LIMIT) -> str:
 
 
 def _escaped(line: str) -> str:
-    sanitize = _BARE_LINK.sub(lambda match: "\\" + match.group(0), _MARKDOWN.sub(r"\\\1", line.strip()))
-    return _LINE_START.sub(r"\1\\\2", sanitize)
+    escaped = _BARE_LINK.sub(lambda match: "\\" + match.group(0), _MARKDOWN.sub(r"\\\1", line.strip()))
+    return _LINE_START.sub(r"\1\\\2", escaped)
 
 
 def _cut(text: str, limit: int) -> str:
