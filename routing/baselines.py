@@ -9,10 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import finite_array
-from .deferral import DeferralCurve, deferral_curve, upper_hull
+from .deferral import DeferralCurve, upper_hull
 from .errors import InvalidInput
-
-F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -108,34 +106,3 @@ class ZeroRouter:
             right.mean(axis=0)[dearest_first],
             reference_cost_usd,
         )
-
-
-def oracle_curve(scores: npt.ArrayLike, costs_usd: npt.ArrayLike, *, reference_cost_usd: float) -> DeferralCurve:
-    """Give the curve of a router that knows every score and every cost beforehand: nothing can be above it.
-
-    Parameters
-    ----------
-    scores, costs_usd : array-like of shape (n, m)
-        What the answers were worth and cost.
-    reference_cost_usd
-        Mean cost of the dearest LLM, positive.
-    """
-    right = finite_array(scores, "scores", shape=(None, None), minimum=0, maximum=1)
-    return deferral_curve(1 - right, costs_usd, right, costs_usd, reference_cost_usd=reference_cost_usd)
-
-
-def random_errors(n: int, m: int, *, seed: int) -> F64:
-    """Give expected errors that know nothing, uniform in [0, 1].
-
-    Parameters
-    ----------
-    n, m
-        Numbers of prompts and LLMs.
-    seed
-        Seed of the numbers.
-
-    Returns
-    -------
-    (n, m) float64
-    """
-    return np.random.default_rng(seed).random((n, m))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -11,10 +13,10 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import ThreadpoolController
 
 from .errors import InvalidInput
 from .prompt_weights import F32, I64, ClusterMap
-from .threads import one_thread
 
 # Starts are compared on a sample of so many rows: several starts then cost less than the one refinement on all rows.
 _SAMPLE_BASE, _SAMPLE_PER_CLUSTER, _START_ITERATIONS = 2000, 20, 10
@@ -218,6 +220,20 @@ def _means(rows: F32, labels: I64, centres: F32) -> F32:
 def _inertia(rows: F32, centres: F32, labels: I64) -> float:
     apart = rows - centres[labels]
     return float(np.einsum("nd,nd->", apart, apart, dtype=np.float64))
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Limit the numerical libraries to one thread within the context, for results that go into digests.
+
+    BLAS adds in another order for another number of threads, which changes the last bits of a sum. The libraries of
+    this process are looked up once, at the first call, because that takes ten milliseconds.
+    """
+    return _controller().limit(limits=1)
+
+
+@lru_cache(maxsize=1)
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def count_distinct(rows: F32, enough: int) -> int:

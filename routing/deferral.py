@@ -207,31 +207,20 @@ def deferral_curve(
     )
 
 
-def score_at_cost(curve: DeferralCurve, relative_cost: float) -> float:
-    """Give the best mean score the curve reaches at a relative cost, on straight lines, flat beyond its ends.
-
-    Parameters
-    ----------
-    curve
-        A deferral curve.
-    relative_cost
-        Share of the dearest LLM's mean cost, not negative.
-    """
-    return float(scores_at_costs(curve, [relative_cost])[0])
-
-
 def scores_at_costs(curve: DeferralCurve, relative_costs: npt.ArrayLike) -> F64:
-    """Give `score_at_cost` for several relative costs, (p,) float64.
+    """Return the best mean score that the curve reaches at each relative cost, (p,) float64.
+
+    Between points on straight lines, flat beyond the ends of the curve.
 
     Parameters
     ----------
     curve
         A deferral curve.
     relative_costs : array-like of shape (p,)
-        Shares of the dearest LLM's mean cost, not negative.
+        Shares of the most expensive LLM's mean cost, not negative.
     """
     costs, best = _best_so_far(curve)
-    return np.interp(finite_array(relative_costs, "relative_cost", shape=(None,), minimum=0), costs, best)
+    return np.interp(finite_array(relative_costs, "relative_costs", shape=(None,), minimum=0), costs, best)
 
 
 def area(curve: DeferralCurve) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import checked_embeddings, finite_array
+from .cluster_maps import one_thread
 from .credibility import credible_means
 from .errors import InvalidInput, InvalidProfile
 from .feature_space import Features, feature_space, profile_maps, resolution_maps, spreads_of
@@ -17,7 +18,6 @@ from .features import FeatureVector, input_token_ratio
 from .posterior import Moments, Posterior, gram_of, grouped_moments, posterior
 from .posterior_choice import choose, filled, priors_of
 from .prompt_weights import F32, F64, ClusterMap
-from .threads import one_thread
 
 
 class PosteriorEstimator:
@@ -154,7 +154,7 @@ class PosteriorEstimator:
         InvalidProfile
             When there is no scored prompt, or a number must not be used.
         """
-        prompts = self.asked(X)
+        prompts = self.prepared(X)
         return prompts.vector(
             np.ones(len(prompts), dtype=bool),
             scores,
@@ -164,8 +164,8 @@ class PosteriorEstimator:
             estimated_tokens=estimated_tokens,
         )
 
-    def asked(self, X: npt.ArrayLike) -> AskedPrompts:
-        """Prepare prompts that LLMs were asked, once for all of their vectors.
+    def prepared(self, X: npt.ArrayLike) -> PosteriorPrompts:
+        """Compute what the vectors of all LLMs that were asked these prompts share.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class PosteriorEstimator:
         """
         rows = checked_embeddings(X, self.cluster_map_.dim)
         with one_thread():
-            return AskedPrompts(self, self._space.features(rows))
+            return PosteriorPrompts(self, self._space.features(rows))
 
     def _finish(self, rows: F32, errors: F64, maps: Sequence[ClusterMap], spreads: Sequence[float]) -> None:
         """Fit the chosen space and its priors on all map prompts and all training LLMs."""
@@ -205,17 +205,17 @@ class PosteriorEstimator:
         return np.vstack([shown, features])
 
 
-class AskedPrompts:
-    """Prompts that LLMs were asked, with what is the same for all of them computed once.
+class PosteriorPrompts:
+    """Prompts that LLMs were asked, with what is the same for all LLMs computed once.
 
-    The vector of an LLM depends on its own answers and these prompts alone, bit for bit, whoever else was asked.
+    The vector of an LLM depends on its own answers and these prompts alone, bit for bit, not on other LLMs.
 
     Parameters
     ----------
     estimator
-        Whose vectors.
+        The estimator of the vectors.
     features
-        Of the prompts.
+        Features of the prompts.
     """
 
     def __init__(self, estimator: PosteriorEstimator, features: Features) -> None:

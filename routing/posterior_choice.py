@@ -1,9 +1,12 @@
 """Choose how sharp the soft clusters are and how strongly to shrink, by simulation on the training LLMs.
 
-Training LLMs are held out in turn as pseudo-new ones with as many labels as a new LLM has (see `simulation`).
-Features of prompts do not depend on who is held out, except the error profiles, and these not on the contrast. So
-features, and the sums over prompts that coefficients depend on, are computed once per contrast and once per fold, and
-joined.
+The training LLMs have labels on many prompts. Some of them are held out in turn as *pseudo-new* LLMs: they show only
+their answers to the representative prompts, as a new LLM would, and are judged on map prompts that nothing was fitted
+on. New LLMs and gate prompts are never seen.
+
+Features of prompts do not depend on which LLMs are held out, except the error profiles, and those do not depend on the
+contrast. So features, and the sums over prompts that coefficients depend on, are computed once per contrast and once
+per fold, and joined.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ import numpy.typing as npt
 
 from .feature_space import ErrorSlopes, feature_space
 from .posterior import Prior, Shrinkage, gram_of, grouped_moments, posterior, prior_of, scales_of, surfaces
-from .prompt_weights import F32, F64, ClusterMap
-from .simulation import Plan
+from .prompt_weights import F32, F64, I64, ClusterMap
 
+# Share of the map prompts that is judged, and the most that are needed.
+JUDGED_SHARE, JUDGED_MOST = 0.3, 2000
+N_FOLDS = 3
 # What is tried. The coarse grids cover what any data set may need; the simulation chooses.
 CONTRASTS = (5.0, 10.0, 20.0)
 PROFILE_SCALES = (0.0, 1.0, 2.0)
@@ -33,6 +38,47 @@ _TRIED = tuple(
 N_AVERAGED = 4
 # With fewer than two training LLMs nobody can be held out: the middle of the grid.
 _UNSIMULATED = tuple(Shrinkage(variance, 1.0, False) for variance in (0.001, 0.002, 0.004))
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which LLMs and prompts are held out in a simulation.
+
+    Attributes
+    ----------
+    fitting : (n,) int64
+        Rows of the map prompts that methods may be fitted on, ascending.
+    judging : (n,) int64
+        Rows that they are judged on, ascending.
+    folds
+        Columns of the pseudo-new LLMs, fold by fold; every training LLM is in exactly one.
+    """
+
+    fitting: I64
+    judging: I64
+    folds: tuple[I64, ...]
+
+    @classmethod
+    def draw(cls, errors: F64, *, seed: int) -> Plan | None:
+        """Draw a plan, or return None when there is no LLM to hold out or nothing to judge by.
+
+        Parameters
+        ----------
+        errors : (n, m) float64
+            Errors of the training LLMs on the map prompts, NaN where there is no label. Only prompts that all of them
+            have a label for are judged.
+        seed
+            Seed of the draw.
+        """
+        n, n_llms = errors.shape
+        complete = np.flatnonzero(np.isfinite(errors).all(axis=1))
+        n_judged = min(JUDGED_MOST, int(JUDGED_SHARE * len(complete)))
+        if n_llms < 2 or n_judged < 1:
+            return None
+        rng = np.random.default_rng(seed)
+        judging = np.sort(rng.permutation(complete)[:n_judged])
+        parts = np.array_split(rng.permutation(n_llms), min(N_FOLDS, n_llms))
+        return cls(np.setdiff1d(np.arange(n), judging), judging, tuple(np.sort(part) for part in parts))
 
 
 @dataclass(frozen=True)
@@ -107,10 +153,10 @@ def choose(
 
 
 class _Losses:
-    """Sum up `simulation.contrast_loss` of all shrinkages at once, fold by fold: no table of what was expected is kept.
+    """Loss of all shrinkages at once, summed fold by fold without a table of the predictions.
 
-    The loss is the mean over prompts of the variance over LLMs of what was expected wrongly, and a variance needs but
-    two sums.
+    Routing depends on differences between LLMs alone, so an error that is the same for all of them does not count: the
+    loss is the mean over prompts of the variance of the residuals over LLMs, and a variance needs only two sums.
     """
 
     def __init__(self, n_llms: int) -> None:

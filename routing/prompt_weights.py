@@ -9,7 +9,7 @@ resolutions side by side (blocks whose shares sum to one), and linear features (
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -134,26 +134,6 @@ class ClusterMap:
         points = np.asarray(centres, dtype=np.float64)
         bias = -sharpness * (points**2).sum(axis=1)
         return cls(kind, 2 * sharpness * points, bias, (Block("softmax", len(points)),))
-
-    @classmethod
-    def side_by_side(cls, maps: Sequence[ClusterMap], shares: Sequence[float], *, kind: str) -> ClusterMap:
-        """Join several maps into one whose prediction is the weighted mean of theirs.
-
-        Parameters
-        ----------
-        maps
-            Maps of the same dimension; features may only be in the last one.
-        shares
-            One positive weight per map; the weights of maps with clusters sum to one.
-        kind
-            Label of the joined map.
-        """
-        blocks = tuple(
-            Block(block.activation, block.size, block.share * (share if block.activation in _CLUSTERS else 1))
-            for fitted, share in zip(maps, shares, strict=True)
-            for block in fitted.blocks
-        )
-        return cls(kind, np.vstack([m.matrix for m in maps]), np.concatenate([m.bias for m in maps]), blocks)
 
     @property
     def dim(self) -> int:

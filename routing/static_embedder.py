@@ -125,13 +125,13 @@ class StaticEmbedder:
         tokenizer_json
             Its tokenizer, with word pieces numbered by frequency.
         """
-        from .threads import one_thread
+        from threadpoolctl import threadpool_limits
 
         vocabulary = json.loads(tokenizer_json)["model"]["vocab"]
         tokens = sorted(vocabulary, key=vocabulary.__getitem__)
         weights = _weights(tokens)
         wide = slow.embed([token.removeprefix("##") for token in tokens]).astype(np.float64)
-        with one_thread():
+        with threadpool_limits(limits=1):
             centred = wide - np.average(wide, axis=0, weights=weights)
             spread = (centred * weights[:, None]).T @ centred
             _, axes = np.linalg.eigh(spread)

@@ -26,8 +26,8 @@ _MAP = "map_"
 _SPACE = ("n_resolution_columns", "shown_start")
 
 
-class Asked(Protocol):
-    """Prompts that LLMs were asked, prepared for their vectors; see `AskedPrompts`."""
+class PreparedPrompts(Protocol):
+    """Prompts that LLMs were asked, prepared for their vectors: `PosteriorPrompts` or `PlainPrompts`."""
 
     def vector(
         self,
@@ -55,7 +55,7 @@ class PlainEstimator:
 
     cluster_map_: ClusterMap
 
-    def asked(self, X: npt.ArrayLike) -> PlainlyAskedPrompts:
+    def prepared(self, X: npt.ArrayLike) -> PlainPrompts:
         """Assign prompts to clusters, once for all vectors.
 
         Parameters
@@ -63,11 +63,11 @@ class PlainEstimator:
         X : array-like of shape (n, dim)
             Embeddings.
         """
-        return PlainlyAskedPrompts(self.cluster_map_.assign(X), self.cluster_map_.n_clusters)
+        return PlainPrompts(self.cluster_map_.assign(X), self.cluster_map_.n_clusters)
 
 
 @dataclass(frozen=True, eq=False)
-class PlainlyAskedPrompts:
+class PlainPrompts:
     """Prompts that LLMs were asked, by cluster.
 
     Attributes

@@ -43,8 +43,6 @@ class OutcomeFolder:
         ``(n, m)`` float64 in [0, 1].
     costs_usd
         ``(n, m)`` float64, USD per prompt; see `cost_note`.
-    prices_usd_per_mtok
-        ``(m, 2)`` float64, input and output.
     cost_note
         What the cost is made of, in words.
     left_out
@@ -60,7 +58,6 @@ class OutcomeFolder:
     prompts: tuple[Prompt, ...]
     scores: F64
     costs_usd: F64
-    prices_usd_per_mtok: F64
     cost_note: str
     left_out: tuple[tuple[str, str], ...]
     n_dropped: int
@@ -103,7 +100,6 @@ def read_folder(folder: Path) -> OutcomeFolder:
         prompts=tuple(_prompt(row) for row in rows.to_dict("records")),
         scores=scores.to_numpy(dtype=np.float64)[complete],
         costs_usd=costs_usd,
-        prices_usd_per_mtok=price_table,
         cost_note=note,
         left_out=left_out,
         n_dropped=int((~complete).sum()),

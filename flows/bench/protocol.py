@@ -130,13 +130,14 @@ class Bench:
             return self._run(number)
 
     def _run(self, number: int) -> dict[str, Figures]:
-        from flows.bench.methods.estimates import EXPECTED_ERRORS, Trial
-        from routing.baselines import ZeroRouter, oracle_curve
+        from flows.bench.methods.clairvoyant import oracle_curve
+        from flows.bench.methods.estimates import EXPECTED_ERRORS, BenchTrial
+        from routing.baselines import ZeroRouter
         from routing.deferral import deferral_curve
 
         split = self.split(number)
         errors = 1 - self.scores
-        trial = Trial(
+        trial = BenchTrial(
             map_rows=self.embeddings[split.map],
             few_rows=self.embeddings[split.few],
             gate_rows=self.embeddings[split.gate],

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.bench.methods.learned_map import LearnedMap
 from flows.text import table
 from routing.cluster_maps import KMeansMap
 from routing.embedders import load_embedder
@@ -23,7 +24,6 @@ from routing.embedding import EmbedderId
 from routing.estimator import PosteriorEstimator
 from routing.feature_space import resolution_maps, spreads_of
 from routing.features import FeatureVector
-from routing.learned_map import LearnedMap
 from routing.posterior_choice import choose
 from routing.prompt_weights import Block, ClusterMap
 from routing.router import RoutedLLM, Router
@@ -231,7 +231,7 @@ def _estimators(rows: F32, rng: np.random.Generator) -> list[Speed]:
 
     def refit() -> None:
         estimator.fit(rows, errors, few=(rows[few], errors[few]))
-        prompts, tokens = estimator.asked(rows), np.full(len(rows), 150.0)
+        prompts, tokens = estimator.prepared(rows), np.full(len(rows), 150.0)
         for column in range(_LLMS):
             scored = np.ones(len(rows), dtype=bool)
             prompts.vector(scored, 1 - errors[:, column], tokens, tokens, n_prompts=len(rows))

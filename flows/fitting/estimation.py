@@ -19,7 +19,7 @@ from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
-from routing.stored_estimator import Asked, PlainEstimator, arrays_digest, estimator_arrays, read_estimator
+from routing.stored_estimator import PlainEstimator, PreparedPrompts, arrays_digest, estimator_arrays, read_estimator
 from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Estimation:
             for name in ("scores", "input_tokens", "output_tokens")
         )
         scored = np.isfinite(scores)
-        return self._asked.vector(
+        return self._prepared.vector(
             scored,
             scores[scored],
             input_tokens[scored],
@@ -90,8 +90,8 @@ class Estimation:
         )
 
     @cached_property
-    def _asked(self) -> Asked:
-        return self.estimator.asked(np.concatenate([labels.embeddings for labels in self._read]))
+    def _prepared(self) -> PreparedPrompts:
+        return self.estimator.prepared(np.concatenate([labels.embeddings for labels in self._read]))
 
     @property
     def _read(self) -> tuple[Labels, ...]:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from routing import DeferralCurve, InvalidInput, aiq, area, deferral_curve, paired_bootstrap, peak, qnc, score_at_cost
+from routing import DeferralCurve, InvalidInput, aiq, area, deferral_curve, paired_bootstrap, peak, qnc, scores_at_costs
 from tests.routing.synthetic import SolvedByHand
 
 world = SolvedByHand()
@@ -77,7 +77,7 @@ def test_aiq_bridges_dents_that_area_keeps():
 
 def test_score_at_cost_is_flat_beyond_the_ends():
     curve = solved_curve()
-    assert [score_at_cost(curve, cost) for cost in (0.0, 9 / 32, 0.5, 3.0)] == pytest.approx([0.25, 0.375, 0.75, 0.75])
+    assert scores_at_costs(curve, [0.0, 9 / 32, 0.5, 3.0]) == pytest.approx([0.25, 0.375, 0.75, 0.75])
 
 
 def test_equal_expectations_start_with_the_cheaper_llm():

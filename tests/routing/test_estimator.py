@@ -88,7 +88,7 @@ def test_a_vector_and_a_batch_say_the_same(estimator):
 
 @pytest.mark.parametrize("n_missing", [0, 4, 30])
 def test_prompts_prepared_for_many_llms_say_what_an_llms_own_prompts_say(estimator, n_missing):
-    prompts = estimator.asked(FEW_ROWS)
+    prompts = estimator.prepared(FEW_ROWS)
     for column in (6, 7):
         scored = np.arange(60) >= n_missing
         scores, tokens = 1 - FEW_ERRORS[scored, column], np.linspace(50, 200, 60)[scored]

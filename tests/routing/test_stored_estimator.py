@@ -33,7 +33,7 @@ def test_what_is_read_back_gives_the_same_vector_bit_for_bit(kind: str) -> None:
     rows, errors = world(1)
     tokens = np.arange(60.0)
     vectors = [
-        found.asked(rows[:60]).vector(np.ones(60, bool), 1 - errors[:60, 0], tokens, tokens * 2, n_prompts=64)
+        found.prepared(rows[:60]).vector(np.ones(60, bool), 1 - errors[:60, 0], tokens, tokens * 2, n_prompts=64)
         for found in (estimator, again)
     ]
     for name in ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients"):
@@ -47,7 +47,7 @@ def test_the_plain_estimator_gives_the_papers_cluster_means() -> None:
     estimator = fitted("kmeans")
     rows, errors = world(1)
     scored, ones = np.arange(240) % 5 > 0, np.ones(192)
-    vector = estimator.asked(rows).vector(scored, 1 - errors[scored, 1], ones, ones, n_prompts=240)
+    vector = estimator.prepared(rows).vector(scored, 1 - errors[scored, 1], ones, ones, n_prompts=240)
     rows, errors = rows[scored], errors[scored]
     assigned = estimator.cluster_map_.assign(rows)
     expected = plain_feature_vector(assigned, 1 - errors[:, 1], ones, ones, n_clusters=4, n_prompts=240)

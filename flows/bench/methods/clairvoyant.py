@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from routing.checks import checked_embeddings, finite_array
+from routing.deferral import DeferralCurve, deferral_curve
 from routing.errors import InvalidInput
 from routing.prompt_weights import F32, F64, ClusterMap
 
@@ -205,3 +206,17 @@ class ClairvoyantMean(_Predictor):
         """
         check_is_fitted(self)
         return np.mean([member.predict(X) for member in self.members_.values()], axis=0)
+
+
+def oracle_curve(scores: npt.ArrayLike, costs_usd: npt.ArrayLike, *, reference_cost_usd: float) -> DeferralCurve:
+    """Return the curve of a router that knows every score and cost beforehand: no curve lies above it.
+
+    Parameters
+    ----------
+    scores, costs_usd : array-like of shape (n, m)
+        What the answers were worth and cost.
+    reference_cost_usd
+        Mean cost of the dearest LLM, positive.
+    """
+    right = finite_array(scores, "scores", shape=(None, None), minimum=0, maximum=1)
+    return deferral_curve(1 - right, costs_usd, right, costs_usd, reference_cost_usd=reference_cost_usd)

@@ -9,24 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from flows.bench.methods.clairvoyant import ClairvoyantMean
+from flows.bench.methods.learned_map import LearnedMap
 from flows.bench.methods.nearest_neighbours import NearestNeighbours
-from routing.baselines import random_errors
 from routing.cluster_maps import KMeansMap
 from routing.deferral import area, deferral_curve
+from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
 from routing.feature_space import PROMPTS_PER_CLUSTER, RESOLUTIONS
 from routing.features import plain_feature_vector
-from routing.learned_map import LearnedMap
+from routing.posterior_choice import Plan
 from routing.prompt_weights import ClusterMap
-from routing.simulation import Plan, best_setting, contrast_loss
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+
+Setting = TypeVar("Setting")
 
 # What is tried. K as in the paper's experiments; a learned map of more clusters is never chosen and slow to learn.
 KMEANS_K = (5, 10, 25, 50, 100, 300)
@@ -35,7 +38,7 @@ NEIGHBOURS = (1, 5, 10, 20, 40, 80, 160, 320)
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class BenchTrial:
     """What methods may see in one trial; only `clairvoyant` may read `test_map_errors`.
 
     Attributes
@@ -101,6 +104,43 @@ class Trial:
         return contrast_loss(expected_errors, self.train_map_errors[self.plan.judging])
 
 
+def contrast_loss(expected_errors: ArrayLike, errors: ArrayLike) -> float:
+    """Return the mean squared error of the differences between LLMs.
+
+    Routing depends on differences between LLMs alone, so an error that is the same for all of them does not count: the
+    mean over LLMs is subtracted from every prompt, and this is the mean square of the rest. It has far less noise than
+    the area under a simulated deferral curve.
+
+    Parameters
+    ----------
+    expected_errors, errors : array-like of shape (n, m)
+        Predicted and observed errors; prompts with a NaN among the latter are left out.
+
+    Raises
+    ------
+    InvalidInput
+        When no prompt has a label of every LLM.
+    """
+    wanted = np.asarray(errors, dtype=np.float64)
+    complete = np.isfinite(wanted).all(axis=1)
+    if not complete.any():
+        raise InvalidInput("no prompt has a label of every LLM: there is nothing to judge a prediction by")
+    residual = np.asarray(expected_errors, dtype=np.float64)[complete] - wanted[complete]
+    centred = residual - residual.mean(axis=1, keepdims=True)
+    return float(np.mean(centred**2))
+
+
+def best_setting(losses: Mapping[Setting, float]) -> Setting:
+    """Return the setting with the smallest loss; the first of equal ones.
+
+    Parameters
+    ----------
+    losses
+        At least one.
+    """
+    return min(losses, key=losses.__getitem__)
+
+
 def plain_vectors(cluster_map: ClusterMap, rows: F32, errors: F64) -> F64:
     """Give the paper's feature vectors of several LLMs, ``(K, m)``: mean error per cluster.
 
@@ -123,7 +163,7 @@ def plain_vectors(cluster_map: ClusterMap, rows: F32, errors: F64) -> F64:
     return np.stack(vectors, axis=1).astype(np.float64)
 
 
-def knn(trial: Trial) -> F64:
+def knn(trial: BenchTrial) -> F64:
     """Average the errors on the k nearest representative prompts; k is chosen by simulation."""
     sizes = [k for k in NEIGHBOURS if k <= len(trial.few_rows)]
     k = sizes[len(sizes) // 2]
@@ -134,7 +174,7 @@ def knn(trial: Trial) -> F64:
     return NearestNeighbours(k).fit(trial.few_rows, trial.test_few_errors).predict(trial.gate_rows)
 
 
-def kmeans(trial: Trial) -> F64:
+def kmeans(trial: BenchTrial) -> F64:
     """UniRoute with k-means; K is chosen by simulation."""
     chosen = trial.kmeans_sizes[0]
     if trial.plan is not None:
@@ -147,7 +187,7 @@ def kmeans(trial: Trial) -> F64:
     return _routed_by(trial.map_of(chosen), trial)
 
 
-def kmeans_f1(trial: Trial) -> F64:
+def kmeans_f1(trial: BenchTrial) -> F64:
     """UniRoute with k-means; K by the paper's appendix F.1: training LLMs, known by their labels on the map prompts.
 
     They are routed on the representative prompts, and the K with the largest area is taken. This hides the noise of
@@ -171,7 +211,7 @@ def kmeans_f1(trial: Trial) -> F64:
     return _routed_by(trial.map_of(best_setting(areas)), trial)
 
 
-def learned_map(trial: Trial) -> F64:
+def learned_map(trial: BenchTrial) -> F64:
     """UniRoute with the learned map; K is chosen by simulation."""
     sizes = [k for k in LEARNED_K if k in trial.kmeans_sizes] or [trial.kmeans_sizes[0]]
     chosen = sizes[0]
@@ -192,7 +232,7 @@ def learned_map(trial: Trial) -> F64:
     return learned.weights(trial.gate_rows) @ plain_vectors(trial.map_of(chosen), trial.few_rows, trial.test_few_errors)
 
 
-def posterior(trial: Trial) -> F64:
+def posterior(trial: BenchTrial) -> F64:
     """Our default: posterior feature vectors; everything is chosen by simulation."""
     estimator = PosteriorEstimator(random_state=trial.seed).fit(
         trial.map_rows,
@@ -204,18 +244,19 @@ def posterior(trial: Trial) -> F64:
     return estimator.cluster_map_.weights(trial.gate_rows) @ psi
 
 
-def clairvoyant(trial: Trial) -> F64:
+def clairvoyant(trial: BenchTrial) -> F64:
     """Learn from the unseen LLMs' labels on the map prompts, which no router has: a reference from above."""
     members = ClairvoyantMean(trial.resolutions).fit(trial.map_rows, trial.test_map_errors)
     return members.predict(trial.gate_rows)
 
 
-def random(trial: Trial) -> F64:
+def random(trial: BenchTrial) -> F64:
     """Know nothing."""
-    return random_errors(len(trial.gate_rows), trial.test_few_errors.shape[1], seed=trial.seed)
+    shape = len(trial.gate_rows), trial.test_few_errors.shape[1]
+    return np.random.default_rng(trial.seed).random(shape)
 
 
-EXPECTED_ERRORS: Mapping[str, Callable[[Trial], F64]] = {
+EXPECTED_ERRORS: Mapping[str, Callable[[BenchTrial], F64]] = {
     "knn": knn,
     "kmeans": kmeans,
     "kmeans_f1": kmeans_f1,
@@ -226,12 +267,12 @@ EXPECTED_ERRORS: Mapping[str, Callable[[Trial], F64]] = {
 }
 
 
-def _routed_by(cluster_map: ClusterMap, trial: Trial) -> F64:
+def _routed_by(cluster_map: ClusterMap, trial: BenchTrial) -> F64:
     psi = plain_vectors(cluster_map, trial.few_rows, trial.test_few_errors)
     return psi[cluster_map.assign(trial.gate_rows)]
 
 
-def _learned(trial: Trial, k: int, llms: Sequence[int] | NDArray[np.int64], rows: NDArray[np.int64]) -> ClusterMap:
+def _learned(trial: BenchTrial, k: int, llms: Sequence[int] | NDArray[np.int64], rows: NDArray[np.int64]) -> ClusterMap:
     """Learn a map from some training LLMs' labels on some map prompts, Psi fixed at the representative prompts'."""
     start = trial.map_of(k)
     return (

@@ -5,8 +5,8 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+from flows.bench.methods.learned_map import LearnedMap, _Problem, _soft_start
 from routing import ClusterMap, InvalidInput, KMeansMap, Router, plain_feature_vector
-from routing.learned_map import LearnedMap, _Problem, _soft_start
 from tests.routing.synthetic import EMBEDDER, random_llm, unit_rows
 
 

@@ -10,10 +10,10 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .checks import checked_embeddings, finite_array, finite_number
-from .cluster_maps import KMeansMap
-from .errors import InvalidInput
-from .prompt_weights import F32, F64, I64, Block, ClusterMap
+from routing.checks import checked_embeddings, finite_array, finite_number
+from routing.cluster_maps import KMeansMap
+from routing.errors import InvalidInput
+from routing.prompt_weights import F32, F64, I64, Block, ClusterMap
 
 # Expected errors stay inside, so that no logarithm sees zero.
 _FLOOR = 0.01
