@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-# Where every public name lives. Names are imported on first use: a consumer that only routes never loads scikit-learn,
-# and nobody loads torch before the first text is embedded.
+# The module of every public name. Names are imported on first use: a consumer that only routes never loads
+# scikit-learn, and torch is not loaded before the first text is embedded.
 _HOMES = {
     "ArtifactCorrupt": "errors",
     "ArtifactError": "errors",

@@ -1,4 +1,4 @@
-"""Fit the prior once, then give every LLM its posterior feature vector from its answers alone."""
+"""Fit the prior once, then compute the posterior feature vector of every LLM from its answers alone."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .prompt_weights import F32, F64, ClusterMap
 class PosteriorEstimator:
     """Estimate feature vectors with the training LLMs as prior (the default of this package).
 
-    It chooses the sharpness of the soft clusters and how strongly to shrink by `simulation`: training LLMs are held out
-    as pseudo-new ones with as many labels as a new LLM has. With few training LLMs there is less to learn from, with
-    none it shrinks every LLM towards its own mean error.
+    It chooses the sharpness of the soft clusters and the strength of the shrinkage by simulation (`posterior_choice`):
+    training LLMs are held out as pseudo-new ones with as many labels as a new LLM has. With few training LLMs there is
+    less to learn from; with none, every LLM is shrunk towards its own mean error.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class PosteriorEstimator:
     choice_ : Choice
         What the simulation chose.
     n_training_llms_ : int
-        LLMs behind the prior.
+        Number of LLMs behind the prior.
 
     Examples
     --------
@@ -75,13 +75,13 @@ class PosteriorEstimator:
         X : array-like of shape (n, dim)
             Embeddings of the map prompts.
         y : array-like of shape (n, m)
-            Errors of the training LLMs on them, in [0, 1]; NaN where there is none. m may be zero.
+            Errors of the training LLMs on them, in [0, 1]; NaN where there is no label. m may be zero.
         few
-            Embeddings (N, dim) and errors (N, m) of the training LLMs on the representative prompts, the ones that new
-            LLMs are going to be asked: what a pseudo-new LLM shows. They may be among `X` too. By default the map
-            prompts that are fitted on.
+            Embeddings (N, dim) and errors (N, m) of the training LLMs on the representative prompts, which new LLMs
+            will be asked: what a pseudo-new LLM shows. They may be among `X` too. By default, the map prompts that
+            are fitted on.
         maps
-            K-means maps of `X`, coarse to fine; by default fitted here.
+            K-means maps of `X`, coarse to fine; fitted here by default.
 
         Raises
         ------
@@ -103,14 +103,14 @@ class PosteriorEstimator:
         return self
 
     def coefficients(self, X: npt.ArrayLike, y: npt.ArrayLike) -> F64:
-        """Give Psi of several LLMs: `cluster_map_.weights(prompts) @ Psi` are their expected errors.
+        """Return Psi of several LLMs: `cluster_map_.weights(prompts) @ Psi` are their expected errors.
 
         Parameters
         ----------
         X : array-like of shape (N, dim)
             Embeddings of the prompts that they were asked.
         y : array-like of shape (N, h)
-            Their errors, in [0, 1]; NaN where there is none.
+            Their errors, in [0, 1]; NaN where there is no label.
 
         Returns
         -------
@@ -134,7 +134,7 @@ class PosteriorEstimator:
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
     ) -> FeatureVector:
-        """Give one LLM's feature vector, with a standard error per cluster.
+        """Return the feature vector of one LLM, with a standard error per cluster.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class PosteriorEstimator:
         n_prompts
             Prompts it was asked, at least N.
         estimated_tokens : array-like of shape (N,), optional
-            Input tokens of the prompts as `estimated_input_tokens` gives them.
+            Input tokens of the prompts as `estimated_input_tokens` returns them.
 
         Raises
         ------
@@ -199,7 +199,7 @@ class PosteriorEstimator:
         """Express coefficients of the feature space in the map's columns: errors of shown clusters, then features."""
         shown = np.clip(self._shown @ coefficients, 0, 1)
         features = coefficients[1:].copy()
-        # The shown clusters are the features at `start` again: what they show is taken off there, gamma stays.
+        # The shown clusters repeat the features at `start`: what they show is subtracted there, so that gamma stays.
         start, size = self._space.shown_start, len(shown)
         features[start : start + size] += coefficients[0] - shown
         return np.vstack([shown, features])
@@ -239,7 +239,7 @@ class PosteriorPrompts:
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
     ) -> FeatureVector:
-        """Give one LLM's feature vector, with a standard error per cluster.
+        """Return the feature vector of one LLM, with a standard error per cluster.
 
         Parameters
         ----------

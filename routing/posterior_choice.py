@@ -24,7 +24,7 @@ from .prompt_weights import F32, F64, I64, ClusterMap
 # Share of the map prompts that is judged, and the most that are needed.
 JUDGED_SHARE, JUDGED_MOST = 0.3, 2000
 N_FOLDS = 3
-# What is tried. The coarse grids cover what any data set may need; the simulation chooses.
+# Settings to try. The coarse grids cover what any data set may need; the simulation chooses.
 CONTRASTS = (5.0, 10.0, 20.0)
 PROFILE_SCALES = (0.0, 1.0, 2.0)
 VARIANCES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
@@ -34,9 +34,9 @@ _TRIED = tuple(
     for variance in VARIANCES
     for follows in (False, True)
 )
-# So many of the best are averaged: the simulation cannot tell them apart.
+# Number of the best settings that are averaged: the simulation cannot distinguish them.
 N_AVERAGED = 4
-# With fewer than two training LLMs nobody can be held out: the middle of the grid.
+# With fewer than two training LLMs none can be held out: the middle of the grid.
 _UNSIMULATED = tuple(Shrinkage(variance, 1.0, False) for variance in (0.001, 0.002, 0.004))
 
 
@@ -83,14 +83,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Choice:
-    """Hold what the simulation chose.
+    """Settings that the simulation chose.
 
     Attributes
     ----------
     contrast
         Sharpness of the soft clusters, see `feature_space`.
     shrinkages
-        What is averaged.
+        Shrinkages whose results are averaged.
     losses
         Contrast loss of every (contrast, shrinkage) tried; empty without a simulation.
     """
@@ -117,7 +117,7 @@ def choose(
     rows, errors : (n, dim) float32, (n, m) float64
         Map prompts and the errors of the training LLMs on them, NaN where there is no label.
     few_rows, few_errors : (N, dim) float32, (N, m) float64
-        What pseudo-new LLMs show; without `few_rows` the map prompts that are fitted on.
+        What pseudo-new LLMs show; without `few_rows`, the map prompts that are fitted on.
     maps, spreads
         As for `feature_space`.
     seed
@@ -174,7 +174,7 @@ class _Losses:
         self._squares = self._squares + np.einsum("nht,nht->nt", wrong, wrong)
 
     def values(self) -> list[float]:
-        """Give the loss of every shrinkage."""
+        """Return the loss of every shrinkage."""
         variances = self._squares / self._n_llms - (self._sums / self._n_llms) ** 2
         return variances.mean(axis=0).tolist()
 
@@ -209,7 +209,7 @@ def priors_of(
 
 
 def filled(errors: F64) -> F64:
-    """Replace missing errors by the LLM's mean, for what only shapes the feature space."""
+    """Replace missing errors by the LLM's mean; good enough to shape the feature space."""
     missing = np.isnan(errors)
     if not missing.any():
         return errors
@@ -233,7 +233,7 @@ class _Columns:
         return cls(fitting, few, judging, gram_of(fitting))
 
     def joined(self, other: _Columns) -> _Columns:
-        """Put the columns of another part behind these; the sums within each part are not computed again."""
+        """Append the columns of another part; the sums within each part are not computed again."""
         across = (self.fitting.T @ other.fitting).astype(np.float64)
         return _Columns(
             np.hstack([self.fitting, other.fitting]),
@@ -248,7 +248,7 @@ def _profile_columns(profiles: Sequence[ClusterMap], rows: F32) -> F32:
 
 
 def _trial(columns: _Columns, n_profile_columns: int, errors: F64, few_errors: F64) -> F64:
-    """Give the coefficients of h pseudo-new LLMs under every shrinkage, (D, h, n_tried)."""
+    """Return the coefficients of h pseudo-new LLMs under every shrinkage, (D, h, n_tried)."""
     found = np.empty((columns.few.shape[1], few_errors.shape[1], len(_TRIED)))
     shown = list(grouped_moments(columns.few, few_errors))
     priors = priors_of(columns.fitting, columns.gram, n_profile_columns, errors, PROFILE_SCALES)
@@ -261,7 +261,7 @@ def _trial(columns: _Columns, n_profile_columns: int, errors: F64, few_errors: F
 
 
 def _best(losses: Mapping[tuple[float, Shrinkage], float]) -> Choice:
-    """Average the best shrinkages under the contrast whose best ones are best."""
+    """Choose the contrast whose best shrinkages have the lowest mean loss, and those shrinkages."""
     ranked = {
         contrast: sorted((s for c, s in losses if c == contrast), key=lambda s: losses[contrast, s])[:N_AVERAGED]
         for contrast in dict.fromkeys(c for c, _ in losses)
@@ -271,6 +271,6 @@ def _best(losses: Mapping[tuple[float, Shrinkage], float]) -> Choice:
 
 
 def _among(rows: F32, others: F32) -> npt.NDArray[np.bool_]:
-    """Tell which rows are also among the others, bit for bit."""
+    """Whether each row is also among the others, bit for bit."""
     known = {row.tobytes() for row in others}
     return np.array([row.tobytes() in known for row in rows], dtype=bool)
