@@ -1,7 +1,8 @@
-"""The methods of a benchmark: what each expects of unseen LLMs on gate prompts, in one trial.
+"""The methods of a benchmark: the errors that each expects of unseen LLMs on gate prompts, in one trial.
 
-Every method that has a setting (k, K, strength of shrinkage) chooses it by `routing.simulation` on the training LLMs
-alone. `kmeans_f1` is the exception on purpose: it chooses K as appendix F.1 of the UniRoute paper does.
+Every method that has a setting (k, K, strength of shrinkage) chooses it by simulation on the training LLMs alone: some
+are held out as if they were new (`routing.posterior_choice.Plan`), and all methods minimise the same `contrast_loss`.
+`kmeans_f1` is a deliberate exception: it chooses K as appendix F.1 of the UniRoute paper does.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ F64 = NDArray[np.float64]
 
 Setting = TypeVar("Setting")
 
-# What is tried. K as in the paper's experiments; a learned map of more clusters is never chosen and slow to learn.
+# Settings to try. K as in the paper's experiments; a learned map of more clusters is never chosen and slow to learn.
 KMEANS_K = (5, 10, 25, 50, 100, 300)
 LEARNED_K = (5, 10, 25, 50)
 NEIGHBOURS = (1, 5, 10, 20, 40, 80, 160, 320)
@@ -48,9 +49,9 @@ class BenchTrial:
     train_map_errors, train_few_errors : (n, m) float64
         Errors of the training LLMs.
     train_few_costs_usd : (n, m) float64
-        What their answers to the representative prompts cost.
+        Costs of their answers to the representative prompts.
     test_few_errors : (n, h) float64
-        Errors of the unseen LLMs on the representative prompts: all that a method may know of them.
+        Errors of the unseen LLMs on the representative prompts: all that a method may know about them.
     test_map_errors : (n, h) float64
         Their errors on the map prompts.
     seed
@@ -70,7 +71,7 @@ class BenchTrial:
 
     @cached_property
     def plan(self) -> Plan | None:
-        """Who is pseudo-new, and what predictions are judged on."""
+        """Which LLMs are pseudo-new, and the prompts that predictions are judged on."""
         return Plan.draw(self.train_map_errors, seed=self.seed)
 
     @cached_property
@@ -80,7 +81,7 @@ class BenchTrial:
         return tuple(k for k in KMEANS_K if k <= distinct) or (1,)
 
     def map_of(self, k: int) -> ClusterMap:
-        """Give the k-means map of the map prompts with k clusters; all methods share it."""
+        """Return the k-means map of the map prompts with k clusters, which all methods share."""
         if k not in self._fitted:
             self._fitted[k] = KMeansMap(k, random_state=self.seed, n_init=1).fit(self.map_rows).fitted_
         return self._fitted[k]
@@ -95,12 +96,12 @@ class BenchTrial:
     @property
     def judged_rows(self) -> F32:
         """Embeddings of the map prompts that predictions are judged on."""
-        assert self.plan is not None, "asked only when there is a plan"
+        assert self.plan is not None, "callers check that there is a plan"
         return self.map_rows[self.plan.judging]
 
     def loss(self, expected_errors: F64) -> float:
-        """Judge what was expected of the training LLMs as if they were new."""
-        assert self.plan is not None, "asked only when there is a plan"
+        """Return the loss of errors that were expected of the training LLMs as if they were new."""
+        assert self.plan is not None, "callers check that there is a plan"
         return contrast_loss(expected_errors, self.train_map_errors[self.plan.judging])
 
 
@@ -142,12 +143,12 @@ def best_setting(losses: Mapping[Setting, float]) -> Setting:
 
 
 def plain_vectors(cluster_map: ClusterMap, rows: F32, errors: F64) -> F64:
-    """Give the paper's feature vectors of several LLMs, ``(K, m)``: mean error per cluster.
+    """Return the paper's feature vectors of several LLMs, ``(K, m)``: mean error per cluster.
 
     Parameters
     ----------
     cluster_map
-        Whose clusters; a soft one assigns every prompt to its largest weight.
+        Map of the clusters; a soft one assigns every prompt to its largest weight.
     rows
         Embeddings of the labelled prompts, ``(n, dim)``.
     errors
@@ -188,10 +189,10 @@ def kmeans(trial: BenchTrial) -> F64:
 
 
 def kmeans_f1(trial: BenchTrial) -> F64:
-    """UniRoute with k-means; K by the paper's appendix F.1: training LLMs, known by their labels on the map prompts.
+    """UniRoute with k-means; K is chosen as in the paper's appendix F.1.
 
-    They are routed on the representative prompts, and the K with the largest area is taken. This hides the noise of
-    vectors from few labels, so it tends to choose K too large.
+    The training LLMs get their vectors from the map prompts and are routed on the representative prompts; the K with
+    the largest area wins. This hides the noise of vectors from few labels, so K tends to be too large.
     """
     if not trial.train_map_errors.shape[1]:
         return _routed_by(trial.map_of(trial.kmeans_sizes[0]), trial)
@@ -233,7 +234,7 @@ def learned_map(trial: BenchTrial) -> F64:
 
 
 def posterior(trial: BenchTrial) -> F64:
-    """Our default: posterior feature vectors; everything is chosen by simulation."""
+    """Our default: posterior feature vectors, with every setting chosen by simulation."""
     estimator = PosteriorEstimator(random_state=trial.seed).fit(
         trial.map_rows,
         trial.train_map_errors,
@@ -245,13 +246,13 @@ def posterior(trial: BenchTrial) -> F64:
 
 
 def clairvoyant(trial: BenchTrial) -> F64:
-    """Learn from the unseen LLMs' labels on the map prompts, which no router has: a reference from above."""
+    """Learn from the unseen LLMs' labels on the map prompts, which no router has: an upper reference."""
     members = ClairvoyantMean(trial.resolutions).fit(trial.map_rows, trial.test_map_errors)
     return members.predict(trial.gate_rows)
 
 
 def random(trial: BenchTrial) -> F64:
-    """Know nothing."""
+    """Uniform random errors: a method that knows nothing."""
     shape = len(trial.gate_rows), trial.test_few_errors.shape[1]
     return np.random.default_rng(trial.seed).random(shape)
 
