@@ -7,14 +7,14 @@ from hypothesis.extra.numpy import arrays
 from routing import InvalidInput, ZeroRouter, area, peak
 from tests.routing.synthetic import SolvedByHand
 
-world = SolvedByHand()
+solved = SolvedByHand()
 
 
 def test_zero_router_keeps_the_hull_of_the_solved_world():
-    zero = ZeroRouter.fit(world.scores, world.costs_usd, world.keys)
+    zero = ZeroRouter.fit(solved.scores, solved.costs_usd, solved.keys)
     assert zero.keys == ("cheap", "mid", "dear")
     assert zero.scores == (0.25, 0.5, 0.75)
-    curve = zero.curve(world.scores, world.costs_usd, reference_cost_usd=4.0)
+    curve = zero.curve(solved.scores, solved.costs_usd, reference_cost_usd=4.0)
     assert curve.costs.tolist() == [1.0, 0.5, 0.25]
     assert curve.cost_weights.tolist() == [0.0, 0.125, 0.25]
     assert area(curve) == pytest.approx(1 / 4 * 1 / 4 + 1 / 4 * 3 / 8 + 1 / 2 * 5 / 8)
@@ -30,7 +30,7 @@ def test_zero_router_drops_what_costs_more_and_is_no_better():
     assert ZeroRouter.fit([[0.5, 0.5]], [[1.0, 2.0]], ["a", "b"]).keys == ("a",)
 
 
-def test_equal_llms_are_told_apart_by_key():
+def test_among_equal_llms_the_first_key_wins():
     assert ZeroRouter.fit([[0.5, 0.5]], [[1.0, 1.0]], ["b", "a"]).keys == ("a",)
 
 
@@ -54,6 +54,6 @@ def test_zero_router_refuses_an_empty_table():
 
 
 def test_zero_router_refuses_a_table_without_its_columns():
-    zero = ZeroRouter.fit(world.scores, world.costs_usd, world.keys)
+    zero = ZeroRouter.fit(solved.scores, solved.costs_usd, solved.keys)
     with pytest.raises(InvalidInput, match="cannot read a table"):
         zero.curve([[1.0]], [[1.0]], reference_cost_usd=1.0)

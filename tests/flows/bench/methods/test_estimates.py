@@ -32,16 +32,16 @@ def trial(*, n_few: int = 60, noise: float = 0.0, n_train: int = 6, seed: int = 
     )
 
 
-WANTED = np.stack([topics(N)[240:] == 1, topics(N)[240:] == 0], axis=1).astype(float)
+EXPECTED = np.stack([topics(N)[240:] == 1, topics(N)[240:] == 0], axis=1).astype(float)
 
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED_ERRORS if name != "random"])
 @pytest.mark.parametrize("n_train", [0, 1, 2, 6])
-def test_every_method_tells_the_topics_apart(name, n_train):
+def test_every_method_distinguishes_the_topics(name, n_train):
     found = EXPECTED_ERRORS[name](trial(n_train=n_train))
-    assert found.shape == WANTED.shape
+    assert found.shape == EXPECTED.shape
     # What a router reads: which of the two LLMs is better on a prompt.
-    assert ((found[:, 0] > found[:, 1]) == (WANTED[:, 0] > WANTED[:, 1])).all()
+    assert ((found[:, 0] > found[:, 1]) == (EXPECTED[:, 0] > EXPECTED[:, 1])).all()
 
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED_ERRORS if name not in ("clairvoyant", "random")])
