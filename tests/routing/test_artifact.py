@@ -74,7 +74,7 @@ def test_saving_again_leaves_the_folder_as_it_is(saved):
 
 
 def test_another_router_never_overwrites_a_folder(saved):
-    with pytest.raises(ArtifactCorrupt, match="something else"):
+    with pytest.raises(ArtifactCorrupt, match="something other than router"):
         save_router(random_router(seed=1), saved)
     assert load_router(saved).digest == random_router().digest
 
