@@ -119,7 +119,7 @@ def test_c12_missing_is_not_wrong(registry, night, asked):
     assert table.failures.tolist() == [0, 1]
     assert table.input_tokens[0, 1] == 100
     assert np.isnan(table.output_tokens[1, 1])
-    assert table.cost_usd[1, 0] == pytest.approx(0.00012, rel=1e-15)
+    assert table.cost_usd[1, 0] == pytest.approx(0.00012, rel=1e-12)
 
 
 def test_the_table_takes_the_order_and_only_the_prompts_asked_for(registry, night, asked):
@@ -336,7 +336,7 @@ def test_sums_per_cluster_are_the_plain_feature_vectors(registry, night):
         vector = plain_feature_vector(
             inside % 4, score_of[key][inside], inside, np.full(49, 20), n_clusters=5, n_prompts=50
         )
-        assert sums.mean_errors()[place] == pytest.approx(vector.errors, abs=1e-7)
+        assert sums.mean_errors()[place] == pytest.approx(vector.errors, abs=1e-6)
         assert sums.n_scored[place].tolist() == vector.counts.tolist()
         assert sums.input_tokens[place].sum() == inside.sum()
         assert sums.n_failed[place].tolist() == [0, 0, 0, 1, 0]
