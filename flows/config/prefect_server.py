@@ -9,8 +9,8 @@ import os
 import socket
 import ssl
 
-from flows.config.origin import masked
 from flows.errors import CredentialsMissing, FlowError, PrerequisiteError, ServerUnavailable
+from flows.masking import mask_urls
 
 API_URL = "PREFECT_API_URL"
 _PATIENCE_S = 5.0
@@ -38,7 +38,7 @@ def require_prefect() -> str:
     url = os.environ.get(API_URL, "")
     if not url:
         return ""
-    where = masked(url)
+    where = mask_urls(url)
     if not url.startswith(("http://", "https://")):
         raise _not_prefect(where)
     answered = _ask_version(where)

@@ -42,7 +42,7 @@ class World:
     moved
         Share of the prompts that a challenger sends elsewhere.
     epsilon, total
-        As the settings ``epsilon`` and ``false_promotions`` of the gate.
+        As the settings ``epsilon`` and ``false_promotion_rate`` of the gate.
     """
 
     n_prompts: int = 359
