@@ -39,7 +39,7 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def mask_urls(text: str) -> str:
-    """Mask passwords and access keys in the URLs of a text, or in the one that it is; everything else stays as it is."""
+    """Mask passwords and access keys in the URLs of a text, or in the URL that it is; all else stays as it is."""
     if "://" not in text:
         return text
     return _URL.sub(lambda found: _PARAMETER.sub(rf"\1{MASK}", _without_password(found[0])), text)

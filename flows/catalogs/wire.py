@@ -77,8 +77,9 @@ async def _fetch_in_time(url: str, api_key: SecretStr | None, timeout_s: float, 
 def _check(response: httpx2.Response, max_bytes: int) -> None:
     status = response.status_code
     if 300 <= status < 400:
+        where = host_in_words(response.headers.get("location", ""))
         raise FetchFailed(
-            f"HTTP {status} redirects to {host_in_words(response.headers.get('location', ''))}, and redirects are not followed",
+            f"HTTP {status} redirects to {where}, and redirects are not followed",
             "set the location to the final address if you trust it",
         )
     if status in (401, 403):

@@ -24,9 +24,10 @@ def warn_of_old_names(sources: SettingsSources) -> None:
         section = _section_of(place)
         new = section.old_names.get(str(place[-1])) if section else None
         if new is not None:
-            where = listed(sources.of(place))
-            text = f"The setting {dotted(place)} (in {where}) is now called {new}; the old name works in this release only."
-            warnings.warn(text, RenamedSetting, stacklevel=3)
+            subject = f"The setting {dotted(place)} (in {listed(sources.of(place))})"
+            text = f"{subject} is now called {new}; the old name works in this release only."
+            # One place for all callers, so that a process says it once.
+            warnings.warn(text, RenamedSetting, stacklevel=1)
 
 
 def _section_of(place: Place) -> type[Section] | None:

@@ -1,8 +1,8 @@
 """Settings of a night: one TOML file and the environment, every key checked.
 
 Precedence: environment (``UNIROUTE_BUDGET__NIGHT_USD=5``), then the file, then the defaults of the sections. With no
-catalog configured the night runs against the sandbox. Secrets are only named here (`api_key_env`, `api_key_file`), never
-held.
+catalog configured the night runs against the sandbox. Settings name keys (`api_key_env`, `api_key_file`) and never hold
+them.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
 
     @property
     def canary_prompts(self) -> int:
-        """Number of canaries per LLM and night; in the sandbox, whose recorded answers never change, none by default."""
+        """Number of canaries per LLM and night; by default none in the sandbox, whose recorded answers never change."""
         is_chosen = "canary_prompts" in self.night.model_fields_set
         return 0 if self.is_sandbox and not is_chosen else self.night.canary_prompts
 

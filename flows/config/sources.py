@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -140,10 +141,8 @@ def read_variables() -> tuple[Variable, ...]:
             continue
         value: Any = os.environ[name]
         if value.lstrip().startswith(("{", "[")):
-            try:
+            with contextlib.suppress(ValueError, RecursionError):  # what cannot be decoded is refused by the settings
                 value = json.loads(value)
-            except (ValueError, RecursionError):
-                pass  # is refused where it is checked
         found.append(Variable(name, tuple(name.lower().removeprefix(PREFIX.lower()).split("__")), value))
     return tuple(found)
 
