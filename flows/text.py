@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
-# Categories of control, format (bidirectional overrides among them), surrogate, private and unassigned characters, and
-# of the separators that some pages take for line breaks.
-_ACTIVE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-
-
-def is_active(character: str) -> bool:
-    """Whether a character does more than to be seen: a control, format or invisible character."""
-    return unicodedata.category(character) in _ACTIVE
+from registry.publishing.markdown import is_active
 
 
 def without_controls(text: str, *, keep: str = "") -> str:

@@ -14,7 +14,7 @@ import click
 from flows.cli.options import json_option
 from flows.cli.screen import show
 from flows.config.environment import COMPLETE_VARIABLE, home_folder
-from flows.text import is_active
+from registry.publishing.markdown import is_active
 
 _SHELLS = ("bash", "zsh", "fish")
 # LLM keys hold a colon, at which bash would cut words.

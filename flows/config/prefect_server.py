@@ -11,6 +11,7 @@ import ssl
 
 from flows.errors import CredentialsMissing, FlowError, PrerequisiteError, ServerUnavailable
 from flows.masking import mask_urls
+from flows.urls import http_url
 
 API_URL = "PREFECT_API_URL"
 _PATIENCE_S = 5.0
@@ -39,7 +40,7 @@ def require_prefect() -> str:
     if not url:
         return ""
     where = mask_urls(url)
-    if not url.startswith(("http://", "https://")):
+    if http_url(url) is None:
         raise _not_prefect(where)
     answered = _ask_version(where)
     if answered is None:
