@@ -123,8 +123,9 @@ class SettingsSources:
     def _is_from_file(self, place: Place) -> bool:
         # The environment adds to a table of the file, but replaces a list.
         replaced = any(
-            _is_below(place, one.place) and not isinstance(_at(one.content, place[len(one.place) : -1]), Mapping)
+            value is not _NOTHING and not isinstance(value, Mapping)
             for one in self.variables
+            for value in (one.value_at(place[:depth]) for depth in range(len(place)))
         )
         return not replaced and _at(self.in_file, place) is not _NOTHING
 

@@ -1,10 +1,9 @@
-"""The files of `uniroute init`: every key stands in them, explained, and what they show as defaults are the defaults."""
+"""The files of `uniroute init`: every key stands in them, explained; what they show as defaults are the defaults."""
 
-import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -14,7 +13,6 @@ from flows.config.loading import load_settings
 from flows.config.refusal import section_class
 from flows.config.settings import Settings
 from flows.config.template import price_file_template, settings_template
-from tests.flows.cli.conftest import Uniroute
 
 
 def uncommented(text: str) -> str:
@@ -77,19 +75,6 @@ def test_every_key_is_described_and_every_choice_is_named(name: str) -> None:
             assert re.search(rf"\b{choice}\b", shown), (key, choice)
 
 
-def test_the_schema_carries_the_descriptions(uniroute: Uniroute) -> None:
-    schema = uniroute("config", "schema", "--json").data
-    assert schema["properties"]["home"]["description"]
-    lacking = [
-        (name, key)
-        for name, section in schema["$defs"].items()
-        for key, facts in section["properties"].items()
-        if not facts.get("description")
-    ]
-    assert not lacking
-    assert {"GateSettings", "EndpointSettings"} <= set(schema["$defs"])
-
-
 def test_the_price_file_is_valid_once_its_lines_are_in_force() -> None:
     assert tomllib.loads(price_file_template()) == {}
     catalog = TomlFormat()
@@ -105,24 +90,14 @@ def test_the_settings_file_shows_the_price_file_s_format() -> None:
     assert all(table.strip() in stripped for table in tables)
 
 
-def test_init_writes_a_price_file_and_never_touches_one(uniroute: Uniroute, tmp_path: Path) -> None:
-    data = uniroute("init", "--catalog", "prices.toml", "--json").data
-    assert data["path"] == "prices.toml"
-    assert (tmp_path / "prices.toml").read_text() == price_file_template()
-    (tmp_path / "prices.toml").write_text("mine")
-    refused = uniroute("init", "--catalog", "prices.toml", "--json")
-    assert refused.code == 78
-    assert "exists already" in json.loads(refused.out)["error"]["message"]
-    assert (tmp_path / "prices.toml").read_text() == "mine"
-    assert not (tmp_path / "uniroute.toml").exists()
-
-
-def test_a_dry_run_writes_no_price_file(uniroute: Uniroute, tmp_path: Path) -> None:
-    assert "Would write prices.toml" in uniroute("init", "--catalog", "prices.toml", "--dry-run").out
-    assert not (tmp_path / "prices.toml").exists()
-
-
-def test_init_writes_one_file_at_a_time(uniroute: Uniroute, tmp_path: Path) -> None:
-    found: Any = uniroute("init", "mine.toml", "--catalog", "prices.toml")
-    assert found.code == 2
-    assert not list(tmp_path.glob("*.toml"))
+def test_the_schema_carries_the_descriptions() -> None:
+    schema = Settings.model_json_schema()
+    assert schema["properties"]["home"]["description"]
+    lacking = [
+        (name, key)
+        for name, section in schema["$defs"].items()
+        for key, facts in section["properties"].items()
+        if not facts.get("description")
+    ]
+    assert not lacking
+    assert {"GateSettings", "EndpointSettings"} <= set(schema["$defs"])
