@@ -6,7 +6,6 @@ The digest of a router is taken over exactly this, and a router folder stores ex
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ import numpy as np
 from .decisions import F32, RoutedLLM, Scalar
 from .embedding import EmbedderId
 from .prompt_weights import ClusterMap
+from .strict_json import canonical_json
 
 VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients")
 RATIOS, TOKENS = "vectors/input_token_ratios", "calibration_tokens"
@@ -31,12 +31,6 @@ class Content(Protocol):
     calibration_weights: F32
     calibration_tokens: F32
     provenance: Mapping[str, Scalar]
-
-
-def canonical_json(content: object) -> bytes:
-    """Write JSON in the one form that digests are taken over: sorted keys, no spaces, ASCII, finite numbers."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return text.encode("ascii")
 
 
 def format_of(router: Content) -> int:
@@ -83,7 +77,7 @@ def arrays_of(router: Content) -> dict[str, np.ndarray]:
 
 def content_digest(router: Content) -> str:
     """Give the SHA-256 over everything that a router contains."""
-    summary = hashlib.sha256(canonical_json(describe(router)))
+    summary = hashlib.sha256(canonical_json(describe(router)).encode())
     for name, array in arrays_of(router).items():
         summary.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
         summary.update(array.tobytes())

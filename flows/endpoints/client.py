@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import SecretStr
 
-from flows.endpoints.completion import Answer, Completion, NotACompletion, parse_json, read_answer
+from flows.endpoints.completion import Answer, Completion, NotACompletion, parse_body, read_answer
 from flows.endpoints.failures import Failure, RefusedParameter, classify_exception, classify_reply
 from flows.endpoints.kinds import FAILURE_RULES
 from flows.endpoints.retry_policy import Circuits, ConcurrencyLimiter, RetryPolicy
@@ -232,7 +232,7 @@ class BoundedEndpoint:
     def _read(self, reply: Reply, prompt: str) -> Answer | Failure:
         document: Any = None
         try:
-            document = parse_json(reply.body)
+            document = parse_body(reply.body)
         except NotACompletion as error:
             if reply.status < 400:
                 return Failure("malformed", f"HTTP {reply.status}, {error}")

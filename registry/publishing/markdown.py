@@ -1,4 +1,4 @@
-"""Foreign text made inert: names of LLMs, catalogs and people end up in MLflow's pages, which render Markdown."""
+"""Foreign text made harmless: names of LLMs, catalogs and people end up in MLflow's pages, which render Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PARAM_LIMIT = 6000
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#|!~&$^])")
 # Renderers turn bare addresses into links: a backslash in them reads the same and links nowhere.
 _BARE_LINK = re.compile(r"(?i)(:)(?=//)|(?<=www)(\.)|(@)")
-# At the beginning of a line these make lists, headings, rules and quotations; "- " is left, it makes a plain list.
+# At the beginning of a line these make lists, headings, rules and quotations; "- " may stay a list.
 _LINE_START = re.compile(r"^(\d*)(\+|\.|[-=](?! ))")
 
 # Control, format, surrogate, private and unassigned characters, and separators that some pages take for line breaks.
@@ -37,7 +37,7 @@ def without_controls(text: str) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """Give the text on one line, without control characters, of at most `limit` characters.
+    """Return the text on one line, without control characters, of at most `limit` characters.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def one_line(text: str, limit: int) -> str:
 
 
 def markdown(text: str, limit: int = DESCRIPTION_LIMIT) -> str:
-    """Give Markdown that shows the text as it is: no link, image, heading or markup of its own.
+    """Return Markdown that shows the text as it is: no link, image, heading or markup of its own.
 
     Lines stay lines, and a line that begins with ``- `` stays an item of a list.
 

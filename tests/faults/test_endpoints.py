@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli.llm import llm as llm_commands
-from flows.endpoints.completion import NotACompletion, is_the_llm_asked_for, parse_json, read_answer
+from flows.endpoints.completion import NotACompletion, is_the_llm_asked_for, parse_body, read_answer
 from flows.errors import CredentialsMissing, EndpointError
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, refuse_silence, right, wrong
@@ -321,7 +321,7 @@ def test_f47_usage_that_cannot_be_is_estimated_flagged_and_booked(asked, fake, s
 )
 def test_f48_json_that_python_would_take_or_die_of_is_refused(body):
     with pytest.raises(NotACompletion):
-        read_answer(parse_json(body), "prompt")
+        read_answer(parse_body(body), "prompt")
 
 
 def test_f50_an_llm_that_hangs_leaves_room_for_all_others(asked, fake):

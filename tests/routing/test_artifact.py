@@ -23,8 +23,8 @@ from routing import (
     save_router,
 )
 from routing.artifact import ARRAYS_FILE, DIGESTS_FILE, ROUTER_FILE
-from routing.content import canonical_json
 from routing.prompt_weights import Block
+from routing.strict_json import canonical_json
 from tests.routing.synthetic import EMBEDDER, flat_llm, random_llm, random_router, unit_rows
 
 DATA = Path(__file__).parents[1] / "data"
@@ -43,7 +43,7 @@ def forge(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
     stated = json.loads((folder / DIGESTS_FILE).read_bytes())
     stated["files"][name] = hashlib.sha256(data).hexdigest()
-    (folder / DIGESTS_FILE).write_bytes(canonical_json(stated) + b"\n")
+    (folder / DIGESTS_FILE).write_bytes(canonical_json(stated).encode() + b"\n")
 
 
 @given(seed=st.integers(0, 10_000), soft=st.booleans(), n_llms=st.integers(1, 6), n_clusters=st.integers(1, 6))
@@ -132,7 +132,7 @@ def test_extra_files_are_ignored(saved):
 
 def test_a_later_format_asks_for_a_later_version(saved):
     content = json.loads((saved / ROUTER_FILE).read_bytes())
-    forge(saved, ROUTER_FILE, canonical_json(content | {"format": 99, "unheard_of": True}))
+    forge(saved, ROUTER_FILE, canonical_json(content | {"format": 99, "unheard_of": True}).encode())
     with pytest.raises(ArtifactTooNew, match="has format 99, this version reads 1, 2") as caught:
         load_router(saved)
     assert "later version" in caught.value.hint
