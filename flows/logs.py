@@ -16,7 +16,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from flows.masking import mask, passwords_in
+from flows.masking import mask
 from flows.text import sanitize
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ def _as_json() -> logging.Handler:
 def _secrets_of(settings: Settings) -> Iterable[str]:
     from flows.config.loading import read_key
     from flows.errors import CredentialsMissing
+    from registry.db.urls import secrets_of
 
     for endpoint in settings.endpoint:
         try:
@@ -221,7 +222,7 @@ def _secrets_of(settings: Settings) -> Iterable[str]:
         if key is not None:
             yield key.get_secret_value()
     for url in (settings.registry.url, settings.mlflow.tracking_url):
-        yield from passwords_in(url)
+        yield from secrets_of(url)
     yield from (os.environ[name] for name in _SECRET_VARIABLES if os.environ.get(name))
 
 

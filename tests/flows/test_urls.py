@@ -7,8 +7,10 @@ from flows.urls import host_in_words, http_url, is_in_clear, is_same_origin
 
 @pytest.mark.parametrize(
     "text",
-    ["", "host/v1", "file:///etc/passwd", "ftp://host/", "https://", "http://host:port/", "http://host:99999/"]
-    + ["http://host:0/", "https://[::1/x", "http://ho\nst/", "//host/x", "HOST:80"],
+    [
+        *("", "host/v1", "file:///etc/passwd", "ftp://host/", "//host/x", "HOST:80", "https://"),
+        *("http://host:port/", "http://host:99999/", "http://host:0/", "https://[::1/x", "http://ho\nst/"),
+    ],
 )
 def test_what_is_no_usable_http_url_is_none(text: str) -> None:
     assert http_url(text) is None
