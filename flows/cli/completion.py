@@ -14,6 +14,7 @@ import click
 from flows.cli.options import json_option
 from flows.cli.screen import show
 from flows.config.environment import COMPLETE_VARIABLE, home_folder
+from registry.publishing.markdown import is_active
 
 _SHELLS = ("bash", "zsh", "fish")
 # LLM keys hold a colon, at which bash would cut words.
@@ -67,6 +68,9 @@ def registry_url(config: str | None) -> str:
     return f"sqlite:///{path.resolve().parent / Path(home).expanduser() / 'registry.db'}"
 
 
+_OF_SHELL = frozenset("\"'`$\\")
+
+
 def _completer(kind: str) -> Completer:
     def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
@@ -78,7 +82,9 @@ def _completer(kind: str) -> Completer:
         # Whoever types the id of an LLM without its endpoint is helped too.
         chosen = starting or [name for name in found if incomplete in name]
         # What comes from a catalog must not act in the shell that shows it.
-        return [CompletionItem(name) for name in chosen if name.isprintable() and not set(name) & set("\"'`$\\\n")]
+        return [
+            CompletionItem(name) for name in chosen if not any(is_active(sign) or sign in _OF_SHELL for sign in name)
+        ]
 
     return complete
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flows.config.origin import masked
 from flows.config.prefect_server import API_URL, require_prefect
 from flows.config.settings import Settings
 from flows.deploy.deployables import NOTHING_CHANGED, config_for_workers, deployments, refuse_passing_home
 from flows.errors import PrerequisiteError, ServerUnavailable
+from flows.masking import mask_urls
 from flows.workspace import Workspace
 from registry.errors import NotFound
 from registry.publishing.connection import sqlite_file
@@ -132,7 +132,7 @@ def _require_server() -> str:
             unchanged=NOTHING_CHANGED,
             hint=f"export {API_URL}=http://HOST:4200/api, or run nights here: uniroute night serve",
         )
-    return f"{require_prefect() or 'Prefect Cloud'} at {masked(url)}"
+    return f"{require_prefect() or 'Prefect Cloud'} at {mask_urls(url)}"
 
 
 @asynccontextmanager
@@ -141,7 +141,7 @@ async def _server() -> AsyncIterator[PrefectClient]:
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
-        with _asking(masked(str(client.api_url))):
+        with _asking(mask_urls(str(client.api_url))):
             yield client
 
 

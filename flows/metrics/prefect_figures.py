@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 from flows.errors import FlowError
 from flows.metrics.listed import Samples
 from flows.text import sanitize
+from flows.urls import http_url
 
 FLOW = "night"
 DEPLOYMENT = "nightly"
@@ -28,7 +29,7 @@ def note_prefect(samples: Samples) -> None:
         The server did not answer, or not as Prefect's does.
     """
     api_url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
-    if not api_url.startswith(("http://", "https://")):
+    if http_url(api_url) is None:
         return
     samples.put("prefect_up", 0)
     deployment = _asked(api_url, f"/deployments/name/{FLOW}/{DEPLOYMENT}")

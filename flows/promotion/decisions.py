@@ -364,7 +364,7 @@ def _put_to_gate(workspace: Workspace, router: Router, champion: str | None, clo
         serving,
         evidence.outcomes,
         rules,
-        spending=spend(workspace.settings.gate.false_promotions, router.digest, tested),
+        spending=spend(workspace.settings.gate.false_promotion_rate, router.digest, tested),
         newcomers=evidence.newcomers,
         unavailable=evidence.unavailable,
     )

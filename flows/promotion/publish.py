@@ -51,7 +51,7 @@ def measure_candidate(night: Night, candidate: Candidate) -> GateResult:
         champion,
         evidence.outcomes,
         rules,
-        spending=spend(night.settings.gate.false_promotions, router.digest, tested),
+        spending=spend(night.settings.gate.false_promotion_rate, router.digest, tested),
         zero_router=candidate.zero_router,
         newcomers=evidence.newcomers,
         unavailable=evidence.unavailable,

@@ -250,7 +250,7 @@ def test_f44_another_llms_answers_are_no_answers_of_the_one_asked(asked, fake):
     assert set(asked.rows("o.score, o.failure", "swapped")) == {(None, "substituted")}
     assert {name for (name,) in asked.rows("o.served_llm", "swapped")} == {"another-llm"}
     assert fake.calls["swapped"] <= 4, "no more money is spent on it tonight"
-    assert any("another-llm" in line and "may_serve" in line for line in report.attention)
+    assert any("another-llm" in line and "accepted_names" in line for line in report.attention)
 
 
 def test_f44_an_llm_whose_place_another_took_is_quarantined_until_a_person_accepts_it(asked, fake):
@@ -264,7 +264,7 @@ def test_f44_an_llm_whose_place_another_took_is_quarantined_until_a_person_accep
     assert [found.llm_key for found in report.quarantined] == ["fake:swapped"]
     assert any("uniroute llm include fake:swapped" in line for line in report.attention)
     before = fake.calls["swapped"]
-    asked.prepare("swapped", "honest", endpoint='may_serve = ["another-*"]').run(SECOND, look)
+    asked.prepare("swapped", "honest", endpoint='accepted_names = ["another-*"]').run(SECOND, look)
     assert fake.calls["swapped"] == before, "nobody asks what is quarantined"
     config = str(asked.folder / "uniroute.toml")
     done = CliRunner().invoke(llm_commands, ["include", "fake:swapped", "--reason", "the same LLM", "--config", config])
