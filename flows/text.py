@@ -24,6 +24,21 @@ def sanitize(text: object, *, width: int = 80) -> str:
     return clean if len(clean) <= width else clean[: width - 1] + "…"
 
 
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun in the right form: ``1 prompt``, ``9 LLMs``, ``1,200 calls``.
+
+    Parameters
+    ----------
+    n
+        The number; thousands are separated by commas.
+    noun
+        What is counted, in the singular.
+    plural
+        What stands after every number but one; the noun with an ``s`` when None.
+    """
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+
+
 def llm_name(key: str, width: int = 30) -> str:
     """Give an LLM's name without its endpoint, made inert, cut to a width."""
     return sanitize(key.partition(":")[2] or key, width=width)

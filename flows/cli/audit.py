@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options
-from flows.cli.outcome import ExitCode
+from flows.cli.outcome import CODES
 from flows.cli.screen import show
 
 if TYPE_CHECKING:
-    from flows.audit.findings import Finding
+    from flows.findings import Finding, Severity
     from registry.ledger import LedgerEvent
     from registry.store import Registry
 
-CODES = {
-    "intact": ExitCode.DONE,
-    "unknown": ExitCode.ATTENTION,
-    "unreachable": ExitCode.TRY_LATER,
-    "changed": ExitCode.INTEGRITY,
-}
-VERDICTS = {
-    "intact": "everything is what it was",
-    "unknown": "what could be compared is what it was; of the rest nothing was noted",
-    "unreachable": "what could be reached is what it was",
-    "changed": "SOMETHING WAS CHANGED: do not decide anything on it, and look who changed it",
-}
+STATES: Mapping[Severity, str] = MappingProxyType(
+    {"ok": "intact", "attention": "unknown", "unreachable": "unreachable", "damaged": "changed"}
+)
+"""What an auditor calls the severity of a finding, in JSON and on the terminal."""
+VERDICTS: Mapping[Severity, str] = MappingProxyType(
+    {
+        "ok": "everything is as it was",
+        "attention": "everything that could be compared is as it was; for the rest there is nothing to compare it with",
+        "unreachable": "everything that could be reached is as it was",
+        "damaged": "SOMETHING WAS CHANGED: base no decision on it, and find out who changed it",
+    }
+)
 
 
-def findings_data(findings: tuple[Finding, ...], verdict: str) -> dict[str, Any]:
-    """Give findings and their verdict for machines."""
-    return {"verdict": verdict, "findings": [asdict(finding) for finding in findings]}
+def findings_data(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return findings and their verdict for machines."""
+    from flows.findings import worst
+
+    rows = [{"subject": one.subject, "state": STATES[one.severity], "said": one.text} for one in findings]
+    return {"verdict": STATES[worst(findings)], "findings": rows}
 
 
 @click.group("audit", cls=NounGroup, bare="log")
@@ -110,19 +114,21 @@ def _payload(text: str) -> Any:
 @config_option
 @json_option
 def verify(config: str | None, as_json: bool) -> int:
-    """Check the ledger's chain, what MLflow noted of it, and that rows, files and reports are what it says."""
-    from flows.audit.findings import worst
+    """Verify the ledger's chain against MLflow's notes of it, and rows, files and reports against the ledger."""
     from flows.audit.verification import verify_everything
     from flows.config.loading import load_settings
-    from flows.reports.audit import findings_text
+    from flows.findings import findings_text, worst
     from flows.workspace import Workspace
 
     with Workspace(load_settings(config), migrate=False) as workspace:
         findings = verify_everything(workspace)
-    verdict = worst(findings)
-    data = findings_data(findings, verdict)
-    show("audit.verify", data, as_json=as_json, text=lambda: findings_text(findings, VERDICTS[verdict]))
-    return CODES[verdict]
+    severity = worst(findings)
+
+    def text() -> str:
+        return f"{findings_text(findings, STATES)}\n{VERDICTS[severity]}"
+
+    show("audit.verify", findings_data(findings), as_json=as_json, text=text)
+    return CODES[severity]
 
 
 @audit.command("export")

@@ -10,7 +10,7 @@ import click
 from flows.cli.options import NounGroup, config_option, json_option
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.cli.screen import show
-from flows.text import sanitize, table
+from flows.text import table
 
 
 @click.group("config", cls=NounGroup, bare="show")
@@ -48,34 +48,29 @@ def validate_settings(connect: bool, config: str | None, as_json: bool) -> int:
     from flows.checks.validation import validate
     from flows.config import environment
     from flows.config.loading import load_settings
+    from flows.findings import findings_text
 
     settings = load_settings(config)
     environment.prepare(settings.home)
-    trials = validate(settings, connect=connect)
-    failed = [trial.error for trial in trials if trial.error is not None]
+    findings = validate(settings, connect=connect)
+    failed = [one.error for one in findings if one.error is not None]
     data = {
         "is_valid": not failed,
         "is_connected": connect,
         "parts": [
             {
-                "part": trial.part,
-                "is_fine": trial.error is None,
-                "finding": trial.finding,
-                "hint": trial.error.hint if trial.error is not None else "",
+                "part": one.subject,
+                "is_fine": one.error is None,
+                "finding": one.text,
+                "hint": one.next_step,
             }
-            for trial in trials
+            for one in findings
         ],
     }
 
     def text() -> str:
-        lines = ["settings are valid; a night would start with them"] if not failed else []
-        for trial in trials:
-            lines.append(
-                f"{'ok' if trial.error is None else 'failed':<6}  {trial.part}: {sanitize(trial.finding, width=400)}"
-            )
-            if trial.error is not None and trial.error.hint:
-                lines.append(f"{'':<6}  next: {sanitize(trial.error.hint, width=400)}")
-        return "\n".join(lines)
+        heading = "" if failed else "settings are valid; a night would start with them\n"
+        return heading + findings_text(findings)
 
     show("config.validate", data, as_json=as_json, text=text)
     return exit_code_of(failed[0]) if failed else ExitCode.DONE

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from flows.cli.options import config_option, dry_run_option, json_option
 from flows.cli.screen import show
-from flows.text import sanitize, table
+from flows.text import sanitize
 
-_CHANGES = {"none": "as it is", "made": "made", "renewed": "renewed"}
+_CHANGES = {"ok": "none"}
 
 
 def _must_be_a_name(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -43,18 +42,21 @@ def deploy(pool: str, cron: str, automations: Path | None, is_dry_run: bool, con
     from flows.config import environment
     from flows.config.loading import load_settings
     from flows.deploy.deploy import AUTOMATIONS, deploy
+    from flows.findings import findings_text
 
     settings = load_settings(config)
     environment.prepare(settings.home)
     chosen = automations or (AUTOMATIONS if AUTOMATIONS.is_file() else None)
-    steps = deploy(settings, config, pool=pool, cron=cron, automations=chosen, is_dry_run=is_dry_run)
-    data = {"pool": pool, "is_dry_run": is_dry_run, "steps": [asdict(step) for step in steps]}
+    findings = deploy(settings, config, pool=pool, cron=cron, automations=chosen, is_dry_run=is_dry_run)
+    steps = [
+        {"part": one.subject, "change": _CHANGES.get(one.severity, one.severity), "finding": one.text}
+        for one in findings
+    ]
+    data = {"pool": pool, "is_dry_run": is_dry_run, "steps": steps}
 
     def text() -> str:
-        rows = [[step.part, _CHANGES[step.change], step.finding] for step in steps]
-        told = table(["PART", "CHANGE", "NOW"], rows)
         if is_dry_run:
-            return f"{told}\nNothing was changed."
-        return f"{told}\nnext: prefect worker start --pool {sanitize(pool)} --type process"
+            return f"{findings_text(findings)}\nNothing was changed."
+        return f"{findings_text(findings)}\nnext: prefect worker start --pool {sanitize(pool)} --type process"
 
     show("deploy", data, as_json=as_json, text=text)

@@ -6,8 +6,10 @@ import json
 import logging
 import tempfile
 import traceback
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
@@ -15,6 +17,7 @@ from flows import errors as flow
 from flows import logs
 from flows.cli.screen import label
 from flows.config.environment import home_folder
+from flows.findings import Severity
 from flows.text import sanitize
 from registry import errors as registry
 from routing import errors as routing
@@ -90,6 +93,20 @@ _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (flow.Interrupted, ExitCode.TERMINATED, ErrorKind.INTERRUPTED),
     (flow.FlowError, ExitCode.CONFIGURATION, ErrorKind.CONFIGURATION),
 )
+
+
+CODES: Mapping[Severity, ExitCode] = MappingProxyType(
+    {
+        "ok": ExitCode.DONE,
+        "made": ExitCode.DONE,
+        "renewed": ExitCode.DONE,
+        "attention": ExitCode.ATTENTION,
+        "unreachable": ExitCode.TRY_LATER,
+        "refused": ExitCode.CONFIGURATION,
+        "damaged": ExitCode.INTEGRITY,
+    }
+)
+"""How a command ends whose worst finding is that severe."""
 
 
 def exit_code_of(error: UnirouteError) -> ExitCode:

@@ -11,6 +11,7 @@ import click
 
 from flows.cli.completion import complete_routers
 from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options
+from flows.cli.outcome import CODES
 from flows.cli.screen import note, show
 from flows.text import sanitize, table
 
@@ -229,25 +230,28 @@ def _name_of(record: RouterRecord) -> str:
 @json_option
 def verify(name: str, config: str | None, as_json: bool) -> int:
     """Compare a version with all that was noted of it, and compute it again from the stored answers."""
-    from flows.audit.findings import worst
     from flows.audit.version_check import verify_version
-    from flows.cli.audit import CODES, VERDICTS, findings_data
+    from flows.cli.audit import STATES, VERDICTS, findings_data
     from flows.cli.options import opened
-    from flows.reports.audit import findings_text
+    from flows.findings import findings_text, worst
     from flows.versions.store import find_router
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
         found = verify_version(workspace, record)
-    verdict = worst(found.findings)
+    severity = worst(found.findings)
     if found.asked_again:
         note(f"asked again since, the version rests on the answers before: {', '.join(found.asked_again)}")
-    data = findings_data(found.findings, verdict)
+    data = findings_data(found.findings)
     data |= {"version": record.mlflow_version, "digest": record.digest}
     data |= {"rebuilt": found.outcome, "asked_again": found.asked_again}
-    last = f"{_name_of(record)}: {VERDICTS[verdict]}; computed again: {found.outcome}"
-    show("router.verify", data, as_json=as_json, text=lambda: findings_text(found.findings, last))
-    return CODES[verdict]
+
+    def text() -> str:
+        verdict = f"{_name_of(record)}: {VERDICTS[severity]}; computed again: {found.outcome}"
+        return f"{findings_text(found.findings, STATES)}\n{verdict}"
+
+    show("router.verify", data, as_json=as_json, text=text)
+    return CODES[severity]
 
 
 @router.command("explain")

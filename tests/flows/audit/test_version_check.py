@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.audit.findings import worst
+from flows.findings import worst
 from flows.audit.version_check import VersionCheck, verify_version
 from flows.fitting.estimation import Estimation
 from flows.versions.provenance import libraries_now
@@ -24,7 +24,7 @@ def verified(workspace: Workspace) -> VersionCheck:
 
 
 def changes(found: VersionCheck) -> dict[str, str]:
-    return {finding.subject: finding.said for finding in found.findings if finding.state == "changed"}
+    return {finding.subject: finding.text for finding in found.findings if finding.severity == "changed"}
 
 
 def test_both_versions_come_out_again_to_the_byte(audited):
@@ -173,8 +173,8 @@ ESTIMATE = Estimation.vector
 def test_what_comes_out_otherwise_is_judged_by_decisions_on_gate_prompts(audited, monkeypatch, by, outcome, state):
     monkeypatch.setattr(Estimation, "vector", nudged(by))
     found = verified(audited)
-    assert (found.outcome, found.findings[-1].state) == (outcome, state), found.findings[-1]
-    assert ("gate prompts go to another LLM" in found.findings[-1].said) == (outcome == "different")
+    assert (found.outcome, found.findings[-1].severity) == (outcome, state), found.findings[-1]
+    assert ("gate prompts go to another LLM" in found.findings[-1].text) == (outcome == "different")
 
 
 def test_other_code_that_decides_otherwise_is_told_and_is_no_change_of_the_version(audited, monkeypatch):
@@ -183,12 +183,12 @@ def test_other_code_that_decides_otherwise_is_told_and_is_no_change_of_the_versi
     monkeypatch.setattr("flows.audit.version_check.libraries_now", lambda: now | {"numpy": "9.9"})
     found = verified(audited)
     assert (found.outcome, worst(found.findings)) == ("different", "unknown")
-    assert "(here 9.9)" in found.findings[-1].said
+    assert "(here 9.9)" in found.findings[-1].text
 
 
 def test_a_version_that_is_not_in_mlflow_is_told_and_verified_from_the_home_folder(audited):
     found = verify_version(audited, replace(audited.registry.routers.get("champion"), mlflow_version=None))
-    states = {finding.subject: finding.state for finding in found.findings}
+    states = {finding.subject: finding.severity for finding in found.findings}
     assert (states["files in MLflow"], found.outcome) == ("unknown", "identical")
 
 
