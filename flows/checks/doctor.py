@@ -83,18 +83,15 @@ def _registry(workspace: Workspace) -> Finding:
 def _migrations(workspace: Workspace, repair: bool) -> Finding:
     found = workspace.registry.schema_status()
     if found.is_newer:
-        return Finding(
-            "schema", "refused", f"schema {found.current} is newer than this code", "install a newer uniroute"
-        )
+        newer = f"schema {found.current} is newer than this code"
+        return Finding("schema", "refused", newer, "install a newer uniroute")
     if found.changed:
         edited = f"the migration {found.changed[0]} was edited after it was applied"
         return Finding("schema", "refused", edited, "restore the migration file")
     if not found.is_current:
-        behind = (
-            f"not applied yet: {counted(len(found.pending), 'migration')}, {counted(len(found.stale_views), 'view')}"
-        )
+        migrations, views = counted(len(found.pending), "migration"), counted(len(found.stale_views), "view")
         if not repair:
-            return Finding("schema", "attention", behind, _MIGRATE)
+            return Finding("schema", "attention", f"not applied yet: {migrations}, {views}", _MIGRATE)
         found = workspace.registry.migrate()
     return Finding("schema", "ok", f"schema {found.current}, up to date")
 
@@ -152,20 +149,18 @@ def _routers(workspace: Workspace, repair: bool) -> Iterator[Finding]:
         loaded += 1
         extra += [f"{folder / one.name}" for one in sorted(folder.iterdir()) if one.name not in FILES]
     if extra:
-        yield Finding(
-            "router files", "attention", f"{counted(len(extra), 'file')} not written by uniroute", f"rm {extra[0]}"
-        )
-    yield Finding(
-        "routers", "ok", f"{loaded} of {counted(len(records), 'version')} on this machine, each with its digest"
-    )
+        foreign = f"{counted(len(extra), 'file')} not written by uniroute"
+        yield Finding("router files", "attention", foreign, f"rm {extra[0]}")
+    total = counted(len(records), "version")
+    yield Finding("routers", "ok", f"{loaded} of {total} on this machine, each with its digest")
 
 
 def _missing_folder(workspace: Workspace, record: RouterRecord, name: str, repair: bool) -> Finding:
     if repair:
         problem = _problem_of(workspace, record)
-        return (
-            Finding(name, "damaged", problem, _RESTORE) if problem else Finding(name, "ok", "copied here from MLflow")
-        )
+        if problem:
+            return Finding(name, "damaged", problem, _RESTORE)
+        return Finding(name, "ok", "copied here from MLflow")
     return Finding(name, "attention", f"{', '.join(record.aliases)} is not on this machine", REPAIR)
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from flows.catalogs import open_catalog
+from flows.catalogs import Catalog, open_catalog
 from flows.checks import preflight
 from flows.config.loading import read_key
 from flows.config.prefect_server import API_URL, require_prefect
@@ -20,7 +20,6 @@ from flows.workspace import Workspace
 from registry.errors import MlflowUnavailable, RegistryBusy
 from registry.prompts import PromptSet
 from routing.errors import UnirouteError
-
 
 _OUT_OF_REACH = (CatalogUnavailable, MlflowUnavailable, RegistryBusy, ServerUnavailable)
 
@@ -38,8 +37,8 @@ def validate(settings: Settings, *, connect: bool) -> tuple[Finding, ...]:
     Returns
     -------
     tuple
-        One finding for each of ``prompts``, ``registry``, ``mlflow``, ``prefect``, ``catalog NAME``, ``endpoint NAME``; one
-        that failed carries its error.
+        One finding for each of ``prompts``, ``registry``, ``mlflow``, ``prefect``, ``catalog NAME`` and
+        ``endpoint NAME`` that was checked; one that failed carries its error.
 
     Raises
     ------
@@ -71,9 +70,7 @@ def _connections(settings: Settings) -> Iterator[Finding]:
         if settings.is_sandbox:
             return
         for catalog in workspace.catalogs():
-            yield _finding(
-                f"catalog {catalog.name}", lambda catalog=catalog: counted(len(catalog.fetch().listings), "LLM")
-            )
+            yield _finding(f"catalog {catalog.name}", lambda catalog=catalog: _listed(catalog))
     for endpoint in settings.endpoint:
         yield _finding(f"endpoint {endpoint.name}", lambda endpoint=endpoint: _endpoint(endpoint))
 
@@ -97,7 +94,8 @@ def _registry(workspace: Workspace) -> str:
     workspace.registry.require_usable(found)
     behind_s = clock.behind().total_seconds()
     skew = f"; this machine's clock is {abs(behind_s):.0f} s {'behind' if behind_s > 0 else 'ahead of'} its clock"
-    return f"schema {found.current or 'none'}, {counted(len(found.pending), 'migration')} pending{skew if behind_s else ''}"
+    pending = counted(len(found.pending), "migration")
+    return f"schema {found.current or 'none'}, {pending} pending{skew if behind_s else ''}"
 
 
 def _mlflow(workspace: Workspace) -> str:
@@ -112,14 +110,18 @@ def _mlflow(workspace: Workspace) -> str:
 
 
 def _endpoint(endpoint: EndpointSettings) -> str:
-    """Ask an endpoint for its list of LLMs, with the key that the night would use."""
+    """Fetch an endpoint's list of LLMs, with the key that a night would use."""
     key = read_key(endpoint)
-    listed = open_catalog(
+    catalog = open_catalog(
         name=endpoint.name,
         kind="openai",
         location=f"{endpoint.base_url.rstrip('/')}/models",
         endpoint=endpoint.name,
         api_key=key.get_secret_value() if key is not None else None,
         allow_insecure=endpoint.allow_insecure,
-    ).fetch()
-    return f"lists {counted(len(listed.listings), 'LLM')}"
+    )
+    return f"lists {_listed(catalog)}"
+
+
+def _listed(catalog: Catalog) -> str:
+    return counted(len(catalog.fetch().listings), "LLM")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.cli.completion import complete_subjects
 from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options
 from flows.cli.outcome import CODES
 from flows.cli.screen import show
@@ -47,7 +48,7 @@ def audit() -> None:
 
 @audit.command("log")
 @click.option("--since", help="Only events at or after this day or moment (2026-03-14, 2026-03-14T09:00Z).")
-@click.option("--subject", help="Only events about this router version, LLM or run.")
+@click.option("--subject", shell_complete=complete_subjects, help="Only events about this router version, LLM or run.")
 @click.option("--event", help="Only events that begin like this, such as router:promotion:.")
 @list_options("number", "at", "event", "subject", "actor", limit=50)
 @config_option

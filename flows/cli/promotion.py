@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completion import complete_routers
+from flows.cli.completion import complete_promotions, complete_routers, complete_waiting_promotions
 from flows.cli.options import (
     NounGroup,
     acting_person,
@@ -80,7 +80,7 @@ def _name(router: dict[str, Any] | None) -> str:
 
 
 @promotion.command("show")
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=complete_promotions)
 @config_option
 @json_option
 def show_promotion(name: str, config: str | None, as_json: bool) -> None:
@@ -122,7 +122,7 @@ def request_promotion(
 
 
 @promotion.command("approve")
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=complete_waiting_promotions)
 @reason_option
 @_actor_option
 @_yes_option
@@ -140,7 +140,7 @@ def approve_promotion(name: str, **options: Any) -> int:
 
 
 @promotion.command("reject")
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=complete_waiting_promotions)
 @reason_option
 @_actor_option
 @_yes_option

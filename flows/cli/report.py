@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completion import complete_runs
+from flows.cli.completion import complete_promotions, complete_runs
 from flows.cli.options import NounGroup, config_option, json_option
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
@@ -91,7 +91,7 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @report.command("promotion")
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=complete_promotions)
 @_form_options
 @config_option
 @json_option

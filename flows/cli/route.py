@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.cli.completion import complete_llm_list, complete_routers
 from flows.cli.options import config_option, json_option
 from flows.cli.screen import note, show
 from flows.text import sanitize
@@ -29,11 +30,20 @@ _TOLD_EVERY_S = 2.0
 @click.option("--output", "target", type=_FILE, help="Where the routed rows go; appears when it is complete.")
 @click.option("--chunk", type=click.IntRange(min=1), help="Prompts in memory at a time.  [default: 10000]")
 @click.option("--overwrite", "may_overwrite", is_flag=True, help="Replace an output that exists.")
-@click.option("--router", "name", default="champion", show_default=True, help="Version number, alias or digest.")
+@click.option(
+    "--router",
+    "name",
+    default="champion",
+    show_default=True,
+    shell_complete=complete_routers,
+    help="Version number, alias or digest.",
+)
 @click.option("--cost-weight", type=float, help="What saving costs: errors per USD; 0 is best quality.")
 @click.option("--max-cost-usd", type=float, help="Spend at most this on average, in USD per 1 000 prompts.")
 @click.option("--min-score", type=float, help="Keep this share of the best LLM's score, as cheaply as possible.")
-@click.option("--candidates", help="Choose among these LLMs only, separated by commas.")
+@click.option(
+    "--candidates", shell_complete=complete_llm_list, help="Choose among these LLMs only, separated by commas."
+)
 @config_option
 @json_option
 def route(

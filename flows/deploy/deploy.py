@@ -90,14 +90,10 @@ def _registry(settings: Settings, is_dry_run: bool) -> Finding:
     with suppress(NotFound), Registry.open(settings.registry_url, migrate=False) as registry:
         before = registry.schema_status()
     if is_dry_run:
-        is_there = before is not None and before.current is not None
-        waiting = (
-            f"{counted(len(before.pending), 'migration')} pending"
-            if before is not None and is_there
-            else "to be created"
-        )
-        is_done = before is not None and before.is_current
-        return Finding("registry", "ok" if is_done else "renewed" if is_there else "made", waiting)
+        if before is None or before.current is None:
+            return Finding("registry", "made", "to be created")
+        pending = f"{counted(len(before.pending), 'migration')} pending"
+        return Finding("registry", "ok" if before.is_current else "renewed", pending)
     with Workspace(settings) as workspace:
         now = workspace.registry.schema_status()
     is_new = before is None or before.current is None
