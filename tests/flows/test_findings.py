@@ -27,7 +27,7 @@ def test_a_comparison_is_damaged_by_any_difference() -> None:
 def test_findings_are_printed_in_columns_with_what_to_type_below() -> None:
     findings = [
         Finding("disk", "ok", "12 GB free"),
-        Finding("schema", "attention", "1 migration", "uniroute db migrate"),
+        Finding("schema", "attention", "behind", "uniroute db migrate"),
     ]
     assert findings_text(findings, {"ok": "intact"}).splitlines() == [
         "intact     disk    12 GB free",
