@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_subjects
-from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options
+from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options, opened
 from flows.cli.outcome import CODES
 from flows.cli.screen import show
 
@@ -64,7 +64,6 @@ def log(
 ) -> None:
     """List the ledger's events, the latest ones and the latest of them last, unless they are sorted."""
     from flows.audit.moments import read_span
-    from flows.cli.options import opened
     from flows.reports.audit import log_text
 
     since_at = None if since is None else read_span(since).since_at
@@ -144,7 +143,6 @@ def export(since: str | None, until: str | None, out: str | None, config: str | 
 
     from flows.audit.export import export_lines
     from flows.audit.moments import read_span
-    from flows.cli.options import opened
 
     since_at = None if since is None else read_span(since).since_at
     span = None if until is None else read_span(until)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from flows.cli.options import config_option, json_option
+from flows.cli.options import config_option, json_option, opened
 from flows.cli.screen import show
 from flows.text import sanitize
 
@@ -56,7 +56,6 @@ def bench(
         raise click.UsageError("DATA is missing: give a folder of recorded outcomes")
     from flows.bench.embeddings import embeddings_of
     from flows.bench.folder import read_folder
-    from flows.cli.options import opened
 
     names = _methods(methods)
     folder = read_folder(Path(data))

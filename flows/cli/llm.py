@@ -18,6 +18,7 @@ from flows.cli.options import (
     dry_run_option,
     json_option,
     list_options,
+    opened,
     reason_option,
 )
 from flows.cli.screen import show
@@ -42,7 +43,6 @@ def llm() -> None:
 @json_option
 def list_llms(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List LLMs with price, score and whether they are routed to."""
-    from flows.cli.options import opened
     from flows.night.epochs import Drifts, leaderboard_by_llm
 
     with opened(config) as workspace:
@@ -115,7 +115,6 @@ def _status(row: dict[str, Any]) -> str:
 @json_option
 def show_llm(text: str, config: str | None, as_json: bool) -> None:
     """Show the LLM whose key, id or name is TEXT, or contains it."""
-    from flows.cli.options import opened
     from flows.night.epochs import Drifts, leaderboard_by_llm
     from registry.errors import NotFound
 
@@ -174,7 +173,6 @@ def _next_steps(data: dict[str, Any]) -> list[str]:
 @json_option
 def diff(since: datetime | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List what changed: new, withdrawn, repriced, drifted LLMs, and what was decided about them and why."""
-    from flows.cli.options import opened
     from flows.reports.llm_changes import changes_since
     from registry.clock import utc_now
 
@@ -211,7 +209,6 @@ def _decision(verb: str, status: str, consequence: str, summary: str) -> None:
     """Make the command that gives LLMs a status by decision."""
 
     def decide(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-        from flows.cli.options import opened
         from registry.clock import utc_now
 
         with opened(config) as workspace:
@@ -267,7 +264,6 @@ _decision(
 @json_option
 def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     """Put the price of LLM, a whole key, in force that was held for review because it changed so much."""
-    from flows.cli.options import opened
     from registry.clock import utc_now
     from registry.errors import NotFound
 

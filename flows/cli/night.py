@@ -17,6 +17,7 @@ from flows.cli.options import (
     dry_run_option,
     json_option,
     list_options,
+    opened,
     reason_option,
     wishes,
 )
@@ -140,8 +141,6 @@ def serve(config: str | None, cron: str, port: int, as_json: bool) -> None:
 @json_option
 def list_nights(config: str | None, limit: int, sort: str | None, as_json: bool) -> None:
     """List the nights, the latest first."""
-    from flows.cli.options import opened
-
     with opened(config) as workspace:
         runs = workspace.registry.runs.list(limit=None if sort else limit)
     data = arranged([_run_data(entry) for entry in runs], sort, limit)
@@ -173,7 +172,6 @@ def _run_data(entry: Run) -> dict[str, Any]:
 @json_option
 def show_night(name: str, config: str | None, as_json: bool) -> None:
     """Show a night: RUN is its key, its day, or 'latest' (the default)."""
-    from flows.cli.options import opened
     from flows.reports.past_night import look_back
 
     with opened(config) as workspace:
@@ -202,7 +200,6 @@ def show_night(name: str, config: str | None, as_json: bool) -> None:
 @json_option
 def list_events(name: str, config: str | None, limit: int | None, sort: str | None, as_json: bool) -> None:
     """List what the ledger holds from the beginning of a night to its end; RUN as in 'night show'."""
-    from flows.cli.options import opened
     from flows.night.cancel import find_run
     from flows.reports.past_night import events_of
 
@@ -236,7 +233,6 @@ def list_events(name: str, config: str | None, limit: int | None, sort: str | No
 @json_option
 def cancel(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     """Ask a night that is running to stop: what has arrived is kept, nothing is published."""
-    from flows.cli.options import opened
     from flows.night.cancel import cancel_night
     from registry.clock import utc_now
 

@@ -17,6 +17,7 @@ from flows.cli.options import (
     dry_run_option,
     json_option,
     list_options,
+    opened,
     reason_option,
 )
 from flows.cli.outcome import ExitCode
@@ -44,7 +45,6 @@ def promotion() -> None:
 @json_option
 def list_promotions(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List promotions and rollbacks, the latest first."""
-    from flows.cli.options import opened
     from flows.reports.decisions import promotion_data
 
     with opened(config) as workspace:
@@ -88,7 +88,6 @@ def show_promotion(name: str, config: str | None, as_json: bool) -> None:
 
     ID is the promotion's number, or its router's digest, version or alias.
     """
-    from flows.cli.options import opened
     from flows.reports.decisions import promotion_text, review_data
 
     with opened(config) as workspace:
@@ -107,7 +106,6 @@ def request_promotion(
     version: str, reason: str, actor: str | None, is_dry_run: bool, config: str | None, as_json: bool
 ) -> int:
     """Put version V to the gate against the champion, with stored answers, and ask for its promotion."""
-    from flows.cli.options import opened
     from flows.promotion import decisions
     from registry.clock import utc_now
 
@@ -166,7 +164,6 @@ def _decide(
     config: str | None,
     as_json: bool,
 ) -> int:
-    from flows.cli.options import opened
     from flows.reports.decisions import headline_lines, promotion_data
     from registry.clock import utc_now
 
@@ -201,7 +198,6 @@ def roll_back(
     as_json: bool,
 ) -> int:
     """Let an earlier champion serve again, at once: no gate, no refit, and MLflow may be down."""
-    from flows.cli.options import opened
     from flows.promotion import decisions
     from flows.reports.decisions import rollback_lines
     from registry.clock import utc_now

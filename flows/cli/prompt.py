@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_routers
-from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options
+from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options, opened
 from flows.cli.screen import show
 from flows.text import sanitize, table
 
@@ -154,7 +154,6 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
 def example(cluster: int, name: str, limit: int, config: str | None, as_json: bool) -> None:
     """Show the prompts nearest to the centre of CLUSTER, the number that decisions name."""
     from flows.checks.prompts import nearest_prompts
-    from flows.cli.options import opened
     from flows.versions.store import find_router
 
     with opened(config) as workspace:

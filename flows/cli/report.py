@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_promotions, complete_runs
-from flows.cli.options import NounGroup, config_option, json_option
+from flows.cli.options import NounGroup, config_option, json_option, opened
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
 
@@ -100,8 +100,6 @@ def report_promotion(name: str, config: str | None, **wanted: Any) -> int:
 
     It is computed anew from the registry and compared with what the reviewer saw.
     """
-    from flows.cli.options import opened
-
     with opened(config) as workspace:
         return _deliver(_promotion_report(workspace, name), "report.promotion", workspace, Wanted(**wanted))
 
@@ -113,7 +111,6 @@ def report_promotion(name: str, config: str | None, **wanted: Any) -> int:
 @json_option
 def report_night(name: str, config: str | None, **wanted: Any) -> int:
     """Write the report of a night: RUN is its key, its day, or 'latest' (the default)."""
-    from flows.cli.options import opened
     from flows.reports.nights import night_content, night_html, night_markdown
     from flows.reports.past_night import look_back
 
@@ -134,7 +131,6 @@ def report_night(name: str, config: str | None, **wanted: Any) -> int:
 @json_option
 def report_leaderboard(config: str | None, **wanted: Any) -> int:
     """Write the standing of all LLMs: scores with intervals, costs, shares, topics won, and when they were asked."""
-    from flows.cli.options import opened
     from flows.reports.leaderboard import leaderboard_html, leaderboard_markdown, leaderboard_of
 
     with opened(config) as workspace:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_llm_list, complete_routers
-from flows.cli.options import config_option, json_option
+from flows.cli.options import config_option, json_option, opened
 from flows.cli.screen import note, show
 from flows.text import sanitize
 
@@ -66,7 +66,6 @@ def route(
     named = [option for option, value in given.items() if value is not None]
     if len(named) > 1:
         raise click.UsageError(f"{' and '.join(named)} exclude each other: give one of them")
-    from flows.cli.options import opened
     from flows.versions.store import find_router
 
     with opened(config) as workspace:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_routers
-from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options
+from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options, opened
 from flows.cli.outcome import CODES
 from flows.cli.screen import note, show
 from flows.text import sanitize, table
@@ -45,8 +45,6 @@ def router() -> None:
 @json_option
 def list_routers(limit: int, sort: str | None, config: str | None, as_json: bool) -> None:
     """List router versions, the latest first, with their aliases and how they did on gate prompts."""
-    from flows.cli.options import opened
-
     with opened(config) as workspace:
         data = arranged([_record_data(record) for record in workspace.registry.routers.list()], sort, limit)
     show("router.list", data, as_json=as_json, text=lambda: _router_table(data))
@@ -88,7 +86,6 @@ def _router_table(data: list[dict[str, Any]]) -> str:
 @json_option
 def show_router(name: str, config: str | None, as_json: bool) -> None:
     """Show a router version, by version number, alias or digest."""
-    from flows.cli.options import opened
     from flows.versions.store import figure_path, find_router, load_version
 
     with opened(config) as workspace:
@@ -172,7 +169,6 @@ def _cluster_error(llm: dict[str, Any], choose: Callable[..., int]) -> str:
 def show_history(limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List every change of the champion: when, which version, by whom, why, and whether the gate had passed."""
     from flows.audit.serving import history
-    from flows.cli.options import opened
     from flows.reports.audit import history_text
 
     with opened(config) as workspace:
@@ -189,7 +185,6 @@ def served_at(moment: str, config: str | None, as_json: bool) -> None:
     """Say which router served at MOMENT (2026-03-14T09:00Z, or a day), who allowed it, and on what evidence."""
     from flows.audit.moments import read_span
     from flows.audit.serving import served_in
-    from flows.cli.options import opened
     from flows.reports.audit import served_text
     from registry.clock import utc_now
 
@@ -207,7 +202,6 @@ def served_at(moment: str, config: str | None, as_json: bool) -> None:
 def diff(before: str, after: str, config: str | None, as_json: bool) -> None:
     """Say what differs between two router versions, and nothing else."""
     from flows.audit.differences import diff_versions
-    from flows.cli.options import opened
     from flows.reports.audit import diff_text
     from flows.versions.store import find_router
 
@@ -232,7 +226,6 @@ def verify(name: str, config: str | None, as_json: bool) -> int:
     """Compare a version with all that was noted of it, and compute it again from the stored answers."""
     from flows.audit.version_check import verify_version
     from flows.cli.audit import STATES, VERDICTS, findings_data
-    from flows.cli.options import opened
     from flows.findings import findings_text, worst
     from flows.versions.store import find_router
 
@@ -263,7 +256,6 @@ def verify(name: str, config: str | None, as_json: bool) -> int:
 def explain(name: str, text: str, cost_weight: float | None, config: str | None, as_json: bool) -> None:
     """Say why version NAME routes TEXT as it does, and what that rests on."""
     from flows.audit.explanation import explain as explain_route
-    from flows.cli.options import opened
     from flows.reports.audit import explanation_text, far_warning
     from flows.versions.store import find_router
 
@@ -287,7 +279,6 @@ def export(name: str, folder: str, config: str | None, as_json: bool) -> None:
     from pathlib import Path
 
     from flows.audit.airgap import CHECKER, VERSION, export_version
-    from flows.cli.options import opened
     from flows.versions.store import find_router
 
     with opened(config) as workspace:
