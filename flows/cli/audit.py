@@ -1,4 +1,4 @@
-"""``uniroute audit``: the ledger, and whether everything still is what it was."""
+"""``uniroute audit``: the ledger, and whether everything is still as it was."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from flows.cli.completion import complete_subjects
 from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options, opened
 from flows.cli.outcome import CODES
 from flows.cli.screen import show
+from flows.text import counted
 
 if TYPE_CHECKING:
     from flows.findings import Finding, Severity
@@ -43,13 +44,13 @@ def findings_data(findings: Sequence[Finding]) -> dict[str, Any]:
 
 @click.group("audit", cls=NounGroup, bare="log")
 def audit() -> None:
-    """Read, verify and export the ledger; without a command, read it."""
+    """Read, verify and export the ledger; without a command, list its events."""
 
 
 @audit.command("log")
 @click.option("--since", help="Only events at or after this day or moment (2026-03-14, 2026-03-14T09:00Z).")
 @click.option("--subject", shell_complete=complete_subjects, help="Only events about this router version, LLM or run.")
-@click.option("--event", help="Only events that begin like this, such as router:promotion:.")
+@click.option("--event", help="Only events that start with this, such as router:promotion:.")
 @list_options("number", "at", "event", "subject", "actor", limit=50)
 @config_option
 @json_option
@@ -62,7 +63,7 @@ def log(
     config: str | None,
     as_json: bool,
 ) -> None:
-    """List the ledger's events, the latest ones and the latest of them last, unless they are sorted."""
+    """List the ledger's latest events, the newest last unless they are sorted."""
     from flows.audit.moments import read_span
     from flows.reports.audit import log_text
 
@@ -77,7 +78,7 @@ def log(
 
 
 def _subject(registry: Registry, name: str | None) -> str | None:
-    """Give the subject behind a name: the digest of a router version that is called that, else the name itself."""
+    """Return the subject of a name: the digest of the router version with that name, else the name itself."""
     from flows.versions.store import find_router
     from registry.errors import NotFound
 
@@ -103,7 +104,7 @@ def _event_data(event: LedgerEvent) -> dict[str, Any]:
 
 
 def _payload(text: str) -> Any:
-    """Read an event's further facts; what somebody made unreadable is shown as it is."""
+    """Read an event's further facts; text that was made unreadable is shown as it is."""
     try:
         return json.loads(text)
     except ValueError:
@@ -114,7 +115,10 @@ def _payload(text: str) -> Any:
 @config_option
 @json_option
 def verify(config: str | None, as_json: bool) -> int:
-    """Verify the ledger's chain against MLflow's notes of it, and rows, files and reports against the ledger."""
+    """Verify the ledger and everything that rests on it.
+
+    Checks its chain, the heads of it that MLflow has noted, and that rows, files and reports are what the ledger says.
+    """
     from flows.audit.verification import verify_everything
     from flows.config.loading import load_settings
     from flows.findings import findings_text, worst
@@ -132,13 +136,16 @@ def verify(config: str | None, as_json: bool) -> int:
 
 
 @audit.command("export")
-@click.option("--since", help="From this day or moment on (default: from the first event on).")
+@click.option("--since", help="From this day or moment on (default: from the first event).")
 @click.option("--until", help="Up to the end of this day, or before this moment (default: to the last event).")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write to this file instead of standard output.")
 @config_option
 @json_option
 def export(since: str | None, until: str | None, out: str | None, config: str | None, as_json: bool) -> None:
-    """Write the ledger as JSON lines that anybody can verify; registry/README.md has the Python for it."""
+    """Write the ledger as JSON lines that anyone can verify.
+
+    registry/README.md has the Python code for it.
+    """
     from datetime import timedelta
 
     from flows.audit.export import export_lines
@@ -155,7 +162,7 @@ def export(since: str | None, until: str | None, out: str | None, config: str | 
         return
     _write(out, lines)
     data = {"file": out} | {name: value for name, value in json.loads(lines[0]).items() if name != "schema"}
-    show("audit.export", data, as_json=as_json, text=lambda: f"{data['n_events']} events were written to {out}")
+    show("audit.export", data, as_json=as_json, text=lambda: f"{counted(data['n_events'], 'event')} written to {out}")
 
 
 def _write(out: str, lines: list[str]) -> None:

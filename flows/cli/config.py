@@ -1,4 +1,4 @@
-"""``uniroute config``: the settings in force, whether a night would start with them, and which there are."""
+"""``uniroute config``: the settings in force, whether a night would start with them, and their schema."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from flows.text import table
 
 @click.group("config", cls=NounGroup, bare="show")
 def config() -> None:
-    """Show, try out and describe settings; without a command, show them."""
+    """Show, validate and describe settings; without a command, show them."""
 
 
 @config.command("show")
-@click.option("--origin", is_flag=True, help="Say where each value comes from.")
+@click.option("--origin", is_flag=True, help="Show where each value comes from.")
 @config_option
 @json_option
 def show_settings(origin: bool, config: str | None, as_json: bool) -> None:
-    """Show every setting in force; passwords in URLs are hidden, keys are never in the settings."""
+    """Show every setting in force.
+
+    Passwords in URLs are hidden; keys are never part of the settings.
+    """
     from flows.config.loading import load_settings
     from flows.config.origin import settings_in_force
 
@@ -39,12 +42,18 @@ def show_settings(origin: bool, config: str | None, as_json: bool) -> None:
 
 @config.command("validate")
 @click.option(
-    "--connect/--offline", default=False, show_default=True, help="Ask registry, MLflow, catalogs and endpoints too."
+    "--connect/--offline",
+    default=False,
+    show_default=True,
+    help="Connect to registry, MLflow, Prefect, catalogs and endpoints, too.",
 )
 @config_option
 @json_option
 def validate_settings(connect: bool, config: str | None, as_json: bool) -> int:
-    """Check settings, prompts, graders, embedder and keys as a night does before it starts; call no LLM."""
+    """Check settings as a night does before it starts.
+
+    Checks prompts, graders, embedder and keys; calls no LLM.
+    """
     from flows.checks.validation import validate
     from flows.config import environment
     from flows.config.loading import load_settings
@@ -79,7 +88,7 @@ def validate_settings(connect: bool, config: str | None, as_json: bool) -> int:
 @config.command("schema")
 @json_option
 def schema(as_json: bool) -> None:
-    """Print the JSON Schema of the settings file, with which editors complete and check it."""
+    """Print the JSON Schema of the settings file, for editors."""
     from flows.config.settings import Settings
 
     content = Settings.model_json_schema()

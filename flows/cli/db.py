@@ -66,11 +66,9 @@ def migrate(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     if not is_dry_run:
         with opened(config) as workspace:
             head = workspace.registry.schema_status().current
-    would = (
-        "a new registry would be created"
-        if before is None
-        else f"{counted(len(applied), 'migration')} would be applied"
-    )
+    would = "a new registry would be created"
+    if before is not None:
+        would = f"{counted(len(applied), 'migration')} would be applied"
     outcome = f"{would}; nothing was changed" if is_dry_run else f"schema {head}, up to date"
     data = {"current": head, "applied": applied, "was_missing": before is None, "is_dry_run": is_dry_run}
     show("db.migrate", data, as_json=as_json, text=lambda: f"registry: {outcome}")

@@ -1,4 +1,4 @@
-"""``uniroute deploy``: bring registry, work pool, deployments and automations to what this code runs."""
+"""``uniroute deploy``: set up registry, work pool, deployments and automations for the flows of this code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHANGES = {"ok": "none"}
 
 def _must_be_a_name(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        raise click.BadParameter("a name of letters, digits, '.', '_' and '-', please")
+        raise click.BadParameter("it may contain only letters, digits, '.', '_' and '-'")
     return value
 
 
@@ -26,7 +26,7 @@ def _must_be_a_name(_context: click.Context, _option: click.Parameter, value: st
     default="nights",
     show_default=True,
     callback=_must_be_a_name,
-    help="Work pool, made if it is missing.",
+    help="Work pool; created if it is missing.",
 )
 @click.option("--cron", default="0 2 * * *", show_default=True, help="When nights run, in UTC.")
 @click.option(
@@ -38,7 +38,10 @@ def _must_be_a_name(_context: click.Context, _option: click.Parameter, value: st
 @config_option
 @json_option
 def deploy(pool: str, cron: str, automations: Path | None, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Set up the configured Prefect server, and the registry, for workers; doing it again changes nothing more."""
+    """Set up a Prefect server, and the registry, so that workers run nights.
+
+    The server is the one that PREFECT_API_URL names. Running this again changes nothing more.
+    """
     from flows.config import environment
     from flows.config.loading import load_settings
     from flows.deploy.deploy import AUTOMATIONS, deploy

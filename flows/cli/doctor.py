@@ -10,11 +10,14 @@ from flows.cli.screen import show
 
 
 @click.command("doctor")
-@click.option("--repair", is_flag=True, help="Repair what needs no decision; nothing is ever deleted.")
+@click.option("--repair", is_flag=True, help="Repair what needs no decision; nothing is deleted.")
 @config_option
 @json_option
 def doctor(repair: bool, config: str | None, as_json: bool) -> int:
-    """Check registry, schema, lease, ledger, router files, MLflow and disk; print a line for each, with its repair."""
+    """Check that everything is intact and agrees, and say how to repair it.
+
+    Checks disk, registry, schema, lease, ledger, router files, MLflow and the champion's LLMs.
+    """
     from flows.checks.doctor import examine
     from flows.config import environment
     from flows.config.loading import load_settings

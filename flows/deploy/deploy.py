@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from flows.config.origin import masked
 from flows.config.prefect_server import API_URL, require_prefect
 from flows.config.settings import Settings
-from flows.deploy.deployables import NOTHING_CHANGED, config_for_workers, deployments, refuse_passing_home
+from flows.deploy.deployables import NOTHING_CHANGED, config_for_workers, deployments, refuse_temporary_home
 from flows.errors import PrerequisiteError, ServerUnavailable
 from flows.findings import Finding, Severity
 from flows.text import counted
@@ -69,7 +69,7 @@ def deploy(
         MLflow does not answer, refuses the credentials, or cannot be published to.
     """
     workers_config = config_for_workers(config)
-    refuse_passing_home(settings)
+    refuse_temporary_home(settings)
     to_deploy = deployments(workers_config, cron, pool=pool)
     to_automate = _read_automations(automations) if automations is not None else []
     server = _require_server()
