@@ -1,4 +1,7 @@
-"""What the gate judges by: answers that were recorded, read anew each time; no LLM is called for it."""
+"""Putting a challenger to the gate: its recorded answers are gathered, judged, and the test is charged to the champion.
+
+Answers are read from the registry each time; no LLM is called.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.gate.gate import GateOutcomes, NewcomerGap
+from flows.gate.alpha_spending import spend
+from flows.gate.gate import GateOutcomes, GateResult, GateRules, NewcomerGap, judge
 from flows.night.epochs import Drifts, in_epoch
 from flows.profiling.contamination import contamination_p_value
 from flows.versions.provenance import known_evidence
@@ -21,9 +25,11 @@ from routing.router import Router
 from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
+    from flows.config.settings import Settings
     from flows.night.context import Night
     from registry.outcomes import OutcomeTable
     from registry.prompts import Prompt, PromptSet
+    from routing.baselines import ZeroRouter
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +115,53 @@ class GateEvidence:
     outcomes: GateOutcomes
     newcomers: tuple[NewcomerGap, ...]
     unavailable: tuple[str, ...]
+
+
+def put_to_gate(
+    answers: Answers,
+    challenger: Router,
+    champion: Router | None,
+    settings: Settings,
+    *,
+    on: date,
+    zero_router: ZeroRouter | None = None,
+) -> GateResult:
+    """Judge a challenger against a champion on the recorded answers, at the error level that is left for the test.
+
+    Nights call this when they publish, people when they request or approve a promotion: the same answers, routers and
+    settings give the same verdict.
+
+    Parameters
+    ----------
+    answers
+        Where the answers are found.
+    challenger, champion
+        The routers; no champion before the first promotion.
+    settings
+        The thresholds, and the chance of a wrong promotion per champion.
+    on
+        The day on which the challenger's LLMs must be routable.
+    zero_router
+        The prompt-blind baseline over the challenger's LLMs, when its curve is wanted.
+
+    Raises
+    ------
+    PromotionRefused
+        There is nothing to measure, or the challenger expects something that is not a finite number.
+    """
+    rules = GateRules.of(settings)
+    evidence = gather(answers, challenger, champion, on=on, min_coverage=rules.min_coverage)
+    tested = answers.registry.promotions.tested_against(champion.digest) if champion is not None else ()
+    return judge(
+        challenger,
+        champion,
+        evidence.outcomes,
+        rules,
+        spending=spend(settings.gate.false_promotions, challenger.digest, tested),
+        zero_router=zero_router,
+        newcomers=evidence.newcomers,
+        unavailable=evidence.unavailable,
+    )
 
 
 def gather(

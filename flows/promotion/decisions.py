@@ -128,7 +128,7 @@ def request(
                 digest, champion, actor=by.name, reason=error.message, now=clock(), facts=by.facts
             )
         raise
-    gate = _put_to_gate(workspace, router, champion, clock)
+    gate = _judge_again(workspace, router, champion, clock)
     if is_dry_run:
         return Decision(Promotion.proposed(digest, champion, gate, by.name, clock(), None))
     review = _write_report(workspace, digest, champion, gate)
@@ -195,7 +195,7 @@ def approve(
         if not is_dry_run:
             promotions.mark_failed(promotion_id, actor=by.name, reason=error.message, now=clock())
         raise
-    gate = _put_to_gate(workspace, router, waiting.expected_champion, clock)
+    gate = _judge_again(workspace, router, waiting.expected_champion, clock)
     if not gate.passed:
         raise PromotionRefused(
             f"promotion {promotion_id} does not pass the gate any more: {', '.join(failed_checks(gate))}",
@@ -348,26 +348,14 @@ def _load(workspace: Workspace, digest: str) -> Router:
         ) from error
 
 
-def _put_to_gate(workspace: Workspace, router: Router, champion: str | None, clock: Clock) -> GateRecord:
+def _judge_again(workspace: Workspace, router: Router, champion: str | None, clock: Clock) -> GateRecord:
     """Measure a version against a champion with the answers that count now, under the present settings."""
-    from flows.gate.alpha_spending import spend
-    from flows.gate.evidence import Answers, gather
-    from flows.gate.gate import GateRules, gate_as_json, judge
+    from flows.gate.evidence import Answers, put_to_gate
+    from flows.gate.gate import gate_as_json
 
-    registry, rules = workspace.registry, GateRules.of(workspace.settings)
     serving = None if champion is None else _load(workspace, champion)
-    answers = Answers.of_version(registry, router.digest, champion)
-    evidence = gather(answers, router, serving, on=clock().date(), min_coverage=rules.min_coverage)
-    tested = registry.promotions.tested_against(champion) if champion is not None else ()
-    found = judge(
-        router,
-        serving,
-        evidence.outcomes,
-        rules,
-        spending=spend(workspace.settings.gate.false_promotions, router.digest, tested),
-        newcomers=evidence.newcomers,
-        unavailable=evidence.unavailable,
-    )
+    answers = Answers.of_version(workspace.registry, router.digest, champion)
+    found = put_to_gate(answers, router, serving, workspace.settings, on=clock().date())
     return gate_result(found.passed, gate_as_json(found))
 
 

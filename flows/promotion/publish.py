@@ -10,9 +10,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import crash_points
 from flows.fitting.refit import Candidate
-from flows.gate.alpha_spending import spend
-from flows.gate.evidence import Answers, gather
-from flows.gate.gate import GateResult, GateRules, gate_as_json, judge, version_metrics
+from flows.gate.evidence import Answers, put_to_gate
+from flows.gate.gate import GateResult, gate_as_json, version_metrics
 from flows.night.context import Night
 from flows.promotion.publication import version_description, version_params, write_publication
 from flows.reports.night_report import RouterOutcome
@@ -43,18 +42,13 @@ def measure_candidate(night: Night, candidate: Candidate) -> GateResult:
     """Judge the candidate against the champion on gate prompts."""
     router, champion = candidate.router, champion_router(night)
     keys = sorted({*router.keys, *(champion.keys if champion is not None else ())})
-    rules = GateRules.of(night.settings)
-    evidence = gather(Answers.of_night(night, keys), router, champion, on=night.as_of, min_coverage=rules.min_coverage)
-    tested = night.registry.promotions.tested_against(champion.digest) if champion is not None else ()
-    return judge(
+    return put_to_gate(
+        Answers.of_night(night, keys),
         router,
         champion,
-        evidence.outcomes,
-        rules,
-        spending=spend(night.settings.gate.false_promotions, router.digest, tested),
+        night.settings,
+        on=night.as_of,
         zero_router=candidate.zero_router,
-        newcomers=evidence.newcomers,
-        unavailable=evidence.unavailable,
     )
 
 
