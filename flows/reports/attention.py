@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flows.reports.night_report import NightReport
 
 _MUCH_CUT = 0.05
@@ -48,24 +46,6 @@ def canary_line(report: NightReport) -> str:
     if report.is_recorded:
         return "canaries: off, because recorded answers never change ([night] canary_prompts turns them on)"
     return "canaries: none asked"
-
-
-def canary_data(report: NightReport) -> list[dict[str, Any]]:
-    """Give the canaries as plain data."""
-    return [
-        {
-            "llm": found.llm_key,
-            "calls": found.asked,
-            "pairs": found.pairs,
-            "worse": found.worse,
-            "better": found.better,
-            "p_value": found.p_value,
-            "is_drifted": found.is_drifted,
-            "spent_usd": float(found.spent_usd),
-            "stopped_by": found.stopped_by,
-        }
-        for found in report.canaries
-    ]
 
 
 def attention_lines(report: NightReport) -> tuple[str, ...]:

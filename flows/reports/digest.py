@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from flows.gate.gate import gate_as_json
-from flows.profiling.results import ProfileOutcome
-from flows.reports.attention import canary_data, canary_line
+from flows.profiling.plan import NightPlan
+from flows.profiling.results import CanaryOutcome, ProfileOutcome
+from flows.reports.attention import canary_line
 from flows.reports.closing import ClosingState
+from flows.reports.night_record import (
+    AbsenceRecord,
+    CanaryRecord,
+    CatalogRecord,
+    ClosingRecord,
+    NightRecord,
+    NightRouterRecord,
+    PlannedLLM,
+    PlanRecord,
+    ProfileRecord,
+    Reason,
+)
 from flows.reports.night_report import NightReport, RouterOutcome
 from registry.publishing import markdown, one_line
 
@@ -195,103 +207,105 @@ def llm_table(report: NightReport) -> list[dict[str, Any]]:
     ]
 
 
-def summary(report: NightReport) -> str:
-    """Give the night as JSON for the registry and for machines."""
-    return json.dumps(as_data(report), sort_keys=True, allow_nan=False)
-
-
-def as_data(report: NightReport) -> dict[str, Any]:
-    """Give the night as plain data."""
-    plan, router = report.plan, report.router
-    return {
-        "run_key": report.run_key,
-        "as_of": report.as_of.isoformat(),
-        "verdict": verdict(report),
-        "is_plan_only": report.is_plan_only,
-        "answers_are_recorded": report.is_recorded,
-        "prompt_set": report.prompt_set.digest,
-        "catalogs": [
-            {
-                "catalog": diff.catalog,
-                "new": list(diff.new),
-                "withdrawn": list(diff.withdrawn),
-                "repriced": [change.llm_key for change in diff.repriced],
-            }
+def night_record(report: NightReport) -> NightRecord:
+    """Return a night as the registry stores it and machines read it."""
+    plan, router, closing = report.plan, report.router, report.closing
+    return NightRecord(
+        run_key=report.run_key,
+        as_of=report.as_of,
+        verdict=verdict(report),
+        is_plan_only=report.is_plan_only,
+        answers_are_recorded=report.is_recorded,
+        prompt_set=report.prompt_set.digest,
+        catalogs=tuple(
+            CatalogRecord(diff.catalog, diff.new, diff.withdrawn, tuple(change.llm_key for change in diff.repriced))
             for diff in report.diffs
-        ],
-        "plan": {
-            "calls": plan.calls,
-            "expected_usd": float(plan.expected_usd),
-            "worst_usd": float(plan.worst_usd),
-            "llms": [
-                {
-                    "llm": planned.llm.key,
-                    "is_new": planned.is_new,
-                    "calls": len(planned.prompts),
-                    "expected_usd": float(planned.expected_usd),
-                    "worst_usd": float(planned.worst_usd),
-                }
-                for planned in plan.profiles
-            ],
-            "deferred": [llm.key for llm in plan.deferred],
-            "unroutable": [{"llm": llm.key, "reason": llm.refusal} for llm in plan.unroutable],
-        },
-        "calls": report.calls,
-        "spent_usd": float(report.spent_usd),
-        "duration_s": report.duration_s,
-        "calling_s": report.calling_s,
-        "profiles": [
-            {
-                "llm": found.llm_key,
-                "is_new": found.is_new,
-                "calls": found.asked,
-                "scored": found.scored,
-                "spent_usd": float(found.spent_usd),
-                "coverage": found.coverage,
-                "mean_score": found.mean_score,
-                "stopped_by": found.stopped_by,
-                "cut_share": found.cut_share,
-                "downgrades": list(found.downgrades),
-            }
-            for found in report.profiles
-        ],
-        "canaries": canary_data(report),
-        "drifted": list(report.drifted),
-        "absent": [{"llm": found.llm_key, "is_withdrawn": found.is_withdrawn} for found in report.absent],
-        "quarantined": [{"llm": found.llm_key, "reason": found.reason} for found in report.quarantined],
-        "router": None if router is None else _router_data(router),
-        "attention": list(report.attention),
-        "aftermath": None if report.closing is None else _aftermath_data(report.closing),
-    }
+        ),
+        plan=_plan_record(plan),
+        calls=report.calls,
+        spent_usd=float(report.spent_usd),
+        duration_s=report.duration_s,
+        calling_s=report.calling_s,
+        profiles=tuple(map(_profile_record, report.profiles)),
+        canaries=tuple(map(_canary_record, report.canaries)),
+        drifted=report.drifted,
+        absent=tuple(AbsenceRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
+        quarantined=tuple(Reason(found.llm_key, found.reason) for found in report.quarantined),
+        router=None if router is None else _router_record(router),
+        attention=report.attention,
+        closing=None if closing is None else _closing_record(closing),
+    )
 
 
-def _aftermath_data(found: ClosingState) -> dict[str, Any]:
-    since = found.champion_since_at
-    return {
-        "spend_by_endpoint": {one.endpoint: float(one.cost_usd) for one in found.by_endpoint},
-        "spend_by_purpose": {one.purpose: float(one.cost_usd) for one in found.by_purpose},
-        "nightly_usd": [float(usd) for usd in found.nightly_usd],
-        "waiting_promotion": found.waiting_promotion,
-        "champion_version": found.champion_version,
-        "champion_since_at": None if since is None else since.isoformat(timespec="seconds"),
-        "ledger_events": found.ledger_events,
-        "ledger_problem": found.ledger_problem,
-        "free_bytes": found.free_bytes,
-    }
+def _plan_record(plan: NightPlan) -> PlanRecord:
+    return PlanRecord(
+        calls=plan.calls,
+        expected_usd=float(plan.expected_usd),
+        worst_usd=float(plan.worst_usd),
+        llms=tuple(
+            PlannedLLM(one.llm.key, one.is_new, len(one.prompts), float(one.expected_usd), float(one.worst_usd))
+            for one in plan.profiles
+        ),
+        deferred=tuple(llm.key for llm in plan.deferred),
+        unroutable=tuple(Reason(llm.key, llm.refusal) for llm in plan.unroutable),
+    )
 
 
-def _router_data(router: RouterOutcome) -> dict[str, Any]:
-    return {
-        "digest": router.digest,
-        "version": router.version,
-        "n_llms": router.n_llms,
-        "is_unchanged": router.is_unchanged,
-        "map_was_fitted": router.map_was_fitted,
-        "promotion": router.promotion,
-        "publish_error": router.publish_error,
-        "alias_drifts": list(router.alias_drifts),
-        "review": router.review_path or None,
-        "review_error": router.review_error,
-        "left_out": [{"llm": key, "reason": reason} for key, reason in router.left_out],
-        "gate": None if router.gate is None else gate_as_json(router.gate),
-    }
+def _profile_record(found: ProfileOutcome) -> ProfileRecord:
+    return ProfileRecord(
+        llm=found.llm_key,
+        is_new=found.is_new,
+        calls=found.asked,
+        scored=found.scored,
+        spent_usd=float(found.spent_usd),
+        coverage=found.coverage,
+        mean_score=found.mean_score,
+        stopped_by=found.stopped_by,
+        cut_share=found.cut_share,
+        downgrades=found.downgrades,
+    )
+
+
+def _canary_record(found: CanaryOutcome) -> CanaryRecord:
+    return CanaryRecord(
+        llm=found.llm_key,
+        calls=found.asked,
+        pairs=found.pairs,
+        worse=found.worse,
+        better=found.better,
+        p_value=found.p_value,
+        is_drifted=found.is_drifted,
+        spent_usd=float(found.spent_usd),
+        stopped_by=found.stopped_by,
+    )
+
+
+def _router_record(router: RouterOutcome) -> NightRouterRecord:
+    return NightRouterRecord(
+        digest=router.digest,
+        version=router.version,
+        n_llms=router.n_llms,
+        is_unchanged=router.is_unchanged,
+        map_was_fitted=router.map_was_fitted,
+        promotion=router.promotion,
+        publish_error=router.publish_error,
+        alias_drifts=router.alias_drifts,
+        review=router.review_path or None,
+        review_error=router.review_error,
+        left_out=tuple(Reason(key, reason) for key, reason in router.left_out),
+        gate=None if router.gate is None else gate_as_json(router.gate),
+    )
+
+
+def _closing_record(found: ClosingState) -> ClosingRecord:
+    return ClosingRecord(
+        spend_by_endpoint={one.endpoint: float(one.cost_usd) for one in found.by_endpoint},
+        spend_by_purpose={one.purpose: float(one.cost_usd) for one in found.by_purpose},
+        nightly_usd=tuple(float(usd) for usd in found.nightly_usd),
+        waiting_promotion=found.waiting_promotion,
+        champion_version=found.champion_version,
+        champion_since_at=found.champion_since_at,
+        ledger_events=found.ledger_events,
+        ledger_problem=found.ledger_problem,
+        free_bytes=found.free_bytes,
+    )

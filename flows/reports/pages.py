@@ -11,10 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.reports.numbers import per_1k, per_1k_change, percent, points
-from flows.text import inert_lines, llm_name, sanitize
+from flows.text import counted, inert_lines, llm_name, sanitize
 
 _HEAT_STEPS = 10
 _FILTERS: dict[str, Callable[..., Any]] = {
+    "counted": counted,
     "drawn": Markup,
     "line": lambda text, width: sanitize(text, width=width),
     "lines": lambda text, width: inert_lines(text, width=width),
