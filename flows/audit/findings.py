@@ -1,4 +1,4 @@
-"""What a verification found, one line for each thing it looked at."""
+"""The findings of a verification, one for each thing it checked."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SEVERITY: tuple[State, ...] = ("intact", "unknown", "unreachable", "changed")
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look found.
+    """The result of one check.
 
     Attributes
     ----------
     subject
-        What was looked at.
+        What was checked.
     state
-        ``intact``; ``unknown`` when nothing was noted to compare it with; ``unreachable`` when it could not be looked
-        at now; ``changed`` when it is not what it was.
+        ``intact``; ``unknown`` when there is no record to compare it with; ``unreachable`` when it could not be checked
+        now; ``changed`` when it is not what it was.
     said
         One line for people.
     """
@@ -31,10 +31,10 @@ class Finding:
 
 
 def worst(findings: Sequence[Finding]) -> State:
-    """Give the worst state of all."""
+    """Return the worst state of all findings."""
     return max((finding.state for finding in findings), key=SEVERITY.index, default="intact")
 
 
 def compared(subject: str, differences: Sequence[str], intact: str) -> Finding:
-    """Say that nothing differs, or what does."""
+    """Return a finding that lists the differences, or says that the subject is intact."""
     return Finding(subject, "changed", "; ".join(differences)) if differences else Finding(subject, "intact", intact)

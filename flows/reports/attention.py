@@ -7,7 +7,32 @@ from flows.reports.night_report import NightReport
 _MUCH_CUT = 0.05
 
 
-def suspicion_lines(report: NightReport) -> list[str]:
+def attention_lines(report: NightReport) -> tuple[str, ...]:
+    """Collect what a person should look at, one line each."""
+    lines = [f"catalog: {error}" for error in report.catalog_errors]
+    lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
+    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
+    lines += _suspicions(report)
+    router = report.router
+    if router is not None:
+        lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
+        lines += [f"{key} is routed by a stale profile: too few answers for a new one" for key in router.carried_over]
+        lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
+        if router.publish_error:
+            lines.append(f"published: pending. {router.publish_error}")
+        if router.review_error:
+            lines.append(f"no promotion report: {router.review_error}; the gate decided all the same")
+        if router.promotion in ("rejected", "waiting for review"):
+            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
+    if report.closing is not None and report.closing.ledger_problem:
+        lines.append(f"the ledger was tampered with: {report.closing.ledger_problem}; uniroute audit verify")
+    if report.closing is not None and report.closing.settings_conflict:
+        conflict = report.closing.settings_conflict
+        lines.append(f"two deployments share this registry: {conflict}; let one run nights, or both alike")
+    return tuple(lines)
+
+
+def _suspicions(report: NightReport) -> list[str]:
     """Give what a person should look at, one line each: drift, absence, quarantine, answers cut short."""
     lines = [
         f"{found.llm_key} drifted: {found.finding}. Routers rest on its earlier answers; its profile is asked again "
@@ -46,28 +71,3 @@ def canary_line(report: NightReport) -> str:
     if report.is_recorded:
         return "canaries: off, because recorded answers never change ([night] canary_prompts turns them on)"
     return "canaries: none asked"
-
-
-def attention_lines(report: NightReport) -> tuple[str, ...]:
-    """Collect what a person should look at, one line each."""
-    lines = [f"catalog: {error}" for error in report.catalog_errors]
-    lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
-    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
-    lines += suspicion_lines(report)
-    router = report.router
-    if router is not None:
-        lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
-        lines += [f"{key} is routed by a stale profile: too few answers for a new one" for key in router.carried_over]
-        lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
-        if router.publish_error:
-            lines.append(f"published: pending. {router.publish_error}")
-        if router.review_error:
-            lines.append(f"no promotion report: {router.review_error}; the gate decided all the same")
-        if router.promotion in ("rejected", "waiting for review"):
-            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
-    if report.closing is not None and report.closing.ledger_problem:
-        lines.append(f"the ledger was tampered with: {report.closing.ledger_problem}; uniroute audit verify")
-    if report.closing is not None and report.closing.settings_conflict:
-        conflict = report.closing.settings_conflict
-        lines.append(f"two deployments share this registry: {conflict}; let one run nights, or both alike")
-    return tuple(lines)

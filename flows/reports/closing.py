@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from flows.night.context import Night
 
 _NIGHTS_SHOWN = 7
+_LOOKED_BACK = 30
+# The sections that shape what is asked, of whom, and what results; budgets and paces are often set for one night only.
+_RULES = ("prompts", "embedder", "routing", "judge", "catalog", "endpoint", "gate")
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,6 @@ def closing_state(night: Night) -> ClosingState:
         free_bytes=shutil.disk_usage(night.settings.home).free,
         settings_conflict=settings_conflict(registry, night.run),
     )
-
-
-_LOOKED_BACK = 30
-
-
-# What is asked, of whom, and what comes of it; budgets and paces are often given by hand for one night.
-_RULES = ("prompts", "embedder", "routing", "judge", "catalog", "endpoint", "gate")
 
 
 def settings_conflict(registry: Registry, run: Run) -> str:

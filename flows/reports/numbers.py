@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-_NORMAL_95 = 1.959964
+NORMAL_95 = 1.959964
+"""The normal distribution lies within this many standard deviations of its mean with probability 95 %."""
 
 
 def points(change: float) -> str:
@@ -40,7 +41,7 @@ def share_interval(share: float, n: int) -> tuple[float, float]:
 
     Source: 95 % score interval, Wilson 1927.
     """
-    spread = _NORMAL_95**2 / n
+    spread = NORMAL_95**2 / n
     centre = (share + spread / 2) / (1 + spread)
-    width = _NORMAL_95 * math.sqrt(share * (1 - share) / n + spread / n / 4) / (1 + spread)
+    width = NORMAL_95 * math.sqrt(share * (1 - share) / n + spread / n / 4) / (1 + spread)
     return max(centre - width, 0.0), min(centre + width, 1.0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.gate.gate import GateCheck, RouterMeasure
+from flows.gate.gate import GateCheck
+from flows.gate.measure import RouterMeasure
 from flows.profiling.plan import PlannedProfile
 from flows.reports.attention import canary_line
 from flows.reports.digest import review_command, verdict

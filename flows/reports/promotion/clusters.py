@@ -19,6 +19,8 @@ from routing.tokens import estimated_input_tokens
 
 THIN_COUNT = 3
 THIN_COVERAGE = 0.8
+N_WORST = 5
+N_SHOWN = 20
 _N_WORDS = 4
 _N_EXAMPLES = 3
 _FEWEST_PROMPTS = 2
@@ -26,17 +28,17 @@ _LEAST_WORTH = 0.05
 _WORD = re.compile(r"\b[^\W\d_]{3,20}\b")
 
 
-def clusters_of(material: ReviewInputs) -> tuple[Cluster, ...]:
+def clusters_of(inputs: ReviewInputs) -> tuple[Cluster, ...]:
     """Describe every cluster that has a prompt, the largest first."""
-    router, embeddings = material.challenger.router, material.known_embeddings
-    tokens = estimated_input_tokens([prompt.text for prompt in material.known_prompts])
+    router, embeddings = inputs.challenger.router, inputs.known_embeddings
+    tokens = estimated_input_tokens([prompt.text for prompt in inputs.known_prompts])
     decisions = router.route(embeddings, input_tokens=tokens)
     assigned, after = decisions.cluster, decisions.llms
     before = None
-    if material.champion is not None:
-        others = material.champion_embeddings
-        before = material.champion.router.route(embeddings if others is None else others, input_tokens=tokens).llms
-    words = _distinguishing_words([prompt.text for prompt in material.known_prompts], assigned)
+    if inputs.champion is not None:
+        others = inputs.champion_embeddings
+        before = inputs.champion.router.route(embeddings if others is None else others, input_tokens=tokens).llms
+    words = _distinguishing_words([prompt.text for prompt in inputs.known_prompts], assigned)
     found = []
     for number in np.unique(assigned).tolist():
         rows = np.flatnonzero(assigned == number)
@@ -48,7 +50,7 @@ def clusters_of(material: ReviewInputs) -> tuple[Cluster, ...]:
                 words=words.get(number, ()),
                 size=len(rows),
                 share=len(rows) / len(assigned),
-                examples=_examples(material.known_prompts, embeddings, rows),
+                examples=_examples(inputs.known_prompts, embeddings, rows),
                 before=old,
                 after=new,
                 error_before=_error(router, old, number) if old is not None else None,
@@ -59,11 +61,11 @@ def clusters_of(material: ReviewInputs) -> tuple[Cluster, ...]:
     return tuple(sorted(found, key=lambda one: (-one.size, one.number)))
 
 
-def heat_of(material: ReviewInputs, clusters: Sequence[Cluster]) -> tuple[HeatRow, ...]:
+def heat_of(inputs: ReviewInputs, clusters: Sequence[Cluster]) -> tuple[HeatRow, ...]:
     """Give the expected errors of every LLM of the challenger, the best first."""
-    new = set(material.new_keys)
+    new = set(inputs.new_keys)
     rows = []
-    for llm in material.challenger.router.llms:
+    for llm in inputs.challenger.router.llms:
         vector = llm.vector
         cells = tuple(
             HeatCell(
@@ -125,12 +127,6 @@ def _distinguishing_words(texts: Sequence[str], assigned: NDArray[np.int64]) -> 
     return found
 
 
-N_WORST = 5
-
-
-N_SHOWN = 20
-
-
 def flows_of(before: RouterMeasure, after: RouterMeasure) -> tuple[Flow, ...]:
     """Count the prompts that go from one LLM to another, the largest flow first."""
     grouped: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -149,26 +145,26 @@ def flows_of(before: RouterMeasure, after: RouterMeasure) -> tuple[Flow, ...]:
     return tuple(sorted(found, key=lambda flow: (-flow.n, flow.before, flow.after)))
 
 
-def changes_of(material: ReviewInputs, before: RouterMeasure, after: RouterMeasure) -> tuple[RouteChange, ...]:
+def changes_of(inputs: ReviewInputs, before: RouterMeasure, after: RouterMeasure) -> tuple[RouteChange, ...]:
     """Show the worst regressions and a sample of the others, stratified by flow; what does worst comes first."""
     rows = [row for row in range(len(before.chosen)) if before.chosen[row] != after.chosen[row]]
     rows.sort(
         key=lambda row: (
             after.scores[row] - before.scores[row],
             before.costs_usd[row] - after.costs_usd[row],
-            material.gate_prompts[row].digest,
+            inputs.gate_prompts[row].digest,
         )
     )
     worst = [row for row in rows[:N_WORST] if after.scores[row] < before.scores[row]]
-    sample = _stratified(material, before, after, [row for row in rows if row not in worst], N_SHOWN - len(worst))
+    sample = _stratified(inputs, before, after, [row for row in rows if row not in worst], N_SHOWN - len(worst))
     shown = worst + sorted(sample, key=rows.index)
     answers = {
-        key: material.completions(
-            key, [material.gate_prompts[row] for row in shown if key in (before.chosen[row], after.chosen[row])]
+        key: inputs.completions(
+            key, [inputs.gate_prompts[row] for row in shown if key in (before.chosen[row], after.chosen[row])]
         )
         for key in sorted({routed.chosen[row] for routed in (before, after) for row in shown})
     }
-    clusters = material.challenger.router.route(material.outcomes.embeddings).cluster
+    clusters = inputs.challenger.router.route(inputs.outcomes.embeddings).cluster
     return tuple(
         RouteChange(
             digest=prompt.digest,
@@ -186,16 +182,16 @@ def changes_of(material: ReviewInputs, before: RouterMeasure, after: RouterMeasu
             is_worst=row in worst,
         )
         for row in shown
-        for prompt in (material.gate_prompts[row],)
+        for prompt in (inputs.gate_prompts[row],)
     )
 
 
 def _stratified(
-    material: ReviewInputs, before: RouterMeasure, after: RouterMeasure, rows: Sequence[int], n: int
+    inputs: ReviewInputs, before: RouterMeasure, after: RouterMeasure, rows: Sequence[int], n: int
 ) -> list[int]:
     """Take one prompt of each flow in turn, the largest flow first; within a flow, in an order that says nothing."""
     strata: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row in sorted(rows, key=lambda each: material.gate_prompts[each].digest):
+    for row in sorted(rows, key=lambda each: inputs.gate_prompts[each].digest):
         strata[before.chosen[row], after.chosen[row]].append(row)
     queues = sorted(strata.items(), key=lambda item: (-len(item[1]), item[0]))
     depth = int(np.max([len(queue) for _, queue in queues], initial=0))

@@ -12,20 +12,11 @@ from datetime import date, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.gate.gate import GateCheck
 from flows.reports.promotion.particulars import Cluster, Flow, HeatRow, NewLLM, NightSpend, RouteChange
 from routing.deferral import BootstrapDifference, DeferralCurve
 
 F64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One condition of the gate, as it was stored with the promotion."""
-
-    name: str
-    value: str
-    threshold: str
-    passed: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +243,7 @@ class Evidence:
     challenger: Side
     champion: Side | None
     passed: bool
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     headline: Headline | None
     band: Band | None
     effects: tuple[Effect, ...]

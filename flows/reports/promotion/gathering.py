@@ -1,4 +1,4 @@
-"""Gather the material of a promotion report from registry and router folders, as they were when it was requested."""
+"""Gather the inputs of a promotion report from registry and router folders, as they were when it was requested."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.errors import PrerequisiteError
-from flows.gate.evidence import Answers, gather
+from flows.gate.evidence import Answers, embeddings_of, gather
+from flows.gate.gate import GateCheck
 from flows.gate.measure import GateOutcomes
+from flows.night.context import PROFILED_ROLES
 from flows.night.epochs import Drifts
 from flows.profiling.contamination import contamination_p_value
-from flows.reports.promotion.evidence import Check, Version
+from flows.reports.numbers import NORMAL_95
+from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
 from flows.versions.store import load_version
@@ -29,7 +32,6 @@ from registry.routers import RouterRecord
 from registry.store import Registry
 from routing.baselines import ZeroRouter
 from routing.decisions import RoutedLLM
-from routing.embedders import load_embedder_for
 from routing.router import Router
 
 _KNOWN_ROLES = ("map", "representative", "gate")
@@ -84,7 +86,7 @@ class Gathering:
             self._registry, self._record.digest, subject.champion_digest, until=subject.at
         )
 
-    def material(self) -> ReviewInputs:
+    def inputs(self) -> ReviewInputs:
         """Read everything.
 
         Raises
@@ -104,7 +106,7 @@ class Gathering:
             champion=champion,
             passed=bool(subject.gate.get("passed")),
             checks=tuple(
-                Check(str(one["name"]), str(one["value"]), str(one["threshold"]), bool(one["passed"]))
+                GateCheck(str(one["name"]), str(one["value"]), str(one["threshold"]), bool(one["passed"]))
                 for one in subject.gate.get("checks", ())
             ),
             metrics=dict(subject.gate.get("metrics", {})),
@@ -225,22 +227,8 @@ class Gathering:
         return tuple((name, content) for name, content in facts if content)
 
 
-def embeddings_of(registry: Registry, prompts: Sequence[Prompt], router: Router) -> NDArray[np.float32]:
-    """Read the embeddings of prompts that a router needs; compute them where they were never stored."""
-    stored = registry.prompts.embeddings(prompts, router.embedder.key)
-    if len(stored.prompt_digests) == len(prompts):
-        return stored.matrix
-    return load_embedder_for(router.embedder).embed([prompt.text for prompt in prompts])
-
-
 def _per_prompt(per_1k: float | None) -> float | None:
     return None if per_1k is None else per_1k / 1000
-
-
-_NORMAL_95 = 1.959964
-
-
-_PROFILED_ROLES = ("representative", "gate", "hidden")
 
 
 def newcomer(registry: Registry, answers: Answers, llm: RoutedLLM, as_of: date) -> NewLLM:
@@ -258,7 +246,7 @@ def newcomer(registry: Registry, answers: Answers, llm: RoutedLLM, as_of: date) 
         The day of the night; later prices do not count.
     """
     listed = registry.llms.get(llm.key)
-    prompts = answers.prompt_set.with_role(*_PROFILED_ROLES)
+    prompts = answers.prompt_set.with_role(*PROFILED_ROLES)
     facts = registry.outcomes.facts(
         llm.key, prompts, answers.graders, answers.sampling.get(llm.key, ""), until=answers.until
     )
@@ -306,7 +294,7 @@ def hidden_gap(known: NDArray[np.float64], hidden: NDArray[np.float64]) -> Gap |
     variances = (
         (rate := (values.sum() + 0.5) / (len(values) + 1)) * (1 - rate) / len(values) for values in (known, hidden)
     )
-    width = _NORMAL_95 * math.sqrt(sum(map(float, variances)))
+    width = NORMAL_95 * math.sqrt(sum(map(float, variances)))
     return Gap(mean, mean - width, mean + width, contamination_p_value(known, hidden), len(known), len(hidden))
 
 

@@ -18,6 +18,8 @@ from flows.reports.promotion.wording import commands, headline_numbers, title, v
 from flows.text import llm_name
 from routing.deferral import BootstrapDifference
 
+_MOST_FLOWS = 10
+_MOST_LLMS = 20
 _KEYS = (
     ("is", "chosen"),
     ("thin", "little evidence"),
@@ -43,12 +45,6 @@ def html_page(evidence: Evidence) -> str:
         thin_count=THIN_COUNT,
         thin_coverage=THIN_COVERAGE,
     )
-
-
-_MOST_FLOWS = 10
-
-
-_MOST_LLMS = 20
 
 
 def markdown_page(evidence: Evidence, digest: str) -> str:

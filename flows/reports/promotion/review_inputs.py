@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.gate.gate import GateCheck
 from flows.gate.measure import GateOutcomes
-from flows.reports.promotion.evidence import Check, Version
+from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import NewLLM, NightSpend
 from registry.prompts import Prompt
 from routing.baselines import ZeroRouter
@@ -38,7 +39,7 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class ReviewInputs:
-    """Everything that the evidence is computed from; the same material gives the same evidence.
+    """Everything that the evidence is computed from; the same inputs give the same evidence.
 
     Attributes
     ----------
@@ -75,7 +76,7 @@ class ReviewInputs:
     challenger: Contender
     champion: Contender | None
     passed: bool
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     metrics: Mapping[str, float]
     outcomes: GateOutcomes
     gate_prompts: tuple[Prompt, ...]

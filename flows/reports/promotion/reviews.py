@@ -67,7 +67,7 @@ def build_review(workspace: Workspace, subject: Subject) -> Review:
     PrerequisiteError
         There is nothing to compare on.
     """
-    evidence = evidence_of(Gathering(workspace, subject).material())
+    evidence = evidence_of(Gathering(workspace, subject).inputs())
     return Review(evidence, html_page(evidence))
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from flows.config.settings import GateSettings, Settings
 from flows.gate.alpha_spending import LEAST_LEVEL, Spending, level_of, spend
-from flows.gate.gate import GateOutcomes, GateRules, NewcomerGap, gate_as_json, judge, measure
+from flows.gate.gate import GateRules, NewcomerGap, gate_as_json, judge
+from flows.gate.measure import GateOutcomes, measure
 from registry.errors import PromotionRefused
 from registry.promotions import gate_result
 from routing.cluster_maps import KMeansMap
@@ -180,7 +181,7 @@ def test_nothing_to_measure_and_numbers_that_are_none_are_refused_before_anythin
         run(outcomes({"a": 0.5}))
     with np.errstate(all="ignore"):
         endless = router({"a": 0.5, "b": 0.1}, prices={"b": 1e300})
-        with pytest.raises(PromotionRefused, match=r"no finite numbers from b") as caught:
+        with pytest.raises(PromotionRefused, match=r"not finite numbers from b") as caught:
             run(outcomes(EQUAL), endless)
     assert caught.value.unchanged == "The champion stays as it is."
 

@@ -147,14 +147,14 @@ def test_a_damaged_champion_is_not_the_challengers_fault(contest: Workspace) -> 
 
 def test_a_challenger_whose_llm_was_quarantined_since_is_refused(contest: Workspace) -> None:
     contest.registry.llms.set_status("fake:good", "quarantined", "it cheats", actor="ann", now=clock())
-    with pytest.raises(PromotionRefused, match="does not pass the gate any more: LLMs that may be routed to"):
+    with pytest.raises(PromotionRefused, match="no longer passes the gate: LLMs that may be routed to"):
         decisions.approve(contest, 2, **WORDS)
     assert contest.registry.promotions.get(2).status == "requested"
     asked = decisions.request(contest, "v2", **WORDS).promotion
     assert (asked.status, asked.reason) == ("rejected", "gate failed: LLMs that may be routed to")
 
 
-def test_stricter_settings_since_the_request_are_applied_and_looser_ones_are_told(contest: Workspace) -> None:
+def test_stricter_settings_since_the_request_are_applied_and_looser_ones_are_reported(contest: Workspace) -> None:
     cap = GateSettings(policy="review", max_share=0.5, resamples=200)
     with with_settings(contest, gate=cap) as strict, pytest.raises(PromotionRefused, match="largest share"):
         decisions.approve(strict, 2, **WORDS)
@@ -178,7 +178,7 @@ def test_every_decision_needs_a_reason(contest: Workspace, reason: str) -> None:
 def test_a_decision_needs_somebody_and_is_one_of_two(contest: Workspace) -> None:
     with pytest.raises(InvalidInput, match="somebody"):
         Person("  ", "svc")
-    with pytest.raises(InvalidInput, match="'merge' is no decision"):
+    with pytest.raises(InvalidInput, match="'merge' is not a decision"):
         decisions.decide(contest, 2, "merge", **WORDS)
     assert decisions.decide(contest, 2, "reject", **WORDS).promotion.status == "rejected"
 

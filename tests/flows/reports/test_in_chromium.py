@@ -18,7 +18,7 @@ from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.page import html_page
 from registry.runs import Run
 from tests.fakes.hostile import HOSTILE
-from tests.flows.reports.promotion.synthetic import failing, material
+from tests.flows.reports.promotion.synthetic import failing, review_inputs
 
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3, for text of any size
 
@@ -70,20 +70,20 @@ return found;
 
 
 def review() -> str:
-    return html_page(evidence_of(material(150, 24, n_new=3, n_clusters=16)))
+    return html_page(evidence_of(review_inputs(150, 24, n_new=3, n_clusters=16)))
 
 
 def refused() -> str:
-    return html_page(evidence_of(failing(material(150, 6))))
+    return html_page(evidence_of(failing(review_inputs(150, 6))))
 
 
 def first() -> str:
-    return html_page(evidence_of(material(150, 6, has_champion=False)))
+    return html_page(evidence_of(review_inputs(150, 6, has_champion=False)))
 
 
 def hostile() -> str:
     texts = tuple(HOSTILE.values())
-    return html_page(evidence_of(material(2 * len(texts), len(texts), n_new=5, suffixes=texts)))
+    return html_page(evidence_of(review_inputs(2 * len(texts), len(texts), n_new=5, suffixes=texts)))
 
 
 def leaderboard() -> str:

@@ -7,8 +7,9 @@ from decimal import Decimal
 
 import numpy as np
 
+from flows.gate.gate import GateCheck
 from flows.gate.measure import GateOutcomes
-from flows.reports.promotion.evidence import Check, Version
+from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
 from registry.prompts import Prompt
@@ -31,7 +32,7 @@ TOPICS = (
 MADE_AT = datetime(2026, 11, 22, 2, 40, tzinfo=UTC)
 
 
-def material(
+def review_inputs(
     n_prompts: int = 60,
     n_llms: int = 6,
     *,
@@ -42,7 +43,7 @@ def material(
     answer: str = "The answer is (A).",
     seed: int = 0,
 ) -> ReviewInputs:
-    """Make material of any size; the first LLMs are new, good and in the middle of the prices.
+    """Make inputs of any size; the first LLMs are new, good and in the middle of the prices.
 
     Parameters
     ----------
@@ -89,8 +90,10 @@ def material(
         champion=Contender(routers[1], 41, MADE_AT, date(2026, 11, 20)) if has_champion else None,
         passed=True,
         checks=(
-            Check("LLMs to choose from", str(n_llms), "at least 2", True),
-            Check("gate prompts with a score from every LLM", f"{n_prompts} of {n_prompts + 3}", "at least 95%", True),
+            GateCheck("LLMs to choose from", str(n_llms), "at least 2", True),
+            GateCheck(
+                "gate prompts with a score from every LLM", f"{n_prompts} of {n_prompts + 3}", "at least 95%", True
+            ),
         ),
         metrics={},
         outcomes=outcomes,
@@ -117,7 +120,7 @@ def material(
 
 def failing(given: ReviewInputs) -> ReviewInputs:
     """Let the gate have refused the same."""
-    refusal = Check("score at the champion's cost, against the champion", "-0.0410", "at least -0.0200", False)
+    refusal = GateCheck("score at the champion's cost, against the champion", "-0.0410", "at least -0.0200", False)
     return replace(given, passed=False, checks=(*given.checks, refusal))
 
 

@@ -103,8 +103,8 @@ def test_hidden_prompts_are_shown_nowhere(asked):
     assert any(prompt.text in text for prompt in prompt_set.with_role("gate"))
     hidden = prompt_set.with_role("hidden")
     assert not any(prompt.text in text for prompt in hidden)
-    material = Gathering(workspace, subject_of(promotion)).material()
-    assert not {prompt.digest for prompt in hidden} & {prompt.digest for prompt in material.known_prompts}
+    inputs = Gathering(workspace, subject_of(promotion)).inputs()
+    assert not {prompt.digest for prompt in hidden} & {prompt.digest for prompt in inputs.known_prompts}
 
 
 def test_a_changed_page_is_not_decided_on(own):
