@@ -1,4 +1,4 @@
-"""The report of a night that is over (or under way), from what the registry remembers of it."""
+"""The report of a night that is over or under way, from the registry, as data, HTML and Markdown."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from flows.reports.digest import escape
 from flows.reports.night_record import ProfileRecord
 from flows.reports.pages import page
 from flows.reports.past_night import PastNight
-from flows.text import llm_name
+from flows.text import counted, llm_name
 
 _MOST_LINES = 40
 
 
 def night_content(seen: PastNight) -> dict[str, Any]:
-    """Give what the report says as plain data."""
+    """Return the content of the report as plain data."""
     run = seen.run
     return {
         "key": run.key,
@@ -39,12 +39,12 @@ def night_html(seen: PastNight) -> str:
 
 
 def night_markdown(seen: PastNight) -> str:
-    """Write the report as Markdown: what a morning's message says, at most a few dozen lines."""
+    """Write the report as Markdown, short enough for a morning's message: at most a few dozen lines."""
     run, record = seen.run, seen.record
     lines = [f"## Night {run.as_of}", "", f"**{escape(seen.verdict, 300)}**", ""]
     lines += [
         f"- run `{escape(run.key, 120)}`: {run.status}, attempt {run.attempt}",
-        f"- spent ${seen.spent_usd:.4f} in {seen.calls:,} calls",
+        f"- spent ${seen.spent_usd:.4f} in {counted(seen.calls, 'call')}",
     ]
     for catalog in record.catalogs:
         lines.append(f"- {escape(catalog.catalog)}: {catalog.counts}")

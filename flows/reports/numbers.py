@@ -29,7 +29,7 @@ def per_1k_change(usd: float) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """Write a difference with its sign; what rounds to zero has none."""
+    """Write a difference with its sign; values that round to zero get no sign."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
         return text
@@ -37,7 +37,9 @@ def signed(value: float, digits: int) -> str:
 
 
 def share_interval(share: float, n: int) -> tuple[float, float]:
-    """Bound a share of n prompts, or a mean of scores in [0, 1]; a bootstrap of zero or one would claim to be certain.
+    """Return the 95 % interval of a share of n prompts, or of a mean of scores in [0, 1].
+
+    A bootstrap of a share of zero or one would claim certainty.
 
     Source: 95 % score interval, Wilson 1927.
     """

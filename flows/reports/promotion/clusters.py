@@ -1,4 +1,4 @@
-"""Clusters as people can read them: words, examples, who is chosen there, and the expected errors as a heat map."""
+"""Clusters as people can read them, the heat map of expected errors, and the prompts whose route changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORD = re.compile(r"\b[^\W\d_]{3,20}\b")
 
 
 def clusters_of(inputs: ReviewInputs) -> tuple[Cluster, ...]:
-    """Describe every cluster that has a prompt, the largest first."""
+    """Describe every cluster with at least one prompt, the largest first."""
     router, embeddings = inputs.challenger.router, inputs.known_embeddings
     tokens = estimated_input_tokens([prompt.text for prompt in inputs.known_prompts])
     decisions = router.route(embeddings, input_tokens=tokens)
@@ -62,7 +62,7 @@ def clusters_of(inputs: ReviewInputs) -> tuple[Cluster, ...]:
 
 
 def heat_of(inputs: ReviewInputs, clusters: Sequence[Cluster]) -> tuple[HeatRow, ...]:
-    """Give the expected errors of every LLM of the challenger, the best first."""
+    """Return the expected errors of every LLM of the challenger, the best first."""
     new = set(inputs.new_keys)
     rows = []
     for llm in inputs.challenger.router.llms:
@@ -89,14 +89,14 @@ def _most_frequent(keys: Sequence[str]) -> str:
 
 
 def _error(router: Router, key: str, number: int) -> float | None:
-    """Give what the challenger expects of an LLM in a cluster; None when it does not have it."""
+    """Return the challenger's expected error of an LLM in a cluster; None when it does not have the LLM."""
     return next((float(llm.vector.errors[number]) for llm in router.llms if llm.key == key), None)
 
 
 def _examples(
     prompts: Sequence[Prompt], embeddings: NDArray[np.float32], rows: NDArray[np.int64]
 ) -> tuple[Example, ...]:
-    """Give the prompts nearest to the mean of their cluster."""
+    """Return the prompts nearest to the mean of their cluster."""
     near = embeddings[rows] @ embeddings[rows].mean(axis=0)
     order = sorted(range(len(rows)), key=lambda at: (-round(float(near[at]), 6), prompts[rows[at]].digest))
     return tuple(
@@ -106,10 +106,10 @@ def _examples(
 
 
 def _distinguishing_words(texts: Sequence[str], assigned: NDArray[np.int64]) -> dict[int, tuple[str, ...]]:
-    """Give the words that are much more frequent in a cluster than elsewhere, by cluster.
+    """Return the words that are much more frequent in a cluster than elsewhere, by cluster.
 
     A word is worth its share of the cluster's prompts times the squared logarithm of that share over its share of all
-    prompts: words which are frequent everywhere are worth nothing.
+    prompts: words that are frequent everywhere are worth nothing.
     """
     present = [frozenset(_WORD.findall(text.lower())) for text in texts]
     overall = Counter(word for words in present for word in words)
@@ -146,7 +146,7 @@ def flows_of(before: RouterMeasure, after: RouterMeasure) -> tuple[Flow, ...]:
 
 
 def changes_of(inputs: ReviewInputs, before: RouterMeasure, after: RouterMeasure) -> tuple[RouteChange, ...]:
-    """Show the worst regressions and a sample of the others, stratified by flow; what does worst comes first."""
+    """Return the worst regressions and a sample of the other changes, stratified by flow; the worst come first."""
     rows = [row for row in range(len(before.chosen)) if before.chosen[row] != after.chosen[row]]
     rows.sort(
         key=lambda row: (
@@ -189,7 +189,7 @@ def changes_of(inputs: ReviewInputs, before: RouterMeasure, after: RouterMeasure
 def _stratified(
     inputs: ReviewInputs, before: RouterMeasure, after: RouterMeasure, rows: Sequence[int], n: int
 ) -> list[int]:
-    """Take one prompt of each flow in turn, the largest flow first; within a flow, in an order that says nothing."""
+    """Take one prompt of each flow in turn, the largest flow first; within a flow, in order of the digests."""
     strata: dict[tuple[str, str], list[int]] = defaultdict(list)
     for row in sorted(rows, key=lambda each: inputs.gate_prompts[each].digest):
         strata[before.chosen[row], after.chosen[row]].append(row)

@@ -1,4 +1,4 @@
-"""Compare two routers on the gate prompts: the numbers of the headline, the band, the effects and the stability."""
+"""The comparison of two routers on gate prompts: headline numbers, band, effects and stability."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_EFFECTS = 12
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Both routers measured on the same prompts; nothing of the champion when nobody serves."""
+    """Both routers measured on the same prompts; no champion before the first promotion."""
 
     challenger: RouterMeasure
     champion: RouterMeasure | None
@@ -42,7 +42,7 @@ def measured(inputs: ReviewInputs) -> Measured:
 
 
 def headline(inputs: ReviewInputs, found: Measured, resampled: Resampled) -> Headline:
-    """Give the three numbers; the first is the gate's own, as it was stored."""
+    """Return the headline numbers; the first is the gate's own, as stored."""
     assert found.champion is not None
     n = len(found.challenger.scores)
     pairs = zip(found.challenger.chosen, found.champion.chosen, strict=True)
@@ -102,7 +102,7 @@ class Resampled:
     n: int
 
     def differences(self, costs_usd: F64) -> tuple[F64, F64, F64]:
-        """Give challenger minus champion in score at these costs: on all prompts, lower end, upper end."""
+        """Return challenger minus champion in score at these costs: on all prompts, lower end, upper end."""
         relative = costs_usd / self.whole[0].reference_cost_usd
         drawn = np.array(
             [
@@ -114,13 +114,13 @@ class Resampled:
         return scores_at_costs(self.whole[0], relative) - scores_at_costs(self.whole[1], relative), low, high
 
     def score_at(self, cost_usd: float) -> BootstrapDifference:
-        """Give the difference at one cost."""
+        """Return the difference at one cost."""
         mean, low, high = (float(values[0]) for values in self.differences(np.array([cost_usd])))
         return BootstrapDifference(mean, low, high, self.n)
 
 
 def resample(inputs: ReviewInputs, found: Measured) -> Resampled:
-    """Draw the gate prompts again and again, and follow both curves."""
+    """Resample the gate prompts and compute both curves for each draw."""
     assert inputs.champion is not None and found.champion is not None
     outcomes = inputs.outcomes
     n = len(outcomes.embeddings)
@@ -160,7 +160,7 @@ def _curves(router: Router, curve: DeferralCurve, outcomes: GateOutcomes, draws:
 
 
 def band(resampled: Resampled) -> Band:
-    """Follow the difference over the costs that both routers reach."""
+    """Return the difference over the costs that both routers reach."""
     reached = [curve.costs_usd[curve.costs_usd > 0] for curve in resampled.whole]
     low = max(float(costs.min(initial=np.inf)) for costs in reached)
     high = min(float(costs.max(initial=0.0)) for costs in reached)
@@ -169,7 +169,7 @@ def band(resampled: Resampled) -> Band:
 
 
 def effects(inputs: ReviewInputs, found: Measured) -> tuple[Effect, ...]:
-    """Leave out each new LLM in turn, refitting nothing; the strongest first."""
+    """Return the effect of each new LLM, left out in turn without refitting; the strongest first."""
     if found.champion is None or len(inputs.challenger.router.keys) < 2:
         return ()
     shares = dict(found.challenger.shares)
@@ -225,7 +225,7 @@ def llm_points(inputs: ReviewInputs, found: Measured) -> tuple[LLMPoint, ...]:
 
 
 def _price_factors(inputs: ReviewInputs) -> dict[str, float]:
-    """Give by how much an expected prompt got dearer, for the LLMs whose price changed between the two routers."""
+    """Return new cost over old cost of an expected prompt, for LLMs whose price changed between the two routers."""
     if inputs.champion is None:
         return {}
     before = {llm.key: llm for llm in inputs.champion.router.llms}
@@ -244,10 +244,10 @@ def _price_factors(inputs: ReviewInputs) -> dict[str, float]:
 
 
 def stability(inputs: ReviewInputs) -> Stability:
-    """Draw the challenger's vectors again from their standard errors and count how often decisions stay.
+    """Draw the challenger's vectors again from their standard errors and count how often decisions stay the same.
 
     The errors of one LLM move together in all clusters, which is the cautious reading of their standard errors
-    (`Decision.standard_error` reads them so too).
+    (`Decision.standard_error` reads them the same way).
     """
     router, embeddings = inputs.challenger.router, inputs.outcomes.embeddings
     expected = inputs.outcomes.expected_by(router)

@@ -1,4 +1,4 @@
-"""Put the evidence of a promotion together, and say what must not be concluded from it."""
+"""Composes the evidence of a promotion, with what must not be concluded from it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from flows.reports.promotion.comparison import (
 )
 from flows.reports.promotion.evidence import Evidence, Side
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
+from flows.text import counted
 from routing.deferral import DeferralCurve, area
 
 _SAME = 1e-9
@@ -96,22 +97,24 @@ def _zero_curve(inputs: ReviewInputs) -> DeferralCurve | None:
 
 def _limitations(inputs: ReviewInputs, found: Measured, evidence: Evidence) -> Iterator[str]:
     yield (
-        f"Every comparison rests on {evidence.n_gate} gate prompts that nothing was fitted on. Prompts unlike this "
-        "prompt set (other languages, long contexts, conversations, tools, images) are tested only if it holds some."
+        f"Every comparison rests on {counted(evidence.n_gate, 'gate prompt')} on which nothing was fitted. Prompts "
+        "unlike this prompt set (other languages, long contexts, conversations, tools, images) are tested only if it "
+        "contains some."
     )
     if inputs.is_recorded:
         yield "The answers are recorded answers of real LLMs, played by the sandbox; no LLM was called."
     graded = ", ".join(f"{label} {count / evidence.n_gate:.0%}" for label, count in inputs.graders)
-    yield f"How the gate prompts are graded: {graded}. A rule misses odd wordings, a judge can be wrong or biased."
+    yield f"How the gate prompts are graded: {graded}. A rule misses unusual wordings; a judge can be wrong or biased."
     if evidence.headline is not None:
         equal = evidence.headline.score_at_equal_cost
         width = (equal.high - equal.low) / 2
         yield (
-            f"A difference in score below about {100 * width:.1f} percentage points cannot be told from chance with so "
-            "many prompts; intervals are for this comparison alone, not for many nights in a row."
+            f"With so many prompts a difference in score below about {100 * width:.1f} percentage points cannot be "
+            "distinguished from chance; intervals are for this comparison alone, not for many nights in a row."
         )
     if evidence.n_dropped:
-        yield f"{evidence.n_dropped} gate prompts are left out because some LLM has no score there."
+        left_out = counted(evidence.n_dropped, "gate prompt is", "gate prompts are")
+        yield f"{left_out} left out because some LLM has no score there."
     zero = evidence.zero_router
     if zero is not None and area(zero) > evidence.challenger.area + _NOTABLE_AREA:
         yield (
@@ -124,7 +127,7 @@ def _limitations(inputs: ReviewInputs, found: Measured, evidence: Evidence) -> I
     if stored is not None and abs(stored - found.challenger.score) > _SAME:
         yield (
             f"The gate stored the score {stored:.4f}; computed again from what the registry holds it is "
-            f"{found.challenger.score:.4f}. The answers behind it have changed: trust neither before you know why."
+            f"{found.challenger.score:.4f}. The answers behind it have changed: trust neither until you know why."
         )
 
 
@@ -133,21 +136,22 @@ def _about_costs(inputs: ReviewInputs, evidence: Evidence) -> Iterator[str]:
     repriced = sum(point.repriced_cost_usd is not None for point in evidence.llms)
     if repriced:
         yield (
-            f"{repriced} LLMs changed their price since the champion was made: the router decides by the new prices, "
-            "the recorded costs of their older answers are at the old ones."
+            f"{counted(repriced, 'LLM has', 'LLMs have')} changed price since the champion was made: the router "
+            "decides by the new prices, while the recorded costs of older answers are at the old ones."
         )
 
 
 def _about_vectors(inputs: ReviewInputs, evidence: Evidence) -> Iterator[str]:
     small = sum(cluster.size < _SMALL_CLUSTER for cluster in evidence.clusters)
     if small:
-        yield f"{small} clusters have fewer than {_SMALL_CLUSTER} prompts."
+        yield f"{counted(small, 'cluster has', 'clusters have')} fewer than {_SMALL_CLUSTER} prompts."
     cells = [cell for row in evidence.heat for cell in row.cells]
     thin = sum(cell.is_thin for cell in cells)
     if thin:
-        yield f"{thin} of {len(cells)} expected errors rest on fewer than {THIN_COUNT} answers or on a patchy profile."
+        total = counted(len(cells), "expected error")
+        yield f"Of {total}, {thin:,} rest on fewer than {THIN_COUNT} answers or on a patchy profile."
     unsure = evidence.stability.unsure
     if unsure:
         yield f"{unsure:.0%} of the gate prompts would go elsewhere in more than 30 % of the redrawn vectors."
     if evidence.new_llms and all(one.gap is None for one in evidence.new_llms):
-        yield "No hidden prompts were asked, so nobody can tell whether a new LLM knew the others beforehand."
+        yield "No hidden prompts were asked, so it is unknown whether a new LLM knew the others beforehand."

@@ -1,4 +1,7 @@
-"""Gather the inputs of a promotion report from registry and router folders, as they were when it was requested."""
+"""Gathers the inputs of a promotion report from registry and router folders, as they were at the request.
+
+New LLMs are described by what is known of them: price, answers, latency, hidden-prompt gap and drift.
+"""
 
 from __future__ import annotations
 
@@ -38,22 +41,22 @@ _KNOWN_ROLES = ("map", "representative", "gate")
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "matplotlib", "jinja2")
 _TREND = 10
 _FRESH = timedelta(days=7)
-# Of promotions that were requested before the gate kept its rules.
+# For promotions requested before the gate stored its rules.
 _MIN_COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is put forward against whom, and what the gate found.
+    """The challenger, the champion it is compared with, and the gate's result.
 
     Attributes
     ----------
     router_digest, champion_digest
-        The challenger, and whom it was compared with; None when nobody serves.
+        The challenger, and the champion it was compared with; None before the first.
     gate
-        What `flows.gate.gate.gate_as_json` gives, as stored with the promotion.
+        The result of `flows.gate.gate.gate_as_json`, as stored with the promotion.
     at
-        When it was requested: what was recorded later does not count. None means now.
+        Time of the request: later records do not count. None means now.
     """
 
     router_digest: str
@@ -63,14 +66,14 @@ class Subject:
 
 
 class Gathering:
-    """Read what a subject's report is computed from.
+    """Reads the inputs of a subject's report.
 
     Parameters
     ----------
     workspace
         Registry and router folders.
     subject
-        Who is put forward against whom.
+        The challenger and the champion it is compared with.
 
     Raises
     ------
@@ -87,7 +90,7 @@ class Gathering:
         )
 
     def inputs(self) -> ReviewInputs:
-        """Read everything.
+        """Read all inputs.
 
         Raises
         ------
@@ -137,7 +140,7 @@ class Gathering:
         return Contender(load_version(self._workspace, record.digest), record.number, record.created_at, as_of)
 
     def _gate_outcomes(self, challenger: Router, champion: Router | None) -> tuple[tuple[Prompt, ...], GateOutcomes]:
-        """Give the outcomes as the gate gathers them, and the prompts they are of."""
+        """Return the outcomes as the gate gathers them, with their prompts."""
         rules = self._subject.gate.get("rules") or {}
         outcomes = gather(
             self.answers,
@@ -150,7 +153,7 @@ class Gathering:
             raise PrerequisiteError(
                 "No gate prompt has a score from every LLM of both routers.",
                 unchanged="No report was written.",
-                hint="See what is missing with: uniroute llm list",
+                hint="See what is missing: uniroute llm list",
             )
         prompts = self.answers.prompt_set.with_role("gate")
         table = self.answers.table(outcomes.keys, prompts)
@@ -178,7 +181,7 @@ class Gathering:
         )
 
     def _trend(self) -> tuple[Version, ...]:
-        """Give the last routers up to this one, the oldest first, and which of them had served by then."""
+        """Return the last routers up to this one, the oldest first, and which of them had served by then."""
         at = self._subject.at
         served = {
             one.router_digest
@@ -232,18 +235,18 @@ def _per_prompt(per_1k: float | None) -> float | None:
 
 
 def newcomer(registry: Registry, answers: Answers, llm: RoutedLLM, as_of: date) -> NewLLM:
-    """Read what is known of a new LLM; its share is not known yet.
+    """Read what is known of a new LLM; its share is set later.
 
     Parameters
     ----------
     registry
-        Where to read.
+        The registry to read from.
     answers
-        Which answers count.
+        The answers that count.
     llm
-        As the challenger has it.
+        The LLM as in the challenger.
     as_of
-        The day of the night; later prices do not count.
+        Day of the night; later prices do not count.
     """
     listed = registry.llms.get(llm.key)
     prompts = answers.prompt_set.with_role(*PROFILED_ROLES)
@@ -279,7 +282,7 @@ def newcomer(registry: Registry, answers: Answers, llm: RoutedLLM, as_of: date) 
 
 
 def hidden_gap(known: NDArray[np.float64], hidden: NDArray[np.float64]) -> Gap | None:
-    """Compare the scores on representative and on hidden prompts; None without any of either.
+    """Compare the scores on representative and on hidden prompts; None when one of the two has none.
 
     Parameters
     ----------
@@ -290,7 +293,7 @@ def hidden_gap(known: NDArray[np.float64], hidden: NDArray[np.float64]) -> Gap |
     if not len(known) or not len(hidden):
         return None
     mean = float(known.mean() - hidden.mean())
-    # One pseudo-answer of a half each keeps an LLM that is always right from a width of zero.
+    # One pseudo-answer of one half on each side keeps an LLM that is always right from an interval of zero width.
     variances = (
         (rate := (values.sum() + 0.5) / (len(values) + 1)) * (1 - rate) / len(values) for values in (known, hidden)
     )

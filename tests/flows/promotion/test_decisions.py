@@ -175,8 +175,8 @@ def test_every_decision_needs_a_reason(contest: Workspace, reason: str) -> None:
     assert state(contest) == before
 
 
-def test_a_decision_needs_somebody_and_is_one_of_two(contest: Workspace) -> None:
-    with pytest.raises(InvalidInput, match="somebody"):
+def test_a_decision_needs_a_person_and_is_one_of_two(contest: Workspace) -> None:
+    with pytest.raises(InvalidInput, match="the name of the person"):
         Person("  ", "svc")
     with pytest.raises(InvalidInput, match="'merge' is not a decision"):
         decisions.decide(contest, 2, "merge", **WORDS)

@@ -172,7 +172,7 @@ def test_a_failed_check_comes_first_and_is_told_in_the_verdict():
 def test_the_first_router_has_a_report_without_a_comparison():
     evidence = evidence_of(review_inputs(has_champion=False))
     html = html_page(evidence)
-    assert "Nobody serves yet" in html
+    assert "No router serves yet" in html
     assert "replaces" not in Page(html).text
     assert "uniroute promotion rollback --reason" in markdown_page(evidence, "0" * 64)
     assert not {"figure-shift", "traffic", "prompts", "why"} & {*Page(html).attributes("id")}
