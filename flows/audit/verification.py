@@ -135,8 +135,8 @@ def _publication_differences(workspace: Workspace, record: RouterRecord, provena
         "metrics": dict(found.metrics),
         "description": hashlib.sha256(markdown(found.description).encode()).hexdigest(),
     }
-    lines += [f"the {name} to be published were changed" for name in current if current[name] != provenance.told[name]]
-    for name, digest in provenance.told["figures"].items():
+    lines += [f"the {name} to be published were changed" for name in current if current[name] != provenance.sent[name]]
+    for name, digest in provenance.sent["figures"].items():
         path = folder / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             lines.append(f"the figure {name} is gone or was changed")

@@ -169,7 +169,7 @@ def _descriptions(
     fixed = {"digest": record.digest, "publish_key": record.publish_key, "embedder": record.embedder_key}
     fixed |= {"n_llms": str(len(record.llm_keys)), "code_digest": code_digest}
     fixed |= {"prompt_set": record.prompt_set_digest, "cluster_map": record.cluster_map_digest}
-    sent = {} if provenance is None else provenance.told
+    sent = {} if provenance is None else provenance.sent
     tags = fixed | {key: str(value) for key, value in sent.get("tags", {}).items()}
     lines = _unlike("tag", tags, found.tags) + _unlike("tag of the run", tags, found.run_tags)
     head = found.tags.get(HEAD_TAG, "").partition(":")[2]
@@ -321,7 +321,7 @@ def _rules(workspace: Workspace, record: RouterRecord, provenance: Provenance) -
     run = workspace.registry.runs.get(record.run_id)
     digest = hashlib.sha256(run.settings_json.encode()).hexdigest()
     lines = [] if digest == run.settings_hash else ["the settings of the run are not those of its hash"]
-    sent = provenance.told["params"]
+    sent = provenance.sent["params"]
     facts = {"settings": run.settings_hash, "run_key": run.key, "as_of": run.as_of.isoformat()}
     lines += [
         f"the run has {name} {value}, MLflow received {sent[name]}"

@@ -71,7 +71,7 @@ class Provenance:
         SHA-256 of the embeddings of the prompts.
     answers
         By LLM key: every LLM that could be routed to, including those left out, because the prior learned from them.
-    told
+    sent
         What was sent to MLflow: ``tags``, ``params``, ``metrics``, and the digests of ``figures``.
     libraries
         Versions of the libraries that computed it, the digest of the routing code, and the platform.
@@ -82,7 +82,7 @@ class Provenance:
     graders: Mapping[str, str]
     embeddings: str
     answers: Mapping[str, AnswersUsed]
-    told: Mapping[str, Mapping[str, Any]]
+    sent: Mapping[str, Mapping[str, Any]]
     libraries: Mapping[str, str]
 
 
@@ -174,7 +174,7 @@ def read_provenance(event: LedgerEvent) -> Provenance | None:
         graders=found["graders"],
         embeddings=found["embeddings"],
         answers={key: AnswersUsed(**one) for key, one in found["answers"].items()},
-        told=found["told"],
+        sent=found["told"],
         libraries=found["libraries"],
     )
 

@@ -1,4 +1,4 @@
-"""The ledger played back says what the rows say, whatever happened; and where they differ, it is named."""
+"""The ledger played back agrees with the rows after any history; where they differ, the difference is named."""
 
 import shutil
 import sqlite3

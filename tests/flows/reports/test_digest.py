@@ -1,4 +1,4 @@
-"""The digest of a night: the same lines in the same order every night, and the decision that waits among the first."""
+"""The digest of a night: the same lines in the same order every night, with the pending decision near the top."""
 
 from dataclasses import replace
 

@@ -22,7 +22,7 @@ from tests.flows.reports.promotion.synthetic import failing, review_inputs
 
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3, for text of any size
 
-# Boxes that stick out of the window, but for what is inside something that scrolls by itself or is shown to nobody.
+# Boxes that stick out of the window, except inside something that scrolls by itself or is visually hidden.
 STICKING_OUT = """
 const found = [];
 for (const box of document.body.querySelectorAll("*")) {
@@ -199,7 +199,7 @@ def test_a_page_fits_is_legible_and_silent(chromium, files, name: str, width: in
 
 
 def test_scripts_that_got_onto_a_page_would_not_run(chromium, files, tmp_path) -> None:
-    """The policy of the page is its own second line of defence."""
+    """The page's content security policy is a second line of defence."""
     page = tmp_path / "broken.html"
     attack = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
     page.write_text(files["review"].read_text().replace("</main>", f"{attack}</main>"))

@@ -1,4 +1,4 @@
-"""Material for promotion reports without a night: two routers over made-up LLMs on prompts of a few topics."""
+"""Synthetic inputs of promotion reports, without a night: two routers over made-up LLMs on prompts of a few topics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -119,7 +119,7 @@ def review_inputs(
 
 
 def failing(given: ReviewInputs) -> ReviewInputs:
-    """Let the gate have refused the same."""
+    """Return the same inputs, refused by the gate."""
     refusal = GateCheck("score at the champion's cost, against the champion", "-0.0410", "at least -0.0200", False)
     return replace(given, passed=False, checks=(*given.checks, refusal))
 
@@ -135,7 +135,7 @@ def _prompts(rng: np.random.Generator, n: int, n_clusters: int, suffixes: Sequen
 
 
 def _answers(rng, topic, n_llms: int, n_clusters: int, n_new: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw who is right and what it costs: dearer ones are better, new ones better still, each with a good topic."""
+    """Draw scores and costs: more expensive LLMs are better, new ones better still, each with a strong topic."""
     place = np.linspace(0, 1, n_llms)
     ability = 0.35 + 0.45 * place + np.where(np.arange(n_llms) < n_new, 0.35, 0)
     skill = np.clip(ability + rng.normal(0, 0.12, (n_clusters, n_llms)), 0.05, 0.98)

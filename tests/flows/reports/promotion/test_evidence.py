@@ -151,9 +151,9 @@ def test_clusters_are_named_by_words_of_their_own(evidence):
     assert sum(cluster.share for cluster in evidence.clusters) == pytest.approx(1)
 
 
-def test_numbers_that_no_longer_agree_with_the_gate_are_told(given):
-    told = evidence_of(replace(given, metrics={"score": 0.123}))
-    assert any("trust neither" in sentence for sentence in told.limitations)
+def test_numbers_that_no_longer_agree_with_the_gate_are_reported(given):
+    changed = evidence_of(replace(given, metrics={"score": 0.123}))
+    assert any("trust neither" in sentence for sentence in changed.limitations)
 
 
 @pytest.mark.parametrize(("share", "n"), [(0.0, 20), (1.0, 20), (0.5, 400)])

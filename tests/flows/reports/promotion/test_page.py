@@ -1,4 +1,4 @@
-"""The page and its short form: what must be on them, that nothing foreign acts, that they stay small and the same."""
+"""The page and its short form: what must be on them, that untrusted text is inert, that they stay small and the same."""
 
 import re
 import time
@@ -132,7 +132,7 @@ def test_every_figure_says_how_to_read_it_what_it_rests_on_and_what_not_to_concl
             assert re.search(r"<title[^>]*>[^<]{5,}</title><desc[^>]*>[^<]{5,}</desc>", figure)
 
 
-def test_the_page_has_no_script_and_asks_nobody_for_anything(html):
+def test_the_page_has_no_script_and_makes_no_request(html):
     page = Page(html)
     assert {tag for tag, _ in page.elements} <= DRAWN | WRITTEN
     assert not [
@@ -161,7 +161,7 @@ def test_the_same_inputs_give_the_same_bytes(html):
     assert html_page(evidence_of(review_inputs(seed=1))) != html
 
 
-def test_a_failed_check_comes_first_and_is_told_in_the_verdict():
+def test_a_failed_check_comes_first_and_is_named_in_the_verdict():
     evidence = evidence_of(failing(review_inputs()))
     page = Page(html_page(evidence))
     assert not evidence.checks[0].passed
@@ -182,11 +182,11 @@ def test_f102_hostile_names_prompts_and_completions_are_inert(html):
     """Every string of the corpus is the name of an LLM, the end of prompts and completions, and a fact of a new LLM."""
     texts = tuple(HOSTILE.values())
     given = review_inputs(3 * len(texts), len(texts), n_new=len(texts) // 2, suffixes=texts)
-    told = [
+    hostile = [
         replace(given.new_llms[0], name=text, catalog=text, served_as=(text,), drift=text, failures=((text, 1),))
         for text in texts
     ]
-    evidence = evidence_of(replace(given, new_llms=tuple(told)))
+    evidence = evidence_of(replace(given, new_llms=tuple(hostile)))
     page = html_page(evidence)
     plain, found = Page(html), Page(page)
     assert {tag for tag, _ in found.elements} <= {tag for tag, _ in plain.elements}
