@@ -112,11 +112,11 @@ def promote_two(registry):
         ("UPDATE promotion SET report_digest = router_digest WHERE id = 2", "promotion 2: report digest is"),
         ("UPDATE promotion SET applied_at = requested_at WHERE id = 2", ""),
         ("UPDATE promotion SET applied_at = '2024-09-02 00:00:00.000000' WHERE id = 2", "promotion 2: applied at is"),
-        ("DELETE FROM promotion WHERE id = 2", "promotion 2 is in the ledger and not in the registry"),
+        ("DELETE FROM promotion WHERE id = 2", "promotion 2 is in the ledger but not in the registry"),
         (
             "INSERT INTO promotion (router_digest, kind, status, gate_json, gate_passed, requested_by, requested_at) "
             "SELECT router_digest, kind, status, gate_json, 1, 'eve', requested_at FROM promotion WHERE id = 1",
-            "promotion 4 is in the registry and not in the ledger",
+            "promotion 4 is in the registry but not in the ledger",
         ),
     ],
 )

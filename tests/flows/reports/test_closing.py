@@ -1,4 +1,4 @@
-"""Two deployments with different settings on one registry are reported when they alternate, not when settings change."""
+"""Two deployments with different settings on one registry: reported once they alternate, not when they change."""
 
 import json
 import shutil

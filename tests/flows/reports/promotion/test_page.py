@@ -1,4 +1,4 @@
-"""The page and its short form: what must be on them, that untrusted text is inert, that they stay small and the same."""
+"""The page and its short form: what must be on them, that untrusted text is inert, that they stay small and equal."""
 
 import re
 import time
