@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from registry.routers import RouterRecord
 
 
-class PastNight(Night):
+class OriginalNight(Night):
     """The night that made a version, as far as the version depends on it: rules, prompts and answers.
 
     Parameters
@@ -85,7 +85,7 @@ class PastNight(Night):
         )
 
 
-def rebuild(night: PastNight, provenance: Provenance, original: Router, cluster_map_digest: str) -> Router:
+def rebuild(night: OriginalNight, provenance: Provenance, original: Router, cluster_map_digest: str) -> Router:
     """Compute a version again.
 
     Cluster map and prior are fitted again when that night fitted them, and read otherwise. Prices are the original's,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows.audit.findings import Finding, compared
-from flows.audit.rebuilding import PastNight, differences, rebuild
+from flows.audit.rebuilding import OriginalNight, differences, rebuild
 from flows.errors import PrerequisiteError
 from flows.text import counted
 from flows.versions.provenance import (
@@ -85,7 +85,7 @@ def verify_version(workspace: Workspace, record: RouterRecord) -> VersionCheck:
     try:
         findings += _stored(workspace, record, original)
         findings.append(_rules(workspace, record, provenance))
-        night = PastNight(workspace, record, provenance)
+        night = OriginalNight(workspace, record, provenance)
         findings += _inputs(night, record, provenance)
         outcome, found = _rebuilt(night, record, provenance, original)
         return VersionCheck((*findings, found), outcome, _asked_again(night, provenance))
@@ -265,7 +265,7 @@ def _stored(workspace: Workspace, record: RouterRecord, original: Router) -> Ite
     )
 
 
-def _inputs(night: PastNight, record: RouterRecord, provenance: Provenance) -> Iterator[Finding]:
+def _inputs(night: OriginalNight, record: RouterRecord, provenance: Provenance) -> Iterator[Finding]:
     """Compare prompts, embeddings and answers with what they were when the version was made."""
     lines = [] if night.prompt_set.is_whole else ["texts, order or roles are not those of its digest"]
     yield compared(
@@ -287,7 +287,7 @@ def _inputs(night: PastNight, record: RouterRecord, provenance: Provenance) -> I
 
 
 def _rebuilt(
-    night: PastNight, record: RouterRecord, provenance: Provenance, original: Router
+    night: OriginalNight, record: RouterRecord, provenance: Provenance, original: Router
 ) -> tuple[Outcome, Finding]:
     """Compute the version again, and compare."""
     subject = "rebuilding"
@@ -331,7 +331,7 @@ def _rules(workspace: Workspace, record: RouterRecord, provenance: Provenance) -
     return compared("rules of the run", lines, f"the settings of {run.key} have their hash")
 
 
-def _asked_again(night: PastNight, provenance: Provenance) -> tuple[str, ...]:
+def _asked_again(night: OriginalNight, provenance: Provenance) -> tuple[str, ...]:
     """Return the LLMs that have been asked again since, or of which more answers have arrived."""
     llms = routed_llms(night.registry, provenance)
     keys, prompts = [llm.key for llm in llms], night.prompts_of_all_roles

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
 
 from flows.reports.leaderboard import Leaderboard, Place, leaderboard_html
+from flows.reports.night_record import CatalogRecord, NightRecord, NightRouterRecord, ProfileRecord
 from flows.reports.nights import night_html
 from flows.reports.past_night import PastNight
 from flows.reports.promotion.composition import evidence_of
@@ -127,30 +127,20 @@ def night() -> str:
         "Night 2026-11-22 finished — 1 thing needs attention",
         "{}",
     )
-    profile = {
-        "llm": "east:maker/new",
-        "is_new": True,
-        "calls": 412,
-        "scored": 400,
-        "coverage": 0.97,
-        "mean_score": 0.7,
-        "spent_usd": 0.4,
-        "stopped_by": "",
-    }
-    check = {"name": "LLMs to choose from", "value": "16", "threshold": "at least 2", "passed": True}
-    summary: dict[str, Any] = {
-        "catalogs": [{"catalog": "openrouter", "new": ["east:maker/new"] * 12, "withdrawn": [], "repriced": []}],
-        "profiles": [profile],
-        "router": {
-            "digest": "d" * 64,
-            "n_llms": 16,
-            "promotion": "promoted",
-            "is_unchanged": False,
-            "gate": {"checks": [check]},
-        },
-        "attention": ["east:maker/new is incomplete: " + "payment required " * 8],
-    }
-    return night_html(PastNight(run, summary, 4021, Decimal("3.84"), {"east": Decimal("3.84")}))
+    record = NightRecord(
+        catalogs=(CatalogRecord("openrouter", new=("east:maker/new",) * 12),),
+        profiles=(ProfileRecord("east:maker/new", True, 412, 400, spent_usd=0.4, coverage=0.97, mean_score=0.7),),
+        router=NightRouterRecord(
+            digest="d" * 64,
+            n_llms=16,
+            promotion="promoted",
+            gate={
+                "checks": [{"name": "LLMs to choose from", "value": "16", "threshold": "at least 2", "passed": True}]
+            },
+        ),
+        attention=("east:maker/new is incomplete: " + "payment required " * 8,),
+    )
+    return night_html(PastNight(run, record, 4021, Decimal("3.84"), {"east": Decimal("3.84")}))
 
 
 PAGES: dict[str, Callable[[], str]] = {

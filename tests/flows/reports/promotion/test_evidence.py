@@ -125,7 +125,7 @@ def test_thin_evidence_new_and_repriced_llms_are_marked(given, evidence):
     assert sum(cell.is_chosen for cell in cells) == len(evidence.clusters)
     (repriced,) = (point for point in evidence.llms if point.repriced_cost_usd is not None)
     assert repriced.repriced_cost_usd == pytest.approx(3 * repriced.cost_usd, rel=1e-4)
-    assert any("changed their price" in sentence for sentence in evidence.limitations)
+    assert any("changed price since" in sentence for sentence in evidence.limitations)
     for point in evidence.llms:
         beaten = [o for o in evidence.llms if o.score >= point.score and o.cost_usd < point.cost_usd]
         assert point.is_dominated == bool(beaten)
