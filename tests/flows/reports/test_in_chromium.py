@@ -127,6 +127,7 @@ def night() -> str:
         "Night 2026-11-22 finished — 1 thing needs attention",
         "{}",
     )
+    check = {"name": "LLMs to choose from", "value": "16", "threshold": "at least 2", "passed": True}
     record = NightRecord(
         catalogs=(CatalogRecord("openrouter", new=("east:maker/new",) * 12),),
         profiles=(ProfileRecord("east:maker/new", True, 412, 400, spent_usd=0.4, coverage=0.97, mean_score=0.7),),
