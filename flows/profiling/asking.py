@@ -96,10 +96,12 @@ class BudgetedCaller:
             is_shared=bool(night.run.part),
         )
         # Money is reserved for calls that are about to be made, not for all that are planned.
-        self._about_to_call = {name: asyncio.Semaphore(2 * entry.concurrency) for name, entry in endpoints.items()}
+        self._about_to_call = {
+            name: asyncio.Semaphore(2 * entry.settings.concurrency) for name, entry in endpoints.items()
+        }
         neighbours = Counter(llm.endpoint for llm in {llm.key: llm for llm in llms}.values())
         self._of_one_llm = {
-            llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].concurrency, neighbours[llm.endpoint]))
+            llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].settings.concurrency, neighbours[llm.endpoint]))
             for llm in llms
         }
         self._may_serve = {entry.name: entry.may_serve for entry in night.workspace.endpoint_settings()}
@@ -236,7 +238,7 @@ class BudgetedCaller:
         """Bound what an answer and its judgement can cost; both count against the ceilings of whoever is asked."""
         worst = worst_case_usd(
             prompt.text,
-            max_tokens=endpoint.max_tokens,
+            max_tokens=endpoint.settings.max_tokens,
             input_usd_per_mtok=price.input_usd_per_mtok,
             output_usd_per_mtok=price.output_usd_per_mtok,
         )

@@ -86,7 +86,7 @@ class JudgeClient:
         longest = judgement_prompt(question, reference, "", "0" * 2 * _NONCE_BYTES)
         worst = worst_case_usd(
             longest + "x" * MOST_ANSWER_BYTES,
-            max_tokens=self._endpoint.max_tokens,
+            max_tokens=self._endpoint.settings.max_tokens,
             input_usd_per_mtok=self._price.input_usd_per_mtok,
             output_usd_per_mtok=self._price.output_usd_per_mtok,
         )

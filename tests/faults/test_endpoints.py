@@ -120,11 +120,13 @@ def test_f33_an_error_inside_a_200_is_the_error_it_says(bare, waits, script, kin
 _GREEDY = """
 import asyncio, re, sys
 from pathlib import Path
+from flows.config.settings import EndpointSettings
 from flows.endpoints import BoundedEndpoint
 from flows.errors import EndpointError
 
 async def ask(script):
-    async with BoundedEndpoint("fake", sys.argv[1], timeout_s=20, max_attempts=1) as opened:
+    settings = EndpointSettings(name="fake", base_url=sys.argv[1], timeout_s=20, max_attempts=1)
+    async with BoundedEndpoint(settings) as opened:
         try:
             return (await opened.complete(script, "x")).text
         except EndpointError as error:
@@ -428,4 +430,4 @@ def test_f28_concurrency_shrinks_when_patience_is_asked_for():
         opened = endpoint(fake, Waits(), concurrency=8, max_attempts=9)
         outcomes = ask_together(opened, "ok", 16)
         assert all(not isinstance(outcome, Exception) for outcome in outcomes)
-        assert opened._gate.limit < 8
+        assert opened._limiter.limit < 8

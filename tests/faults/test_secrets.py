@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.config.settings import EndpointSettings
 from flows.endpoints import BoundedEndpoint
 from flows.reports.digest import escape
 from flows.text import sanitize
@@ -156,7 +157,7 @@ def test_f102_every_writer_makes_hostile_text_inert(text):
 def test_f100_a_key_is_in_no_representation_of_what_holds_it():
     from pydantic import SecretStr
 
-    endpoint = BoundedEndpoint("fake", "https://example.org/v1", SecretStr(CANARY))
+    endpoint = BoundedEndpoint(EndpointSettings(name="fake", base_url="https://example.org/v1"), SecretStr(CANARY))
     assert CANARY not in f"{endpoint!r} {endpoint!s} {vars(endpoint)}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.config.settings import Settings
+from flows.config.settings import EndpointSettings, Settings
 from flows.endpoints import BoundedEndpoint, RetryPolicy
 from flows.errors import EndpointError
 from flows.logs import LOGGER
@@ -84,8 +84,9 @@ def test_a_busy_registry_costs_a_sign_of_life_and_a_lost_lease_is_told(
 
 def test_an_endpoint_tells_when_it_is_asked_less_and_when_as_before(seen: list) -> None:
     async def ask(fake: FakeEndpoint) -> None:
-        patience = RetryPolicy(first_backoff_s=0.001, longest_backoff_s=0.01)
-        async with BoundedEndpoint("fake", fake.base_url, concurrency=2, patience=patience) as endpoint:
+        settings = EndpointSettings(name="fake", base_url=fake.base_url, concurrency=2)
+        retry_policy = RetryPolicy(first_backoff_s=0.001, longest_backoff_s=0.01)
+        async with BoundedEndpoint(settings, retry_policy=retry_policy) as endpoint:
             await endpoint.complete("429,429,429,ok", "x")
             for number in range(40):
                 await endpoint.complete("ok", str(number))

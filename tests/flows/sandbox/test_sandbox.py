@@ -15,6 +15,7 @@ from decimal import Decimal
 import openai
 import pytest
 
+from flows.config.settings import EndpointSettings
 from flows.endpoints import BoundedEndpoint
 from flows.errors import FatalEndpointError, PrerequisiteError
 from flows.sandbox import Sandbox
@@ -35,7 +36,7 @@ def get(url):
 
 def ask(sandbox, llm_id, text):
     async def run():
-        async with BoundedEndpoint("sandbox", sandbox.base_url) as endpoint:
+        async with BoundedEndpoint(EndpointSettings(name="sandbox", base_url=sandbox.base_url)) as endpoint:
             return await endpoint.complete(llm_id, text)
 
     return asyncio.run(run())
