@@ -1,4 +1,4 @@
-"""The only door to an LLM: one OpenAI-compatible endpoint behind limits that hold whatever it does."""
+"""The only way to call an LLM: one OpenAI-compatible endpoint, behind limits that hold whatever it does."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class BoundedEndpoint:
         Parameters
         ----------
         llm_id
-            As the endpoint calls it.
+            Its name at the endpoint.
         prompt
             The user message, exactly.
 
@@ -114,8 +114,8 @@ class BoundedEndpoint:
         Raises
         ------
         RateLimited, TransientEndpointError, FatalEndpointError, MalformedCompletion
-            When there is no answer; ``kind`` is a key of `FAILURE_RULES`. ``attempts`` is 0 when nothing was sent,
-            because the circuit is open (kind ``circuit_open``) or was stopped for good (by the kind given).
+            There is no answer; ``kind`` is a key of `FAILURE_RULES`. ``attempts`` is 0 when nothing was sent, because
+            the circuit is open (kind ``circuit_open``) or was stopped for good (by the kind reported).
         """
         attempts = 0
         seen: Counter[str] = Counter()

@@ -162,14 +162,14 @@ def test_f100_a_key_is_in_no_representation_of_what_holds_it():
 
 
 @pytest.mark.slow
-def test_what_a_night_tells_is_in_the_log_of_its_flow_run_in_prefect(left_behind):
+def test_what_a_night_logs_is_in_the_log_of_its_flow_run_in_prefect(left_behind):
     folder, _ = left_behind
     with sqlite3.connect(folder / "home" / "prefect" / "prefect.db") as connection:
-        told = connection.execute(
+        logged = connection.execute(
             "SELECT message FROM log WHERE name = 'uniroute' AND flow_run_id IS NOT NULL"
         ).fetchall()
     connection.close()
-    events = {message.split()[0] for (message,) in told}
+    events = {message.split()[0] for (message,) in logged}
     assert {"started", "planned", "reached", "finished", "llm_profiled", "llm_stopped", "endpoint_stopped"} <= events
 
 

@@ -26,7 +26,7 @@ PROMPT = "Which letter? é"
 
 
 class Waits:
-    """Stands in for sleeping and remembers for how long."""
+    """Stands in for sleeping, and records for how long."""
 
     def __init__(self):
         self.seconds = []
@@ -36,7 +36,7 @@ class Waits:
         await asyncio.sleep(0)
 
     def clock(self):
-        """Give the time as it would be had anybody slept."""
+        """Return the time as it would be had it really slept."""
         return time.monotonic() + sum(self.seconds)
 
 
@@ -66,7 +66,7 @@ def house(base_url, **changes):
 
 
 def ask(opened, *calls):
-    """Ask one after the other and give answers and errors."""
+    """Ask one after the other; return answers and errors."""
 
     async def run():
         async with opened:
@@ -226,7 +226,7 @@ def test_another_llm_in_the_answer_is_recorded(fake):
     assert ask_one(fake, "othermodel").served_llm == "another-llm"
 
 
-def test_a_failure_that_passes_is_retried_and_the_attempts_are_told(fake, waits):
+def test_a_failure_that_passes_is_retried_and_the_attempts_are_counted(fake, waits):
     answer = ask_one(fake, "500,close,ok", waits)
     assert (answer.text, answer.attempts) == ("The answer is (A).", 3)
     assert len(waits.seconds) == 2
@@ -291,7 +291,7 @@ def test_a_refused_port_is_unreachable_and_retried(waits):
 @pytest.mark.parametrize(
     ("script", "downgrades"), [("no-temperature", ("temperature",)), ("no-max-tokens", ("max_tokens",))]
 )
-def test_a_refused_parameter_is_given_up_once_and_remembered(fake, script, downgrades):
+def test_a_refused_parameter_is_dropped_once_and_for_all(fake, script, downgrades):
     first, second = ask(endpoint(fake), (script, "one"), (script, "two"))
     assert (first.downgrades, first.attempts) == (downgrades, 2)
     assert (second.downgrades, second.attempts) == (downgrades, 1)
@@ -369,7 +369,7 @@ def test_a_sick_llm_does_not_close_the_endpoint_to_others(fake, waits):
     assert outcomes[3].text == "The answer is (A)."
 
 
-def test_concurrency_is_bounded_and_shrinks_when_patience_is_asked_for():
+def test_concurrency_is_bounded_and_shrinks_when_calls_are_rate_limited():
     with FakeEndpoint(latency_s=0.02) as fake:
         opened = endpoint(fake, Waits(), concurrency=4)
 
