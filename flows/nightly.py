@@ -176,9 +176,7 @@ def _require_answers(report: NightReport) -> None:
     """
     if report.plan.complete or not report.profiles or any(profile.scored for profile in report.profiles):
         return
-    reasons = sorted({profile.stopped_by for profile in report.profiles if profile.stopped_by}) or [
-        "No endpoint answered."
-    ]
+    reasons = sorted({profile.stopped_by for profile in report.profiles} - {""}) or ["No endpoint answered."]
     unchanged = "The registry and the champion stay as they are."
     if any(profile.stopped_for == "refused_auth" for profile in report.profiles):
         raise CredentialsMissing(reasons[0], unchanged=unchanged, hint="Check the key that [[endpoint]] names.")

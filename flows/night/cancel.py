@@ -96,6 +96,12 @@ def recall(registry: Registry, run: Run, *, now: datetime) -> None:
         registry.ledger.append(CANCEL, run.key, actor=run.host, now=now, reason=reason, payload=facts)
 
 
+def is_cancelled(registry: Registry, run: Run) -> bool:
+    """Whether this attempt of a run was asked to stop."""
+    asked = registry.ledger.events(subject=run.key, event=CANCEL)
+    return any(json.loads(event.payload_json)["lease"] == run.lease_number for event in asked)
+
+
 def _signal(run: Run) -> bool:
     """Send SIGTERM to a night of this host whose lease is alive; return whether it could be sent."""
     if run.host != socket.gethostname():
@@ -105,9 +111,3 @@ def _signal(run: Run) -> bool:
     except OSError:
         return False
     return True
-
-
-def is_cancelled(registry: Registry, run: Run) -> bool:
-    """Whether this attempt of a run was asked to stop."""
-    asked = registry.ledger.events(subject=run.key, event=CANCEL)
-    return any(json.loads(event.payload_json)["lease"] == run.lease_number for event in asked)

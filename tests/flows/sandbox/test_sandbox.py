@@ -1,7 +1,6 @@
 """The sandbox serves recorded answers to any OpenAI-compatible client."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
