@@ -16,7 +16,7 @@ from registry.db.tables import LLM_STATUSES, RUN_STATUSES
 from registry.monitoring import MonitoringSnapshot
 from registry.runs import Run
 
-KINDS = frozenset({*FAILURE_RULES, kinds.KIND, "grading", "judging"})
+KINDS = frozenset({*FAILURE_RULES, kinds.SUBSTITUTED, "grading", "judging"})
 """Every kind of failure that a night can record; anything else counts as `OTHER`."""
 
 
