@@ -98,7 +98,7 @@ def served(tmp_path: Path, served_template: Path) -> Iterator[object]:
 @pytest.fixture(scope="session")
 def answered_template(once: Once, migrated: Path, template: Path) -> Path:
     """A home folder after two nights with real evidence, whose second router waits for a decision."""
-    from flows.config.settings import CONFIG_NAME
+    from flows.config.sources import CONFIG_NAME
     from flows.workspace import Workspace
     from tests.fakes.nights import FIRST, SECOND, SETTINGS, Clock, answered_home, run_night, settings_of
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("routing", "registry", "flows", "sql")
 PREFECT_FILES = {
@@ -41,6 +43,7 @@ LIBRARY_NAMES_WITH_MODEL = {
     "model_json_schema",
 }
 LONGEST_MODULE = 450
+MOST_ENTRIES = {"flows": 36, "registry": 30, "routing": 30}
 
 
 def modules() -> list[Path]:
@@ -98,15 +101,31 @@ def test_the_routing_package_imports_itself_relatively() -> None:
     assert found == [], "a published version carries the package under another name"
 
 
-def written_again() -> list[Path]:
-    """Give the modules that people change: an applied migration is a record that nobody edits."""
+def edited_modules() -> list[Path]:
+    """Return the modules that people change: an applied migration is a record that nobody edits."""
     return [path for path in modules() if "migrations/versions" not in path.as_posix()]
 
 
 def test_every_module_is_readable_in_one_sitting() -> None:
-    lengths = {path.relative_to(ROOT).as_posix(): len(path.read_bytes().splitlines()) for path in written_again()}
-    assert {name: lines for name, lines in lengths.items() if lines > LONGEST_MODULE} == {}
-    assert [name for name in lengths if Path(name).stem in BANNED_MODULE_NAMES] == []
+    lengths = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8").count("\n") for path in edited_modules()
+    }
+    assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    assert {path.stem for path in modules()} & BANNED_MODULE_NAMES == set()
+
+
+@pytest.mark.parametrize(("package", "most"), MOST_ENTRIES.items())
+def test_the_top_of_a_package_can_be_taken_in_at_a_glance(package: str, most: int) -> None:
+    entries = sorted(path.name for path in (ROOT / package).iterdir() if path.name != "__pycache__")
+    assert len(entries) <= most, entries
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    silent = [path for path in modules() if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+    assert silent == []
 
 
 def test_the_bare_word_model_stays_at_the_mlflow_boundary() -> None:

@@ -9,7 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from flows.config.loading import load_settings
-from flows.config.settings import CONFIG_NAME, Settings
+from flows.config.settings import Settings
+from flows.config.sources import CONFIG_NAME
 from flows.night.context import Night
 from flows.reports.night_report import RouterOutcome
 from flows.workspace import Workspace
@@ -50,7 +51,7 @@ base_url = "http://127.0.0.1:9"
 
 
 class Clock:
-    """Give a time that is later every time."""
+    """Return a time that is later on every call."""
 
     def __init__(self, start: datetime = NOW) -> None:
         self.now = start

@@ -17,7 +17,7 @@ only_on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Name the database under test; whatever uses a registry runs on both."""
+    """Name the database under test; everything that uses a registry runs on both."""
     return request.param
 
 

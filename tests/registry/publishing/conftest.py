@@ -22,7 +22,7 @@ class Store:
 
 @pytest.fixture
 def store(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Give an empty MLflow, and a working folder in which nothing must appear."""
+    """An empty MLflow, and a working folder in which nothing must appear."""
     folder = tmp_path / "store"
     folder.mkdir()
     shutil.copyfile(template, folder / "mlflow.db")
