@@ -92,6 +92,8 @@ def served(tmp_path: Path, served_template: Path) -> Iterator[object]:
 
     home = copied_home(served_template, tmp_path / "home")
     with Workspace(Settings(home=home, embedder={"name": "hashing-256"})) as workspace:
+        # Open like those of a night that is under way, before a test damages anything.
+        assert workspace.publisher.aliases("uniroute") and workspace.registry.routers.list()
         yield workspace
 
 
