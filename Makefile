@@ -19,31 +19,31 @@ lint: $(VENV)/installed
 
 # The night's calls per second against a bare loop of the same client on the same server.
 bench-calls: $(VENV)/installed
-	$(RUN)/python -m flows.bench.calls
+	$(RUN)/python -m tests.bench.calls
 
 # A night of 20 LLMs and 2 000 prompts, with 5 % of the requests failing and without.
 bench-load: $(VENV)/installed
-	$(RUN)/python -m flows.bench.load
+	$(RUN)/python -m tests.bench.load
 
 # How profiling scales over worker processes whose answers take 200 ms.
 bench-fan-out: $(VENV)/installed
-	$(RUN)/python -m flows.bench.fan_out
+	$(RUN)/python -m tests.bench.fan_out
 
 # How long the command line takes to start and to complete a name, against a bare interpreter.
 bench-cli: $(VENV)/installed
-	$(RUN)/python -m flows.bench.start_up
+	$(RUN)/python -m tests.bench.start_up
 
 # Prompts per second from a Parquet file into another, on a local Spark (Java 17) and without, against bare loops.
 bench-spark: $(VENV)/installed
-	$(RUN)/python -m flows.bench.batches
+	$(RUN)/python -m tests.bench.batches
 
 # How often the gate is wrong over 200 simulated nights, with its correction and without.
 bench-gate: $(VENV)/installed
-	$(RUN)/python -m flows.bench.gate_nights
+	$(RUN)/python -m tests.bench.gate_nights
 
 # A registry with ten million outcomes on PostgreSQL: space, and feature vectors of 1 000 LLMs by SQL (some minutes, 3 GB).
 bench-registry: $(VENV)/installed
-	$(RUN)/python -m flows.bench.growth
+	$(RUN)/python -m tests.bench.growth
 
 # PostgreSQL, MLflow and Prefect as processes; a worker is killed in the middle of a night. KEEP=--keep leaves them.
 stack: $(VENV)/installed

@@ -1,106 +1,52 @@
-"""The night: sync, plan, profile, refit, measure, publish, promote, tell.
+"""The flow of the night: sync, plan, profile, refit, measure, publish, promote, report.
 
-The registry's rows are the truth. Prefect schedules, retries and shows; stopped anywhere and started again, the night
-asks only what is missing and publishes nothing twice.
+The registry's rows are the truth; Prefect schedules, retries and displays. A night that is stopped anywhere and started
+again asks only what is missing and publishes nothing twice.
 """
 
 from __future__ import annotations
 
-from flows import checkpoints, environment, preflight
+from flows import crash_points
+from flows.checks import preflight
+from flows.config import environment
 
 environment.prepare()
 
-import asyncio  # noqa: E402
-import logging  # noqa: E402
-import os  # noqa: E402
-import socket  # noqa: E402
-import time  # noqa: E402
-from collections.abc import AsyncIterator  # noqa: E402
-from contextlib import asynccontextmanager  # noqa: E402
-from dataclasses import replace  # noqa: E402
-from datetime import date  # noqa: E402
-from pathlib import Path  # noqa: E402
+import asyncio
+import time
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
 
-import numpy as np  # noqa: E402
-from prefect import flow, task  # noqa: E402
-from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect import flow
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
-from flows.absence import note_absences  # noqa: E402
-from flows.aftermath import aftermath_of  # noqa: E402
-from flows.announcements import announce  # noqa: E402
-from flows.assignment import NO_WORKER  # noqa: E402
-from flows.canary import missing_canaries, settle_drifts  # noqa: E402
-from flows.errors import (  # noqa: E402
+from flows.config.loading import SettingsSource
+from flows.errors import (
     BudgetExceeded,
     CredentialsMissing,
-    Interrupted,
     PrerequisiteError,
     TransientEndpointError,
     WorkersUnavailable,
 )
-from flows.fan_out import check_fan_out  # noqa: E402
-from flows.given_settings import GivenSettings  # noqa: E402
-from flows.holding import is_gone, kept_alive, start_after_a_crash  # noqa: E402
-from flows.logs import log_event, say  # noqa: E402
-from flows.memorised import Quarantine, quarantine_memorisers  # noqa: E402
-from flows.milestones import log_endings, log_router, log_take_over, note_plan  # noqa: E402
-from flows.night import Night, NightReport, utc_now  # noqa: E402
-from flows.plan import NightPlan, chosen, plan_night  # noqa: E402
-from flows.profile import Asked, profile  # noqa: E402
-from flows.progress import Progress  # noqa: E402
-from flows.publish import keep_and_publish, measure_candidate  # noqa: E402
-from flows.refit import Candidate, embed_prompts, refit  # noqa: E402
-from flows.reports.digest import digest, llm_table, summary, verdict  # noqa: E402
-from flows.reports.suspicion import suspicion_lines  # noqa: E402
-from flows.reports.terminal import beginning_text  # noqa: E402
-from flows.substitution import quarantine_substituted  # noqa: E402
-from flows.sync import sync  # noqa: E402
-from flows.workspace import Workspace  # noqa: E402
-from registry.runs import Run  # noqa: E402
-from routing.errors import UnirouteError  # noqa: E402
-
-
-@task(name="check-graders", cache_policy=NO_CACHE)
-def check_graders(night: Night) -> None:
-    """Let every grader pass its own gate before money is spent."""
-    night.check_graders()
-
-
-@task(name="plan", cache_policy=NO_CACHE)
-def plan(night: Night, only: list[str] | None = None) -> NightPlan:
-    """Plan what to ask and what it costs; nothing is called."""
-    available = night.registry.llms.all(status="available")
-    askable = [llm for llm in available if llm.endpoint in night.sampling and not night.is_judge(llm)]
-    llms = chosen(askable, only)
-    missing = {
-        llm.key: night.registry.outcomes.missing(
-            llm.key, night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
-        )
-        for llm in llms
-        if llm.is_routable_on(night.as_of)
-    }
-    seen = night.outcome_table(llms, night.profiled_prompts)
-    output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
-    return plan_night(
-        llms,
-        night.as_of,
-        missing,
-        len(night.profiled_prompts),
-        max_new=night.settings.night.max_new,
-        max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
-        seen_output_tokens=float(output_tokens.mean()) if output_tokens.size else None,
-        canaries=missing_canaries(night, llms, missing),
-        drifted=[drift.llm_key for drift in night.drifts.all().values() if drift.is_due(night.as_of)],
-    )
-
-
-@task(name="check-answers", cache_policy=NO_CACHE)
-def check_answers(night: Night, asked: Asked) -> tuple[Quarantine, ...]:
-    """Take over the new answers of drifted LLMs, and quarantine LLMs whose answers are not to be believed."""
-    settle_drifts(night)
-    substituted = quarantine_substituted(night, (*asked.profiles, *asked.canaries))
-    return (*substituted, *quarantine_memorisers(night))
+from flows.fitting.refit import Candidate, embed_prompts, refit
+from flows.logs import announce, log_event, say
+from flows.night.context import Night
+from flows.night.lease import held_lease
+from flows.profiling.availability import note_unavailable
+from flows.profiling.fan_out import check_fan_out
+from flows.profiling.profile import profile
+from flows.profiling.progress import Progress
+from flows.profiling.results import NO_WORKER
+from flows.promotion.publish import keep_and_publish, measure_candidate
+from flows.reports.attention import attention_lines
+from flows.reports.closing import closing_state
+from flows.reports.digest import digest, llm_table, night_record, verdict
+from flows.reports.night_report import NightReport
+from flows.reports.terminal import beginning_text
+from flows.stages import check_answers, check_graders, log_profiles, log_router, note_plan, plan, sync
+from flows.workspace import Workspace
+from registry.clock import utc_now
 
 
 @flow(name="night", flow_run_name="night-{as_of}", retries=0, persist_result=False)
@@ -119,19 +65,19 @@ async def night(
     Parameters
     ----------
     as_of
-        The day to look at the world, ``YYYY-MM-DD``; today (UTC) when omitted.
+        The day of the night, ``YYYY-MM-DD``; today (UTC) when omitted.
     config
         Path of the settings file; found as ``uniroute night run`` finds it when omitted.
     plan_only
         Whether to stop after the plan.
     sandbox
-        Whether to run on the sandbox whatever settings file lies about.
+        Whether to run on the sandbox even if there is a settings file.
     budget_usd, max_new
-        Instead of ``[budget] night_usd`` and ``[night] max_new`` of the settings.
+        Override ``[budget] night_usd`` and ``[night] max_new`` of the settings.
     only
-        Keys or ids of the LLMs to ask; all that have something missing when omitted.
+        Keys or ids of the LLMs to ask; all that lack answers when omitted.
     restarted
-        Whether Prefect starts this night again because it crashed: the lease of the dead is waited for then.
+        Whether Prefect restarts this night after a crash: it then waits for the lease of the dead process.
 
     Returns
     -------
@@ -141,26 +87,26 @@ async def night(
     Raises
     ------
     UnirouteError
-        The night cannot be run, or not to its end; the run is marked as failed and what is stored stays.
+        The night cannot be run, or not completed; the run is marked as failed, and everything stored is kept.
     """
-    given = GivenSettings(config, sandbox, budget_usd, max_new)
+    given = SettingsSource(config, sandbox, budget_usd, max_new)
     with Workspace(given.load()) as workspace:
         preflight.check(workspace)
         await check_fan_out(workspace.settings.fan_out)
         on = date.fromisoformat(as_of) if as_of is not None else utc_now().date()
-        under_way = Night(workspace, on, given=given)
-        async with _lease(under_way, restarted=restarted):
-            async with under_way.interruption:
-                report = await _stages(under_way, plan_only=plan_only, only=only)
-            _finish(under_way, report)
-            await _tell_prefect(report)
+        current = Night(workspace, on, given=given)
+        async with held_lease(current, restarted=restarted):
+            async with current.interruption:
+                report = await _stages(current, plan_only=plan_only, only=only)
+            _finish(current, report)
+            await _create_artifacts(report)
     return report
 
 
 async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> NightReport:
     started_s = time.monotonic()
     check_graders(night)
-    diffs, catalog_errors = sync(night, night.workspace.catalogs())
+    synced = sync(night, night.workspace.catalogs())
     _reach(night, "catalogs")
     planned = plan(night, only)
     note_plan(night, planned)
@@ -169,8 +115,8 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         run_key=night.run_key,
         as_of=night.as_of,
         prompt_set=night.prompt_set,
-        diffs=diffs,
-        catalog_errors=catalog_errors,
+        diffs=synced.diffs,
+        catalog_errors=synced.errors,
         plan=planned,
         is_plan_only=plan_only,
         is_recorded=night.settings.is_sandbox,
@@ -179,20 +125,20 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         return replace(report, duration_s=time.monotonic() - started_s)
     say(beginning_text(report))
     progress = Progress(planned, night.settings.budget.night_usd)
-    asked = await profile(night, planned, progress)
-    log_endings(night, asked.profiles)
+    result = await profile(night, planned, progress)
+    log_profiles(night, result.profiles)
     report = replace(
         report,
-        profiles=asked.profiles,
-        canaries=asked.canaries,
-        spent_usd=asked.spent_usd,
+        profiles=result.profiles,
+        canaries=result.canaries,
+        spent_usd=result.spent_usd,
         calling_s=progress.elapsed_s,
-        absent=note_absences(night, asked.profiles, asked.canaries),
-        quarantined=check_answers(night, asked),
+        absent=note_unavailable(night, result.profiles, result.canaries),
+        quarantined=check_answers(night, result),
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
     )
     _reach(night, "profiled")
-    _refuse_silence(report)
+    _require_answers(report)
     await asyncio.to_thread(embed_prompts, night)
     _reach(night, "embedded")
     candidate = _refit_within_budget(night, report)
@@ -203,41 +149,41 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     _reach(night, "published")
     log_router(night, router)
     router = replace(router, carried_over=candidate.carried_over)
-    report = replace(report, router=router, aftermath=aftermath_of(night), duration_s=time.monotonic() - started_s)
-    return replace(report, attention=_attention(report))
+    report = replace(report, router=router, closing=closing_state(night), duration_s=time.monotonic() - started_s)
+    return replace(report, attention=attention_lines(report))
 
 
 def _reach(night: Night, name: str) -> None:
-    """Stop between two stages when a signal asked for it."""
-    checkpoints.reach(name)
+    """Announce that a stage is done, and stop here if a signal asked for it."""
+    crash_points.reach(name)
     announce("reached", run=night.run_key, stage=name)
-    night.interruption.refuse_to_go_on()
+    night.interruption.raise_if_requested()
 
 
-def _refuse_silence(report: NightReport) -> None:
-    """Stop when nobody answered and nobody had before: there is nothing to make a router of.
+def _require_answers(report: NightReport) -> None:
+    """Stop when no LLM has any answer, old or new: there is nothing to build a router from.
 
     Raises
     ------
     CredentialsMissing
         The endpoints refuse the key.
     BudgetExceeded
-        The budget allowed not a single call.
+        The budget did not allow a single call.
     TransientEndpointError
         The endpoints did not answer.
     WorkersUnavailable
-        Nobody took what was handed out.
+        No worker took the profiles that were handed out.
     """
-    if report.plan.complete or not report.profiles or any(found.scored for found in report.profiles):
+    if report.plan.complete or not report.profiles or any(profile.scored for profile in report.profiles):
         return
-    reasons = sorted({found.stopped_by for found in report.profiles if found.stopped_by}) or ["No endpoint answered."]
+    reasons = sorted({profile.stopped_by for profile in report.profiles} - {""}) or ["No endpoint answered."]
     unchanged = "The registry and the champion stay as they are."
-    if any(found.stopped_for == "refused_auth" for found in report.profiles):
+    if any(profile.stopped_for == "refused_auth" for profile in report.profiles):
         raise CredentialsMissing(reasons[0], unchanged=unchanged, hint="Check the key that [[endpoint]] names.")
-    if all(found.stopped_for == NO_WORKER for found in report.profiles):
+    if all(profile.stopped_for == NO_WORKER for profile in report.profiles):
         hint = "Start workers of the pool, or set [fan_out] runner, then: uniroute night run"
         raise WorkersUnavailable(reasons[0], unchanged=unchanged, hint=hint)
-    if all(found.stopped_for.startswith("budget") for found in report.profiles):
+    if all(profile.stopped_for.startswith("budget") for profile in report.profiles):
         scope = report.profiles[0].stopped_for.rpartition(" ")[2]
         raise BudgetExceeded(reasons[0], scope=scope, unchanged=unchanged, hint="Raise [budget], or --budget-usd.")
     raise TransientEndpointError(
@@ -249,98 +195,38 @@ def _refuse_silence(report: NightReport) -> None:
 
 
 def _refit_within_budget(night: Night, report: NightReport) -> Candidate:
-    """Refit; when the budget left no LLM to be routed, say that, because nothing has to be mended then.
+    """Refit; if the budget left no LLM that can be routed to, say so, because then there is nothing to fix.
 
     Raises
     ------
     BudgetExceeded
-        No LLM can be routed yet, and the budget is why.
+        No LLM can be routed to yet because of the budget.
     """
     try:
         return refit(night)
     except PrerequisiteError:
-        stopped = [found for found in report.profiles if found.stopped_for.startswith("budget")]
+        stopped = [profile for profile in report.profiles if profile.stopped_for.startswith("budget")]
         if not stopped:
             raise
         raise BudgetExceeded(
-            f"No LLM is complete enough to be routed: {stopped[0].stopped_by}.",
+            f"No LLM is complete enough to be routed to: {stopped[0].stopped_by}.",
             scope=stopped[0].stopped_for.rpartition(" ")[2],
             unchanged="Answers so far are kept; the champion stays as it is.",
-            hint="Raise [budget], or go on tomorrow: uniroute night run",
+            hint="Raise [budget], or continue tomorrow: uniroute night run",
         ) from None
-
-
-def _attention(report: NightReport) -> tuple[str, ...]:
-    """Collect what a person should look at, one line each."""
-    lines = [f"catalog: {error}" for error in report.catalog_errors]
-    lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
-    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
-    lines += suspicion_lines(report)
-    router = report.router
-    if router is not None:
-        lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
-        lines += [f"{key} is routed by a stale profile: too few answers for a new one" for key in router.carried_over]
-        lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
-        if router.publish_error:
-            lines.append(f"published: pending. {router.publish_error}")
-        if router.review_error:
-            lines.append(f"no promotion report: {router.review_error}; the gate decided all the same")
-        if router.promotion in ("rejected", "waiting for review"):
-            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
-    if report.aftermath is not None and report.aftermath.ledger_problem:
-        lines.append(f"the ledger was tampered with: {report.aftermath.ledger_problem}; uniroute audit verify")
-    if report.aftermath is not None and report.aftermath.rival:
-        lines.append(
-            f"two deployments share this registry: {report.aftermath.rival}; let one run nights, or both alike"
-        )
-    return tuple(lines)
-
-
-@asynccontextmanager
-async def _lease(night: Night, *, restarted: bool = False) -> AsyncIterator[None]:
-    """Hold the lease of the night and keep it alive; a failure is written into the run before it goes on."""
-    wanted = night.settings.night
-
-    def start() -> Run:
-        return night.registry.runs.start(
-            night.run_key,
-            as_of=night.as_of,
-            settings_hash=night.settings.digest,
-            settings_json=night.settings.canonical(),
-            prompt_set_digest=night.prompt_set.digest,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            now=night.clock(),
-            lease_s=wanted.lease_s,
-            holder_is_gone=is_gone,
-        )
-
-    night.run = await start_after_a_crash(night.registry.runs, start) if restarted else start()
-    announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
-    log_take_over(night)
-    try:
-        async with kept_alive(night):
-            yield
-    except BaseException as error:
-        is_ours = isinstance(error, UnirouteError)
-        reason = error.message if is_ours else type(error).__name__
-        was_stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-        status = "interrupted" if was_stopped else "failed"
-        night.registry.runs.finish(night.run, status, verdict=reason, summary="{}", now=night.clock())
-        log_event("finished", level=logging.ERROR, run=night.run_key, status=status, reason=reason)
-        raise
 
 
 def _finish(night: Night, report: NightReport) -> None:
     status = "attention" if report.attention else "completed"
-    checkpoints.reach("told")
-    night.registry.runs.finish(night.run, status, verdict=verdict(report), summary=summary(report), now=night.clock())
+    crash_points.reach("told")
+    record = night_record(report)
+    night.registry.runs.finish(night.run, status, verdict=record.verdict, summary=record.as_json(), now=night.clock())
     facts = {"calls": report.calls, "cost_usd": report.spent_usd, "duration_s": report.duration_s}
     log_event("finished", run=night.run_key, status=status, attention=len(report.attention), **facts)
 
 
-async def _tell_prefect(report: NightReport) -> None:
-    """Leave the digest, the table of LLMs and the way to the promotion report in Prefect."""
+async def _create_artifacts(report: NightReport) -> None:
+    """Show the digest, the table of LLMs and a link to the promotion report in Prefect."""
     await create_markdown_artifact(key="night-digest", markdown=digest(report), description=verdict(report))
     rows = llm_table(report)
     if rows:

@@ -1,35 +1,35 @@
-"""The Prefect deployment ``promote``: a form that decides a promotion, with the functions of the command line."""
+"""The Prefect deployment ``promote``: a form that decides a promotion through the functions of the command line."""
 
 from __future__ import annotations
 
-from flows import environment
+from flows.config import environment
 
 environment.prepare()
 
-import getpass  # noqa: E402
-from typing import Literal  # noqa: E402
+import getpass
+from typing import Literal
 
-from prefect import flow  # noqa: E402
-from prefect.states import Completed, State  # noqa: E402
+from prefect import flow
+from prefect.states import Completed, State
 
-from flows.night import utc_now  # noqa: E402
-from flows.promotions import Person, decide  # noqa: E402
-from flows.settings import load_settings  # noqa: E402
-from flows.workspace import Workspace  # noqa: E402
+from flows.config.loading import load_settings
+from flows.promotion.decisions import Person, decide
+from flows.workspace import Workspace
+from registry.clock import utc_now
 
 
 @flow(name="promote", flow_run_name="promote-{promotion_id}-{decision}", retries=0, persist_result=False)
 def promote(
     promotion_id: int, decision: Literal["approve", "reject"], reason: str, actor: str, config: str | None = None
 ) -> State:
-    """Decide a promotion that waits for its review.
+    """Decide a promotion that awaits review.
 
     Parameters
     ----------
     promotion_id
-        Its number, as ``uniroute promotion list`` gives it.
+        Its number, as ``uniroute promotion list`` shows it.
     decision
-        Whether its router shall serve.
+        Whether its router is to serve.
     reason
         Why; kept in the ledger.
     actor
@@ -40,15 +40,15 @@ def promote(
     Returns
     -------
     State
-        Completed, with what came of it as its message.
+        Completed, with the resulting status as its message.
 
     Raises
     ------
     UnirouteError
-        The decision is refused; what serves stays.
+        The decision is refused; the champion stays as it is.
     """
     with Workspace(load_settings(config)) as workspace:
         by = Person(actor, getpass.getuser())
         done = decide(workspace, promotion_id, decision, by=by, reason=reason, clock=utc_now)
-    told = f"promotion {promotion_id} is {done.promotion.status}"
-    return Completed(message=f"{told}; MLflow is pending: {done.pending}" if done.pending else told)
+    outcome = f"promotion {promotion_id} is {done.promotion.status}"
+    return Completed(message=f"{outcome}; MLflow is pending: {done.pending}" if done.pending else outcome)

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from .database import Database, chunks
-from .tables import llm, outcome, prompt, protocol
+from registry.db.database import Database, chunks
+from registry.db.tables import llm, outcome, prompt, protocol
 
 # What endpoints call an answer that ended at `max_tokens`.
 _CUT = ("length", "max_tokens")
@@ -52,7 +52,7 @@ def answer_facts(
     sampling: str,
     until: datetime | None,
 ) -> AnswerFacts:
-    """Give how an LLM answered; see `Outcomes.facts`."""
+    """Describe how an LLM answered; see `Outcomes.facts`."""
     names = ("score", "failure", "latency_s", "finish_reason", "served_llm", "asked_at")
     columns = [outcome.c[name] for name in names]
     query = (

@@ -1,4 +1,4 @@
-"""What a promotion is: who was put forward against whom, on what evidence, and what became of it."""
+"""What a promotion is: which router was put forward against which, on what evidence, and with what result."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from datetime import datetime
 from sqlalchemy import Row
 
 from routing.errors import InvalidInput
-
-from .ledger import canonical_json
+from routing.strict_json import canonical_json
 
 OPEN = ("requested", "approved")
 """The states in which a promotion can still be applied or rejected."""
 
 NO_GATE = "{}"
-"""What a promotion keeps as its gate result when it never came to the gate: a rollback, a router that does not load."""
+"""The gate result of a promotion that never reached the gate: a rollback, a router that does not load."""
 
 
 @dataclass(frozen=True)
-class GateResult:
+class GateRecord:
     """What the gate found.
 
     Attributes
@@ -37,7 +36,7 @@ class GateResult:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the details: what the ledger remembers of them."""
+        """SHA-256 of the details: the part of them that enters the ledger."""
         return hashlib.sha256(self.details_json.encode()).hexdigest()
 
 
@@ -50,9 +49,9 @@ class Promotion:
     id
         Row number.
     router_digest
-        Who wants to serve.
+        The router put forward.
     expected_champion
-        Whom it was compared with; None when nobody served. Applying it later than that is refused.
+        The champion it was compared with; None without one. Applying it after that has changed is refused.
     kind
         ``promotion`` or ``rollback``.
     status
@@ -72,7 +71,7 @@ class Promotion:
     expected_champion: str | None
     kind: str
     status: str
-    gate: GateResult
+    gate: GateRecord
     report_digest: str | None
     requested_by: str
     requested_at: datetime
@@ -87,12 +86,12 @@ class Promotion:
         cls,
         router_digest: str,
         expected_champion: str | None,
-        gate: GateResult,
+        gate: GateRecord,
         requested_by: str,
         requested_at: datetime,
         report_digest: str | None,
     ) -> Promotion:
-        """Give what a request would be kept as; its number is 0 until it is."""
+        """Return the record that a request would be stored as; its number is 0 until it is stored."""
         nobody_yet = dict.fromkeys(("decided_by", "decided_at", "reason", "applied_at", "run_id"))
         return cls(
             id=0,
@@ -108,21 +107,21 @@ class Promotion:
         )
 
 
-def gate_result(passed: bool, checks: object) -> GateResult:
-    """Write a gate's checks the way `GateResult` keeps them."""
-    return GateResult(passed, canonical_json(checks))
+def gate_result(passed: bool, checks: object) -> GateRecord:
+    """Write a gate's checks the way `GateRecord` stores them."""
+    return GateRecord(passed, canonical_json(checks))
 
 
 def promotion_of(row: Row) -> Promotion:
     """Read a promotion row."""
     fields = row._mapping
     names = (name for name in Promotion.__dataclass_fields__ if name != "gate")
-    gate = GateResult(fields["gate_passed"], fields["gate_json"])
+    gate = GateRecord(fields["gate_passed"], fields["gate_json"])
     return Promotion(**{name: fields[name] for name in names}, gate=gate)
 
 
 def same_person(one: str, other: str) -> bool:
-    """Tell whether two spellings name one actor: case, width, spaces and invisible characters do not make two people.
+    """Whether two spellings name one actor: case, width, spaces and invisible characters do not make two people.
 
     Parameters
     ----------
@@ -133,7 +132,7 @@ def same_person(one: str, other: str) -> bool:
 
 
 def require_reason(reason: str) -> None:
-    """Refuse a decision that nobody gives a reason for.
+    """Refuse a decision without a reason.
 
     Raises
     ------

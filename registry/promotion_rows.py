@@ -3,31 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import or_, select
 
-from .database import Database, Unit
-from .errors import NotFound, PromotionRefused, StalePromotion
-from .ledger import Ledger, LedgerEvent
-from .outbox import Outbox
-from .promotion_records import NO_GATE, OPEN, GateResult, Promotion, promotion_of, require_reason, same_person
-from .routers import Routers
-from .tables import promotion
+from registry.db.database import Database, Unit
+from registry.db.tables import alias, outbox, promotion
+from registry.errors import NotFound, PromotionRefused, StalePromotion
+from registry.ledger import Ledger, LedgerEvent
+from registry.promotion_records import NO_GATE, OPEN, GateRecord, Promotion, promotion_of, require_reason, same_person
+from registry.routers import Routers
 
 _SHORTEST_DIGEST = 8
 
 
+@dataclass(frozen=True)
+class OutboxEntry:
+    """A move of an alias that has to reach MLflow; entries are delivered in order."""
+
+    id: int
+    alias: str
+    router_digest: str
+    ledger_number: int
+    created_at: datetime
+    attempts: int
+    last_error: str | None
+    done_at: datetime | None
+
+
+class Outbox:
+    """Move aliases together with the entry that brings the move to MLflow, and track the delivery of entries."""
+
+    def __init__(self, database: Database, events: Ledger) -> None:
+        self._database = database
+        self._events = events
+
+    def pending(self) -> tuple[OutboxEntry, ...]:
+        """Return the entries that have yet to reach MLflow, in order."""
+        with self._database.read() as unit:
+            rows = unit.execute(select(outbox).where(outbox.c.done_at.is_(None)).order_by(outbox.c.id))
+            return tuple(OutboxEntry(*row) for row in rows)
+
+    def delivered(self) -> Mapping[str, str]:
+        """Return, by alias, the router whose move was delivered to MLflow last."""
+        query = select(outbox.c.alias, outbox.c.router_digest).where(outbox.c.done_at.is_not(None))
+        with self._database.read() as unit:
+            return {row.alias: row.router_digest for row in unit.execute(query.order_by(outbox.c.id))}
+
+    def mark_done(self, entry_id: int, *, now: datetime) -> None:
+        """Note that an entry was delivered to MLflow; repeating it changes nothing."""
+        with self._database.write() as unit:
+            unit.execute(
+                outbox.update()
+                .where(outbox.c.id == entry_id, outbox.c.done_at.is_(None))
+                .values(done_at=now, attempts=outbox.c.attempts + 1, last_error=None)
+            )
+
+    def mark_undelivered(self, entry_id: int, error: str) -> None:
+        """Note that an entry could not be delivered to MLflow; it stays pending."""
+        with self._database.write() as unit:
+            unit.execute(
+                outbox.update()
+                .where(outbox.c.id == entry_id, outbox.c.done_at.is_(None))
+                .values(attempts=outbox.c.attempts + 1, last_error=error[:2000])
+            )
+
+    def _point(self, unit: Unit, name: str, router_digest: str, event: LedgerEvent, now: datetime) -> None:
+        pointed = {"name": name, "router_digest": router_digest, "moved_at": now}
+        unit.execute(self._database.upsert(alias), pointed)
+        entry = {"alias": name, "router_digest": router_digest, "ledger_number": event.number}
+        unit.execute(outbox.insert().values(**entry, created_at=now, attempts=0))
+
+
 class PromotionRows(Outbox):
-    """Read promotions, and keep each change of one together with its event."""
+    """Read promotions, and store each change of one together with its event."""
 
     def __init__(self, database: Database, events: Ledger, routers: Routers) -> None:
         super().__init__(database, events)
         self._routers = routers
 
     def get(self, promotion_id: int, *, unit: Unit | None = None) -> Promotion:
-        """Give one promotion.
+        """Return one promotion.
 
         Raises
         ------
@@ -41,7 +99,7 @@ class PromotionRows(Outbox):
         return promotion_of(row)
 
     def find(self, name: str) -> Promotion:
-        """Give a promotion by its number, or the latest one of a router by the router's digest, version or alias.
+        """Return a promotion by its number, or the latest one of a router by the router's digest, version or alias.
 
         Raises
         ------
@@ -59,7 +117,7 @@ class PromotionRows(Outbox):
         return self.get(number)
 
     def list(self, *, status: str | None = None, limit: int | None = None) -> tuple[Promotion, ...]:
-        """Give promotions, the newest first."""
+        """Return promotions, the newest first."""
         query = select(promotion).order_by(promotion.c.id.desc()).limit(limit)
         if status is not None:
             query = query.where(promotion.c.status == status)
@@ -67,7 +125,7 @@ class PromotionRows(Outbox):
             return tuple(promotion_of(row) for row in unit.execute(query))
 
     def tested_against(self, champion: str, *, unit: Unit | None = None) -> tuple[str, ...]:
-        """Give the routers that were put to the gate against a champion, in the order of their first test.
+        """Return the routers that were tested at the gate against a champion, in the order of their first test.
 
         Parameters
         ----------
@@ -86,7 +144,7 @@ class PromotionRows(Outbox):
             return tuple(dict.fromkeys(opened.execute(query).scalars()))
 
     def is_vetoed(self, router_digest: str) -> bool:
-        """Tell whether a person spoke against a router since it last became the champion.
+        """Whether a person has decided against a router since it last became the champion.
 
         That is: rejected it although the gate passed, or rolled back from it.
 
@@ -114,14 +172,14 @@ class PromotionRows(Outbox):
     def require_open(
         self, promotion_id: int, *, approver: str | None = None, is_compared: bool = True, unit: Unit | None = None
     ) -> Promotion:
-        """Give a promotion that can still be decided.
+        """Return a promotion that can still be decided.
 
         Parameters
         ----------
         promotion_id
             Which one.
         approver
-            Who wants to approve it where whoever requested it may not; None where one person is enough.
+            Who wants to approve it where requester and approver must be two people; None where one is enough.
         is_compared
             Whether the champion must still be the one it was compared with.
         unit
@@ -143,12 +201,12 @@ class PromotionRows(Outbox):
             raise PromotionRefused(
                 f"{approver} requested promotion {promotion_id} and may not approve it: [gate] two_person is on",
                 unchanged="No alias was moved.",
-                hint=f"ask somebody else to type: uniroute promotion approve {promotion_id} --reason TEXT",
+                hint=f"ask another person to type: uniroute promotion approve {promotion_id} --reason TEXT",
             )
         return current
 
     def refuse_champion(self, router_digest: str, champion: str | None) -> None:
-        """Refuse to make a router what it is already.
+        """Refuse a router that is already the champion.
 
         Raises
         ------
@@ -157,7 +215,7 @@ class PromotionRows(Outbox):
         """
         if router_digest == champion:
             raise PromotionRefused(
-                f"router {router_digest[:12]} is the champion already", unchanged="No alias was moved."
+                f"router {router_digest[:12]} is already the champion", unchanged="No alias was moved."
             )
 
     def _decide(
@@ -229,7 +287,7 @@ class PromotionRows(Outbox):
             self._note(unit, promotion_of(row), "superseded", actor, reason, now)
 
     def _twin(
-        self, unit: Unit, router_digest: str, expected_champion: str | None, gate: GateResult, run_id: int | None
+        self, unit: Unit, router_digest: str, expected_champion: str | None, gate: GateRecord, run_id: int | None
     ) -> Promotion | None:
         """Find the same request: still open; for a run, also one it rejected before it was killed, or a person did."""
         rows = unit.execute(

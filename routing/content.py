@@ -1,46 +1,45 @@
-"""What a router consists of: canonical JSON and arrays, and the way back.
-
-The digest of a router is taken over exactly this, and a router folder stores exactly this.
-"""
+"""Content of a router as canonical JSON and arrays: exactly what its digest covers and a router folder stores."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from .decisions import RoutedLLM
+from .decisions import F32, RoutedLLM, Scalar
 from .embedding import EmbedderId
-from .features import FeatureVector
 from .prompt_weights import ClusterMap
+from .strict_json import canonical_json
 
-if TYPE_CHECKING:
-    from .router import Router
-
-_VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients")
-_RATIOS, _TOKENS = "vectors/input_token_ratios", "calibration_tokens"
+VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients")
+RATIOS, TOKENS = "vectors/input_token_ratios", "calibration_tokens"
 
 
-def canonical_json(content: object) -> bytes:
-    """Write JSON in the one form that digests are taken over: sorted keys, no spaces, ASCII, finite numbers."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return text.encode("ascii")
+class Content(Protocol):
+    """What the digest of a `Router` covers; `Router` describes each of them."""
+
+    cluster_map: ClusterMap
+    llms: tuple[RoutedLLM, ...]
+    embedder: EmbedderId
+    cost_weight: float
+    calibration_weights: F32
+    calibration_tokens: F32
+    provenance: Mapping[str, Scalar]
 
 
-def format_of(router: Router) -> int:
-    """Give the first format that holds all of a router: what needs no later one keeps its bytes and its digest.
+def format_of(router: Content) -> int:
+    """Return the first format that can hold the router, so that older content keeps its bytes and its digest.
 
     Format 2 adds the input tokens of the calibration prompts and the LLMs' ratios of input tokens to the estimate.
     """
     return 2 if len(router.calibration_tokens) or any(llm.vector.input_token_ratio != 1 for llm in router.llms) else 1
 
 
-def describe(router: Router) -> dict[str, Any]:
-    """Give everything of a router that is not an array, as JSON values."""
+def describe(router: Content) -> dict[str, Any]:
+    """Return everything in a router that is not an array, as JSON values."""
     return {
         "cluster_map": {"kind": router.cluster_map.kind},
         "cost_weight": router.cost_weight,
@@ -59,61 +58,24 @@ def describe(router: Router) -> dict[str, Any]:
     }
 
 
-def arrays_of(router: Router) -> dict[str, np.ndarray]:
-    """Give the arrays of a router, little-endian and C-contiguous, one row per LLM in `vectors/...`."""
+def arrays_of(router: Content) -> dict[str, np.ndarray]:
+    """Return the arrays of a router, little-endian and C-contiguous, one row per LLM in `vectors/...`."""
     arrays = {f"map/{name}": array for name, array in router.cluster_map.arrays().items()}
-    for name in _VECTOR_ARRAYS:
+    for name in VECTOR_ARRAYS:
         arrays[f"vectors/{name}"] = np.stack([getattr(llm.vector, name) for llm in router.llms])
     arrays["calibration_weights"] = router.calibration_weights
     if format_of(router) > 1:
-        arrays[_TOKENS] = router.calibration_tokens
-        arrays[_RATIOS] = np.array([llm.vector.input_token_ratio for llm in router.llms], dtype=np.float64)
+        arrays[TOKENS] = router.calibration_tokens
+        arrays[RATIOS] = np.array([llm.vector.input_token_ratio for llm in router.llms], dtype=np.float64)
     return {
         name: np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")) for name, array in sorted(arrays.items())
     }
 
 
-def content_digest(router: Router) -> str:
-    """Give the SHA-256 over everything that a router contains."""
-    summary = hashlib.sha256(canonical_json(describe(router)))
+def content_digest(router: Content) -> str:
+    """Return the SHA-256 over everything that a router contains."""
+    summary = hashlib.sha256(canonical_json(describe(router)).encode())
     for name, array in arrays_of(router).items():
         summary.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
         summary.update(array.tobytes())
     return summary.hexdigest()
-
-
-def rebuild(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Router:
-    """Make a router from what `describe` and `arrays_of` gave.
-
-    Raises
-    ------
-    KeyError, TypeError, ValueError
-        When something is missing or of the wrong kind; `InvalidInput` is a `ValueError`.
-    """
-    from .router import Router
-
-    map_arrays = {name.removeprefix("map/"): array for name, array in arrays.items() if name.startswith("map/")}
-    ratios = arrays.get(_RATIOS, np.ones(len(content["llms"])))
-    llms = [
-        RoutedLLM(
-            row["key"],
-            row["input_usd_per_mtok"],
-            row["output_usd_per_mtok"],
-            FeatureVector(
-                **{name: arrays[f"vectors/{name}"][position] for name in _VECTOR_ARRAYS},
-                n_prompts=row["n_prompts"],
-                n_scored=row["n_scored"],
-                input_token_ratio=ratios[position],
-            ),
-        )
-        for position, row in enumerate(content["llms"])
-    ]
-    return Router(
-        ClusterMap.from_arrays(content["cluster_map"]["kind"], map_arrays),
-        llms,
-        embedder=EmbedderId(**content["embedder"]),
-        cost_weight=content["cost_weight"],
-        calibration_weights=arrays["calibration_weights"],
-        calibration_tokens=arrays.get(_TOKENS, np.zeros(0, dtype=np.float32)),
-        provenance=content["provenance"],
-    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +24,16 @@ I64 = npt.NDArray[np.int64]
 
 # Differences below this many errors, or below this share of the objective, are ties.
 _TIE = 1e-9
-# Bound of what float32 sums over BLAS may be off, as a share of the objective and in errors.
+# Bound on the error of float32 sums over BLAS, as a share of the objective and in errors.
 _NEAR_RELATIVE, _NEAR_ERRORS = 5e-5, 1e-5
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Stack what is known of m LLMs over the D columns of a cluster map.
+    """Errors and costs of m LLMs, stacked over the D columns of a cluster map.
 
-    Where the input tokens of the prompts are known, these are one more column of Phi, after the map's: its error is
-    zero, its cost the price of one estimated input token, and the clusters cost the output tokens alone.
+    Where the input tokens of the prompts are known, they are one more column of Phi, after the map's: its error is
+    zero, its cost is the price of one estimated input token, and the clusters cost the output tokens alone.
 
     Attributes
     ----------
@@ -78,7 +79,7 @@ class Tables:
         )
 
     def with_input_tokens(self, llms: Sequence[RoutedLLM], n_clusters: int) -> Tables:
-        """Give the tables of the same LLMs for prompts whose input tokens are known: one column of Phi more."""
+        """Return the tables of the same LLMs for prompts whose input tokens are known, with one more column of Phi."""
         costs = self.costs_usd.copy()
         for column, llm in enumerate(llms):
             costs[:n_clusters, column] = llm.vector.output_tokens.astype(np.float64) * llm.output_usd_per_mtok / 1e6
@@ -91,7 +92,7 @@ class Tables:
         )
 
     def expected_of(self, llm: int, weights: F64) -> tuple[float, float, float]:
-        """Give the expected score, the expected USD and the score's standard error of one LLM on one prompt.
+        """Return the expected score, the expected USD and the standard error of the score of one LLM on one prompt.
 
         Parameters
         ----------
@@ -114,9 +115,9 @@ class Ranking:
     Parameters
     ----------
     tables
-        What is known of all LLMs.
+        Errors and costs of all LLMs.
     cost_weight
-        Error that one USD is worth, finite and not negative.
+        Errors that one USD is worth, finite and not negative.
     columns
         Indices of the eligible LLMs, ascending; at least one.
 
@@ -156,7 +157,7 @@ class Ranking:
         weights : (n, D) float32
             Phi of the prompts.
         exact_weights
-            Gives Phi in float64 for the prompts at some row numbers.
+            Returns Phi in float64 for the prompts at given row numbers.
 
         Returns
         -------
@@ -189,7 +190,7 @@ class Ranking:
         return self.columns[_best(weights @ self._objective, weights @ self._costs, _TIE * self._scale)]
 
     def first_two(self, weights: F64) -> tuple[int, int | None]:
-        """Give the index of the best LLM for one prompt and of the second best, if there is one.
+        """Return the indices of the best LLM for one prompt and of the second best, if there is one.
 
         Parameters
         ----------
@@ -203,7 +204,7 @@ class Ranking:
         second, runner_up = _take_least(objective)
         if runner_up <= self._limit(least):
             return self._first_two_of_ties(weights)
-        # The first two are taken out by now: what is left may still tie with the second.
+        # The first two are out of the running now; another LLM may still tie with the second.
         if len(objective) > 2 and objective.item(objective.argmin()) <= self._limit(runner_up):
             return self._first_two_of_ties(weights)
         return int(self.columns[first]), int(self.columns[second])
@@ -222,7 +223,7 @@ class Ranking:
 
 
 def _take_least(objective: F64) -> tuple[int, float]:
-    """Give the place and the value of the least, and put infinity there."""
+    """Return the place and value of the minimum, and replace it by infinity."""
     place = int(objective.argmin())
     least = objective.item(place)
     objective[place] = np.inf
@@ -235,3 +236,92 @@ def _best(objective: F64, costs: F64, tie: float) -> I64:
     tied = objective <= least + (np.abs(least) * _TIE + tie)
     tied_costs = np.where(tied, costs, np.inf)
     return (tied_costs <= tied_costs.min(axis=1, keepdims=True) * (1 + _TIE)).argmax(axis=1)
+
+
+class Decisions(Sequence[Decision]):
+    """Decisions of a batch as arrays; the record of one prompt is made on access.
+
+    `decisions[i]` equals `router.decide(embeddings[i])`, with the same input tokens where these are known.
+
+    Parameters
+    ----------
+    ranking
+        The ranking that decided.
+    keys
+        Keys of the router's LLMs.
+    llm_index : (n,) int64
+        Position of the chosen LLM in `keys`.
+    phi : (n,) int64 or (n, D) float32
+        Cluster of every prompt, or its weights in the columns of the ranking's tables.
+    n_first
+        Number of columns that `cluster` counts.
+    explain
+        Returns the record of the prompt at a row number.
+
+    Attributes
+    ----------
+    llm_index : (n,) int64
+        Position of the chosen LLM in `keys`.
+    keys
+        Keys of the router's LLMs.
+    cost_weight
+        Errors that one USD is worth.
+    """
+
+    def __init__(
+        self,
+        ranking: Ranking,
+        keys: tuple[str, ...],
+        llm_index: I64,
+        phi: I64 | F32,
+        n_first: int,
+        explain: Callable[[int], Decision],
+    ) -> None:
+        self._tables, self._phi, self._n_first, self._explain = ranking.tables, phi, n_first, explain
+        self.llm_index = llm_index
+        self.keys = keys
+        self.cost_weight = ranking.cost_weight
+
+    @cached_property
+    def llms(self) -> tuple[str, ...]:
+        """Keys of the chosen LLMs."""
+        return tuple(self.keys[index] for index in self.llm_index.tolist())
+
+    @cached_property
+    def cluster(self) -> I64:
+        """Cluster of every prompt, (n,) int64."""
+        if self._phi.ndim == 1:
+            return self._phi.astype(np.int64)
+        return self._phi[:, : self._n_first].argmax(axis=1)
+
+    @cached_property
+    def expected_score(self) -> F32:
+        """Expected score of the chosen LLM, (n,) float32 in [0, 1]."""
+        return np.clip(1 - self._chosen(self._tables.errors), 0, 1)
+
+    @cached_property
+    def expected_cost_usd(self) -> F32:
+        """Expected USD of asking the chosen LLM, (n,) float32."""
+        return self._chosen(self._tables.costs_usd)
+
+    @cached_property
+    def standard_error(self) -> F32:
+        """Upper bound of the standard error of `expected_score`, (n,) float32."""
+        return self._chosen(self._tables.standard_errors)
+
+    def _chosen(self, table: F64) -> F32:
+        if self._phi.ndim == 1:
+            return table[self._phi, self.llm_index].astype(np.float32)
+        return np.einsum("nd,nd->n", self._phi, table.T.astype(np.float32)[self.llm_index])
+
+    def __len__(self) -> int:
+        return len(self.llm_index)
+
+    @overload
+    def __getitem__(self, index: int) -> Decision: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Decision]: ...
+    def __getitem__(self, index: int | slice) -> Decision | list[Decision]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._explain(range(len(self))[index])

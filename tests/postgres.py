@@ -17,8 +17,8 @@ from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
+from registry.db.tables import metadata, schema_file
 from registry.store import Registry
-from registry.tables import metadata, schema_file
 
 GIVEN = "UNIROUTE_TEST_POSTGRES_URL"
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .catalog import Catalog, CatalogKind, open_catalog
+from flows.catalogs.catalog import Catalog, CatalogKind, open_catalog
 
 __all__ = ["Catalog", "CatalogKind", "open_catalog"]

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, Literal, Protocol
 
+from flows.catalogs.documents import DocumentError, Row, decode, malformed
+from flows.catalogs.facts import Facts, RowRefused
+from flows.catalogs.litellm import LiteLLMFormat
+from flows.catalogs.locations import Location
+from flows.catalogs.openai_list import OpenAIFormat
+from flows.catalogs.openrouter import OpenRouterFormat
+from flows.catalogs.toml_file import TomlFormat
 from flows.errors import CatalogMalformed, PrerequisiteError
 from registry.llms import CatalogFetch, Listing, QuarantinedRow
-
-from .documents import DocumentError, Row, decode, malformed
-from .facts import Facts, RowRefused
-from .litellm import LiteLLMFormat
-from .locations import Location
-from .openai_list import OpenAIFormat
-from .openrouter import OpenRouterFormat
-from .toml_file import TomlFormat
 
 CatalogKind = Literal["openrouter", "litellm", "openai", "toml"]
 DEFAULT_MAX_BYTES: Final = 64 * 2**20

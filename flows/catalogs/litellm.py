@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .documents import Row, rows_of_map
-from .facts import Facts, RowRefused, day_moment, identifier, lacks_text, mapping, token_count
-from .prices import ListedPrice, dearest, is_positive, listed_price, per_mtok
+from flows.catalogs.documents import Row, rows_of_map
+from flows.catalogs.facts import Facts, RowRefused, day_moment, identifier, lacks_text, mapping, token_count
+from flows.catalogs.prices import ListedPrice, dearest, is_positive, listed_price, per_mtok
 
 _EXAMPLE = "sample_spec"
 

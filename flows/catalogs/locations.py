@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
 
+from flows.catalogs.documents import malformed
 from flows.errors import CatalogUnavailable, PrerequisiteError
-
-from .documents import malformed
+from flows.urls import http_url, is_in_clear
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -83,59 +81,43 @@ class Location:
             # A pipe or a device could hang the night or never end.
             if not path.is_file():
                 reason = "there is no such file" if not path.exists() else "it is not a regular file"
-                raise self.unavailable(reason, "check the location of the catalog in the settings")
+                raise self._unavailable(reason, "check the location of the catalog in the settings")
             with path.open("rb") as file:
                 body = file.read(self._max_bytes + 1)
         except OSError as error:
-            raise self.unavailable(error.strerror or type(error).__name__, "check its permissions") from None
+            raise self._unavailable(error.strerror or type(error).__name__, "check its permissions") from None
         if len(body) > self._max_bytes:
-            raise self.too_large()
+            raise malformed(self.subject, f"it is larger than {self._max_bytes} bytes")
         return body
 
     def _read_url(self) -> bytes:
-        from .wire import fetch
+        from flows.catalogs.wire import FetchFailed, fetch
 
-        # A thread of its own, because the caller may be inside an event loop already.
-        with ThreadPoolExecutor(1, thread_name_prefix="catalog") as pool:
-            return pool.submit(
-                fetch, self, self._location, self._api_key, timeout_s=self._timeout_s, max_bytes=self._max_bytes
-            ).result()
+        limits = {"timeout_s": self._timeout_s, "max_bytes": self._max_bytes}
+        try:
+            # A thread of its own, because the caller may be inside an event loop already.
+            with ThreadPoolExecutor(1, thread_name_prefix="catalog") as pool:
+                return pool.submit(fetch, self._location, self._api_key, **limits).result()
+        except FetchFailed as failed:
+            if not failed.hint:
+                raise malformed(self.subject, failed.reason) from None
+            raise self._unavailable(failed.reason, failed.hint) from None
 
-    def unavailable(self, reason: str, hint: str) -> CatalogUnavailable:
-        """Make the error for a document that cannot be had."""
+    def _unavailable(self, reason: str, hint: str) -> CatalogUnavailable:
         return CatalogUnavailable(f"{self.subject} is unavailable: {reason}", unchanged=UNCHANGED, hint=hint)
-
-    def too_large(self) -> Exception:
-        """Make the error for a document of more than the allowed bytes."""
-        return malformed(self.subject, f"it is larger than {self._max_bytes} bytes")
 
 
 def _check_url(catalog: str, location: str, *, must_be_safe: bool) -> str:
-    """Refuse what must not be fetched; give the URL as messages may show it."""
-    try:
-        parts = urlsplit(location)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        raise _refused(catalog, "has a location that is not a URL") from None
-    if parts.scheme not in ("http", "https") or not host:
+    """Refuse what must not be fetched; return the URL as messages may show it."""
+    url = http_url(location)
+    if url is None:
         raise _refused(catalog, "must be at an http:// or https:// URL, or at a path")
-    if parts.username is not None or parts.password is not None:
+    if url.userinfo:
         raise _refused(catalog, "has a user name or a password in its URL; name a key by api_key_env instead")
-    if must_be_safe and parts.scheme == "http" and not _is_loopback(host):
+    if must_be_safe and is_in_clear(url):
         raise _refused(catalog, "would send its key in clear; use https")
-    return _shown(parts)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _shown(parts: SplitResult) -> str:
     # Without the query: it may hold a key.
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+    return str(url.copy_with(query=None, fragment=None))
 
 
 def _refused(catalog: str, reason: str) -> PrerequisiteError:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from .documents import Row, rows_of_list
-from .facts import Facts, RowRefused, display_name, epoch_moment, identifier, mapping
-from .prices import ListedPrice, listed_price
+from flows.catalogs.documents import Row, rows_of_list
+from flows.catalogs.facts import Facts, RowRefused, display_name, epoch_moment, identifier, mapping
+from flows.catalogs.prices import ListedPrice, listed_price
 
 
 class OpenAIFormat:

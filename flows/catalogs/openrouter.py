@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from .documents import Row, rows_of_list
-from .facts import (
+from flows.catalogs.documents import Row, rows_of_list
+from flows.catalogs.facts import (
     Facts,
     RowRefused,
     day_moment,
@@ -18,7 +18,7 @@ from .facts import (
     optional_identifier,
     token_count,
 )
-from .prices import ListedPrice, dearest, is_positive, listed_price, per_mtok
+from flows.catalogs.prices import ListedPrice, dearest, is_positive, listed_price, per_mtok
 
 _LONG_PROMPT_TOKENS = 16_000
 """A dearer tier that starts above this concerns no prompt that is profiled or routed here."""

@@ -6,28 +6,38 @@ Imported when a URL is fetched, because the client takes a while to import.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING
 
 import httpx2
 
-from .documents import malformed
+from flows.urls import host_in_words
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-    from .locations import Location
 
-_PLAIN_HOST = re.compile(r"[A-Za-z0-9.\[\]:-]{1,253}")
+class FetchFailed(Exception):
+    """A document could not be fetched.
+
+    Attributes
+    ----------
+    reason
+        Why, without anything the server sent.
+    hint
+        What to do about it; empty when the server answered with a document that cannot be used.
+    """
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
 
 
-def fetch(location: Location, url: str, api_key: SecretStr | None, *, timeout_s: float, max_bytes: int) -> bytes:
+def fetch(url: str, api_key: SecretStr | None, *, timeout_s: float, max_bytes: int) -> bytes:
     """Fetch a document.
 
     Parameters
     ----------
-    location
-        Makes the errors.
     url
         The document.
     api_key
@@ -39,15 +49,13 @@ def fetch(location: Location, url: str, api_key: SecretStr | None, *, timeout_s:
 
     Raises
     ------
-    CatalogUnavailable, CatalogMalformed
-        As `Location.read` says.
+    FetchFailed
+        It does not answer in time, answers with an error, or with a document that is too large or compressed.
     """
-    return asyncio.run(_fetch_in_time(location, url, api_key, timeout_s, max_bytes))
+    return asyncio.run(_fetch_in_time(url, api_key, timeout_s, max_bytes))
 
 
-async def _fetch_in_time(
-    location: Location, url: str, api_key: SecretStr | None, timeout_s: float, max_bytes: int
-) -> bytes:
+async def _fetch_in_time(url: str, api_key: SecretStr | None, timeout_s: float, max_bytes: int) -> bytes:
     headers = {"accept": "application/json, text/plain", "accept-encoding": "identity", "user-agent": "uniroute"}
     if api_key is not None:
         headers["authorization"] = f"Bearer {api_key.get_secret_value()}"
@@ -57,50 +65,43 @@ async def _fetch_in_time(
             httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=None) as client,
             client.stream("GET", url, headers=headers) as response,
         ):
-            _check(location, response, max_bytes)
-            return await _body(location, response, max_bytes)
+            _check(response, max_bytes)
+            return await _body(response, max_bytes)
     except TimeoutError:
-        raise location.unavailable(f"no complete answer within {timeout_s:g} s", "try again later") from None
+        raise FetchFailed(f"no complete answer within {timeout_s:g} s", "try again later") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, UnicodeError) as error:
         # The exception's own text may quote what the server sent.
-        raise location.unavailable(_cause(error), "check that it is up and that this machine reaches it") from None
+        raise FetchFailed(_cause(error), "check that it is up and that this machine reaches it") from None
 
 
-def _check(location: Location, response: httpx2.Response, max_bytes: int) -> None:
+def _check(response: httpx2.Response, max_bytes: int) -> None:
     status = response.status_code
     if 300 <= status < 400:
-        raise location.unavailable(
-            f"HTTP {status} redirects to {_target(response)}, and redirects are not followed",
+        where = host_in_words(response.headers.get("location", ""))
+        raise FetchFailed(
+            f"HTTP {status} redirects to {where}, and redirects are not followed",
             "set the location to the final address if you trust it",
         )
     if status in (401, 403):
-        raise location.unavailable(f"HTTP {status}", "check the key of its endpoint")
+        raise FetchFailed(f"HTTP {status}", "check the key of its endpoint")
     if status != 200:
-        raise location.unavailable(f"HTTP {status}", "try again later, or check the location")
+        raise FetchFailed(f"HTTP {status}", "try again later, or check the location")
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise malformed(location.subject, "it came compressed, which was not asked for")
+        raise FetchFailed("it came compressed, which was not asked for")
     length = response.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and len(length) < 19 and int(length) > max_bytes:
-        raise location.too_large()
+        raise FetchFailed(f"it is larger than {max_bytes} bytes")
 
 
-async def _body(location: Location, response: httpx2.Response, max_bytes: int) -> bytes:
+async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in response.aiter_raw():
         size += len(chunk)
         if size > max_bytes:
-            raise location.too_large()
+            raise FetchFailed(f"it is larger than {max_bytes} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _target(response: httpx2.Response) -> str:
-    try:
-        host = httpx2.URL(response.headers.get("location", "")).host
-    except httpx2.InvalidURL:
-        host = ""
-    return f"host {host}" if _PLAIN_HOST.fullmatch(host) else "an unreadable place"
 
 
 def _cause(error: Exception) -> str:

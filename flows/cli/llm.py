@@ -1,4 +1,4 @@
-"""``uniroute llm``: the LLMs that the registry knows."""
+"""``uniroute llm``: the LLMs of the registry, and decisions about them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completions import complete_llms
+from flows.cli.completion import complete_llms
 from flows.cli.options import (
     NounGroup,
     acting_person,
@@ -18,13 +18,14 @@ from flows.cli.options import (
     dry_run_option,
     json_option,
     list_options,
+    opened,
     reason_option,
 )
 from flows.cli.screen import show
-from flows.reports.plain import inert, table
+from flows.text import sanitize, table
 
 if TYPE_CHECKING:
-    from flows.drift import Drift
+    from flows.night.epochs import Drift
     from registry.llms import LLM, Price
 
 _STATUSES = ("available", "withdrawn", "quarantined", "excluded")
@@ -36,18 +37,17 @@ def llm() -> None:
 
 
 @llm.command("list")
-@click.option("--status", type=click.Choice(_STATUSES), help="Only LLMs of this status.")
+@click.option("--status", type=click.Choice(_STATUSES), help="Only LLMs with this status.")
 @list_options("key", "released_at", "status", "mean_score", "prompts_scored")
 @config_option
 @json_option
 def list_llms(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
-    """List LLMs with price, score and whether they are routed to."""
-    from flows.cli.opening import opened
-    from flows.drift import Drifts, main_standings
+    """List LLMs with their price, score and status."""
+    from flows.night.epochs import Drifts, leaderboard_by_llm
 
     with opened(config) as workspace:
         llms = workspace.registry.llms.all(status=status)
-        scores = main_standings(workspace.registry.leaderboard())
+        scores = leaderboard_by_llm(workspace.registry.leaderboard())
         drifts = Drifts(workspace.registry).all()
     data = [
         _llm_data(entry, drifts.get(entry.key))
@@ -86,7 +86,7 @@ def _price_data(price: Price) -> dict[str, Any]:
 
 def _llm_table(data: list[dict[str, Any]]) -> str:
     if not data:
-        return "The registry knows no LLM yet. Find some: uniroute night run --plan"
+        return "The registry has no LLMs yet. Find some: uniroute night run --plan"
     rows = [
         [
             row["key"],
@@ -106,17 +106,16 @@ def _llm_table(data: list[dict[str, Any]]) -> str:
 def _status(row: dict[str, Any]) -> str:
     if row["status"] == "available" and not row["is_routable"]:
         return f"available, not routable: {row['refusal'] or 'no price'}"
-    return f"drifted on {row['drifted_on']}, to be asked again" if row["drifted_on"] else row["status"]
+    return f"drifted on {row['drifted_on']}, will be asked again" if row["drifted_on"] else row["status"]
 
 
 @llm.command("show")
-@click.argument("text", shell_complete=complete_llms)
+@click.argument("text", metavar="LLM", shell_complete=complete_llms)
 @config_option
 @json_option
 def show_llm(text: str, config: str | None, as_json: bool) -> None:
-    """Show the LLM whose key, id or name is TEXT, or contains it."""
-    from flows.cli.opening import opened
-    from flows.drift import Drifts, main_standings
+    """Show one LLM, by its key, id or name or a part of it."""
+    from flows.night.epochs import Drifts, leaderboard_by_llm
     from registry.errors import NotFound
 
     with opened(config) as workspace:
@@ -125,10 +124,10 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
             raise NotFound(f"No LLM is called {text!r}.", hint="uniroute llm list")
         if len(found) > 1:
             names = ", ".join(entry.key for entry in found[:8])
-            raise NotFound(f"{len(found)} LLMs are called {text!r}: {names}.", hint="Give a whole key.")
+            raise NotFound(f"{len(found)} LLMs are called {text!r}: {names}.", hint="Type a whole key.")
         entry = found[0]
         history = workspace.registry.llms.price_history(entry.key)
-        scores = main_standings(workspace.registry.leaderboard()).get(entry.key)
+        scores = leaderboard_by_llm(workspace.registry.leaderboard()).get(entry.key)
         drift = Drifts(workspace.registry).of(entry.key)
     data = _llm_data(entry, drift) | {
         "endpoint": entry.endpoint,
@@ -147,11 +146,11 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
 def _llm_text(data: dict[str, Any]) -> str:
     plain = {key: value for key, value in data.items() if key not in ("price", "price_history")}
     lines = [
-        f"{key.replace('_', ' '):16} {inert(value, width=200)}" for key, value in plain.items() if value is not None
+        f"{key.replace('_', ' '):16} {sanitize(value, width=200)}" for key, value in plain.items() if value is not None
     ]
     lines += [
         f"price since {price['since']}: {_usd(price['input_usd_per_mtok'])} in, "
-        f"{_usd(price['output_usd_per_mtok'])} out USD per million tokens ({inert(price['catalog'])})"
+        f"{_usd(price['output_usd_per_mtok'])} out USD per million tokens ({sanitize(price['catalog'])})"
         for price in data["price_history"]
     ]
     lines += [f"next: {step}" for step in _next_steps(data)]
@@ -159,7 +158,7 @@ def _llm_text(data: dict[str, Any]) -> str:
 
 
 def _next_steps(data: dict[str, Any]) -> list[str]:
-    key = inert(data["key"], width=400)
+    key = sanitize(data["key"], width=400)
     if data["refusal"] is not None and "held for review" in data["refusal"]:
         return [f"uniroute llm accept-price {key} --reason TEXT"]
     return [] if data["status"] == "available" else [f"uniroute llm include {key} --reason TEXT"]
@@ -167,16 +166,15 @@ def _next_steps(data: dict[str, Any]) -> list[str]:
 
 @llm.command("diff")
 @click.option(
-    "--since", type=click.DateTime(["%Y-%m-%d"]), help="The first day to look at (default: that of the latest night)."
+    "--since", type=click.DateTime(["%Y-%m-%d"]), help="First day to compare (default: that of the latest night)."
 )
 @list_options("on", "change", "llm")
 @config_option
 @json_option
 def diff(since: datetime | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
-    """List what changed: new, withdrawn, repriced, drifted LLMs, and what was decided about them and why."""
-    from flows.cli.opening import opened
-    from flows.llm_changes import changes_since
-    from flows.night import utc_now
+    """List changes: new, withdrawn, repriced and drifted LLMs, and decisions."""
+    from flows.reports.llm_changes import changes_since
+    from registry.clock import utc_now
 
     with opened(config) as workspace:
         latest = workspace.registry.runs.latest()
@@ -197,7 +195,7 @@ def diff(since: datetime | None, limit: int | None, sort: str | None, config: st
 
     def text() -> str:
         if not data["changes"]:
-            return f"Nothing changed since {day}."
+            return f"Nothing has changed since {day}."
         cells = [
             [row["on"], row["change"], row["llm"], row["before"] or "", row["after"] or "", row["reason"]]
             for row in data["changes"]
@@ -208,11 +206,10 @@ def diff(since: datetime | None, limit: int | None, sort: str | None, config: st
 
 
 def _decision(verb: str, status: str, consequence: str, summary: str) -> None:
-    """Make the command that gives LLMs a status by decision."""
+    """Add the command by which a person gives an LLM a status."""
 
     def decide(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-        from flows.cli.opening import opened
-        from flows.night import utc_now
+        from registry.clock import utc_now
 
         with opened(config) as workspace:
             llms = workspace.registry.llms
@@ -222,10 +219,10 @@ def _decision(verb: str, status: str, consequence: str, summary: str) -> None:
         data = {"key": before.key, "before": before.status, "after": status, "reason": reason, "is_dry_run": is_dry_run}
 
         def text() -> str:
-            key = inert(before.key, width=300)
+            key = sanitize(before.key, width=300)
             if is_dry_run:
                 return f"{key} would change from {before.status} to {status}. Nothing was changed."
-            return f"{key} is {status}, it was {before.status}; {consequence}."
+            return f"{key} is now {status} (it was {before.status}); {consequence}."
 
         show(f"llm.{verb}", data, as_json=as_json, text=text)
 
@@ -243,19 +240,19 @@ _decision(
     "include",
     "available",
     "the next night routes to it",
-    "Route to LLM, a whole key, again after it was quarantined, withdrawn or excluded.",
+    "Route to LLM again, after it was quarantined, withdrawn or excluded.\n\nLLM is a whole key.",
 )
 _decision(
     "exclude",
     "excluded",
     "the next night neither asks nor routes to it",
-    "Neither ask LLM, a whole key, nor route to it from the next night on, until it is included again.",
+    "Neither ask LLM nor route to it, from the next night on.\n\nUntil it is included again. LLM is a whole key.",
 )
 _decision(
     "quarantine",
     "quarantined",
     "the next night neither asks nor routes to it",
-    "Take LLM, a whole key, out of routing because its answers are doubted, until it is included again.",
+    "Take LLM out of routing because its answers are in doubt.\n\nUntil it is included again. LLM is a whole key.",
 )
 
 
@@ -266,16 +263,18 @@ _decision(
 @config_option
 @json_option
 def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Put the price of LLM, a whole key, in force that was held for review because it changed so much."""
-    from flows.cli.opening import opened
-    from flows.night import utc_now
+    """Accept the price of LLM that was held for review.
+
+    Prices that change by more than a factor of ten are held. LLM is a whole key.
+    """
+    from registry.clock import utc_now
     from registry.errors import NotFound
 
     with opened(config) as workspace:
         llms = workspace.registry.llms
         before, held = llms.get(name), llms.held_price(name)
         if held is None:
-            raise NotFound(f"No price of {name} waits for review.", hint=f"uniroute llm show {name}")
+            raise NotFound(f"No price of {name} is waiting for review.", hint=f"uniroute llm show {name}")
         if not is_dry_run:
             llms.accept_price(name, actor=acting_person(), reason=reason, now=utc_now())
     data = {
@@ -291,7 +290,7 @@ def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, a
         "llm.accept-price",
         data,
         as_json=as_json,
-        text=lambda: f"For {inert(before.key, width=300)} the price {price} {outcome}",
+        text=lambda: f"For {sanitize(before.key, width=300)} the price {price} {outcome}",
     )
 
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completions import complete_routers
-from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options
+from flows.cli.completion import complete_routers
+from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options, opened
 from flows.cli.screen import show
-from flows.reports.plain import inert, table
+from flows.text import counted, sanitize, table
 
 if TYPE_CHECKING:
-    from flows.prompt_review import PromptReview
+    from flows.checks.prompts import PromptReview
 
 _ROLES = ("map", "representative", "gate", "hidden")
 
@@ -24,12 +24,15 @@ def prompt() -> None:
 
 
 @prompt.command("list")
-@click.option("--role", type=click.Choice(_ROLES), help="Only prompts of this role.")
+@click.option("--role", type=click.Choice(_ROLES), help="Only prompts with this role.")
 @list_options("prompt_id", "role", "category", "grader", limit=20)
 @config_option
 @json_option
 def list_prompts(role: str | None, limit: int, sort: str | None, config: str | None, as_json: bool) -> None:
-    """List the prompts of the settings with the role each has; without settings, the sandbox's."""
+    """List the prompts of the settings with their roles.
+
+    Without settings, these are the sandbox's prompts.
+    """
     members = _configured(config).prompt_set.members
     rows = [
         {
@@ -47,19 +50,20 @@ def list_prompts(role: str | None, limit: int, sort: str | None, config: str | N
 
     def text() -> str:
         cells = [
-            [row["prompt_id"], row["role"], row["category"] or "", row["grader"], inert(row["text"], width=60)]
+            [row["prompt_id"], row["role"], row["category"] or "", row["grader"], sanitize(row["text"], width=60)]
             for row in data
         ]
-        return f"{table(['PROMPT', 'ROLE', 'CATEGORY', 'GRADER', 'TEXT'], cells)}\n{len(data)} of {len(rows)} prompts"
+        heads = ["PROMPT", "ROLE", "CATEGORY", "GRADER", "TEXT"]
+        return f"{table(heads, cells)}\n{len(data)} of {counted(len(rows), 'prompt')}"
 
     show("prompt.list", data, as_json=as_json, text=text)
 
 
 def _configured(config: str | None) -> PromptReview:
-    from flows.prompt_review import review
-    from flows.prompts import read_prompts
+    from flows.checks.prompts import review
+    from flows.config.loading import load_settings
+    from flows.prompt_file import read_prompts
     from flows.sandbox import Sandbox
-    from flows.settings import load_settings
 
     settings = load_settings(config)
     file = settings.prompts.file
@@ -71,10 +75,13 @@ def _configured(config: str | None) -> PromptReview:
 @config_option
 @json_option
 def check(file: str | None, config: str | None, as_json: bool) -> None:
-    """Check the prompts of FILE, or of the settings: complete, gradable, without duplicates; no LLM is called."""
-    from flows.prompt_review import review
-    from flows.prompts import read_prompts
-    from flows.settings import load_settings
+    """Check the prompts of FILE, or those of the settings.
+
+    They must be complete and gradable; duplicates are reported. No LLM is called.
+    """
+    from flows.checks.prompts import review
+    from flows.config.loading import load_settings
+    from flows.prompt_file import read_prompts
 
     found = _configured(config) if file is None else review(load_settings(config), read_prompts(Path(file)))
     data = _review_data(found)
@@ -94,13 +101,15 @@ def _review_data(found: PromptReview) -> dict[str, Any]:
 
 def _lines(data: dict[str, Any]) -> list[str]:
     named = {"roles": "role", "graders": "grader", "categories": "category"}
-    lines = [f"prompt set {data['prompt_set'][:12]}: {data['prompts']} prompts"]
+    lines = [f"prompt set {data['prompt_set'][:12]}: {counted(data['prompts'], 'prompt')}"]
     for field, title in named.items():
         counts = sorted(data[field].items(), key=lambda entry: (-entry[1], entry[0]))[:12]
-        lines.append(f"by {title}: " + ", ".join(f"{inert(name) or '(none)'} {count}" for name, count in counts))
+        lines.append(f"by {title}: " + ", ".join(f"{sanitize(name) or '(none)'} {count}" for name, count in counts))
     if data["duplicates"]:
-        shown = ", ".join(inert(name, width=40) for name in data["duplicates"][:8])
-        lines.append(f"{len(data['duplicates'])} say the same as an earlier one and count once: {shown}")
+        shown = ", ".join(sanitize(name, width=40) for name in data["duplicates"][:8])
+        lines.append(
+            f"{counted(len(data['duplicates']), 'prompt')} with the text of an earlier one, which counts once: {shown}"
+        )
     return lines
 
 
@@ -110,9 +119,12 @@ def _lines(data: dict[str, Any]) -> list[str]:
 @config_option
 @json_option
 def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Add the prompts of FILE to the prompt file of the settings; those that are in it already stay as they are."""
-    from flows.prompt_review import add_prompts
-    from flows.settings import load_settings
+    """Add the prompts of FILE to the prompt file of the settings.
+
+    Prompts that are already in it are left as they are.
+    """
+    from flows.checks.prompts import add_prompts
+    from flows.config.loading import load_settings
 
     found = add_prompts(load_settings(config), Path(file), is_dry_run=is_dry_run)
     data = _review_data(found.review) | {
@@ -126,12 +138,13 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     def text() -> str:
         verb = "Would add" if is_dry_run else "Added"
         lines = [
-            f"{verb} {len(found.added)} prompts to {inert(found.file, width=300)}; {found.known} were in it already."
+            f"{verb} {counted(len(found.added), 'prompt')} to {sanitize(found.file, width=300)}; "
+            f"it already had {found.known}."
         ]
         if found.added:
             lines += [
-                f"{found.moved} former prompts get another role, and the next night fits a new cluster map and asks",
-                "every LLM the prompts that it has no answer to. See what that costs: uniroute night run --plan",
+                f"Roles changed for {counted(found.moved, 'earlier prompt')}. The next night fits a new cluster map",
+                "and asks every LLM the prompts that it has not answered. See what that costs: uniroute night run --plan",
             ]
         return "\n".join([*lines, *_lines(data)])
 
@@ -146,16 +159,18 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     default="champion",
     show_default=True,
     shell_complete=complete_routers,
-    help="Version number, alias or digest.",
+    help="Router version: number, alias or digest.",
 )
-@click.option("--limit", default=5, show_default=True, type=click.IntRange(min=1), help="How many at most.")
+@click.option("--limit", default=5, show_default=True, type=click.IntRange(min=1), help="Show at most this many.")
 @config_option
 @json_option
 def example(cluster: int, name: str, limit: int, config: str | None, as_json: bool) -> None:
-    """Show the prompts nearest to the centre of CLUSTER, the number that decisions name."""
-    from flows.cli.opening import opened
-    from flows.prompt_review import nearest_prompts
-    from flows.versions import find_router
+    """Show the prompts nearest to the centre of a cluster.
+
+    CLUSTER is the number that decisions name.
+    """
+    from flows.checks.prompts import nearest_prompts
+    from flows.versions.store import find_router
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
@@ -176,8 +191,8 @@ def example(cluster: int, name: str, limit: int, config: str | None, as_json: bo
         if not rows:
             return f"No prompt of the router's prompt set lies in cluster {cluster}."
         return "\n".join(
-            f"{row['rank']}. {inert(row['prompt_id'])} ({row['role']}"
-            f"{', ' + inert(row['category']) if row['category'] else ''})\n   {inert(row['text'], width=300)}"
+            f"{row['rank']}. {sanitize(row['prompt_id'])} ({row['role']}"
+            f"{', ' + sanitize(row['category']) if row['category'] else ''})\n   {sanitize(row['text'], width=300)}"
             for row in rows
         )
 

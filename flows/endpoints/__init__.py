@@ -1,12 +1,12 @@
-"""Bounded, OpenAI-compatible endpoints and the budget their calls are booked on."""
+"""Bounded, OpenAI-compatible endpoints, and the budget that their calls are charged to."""
 
 from __future__ import annotations
 
-from .budget import Budget, Reservation, worst_case_usd
-from .client import BoundedEndpoint
-from .completion import Completion
-from .kinds import FAILURE_RULES, FailureRule
-from .patience import Patience
+from flows.endpoints.budget import Budget, Reservation, worst_case_usd
+from flows.endpoints.client import BoundedEndpoint
+from flows.endpoints.completion import Completion
+from flows.endpoints.kinds import FAILURE_RULES, FailureRule
+from flows.endpoints.retry_policy import RetryPolicy
 
 __all__ = [
     "FAILURE_RULES",
@@ -14,7 +14,7 @@ __all__ = [
     "Budget",
     "Completion",
     "FailureRule",
-    "Patience",
     "Reservation",
+    "RetryPolicy",
     "worst_case_usd",
 ]

@@ -1,30 +1,22 @@
-"""What auditors asked, as text for a terminal. Everything that came from outside is made inert."""
+"""Answers for auditors as text for a terminal. Everything from outside is made inert."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flows.reports.plain import inert, table
+from flows.text import counted, sanitize, table
 
 if TYPE_CHECKING:
     from flows.audit.explanation import Explanation
-    from flows.audit.findings import Finding
 
 _DIGEST = 12
 _LLMS_SHOWN = 12
 _PROMPT_WIDTH = 72
 
 
-def findings_text(findings: Sequence[Finding], verdict: str) -> str:
-    """Give one line per finding, and the verdict last."""
-    width = max((len(finding.subject) for finding in findings), default=0)
-    lines = [f"{one.state:<11}  {one.subject:<{width}}  {inert(one.said, width=600)}" for one in findings]
-    return "\n".join([*lines, verdict])
-
-
 def log_text(events: Sequence[Mapping[str, Any]]) -> str:
-    """Give the ledger's events as a table."""
+    """Return the ledger's events as a table."""
     if not events:
         return "The ledger holds no such event."
     rows = [
@@ -42,9 +34,9 @@ def log_text(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def history_text(changes: Sequence[Mapping[str, Any]]) -> str:
-    """Give the changes of the champion as a table, the latest last."""
+    """Return the changes of the champion as a table, the latest last."""
     if not changes:
-        return "No router ever was the champion. Make one: uniroute night run"
+        return "There has been no champion yet. Make a router: uniroute night run"
     rows = [
         [
             one["since"],
@@ -61,7 +53,7 @@ def history_text(changes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def served_text(served: Sequence[Mapping[str, Any]], asked: str) -> str:
-    """Say which router served, who allowed it, and on what evidence."""
+    """Return which routers served, by whose decision and on what evidence."""
     return "\n\n".join(_served(one, asked) for one in served)
 
 
@@ -71,39 +63,41 @@ def _served(one: Mapping[str, Any], asked: str) -> str:
     llms = evidence["llms"]
     more = f" and {len(llms) - _LLMS_SHOWN} more" if len(llms) > _LLMS_SHOWN else ""
     lines = [
-        f"On {inert(asked)} router version {_version(one)} (digest {one['digest']}) served",
+        f"On {sanitize(asked)} router version {_version(one)} (digest {one['digest']}) served",
         f"  since        {one['since']}, {until}; {one['kind']} {one['promotion']} (event {one['ledger_event']})",
-        f"  made champion by {inert(one['actor'])}: {inert(one['reason'], width=300)}",
-        f"  put forward  by {inert(allowed['requested_by'])} at {allowed['requested_at']}",
-        f"  decided      by {inert(allowed['decided_by'])} at {allowed['decided_at']}",
+        f"  made champion by {sanitize(one['actor'])}: {sanitize(one['reason'], width=300)}",
+        f"  put forward  by {sanitize(allowed['requested_by'])} at {allowed['requested_at']}",
+        f"  decided      by {sanitize(allowed['decided_by'])} at {allowed['decided_at']}",
         f"  gate         {'passed' if evidence['gate_passed'] else 'not passed'} (promotion {evidence['promotion']}, "
         f"digest {evidence['gate_digest'][:_DIGEST]})",
     ]
     lines += [
-        f"    {'passed' if check['passed'] else 'FAILED'}  {inert(check['name'], width=100)}: "
-        f"{inert(check['value'], width=140)} ({inert(check['threshold'])})"
+        f"    {'passed' if check['passed'] else 'FAILED'}  {sanitize(check['name'], width=100)}: "
+        f"{sanitize(check['value'], width=140)} ({sanitize(check['threshold'])})"
         for check in evidence["gate_checks"]
     ]
     lines += [
         f"  report       {evidence['report_digest'] or 'none was kept'}",
-        f"  run          {inert(evidence['run'], width=200)} as of {evidence['as_of']}",
+        f"  run          {sanitize(evidence['run'], width=200)} as of {evidence['as_of']}",
         f"  settings     {evidence['settings_hash']}",
         f"  prompt set   {evidence['prompt_set']}",
-        f"  embedder     {inert(evidence['embedder'])}",
+        f"  embedder     {sanitize(evidence['embedder'])}",
         f"  cluster map  {evidence['cluster_map']}",
-        f"  LLMs ({len(llms)})    {', '.join(inert(key) for key in llms[:_LLMS_SHOWN])}{more}",
+        f"  LLMs ({len(llms)})    {', '.join(sanitize(key) for key in llms[:_LLMS_SHOWN])}{more}",
         f"verify it: uniroute router verify {one['version'] or one['digest'][:_DIGEST]}",
     ]
     return "\n".join(lines)
 
 
 def diff_text(before: str, after: str, found: Mapping[str, Any]) -> str:
-    """Give the differences between two versions, block by block."""
+    """Return the differences between two versions, block by block."""
     if not found:
         return f"{before} and {after} do not differ."
     blocks = [f"What differs from {before} to {after}:"]
     llms = found.get("llms", {})
-    blocks += [f"LLMs {side}: {', '.join(inert(key) for key in llms[side])}" for side in ("in", "out") if side in llms]
+    blocks += [
+        f"LLMs {side}: {', '.join(sanitize(key) for key in llms[side])}" for side in ("in", "out") if side in llms
+    ]
     if "prices" in found:
         rows = [[one["llm"], one["side"], f"{one['before']:g}", f"{one['after']:g}"] for one in found["prices"]]
         blocks.append(table(["PRICE OF", "USD/MTOK", "BEFORE", "AFTER"], rows, right=(2, 3)))
@@ -132,28 +126,28 @@ def diff_text(before: str, after: str, found: Mapping[str, Any]) -> str:
 def _routes_text(routes: Mapping[str, Any]) -> str:
     if "not_compared" in routes:
         return f"routes were not compared: {routes['not_compared']}"
-    head = f"{routes['changed']} of {routes['gate_prompts']} gate prompts go to another LLM"
+    head = f"the LLM differs on {routes['changed']:,} of {counted(routes['gate_prompts'], 'gate prompt')}"
     rows = [[one["from"], one["to"], one["prompts"]] for one in routes["largest_flows"]]
     return f"{head} ({routes['share_changed']:.1%})\n{table(['FROM', 'TO', 'PROMPTS'], rows, right=(2,))}"
 
 
 _REASONS = {
-    "score": "its expected error is smaller by more than what it costs more",
-    "cost": "it costs less, by more than its expected error is larger",
+    "score": "its expected error is smaller by more than its extra cost is worth",
+    "cost": "its cost is smaller by more than its extra expected error is worth",
     "both": "its expected error is smaller, and it costs less",
-    "tie": "of two that come to the same it is the cheaper, or comes first",
+    "tie": "of two with the same total it is the cheaper one, or the first",
     "only LLM": "it is the only LLM",
 }
 
 
 def explanation_text(found: Explanation, version: str) -> str:
-    """Say where a prompt goes, why, and what that rests on."""
+    """Return where a prompt goes, why, and what that rests on."""
     winner = found.contenders[0]
-    lines = [f"-> {inert(winner.llm)}   ({version}, cluster {found.cluster}): {_REASONS[found.because]}"]
+    lines = [f"-> {sanitize(winner.llm)}   ({version}, cluster {found.cluster}): {_REASONS[found.because]}"]
     if len(found.contenders) > 1:
         second = found.contenders[1]
         error, cost = winner.expected_score - second.expected_score, second.cost_term - winner.cost_term
-        lines.append(f"   against {inert(second.llm)}: {error:+.4f} by score, {cost:+.4f} by cost (in errors)")
+        lines.append(f"   against {sanitize(second.llm)}: {error:+.4f} by score, {cost:+.4f} by cost (in errors)")
     rows = [
         [
             one.llm,
@@ -168,13 +162,15 @@ def explanation_text(found: Explanation, version: str) -> str:
     headers = ["LLM", "SCORE", "STD ERROR", "USD/1000", f"COST x {found.cost_weight:g}", "TOTAL"]
     lines += ["", table(headers, rows, right=(1, 2, 3, 4, 5)), "total: expected error plus cost weight times cost"]
     if found.nearest:
-        near = [[one.prompt_id, f"{one.similarity:.3f}", inert(one.text, width=_PROMPT_WIDTH)] for one in found.nearest]
+        near = [
+            [one.prompt_id, f"{one.similarity:.3f}", sanitize(one.text, width=_PROMPT_WIDTH)] for one in found.nearest
+        ]
         lines += ["", "nearest representative prompts", table(["PROMPT", "COSINE", "TEXT"], near, right=(1,))]
     return "\n".join(lines)
 
 
 def far_warning(found: Explanation) -> str:
-    """Say that the prompt is unlike everything the version was measured on."""
+    """Return a warning that the prompt is unlike everything the version was measured on."""
     nearest = f"{found.nearest[0].similarity:.3f}" if found.nearest else "none"
     return (
         f"this prompt is far from every representative prompt (nearest cosine {nearest}, 19 in 20 of them have one of "
@@ -194,4 +190,4 @@ def _short(subject: str) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.6g}" if isinstance(value, float) else inert(value)
+    return f"{value:.6g}" if isinstance(value, float) else sanitize(value)

@@ -1,4 +1,4 @@
-"""The standing of all LLMs on the prompts that every LLM is asked: measured here, dated, with intervals."""
+"""The leaderboard: all LLMs on the prompts that every LLM is asked, measured here, dated, with intervals."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from flows.drift import Drifts, main_standings
-from flows.gate_evidence import Answers
-from flows.night import PROFILED_ROLES
+from flows.gate.evidence import Answers
+from flows.night.context import PROFILED_ROLES
+from flows.night.epochs import Drifts, leaderboard_by_llm
 from flows.reports.digest import escape
 from flows.reports.numbers import per_1k, percent, share_interval
 from flows.reports.pages import page
-from flows.reports.plain import llm_name
 from flows.reports.promotion.charts import frontier
 from flows.reports.promotion.evidence import LLMPoint
-from flows.versions import load_version
+from flows.text import counted, llm_name
+from flows.versions.store import load_version
 from flows.workspace import Workspace
 from registry.errors import NotFound
 from registry.llms import LLM
@@ -30,26 +30,26 @@ from routing.deferral import upper_hull
 
 @dataclass(frozen=True)
 class Place:
-    """How one LLM stands.
+    """One LLM on the leaderboard.
 
     Attributes
     ----------
     key, name, released_on
-        Identity as the catalog tells it.
+        Identity according to the catalog.
     state
         ``available``, or why it is not routed to.
     n_scored, n_prompts
-        Answers with a score, of the prompts that every LLM is asked.
+        Prompts with a score, and prompts that every LLM is asked.
     score, low, high
         Mean score with its 95 % interval; None without answers.
     cost_usd
         Mean USD per prompt; None when unknown.
     share
-        Share of the gate prompts that the champion gives it; None when the champion does not have it.
+        Share of the gate prompts that the champion routes to it; None when the champion does not have it.
     topics_won
-        Clusters in which the champion expects fewer errors of it than of any other.
+        Number of clusters in which the champion expects fewer errors of it than of any other LLM.
     asked_on
-        The day of its last answer.
+        Day of its last answer.
     """
 
     key: str
@@ -78,7 +78,7 @@ class Leaderboard:
     places: tuple[Place, ...]
 
     def as_data(self) -> dict[str, Any]:
-        """Give the leaderboard as plain data."""
+        """Return the leaderboard as plain data."""
         return asdict(self)
 
 
@@ -119,7 +119,7 @@ def _place(
     workspace: Workspace, answers: Answers, llm: LLM, prompts: Sequence[Prompt], share: float | None, won: int
 ) -> Place:
     registry = workspace.registry
-    standing = main_standings(registry.leaderboard(answers.prompt_set.digest)).get(llm.key)
+    standing = leaderboard_by_llm(registry.leaderboard(answers.prompt_set.digest)).get(llm.key)
     sampling = answers.sampling.get(llm.key) or (standing.sampling if standing is not None else "")
     table = registry.outcomes.table([llm.key], prompts, answers.graders, sampling)
     scores, costs = table.scores[:, 0], table.cost_usd[:, 0]
@@ -150,14 +150,15 @@ def _place(
 def leaderboard_html(board: Leaderboard) -> str:
     """Write the leaderboard as a page."""
     points = _points(board)
-    figure = frontier(points, f"n = {board.n_prompts} prompts that every LLM is asked.") if points else None
+    figure = frontier(points, f"n = {counted(board.n_prompts, 'prompt')} that every LLM is asked.") if points else None
     return page("leaderboard.html.j2", board=board, figure_of=figure)
 
 
 def leaderboard_markdown(board: Leaderboard) -> str:
     """Write the leaderboard as Markdown."""
     lines = [
-        f"## Leaderboard: {len(board.places)} LLMs on {board.n_prompts} prompts of {escape(board.prompt_set)}",
+        f"## Leaderboard: {counted(len(board.places), 'LLM')} on {counted(board.n_prompts, 'prompt')} of "
+        f"{escape(board.prompt_set)}",
         "",
         "| LLM | score | 95 % | USD per 1 000 | share | topics won | asked | state |",
         "|---|---|---|---|---|---|---|---|",

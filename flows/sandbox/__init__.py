@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .process import Sandbox
+from flows.sandbox.process import Sandbox
 
 __all__ = ["Sandbox"]

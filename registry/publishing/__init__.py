@@ -5,10 +5,10 @@ The only place that imports MLflow, and only inside functions: importing this pa
 
 from __future__ import annotations
 
-from registry.publishing.descriptions import HEAD_TAG, VersionDescription
+from registry.publishing.markdown import markdown, one_line
 from registry.publishing.publisher import RouterPublisher
+from registry.publishing.read import HEAD_TAG, VersionDescription
 from registry.publishing.request import ALIASES, DownloadedVersion, PublishedVersion, PublishRequest, is_lookalike
-from registry.publishing.text import markdown, one_line
 
 __all__ = [
     "ALIASES",

@@ -8,8 +8,8 @@ from alembic import context
 from sqlalchemy import Connection
 from sqlalchemy.types import TypeDecorator
 
-from registry.database import Database
-from registry.tables import VERSION_TABLE, metadata
+from registry.db.database import Database
+from registry.db.tables import VERSION_TABLE, metadata
 
 
 def render_plain_types(kind: str, item: Any, _autogenerate: Any) -> str | bool:

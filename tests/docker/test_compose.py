@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from flows.cli import cli as uniroute
-from flows.environment import prepare
-from flows.settings import load_settings
+from flows.config.environment import prepare
+from flows.config.loading import load_settings
 from tests.docker.topology import COMPOSE, DOCKER, ONE_SHOT, ROOT, SERVICES_USER, UI, command_of, environment_of, read
 
 SERVICES = read(COMPOSE)["services"]

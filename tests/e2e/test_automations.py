@@ -13,11 +13,11 @@ from urllib.request import Request, urlopen
 import pytest
 import yaml
 
-from flows import environment
+from flows.config import environment
+from flows.config.settings import NightSettings
+from flows.deploy.serve import prefect_server
 from flows.metrics.listed import Samples
 from flows.metrics.prefect_figures import note_prefect
-from flows.schedule import prefect_server
-from flows.settings import NightSettings
 from tests.stack.processes import free_port, wait_until
 
 FILE = Path(__file__).resolve().parents[2] / "docker" / "automations.yaml"

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from flows import promotions, publish
-from flows.night import Night, RouterOutcome
-from flows.promotions import Person
-from flows.settings import load_settings
+from flows.config.loading import load_settings
+from flows.night.context import Night
+from flows.promotion import decisions, publish
+from flows.promotion.decisions import Person
+from flows.reports.night_report import RouterOutcome
 from flows.workspace import Workspace
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import FIRST, SECOND, AskedNight, candidate, right, wrong
@@ -51,7 +52,7 @@ def prepare_contest(folder: Path, migrated: Path, template: Path) -> None:
             asked.run(night, _finish)
             if night == FIRST:
                 with Workspace(load_settings(folder / "uniroute.toml")) as workspace:
-                    promotions.approve(workspace, 1, by=ANN, reason="the first router", clock=clock)
+                    decisions.approve(workspace, 1, by=ANN, reason="the first router", clock=clock)
 
 
 def run_again(folder: Path, migrated: Path, night: str, **changed: str) -> RouterOutcome:
@@ -73,5 +74,5 @@ def _finish(night: Night) -> RouterOutcome:
 
 
 def digest_of(workspace: Workspace, alias: str) -> str:
-    """Give the digest of the router that an alias of the registry points to."""
+    """Return the digest of the router that an alias of the registry points to."""
     return workspace.registry.routers.get(alias).digest

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.promotions import Person, request
-from flows.settings import Settings
-from flows.versions import publication_folder, router_folder
+from flows.config.settings import Settings
+from flows.promotion.decisions import Person, request
+from flows.versions.store import publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.outcomes import Outcome
 from registry.promotions import Promotion, gate_result
@@ -69,7 +69,7 @@ def promoted_home(
 
 
 def settings_of(home: Path) -> Settings:
-    """Give the settings under which it was made: a single LLM may get all prompts."""
+    """Return the settings under which it was made: a single LLM may get all prompts."""
     return Settings(home=home, embedder={"name": "hashing-256"}, gate={"max_share": 1.0})
 
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from flows.settings import Settings
-from flows.versions import bring_mlflow_in_step, publication_folder, router_folder
+from flows.config.settings import Settings
+from flows.versions.mlflow_sync import sync_mlflow
+from flows.versions.store import publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.promotions import gate_result
 from registry.routers import ClusterMapRecord, RouterRecord
@@ -78,7 +79,7 @@ def served_home(home: Path, registry_file: Path, mlflow_file: Path) -> Iterator[
                 router.digest, champion, gate_result(True, {}), actor="night", now=NOW, run_id=run.id
             )
             registry.promotions.apply(asked, actor="night", reason="gate passed", now=NOW)
-        bring_mlflow_in_step(workspace, clock)
+        sync_mlflow(workspace, clock)
         registry.runs.finish(run, "completed", "fine", "{}", NOW)
         yield workspace
 

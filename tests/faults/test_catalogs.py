@@ -9,8 +9,8 @@ import pytest
 from flows.catalogs import open_catalog
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.errors import CatalogMalformed, CatalogUnavailable
-from flows.plan import NightPlan, plan_night
-from flows.reports.plain import inert, table
+from flows.profiling.plan import NightPlan, plan_night
+from flows.text import sanitize, table
 from registry.runs import Run
 from registry.store import Registry
 from tests.flows.catalogs.conftest import openrouter_document, openrouter_row
@@ -66,7 +66,7 @@ def test_f53_a_price_that_is_none_makes_an_llm_that_nobody_routes_to(registry, n
     assert (odd.price, odd.is_routable) == (None, False)
     assert reason in str(odd.refusal)
     assert routable(registry) == ["maker/good"]
-    assert [one.llm.llm_id for one in plan_of(registry).profiles] == ["maker/good"], "and nobody asks it anything"
+    assert [one.llm.llm_id for one in plan_of(registry).profiles] == ["maker/good"], "and it is not asked anything"
 
 
 def test_f53_a_price_that_turns_into_a_sentinel_overnight_takes_the_llm_off(registry, night, catalog_of):
@@ -185,7 +185,7 @@ def test_f61_a_hostile_name_is_cut_and_inert_wherever_it_is_shown(registry, nigh
         assert len(llm.name) <= 300
         shown = table(["NAME"], [[llm.name]]).splitlines()
         assert len(shown) == 2
-        assert inert(llm.name) == shown[1].strip()
+        assert sanitize(llm.name) == shown[1].strip()
         assert shown[1].isprintable()
 
 

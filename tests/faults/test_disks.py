@@ -9,7 +9,7 @@ from registry.store import Registry
 from routing import ArtifactCorrupt, ArtifactError, load_router, save_router
 from tests.registry.conftest import only_on_sqlite
 from tests.registry.samples import NOW
-from tests.routing.worlds import random_router
+from tests.routing.synthetic import random_router
 
 SAVE_ON_A_FULL_DISK = """
 import resource, signal, sys
@@ -17,7 +17,7 @@ from pathlib import Path
 from flows.cli.outcome import report_error
 from routing import save_router
 from routing.errors import ArtifactError
-from tests.routing.worlds import random_router
+from tests.routing.synthetic import random_router
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from flows.cli import main
-from flows.settings import load_settings
+from flows.config.loading import load_settings
 from flows.workspace import Workspace
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import FIRST, AskedNight, right
@@ -40,7 +40,7 @@ def ended(asked, monkeypatch, capsys):
         lines = [json.loads(line) for line in said.out.splitlines()]
         error = lines[-1]["error"]
         assert error["exit_code"] == stopped.value.code
-        assert error["message"].split(":")[0][:60] in said.err, "people are told the same"
+        assert error["message"].split(":")[0][:60] in said.err, "people read the same"
         assert error["unchanged"] or error["hint"]
         events = [line["event"] for line in lines[:-1]]
         assert "finished" not in events, "a stream without this line is a night that ended early"

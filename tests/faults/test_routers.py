@@ -1,4 +1,4 @@
-"""Faults of routers: ties, weights that are none, nobody left, tampering, other formats, aliases moved by hand."""
+"""Faults of routers: ties, invalid weights, no LLM left, tampering, other formats, aliases moved by hand."""
 
 import hashlib
 import io
@@ -14,11 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.alias_drift import DRIFTED, REPAIRED, find_drift, note_drift, repair_drift
+from flows.checks.doctor import examine
 from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
-from flows.doctor import examine
-from flows.versions import bring_mlflow_in_step, forget_version, load_version, router_folder
+from flows.versions.mlflow_sync import (
+    DRIFTED,
+    REPAIRED,
+    find_drift,
+    forget_version,
+    note_drift,
+    repair_drift,
+    sync_mlflow,
+)
+from flows.versions.store import load_version, router_folder
 from flows.workspace import Workspace
 from registry.promotions import gate_result
 from routing import (
@@ -33,7 +41,7 @@ from routing import (
 from tests.fakes.served import clock
 from tests.registry.publishing.samples import make_router, request_for
 from tests.registry.samples import NOW
-from tests.routing.worlds import flat_llm, flat_router, random_router, unit_rows
+from tests.routing.synthetic import flat_llm, flat_router, random_router, unit_rows
 
 GOLDEN = Path(__file__).parents[1] / "data" / "router-v1"
 GOLDEN_DIGEST = "6b973e1ee61c1b8b1e56bfde435a3ebf3c61ea8a070560b146a69a07ce821604"
@@ -42,10 +50,10 @@ ROUTER = random_router()
 ROWS = unit_rows(50)
 
 
-@given(order=st.permutations(["dear", "a", "b"]), soft=st.booleans(), cost_weight=st.sampled_from([0.0, 0.5, 1.0]))
+@given(order=st.permutations(["costly", "a", "b"]), soft=st.booleans(), cost_weight=st.sampled_from([0.0, 0.5, 1.0]))
 def test_f76_a_tie_goes_to_the_cheaper_llm_and_then_to_the_first_key_in_any_order(order, soft, cost_weight):
-    usd = {"dear": 2.0, "a": 1.0, "b": 1.0}
-    error = {"dear": [0.0, 0.0], "a": [cost_weight] * 2, "b": [cost_weight] * 2}
+    usd = {"costly": 2.0, "a": 1.0, "b": 1.0}
+    error = {"costly": [0.0, 0.0], "a": [cost_weight] * 2, "b": [cost_weight] * 2}
     router = flat_router([flat_llm(key, error[key], usd[key]) for key in order], cost_weight=cost_weight, soft=soft)
     assert set(router.route(AXES).llms) == {"a"}
     assert router.decide(AXES[0]).llm == "a"
@@ -81,7 +89,7 @@ def test_f78_nobody_left_to_choose_from_is_an_error_and_never_the_first_llm():
 
 REFIT = """
 from routing import EmbedderId, KMeansMap, RoutedLLM, Router, plain_feature_vector
-from tests.routing.worlds import random_llm, unit_rows
+from tests.routing.synthetic import random_llm, unit_rows
 rows = unit_rows(800, dim=64)
 fitted = KMeansMap(n_clusters=8).fit(rows).fitted_
 router = Router(
@@ -107,7 +115,7 @@ def saved(tmp_path: Path) -> Path:
 
 
 def forge(folder: Path, name: str, data: bytes) -> None:
-    """Replace a file and correct its checksum, as somebody who knows the format would."""
+    """Replace a file and correct its checksum, as an attacker who knows the format would."""
     (folder / name).write_bytes(data)
     stated = json.loads((folder / "digests.json").read_bytes())
     stated["files"][name] = hashlib.sha256(data).hexdigest()
@@ -140,8 +148,8 @@ def test_f87_a_router_swapped_for_another_whole_one_is_not_what_the_registry_kno
     folder = router_folder(served, aliases.champion)
     shutil.rmtree(folder)
     shutil.copytree(router_folder(served, aliases.previous), folder)
-    found = [check for check in examine(served, repair=False, clock=clock) if check.status == "damaged"]
-    assert [check.name for check in found] == [f"router {aliases.champion[:12]}"]
+    found = [check for check in examine(served, repair=False, clock=clock) if check.severity == "damaged"]
+    assert [check.subject for check in found] == [f"router {aliases.champion[:12]}"]
     with pytest.raises(ArtifactCorrupt, match=aliases.previous[:12]):
         load_version(served, aliases.champion)
 
@@ -167,7 +175,7 @@ def test_f87_a_file_that_is_none_of_ours_is_ignored_and_told(served):
     digest = served.registry.routers.aliases().champion
     (router_folder(served, digest) / "extra.json").write_text("{}")
     assert load_version(served, digest).digest == digest
-    found = {check.name: check.status for check in examine(served, repair=False, clock=clock)}
+    found = {check.subject: check.severity for check in examine(served, repair=False, clock=clock)}
     assert found["router files"] == "attention"
 
 
@@ -229,8 +237,8 @@ def test_f84_an_alias_moved_by_hand_is_found_noted_once_and_not_moved_back_unask
     assert list(map(str, drifts)) == ["champion points to version 1, it should be version 2"]
     for _ in range(3):
         note_drift(served, drifts, actor="night", now=NOW)
-    bring_mlflow_in_step(served, clock)
-    assert served.publisher.aliases("uniroute")["champion"] == 1, "whoever moved it may have had a reason"
+    sync_mlflow(served, clock)
+    assert served.publisher.aliases("uniroute")["champion"] == 1, "the person who moved it may have had a reason"
     assert drift_events(served) == [DRIFTED]
     repair_drift(served, drifts, actor="me", now=NOW)
     assert find_drift(served) == ()
@@ -249,14 +257,16 @@ def test_f84_the_next_promotion_does_not_overwrite_an_alias_that_was_moved_by_ha
         aliases.previous, aliases.champion, gate_result(True, {}), actor="night", now=NOW
     )
     served.registry.promotions.apply(asked, actor="night", reason="gate passed", now=NOW)
-    (left_alone,) = bring_mlflow_in_step(served, clock)
+    (left_alone,) = sync_mlflow(served, clock)
     assert str(left_alone) == f"champion points to version {by_hand}, it should be version 1"
     assert served.publisher.aliases("uniroute") == {"champion": by_hand, "challenger": 2, "previous": 2}
     (waiting,) = served.registry.promotions.pending()
     assert (waiting.alias, "uniroute doctor --repair" in waiting.last_error) == ("champion", True)
     assert find_drift(served) == (left_alone,)
     assert drift_events(served) == [DRIFTED]
-    found = {check.name: check.status for check in examine(served, repair=True, clock=clock) if check.status != "ok"}
+    found = {
+        check.subject: check.severity for check in examine(served, repair=True, clock=clock) if check.severity != "ok"
+    }
     assert found == {}
     assert served.publisher.aliases("uniroute") == {"champion": 1, "challenger": 2, "previous": 2}
     assert (served.registry.promotions.pending(), drift_events(served)) == ((), [DRIFTED, REPAIRED])
@@ -265,16 +275,16 @@ def test_f84_the_next_promotion_does_not_overwrite_an_alias_that_was_moved_by_ha
 def test_f84_an_alias_moved_by_hand_to_where_it_was_going_anyway_is_no_drift(served):
     served.registry.promotions.rollback(actor="me", reason="worse", now=NOW)
     served.publisher.set_alias("uniroute", "champion", 1)
-    assert (bring_mlflow_in_step(served, clock), served.registry.promotions.pending()) == ((), ())
+    assert (sync_mlflow(served, clock), served.registry.promotions.pending()) == ((), ())
     assert drift_events(served) == []
 
 
 def test_f84_an_alias_that_differs_in_case_is_drift_and_goes_on_request(served):
     served.publisher.client.set_registered_model_alias("uniroute", "Champion", "1")
     assert list(map(str, find_drift(served))) == ["Champion points to version 1, it should not exist"]
-    found = {check.name: check for check in examine(served, repair=False, clock=clock) if check.status != "ok"}
+    found = {check.subject: check for check in examine(served, repair=False, clock=clock) if check.severity != "ok"}
     assert list(found) == ["aliases"]
-    assert found["aliases"].repair == "uniroute doctor --repair"
+    assert found["aliases"].next_step == "uniroute doctor --repair"
     examine(served, repair=True, clock=clock)
     assert served.publisher.aliases("uniroute") == {"champion": 2, "challenger": 2, "previous": 1}
     assert drift_events(served) == [DRIFTED, REPAIRED]
@@ -286,10 +296,10 @@ def test_f84_a_version_number_that_mlflow_gives_again_belongs_to_the_router_that
         for record in (champion, previous):
             forget_version(served, record, now=NOW, unit=unit)
         served.registry.routers.set_published(previous.digest, "uniroute", 2, "run", unit=unit)
-    bring_mlflow_in_step(served, clock)
+    sync_mlflow(served, clock)
     assert served.registry.routers.get("champion").mlflow_version == 2
     assert served.registry.routers.get("previous").mlflow_version is None, "its number was given to another"
-    bring_mlflow_in_step(served, clock)
+    sync_mlflow(served, clock)
     assert served.registry.routers.get("previous").mlflow_version == 1
     assert find_drift(served) == ()
 
@@ -317,8 +327,8 @@ def test_f91_a_withdrawn_llm_of_the_champion_is_passed_over_for_the_next_best(se
     second = json.loads(out)["data"]
     assert (code, second["llm"], second["expected_score"]) == (0, first["runner_up"], first["runner_up_score"])
     assert "sandbox:strong" in err
-    found = {check.name: check for check in examine(served, repair=False, clock=clock)}["champion"]
-    assert (found.status, "sandbox:strong" in found.finding) == ("attention", True)
+    found = {check.subject: check for check in examine(served, repair=False, clock=clock)}["champion"]
+    assert (found.severity, "sandbox:strong" in found.text) == ("attention", True)
     for key in ("sandbox:middle", "sandbox:frugal"):
         served.registry.llms.set_status(key, "quarantined", "odd", actor="me", now=NOW)
     code, out, err = route()

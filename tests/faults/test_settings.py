@@ -4,8 +4,8 @@ import pytest
 
 from flows.cli import main
 from flows.cli.outcome import ExitCode
+from flows.config.loading import load_settings
 from flows.errors import PrerequisiteError
-from flows.settings import load_settings
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from flows.canary import NOISE, SIGNIFICANCE, change_p_value
 from flows.cli.llm import llm
+from flows.config.loading import load_settings
 from flows.graders import grader
-from flows.memorised import memorising_p_value
-from flows.settings import load_settings
+from flows.profiling.canaries import NOISE, change_p_value
+from flows.profiling.contamination import contamination_p_value
+from flows.profiling.results import SIGNIFICANCE
 from flows.workspace import Workspace
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, right, scores, wrong
@@ -127,11 +128,11 @@ def test_f72_an_llm_that_knows_the_representative_prompts_is_quarantined_before_
 def test_f72_honest_llms_are_hardly_ever_taken_for_memorisers():
     rng = np.random.default_rng(1)
     figures = [
-        memorising_p_value((rng.random(240) < 0.6).astype(float), (rng.random(60) < 0.6).astype(float))
+        contamination_p_value((rng.random(240) < 0.6).astype(float), (rng.random(60) < 0.6).astype(float))
         for _ in range(2000)
     ]
     assert np.mean(np.array(figures) <= 0.001) <= 0.002
-    assert memorising_p_value(np.ones(240), (rng.random(20) < 0.4).astype(float)) < 0.001
+    assert contamination_p_value(np.ones(240), (rng.random(20) < 0.4).astype(float)) < 0.001
 
 
 @pytest.mark.parametrize("name", ["choice", "exact", "numeric", "contains"])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.config.loading import load_settings
 from flows.promote import promote
-from flows.settings import load_settings
 from flows.workspace import Workspace
 from registry.errors import StalePromotion
 

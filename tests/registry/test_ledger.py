@@ -2,12 +2,13 @@ import sqlite3
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from registry.ledger import GENESIS
 from registry.store import Registry
 from tests.postgres import break_in
+from tests.properties import examples
 from tests.registry.conftest import only_on_sqlite
 from tests.registry.samples import NOW
 
@@ -40,9 +41,9 @@ def test_an_empty_ledger_is_intact(registry):
     assert (check.is_intact, check.n_events, check.head_hash) == (True, 0, GENESIS)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(*[st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=60) for _ in range(3)])
-def test_whatever_the_words_the_chain_verifies(registry, subject, actor, reason):
+def test_the_chain_verifies_with_any_text(registry, subject, actor, reason):
     registry.ledger.append("test:words:said", subject, actor=actor, reason=reason, now=NOW, payload={"said": reason})
     assert registry.ledger.verify().is_intact
     assert registry.ledger.events(limit=1)[0].reason == reason
@@ -89,7 +90,7 @@ def test_a_ledger_cut_off_at_its_end_is_found(filled, url, statement, said):
     assert (check.is_intact, said in check.problem) == (False, True), check.problem
 
 
-def test_a_ledger_cut_off_together_with_the_note_of_its_end_no_longer_has_the_head_noted_elsewhere(filled, url):
+def test_a_ledger_cut_off_with_the_note_of_its_end_lacks_the_head_noted_elsewhere(filled, url):
     noted = {filled.ledger.head()[1]: "MLflow"}
     shorter = "UPDATE ledger_head SET number = 5, hash = (SELECT hash FROM ledger WHERE number = 5)"
     break_in(url, "DELETE FROM ledger WHERE number = 6", shorter)
@@ -108,7 +109,7 @@ COLUMNS = ("at", "event", "subject", "actor", "reason", "payload_json", "previou
 
 
 @only_on_sqlite
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(number=st.integers(1, 6), column=st.sampled_from(COLUMNS), place=st.integers(0, 80), bit=st.integers(0, 7))
 def test_one_flipped_bit_in_any_event_is_found_where_it_is(filled, url, number, column, place, bit):
     connection = sqlite3.connect(url.removeprefix("sqlite:///"))
@@ -138,13 +139,13 @@ def test_events_are_filtered(filled):
     assert numbers(subject="router-3") == [4]
     assert numbers(event="router:promotion:applied") == [1, 3, 5]
     assert numbers(event="router:promotion:") == [1, 2, 3, 4, 5, 6]
-    assert numbers(event="router_promotion") == [], "an underscore is no wildcard"
+    assert numbers(event="router_promotion") == [], "an underscore is not a wildcard"
     assert numbers(since=NOW + timedelta(hours=4)) == [5, 6]
     assert numbers(until=NOW + timedelta(hours=2)) == [1, 2]
     assert filled.ledger.count() == 6
 
 
-def test_a_payload_that_is_no_json_is_refused(registry):
+def test_a_payload_that_is_not_json_is_refused(registry):
     with pytest.raises(ValueError, match="JSON compliant"):
         registry.ledger.append("test:row:added", "x", actor="a", now=NOW, payload={"score": float("nan")})
     assert registry.ledger.count() == 0

@@ -3,13 +3,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from registry.db.tables import ROLES
 from registry.errors import NotFound, PromptSetInvalid
 from registry.prompts import Prompt, RoleShares
-from registry.tables import ROLES
 from routing.errors import InvalidInput
+from tests.properties import examples
 from tests.registry.samples import freeze, prompts
 
 any_text = st.text(alphabet=st.characters(codec=None, exclude_categories=()), min_size=1, max_size=80).filter(
@@ -18,7 +19,7 @@ any_text = st.text(alphabet=st.characters(codec=None, exclude_categories=()), mi
 any_prompt = st.builds(Prompt, any_text, any_text, any_text, st.just("choice"), st.none() | any_text)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(any_prompt, min_size=1, max_size=8, unique_by=lambda one: one.prompt_id), st.integers(0, 2**32))
 def test_f26_a_frozen_set_comes_back_to_the_byte(registry, given_prompts, seed):
     frozen = registry.prompts.freeze("any", given_prompts, seed=seed)
@@ -72,7 +73,7 @@ def test_a_set_that_is_already_stored_keeps_its_first_name(registry):
     assert registry.prompts.freeze("other", prompts(10)).name == "core"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 200), st.integers(1, 6), st.integers(0, 1000))
 def test_roles_get_their_shares_in_all_and_in_each_category(registry, n, n_categories, seed):
     given_prompts = [Prompt(f"p{i}", f"Question {i}?", "A", "choice", f"c{i % n_categories}") for i in range(n)]
@@ -103,17 +104,20 @@ def test_equal_contents_count_once(registry):
     ("given_prompts", "said"),
     [
         ([], "the prompt set is empty"),
-        ([Prompt("a", "q", "", "choice")], "1 prompts have no reference: a"),
-        ([Prompt("a", "q", " \n", "choice")], "1 prompts have no reference: a"),
-        ([Prompt("a", "", "A", "choice")], "1 prompts have no text: a"),
-        ([Prompt("a", "q", "A", "")], "1 prompts have no grader: a"),
-        ([Prompt("", "q", "A", "choice")], r"1 prompts have no prompt_id: \(no id\)"),
-        ([Prompt("a", "q", "A", "choice"), Prompt("a", "r", "A", "choice")], "1 prompt ids stand for .* contents: a"),
+        ([Prompt("a", "q", "", "choice")], "1 prompt without reference: a"),
+        ([Prompt("a", "q", " \n", "choice")], "1 prompt without reference: a"),
+        ([Prompt("a", "", "A", "choice")], "1 prompt without text: a"),
+        ([Prompt("a", "q", "A", "")], "1 prompt without grader: a"),
+        ([Prompt("", "q", "A", "choice")], r"1 prompt without prompt_id: \(no id\)"),
+        (
+            [Prompt("a", "q", "A", "choice"), Prompt("a", "r", "A", "choice")],
+            "1 prompt id used for .*: a",
+        ),
         (
             [Prompt(f"p{i}", "q", "", "g") for i in range(9)],
-            "9 prompts have no reference: p0, p1, p2, p3, p4 and 4 more",
+            "9 prompts without reference: p0, p1, p2, p3, p4 and 4 more",
         ),
-        ([Prompt("\x1b[31m", "q", "", "g")], r"no reference: \\x1b\[31m"),
+        ([Prompt("\x1b[31m", "q", "", "g")], r"without reference: \\x1b\[31m"),
     ],
 )
 def test_prompts_that_cannot_be_frozen_are_named(registry, given_prompts, said):
@@ -177,5 +181,5 @@ def test_embeddings_that_do_not_fit_are_refused(registry, matrix):
 
 def test_embeddings_of_unknown_prompts_are_refused(registry):
     freeze(registry, 4)
-    with pytest.raises(NotFound, match="1 prompts are in no prompt set"):
+    with pytest.raises(NotFound, match="not in any prompt set: 1 prompt, the first is"):
         registry.prompts.store_embeddings("e", [Prompt("x", "new", "A", "choice")], np.zeros((1, 2), dtype=np.float32))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from routing import (
@@ -23,10 +23,10 @@ from routing import (
     save_router,
 )
 from routing.artifact import ARRAYS_FILE, DIGESTS_FILE, ROUTER_FILE
-from routing.content import canonical_json
 from routing.prompt_weights import Block
-
-from .worlds import EMBEDDER, flat_llm, random_llm, random_router, unit_rows
+from routing.strict_json import canonical_json
+from tests.properties import examples
+from tests.routing.synthetic import EMBEDDER, flat_llm, random_llm, random_router, unit_rows
 
 DATA = Path(__file__).parents[1] / "data"
 GOLDEN, GOLDEN_2 = DATA / "router-v1", DATA / "router-v2"
@@ -44,11 +44,11 @@ def forge(folder: Path, name: str, data: bytes) -> None:
     (folder / name).write_bytes(data)
     stated = json.loads((folder / DIGESTS_FILE).read_bytes())
     stated["files"][name] = hashlib.sha256(data).hexdigest()
-    (folder / DIGESTS_FILE).write_bytes(canonical_json(stated) + b"\n")
+    (folder / DIGESTS_FILE).write_bytes(canonical_json(stated).encode() + b"\n")
 
 
 @given(seed=st.integers(0, 10_000), soft=st.booleans(), n_llms=st.integers(1, 6), n_clusters=st.integers(1, 6))
-@settings(max_examples=25)
+@examples(25)
 def test_a_router_survives_its_folder(tmp_path_factory, seed, soft, n_llms, n_clusters):
     router = random_router(soft=soft, n_llms=n_llms, n_clusters=n_clusters, seed=seed)
     folder = tmp_path_factory.mktemp("artifact") / "router"
@@ -75,7 +75,7 @@ def test_saving_again_leaves_the_folder_as_it_is(saved):
 
 
 def test_another_router_never_overwrites_a_folder(saved):
-    with pytest.raises(ArtifactCorrupt, match="something else"):
+    with pytest.raises(ArtifactCorrupt, match="something other than router"):
         save_router(random_router(seed=1), saved)
     assert load_router(saved).digest == random_router().digest
 
@@ -94,7 +94,7 @@ def test_one_flipped_bit_anywhere_is_found(tmp_path_factory, name):
     whole = (folder / name).read_bytes()
 
     @given(position=st.integers(0, len(whole) - 1), bit=st.integers(0, 7))
-    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def flip(position, bit):
         changed = bytearray(whole)
         changed[position] ^= 1 << bit
@@ -133,7 +133,7 @@ def test_extra_files_are_ignored(saved):
 
 def test_a_later_format_asks_for_a_later_version(saved):
     content = json.loads((saved / ROUTER_FILE).read_bytes())
-    forge(saved, ROUTER_FILE, canonical_json(content | {"format": 99, "unheard_of": True}))
+    forge(saved, ROUTER_FILE, canonical_json(content | {"format": 99, "unheard_of": True}).encode())
     with pytest.raises(ArtifactTooNew, match="has format 99, this version reads 1, 2") as caught:
         load_router(saved)
     assert "later version" in caught.value.hint
@@ -227,7 +227,6 @@ def test_content_edited_with_corrected_checksums_is_not_the_router_it_claims(sav
 
 
 @given(data=st.binary(max_size=300), name=st.sampled_from([ROUTER_FILE, ARRAYS_FILE]))
-@settings(max_examples=100)
 def test_any_bytes_in_place_of_a_file_are_refused(tmp_path_factory, data, name):
     folder = tmp_path_factory.mktemp("artifact") / "router"
     save_router(random_router(n_llms=1, n_clusters=1), folder)

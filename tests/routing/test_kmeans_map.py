@@ -3,8 +3,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from routing import InvalidInput, KMeansMap
-
-from .worlds import unit_rows
+from tests.routing.synthetic import unit_rows
 
 
 def skipped_checks(estimator) -> dict[str, str]:

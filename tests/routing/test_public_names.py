@@ -11,7 +11,6 @@ PROMISED = [
     "ArtifactIncompatible",
     "ArtifactTooNew",
     "BootstrapDifference",
-    "ClairvoyantMean",
     "ClusterMap",
     "Decision",
     "Decisions",
@@ -26,9 +25,7 @@ PROMISED = [
     "InvalidInput",
     "InvalidProfile",
     "KMeansMap",
-    "LearnedMap",
     "Manifest",
-    "NearestNeighbours",
     "NoEligibleLLM",
     "PosteriorEstimator",
     "Qnc",
@@ -45,14 +42,12 @@ PROMISED = [
     "load_embedder",
     "load_embedder_for",
     "load_router",
-    "oracle_curve",
     "paired_bootstrap",
     "peak",
     "plain_feature_vector",
     "qnc",
-    "random_errors",
     "save_router",
-    "score_at_cost",
+    "scores_at_costs",
 ]
 
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from routing import InvalidInput, KMeansMap, NoEligibleLLM, RoutedLLM, Router
 from routing.prompt_weights import Block, ClusterMap
-
-from .worlds import EMBEDDER, flat_llm, flat_router, random_llm, random_router, unit_rows
+from tests.routing.synthetic import EMBEDDER, flat_llm, flat_router, random_llm, random_router, unit_rows
 
 ROUTERS = [random_router(soft=soft, seed=seed) for soft in (False, True) for seed in (0, 1)]
 any_router = pytest.mark.parametrize("router", ROUTERS, ids=["hard-0", "hard-1", "soft-0", "soft-1"])

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing import FeatureVector, InvalidInput, RoutedLLM, estimated_input_tokens
-
-from .worlds import flat_llm, flat_router, random_router, unit_rows
+from tests.routing.synthetic import flat_llm, flat_router, random_router, unit_rows
 
 ROUTERS = [random_router(soft=soft, seed=seed) for soft in (False, True) for seed in (0, 1)]
 any_router = pytest.mark.parametrize("router", ROUTERS, ids=["hard-0", "hard-1", "soft-0", "soft-1"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from flows.environment import prepare
+from flows.config.environment import prepare
 from tests.postgres import a_server
 from tests.stack.processes import Memory
 from tests.stack.proof import prove

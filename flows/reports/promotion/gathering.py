@@ -1,12 +1,16 @@
-"""Gather the material of a promotion report from registry and router folders, as they were when it was requested."""
+"""Gathers the inputs of a promotion report from registry and router folders, as they were at the request.
+
+New LLMs are described by what is known of them: price, answers, latency, hidden-prompt gap and drift.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
@@ -14,41 +18,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.errors import PrerequisiteError
-from flows.gate_evidence import Answers, gather
-from flows.measuring import GateOutcomes
-from flows.reports.promotion.evidence import Check, Version
-from flows.reports.promotion.material import Contender, Material
-from flows.reports.promotion.newcomers import newcomer
-from flows.reports.promotion.particulars import NightSpend
-from flows.versions import load_version
+from flows.gate.evidence import Answers, embeddings_of, gather
+from flows.gate.gate import GateCheck
+from flows.gate.measure import GateOutcomes
+from flows.night.context import PROFILED_ROLES
+from flows.night.epochs import Drifts
+from flows.profiling.contamination import contamination_p_value
+from flows.reports.numbers import NORMAL_95
+from flows.reports.promotion.evidence import Version
+from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
+from flows.reports.promotion.review_inputs import Contender, ReviewInputs
+from flows.versions.store import load_version
 from flows.workspace import SANDBOX, Workspace
 from registry.prompts import Prompt
 from registry.routers import RouterRecord
 from registry.store import Registry
 from routing.baselines import ZeroRouter
-from routing.embedding import load_embedder_for
+from routing.decisions import RoutedLLM
 from routing.router import Router
 
 _KNOWN_ROLES = ("map", "representative", "gate")
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "matplotlib", "jinja2")
 _TREND = 10
 _FRESH = timedelta(days=7)
-# Of promotions that were requested before the gate kept its rules.
+# For promotions requested before the gate stored its rules.
 _MIN_COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is put forward against whom, and what the gate found.
+    """The challenger, the champion it is compared with, and the gate's result.
 
     Attributes
     ----------
     router_digest, champion_digest
-        The challenger, and whom it was compared with; None when nobody serves.
+        The challenger, and the champion it was compared with; None before the first.
     gate
-        What `flows.reports.version.gate_as_json` gives, as stored with the promotion.
+        The result of `flows.gate.gate.gate_as_json`, as stored with the promotion.
     at
-        When it was requested: what was recorded later does not count. None means now.
+        Time of the request: later records do not count. None means now.
     """
 
     router_digest: str
@@ -58,14 +66,14 @@ class Subject:
 
 
 class Gathering:
-    """Read what a subject's report is computed from.
+    """Reads the inputs of a subject's report.
 
     Parameters
     ----------
     workspace
         Registry and router folders.
     subject
-        Who is put forward against whom.
+        The challenger and the champion it is compared with.
 
     Raises
     ------
@@ -81,8 +89,8 @@ class Gathering:
             self._registry, self._record.digest, subject.champion_digest, until=subject.at
         )
 
-    def material(self) -> Material:
-        """Read everything.
+    def inputs(self) -> ReviewInputs:
+        """Read all inputs.
 
         Raises
         ------
@@ -96,12 +104,12 @@ class Gathering:
         gate_prompts, outcomes = self._gate_outcomes(challenger.router, champion.router if champion else None)
         known = answers.prompt_set.with_role(*_KNOWN_ROLES)
         before = (champion or challenger).router
-        return Material(
+        return ReviewInputs(
             challenger=challenger,
             champion=champion,
             passed=bool(subject.gate.get("passed")),
             checks=tuple(
-                Check(str(one["name"]), str(one["value"]), str(one["threshold"]), bool(one["passed"]))
+                GateCheck(str(one["name"]), str(one["value"]), str(one["threshold"]), bool(one["passed"]))
                 for one in subject.gate.get("checks", ())
             ),
             metrics=dict(subject.gate.get("metrics", {})),
@@ -132,7 +140,7 @@ class Gathering:
         return Contender(load_version(self._workspace, record.digest), record.number, record.created_at, as_of)
 
     def _gate_outcomes(self, challenger: Router, champion: Router | None) -> tuple[tuple[Prompt, ...], GateOutcomes]:
-        """Give the outcomes as the gate gathers them, and the prompts they are of."""
+        """Return the outcomes as the gate gathers them, with their prompts."""
         rules = self._subject.gate.get("rules") or {}
         outcomes = gather(
             self.answers,
@@ -145,7 +153,7 @@ class Gathering:
             raise PrerequisiteError(
                 "No gate prompt has a score from every LLM of both routers.",
                 unchanged="No report was written.",
-                hint="See what is missing with: uniroute llm list",
+                hint="See what is missing: uniroute llm list",
             )
         prompts = self.answers.prompt_set.with_role("gate")
         table = self.answers.table(outcomes.keys, prompts)
@@ -173,7 +181,7 @@ class Gathering:
         )
 
     def _trend(self) -> tuple[Version, ...]:
-        """Give the last routers up to this one, the oldest first, and which of them had served by then."""
+        """Return the last routers up to this one, the oldest first, and which of them had served by then."""
         at = self._subject.at
         served = {
             one.router_digest
@@ -222,13 +230,76 @@ class Gathering:
         return tuple((name, content) for name, content in facts if content)
 
 
-def embeddings_of(registry: Registry, prompts: Sequence[Prompt], router: Router) -> NDArray[np.float32]:
-    """Read the embeddings of prompts that a router needs; compute them where they were never stored."""
-    stored = registry.prompts.embeddings(prompts, router.embedder.key)
-    if len(stored.prompt_digests) == len(prompts):
-        return stored.matrix
-    return load_embedder_for(router.embedder).embed([prompt.text for prompt in prompts])
-
-
 def _per_prompt(per_1k: float | None) -> float | None:
     return None if per_1k is None else per_1k / 1000
+
+
+def newcomer(registry: Registry, answers: Answers, llm: RoutedLLM, as_of: date) -> NewLLM:
+    """Read what is known of a new LLM; its share is set later.
+
+    Parameters
+    ----------
+    registry
+        The registry to read from.
+    answers
+        The answers that count.
+    llm
+        The LLM as in the challenger.
+    as_of
+        Day of the night; later prices do not count.
+    """
+    listed = registry.llms.get(llm.key)
+    prompts = answers.prompt_set.with_role(*PROFILED_ROLES)
+    facts = registry.outcomes.facts(
+        llm.key, prompts, answers.graders, answers.sampling.get(llm.key, ""), until=answers.until
+    )
+    known, hidden = (
+        answers.table([llm.key], answers.prompt_set.with_role(role)).scores[:, 0]
+        for role in ("representative", "hidden")
+    )
+    price = next((one for one in reversed(registry.llms.price_history(llm.key)) if one.since <= as_of), None)
+    drift = Drifts(registry, until=answers.until).of(llm.key)
+    others = tuple(name for name in facts.served_as if name not in (listed.llm_id, listed.canonical_id))
+    return NewLLM(
+        key=llm.key,
+        name=listed.name,
+        released_on=listed.released_at.date() if listed.released_at is not None else None,
+        input_usd_per_mtok=llm.input_usd_per_mtok,
+        output_usd_per_mtok=llm.output_usd_per_mtok,
+        catalog=price.catalog if price is not None else listed.catalog,
+        price_since=price.since if price is not None else None,
+        n_asked=len(prompts),
+        n_scored=facts.n_scored,
+        failures=facts.failures,
+        n_cut=facts.n_cut,
+        latency_p50_s=_percentile(facts.latencies_s, 0.5),
+        latency_p95_s=_percentile(facts.latencies_s, 0.95),
+        served_as=others,
+        gap=hidden_gap(known, hidden),
+        drift=drift.reason if drift is not None and drift.is_open else "",
+        share=0.0,
+    )
+
+
+def hidden_gap(known: NDArray[np.float64], hidden: NDArray[np.float64]) -> Gap | None:
+    """Compare the scores on representative and on hidden prompts; None when one of the two has none.
+
+    Parameters
+    ----------
+    known, hidden
+        Scores in [0, 1], NaN where there is none.
+    """
+    known, hidden = known[np.isfinite(known)], hidden[np.isfinite(hidden)]
+    if not len(known) or not len(hidden):
+        return None
+    mean = float(known.mean() - hidden.mean())
+    # One pseudo-answer of one half on each side keeps an LLM that is always right from an interval of zero width.
+    variances = (
+        (rate := (values.sum() + 0.5) / (len(values) + 1)) * (1 - rate) / len(values) for values in (known, hidden)
+    )
+    width = NORMAL_95 * math.sqrt(sum(map(float, variances)))
+    return Gap(mean, mean - width, mean + width, contamination_p_value(known, hidden), len(known), len(hidden))
+
+
+def _percentile(ascending: tuple[float, ...], share: float) -> float | None:
+    return float(np.quantile(ascending, share)) if ascending else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from registry.database import append_only
+from registry.db.database import append_only
 
 revision = "0001"
 down_revision = None

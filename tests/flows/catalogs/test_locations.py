@@ -12,8 +12,7 @@ import pytest
 from flows.catalogs import open_catalog
 from flows.catalogs.catalog import DocumentCatalog
 from flows.errors import CatalogError, CatalogMalformed, CatalogUnavailable
-
-from .conftest import DocumentServer, openrouter_document, openrouter_row, response
+from tests.flows.catalogs.conftest import DocumentServer, openrouter_document, openrouter_row, response
 
 DOCUMENT = openrouter_document(openrouter_row())
 KEY = "sk-CANARY-1234567890"

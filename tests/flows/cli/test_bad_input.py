@@ -117,7 +117,7 @@ def test_missing_embedder_weights(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def missing(name: str, *, folder: Path | None = None) -> None:
         raise EmbedderUnavailable("the weights are missing", hint="install them")
 
-    monkeypatch.setattr("routing.embedding.load_embedder", missing)
+    monkeypatch.setattr("routing.embedders.load_embedder", missing)
     code, error = run()
     assert code == 78
     assert "weights are missing" in error
@@ -157,7 +157,7 @@ def test_a_home_that_cannot_be_made(run: Run, tmp_path: Path) -> None:
 def test_init_writes_settings_that_load_and_never_touches_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from flows.settings import load_settings
+    from flows.config.loading import load_settings
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as done:

@@ -8,7 +8,7 @@ import pytest
 
 from flows.bench.report import METHODS
 from flows.cli import main
-from tests.flows.bench.worlds import write_folder
+from tests.flows.bench.synthetic import write_folder
 
 Run = Callable[..., tuple[int, str, str]]
 QUICK = ("--trials", "2", "--methods", "zero_router,kmeans,posterior,clairvoyant")
@@ -75,7 +75,7 @@ def test_the_study_draws_area_against_representative_prompts_and_keeps_the_numbe
 
 @pytest.mark.parametrize("n_llms", [1, 2, 3])
 def test_all_methods_measure_a_pool_of_few_llms(run: Run, tmp_path: Path, n_llms: int) -> None:
-    from tests.flows.bench.worlds import rewrite
+    from tests.flows.bench.synthetic import rewrite
 
     kept = ["both-0", "first-0", "second-0"][:n_llms]
     folder = write_folder(tmp_path / "few", n=60, of_a_kind=1)
@@ -123,7 +123,7 @@ def test_a_folder_too_small_for_the_study_says_what_it_takes(run: Run, tmp_path:
 
 
 def test_what_is_left_out_is_named_and_foreign_names_cannot_draw_on_the_terminal(run: Run) -> None:
-    from tests.flows.bench.worlds import rewrite
+    from tests.flows.bench.synthetic import rewrite
 
     evil = {"both-0": "\x1b[31mred\nline"}
     rewrite(

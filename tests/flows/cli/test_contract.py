@@ -1,4 +1,4 @@
-"""What holds for every command: help, JSON of a pinned shape, a place in the README, and silence when refused."""
+"""What holds for every command: help, JSON of a pinned shape, a place in flows/README.md, and silence when refused."""
 
 import json
 import re
@@ -11,10 +11,10 @@ import pytest
 from flows.cli import cli
 from flows.cli.options import NounGroup
 from flows.cli.outcome import ErrorKind, ExitCode
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 from tests.flows.cli.shapes import PINNED, misfits, shape_of
 
-README = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).resolve().parents[3] / "flows" / "README.md").read_text(encoding="utf-8")
 # These take minutes, or need data that is not here: other tests look at them.
 LONG = {"bench", "demo"}
 LISTS = {"list", "log", "events", "history", "diff"}
@@ -53,7 +53,7 @@ def test_every_command_has_help_json_and_the_options_that_all_share(path: str) -
 
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_command_is_in_the_readme(path: str) -> None:
-    assert re.search(rf"(uniroute |`){path}\b", README), f"README's table of commands lacks uniroute {path}"
+    assert re.search(rf"(uniroute |`){path}\b", README), f"flows/README.md's table of commands lacks uniroute {path}"
 
 
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path.split()[-1] in LISTS and path != "router diff"])

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from registry.store import Registry
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 from tests.registry.samples import start_night
 
 KEY = "night:2024-09-01:abc"
@@ -73,7 +73,7 @@ def test_a_running_night_of_this_host_is_signalled_and_the_ledger_says_who_wante
 def test_a_night_elsewhere_reads_in_the_ledger_that_it_shall_stop(
     home: Path, registry: Registry, uniroute: Uniroute
 ) -> None:
-    from flows.retrospect import is_cancelled
+    from flows.night.cancel import is_cancelled
 
     run = start_night(registry, "night:now", host="elsewhere", pid=os.getpid(), now=datetime.now(UTC))
     assert not is_cancelled(registry, run)

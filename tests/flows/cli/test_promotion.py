@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.options import acting_person
-from flows.settings import load_settings
+from flows.config.loading import load_settings
 from flows.workspace import Workspace
 from registry.promotions import Promotion
 

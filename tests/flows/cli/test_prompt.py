@@ -8,7 +8,7 @@ import pytest
 
 from registry.prompts import Prompt
 from registry.store import Registry
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 
 
 def rows(numbers: range, **changes: str) -> str:
@@ -83,8 +83,8 @@ def test_an_id_that_stands_for_something_else_is_refused_and_the_file_stays(
 
 
 def test_the_prompts_nearest_to_a_centre_are_shown(home: Path, registry: Registry, uniroute: Uniroute) -> None:
-    from flows.settings import load_settings
-    from flows.versions import load_version
+    from flows.config.loading import load_settings
+    from flows.versions.store import load_version
     from flows.workspace import Workspace
 
     record = registry.routers.get("champion")

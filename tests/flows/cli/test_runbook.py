@@ -43,12 +43,12 @@ def test_every_alert_has_its_section_and_every_section_its_alert() -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_every_section_says_what_it_means_what_is_safe_how_to_look_to_mend_and_when_to_wake(section: str) -> None:
+def test_every_section_says_what_it_means_what_is_safe_how_to_look_to_fix_and_when_to_wake(section: str) -> None:
     assert re.findall(r"^- \*\*(\w+)\*\*: \S", SECTIONS[section], flags=re.MULTILINE) == [
         "Means",
         "Safe",
         "Look",
-        "Mend",
+        "Fix",
         "Wake",
     ]
 

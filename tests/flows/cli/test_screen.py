@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from flows.cli.options import arranged
 from flows.cli.screen import envelope
-from flows.reports.plain import inert, table
+from flows.text import sanitize, table
 
 
 @given(st.text(), st.integers(min_value=1, max_value=60))
 def test_foreign_text_keeps_no_control_characters_and_one_line(text: str, width: int) -> None:
-    shown = inert(text, width=width)
+    shown = sanitize(text, width=width)
     assert len(shown) <= width
     assert not [sign for sign in shown if unicodedata.category(sign)[0] == "C" and sign.isprintable()]
     assert "\n" not in shown

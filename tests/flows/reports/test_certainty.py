@@ -1,9 +1,9 @@
-"""How certain a router version is said to be."""
+"""The certainty stated with a router version."""
 
 from dataclasses import replace
 
-from flows.reports.version import certainty
-from tests.routing.worlds import flat_llm, flat_router
+from flows.promotion.publication import certainty
+from tests.routing.synthetic import flat_llm, flat_router
 
 
 def test_a_version_says_the_middle_and_the_largest_standard_error_of_its_llms_and_clusters() -> None:

@@ -1,7 +1,8 @@
-"""A small router over recorded-looking numbers, and what the tests need to publish and load it."""
+"""A small router over recorded-looking numbers, and what tests need to publish and load it."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from registry.publishing import PublishRequest
 from routing.artifact import save_router
 from routing.cluster_maps import KMeansMap
-from routing.embedding import load_embedder
+from routing.embedders import load_embedder
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
 from routing.tokens import estimated_input_tokens
@@ -29,7 +30,7 @@ KEYS = ("sandbox:frugal", "sandbox:middle", "sandbox:strong")
 
 
 def make_router(seed: int = 0, embedder_name: str = "hashing-256", *, knows_lengths: bool = True) -> Router:
-    """Fit a map on the prompts and give three LLMs, the better the dearer, of which each errs somewhere.
+    """Fit a map on the prompts and add three LLMs, the better the more expensive, each of which errs somewhere.
 
     Routers from before format 2 do not know how long their representative prompts are.
     """
@@ -80,6 +81,14 @@ def request_for(
     return PublishRequest(router_folder=router_folder, publish_key=publish_key, **asked)
 
 
+def recipe(part: str) -> str:
+    """Return the one example of Python in registry/publishing/README.md that holds a name."""
+    document = Path(__file__).resolve().parents[3] / "registry" / "publishing" / "README.md"
+    blocks = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+    (found,) = (block for block in blocks if part in block)
+    return found
+
+
 _BLOCKER = """
 import sys
 
@@ -108,7 +117,7 @@ class Consumer:
         (folder / "work").mkdir()
         environment = os.environ | {
             "PYTHONPATH": str(path),
-            # `mlflow models serve` looks its server up there.
+            # `mlflow models serve` looks up its server there.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "MLFLOW_TRACKING_URI": tracking_url,
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",

@@ -1,4 +1,4 @@
-"""A real MLflow server with users and passwords: what goes through it, who is not let in, what a full disk leaves."""
+"""A real MLflow server with users and passwords: what passes, who is refused, what a full disk leaves behind."""
 
 import json
 import threading
@@ -35,14 +35,14 @@ def night(tmp_path: Path, template: Path) -> Iterator[TinyNight]:
 def tried(
     night: TinyNight, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Found]:
-    """Ask ``config validate --connect``; give the exit code, what it found of MLflow, and what to do."""
+    """Run ``config validate --connect``; return the exit code, what it found about MLflow, and what to do."""
     monkeypatch.setenv("UNIROUTE_HOME", str(night.folder / "home"))
     monkeypatch.setenv("UNIROUTE_CONFIG", str(night.folder / "uniroute.toml"))
 
     def ask(tracking_url: str, **variables: str) -> Found:
         with monkeypatch.context() as patch:
-            told = {"UNIROUTE_MLFLOW__TRACKING_URL": tracking_url, "UNIROUTE_MLFLOW__ROUTER_NAME": "not-there-yet"}
-            for name, value in (told | variables).items():
+            named = {"UNIROUTE_MLFLOW__TRACKING_URL": tracking_url, "UNIROUTE_MLFLOW__ROUTER_NAME": "not-there-yet"}
+            for name, value in (named | variables).items():
                 patch.setenv(name, value)
             capsys.readouterr()
             with pytest.raises(SystemExit) as stopped:
@@ -58,7 +58,7 @@ def tried(
 
 @pytest.fixture
 def let_in(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> MlflowServer:
-    """Give the server, and this process its user and password."""
+    """The server, whose user and password this process has."""
     for variable, value in mlflow_server.credentials.items():
         monkeypatch.setenv(variable, value)
     return mlflow_server
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_a_server_is_said_before_a_night_and_nothing_of_it_st
         code, found, hint = tried(url, **mlflow_server.credentials)
     assert (code, "disk of its artifacts may be full" in found) == (75, True)
     assert "--artifacts-destination" in hint
-    # What works: a password in the URL, too, and it is not shown.
+    # A password in the URL works, too, and is not shown.
     for good, variables in ((url, mlflow_server.credentials), (url.replace("//", f"//{USER}:{PASSWORD}@"), {})):
         code, found, _ = tried(good, **variables)
         assert (code, found.startswith("MLflow 3."), "no router version yet" in found) == (0, True, True)
@@ -172,7 +172,7 @@ def test_a_full_disk_of_artifacts_publishes_nothing_and_the_next_attempt_makes_o
     from mlflow import MlflowClient
 
     client = MlflowClient(let_in.url)
-    assert client.search_registered_models(f"name = '{name}'") == [], "nobody can load half a router"
+    assert client.search_registered_models(f"name = '{name}'") == [], "half a router can never be loaded"
     ((digest,),) = night.rows("SELECT router_digest FROM alias WHERE name = 'champion'")
 
     assert night.run(FIRST, **there) == 0, night.output()
@@ -180,4 +180,4 @@ def test_a_full_disk_of_artifacts_publishes_nothing_and_the_next_attempt_makes_o
     assert (int(version.version), version.tags["digest"]) == (1, digest)
     assert client.get_model_version_by_alias(name, "champion").version == version.version
     runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
-    assert [run.info.status for run in runs] == ["FINISHED"], "what the first attempt left is tidied away"
+    assert [run.info.status for run in runs] == ["FINISHED"], "what the first attempt left is removed"

@@ -1,4 +1,4 @@
-"""Other processes: publishers that race or are killed, and consumers that have nothing of this repository."""
+"""Other processes: publishers that race or are killed, and consumers without this repository."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from routing.embedding import load_embedder_for
+from routing.embedders import load_embedder_for
 from routing.tokens import estimated_input_tokens
 from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, request_for
 

@@ -1,8 +1,10 @@
-"""README's recipe for Spark, run as it stands on a real local Spark by somebody who has nothing of this repository."""
+"""The recipe for Spark in registry/publishing/README.md, run as it stands on a real local Spark.
+
+It is run without anything of this repository.
+"""
 
 import importlib.util
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +17,8 @@ import pytest
 
 from flows.cli import main
 from tests.fakes.served import served_home
-from tests.registry.publishing.samples import PROMPTS, Consumer
+from tests.registry.publishing.samples import PROMPTS, Consumer, recipe
 
-ROOT = Path(__file__).resolve().parents[3]
 MISSING = [
     part
     for part, found in {
@@ -33,7 +34,7 @@ pytestmark = [
 ]
 
 ROWS = 3000
-# Small batches of Arrow, so that Spark hands out the prompts otherwise than any other way does.
+# Small batches of Arrow, so that Spark splits the prompts differently from any other caller.
 SPARK_DEFAULTS = """
 spark.master local[2]
 spark.driver.host 127.0.0.1
@@ -55,19 +56,12 @@ print(json.dumps({"refused": refused, "plan": routed._jdf.queryExecution().execu
 
 @dataclass(frozen=True)
 class Routed:
-    """The same prompts as three ways routed them, in their order, and what Spark said besides."""
+    """The same prompts as three ways routed them, in their order, and what else Spark printed."""
 
     spark: pd.DataFrame
     pyfunc: pd.DataFrame
     file: pd.DataFrame
     said: dict[str, str]
-
-
-def recipe() -> str:
-    """Give the code of README that makes a function for Spark."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    (found,) = (block for block in blocks if "spark_udf" in block)
-    return found
 
 
 def write_prompts(path: Path) -> list[str]:
@@ -118,7 +112,7 @@ def run_on_spark(consumer: Consumer, conf: Path) -> dict[str, str]:
     conf.mkdir()
     (conf / "spark-defaults.conf").write_text(SPARK_DEFAULTS)
     consumer.environment.update(SPARK_CONF_DIR=str(conf), SPARK_LOCAL_IP="127.0.0.1")
-    return consumer.run(recipe() + MORE, timeout_s=500)
+    return consumer.run(recipe("spark_udf") + MORE, timeout_s=500)
 
 
 def test_every_decision_on_spark_is_that_of_the_loaded_version_to_the_last_bit(routed: Routed) -> None:

@@ -1,0 +1,1 @@
+"""Route files of prompts in constant memory."""

@@ -1,0 +1,1 @@
+"""The routing methods of the benchmark, and what only they use."""

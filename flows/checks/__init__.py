@@ -1,0 +1,1 @@
+"""Checks before and between nights: preflight, settings, prompts, and everything with ``uniroute doctor``."""

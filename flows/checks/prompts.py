@@ -1,0 +1,218 @@
+"""Check prompts before LLMs are asked: are they sound, what does adding some change, what is in a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flows.config.settings import Settings
+from flows.errors import PrerequisiteError
+from flows.graders import Judge, check_grader, grader
+from flows.prompt_file import read_prompts
+from flows.versions.store import load_version
+from flows.workspace import Workspace
+from registry.prompts import Prompt, PromptSet, RoleShares, prompt_set_of
+from registry.routers import RouterRecord
+from routing.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class PromptReview:
+    """The result of checking prompts.
+
+    Attributes
+    ----------
+    prompt_set
+        The prompts with the roles they would have.
+    graders
+        By grader name, how many prompts it grades; each but the judge, whose check calls LLMs, passed its self-check.
+    categories
+        By category, how many prompts; those without one are under the empty string.
+    duplicates
+        Ids of prompts that repeat an earlier one and do not count.
+    """
+
+    prompt_set: PromptSet
+    graders: dict[str, int]
+    categories: dict[str, int]
+    duplicates: tuple[str, ...]
+
+    @property
+    def roles(self) -> dict[str, int]:
+        """By role, how many prompts have it."""
+        return dict(Counter(member.role for member in self.prompt_set.members))
+
+
+@dataclass(frozen=True)
+class Addition:
+    """What adding prompts to a file changes.
+
+    Attributes
+    ----------
+    file
+        The prompt file of the settings.
+    added
+        The prompts that were not in it yet.
+    known
+        How many were already in it; they are left as they are.
+    moved
+        How many of the earlier prompts get another role, because roles are assigned to all of them again.
+    review
+        The prompts of the file including the added ones.
+    """
+
+    file: Path
+    added: tuple[Prompt, ...]
+    known: int
+    moved: int
+    review: PromptReview
+
+
+@dataclass(frozen=True)
+class NearPrompt:
+    """A prompt of a cluster, with its rank by nearness to the centre, from 1."""
+
+    rank: int
+    prompt: Prompt
+    role: str
+
+
+def with_roles(settings: Settings, prompts: Sequence[Prompt]) -> PromptSet:
+    """Return prompts with the roles that the settings assign."""
+    roles = settings.prompts
+    shares = RoleShares(map=roles.map, representative=roles.representative, gate=roles.gate, hidden=roles.hidden)
+    return prompt_set_of(roles.name, prompts, shares, roles.seed)
+
+
+def review(settings: Settings, prompts: Sequence[Prompt]) -> PromptReview:
+    """Check prompts as a night does before it calls an LLM.
+
+    Parameters
+    ----------
+    settings
+        How roles are assigned.
+    prompts
+        The prompts, in any order.
+
+    Raises
+    ------
+    GradingError
+        A grader fails its self-check on the references.
+    PromptSetInvalid
+        A prompt is incomplete, or one id stands for two contents.
+    """
+    found = with_roles(settings, prompts)
+    graders = Counter(prompt.grader for prompt in found.prompts)
+    for name in sorted(set(graders) - {Judge.name}):
+        check_grader(grader(name), [prompt.reference for prompt in found.prompts if prompt.grader == name])
+    kept = {prompt.prompt_id for prompt in found.prompts}
+    return PromptReview(
+        prompt_set=found,
+        graders=dict(graders),
+        categories=dict(Counter(prompt.category or "" for prompt in found.prompts)),
+        duplicates=tuple(prompt.prompt_id for prompt in prompts if prompt.prompt_id not in kept),
+    )
+
+
+def add_prompts(settings: Settings, source: Path, *, is_dry_run: bool) -> Addition:
+    """Add the prompts of a file to the prompt file of the settings, which is replaced completely or not at all.
+
+    Parameters
+    ----------
+    settings
+        Their ``[prompts] file`` grows; it must be a ``.jsonl`` file.
+    source
+        The prompts to add, in any format that `read_prompts` reads.
+    is_dry_run
+        Whether only to report what would change.
+
+    Raises
+    ------
+    UnirouteError
+        Either file is refused, or the prompts contradict each other.
+    """
+    file = settings.prompts.file
+    if file is None or file.suffix != ".jsonl":
+        raise PrerequisiteError(
+            "Prompts can be added only to a .jsonl file, named by [prompts] file.",
+            unchanged="Nothing was changed.",
+            hint=f"Set [prompts] file = {json.dumps(str(source.with_suffix('.jsonl')))} in the settings.",
+        )
+    earlier, offered = read_prompts(file), read_prompts(source)
+    known = {prompt.digest for prompt in earlier}
+    added = tuple({one.digest: one for one in offered if one.digest not in known}.values())
+    found = review(settings, [*earlier, *added])
+    roles = {member.prompt.digest: member.role for member in with_roles(settings, earlier).members}
+    moved = sum(roles.get(member.prompt.digest, member.role) != member.role for member in found.prompt_set.members)
+    if added and not is_dry_run:
+        _append(file, added)
+    return Addition(file, added, len(offered) - len(added), moved, found)
+
+
+def _append(file: Path, prompts: Sequence[Prompt]) -> None:
+    """Replace the file with a copy that has the new lines, in one step."""
+    before = file.read_bytes()
+    rows = [
+        {"prompt_id": one.prompt_id, "text": one.text, "reference": one.reference, "grader": one.grader}
+        | ({"category": one.category} if one.category else {})
+        for one in prompts
+    ]
+    try:
+        with tempfile.NamedTemporaryFile("wb", dir=file.parent, prefix=f"{file.name}.", delete=False) as scratch:
+            scratch.write(before if before.endswith(b"\n") or not before else before + b"\n")
+            scratch.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+            scratch.flush()
+            os.fsync(scratch.fileno())
+        Path(scratch.name).chmod(file.stat().st_mode)
+        Path(scratch.name).replace(file)
+    except OSError as error:
+        raise PrerequisiteError(
+            f"The prompt file {file} cannot be written: {error.strerror}.", unchanged="It was left as it was."
+        ) from None
+
+
+def nearest_prompts(workspace: Workspace, record: RouterRecord, cluster: int, limit: int) -> tuple[NearPrompt, ...]:
+    """Return the prompts nearest to the centre of a cluster, which show best what it is about.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    record
+        The router version; the numbers of its clusters are those that decisions name.
+    cluster
+        Number of the cluster, from 0.
+    limit
+        How many prompts at most.
+
+    Raises
+    ------
+    InvalidInput
+        There is no cluster with that number.
+    """
+    fitted = load_version(workspace, record.digest).cluster_map
+    n_clusters = fitted.blocks[0].size
+    if not 0 <= cluster < n_clusters:
+        raise InvalidInput(
+            f"There is no cluster {cluster}: router {record.digest[:12]} has the clusters 0 to {n_clusters - 1}.",
+            hint="uniroute prompt example 0",
+        )
+    members = {
+        member.prompt.digest: member for member in workspace.registry.prompts.get(record.prompt_set_digest).members
+    }
+    prompts = [member.prompt for member in members.values()]
+    stored = workspace.registry.prompts.embeddings(prompts, record.embedder_key)
+    if not stored.prompt_digests:
+        return ()
+    inside = np.flatnonzero(fitted.assign(stored.matrix) == cluster)
+    # For prompts of unit length, a larger score of a centre means a smaller distance from it.
+    order = inside[np.argsort(-(stored.matrix[inside] @ fitted.matrix[cluster]), kind="stable")]
+    chosen = [members[stored.prompt_digests[row]] for row in order[:limit]]
+    return tuple(NearPrompt(rank, member.prompt, member.role) for rank, member in enumerate(chosen, start=1))

@@ -1,0 +1,1 @@
+"""The settings, how they are found and loaded, and where each came from."""

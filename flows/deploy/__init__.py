@@ -1,0 +1,1 @@
+"""Set up a Prefect server, and run nights on a schedule."""

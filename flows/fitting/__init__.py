@@ -1,0 +1,1 @@
+"""Stored answers become feature vectors and cluster maps."""

@@ -1,0 +1,186 @@
+"""Stage three: stored outcomes become feature vectors, and vectors become a candidate router; no LLM is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.errors import PrerequisiteError
+from flows.fitting.estimation import assemble, estimate
+from flows.night.context import Night
+from flows.profiling.availability import unavailable_tonight
+from registry.llms import LLM
+from registry.outcomes import OutcomeTable
+from registry.routers import StoredVector
+from routing.baselines import ZeroRouter
+from routing.features import FeatureVector
+from routing.router import RoutedLLM, Router
+
+_EMBEDDED_ROLES = ("map", "representative", "gate")
+# To be routed to, an LLM needs scores for this share of the prompts of a cluster, and for at least this many.
+LEAST_CLUSTER_SHARE: Final = 0.8
+LEAST_CLUSTER_ANSWERS: Final = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """The night's router before it is published.
+
+    Attributes
+    ----------
+    router
+        The router.
+    cluster_map_digest
+        Digest of its cluster map.
+    map_was_fitted
+        Whether the map was fitted tonight.
+    zero_router
+        The prompt-blind baseline over the same LLMs.
+    left_out
+        Key and reason of each LLM that has a price but no vector.
+    carried_over
+        LLMs that keep the vector of an earlier night, because they have answered too little since.
+    """
+
+    router: Router
+    cluster_map_digest: str
+    map_was_fitted: bool
+    zero_router: ZeroRouter
+    left_out: tuple[tuple[str, str], ...]
+    carried_over: tuple[str, ...] = ()
+
+
+@task(name="embed-prompts", cache_policy=NO_CACHE)
+def embed_prompts(night: Night) -> int:
+    """Embed the prompts without a stored embedding, store the embeddings, and return their number."""
+    prompts = tuple(prompt for role in _EMBEDDED_ROLES for prompt in night.prompt_set.with_role(role))
+    embedder = night.workspace.embedder
+    stored = night.registry.prompts.embeddings(prompts, embedder.id.key)
+    missing = [prompt for prompt in prompts if prompt.digest not in set(stored.prompt_digests)]
+    if missing:
+        matrix = embedder.embed([prompt.text for prompt in missing])
+        night.registry.prompts.store_embeddings(embedder.id.key, [prompt.digest for prompt in missing], matrix)
+    return len(missing)
+
+
+@task(name="refit", cache_policy=NO_CACHE)
+def refit(night: Night) -> Candidate:
+    """Make the candidate router from the map, vectors and prices in the registry."""
+    llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of) and not night.is_judge(llm)]
+    found = estimate(night, llms)
+    map_digest, table = found.digest, found.representative.table
+    clusters = found.estimator.cluster_map_.assign(found.representative.embeddings)
+    whole = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores).mean(axis=0)
+    stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
+    previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
+    routed: list[RoutedLLM] = []
+    fresh: dict[str, FeatureVector] = {}
+    left_out: list[tuple[str, str]] = []
+    absent = unavailable_tonight(night)
+    for column, llm in enumerate(llms):
+        if llm.key in absent:
+            left_out.append((llm.key, "its endpoint does not know it"))
+            continue
+        # Gate and hidden prompts count too: without them, contamination of the other prompts would go unnoticed.
+        lack = shortfall(
+            np.isfinite(table.scores[:, column]),
+            clusters,
+            profile_share=float(whole[column]),
+            min_coverage=night.settings.routing.min_coverage,
+        )
+        vector = previous.get(llm.key)
+        if not lack:
+            vector = found.vector(column)
+            fresh[llm.key] = vector
+        elif vector is None:
+            left_out.append((llm.key, lack))
+            continue
+        routed.append(_routed(llm, vector))
+    if not routed:
+        raise PrerequisiteError(
+            "No LLM has enough scores to be routed.",
+            unchanged="The champion stays as it is.",
+            hint="See the failures with: uniroute llm list",
+        )
+    night.registry.routers.save_vectors(map_digest, fresh, night.prompt_set.digest, night.run)
+    router = assemble(night, found, routed, night.workspace.embedder.id)
+    return Candidate(
+        router,
+        map_digest,
+        found.was_fitted,
+        _zero_router(table, llms, router),
+        tuple(left_out),
+        carried_over=tuple(key for key in router.keys if key not in fresh),
+    )
+
+
+def _as_vector(stored: StoredVector) -> FeatureVector:
+    return FeatureVector(
+        errors=stored.errors,
+        standard_errors=stored.standard_errors,
+        counts=stored.counts,
+        input_tokens=stored.input_tokens,
+        output_tokens=stored.output_tokens,
+        coefficients=stored.coefficients,
+        n_prompts=stored.n_prompts,
+        n_scored=stored.n_scored,
+        input_token_ratio=stored.input_token_ratio,
+    )
+
+
+def _routed(llm: LLM, vector: FeatureVector) -> RoutedLLM:
+    assert llm.price is not None, "only a priced LLM is routable"
+    return RoutedLLM(
+        key=llm.key,
+        input_usd_per_mtok=float(llm.price.input_usd_per_mtok),
+        output_usd_per_mtok=float(llm.price.output_usd_per_mtok),
+        vector=vector,
+    )
+
+
+def _zero_router(table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRouter:
+    """Fit the prompt-blind baseline on the representative prompts that every routed LLM has a score for."""
+    keys = [llm.key for llm in llms]
+    columns = [keys.index(key) for key in router.keys]
+    scores, costs_usd = table.scores[:, columns], table.cost_usd[:, columns]
+    complete = np.isfinite(scores).all(axis=1)
+    return ZeroRouter.fit(scores[complete], costs_usd[complete], router.keys)
+
+
+def shortfall(
+    has_score: NDArray[np.bool_], clusters: NDArray[np.int64], *, profile_share: float, min_coverage: float
+) -> str:
+    """Return what an LLM lacks to be routed to.
+
+    Parameters
+    ----------
+    has_score, clusters
+        ``(n,)``: for each representative prompt, whether the LLM has a score for it, and its cluster. A cluster with
+        fewer than `LEAST_CLUSTER_ANSWERS` prompts says nothing about any LLM and is left out.
+    profile_share
+        Share of all its prompts that have a score, including gate and hidden prompts.
+    min_coverage
+        The setting ``[routing] min_coverage``. In each cluster, the smaller of this and `LEAST_CLUSTER_SHARE` is
+        enough.
+
+    Returns
+    -------
+    str
+        One clause; empty if nothing is lacking.
+    """
+    share = min(float(has_score.mean()), profile_share)
+    if share < min_coverage:
+        return f"only {share:.0%} of its prompts have a score"
+    sizes = np.bincount(clusters)
+    scored = np.bincount(clusters, weights=has_score, minlength=len(sizes))
+    least = np.maximum(sizes * min(LEAST_CLUSTER_SHARE, min_coverage), LEAST_CLUSTER_ANSWERS)
+    lacking = np.flatnonzero((sizes >= LEAST_CLUSTER_ANSWERS) & (scored < least - 1e-9))
+    if not lacking.size:
+        return ""
+    worst = lacking[np.argmin(scored[lacking] / sizes[lacking])]
+    return f"only {int(scored[worst])} of the {sizes[worst]} prompts of cluster {worst} have a score"

@@ -1,0 +1,1 @@
+"""The promotion gate: measure a candidate, judge it against the champion."""

@@ -1,0 +1,192 @@
+"""What the stages of one night share: its day, run, prompts, graders, sampling, and what is known about drift."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.config.loading import SettingsSource
+from flows.graders import Grader, Judge, Labelled, check_grader, grader
+from flows.night.epochs import Drifts, canary_prompts, in_epoch
+from flows.night.interruption import Interruption
+from flows.workspace import Workspace
+from registry.clock import utc_now
+from registry.prompts import Prompt, PromptSet
+
+if TYPE_CHECKING:
+    from registry.cluster_maps import ClusterMapRecord
+    from registry.llms import LLM
+    from registry.outcomes import OutcomeTable
+    from registry.runs import Run
+
+PROFILED_ROLES = ("representative", "gate", "hidden")
+CANARY_ROLES = ("representative", "gate")
+
+
+class Night:
+    """What the stages of one night share; what they find is in their results, which it does not know.
+
+    Deliberately not a dataclass: Prefect traverses every dataclass that it is passed, and this one leads to everything.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    as_of
+        The day of the night: listings after that day are ignored.
+    clock
+        Returns the time, in UTC.
+    given
+        How the settings were given, for the processes that take over parts of the night.
+    prompt_set
+        The frozen prompt set; frozen from the configured prompts when omitted.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        as_of: date,
+        clock: Callable[[], datetime] = utc_now,
+        *,
+        given: SettingsSource | None = None,
+        prompt_set: PromptSet | None = None,
+    ) -> None:
+        self.workspace = workspace
+        self.settings = workspace.settings
+        self.registry = workspace.registry
+        self.as_of = as_of
+        self.clock = clock
+        self.given = given or SettingsSource()
+        self._prompt_set = prompt_set
+        self.interruption = Interruption(self.settings.night.stop_grace_s)
+        self._run: Run | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run that holds the lease; RuntimeError when the night has not started."""
+        if self._run is None:
+            raise RuntimeError("the night has not started")
+        return self._run
+
+    @run.setter
+    def run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run_key(self) -> str:
+        """The key that identifies this night however often it is started."""
+        return f"night:{self.as_of.isoformat()}:{self.settings.digest[:12]}"
+
+    @property
+    def is_handed_out(self) -> bool:
+        """Whether other processes make the profiles; a process that has a part of the run makes that itself."""
+        return self.settings.fan_out.runner != "threads" and not self.run.part
+
+    @cached_property
+    def prompt_set(self) -> PromptSet:
+        """The frozen prompt set."""
+        return self._prompt_set or self.workspace.prompt_set
+
+    @property
+    def cluster_map(self) -> ClusterMapRecord | None:
+        """The map that matches prompt set, embedder and settings; None when it has yet to be fitted."""
+        wanted, embedder_key = self.settings.routing, self.workspace.embedder.id.key
+        found = self.registry.routers.latest_cluster_map(self.prompt_set.digest, embedder_key)
+        if found is None or (found.kind, found.seed) != (wanted.method, wanted.seed):
+            return None
+        return found if wanted.method == "posterior" or found.n_clusters == wanted.n_clusters else None
+
+    @cached_property
+    def profiled_prompts(self) -> tuple[Prompt, ...]:
+        """The prompts that every LLM is asked tonight, representative ones first.
+
+        In the night in which the map is fitted LLMs are asked the map prompts too, because the posterior learns from
+        them how LLMs differ. LLMs of later nights are not.
+        """
+        fits_map = self.cluster_map is None and self.settings.routing.method == "posterior"
+        roles = (*PROFILED_ROLES, "map") if fits_map else PROFILED_ROLES
+        return tuple(prompt for role in roles for prompt in self.prompt_set.with_role(role))
+
+    def embeddings_of(self, prompts: tuple[Prompt, ...]) -> NDArray[np.float32]:
+        """Return the stored embeddings of prompts, ``(n, dim)``, in their order."""
+        return self.registry.prompts.embeddings(prompts, self.workspace.embedder.id.key).matrix
+
+    def outcome_table(self, llms: list[LLM], prompts: tuple[Prompt, ...]) -> OutcomeTable:
+        """Return what these LLMs scored on these prompts, under tonight's graders and the sampling that counts."""
+        sampling = {llm.key: self.counted_sampling(llm) for llm in llms}
+        return self.registry.outcomes.table([llm.key for llm in llms], prompts, self.grader_versions, sampling)
+
+    @cached_property
+    def graders(self) -> dict[str, Grader]:
+        """The graders that the prompts name, except the judge."""
+        names = {prompt.grader for prompt in self.profiled_prompts} - {Judge.name}
+        return {name: grader(name) for name in sorted(names)}
+
+    @cached_property
+    def judge(self) -> Judge | None:
+        """The judge; None when no prompt needs one."""
+        llm_key = self.settings.judge.llm
+        if not any(prompt.grader == Judge.name for prompt in self.profiled_prompts):
+            return None
+        return Judge(llm_key, self.sampling[llm_key.partition(":")[0]])
+
+    @cached_property
+    def labels(self) -> dict[str, Labelled]:
+        """By name, everything that turns completions into scores: the graders, and the judge if there is one."""
+        return {**self.graders, **({} if self.judge is None else {Judge.name: self.judge})}
+
+    @property
+    def grader_versions(self) -> dict[str, str]:
+        """By grader name, the name with version that is part of the outcome key."""
+        return {name: entry.label for name, entry in self.labels.items()}
+
+    def is_judge(self, llm: LLM) -> bool:
+        """Whether an LLM judges the others: none judges itself, so the judge has no profile and is asked no prompts."""
+        return self.judge is not None and llm.key == self.judge.llm_key
+
+    @cached_property
+    def sampling(self) -> dict[str, str]:
+        """By endpoint, the sampling settings that are part of the outcome key."""
+        return {
+            entry.name: self.workspace.open_endpoint(entry).sampling for entry in self.workspace.endpoint_settings()
+        }
+
+    @cached_property
+    def drifts(self) -> Drifts:
+        """What is known about the drift of LLMs."""
+        return Drifts(self.registry)
+
+    def asked_sampling(self, llm: LLM) -> str:
+        """Return the sampling settings under which an LLM is asked tonight: those of the epoch that is due."""
+        drift = self.drifts.of(llm.key)
+        if drift is not None and drift.is_due(self.as_of):
+            return in_epoch(self.sampling[llm.endpoint], drift.asked_epoch)
+        return self.counted_sampling(llm)
+
+    def counted_sampling(self, llm: LLM) -> str:
+        """Return the sampling settings of the answers that routers are built on."""
+        drift = self.drifts.of(llm.key)
+        return in_epoch(self.sampling[llm.endpoint], drift.counted_epoch if drift is not None else None)
+
+    @cached_property
+    def canary_prompts(self) -> tuple[Prompt, ...]:
+        """The prompts that complete LLMs are asked again every night."""
+        prompts = [prompt for role in CANARY_ROLES for prompt in self.prompt_set.with_role(role)]
+        return canary_prompts(self.prompt_set.digest, prompts, self.settings.canary_prompts)
+
+    def check_graders(self) -> None:
+        """Put every grader through its self-check before money is spent on answers for it.
+
+        Raises
+        ------
+        GradingError
+            A grader does not score its references at about 1, or scores wrong answers above chance.
+        """
+        for name, entry in self.graders.items():
+            references = [prompt.reference for prompt in self.profiled_prompts if prompt.grader == name]
+            check_grader(entry, references)

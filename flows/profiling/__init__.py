@@ -1,0 +1,1 @@
+"""Plan which LLMs are asked what, ask them, and record their answers."""

@@ -1,0 +1,363 @@
+"""Ask LLMs within the budget, one prompt at a time, without one LLM starving the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from fnmatch import fnmatchcase
+
+from flows import crash_points
+from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, kinds, worst_case_usd
+from flows.endpoints.completion import is_the_llm_asked_for
+from flows.errors import BudgetExceeded, EndpointError, GradingError
+from flows.graders import Judge
+from flows.logs import log_event
+from flows.night.context import Night
+from flows.profiling.judging import JudgeClient, Judgement
+from flows.profiling.plan import cost_usd
+from flows.profiling.reservations import NotGranted, Reservations
+from registry.llms import LLM, Price
+from registry.outcomes import Outcome
+from registry.prompts import Prompt
+
+_CUT = "length"
+_ASK_AGAIN_S = 0.1
+_LOOK_EVERY_S = 0.5
+
+
+@dataclass
+class Tally:
+    """Counts over the answers of one LLM tonight."""
+
+    answers: int = 0
+    cut: int = 0
+    downgrades: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Granted:
+    """Money set aside for one call, and how to lower it to what the call cost."""
+
+    reservation: Reservation
+    lower_to: Callable[[Decimal], None]
+
+
+class BudgetedCaller:
+    """Ask LLMs within the budget; a call ends in an outcome, or stops its LLM for tonight.
+
+    Parameters
+    ----------
+    night
+        The night under way.
+    endpoints
+        The entered clients, by endpoint name.
+    llms
+        The LLMs that are going to be asked.
+    judge_client
+        Has answers judged; None when nothing is to be judged.
+    """
+
+    def __init__(
+        self,
+        night: Night,
+        endpoints: Mapping[str, BoundedEndpoint],
+        llms: Iterable[LLM],
+        judge_client: JudgeClient | None = None,
+    ) -> None:
+        budget = night.settings.budget
+        charges = night.registry.charges
+        self._night = night
+        self._endpoints = endpoints
+        self._judge_client = judge_client
+        spend = night.registry.outcomes.spend(night.run)
+        # A process that has a part of the run counts its own LLMs itself, and all others as spent elsewhere.
+        mine = {llm.key for llm in llms} if night.run.part else set(spend.by_llm)
+        self._before = spend.of(mine)
+        self._kept_usd = Decimal(0)
+        self._budget = Budget(
+            call_usd=budget.call_usd,
+            llm_usd=budget.llm_usd,
+            night_usd=budget.night_usd,
+            already_spent={key: usd for key, usd in spend.worst_by_llm.items() if key in mine},
+        )
+        ceiling_usd = budget.night_usd if night.run.part else None
+        self._reservations = Reservations(
+            reserve=lambda llm_key, usd: charges.reserve(night.run, llm_key, usd, ceiling_usd=ceiling_usd),
+            settle=lambda llm_key, usd: charges.settle(night.run, llm_key, usd),
+            is_shared=bool(night.run.part),
+        )
+        # Money is reserved for calls that are about to be made, not for all that are planned.
+        self._about_to_call = {
+            name: asyncio.Semaphore(2 * entry.settings.concurrency) for name, entry in endpoints.items()
+        }
+        neighbours = Counter(llm.endpoint for llm in {llm.key: llm for llm in llms}.values())
+        self._of_one_llm = {
+            llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].settings.concurrency, neighbours[llm.endpoint]))
+            for llm in llms
+        }
+        self._accepted_names = {entry.name: entry.accepted_names for entry in night.workspace.endpoint_settings()}
+        self._spent: dict[str, Decimal] = defaultdict(Decimal)
+        self.tallies: dict[str, Tally] = defaultdict(Tally)
+        self.stopped: dict[str, tuple[str, str]] = {}
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """What tonight's calls have cost so far, in USD."""
+        return sum(self._spent.values(), Decimal(0))
+
+    async def check_judge(self) -> None:
+        """Check the judge, if there is one, within the budget before any LLM is asked."""
+        if self._judge_client is not None:
+            judged = [prompt for prompt in self._night.profiled_prompts if prompt.grader == Judge.name]
+            spent = await self._judge_client.check(self._night, judged, self._budget)
+            self._spent[self._judge_client.judge.llm_key] += spent
+
+    async def give_back(self) -> None:
+        """Release what is reserved but needed for no call in flight."""
+        await self._reservations.give_back()
+
+    def stop(self, llm_key: str, reason: str, kind: str) -> None:
+        """Do not ask this LLM again tonight, for a reason in words and its kind; the first reason counts."""
+        if llm_key not in self.stopped:
+            log_event("llm_left_alone", run=self._night.run_key, llm=llm_key, reason=reason, kind=kind)
+            self.stopped[llm_key] = (reason, kind)
+
+    async def ask(
+        self, llm: LLM, prompt: Prompt, sampling: str, keep: Callable[[Outcome], Awaitable[object]]
+    ) -> Outcome | None:
+        """Ask one prompt, and have the outcome stored if there is one.
+
+        Parameters
+        ----------
+        llm, prompt
+            The LLM, and what it is asked.
+        sampling
+            Sampling settings under which the outcome is stored.
+        keep
+            Returns once the outcome is committed.
+        """
+        async with AsyncExitStack() as until_kept:
+            async with self._of_one_llm[llm.key], self._about_to_call[llm.endpoint]:
+                outcome = await self._call(llm, prompt, sampling, until_kept)
+            if outcome is not None:
+                self._spent[llm.key] += outcome.whole_cost_usd
+                await keep(outcome)
+                self._kept_usd += outcome.whole_cost_usd
+                log_answer(self._night.run_key, llm, outcome)
+        return outcome
+
+    def record(self, outcomes: Sequence[Outcome]) -> int:
+        """Commit outcomes; in a process that has a part of the run they use up what is reserved for them."""
+        run, settled = self._night.run, {}
+        if run.part:
+            spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+            for outcome in outcomes:
+                spent[outcome.llm_key] += outcome.whole_cost_usd
+            settled = {llm_key: self._reservations.used(llm_key, usd) for llm_key, usd in spent.items()}
+        return self._night.registry.outcomes.record(run, outcomes, settled=settled)
+
+    async def look_elsewhere(self) -> None:
+        """Count what other processes of the run have spent and reserved by now against the night's ceiling."""
+        if self._budget.is_waited_for:
+            # Near the ceiling, two processes would wait for what the other one has booked but does not use.
+            await self._reservations.give_back()
+        # What this process books meanwhile is counted twice until the next look, but never missed.
+        mine_usd = self._before.settled_usd + self._kept_usd
+        reserved_usd = self._before.reserved_usd + self._reservations.booked_usd
+        spend = await asyncio.to_thread(self._night.registry.outcomes.spend, self._night.run)
+        self._budget.note_elsewhere(
+            settled_usd=max(spend.total_usd - mine_usd, Decimal(0)),
+            reserved_usd=max(spend.reserved_usd - reserved_usd, Decimal(0)),
+        )
+
+    async def _call(self, llm: LLM, prompt: Prompt, sampling: str, until_kept: AsyncExitStack) -> Outcome | None:
+        price = llm.price
+        if price is None or llm.key in self.stopped:
+            return None
+        endpoint = self._endpoints[llm.endpoint]
+        granted = await self._granted(llm, self._worst_usd(endpoint, prompt, price), until_kept)
+        if granted is None:
+            return None
+        reservation, lower_to = granted.reservation, granted.lower_to
+        try:
+            crash_points.reach("call")
+            completion = await endpoint.complete(llm.llm_id, prompt.text)
+            crash_points.reach("answered")
+        except EndpointError as error:
+            self._budget.release(reservation)
+            if error.is_endpoint_wide or not error.attempts or error.kind == "not_found":
+                self.stop(llm.key, error.message, error.kind)
+            return self._failure(llm, prompt, sampling, error.kind, error.attempts) if error.attempts else None
+        except BaseException:
+            self._budget.release(reservation)
+            raise
+        try:
+            outcome = await self._outcome(llm, prompt, sampling, price, completion)
+        except BaseException:
+            self._budget.release(reservation)
+            raise
+        cost = outcome.whole_cost_usd
+        self._budget.settle(reservation, cost)
+        lower_to(cost)
+        return outcome
+
+    async def _granted(self, llm: LLM, worst_usd: Decimal | None, until_kept: AsyncExitStack) -> _Granted | None:
+        """Set aside the worst case of a call, here and in the registry; None when the LLM is not to be asked again."""
+        while not self._night.interruption.is_requested:
+            try:
+                reservation = await self._budget.reserve(llm.key, worst_usd)
+            except BudgetExceeded as error:
+                self.stop(llm.key, error.message, f"budget of the {error.scope}")
+                return None
+            if self._night.interruption.is_requested:
+                self._budget.release(reservation)
+                return None
+            try:
+                lower_to = await until_kept.enter_async_context(self._reservations.hold(llm.key, reservation.usd))
+            except BaseException as error:
+                self._budget.release(reservation)
+                if not isinstance(error, NotGranted):
+                    raise
+            else:
+                return _Granted(reservation, lower_to)
+            # Other processes have booked what seemed to be left; the next look counts that.
+            await self.look_elsewhere()
+            await asyncio.sleep(_ASK_AGAIN_S)
+        return None
+
+    def _worst_usd(self, endpoint: BoundedEndpoint, prompt: Prompt, price: Price) -> Decimal | None:
+        """Bound what an answer and its judgement can cost; both count against the ceilings of the LLM that is asked."""
+        worst = worst_case_usd(
+            prompt.text,
+            max_tokens=endpoint.settings.max_tokens,
+            input_usd_per_mtok=price.input_usd_per_mtok,
+            output_usd_per_mtok=price.output_usd_per_mtok,
+        )
+        if worst is None or self._judge_client is None or prompt.grader != Judge.name:
+            return worst
+        return worst + self._judge_client.worst_usd(prompt.text, prompt.reference)
+
+    async def _outcome(self, llm: LLM, prompt: Prompt, sampling: str, price: Price, completion: Completion) -> Outcome:
+        """Grade a completion; the answer of another LLM, or a grader that fails, is a failure, not a wrong answer."""
+        judgement = Judgement(None)
+        failure: str | None = kinds.SUBSTITUTED
+        if not self._is_substituted(llm, completion):
+            self._count(llm, completion)
+            judgement = await self._graded(llm, prompt, completion)
+            failure = None if judgement.score is not None else "judging" if judgement.cost else "grading"
+        return Outcome(
+            llm_key=llm.key,
+            prompt_digest=prompt.digest,
+            grader=self._night.grader_versions[prompt.grader],
+            sampling=sampling,
+            score=judgement.score,
+            failure=failure,
+            grading=judgement.cost,
+            input_tokens=completion.input_tokens,
+            output_tokens=completion.output_tokens,
+            cost_usd=cost_usd(price, completion.input_tokens, completion.output_tokens),
+            latency_s=completion.latency_s,
+            finish_reason=completion.finish_reason,
+            attempts=completion.attempts,
+            completion=completion.text,
+            usage_estimated=completion.usage_estimated,
+            served_llm=completion.served_llm,
+            downgrades=completion.downgrades,
+            asked_at=self._night.clock(),
+        )
+
+    async def _graded(self, llm: LLM, prompt: Prompt, completion: Completion) -> Judgement:
+        """Return the score, at once or from the judge; a judge that is gone stops the LLMs that need it."""
+        if prompt.grader != Judge.name:
+            try:
+                return Judgement(self._night.graders[prompt.grader].grade(completion.text, prompt.reference))
+            except GradingError as error:
+                return Judgement(None, error=error)
+        assert self._judge_client is not None, "prompts to be judged are not asked without a judge"
+        judgement = await self._judge_client.score(prompt.text, prompt.reference, completion.text)
+        if judgement.is_futile and isinstance(judgement.error, EndpointError):
+            self.stop(llm.key, f"its answers cannot be judged: {judgement.error.message}", judgement.error.kind)
+        return judgement
+
+    def _is_substituted(self, llm: LLM, completion: Completion) -> bool:
+        """Whether another LLM answered; if so, this one is not asked again tonight."""
+        served = completion.served_llm
+        if served is None or is_the_llm_asked_for(served, llm.llm_id, llm.canonical_id):
+            return False
+        if any(fnmatchcase(served, pattern) for pattern in self._accepted_names[llm.endpoint]):
+            return False
+        self.stop(
+            llm.key,
+            f"endpoint {llm.endpoint} answered with another LLM, {served[:80]!r}, instead of {llm.llm_id!r}; if "
+            f"that is the same one, add its name to accepted_names of [[endpoint]] {llm.endpoint}",
+            kinds.SUBSTITUTED,
+        )
+        return True
+
+    def _count(self, llm: LLM, completion: Completion) -> None:
+        tally = self.tallies[llm.key]
+        tally.answers += 1
+        tally.cut += completion.finish_reason == _CUT
+        tally.downgrades = tuple(sorted({*tally.downgrades, *completion.downgrades}))
+
+    def _failure(self, llm: LLM, prompt: Prompt, sampling: str, kind: str, attempts: int) -> Outcome:
+        return Outcome(
+            llm_key=llm.key,
+            prompt_digest=prompt.digest,
+            grader=self._night.grader_versions[prompt.grader],
+            sampling=sampling,
+            score=None,
+            failure=kind,
+            input_tokens=None,
+            output_tokens=None,
+            cost_usd=None,
+            latency_s=None,
+            finish_reason=None,
+            attempts=attempts,
+            completion=None,
+            usage_estimated=False,
+            asked_at=self._night.clock(),
+        )
+
+
+def _share(concurrency: int, neighbours: int) -> int:
+    """Return how many calls one LLM may have in flight, so that one that hangs leaves room for the others."""
+    return 2 * concurrency if neighbours == 1 else max(1, concurrency // 2)
+
+
+@asynccontextmanager
+async def watching_elsewhere(caller: BudgetedCaller) -> AsyncIterator[None]:
+    """Count, during the block, what other processes of the run spend: all share the night's ceiling."""
+    await caller.look_elsewhere()
+    watching = asyncio.create_task(_keep_looking(caller))
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _keep_looking(caller: BudgetedCaller) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        await caller.look_elsewhere()
+
+
+def log_answer(run_key: str, llm: LLM, outcome: Outcome) -> None:
+    """Log one answer, or why there is none, at level `logging.DEBUG`: never what was asked or answered."""
+    log_event(
+        "answered" if outcome.failure is None else "failed",
+        level=logging.DEBUG,
+        run=run_key,
+        llm=llm.key,
+        endpoint=llm.endpoint,
+        prompt_id=outcome.prompt_digest,
+        attempt=outcome.attempts,
+        cost_usd=outcome.cost_usd,
+        latency_s=outcome.latency_s,
+        kind=outcome.failure,
+    )

@@ -1,0 +1,129 @@
+"""Progress of the calls: one line that is redrawn on a terminal, otherwise a new line for every tenth of the calls."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from decimal import Decimal
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from flows.logs import is_json, say
+from flows.profiling.plan import NightPlan
+from registry.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+_SILENCE_S = 60.0
+_REFRESH_S = 0.2
+
+
+class Progress:
+    """Show LLMs, calls, USD against the ceiling, rate, failures and the time left.
+
+    Parameters
+    ----------
+    plan
+        What is going to be asked.
+    ceiling_usd
+        The night's budget.
+    stream
+        Where to write, standard error when omitted; the line is redrawn in place when it is a terminal.
+    """
+
+    def __init__(self, plan: NightPlan, ceiling_usd: Decimal, stream: TextIO | None = None) -> None:
+        self._stream = stream
+        self._planned = {profile.llm.key: len(profile.prompts) for profile in plan.profiles}
+        self._left = dict(self._planned)
+        self._llms = len(plan.profiles)
+        self._calls = plan.calls
+        self._ceiling_usd = ceiling_usd
+        self._answered = 0
+        self._spent_usd = Decimal(0)
+        self._failures: dict[str, int] = defaultdict(int)
+        self._started_s = self._drawn_s = time.monotonic()
+        self._drawn_tenth = 0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        self._started_s = self._drawn_s = time.monotonic()
+        screen = self._stream or sys.stderr
+        if screen.isatty() and not is_json():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(file=screen), refresh_per_second=5, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if self._calls:
+            self._write()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the first call."""
+        return time.monotonic() - self._started_s
+
+    def answered(self, llm_key: str, outcome: Outcome) -> None:
+        """Count an outcome, and show the line if it is due."""
+        self._left[llm_key] -= 1
+        self._answered += 1
+        self._spent_usd += outcome.whole_cost_usd
+        if outcome.failure is not None:
+            self._failures[outcome.failure] += 1
+        self._show()
+
+    def seen(self, answered: Mapping[str, int], spent_usd: Decimal) -> None:
+        """Take over what other processes have done by now, and show the line if it is due.
+
+        Parameters
+        ----------
+        answered
+            Outcomes so far by LLM key.
+        spent_usd
+            What the night has spent so far, in USD.
+        """
+        self._left = {key: self._planned[key] - count for key, count in answered.items()}
+        self._answered, self._spent_usd = sum(answered.values()), spent_usd
+        self._show()
+
+    def _show(self) -> None:
+        now_s = time.monotonic()
+        if self._live is not None:
+            if now_s - self._drawn_s >= _REFRESH_S:
+                from rich.text import Text
+
+                self._live.update(Text(f"  {self.line()}"))
+                self._drawn_s = now_s
+            return
+        tenth = 10 * self._answered // max(self._calls, 1)
+        if (tenth > self._drawn_tenth or now_s - self._drawn_s >= _SILENCE_S) and self._answered < self._calls:
+            self._drawn_tenth, self._drawn_s = tenth, now_s
+            self._write()
+
+    def _write(self) -> None:
+        if self._stream is None:
+            say(f"  {self.line()}")
+        else:
+            self._stream.write(f"  {self.line()}\n")
+            self._stream.flush()
+
+    def line(self) -> str:
+        """Return the line."""
+        done = sum(left <= 0 for left in self._left.values())
+        rate = self._answered / max(self.elapsed_s, 1e-9)
+        left_s = round((self._calls - self._answered) / rate) if rate > 0 else 0
+        failures = "".join(f"  {kind}×{count}" for kind, count in sorted(self._failures.items()))
+        return (
+            f"{done}/{self._llms} LLMs  {self._answered:,}/{self._calls:,} calls  "
+            f"${self._spent_usd:.2f}/${self._ceiling_usd:.2f}  {rate:.0f}/s{failures}  "
+            f"ETA {left_s // 60:02d}:{left_s % 60:02d}"
+        )

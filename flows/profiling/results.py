@@ -1,0 +1,137 @@
+"""What profiling returns: for each LLM, for each worker process, for the canaries, and in all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from flows.text import sanitize
+
+ACTOR = "night"
+"""Who the ledger says did what a night does by itself."""
+NO_WORKER = "no_worker"
+"""The kind of a result for which the workers are to blame, not the LLM."""
+SIGNIFICANCE = 0.001
+"""How often, at most, the canaries of an LLM that did not change may report a drift."""
+
+
+@dataclass(frozen=True)
+class CanaryOutcome:
+    """What the canaries of one LLM showed.
+
+    Attributes
+    ----------
+    llm_key
+        The LLM.
+    asked
+        Calls made.
+    pairs
+        Prompts with a score before and a score now.
+    worse, better
+        How many of them have a lower, a higher score now.
+    p_value
+        The smaller p-value of the two exact tests; 1 when there are too few pairs.
+    spent_usd
+        What the calls cost, in USD.
+    stopped_by
+        Why not all were asked, in words; empty when they were.
+    stopped_for
+        The kind of failure or ceiling behind it.
+    """
+
+    llm_key: str
+    asked: int
+    pairs: int
+    worse: int
+    better: int
+    p_value: float
+    spent_usd: Decimal
+    stopped_by: str = ""
+    stopped_for: str = ""
+
+    @property
+    def is_drifted(self) -> bool:
+        """Whether the LLM answers differently than before."""
+        return self.p_value <= SIGNIFICANCE / 2
+
+    @property
+    def finding(self) -> str:
+        """The finding in words."""
+        return (
+            f"of {self.pairs} prompts asked again {self.worse} have a lower and {self.better} a higher score "
+            f"than before (p = {self.p_value:.1e})"
+        )
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """An LLM whose answers are not trusted, and why."""
+
+    llm_key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ProfileOutcome:
+    """How the profile of one LLM ended tonight.
+
+    Attributes
+    ----------
+    llm_key
+        The LLM.
+    is_new
+        Whether it had no score before.
+    asked, scored, failed
+        Calls made tonight, how many of them brought a score, and how many did not.
+    spent_usd
+        What they cost, in USD.
+    coverage
+        Share of the whole profile that has a score.
+    mean_score
+        Over the representative prompts; ``None`` without any.
+    stopped_by
+        Why the profile ended early, in words; empty when it did not.
+    stopped_for
+        The kind of failure or ceiling behind it.
+    cut_share
+        Share of tonight's answers that ended at ``max_tokens``.
+    downgrades
+        Request parameters that were dropped because the LLM refuses them.
+    """
+
+    llm_key: str
+    is_new: bool
+    asked: int
+    scored: int
+    failed: int
+    spent_usd: Decimal
+    coverage: float
+    mean_score: float | None
+    stopped_by: str
+    stopped_for: str
+    cut_share: float = 0.0
+    downgrades: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProfilingResult:
+    """How every profile and all canaries ended, and what all calls cost in USD."""
+
+    profiles: tuple[ProfileOutcome, ...] = ()
+    canaries: tuple[CanaryOutcome, ...] = ()
+    spent_usd: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True)
+class WorkerResult:
+    """The part of a profile's outcome that the registry does not hold; the fields are those of `ProfileOutcome`."""
+
+    stopped_by: str = ""
+    stopped_for: str = ""
+    cut_share: float = 0.0
+    downgrades: tuple[str, ...] = ()
+
+
+def failed_result(reason: str) -> WorkerResult:
+    """Return the result for an LLM that no worker could profile, for a reason in words."""
+    return WorkerResult(stopped_by=f"no worker could profile it: {sanitize(reason, width=300)}", stopped_for=NO_WORKER)

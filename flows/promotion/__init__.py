@@ -1,0 +1,1 @@
+"""Publish a router, and decide which one serves."""

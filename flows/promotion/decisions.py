@@ -1,0 +1,386 @@
+"""People's decisions on promotions: request with a measurement, approve, reject, roll back; MLflow follows.
+
+Plain functions, called by the command line and by the Prefect deployment ``promote`` alike. Each decision is one
+transaction of the registry; MLflow is updated afterwards, and that may wait in the outbox.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from flows import crash_points
+from flows.errors import VersionUnavailable
+from flows.logs import log_event
+from flows.versions.mlflow_sync import sync_mlflow
+from flows.versions.store import find_router, load_version, router_folder
+from flows.workspace import Workspace
+from registry.errors import (
+    MlflowDenied,
+    MlflowUnsuitable,
+    NotFound,
+    PromotionRefused,
+    PublishIncomplete,
+    RegistryCorrupt,
+)
+from registry.promotion_records import require_reason
+from registry.promotions import GateRecord, Promotion, gate_result
+from registry.publishing.probe import probe
+from registry.routers import RouterRecord
+from routing.errors import ArtifactCorrupt, ArtifactError, InvalidInput
+
+if TYPE_CHECKING:
+    from flows.reports.promotion.reviews import Attempt
+    from routing.router import Router
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Person:
+    """The person who decides.
+
+    Attributes
+    ----------
+    name
+        Name for the ledger.
+    account
+        The account of the operating system from which the decision is made.
+    """
+
+    name: str
+    account: str
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise InvalidInput("a decision needs the name of the person who makes it", hint="--actor NAME")
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What the ledger records besides the name."""
+        return {"account": self.account}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The result of a decision.
+
+    Attributes
+    ----------
+    promotion
+        The promotion afterwards; in a dry run, as it stands or would be requested.
+    pending
+        Why MLflow has not been updated yet; empty when it has.
+    remarks
+        What else the person should know.
+    """
+
+    promotion: Promotion
+    pending: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def request(
+    workspace: Workspace, name: str, *, by: Person, reason: str, clock: Clock, is_dry_run: bool = False
+) -> Decision:
+    """Put a kept version to the gate against the present champion, on stored answers, and request its promotion.
+
+    A version that fails the gate is rejected at once; one that does not load leaves a failed promotion.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    name
+        Alias, digest or number of the version.
+    by
+        The person who requests.
+    reason
+        Their reason; may be empty.
+    clock
+        Returns the time in UTC.
+    is_dry_run
+        Whether only to measure, keeping nothing.
+
+    Raises
+    ------
+    ArtifactError
+        The version does not load; a failed promotion records that.
+    NotFound
+        There is no such version, or the answers it was made from are unknown.
+    PromotionRefused
+        It is already the champion, or cannot be measured.
+    VersionUnavailable, MlflowDenied, MlflowUnsuitable
+        It is not on this machine, and MLflow is out of reach, denies access, or is not an MLflow server.
+    """
+    registry = workspace.registry
+    digest, champion = find_router(registry, name).digest, registry.routers.aliases().champion
+    registry.promotions.refuse_champion(digest, champion)
+    try:
+        router = _load(workspace, digest)
+    except ArtifactError as error:
+        if not is_dry_run:
+            registry.promotions.note_failure(
+                digest, champion, actor=by.name, reason=error.message, now=clock(), facts=by.facts
+            )
+        raise
+    gate = _judge_again(workspace, router, champion, clock)
+    if is_dry_run:
+        return Decision(Promotion.proposed(digest, champion, gate, by.name, clock(), None))
+    review = _write_report(workspace, digest, champion, gate)
+    remarks = (f"No promotion report: {review.error}",) if review.error else ()
+    asked = Promotion.proposed(digest, champion, gate, by.name, clock(), review.digest)
+    asked = registry.promotions.request(
+        digest,
+        champion,
+        gate,
+        actor=by.name,
+        now=asked.requested_at,
+        reason=reason,
+        report_digest=asked.report_digest,
+        facts=by.facts,
+    )
+    if not gate.passed:
+        failure = f"gate failed: {', '.join(failed_checks(gate))}"
+        asked = registry.promotions.reject(asked.id, actor=by.name, reason=failure, now=clock(), facts=by.facts)
+    return Decision(asked, remarks=remarks)
+
+
+def approve(
+    workspace: Workspace, promotion_id: int, *, by: Person, reason: str, clock: Clock, is_dry_run: bool = False
+) -> Decision:
+    """Approve a promotion that waits, and let its router serve: one transaction, then MLflow.
+
+    The gate judges again: answers, LLMs and settings may have changed since the request.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    promotion_id
+        Number of the promotion.
+    by
+        The person who decides.
+    reason
+        Their reason; must not be empty.
+    clock
+        Returns the time in UTC.
+    is_dry_run
+        Whether only to check.
+
+    Raises
+    ------
+    ArtifactError
+        Its router no longer loads; the promotion has failed.
+    PromotionRefused
+        The gate no longer passes, or requester and approver must be two people.
+    RegistryCorrupt
+        The report is not the one that was kept with the request.
+    StalePromotion
+        It is no longer open, or another router has become the champion.
+    VersionUnavailable, MlflowDenied, MlflowUnsuitable
+        Its router is not on this machine, and MLflow is out of reach, denies access, or is not an MLflow server.
+    """
+    require_reason(reason)
+    promotions, two_person = workspace.registry.promotions, workspace.settings.gate.two_person
+    waiting = promotions.require_open(promotion_id, approver=by.name if two_person else None)
+    remarks = _check_report(workspace, waiting)
+    try:
+        router = _load(workspace, waiting.router_digest)
+    except ArtifactError as error:
+        if not is_dry_run:
+            promotions.mark_failed(promotion_id, actor=by.name, reason=error.message, now=clock())
+        raise
+    gate = _judge_again(workspace, router, waiting.expected_champion, clock)
+    if not gate.passed:
+        raise PromotionRefused(
+            f"promotion {promotion_id} no longer passes the gate: {', '.join(failed_checks(gate))}",
+            unchanged="No alias was moved.",
+            hint=f"uniroute promotion request {waiting.router_digest[:12]} (shows what the gate finds now)",
+        )
+    if gate != waiting.gate:
+        remarks += ("What the gate finds has changed since the request; it still passes.",)
+    if is_dry_run:
+        return Decision(waiting, remarks=remarks)
+    facts = {**by.facts, "gate": hashlib.sha256(gate.details_json.encode()).hexdigest()}
+    with workspace.registry.unit() as unit:
+        decided = {"actor": by.name, "reason": reason, "now": clock(), "unit": unit}
+        promotions.approve(promotion_id, two_person=two_person, facts=facts, **decided)
+        applied = promotions.apply(promotion_id, **decided)
+    crash_points.reach("promotion decided")
+    return _logged(Decision(applied, follow(workspace, clock), remarks))
+
+
+def reject(
+    workspace: Workspace, promotion_id: int, *, by: Person, reason: str, clock: Clock, is_dry_run: bool = False
+) -> Decision:
+    """Reject a promotion that waits; nothing that serves changes.
+
+    Parameters
+    ----------
+    workspace, promotion_id, by, reason, clock, is_dry_run
+        As for `approve`.
+
+    Raises
+    ------
+    StalePromotion
+        It is no longer open.
+    """
+    require_reason(reason)
+    promotions = workspace.registry.promotions
+    if is_dry_run:
+        return Decision(promotions.require_open(promotion_id, is_compared=False))
+    return _logged(Decision(promotions.reject(promotion_id, actor=by.name, reason=reason, now=clock(), facts=by.facts)))
+
+
+def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, clock: Clock) -> Decision:
+    """Let an earlier champion serve again at once: no gate, no refit, and MLflow only follows.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    to
+        Alias, digest or number of the version; the previous champion when None.
+    by
+        The person who decides.
+    reason
+        Their reason; must not be empty.
+    clock
+        Returns the time in UTC.
+
+    Raises
+    ------
+    ArtifactError
+        The version is damaged on this machine.
+    NotFound
+        There is nothing to go back to.
+    PromotionRefused
+        It is already the champion, or never was.
+    """
+    require_reason(reason)
+    target, remarks = rollback_target(workspace, to)
+    done = workspace.registry.promotions.rollback(
+        actor=by.name, reason=reason, now=clock(), to=target.digest, facts=by.facts
+    )
+    crash_points.reach("promotion decided")
+    return _logged(Decision(done, follow(workspace, clock), remarks))
+
+
+def rollback_target(workspace: Workspace, to: str | None) -> tuple[RouterRecord, tuple[str, ...]]:
+    """Return the version that `rollback` would let serve, with remarks on it, or refuse as `rollback` would."""
+    wanted = None if to is None else find_router(workspace.registry, to).digest
+    target = workspace.registry.promotions.rollback_target(wanted)
+    if router_folder(workspace, target.digest).is_dir():
+        load_version(workspace, target.digest)
+        return target, ()
+    return target, (f"router {target.digest[:12]} is not on this machine, so loading it could not be tried.",)
+
+
+def decide(
+    workspace: Workspace, promotion_id: int, decision: str, *, by: Person, reason: str, clock: Clock
+) -> Decision:
+    """Approve or reject, as filled in on a form.
+
+    Parameters
+    ----------
+    workspace, promotion_id, by, reason, clock
+        As for `approve`.
+    decision
+        ``approve`` or ``reject``.
+
+    Raises
+    ------
+    InvalidInput
+        For any other decision.
+    """
+    functions = {"approve": approve, "reject": reject}
+    if decision not in functions:
+        raise InvalidInput(
+            f"{decision!r} is not a decision", unchanged="Nothing was decided.", hint="approve or reject"
+        )
+    return functions[decision](workspace, promotion_id, by=by, reason=reason, clock=clock)
+
+
+def follow(workspace: Workspace, clock: Clock) -> str:
+    """Update MLflow from the registry; return why that has to wait, or an empty text when it is done."""
+    unreachable = probe(workspace.settings.mlflow_url)
+    if unreachable:
+        return unreachable
+    try:
+        left_alone = sync_mlflow(workspace, clock)
+    except PublishIncomplete as error:
+        return error.message
+    return "; ".join(f"moved by hand in MLflow: {drift}" for drift in left_alone)
+
+
+def _logged(decision: Decision) -> Decision:
+    """Log a decision and return it."""
+    made = decision.promotion
+    facts = {"id": made.id, "router": made.router_digest[:12], "actor": made.decided_by}
+    log_event("promotion_decided", promotion=made.status, kind=made.kind, **facts)
+    if decision.pending:
+        log_event("publication_pending", router=made.router_digest[:12], reason=decision.pending)
+    return decision
+
+
+def failed_checks(gate: GateRecord) -> tuple[str, ...]:
+    """Return the names of the gate's checks that failed."""
+    checks = json.loads(gate.details_json).get("checks", [])
+    return tuple(check["name"] for check in checks if not check["passed"])
+
+
+def _load(workspace: Workspace, digest: str) -> Router:
+    """Load a version; one that is only out of reach may load later, one that is gone everywhere is corrupt."""
+    try:
+        return load_version(workspace, digest)
+    except (MlflowDenied, MlflowUnsuitable):
+        raise
+    except PublishIncomplete as error:
+        raise VersionUnavailable(error.message, unchanged="Nothing was decided.", hint=error.hint) from error
+    except NotFound as error:
+        raise ArtifactCorrupt(
+            f"router {digest[:12]} is neither on this machine nor in MLflow: {error.message}",
+            unchanged="The champion stays as it is.",
+            hint="uniroute doctor",
+        ) from error
+
+
+def _judge_again(workspace: Workspace, router: Router, champion: str | None, clock: Clock) -> GateRecord:
+    """Put a version to the gate with the answers that count now, under the present settings."""
+    from flows.gate.evidence import Answers, put_to_gate
+    from flows.gate.gate import gate_as_json
+
+    serving = None if champion is None else _load(workspace, champion)
+    answers = Answers.of_version(workspace.registry, router.digest, champion)
+    found = put_to_gate(answers, router, serving, workspace.settings, on=clock().date())
+    return gate_result(found.passed, gate_as_json(found))
+
+
+def _write_report(workspace: Workspace, digest: str, champion: str | None, gate: GateRecord) -> Attempt:
+    """Write the report that a reviewer will see; the gate decides whether or not that succeeds."""
+    from flows.reports.promotion.gathering import Subject
+    from flows.reports.promotion.reviews import attempt_review
+
+    return attempt_review(workspace, Subject(digest, champion, json.loads(gate.details_json)))
+
+
+def _check_report(workspace: Workspace, waiting: Promotion) -> tuple[str, ...]:
+    """Refuse to decide on a report that was changed; return a remark when there is none to look at."""
+    from flows.reports.promotion.reviews import kept_review, kept_reviews
+
+    if waiting.report_digest is None:
+        return ("No report was kept with the request.",)
+    if kept_review(workspace, waiting) is not None:
+        return ()
+    if not kept_reviews(workspace, waiting.router_digest):
+        return ("The report that was kept with the request is not on this machine.",)
+    raise RegistryCorrupt(
+        f"the report of promotion {waiting.id} is not the one that was kept with the request",
+        unchanged="No alias was moved.",
+        hint=f"uniroute promotion request {waiting.router_digest[:12]} (after finding out how it was changed)",
+    )

@@ -1,0 +1,145 @@
+"""What MLflow shows of a router version, written beside it until published: description, parameters, figure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flows.gate.gate import GateResult
+from flows.gate.measure import RouterMeasure
+from flows.text import counted
+from flows.versions.store import CONTENT_FILE, FIGURE_FILE, Publication
+from routing.router import Router
+
+if TYPE_CHECKING:
+    from flows.fitting.refit import Candidate
+    from flows.night.context import Night
+
+_GREY = "#8a8a8a"
+_CHAMPION = "#444444"
+_CHALLENGER = "#1f5fa8"
+
+
+def version_params(night: Night, candidate: Candidate) -> dict[str, str | int | float]:
+    """Return the parameters of a version: the rules and inputs it was made from."""
+    router = candidate.router
+    return {
+        "as_of": night.as_of.isoformat(),
+        "run_key": night.run_key,
+        "settings": night.settings.digest,
+        "prompt_set": night.prompt_set.digest,
+        "embedder": router.embedder.key,
+        "cluster_map": candidate.cluster_map_digest,
+        "n_clusters": router.cluster_map.n_clusters,
+        "n_llms": len(router.keys),
+        "cost_weight": router.cost_weight,
+        "representative_prompts": len(night.prompt_set.with_role("representative")),
+    }
+
+
+def version_description(router: Router, gate: GateResult, parent: str | None, as_of: date) -> str:
+    """Describe a version in a few lines of Markdown, without LLM names, which are untrusted text."""
+    found = gate.challenger
+    lines = [
+        f"Router over {counted(len(router.keys), 'LLM')}, made in the night of {as_of.isoformat()}.",
+        "",
+        f"- On {counted(len(gate.outcomes.embeddings), 'gate prompt')}: score {found.score:.4f} at "
+        f"{found.cost_usd * 1000:.4f} USD per 1 000 prompts, area {found.area:.4f}, {_qnc(found)}.",
+    ]
+    if gate.champion is not None and gate.difference is not None:
+        lines.append(
+            f"- Champion before: score {gate.champion.score:.4f} at {gate.champion.cost_usd * 1000:.4f} USD per "
+            f"1 000 prompts; at equal cost the difference in score is {gate.difference.mean:+.4f} "
+            f"({gate.difference.low:+.4f} to {gate.difference.high:+.4f})."
+        )
+    lines += [
+        certainty(router),
+        f"- Gate: {'passed' if gate.passed else 'failed'}.",
+        f"- Digest {router.digest}, parent {parent or 'none'}.",
+    ]
+    return "\n".join(lines)
+
+
+def certainty(router: Router) -> str:
+    """Return a Markdown line on how certain a router's expected errors are, over all its LLMs and clusters."""
+    known = np.concatenate([llm.vector.standard_errors for llm in router.llms])
+    return f"- Expected errors per LLM and cluster: standard error {np.median(known):.3f}, at most {known.max():.3f}."
+
+
+def _qnc(found: RouterMeasure) -> str:
+    return f"QNC {found.qnc:.3f}" if found.qnc_is_reached else "QNC not reached"
+
+
+def deferral_figure(gate: GateResult, path: Path) -> Path:
+    """Draw the deferral curves of challenger, champion, single LLMs and ZeroRouter on the gate prompts.
+
+    Parameters
+    ----------
+    gate
+        What the gate measured.
+    path
+        Path of the figure; its suffix (``.png``, ``.svg``) determines the format.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    outcomes = gate.outcomes
+    per_1k = 1000.0
+    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    try:
+        costs, scores = outcomes.costs_usd.mean(axis=0) * per_1k, outcomes.scores.mean(axis=0)
+        axes.scatter(
+            costs, scores, s=18, color=_GREY, zorder=2, label="single LLMs (named: none is better and cheaper)"
+        )
+        for key, cost, score in zip(outcomes.keys, costs, scores, strict=True):
+            if any((costs <= cost) & (scores > score)) or any((costs < cost) & (scores >= score)):
+                continue
+            is_leftmost = cost == costs.min()
+            note = axes.annotate(
+                key.partition(":")[2][:28],
+                (cost, score),
+                xytext=(6, -10) if is_leftmost else (-5, 5),
+                textcoords="offset points",
+                ha="left" if is_leftmost else "right",
+                fontsize=7.5,
+                color=_GREY,
+            )
+            note.set_parse_math(False)
+        zero = gate.zero_router
+        if zero is not None:
+            axes.plot(zero.costs_usd * per_1k, zero.scores, ":", color=_GREY, lw=1.3, label="ZeroRouter (prompt-blind)")
+        drawn = [("challenger", gate.challenger, _CHALLENGER, "-")]
+        if gate.champion is not None:
+            drawn.insert(0, ("champion", gate.champion, _CHAMPION, "--"))
+        for name, found, colour, style in drawn:
+            curve = found.curve
+            axes.plot(curve.costs_usd * per_1k, curve.scores, style, color=colour, lw=1.8, label=name)
+            axes.plot(found.cost_usd * per_1k, found.score, "o", color=colour, ms=7)
+        axes.set_xscale("log")
+        axes.set_xlabel("mean cost, USD per 1 000 prompts (log scale)")
+        axes.set_ylabel("mean score on gate prompts")
+        axes.set_title(
+            f"Deferral curves on {counted(len(outcomes.embeddings), 'gate prompt')} (dots: operating points)"
+        )
+        axes.grid(alpha=0.25, lw=0.5)
+        axes.legend(loc="lower right", frameon=False)
+        figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
+    finally:
+        pyplot.close(figure)
+    return path
+
+
+def write_publication(folder: Path, publication: Publication, gate: GateResult) -> None:
+    """Write a publication; the content last and atomically, so that a half-written folder has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    deferral_figure(gate, folder / FIGURE_FILE)
+    draft = folder / f"{CONTENT_FILE}.draft"
+    draft.write_text(json.dumps(asdict(publication), indent=2, sort_keys=True, allow_nan=False), encoding="utf-8")
+    draft.replace(folder / CONTENT_FILE)

@@ -1,0 +1,171 @@
+"""Stage four: the candidate is measured, published to MLflow, and promoted when the gate passes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows import crash_points
+from flows.fitting.refit import Candidate
+from flows.gate.evidence import Answers, put_to_gate
+from flows.gate.gate import GateResult, gate_as_json, version_metrics
+from flows.night.context import Night
+from flows.promotion.publication import version_description, version_params, write_publication
+from flows.reports.night_report import RouterOutcome
+from flows.reports.promotion.gathering import Subject
+from flows.reports.promotion.reviews import attempt_review
+from flows.versions.mlflow_sync import find_drift, note_drift, sync_mlflow
+from flows.versions.provenance import provenance_of
+from flows.versions.store import (
+    Publication,
+    figure_path,
+    load_version,
+    publication_folder,
+    remove_scratch_of_killed,
+    router_folder,
+)
+from registry.errors import PublishIncomplete
+from registry.promotions import gate_result
+from registry.routers import RouterRecord
+from routing.artifact import save_router
+from routing.embedders import keep_embedder
+from routing.router import Router
+
+ACTOR = "night"
+
+
+@task(name="measure", cache_policy=NO_CACHE)
+def measure_candidate(night: Night, candidate: Candidate) -> GateResult:
+    """Judge the candidate against the champion on gate prompts."""
+    router, champion = candidate.router, champion_router(night)
+    keys = sorted({*router.keys, *(champion.keys if champion is not None else ())})
+    return put_to_gate(
+        Answers.of_night(night, keys),
+        router,
+        champion,
+        night.settings,
+        on=night.as_of,
+        zero_router=candidate.zero_router,
+    )
+
+
+def champion_router(night: Night) -> Router | None:
+    """Load the router that serves now; None before the first."""
+    digest = night.registry.routers.aliases().champion
+    return None if digest is None else load_version(night.workspace, digest)
+
+
+@task(name="publish", cache_policy=NO_CACHE)
+def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> RouterOutcome:
+    """Keep the candidate in registry and home folder, apply the gate's verdict, and synchronize MLflow.
+
+    MLflow being down does not fail the night: the registry is right, and the next night publishes what is pending.
+    """
+    router = candidate.router
+    aliases = night.registry.routers.aliases()
+    outcome = RouterOutcome(
+        digest=router.digest,
+        n_llms=len(router.keys),
+        is_unchanged=router.digest == aliases.champion,
+        map_was_fitted=candidate.map_was_fitted,
+        gate=gate,
+        left_out=candidate.left_out,
+    )
+    if not outcome.is_unchanged:
+        _keep(night, candidate, gate, aliases.champion)
+        crash_points.reach("router registered")
+        # Without a report the night continues: the gate is the authority, and the digest says that the page is missing.
+        review = attempt_review(night.workspace, Subject(router.digest, aliases.champion, gate_as_json(gate)))
+        crash_points.reach("report written")
+        outcome = replace(
+            outcome,
+            promotion=_promote_by_policy(night, router, gate, aliases.champion, review.digest),
+            review_path=str(review.path or ""),
+            review_error=review.error,
+        )
+    crash_points.reach("promotion decided")
+    try:
+        sync_mlflow(night.workspace, night.clock)
+        drifts = find_drift(night.workspace)
+        note_drift(night.workspace, drifts, actor=ACTOR, now=night.clock())
+        outcome = replace(outcome, alias_drifts=tuple(map(str, drifts)))
+    except PublishIncomplete as error:
+        outcome = replace(outcome, publish_error=f"{error.message.rstrip('.')}. {error.hint}".rstrip())
+    return replace(outcome, version=night.registry.routers.get(router.digest).mlflow_version)
+
+
+def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | None) -> None:
+    """Write the router folder, then the publication beside it, then the registry's row."""
+    router = candidate.router
+    folder = router_folder(night.workspace, router.digest)
+    remove_scratch_of_killed(folder)
+    manifest = save_router(router, folder)
+    keep_embedder(night.workspace.embedder, folder)
+    tags = {
+        "digest": router.digest,
+        "prompt_set": night.prompt_set.digest,
+        "embedder": router.embedder.key,
+        "cluster_map": candidate.cluster_map_digest,
+        "parent": parent or "none",
+        "n_llms": str(len(router.keys)),
+        "gate": "passed" if gate.passed else "failed",
+    }
+    crash_points.reach("router written")
+    publication = Publication(
+        run_name=f"{night.run_key} {router.digest[:12]}",
+        tags=tags,
+        description=version_description(router, gate, parent, night.as_of),
+        params=version_params(night, candidate),
+        metrics=version_metrics(gate),
+    )
+    write_publication(publication_folder(night.workspace, router.digest), publication, gate)
+    figure = figure_path(night.workspace, router.digest)
+    crash_points.reach("publication written")
+    night.registry.routers.save(
+        RouterRecord(
+            digest=router.digest,
+            publish_key=router.digest,
+            parent_digest=parent,
+            cluster_map_digest=candidate.cluster_map_digest,
+            prompt_set_digest=night.prompt_set.digest,
+            embedder_key=router.embedder.key,
+            run_id=night.run.id,
+            llm_keys=router.keys,
+            metrics=version_metrics(gate),
+            files_json=json.dumps(dict(manifest.files), sort_keys=True),
+            created_at=night.clock(),
+        ),
+        evidence=provenance_of(night, candidate, publication, {figure.name: figure}),
+        actor=ACTOR,
+    )
+
+
+def _promote_by_policy(
+    night: Night, router: Router, gate: GateResult, champion: str | None, report_digest: str | None
+) -> str:
+    """Request the promotion, decide it by the policy, and return the result in words."""
+    promotions = night.registry.promotions
+    promotions.set_challenger(router.digest, actor=ACTOR, now=night.clock(), reason="put to the gate")
+    promotion = promotions.request(
+        router.digest,
+        champion,
+        gate_result(gate.passed, gate_as_json(gate)),
+        actor=ACTOR,
+        now=night.clock(),
+        report_digest=report_digest,
+        run_id=night.run.id,
+    )
+    crash_points.reach("promotion requested")
+    if not gate.passed:
+        failed = ", ".join(check.name for check in gate.checks if not check.passed)
+        promotions.reject(promotion.id, actor=ACTOR, reason=f"gate failed: {failed}", now=night.clock())
+        return "rejected"
+    if promotion.status == "rejected":
+        return "rejected"  # by a person, against the same champion on the same evidence
+    if night.settings.gate.policy == "review" or promotions.is_vetoed(router.digest):
+        return "waiting for review"
+    promotions.apply(promotion.id, actor=ACTOR, reason="gate passed, policy automatic", now=night.clock())
+    return "promoted"

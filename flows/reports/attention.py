@@ -1,0 +1,83 @@
+"""What needs a person's attention after a night, in words, and the line on its canaries."""
+
+from __future__ import annotations
+
+from flows.reports.night_report import NightReport
+from flows.text import counted
+
+_MUCH_CUT = 0.05
+
+
+def attention_lines(report: NightReport) -> tuple[str, ...]:
+    """Return what a person should look at, one line each."""
+    lines = [f"catalog: {error}" for error in report.catalog_errors]
+    lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
+    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
+    lines += _suspicions(report)
+    router = report.router
+    if router is not None:
+        lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
+        lines += [f"{key} is routed by a stale profile: too few answers for a new one" for key in router.carried_over]
+        lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
+        if router.publish_error:
+            lines.append(f"published: pending. {router.publish_error}")
+        if router.review_error:
+            lines.append(f"no promotion report: {router.review_error}; the gate decided without it")
+        if router.promotion in ("rejected", "waiting for review"):
+            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
+    if report.closing is not None and report.closing.ledger_problem:
+        lines.append(f"the ledger was tampered with: {report.closing.ledger_problem}; uniroute audit verify")
+    if report.closing is not None and report.closing.settings_conflict:
+        conflict = report.closing.settings_conflict
+        lines.append(
+            f"two deployments share this registry: {conflict}; let only one run nights, or give both the same settings"
+        )
+    return tuple(lines)
+
+
+def _suspicions(report: NightReport) -> list[str]:
+    """Return what is suspicious about LLMs, one line each: drift, absence, quarantine, answers cut short."""
+    lines = [
+        f"{found.llm_key} drifted: {found.finding}. Routers rest on its earlier answers; its profile is asked again "
+        "from the next night on"
+        for found in report.canaries
+        if found.is_drifted
+    ]
+    newly_drifted = {found.llm_key for found in report.canaries if found.is_drifted}
+    lines += [
+        f"{key} drifted and has not been fully asked again yet" for key in report.drifted if key not in newly_drifted
+    ]
+    lines += [f"canaries of {found.llm_key}: {found.stopped_by}" for found in report.canaries if found.stopped_by]
+    lines += [
+        f"{found.llm_key} is unknown to its endpoint although a catalog lists it"
+        + (
+            "; it is withdrawn"
+            if found.is_withdrawn
+            else "; it is left out tonight, and withdrawn if this happens again"
+        )
+        for found in report.absent
+    ]
+    lines += [
+        f"{found.llm_key} is quarantined: it {found.reason}. To decide otherwise: "
+        f"uniroute llm include {found.llm_key} --reason TEXT"
+        for found in report.quarantined
+    ]
+    lines += [
+        f"{found.llm_key} is degraded: {found.cut_share:.0%} of its answers were cut at max_tokens; raise max_tokens "
+        f"of [[endpoint]] {found.llm_key.partition(':')[0]}"
+        for found in report.profiles
+        if found.cut_share > _MUCH_CUT
+    ]
+    return lines
+
+
+def canary_line(report: NightReport) -> str:
+    """Return one line on what the canaries showed."""
+    if report.canaries:
+        drifted = sum(found.is_drifted for found in report.canaries)
+        calls = sum(found.asked for found in report.canaries)
+        asked = f"{counted(len(report.canaries), 'LLM')} asked again with {counted(calls, 'call')}"
+        return f"canaries: {asked}, {drifted} drifted"
+    if report.is_recorded:
+        return "canaries: off, because recorded answers never change ([night] canary_prompts turns them on)"
+    return "canaries: none asked"

@@ -1,0 +1,71 @@
+"""The report of a night in memory: what it found, called, spent and published, before it is worded or stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from flows.profiling.results import ProfileOutcome
+from registry.prompts import PromptSet
+
+if TYPE_CHECKING:
+    from flows.gate.gate import GateResult
+    from flows.profiling.availability import UnavailableLLM
+    from flows.profiling.plan import NightPlan
+    from flows.profiling.results import CanaryOutcome, Quarantine
+    from flows.reports.closing import ClosingState
+    from registry.llms import CatalogDiff
+
+
+@dataclass(frozen=True)
+class RouterOutcome:
+    """What became of the night's router.
+
+    `review_path` is the path of the report on which its promotion is decided; `review_error` says why there is none.
+    """
+
+    digest: str
+    n_llms: int
+    is_unchanged: bool
+    map_was_fitted: bool
+    version: int | None = None
+    promotion: str = "none"
+    gate: GateResult | None = None
+    publish_error: str = ""
+    alias_drifts: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    carried_over: tuple[str, ...] = ()
+    review_path: str = ""
+    review_error: str = ""
+
+
+@dataclass(frozen=True)
+class NightReport:
+    """What a night found, called, spent and published."""
+
+    run_key: str
+    as_of: date
+    prompt_set: PromptSet
+    diffs: tuple[CatalogDiff, ...]
+    catalog_errors: tuple[str, ...]
+    plan: NightPlan
+    profiles: tuple[ProfileOutcome, ...] = ()
+    canaries: tuple[CanaryOutcome, ...] = ()
+    quarantined: tuple[Quarantine, ...] = ()
+    drifted: tuple[str, ...] = ()
+    absent: tuple[UnavailableLLM, ...] = ()
+    router: RouterOutcome | None = None
+    spent_usd: Decimal = Decimal(0)
+    duration_s: float = 0.0
+    calling_s: float = 0.0
+    is_plan_only: bool = False
+    is_recorded: bool = False
+    attention: tuple[str, ...] = field(default=())
+    closing: ClosingState | None = None
+
+    @property
+    def calls(self) -> int:
+        """Number of calls made."""
+        return sum(profile.asked for profile in self.profiles)

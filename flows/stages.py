@@ -1,0 +1,147 @@
+"""The small stages of a night: check graders, sync catalogs, plan, check answers, and log how stages ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.catalogs import Catalog
+from flows.errors import CatalogError, CatalogUnavailable
+from flows.logs import log_event
+from flows.night.context import Night
+from flows.profiling.availability import quarantine_substituted
+from flows.profiling.canaries import missing_canaries, settle_drifts
+from flows.profiling.contamination import quarantine_contaminated
+from flows.profiling.plan import NightPlan, chosen, plan_night
+from flows.profiling.results import ProfileOutcome, ProfilingResult, Quarantine
+from registry.llms import CatalogDiff
+
+if TYPE_CHECKING:
+    from flows.reports.night_report import RouterOutcome
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What syncing the catalogs found.
+
+    Attributes
+    ----------
+    diffs
+        What changed, catalog by catalog.
+    errors
+        One line for each catalog that could not be read.
+    """
+
+    diffs: tuple[CatalogDiff, ...]
+    errors: tuple[str, ...]
+
+
+@task(name="check-graders", cache_policy=NO_CACHE)
+def check_graders(night: Night) -> None:
+    """Put every grader through its self-check before money is spent."""
+    night.check_graders()
+
+
+@task(
+    name="sync-catalog",
+    task_run_name="sync {name}",
+    cache_policy=NO_CACHE,
+    retries=2,
+    retry_delay_seconds=[2, 10],
+    retry_condition_fn=lambda _task, _run, state: isinstance(state.result(raise_on_failure=False), CatalogUnavailable),
+)
+def sync_catalog(night: Night, catalog: Catalog, name: str, rank: int) -> CatalogDiff:
+    """Fetch a catalog and record it; retried only if it did not answer."""
+    return night.registry.llms.record_fetch(night.run, catalog.fetch(), night.as_of, rank=rank)
+
+
+def sync(night: Night, catalogs: Sequence[Catalog]) -> SyncResult:
+    """Sync every catalog; one that fails leaves yesterday's listings as they are.
+
+    Raises
+    ------
+    CatalogError
+        No catalog could be read.
+    """
+    diffs: list[CatalogDiff] = []
+    failures: list[CatalogError] = []
+    for rank, catalog in enumerate(catalogs):
+        try:
+            diffs.append(sync_catalog(night, catalog, catalog.name, rank))
+        except CatalogError as error:
+            failures.append(error)
+    if failures and not diffs:
+        raise failures[0]
+    return SyncResult(tuple(diffs), tuple(error.message for error in failures))
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan(night: Night, only: list[str] | None = None) -> NightPlan:
+    """Plan what to ask and what that costs; nothing is called."""
+    available = night.registry.llms.all(status="available")
+    askable = [llm for llm in available if llm.endpoint in night.sampling and not night.is_judge(llm)]
+    llms = chosen(askable, only)
+    missing = {
+        llm.key: night.registry.outcomes.missing(
+            llm.key, night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
+        )
+        for llm in llms
+        if llm.is_routable_on(night.as_of)
+    }
+    seen = night.outcome_table(llms, night.profiled_prompts)
+    output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
+    return plan_night(
+        llms,
+        night.as_of,
+        missing,
+        len(night.profiled_prompts),
+        max_new=night.settings.night.max_new,
+        max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
+        seen_output_tokens=float(output_tokens.mean()) if output_tokens.size else None,
+        canaries=missing_canaries(night, llms, missing),
+        drifted=[drift.llm_key for drift in night.drifts.all().values() if drift.is_due(night.as_of)],
+    )
+
+
+def note_plan(night: Night, plan: NightPlan) -> None:
+    """Record and log how many calls this attempt is about to make."""
+    calls = plan.calls + plan.canary_calls
+    night.registry.monitoring.note_plan(night.run, calls)
+    log_event("planned", run=night.run_key, llms=len(plan.profiles), calls=calls, cost_usd=plan.expected_usd)
+
+
+def log_profiles(night: Night, profiles: Iterable[ProfileOutcome]) -> None:
+    """Log how the profile of each LLM ended."""
+    for profile in profiles:
+        log_event(
+            "llm_stopped" if profile.stopped_by else "llm_profiled",
+            run=night.run_key,
+            llm=profile.llm_key,
+            calls=profile.asked,
+            failed=profile.failed,
+            coverage=profile.coverage,
+            cost_usd=profile.spent_usd,
+            reason=profile.stopped_by or None,
+        )
+
+
+@task(name="check-answers", cache_policy=NO_CACHE)
+def check_answers(night: Night, result: ProfilingResult) -> tuple[Quarantine, ...]:
+    """Adopt the new answers of drifted LLMs, and quarantine LLMs whose answers cannot be trusted."""
+    settle_drifts(night)
+    substituted = quarantine_substituted(night, (*result.profiles, *result.canaries))
+    return (*substituted, *quarantine_contaminated(night))
+
+
+def log_router(night: Night, router: RouterOutcome) -> None:
+    """Log what became of the night's router, and whether it is yet to be published."""
+    facts = {"run": night.run_key, "router": router.digest[:12], "version": router.version}
+    log_event("promotion_decided", promotion=router.promotion, **facts)
+    if router.publish_error:
+        log_event("publication_pending", level=logging.WARNING, reason=router.publish_error, **facts)

@@ -1,0 +1,1 @@
+"""Router versions: stored, loaded, in agreement with MLflow, and where they came from."""

@@ -1,0 +1,1 @@
+"""The database: engine, columns, tables, schema, URLs and driver errors."""

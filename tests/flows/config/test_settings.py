@@ -1,0 +1,113 @@
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from flows.config.loading import find_config, load_settings
+from flows.errors import PrerequisiteError
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNIROUTE_HOME", str(tmp_path / "home"))
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+CATALOG = '[[catalog]]\nname = "mine"\nkind = "toml"\nlocation = "llms.toml"\nendpoint = "here"\n'
+ENDPOINT = '[[endpoint]]\nname = "here"\nbase_url = "http://127.0.0.1:9/v1"\n'
+PROMPTS = '[prompts]\nfile = "prompts.jsonl"\n'
+
+
+def test_without_a_file_the_night_runs_on_the_sandbox(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert settings.is_sandbox
+    assert settings.registry_url == f"sqlite:///{tmp_path / 'home' / 'registry.db'}"
+    assert settings.mlflow_url == f"sqlite:///{tmp_path / 'home' / 'mlflow.db'}"
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, "[budget]\nnight_usd = 3\nllm_usd = 2\n")
+    monkeypatch.setenv("UNIROUTE_BUDGET__NIGHT_USD", "7")
+    budget = load_settings(path).budget
+    assert (budget.night_usd, budget.llm_usd) == (Decimal(7), Decimal(2))
+
+
+def test_paths_are_relative_to_the_settings_file(tmp_path: Path) -> None:
+    settings = load_settings(written(tmp_path, PROMPTS + CATALOG + ENDPOINT))
+    assert settings.prompts.file == tmp_path / "prompts.jsonl"
+    assert settings.catalog[0].location == str(tmp_path / "llms.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[budget]\nnihgt_usd = 3\n", "night_usd"),
+        ("bugdet = 3\n", "budget"),
+        ('[[endpoint]]\nname = "a"\nbase_url = "http://h"\napi_key = "sk-secret"\n', "api_key_env"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path, text: str, named: str) -> None:
+    with pytest.raises(PrerequisiteError, match="There is no setting") as refused:
+        load_settings(written(tmp_path, text))
+    assert repr(named) in refused.value.message
+    assert "sk-secret" not in refused.value.message
+
+
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNIROUTE_BUDGTE__NIGHT_USD", "1")
+    with pytest.raises(PrerequisiteError, match="Did you mean UNIROUTE_BUDGET"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[budget]\nnight_usd = -1\n",
+        "[budget]\nnight_usd = nan\n",
+        "[prompts]\nmap = 0.9\n",
+        "[routing]\ncost_weight = inf\n",
+        CATALOG + ENDPOINT,
+        PROMPTS + CATALOG,
+        PROMPTS + CATALOG + ENDPOINT + ENDPOINT,
+        '[[endpoint]]\nname = "a"\nbase_url = "file:///etc/passwd"\n',
+        '[[endpoint]]\nname = "a"\nbase_url = "https://user:pass@host/v1"\n',
+        '[[endpoint]]\nname = "../a"\nbase_url = "https://host/v1"\n',
+    ],
+)
+def test_values_out_of_range_are_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(PrerequisiteError) as refused:
+        load_settings(written(tmp_path, text))
+    assert "\n" not in refused.value.message
+    assert refused.value.hint
+
+
+def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PrerequisiteError, match="cannot be read"):
+        load_settings(tmp_path / "none.toml")
+    with pytest.raises(PrerequisiteError, match="not valid TOML"):
+        load_settings(written(tmp_path, "[budget\n"))
+
+
+def test_the_digest_changes_with_the_rules_and_not_with_the_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_settings().digest
+    monkeypatch.setenv("UNIROUTE_HOME", str(tmp_path / "elsewhere"))
+    assert load_settings().digest == before
+    monkeypatch.setenv("UNIROUTE_GATE__EPSILON", "0.03")
+    assert load_settings().digest != before
+
+
+def test_the_file_is_found_by_name_variable_and_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_config(None) is None
+    (tmp_path / "uniroute.toml").write_text("")
+    assert find_config(None) == Path("uniroute.toml")
+    monkeypatch.setenv("UNIROUTE_CONFIG", "other.toml")
+    assert find_config(None) == Path("other.toml")
+    assert find_config("third.toml") == Path("third.toml")

@@ -1,0 +1,53 @@
+"""How much an LLM must have answered to be routed to."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.fitting.refit import shortfall
+
+CLUSTERS = np.repeat(np.arange(4), [50, 10, 3, 2])
+
+
+def lack(*missing: int, profile_share: float = 1.0, min_coverage: float = 0.9) -> str:
+    """Return what is lacking when the prompts at these positions have no score."""
+    has_score = np.ones(len(CLUSTERS), dtype=bool)
+    has_score[list(missing)] = False
+    return shortfall(has_score, CLUSTERS, profile_share=profile_share, min_coverage=min_coverage)
+
+
+def test_an_llm_that_answered_everything_lacks_nothing():
+    assert lack() == ""
+
+
+def test_a_share_of_all_prompts_is_required_including_gate_and_hidden_ones():
+    assert lack(*range(7)) == "only 89% of its prompts have a score"
+    assert lack(profile_share=0.5) == "only 50% of its prompts have a score"
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ((50, 51), ""),
+        ((50, 51, 52), "only 7 of the 10 prompts of cluster 1 have a score"),
+        ((60,), "only 2 of the 3 prompts of cluster 2 have a score"),
+        ((50, 51, 52, 60), "only 2 of the 3 prompts of cluster 2 have a score"),
+        ((63, 64), ""),
+    ],
+)
+def test_four_fifths_and_three_answers_are_required_in_every_cluster_that_has_three_prompts(missing, expected):
+    assert lack(*missing) == expected
+
+
+def test_a_cluster_is_not_held_to_more_than_the_whole():
+    assert lack(50, 51, 52, min_coverage=0.6) == ""
+
+
+@given(st.lists(st.booleans(), min_size=len(CLUSTERS), max_size=len(CLUSTERS)), st.floats(0, 1))
+def test_one_more_answer_never_makes_an_llm_lack_more(scored, min_coverage):
+    fewer = np.array(scored)
+    more = fewer.copy()
+    more[int(np.argmin(more))] = True
+    settings = {"profile_share": 1.0, "min_coverage": min_coverage}
+    assert not shortfall(more, CLUSTERS, **settings) or shortfall(fewer, CLUSTERS, **settings)

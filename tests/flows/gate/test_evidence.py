@@ -1,0 +1,87 @@
+"""The gate's evidence: answers read from the registry, for routers that may differ in LLMs and embedder."""
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pytest
+
+from flows.gate.evidence import Answers, gather
+from flows.gate.measure import measure
+from flows.versions.store import load_version
+from flows.workspace import Workspace
+from routing.cluster_maps import KMeansMap
+from routing.embedders import load_embedder
+from routing.features import FeatureVector
+from routing.router import RoutedLLM, Router
+from tests.fakes.contest import clock, digest_of
+
+TODAY = date(2024, 10, 1)
+
+
+@pytest.fixture
+def answers(contest: Workspace) -> Answers:
+    return Answers.of_version(contest.registry, digest_of(contest, "challenger"), digest_of(contest, "champion"))
+
+
+def routers(contest: Workspace) -> tuple[Router, Router]:
+    return tuple(load_version(contest, digest_of(contest, alias)) for alias in ("challenger", "champion"))
+
+
+def simple(embedder_name: str, *errors: tuple[str, float]) -> Router:
+    embedder = load_embedder(embedder_name)
+    cluster_map = KMeansMap(n_clusters=1, random_state=0).fit(embedder.embed(["one", "two"])).fitted_
+    tokens = {"counts": [9], "input_tokens": [50.0], "output_tokens": [9.0], "n_prompts": 9, "n_scored": 9}
+    llms = [RoutedLLM(key, 1, 1, FeatureVector([error], standard_errors=[0.1], **tokens)) for key, error in errors]
+    weights = np.ones((2, 1), dtype=np.float32)
+    return Router(cluster_map, llms, embedder=embedder.id, cost_weight=0.0, calibration_weights=weights)
+
+
+def test_every_gate_prompt_is_read_for_both_routers(contest: Workspace, answers: Answers) -> None:
+    challenger, champion = routers(contest)
+    found = gather(answers, challenger, champion, on=TODAY, min_coverage=0.95)
+    assert found.outcomes.keys == ("fake:fair", "fake:good", "fake:weak")
+    assert (found.outcomes.scores.shape, found.outcomes.n_dropped) == ((120, 3), 0)
+    assert [one.llm_key for one in found.newcomers] == ["fake:good"]
+    assert found.newcomers[0].gap == pytest.approx(0.0, abs=0.2)
+    assert found.unavailable == ()
+
+
+def test_an_llm_that_only_the_champion_has_and_that_never_answered_is_left_out(
+    contest: Workspace, answers: Answers
+) -> None:
+    challenger, _ = routers(contest)
+    champion = simple("hashing-256", ("fake:ghost", 0.01), ("fake:fair", 0.3))
+    found = gather(answers, challenger, champion, on=TODAY, min_coverage=0.95).outcomes
+    assert "fake:ghost" not in found.keys
+    assert found.n_dropped == 0
+    assert set(measure(champion, found).chosen) == {"fake:fair"}
+
+
+def test_a_champion_with_another_embedder_is_measured_with_its_own_embeddings(
+    contest: Workspace, answers: Answers
+) -> None:
+    challenger, _ = routers(contest)
+    champion = simple("hashing-64", ("fake:weak", 0.3), ("fake:fair", 0.4))
+    found = gather(answers, challenger, champion, on=TODAY, min_coverage=0.95).outcomes
+    assert found.embeddings_for(champion).shape == (120, 64)
+    assert measure(champion, found).score == pytest.approx(0.4, abs=0.1)
+
+
+def test_llms_that_went_away_and_llms_accepted_by_a_person_are_distinguished(contest: Workspace) -> None:
+    set_status = contest.registry.llms.set_status
+    set_status("fake:good", "available", "looked at", actor="ann", now=clock())
+    set_status("fake:weak", "withdrawn", "gone", actor="ann", now=clock())
+    challenger, champion = routers(contest)
+    answers = Answers.of_version(contest.registry, challenger.digest, champion.digest)
+    found = gather(answers, challenger, champion, on=TODAY, min_coverage=0.95)
+    assert found.unavailable == ("fake:weak",)
+    assert found.newcomers[0].is_accepted
+
+
+def test_answers_under_other_settings_do_not_count(contest: Workspace, answers: Answers) -> None:
+    challenger, champion = routers(contest)
+    elsewhere = replace(answers, sampling={**answers.sampling, "fake:good": '{"max_tokens":1}'})
+    found = gather(elsewhere, challenger, champion, on=TODAY, min_coverage=0.95)
+    assert (len(found.outcomes.embeddings), found.outcomes.n_dropped) == (0, 120)
+    assert found.newcomers[0].gap is None

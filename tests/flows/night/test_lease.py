@@ -1,0 +1,52 @@
+"""Nights that crashed: when they are started again, and when they are not."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.night.lease import start_after_a_crash
+from registry.clock import utc_now
+from registry.errors import RunAlreadyActive
+from registry.runs import Run
+from registry.store import Registry
+from tests.registry.samples import start_night
+
+KEY = "night:2024-09-01:abc"
+
+
+@pytest.fixture
+def registry(tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    monkeypatch.setattr("flows.night.lease._LOOK_EVERY_S", 0.05)
+    shutil.copy(migrated, tmp_path / "registry.db")
+    with Registry.open(f"sqlite:///{tmp_path / 'registry.db'}") as opened:
+        yield opened
+
+
+async def again(registry: Registry) -> Run:
+    return await start_after_a_crash(
+        registry.runs, lambda: start_night(registry, KEY, host="host-b", now=utc_now(), lease_s=300)
+    )
+
+
+def test_a_night_that_crashed_waits_until_the_lease_of_the_dead_process_has_expired(registry: Registry) -> None:
+    dead = start_night(registry, KEY, now=utc_now(), lease_s=0.6)
+    run = asyncio.run(again(registry))
+    assert (run.attempt, run.host) == (2, "host-b")
+    assert run.lease_number > dead.lease_number
+
+
+def test_it_gives_way_as_soon_as_the_holder_proves_to_be_alive(registry: Registry) -> None:
+    holder = start_night(registry, KEY, now=utc_now(), lease_s=300)
+
+    async def both() -> None:
+        waiting = asyncio.create_task(again(registry))
+        await asyncio.sleep(0.2)
+        assert not waiting.done(), "it is not known yet whether the holder is alive"
+        registry.runs.heartbeat(holder, utc_now())
+        with pytest.raises(RunAlreadyActive):
+            await asyncio.wait_for(waiting, 5)
+
+    asyncio.run(both())
