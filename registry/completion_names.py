@@ -13,6 +13,7 @@ _QUERIES = {
     "router": "SELECT name FROM alias UNION SELECT CAST(mlflow_version AS TEXT) FROM router WHERE mlflow_version > 0",
     "run": "SELECT key FROM run ORDER BY lease_number DESC LIMIT 50",
     "promotion": "SELECT CAST(id AS TEXT) FROM promotion ORDER BY id DESC LIMIT 50",
+    "waiting promotion": "SELECT CAST(id AS TEXT) FROM promotion WHERE status = 'requested' ORDER BY id DESC",
 }
 _BUSY_TIMEOUT_S = 0.1
 
@@ -25,7 +26,7 @@ def names(url: str, kind: str) -> tuple[str, ...]:
     url
         Where the registry is, as `Registry.open` takes it.
     kind
-        ``llm``, ``router``, ``run`` or ``promotion``.
+        ``llm``, ``router``, ``run``, ``promotion`` or ``waiting promotion``.
     """
     file = Path(url.removeprefix("sqlite:///"))
     if not url.startswith("sqlite:///") or not file.is_file():

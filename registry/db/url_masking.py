@@ -48,11 +48,19 @@ def mask_secrets(text: str, url: URL | str) -> str:
         found = (_CREDENTIALS_OF_UNREADABLE if parsed is None else _CREDENTIALS).search(url)
         if found is not None and (parsed is None or parsed.password is not None or _is_token(parsed)):
             text = text.replace(found[0], f"{_MASK}@")
-    for secret in _secrets(parsed) if parsed is not None else ():
-        for spelling in {secret, quote(secret, safe=""), quote(secret, safe=" +")}:
-            if len(spelling) >= _SHORTEST_SECRET:
-                text = text.replace(spelling, _MASK)
+    for spelling in secrets_of(url):
+        if len(spelling) >= _SHORTEST_SECRET:
+            text = text.replace(spelling, _MASK)
     return text
+
+
+def secrets_of(url: URL | str) -> frozenset[str]:
+    """Return the secrets of a URL, each as it is and as it may be spelled in a URL; empty when it cannot be read."""
+    parsed = _parsed(url)
+    secrets = _secrets(parsed) if parsed is not None else ()
+    return frozenset(
+        spelling for secret in secrets for spelling in (secret, quote(secret, safe=""), quote(secret, safe=" +"))
+    )
 
 
 def _parsed(url: URL | str) -> URL | None:

@@ -19,6 +19,11 @@ _LINE_START = re.compile(r"^(\d*)(\+|\.|[-=](?! ))")
 _DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
+def is_active(character: str) -> bool:
+    """Whether a character does more than to be seen: a control, format, private or invisible character."""
+    return unicodedata.category(character) in _DROPPED
+
+
 def without_controls(text: str) -> str:
     """Drop control, format and surrogate characters (ANSI escapes, direction overrides), keep line breaks.
 
@@ -28,7 +33,7 @@ def without_controls(text: str) -> str:
         Any text, trusted or not.
     """
     unified = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
-    return "".join(c for c in unified if c == "\n" or unicodedata.category(c) not in _DROPPED)
+    return "".join(c for c in unified if c == "\n" or not is_active(c))
 
 
 def one_line(text: str, limit: int) -> str:

@@ -5,8 +5,10 @@ MLflow itself distinguishes little: a closed port, a wrong password and a full d
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import BadStatusLine, IncompleteRead
 from urllib.parse import urlsplit
 
 from registry.errors import MlflowDenied, MlflowUnavailable, MlflowUnsuitable, PublishIncomplete
@@ -16,6 +18,17 @@ _AGAIN = "then publish again: it resumes and makes one version."
 _FOREIGN_HOST = "Invalid Host header"
 _ARTIFACT_PATH = "/mlflow-artifacts/"
 _SERVER_ERROR = 500
+# How a server ends a connection that it had taken: at once or in the middle, before its answer or within it, with TLS
+# or without. One that is down refuses connections instead, or nothing comes back.
+_HANG_UPS = (
+    ConnectionResetError,
+    ConnectionAbortedError,
+    BrokenPipeError,
+    BadStatusLine,
+    IncompleteRead,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,12 @@ class MlflowFailure:
         """Whether a server reported its own failure; MLflow's exceptions have status 500 for everything else, too."""
         was_answered = getattr(self.error, "response", None) is not None
         return self.status > _SERVER_ERROR or (was_answered and self.status == _SERVER_ERROR)
+
+    @property
+    def only_read(self) -> bool:
+        """Whether the request is known to have sent no file."""
+        requests = (getattr(one, "request", None) for one in _chain(self.error))
+        return any(request is not None and request.method == "GET" for request in requests)
 
     def is_caused_by(self, kinds: type | tuple[type, ...]) -> bool:
         """Whether an exception of some kind is in its chain of causes."""
@@ -105,9 +124,8 @@ def _of_artifacts(failure: MlflowFailure) -> PublishIncomplete | None:
     """Recognise a server that keeps rows but no files: it fails, or hangs up before the whole file was sent."""
     from requests.exceptions import RetryError
 
-    # The transport library keeps the error of the system in its text alone.
-    has_hung_up = failure.is_caused_by(RetryError) or "Connection aborted" in str(failure.error)
-    if _ARTIFACT_PATH not in str(failure.error) or not (has_hung_up or failure.is_of_server):
+    failed = failure.is_caused_by((RetryError, *_HANG_UPS)) or failure.is_of_server
+    if _ARTIFACT_PATH not in str(failure.error) or failure.only_read or not failed:
         return None
     return failure.as_error(
         MlflowUnavailable,
@@ -120,7 +138,8 @@ def _of_connecting(failure: MlflowFailure) -> PublishIncomplete | None:
     from requests import exceptions
 
     check = f"Check that MLflow answers at {failure.where}"
-    if failure.is_caused_by(exceptions.SSLError):
+    has_hung_up = failure.is_caused_by(_HANG_UPS)
+    if failure.is_caused_by(exceptions.SSLError) and not has_hung_up:
         is_plain = "WRONG_VERSION_NUMBER" in failure.reason or "record layer" in failure.reason
         cause = "does not speak https" if is_plain else f"is not trusted ({failure.reason})"
         hint = "Write http:// in [mlflow] tracking_url" if is_plain else "Set MLFLOW_TRACKING_SERVER_CERT_PATH"
@@ -131,7 +150,7 @@ def _of_connecting(failure: MlflowFailure) -> PublishIncomplete | None:
         cause = f"the host of {failure.where} is not known"
         return failure.as_error(MlflowUnsuitable, cause, "Fix [mlflow] tracking_url")
     is_silent = failure.is_caused_by((exceptions.ConnectionError, exceptions.Timeout, exceptions.RetryError))
-    if is_silent or failure.is_of_server:
+    if is_silent or has_hung_up or failure.is_of_server:
         cause = f"MLflow at {failure.where} does not answer ({_of_system(failure.error) or failure.reason})"
         return failure.as_error(MlflowUnavailable, cause, check)
     return None
@@ -143,8 +162,12 @@ def _of_system(error: BaseException) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Walk from an exception to its causes; MLflow often raises a new one without naming its cause."""
+    """Walk from an exception to its causes; MLflow often raises a new one without naming its cause.
+
+    The transport library keeps the error of the system among its arguments.
+    """
     behind: BaseException | None = error
     while behind is not None:
         yield behind
+        yield from (one for one in behind.args if isinstance(one, BaseException))
         behind = behind.__cause__ or behind.__context__

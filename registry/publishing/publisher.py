@@ -255,10 +255,14 @@ class RouterPublisher(VersionReader):
         try:
             with asking(self._tracking_url, failure):
                 number = self._create(client, request, router)
-        except PublishIncomplete:
+        except PublishIncomplete as refused:
             # Another process that published the same key has removed our attempt.
-            with asking(self._tracking_url, failure):
-                won = _versions_of(client, request.name, request.publish_key)
+            try:
+                with asking(self._tracking_url, failure):
+                    won = _versions_of(client, request.name, request.publish_key)
+            except PublishIncomplete:
+                # A server that keeps no file often closes the connection, too: what it refused first is the reason.
+                raise refused from refused.__cause__
             if not won:
                 raise
             return won[0], False

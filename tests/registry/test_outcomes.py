@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy import event, func, select
 
@@ -15,6 +15,7 @@ from registry.errors import NotFound, RegistryError, RunAlreadyActive
 from registry.outcomes import MAX_COMPLETION_BYTES, grader_labels
 from routing.errors import InvalidInput
 from routing.features import plain_feature_vector
+from tests.properties import examples
 from tests.registry.samples import GRADERS, NOW, SAMPLING, failed, freeze, know_llms, outcome, start_night
 
 versions = itertools.count(100)
@@ -119,7 +120,7 @@ def test_c12_missing_is_not_wrong(registry, night, asked):
     assert table.failures.tolist() == [0, 1]
     assert table.input_tokens[0, 1] == 100
     assert np.isnan(table.output_tokens[1, 1])
-    assert table.cost_usd[1, 0] == pytest.approx(0.00012, rel=1e-15)
+    assert table.cost_usd[1, 0] == pytest.approx(0.00012, rel=1e-12)
 
 
 def test_the_table_takes_the_order_and_only_the_prompts_asked_for(registry, night, asked):
@@ -244,7 +245,7 @@ def test_f24_outcomes_with_impossible_values_cannot_be_created(registry, night, 
         outcome(a, prompts[0], **changes)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     score=st.floats(0, 1),
     latency_s=st.floats(0, 1e8),
@@ -336,7 +337,7 @@ def test_sums_per_cluster_are_the_plain_feature_vectors(registry, night):
         vector = plain_feature_vector(
             inside % 4, score_of[key][inside], inside, np.full(49, 20), n_clusters=5, n_prompts=50
         )
-        assert sums.mean_errors()[place] == pytest.approx(vector.errors, abs=1e-7)
+        assert sums.mean_errors()[place] == pytest.approx(vector.errors, abs=1e-6)
         assert sums.n_scored[place].tolist() == vector.counts.tolist()
         assert sums.input_tokens[place].sum() == inside.sum()
         assert sums.n_failed[place].tolist() == [0, 0, 0, 1, 0]

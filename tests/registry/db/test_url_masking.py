@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.db.url_masking import mask_secrets, mask_url
+from registry.db.url_masking import mask_secrets, mask_url, secrets_of
 from registry.db.urls import parse_registry_url
 
 
@@ -56,3 +56,9 @@ def test_a_parsed_url_is_masked_in_every_spelling_of_its_password():
 def test_a_client_that_asks_another_path_reveals_no_credentials():
     message = mask_secrets("API request to http://me:x@host/api/2.0/runs failed", "http://me:x@host/mlflow")
     assert message == "API request to http://***@host/api/2.0/runs failed"
+
+
+def test_secrets_are_returned_as_they_are_and_as_they_are_spelled_in_a_url() -> None:
+    assert secrets_of("postgresql://ann:p%2Fq@db/u") == {"p/q", "p%2Fq"}
+    assert {"p@q", "p%40q", "tok"} <= secrets_of("https://me:p%40q@host/?token=tok")
+    assert secrets_of("sqlite:///registry.db") == secrets_of("not a URL") == set()
