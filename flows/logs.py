@@ -216,7 +216,7 @@ def _as_json() -> logging.Handler:
 def _secrets_of(settings: Settings) -> Iterable[str]:
     from flows.config.loading import read_key
     from flows.errors import CredentialsMissing
-    from registry.db.urls import secrets_of
+    from registry.db.url_masking import secrets_of
 
     for endpoint in settings.endpoint:
         try:

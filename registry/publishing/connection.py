@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from registry.db.urls import mask_secrets, mask_url
+from registry.db.url_masking import mask_secrets, mask_url
 from registry.errors import MlflowUnsuitable
 from registry.publishing.markdown import one_line
 from registry.publishing.mlflow_errors import MlflowFailure, publishing_error

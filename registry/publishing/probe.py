@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
-from registry.db.urls import mask_url
+from registry.db.url_masking import mask_url
 from registry.publishing.connection import SQL_PORTS, asking, open_client, server_version
 
 if TYPE_CHECKING:

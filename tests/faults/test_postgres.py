@@ -196,7 +196,7 @@ def test_a_stricter_isolation_by_default_loses_no_update(registry, url, postgres
 
 
 def test_a_writer_that_falls_silent_is_cut_off_and_the_next_one_has_its_turn(registry, url, monkeypatch):
-    monkeypatch.setattr(postgres_server, "_LONGEST_SILENCE_S", 0.2)
+    monkeypatch.setattr(postgres_server, "_LONGEST_IDLE_S", 0.2)
     cut_off = pytest.raises(RegistryBusy, match="was lost")
     with Registry.open(url, busy_timeout_s=0.05) as silent, cut_off, silent.unit() as unit:
         registry.ledger.append("test:row:added", "row", actor="t", now=NOW)
@@ -226,7 +226,7 @@ def test_a_worker_whose_clock_is_wrong_neither_steals_the_lease_nor_loses_it_ear
         ({"host": "127.0.0.1", "port": 1, "query": {}}, "does not answer", ExitCode.TRY_LATER),
         ({"query": {"host": "/nowhere"}}, "does not answer", ExitCode.TRY_LATER),
         ({"host": "no.such.host.invalid", "query": {}}, "is not known", ExitCode.CONFIGURATION),
-        ({"database": "nobody_made_it"}, "is not there", ExitCode.CONFIGURATION),
+        ({"database": "nobody_made_it"}, "does not exist", ExitCode.CONFIGURATION),
         ({"username": "nobody"}, "does not let its user in", ExitCode.CREDENTIALS),
         ({"query": {"no_such_option": "1"}}, "cannot be used", ExitCode.CONFIGURATION),
     ],
