@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -24,13 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .content import RATIOS, TOKENS, VECTOR_ARRAYS, arrays_of, canonical_json, describe, format_of
+from .content import RATIOS, TOKENS, VECTOR_ARRAYS, arrays_of, describe, format_of
 from .decisions import RoutedLLM
 from .embedding import EmbedderId
 from .errors import ArtifactCorrupt, ArtifactError, ArtifactTooNew
 from .features import FeatureVector
 from .prompt_weights import ClusterMap
 from .router import Router
+from .strict_json import canonical_json, parse_json
 
 if TYPE_CHECKING:
     from .router import Router
@@ -85,7 +85,7 @@ def save_router(router: Router, folder: Path) -> Manifest:
     """
     folder = Path(folder)
     content = {"format": format_of(router), **describe(router)}
-    files = {ROUTER_FILE: canonical_json(content) + b"\n", ARRAYS_FILE: _npz(arrays_of(router))}
+    files = {ROUTER_FILE: canonical_json(content).encode() + b"\n", ARRAYS_FILE: _npz(arrays_of(router))}
     manifest = _manifest(router.digest, files)
     files[DIGESTS_FILE] = _digests_json(manifest)
     if _holds(folder, files):
@@ -148,13 +148,13 @@ def load_router(folder: Path) -> Router:
     files = {name: _read(folder, name) for name in (DIGESTS_FILE, ROUTER_FILE, ARRAYS_FILE)}
     digests = files.pop(DIGESTS_FILE)
     with _corrupt_unless_readable(folder, DIGESTS_FILE):
-        stated = json.loads(digests)
+        stated = parse_json(digests)
         digest, sums = str(stated["digest"]), dict(stated["files"])
     for name, data in files.items():
         if sums.get(name) != hashlib.sha256(data).hexdigest():
             raise ArtifactCorrupt(f"{name} in {folder} is not the file that {DIGESTS_FILE} describes", hint=_REPAIR)
     with _corrupt_unless_readable(folder, ROUTER_FILE):
-        content = json.loads(files[ROUTER_FILE], parse_constant=_refuse_constant)
+        content = parse_json(files[ROUTER_FILE])
         version = int(content["format"])
     if version not in FORMATS:
         raise ArtifactTooNew(
@@ -178,7 +178,7 @@ def _manifest(digest: str, files: Mapping[str, bytes]) -> Manifest:
 
 
 def _digests_json(manifest: Manifest) -> bytes:
-    return canonical_json({"digest": manifest.digest, "files": dict(manifest.files)}) + b"\n"
+    return canonical_json({"digest": manifest.digest, "files": dict(manifest.files)}).encode() + b"\n"
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -226,10 +226,6 @@ def _corrupt_unless_readable(folder: Path, name: str) -> Iterator[None]:
         raise ArtifactCorrupt(f"{name} in {folder} is not the content of a router: {error}", hint=_REPAIR) from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, MemoryError, OverflowError) as error:
         raise ArtifactCorrupt(f"{name} in {folder} cannot be read: {error}", hint=_REPAIR) from error
-
-
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no finite number")
 
 
 def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:

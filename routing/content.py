@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ import numpy as np
 from .decisions import F32, RoutedLLM, Scalar
 from .embedding import EmbedderId
 from .prompt_weights import ClusterMap
+from .strict_json import canonical_json
 
 VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients")
 RATIOS, TOKENS = "vectors/input_token_ratios", "calibration_tokens"
@@ -28,12 +28,6 @@ class Content(Protocol):
     calibration_weights: F32
     calibration_tokens: F32
     provenance: Mapping[str, Scalar]
-
-
-def canonical_json(content: object) -> bytes:
-    """Encode JSON in the one form that digests cover: sorted keys, no spaces, ASCII, finite numbers."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return text.encode("ascii")
 
 
 def format_of(router: Content) -> int:
@@ -80,7 +74,7 @@ def arrays_of(router: Content) -> dict[str, np.ndarray]:
 
 def content_digest(router: Content) -> str:
     """Return the SHA-256 over everything that a router contains."""
-    summary = hashlib.sha256(canonical_json(describe(router)))
+    summary = hashlib.sha256(canonical_json(describe(router)).encode())
     for name, array in arrays_of(router).items():
         summary.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
         summary.update(array.tobytes())

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.errors import PrerequisiteError
 from flows.fitting.estimation import assemble, estimate
 from flows.night.context import Night
-from flows.profiling.availability import absent_tonight
+from flows.profiling.availability import unavailable_tonight
 from registry.llms import LLM
 from registry.outcomes import OutcomeTable
 from registry.routers import StoredVector
@@ -81,7 +81,7 @@ def refit(night: Night) -> Candidate:
     routed: list[RoutedLLM] = []
     fresh: dict[str, FeatureVector] = {}
     left_out: list[tuple[str, str]] = []
-    absent = absent_tonight(night)
+    absent = unavailable_tonight(night)
     for column, llm in enumerate(llms):
         if llm.key in absent:
             left_out.append((llm.key, "its endpoint does not know it"))

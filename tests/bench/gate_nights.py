@@ -43,7 +43,7 @@ class Conditions:
     moved
         Share of the prompts that a challenger sends to other LLMs.
     epsilon, total
-        As the settings ``epsilon`` and ``false_promotions`` of the gate.
+        As the settings ``epsilon`` and ``false_promotion_rate`` of the gate.
     """
 
     n_prompts: int = 359

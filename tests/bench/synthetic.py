@@ -93,7 +93,7 @@ class Growth:
             _copy(unit, llm_numbers, prompt_numbers, (protocol_id, run.id, run.lease_number), seed)
             for constraint in outcome.foreign_key_constraints:
                 unit.execute(AddConstraint(constraint))
-        self._database.give_space_back(outcome.name)
+        self._database.release_space(outcome.name)
         return Grown(keys, prompts, clusters)
 
     @property

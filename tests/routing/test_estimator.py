@@ -152,7 +152,8 @@ def test_missing_labels_are_not_wrong_answers(estimator):
     np.testing.assert_allclose(
         estimator.coefficients(FEW_ROWS, errors),
         estimator.coefficients(FEW_ROWS[:40], FEW_ERRORS[:40, 6:7]),
-        atol=1e-9,
+        # float32 products of another shape: another processor rounds them in another way.
+        atol=1e-5,
     )
     holes = ERRORS[:, :6].copy()
     holes[::7, 2] = np.nan
@@ -163,7 +164,7 @@ def test_judged_prompts_are_not_shown_to_pseudo_new_llms():
     # The representative prompts are map prompts themselves: with their labels seen, weak shrinkage would look best.
     honest = PosteriorEstimator().fit(ROWS, ERRORS[:, :6])
     same = PosteriorEstimator().fit(ROWS, ERRORS[:, :6], few=(ROWS, ERRORS[:, :6]))
-    assert honest.choice_.losses == same.choice_.losses
+    assert honest.choice_.losses == pytest.approx(same.choice_.losses)
 
 
 def test_the_same_input_gives_the_same_map_and_vectors(estimator):
