@@ -156,8 +156,9 @@ def test_the_share_of_the_best_score_is_kept_on_prompts_of_any_length(share):
 
 
 @pytest.mark.parametrize(
-    ("tokens", "said"), [([1.0], "got 1 for 30"), ([-1.0] * 30, "finite"), ([np.nan] * 30, "finite"), ("many", "array")]
+    ("tokens", "cause"),
+    [([1.0], "got 1 for 30"), ([-1.0] * 30, "finite"), ([np.nan] * 30, "finite"), ("many", "array")],
 )
-def test_invalid_calibration_tokens_are_refused(tokens, said):
-    with pytest.raises(InvalidInput, match=f"calibration_tokens.*{said}"):
+def test_invalid_calibration_tokens_are_refused(tokens, cause):
+    with pytest.raises(InvalidInput, match=f"calibration_tokens.*{cause}"):
         dataclasses.replace(random_router(), calibration_tokens=tokens)

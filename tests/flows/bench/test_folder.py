@@ -243,15 +243,15 @@ def test_an_invalid_count_is_refused_by_name(folder, bad, column):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "cause"),
     [
         ("prompts", "'p0' is in prompts.parquet twice"),
         ("models", "'both-0' is in models.parquet twice"),
         ("outcomes", "'both-0' on 'p0' is in outcomes.parquet twice"),
     ],
 )
-def test_duplicates(folder, name, said):
-    assert said in refusal(rewrite(folder, name, lambda t: pd.concat([t, t[:1]])))
+def test_duplicates(folder, name, cause):
+    assert cause in refusal(rewrite(folder, name, lambda t: pd.concat([t, t[:1]])))
 
 
 @pytest.mark.parametrize(
