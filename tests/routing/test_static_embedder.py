@@ -54,7 +54,7 @@ def test_rows_do_not_depend_on_the_batch(static):
     assert static.embed([]).shape == (0, together.shape[1])
 
 
-def test_the_same_distillation_has_the_same_identity_and_another_one_has_not(static):
+def test_the_identity_depends_on_the_distillation(static):
     assert StaticEmbedder.distilled(HashingEmbedder(16), tokenizer_json()).id == static.id
     assert StaticEmbedder.distilled(HashingEmbedder(17), tokenizer_json()).id.revision != static.id.revision
 
