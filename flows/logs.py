@@ -19,6 +19,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 from urllib.parse import unquote, urlsplit
 
+from flows.errors import CredentialsMissing
 from flows.text import sanitize
 
 if TYPE_CHECKING:
@@ -225,8 +226,7 @@ def _as_json() -> logging.Handler:
 
 
 def _secrets_of(settings: Settings) -> Iterable[str]:
-    from flows.config.loading import read_key
-    from flows.errors import CredentialsMissing
+    from flows.config.loading import read_key  # pydantic-settings is slow to import
 
     for endpoint in settings.endpoint:
         try:

@@ -32,7 +32,7 @@ def written(folder: Path, catalog: str, base_url: str) -> Path:
 
 @pytest.fixture(scope="module")
 def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Let the nights here share Prefect's own database: making it takes longer than they do."""
+    """Make these nights share Prefect's own database: creating it takes longer than they do."""
     return tmp_path_factory.mktemp("prefect")
 
 
@@ -57,7 +57,9 @@ GOOD = {
 }
 
 
-def test_an_endpoint_that_is_down_ends_the_night_and_counts_nobody_as_wrong(tmp_path: Path, prefect_home: Path) -> None:
+def test_an_endpoint_that_is_down_ends_the_night_and_counts_no_answer_as_wrong(
+    tmp_path: Path, prefect_home: Path
+) -> None:
     config = written(tmp_path, json.dumps({"data": [GOOD]}), "http://127.0.0.1:9/v1")
     done = night(config, prefect_home)
     assert done.returncode == 75, done.stderr
