@@ -5,6 +5,10 @@ from __future__ import annotations
 from routing.errors import UnirouteError
 
 
+class RenamedSetting(FutureWarning):
+    """A setting is given under a name that works in this release only."""
+
+
 class FlowError(UnirouteError):
     """Base of everything that `flows` raises on purpose."""
 

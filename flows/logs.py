@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TextIO
-from urllib.parse import unquote, urlsplit
 
 from flows.errors import CredentialsMissing
+from flows.masking import mask
 from flows.text import sanitize
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ _PREFECT = "prefect.extra"
 """The logger whose handlers Prefect attaches to loggers other than its own."""
 
 Format = Literal["text", "json", "auto"]
-_MASK = "[secret]"
 _SHORTEST_SECRET = 4
 _SECRET_VARIABLES = (
     "PGPASSWORD",
@@ -41,11 +39,6 @@ _SECRET_VARIABLES = (
     "MLFLOW_TRACKING_TOKEN",
     "PREFECT_API_KEY",
     "PREFECT_API_AUTH_STRING",
-)
-_PATTERNS = (
-    (re.compile(r"(://[^\s/:@]*:)[^\s/@]+(?=@)"), rf"\1{_MASK}"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {_MASK}"),
-    (re.compile(r"(?i)(\bx?-?(?:api[-_]?key|authorization|password)['\"]?\s*[:=]\s*['\"]?)[^\s'\",&]+"), rf"\1{_MASK}"),
 )
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 
@@ -68,11 +61,7 @@ class Redaction(logging.Filter):
     def clean(self, value: Any) -> Any:
         """Return a value without secrets; texts inside lists and mappings are cleaned too."""
         if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, _MASK)
-            for pattern, masked in _PATTERNS:
-                value = pattern.sub(masked, value)
-            return value
+            return mask(value, self._secrets)
         if isinstance(value, Mapping):
             return {key: self.clean(entry) for key, entry in value.items()}
         return [self.clean(entry) for entry in value] if isinstance(value, list | tuple) else value
@@ -226,7 +215,9 @@ def _as_json() -> logging.Handler:
 
 
 def _secrets_of(settings: Settings) -> Iterable[str]:
-    from flows.config.loading import read_key  # pydantic-settings is slow to import
+    # Settings and SQLAlchemy are slow to import, and many commands need neither.
+    from flows.config.loading import read_key
+    from registry.db.urls import secrets_of
 
     for endpoint in settings.endpoint:
         try:
@@ -236,9 +227,7 @@ def _secrets_of(settings: Settings) -> Iterable[str]:
         if key is not None:
             yield key.get_secret_value()
     for url in (settings.registry.url, settings.mlflow.tracking_url):
-        password = urlsplit(url).password
-        if password:
-            yield from {password, unquote(password)}
+        yield from secrets_of(url)
     yield from (os.environ[name] for name in _SECRET_VARIABLES if os.environ.get(name))
 
 

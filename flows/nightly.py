@@ -41,7 +41,7 @@ from flows.profiling.results import NO_WORKER
 from flows.promotion.publish import keep_and_publish, measure_candidate
 from flows.reports.attention import attention_lines
 from flows.reports.closing import closing_state
-from flows.reports.digest import digest, llm_table, summary, verdict
+from flows.reports.digest import digest, llm_table, night_record, verdict
 from flows.reports.night_report import NightReport
 from flows.reports.terminal import beginning_text
 from flows.stages import check_answers, check_graders, log_profiles, log_router, note_plan, plan, sync
@@ -219,7 +219,8 @@ def _refit_within_budget(night: Night, report: NightReport) -> Candidate:
 def _finish(night: Night, report: NightReport) -> None:
     status = "attention" if report.attention else "completed"
     crash_points.reach("told")
-    night.registry.runs.finish(night.run, status, verdict=verdict(report), summary=summary(report), now=night.clock())
+    record = night_record(report)
+    night.registry.runs.finish(night.run, status, verdict=record.verdict, summary=record.as_json(), now=night.clock())
     facts = {"calls": report.calls, "cost_usd": report.spent_usd, "duration_s": report.duration_s}
     log_event("finished", run=night.run_key, status=status, attention=len(report.attention), **facts)
 

@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
 from flows import logs
 from flows.config.loading import read_key
 from flows.config.settings import CatalogSettings, EndpointSettings, Settings
 from flows.errors import PrerequisiteError
+from flows.urls import is_same_origin
 from registry.store import Registry
 
 if TYPE_CHECKING:
@@ -182,8 +182,7 @@ class Workspace:
     def _access_of(self, catalog: CatalogSettings) -> dict[str, Any]:
         """Let a catalog use the key of its endpoint, but only if it is served by the very same host."""
         endpoint = next(entry for entry in self.endpoint_settings() if entry.name == catalog.endpoint)
-        here, there = urlsplit(catalog.location), urlsplit(endpoint.base_url)
-        if (here.scheme, here.netloc) != (there.scheme, there.netloc):
+        if not is_same_origin(catalog.location, endpoint.base_url):
             return {}
         key = read_key(endpoint)
         return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import random
@@ -13,14 +12,14 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
-from flows.endpoints.completion import Answer, Completion, NotACompletion, parse_json, read_answer
+from flows.endpoints.completion import Answer, Completion, NotACompletion, parse_body, read_answer
 from flows.endpoints.failures import Failure, RefusedParameter, classify_exception, classify_reply
 from flows.endpoints.kinds import FAILURE_RULES
 from flows.endpoints.retry_policy import Circuits, ConcurrencyLimiter, RetryPolicy
 from flows.errors import EndpointError, PrerequisiteError
 from flows.logs import log_event
+from flows.urls import http_url, is_in_clear
 from registry.clock import machine_time
 
 if TYPE_CHECKING:
@@ -192,7 +191,7 @@ class BoundedEndpoint:
     def _read(self, reply: Reply, prompt: str) -> Answer | Failure:
         document: Any = None
         try:
-            document = parse_json(reply.body)
+            document = parse_body(reply.body)
         except NotACompletion as error:
             if reply.status < 400:
                 return Failure("malformed", f"HTTP {reply.status}, {error}")
@@ -255,17 +254,12 @@ def _times(attempts: int) -> str:
 
 
 def _check_base_url(name: str, base_url: str, *, allow_insecure: bool) -> None:
-    try:
-        parts = urlsplit(base_url)
-        host, has_port = parts.hostname or "", parts.port is None or parts.port > 0
-    except ValueError:
-        parts, host, has_port = urlsplit(""), "", False
-    problem = ""
-    if parts.scheme not in ("https", "http") or not host or not has_port:
+    url, problem = http_url(base_url), ""
+    if url is None:
         problem = "is not an http(s) address"
-    elif parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    elif url.userinfo or url.query or url.fragment:
         problem = "must not carry credentials, a query or a fragment"
-    elif parts.scheme == "http" and not allow_insecure and not _is_this_machine(host):
+    elif is_in_clear(url) and not allow_insecure:
         problem = "would send prompts and the key unencrypted to another machine"
     if problem:
         raise PrerequisiteError(
@@ -273,10 +267,3 @@ def _check_base_url(name: str, base_url: str, *, allow_insecure: bool) -> None:
             unchanged="nothing was called",
             hint="set base_url to https://HOST/v1, or allow http for this host in the settings",
         )
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from routing.strict_json import DuplicateKey, InvalidJson, parse_json
 from routing.tokens import estimated_input_tokens
 
 _MAX_TOKENS_BELIEVED = 2_000_000
@@ -65,8 +65,8 @@ class NotACompletion(ValueError):
     """The document is something else; the message is in our own words."""
 
 
-def parse_json(body: bytes) -> Any:
-    """Parse JSON strictly.
+def parse_body(body: bytes) -> Any:
+    """Parse the body of a response strictly.
 
     Parameters
     ----------
@@ -84,10 +84,11 @@ def parse_json(body: bytes) -> Any:
         It is not JSON in UTF-8, or holds NaN, infinities, duplicate keys, or nesting deeper than the parser goes.
     """
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except NotACompletion:
-        raise
-    except (ValueError, RecursionError):
+        return parse_json(body)
+    except DuplicateKey:
+        # Its message quotes the key, and a failure never holds text of the endpoint.
+        raise NotACompletion("a key occurs twice in one object") from None
+    except InvalidJson:
         raise NotACompletion("the body is not JSON") from None
 
 
@@ -97,7 +98,7 @@ def read_answer(document: Any, prompt: str) -> Answer:
     Parameters
     ----------
     document
-        Parsed by `parse_json`.
+        Parsed by `parse_body`.
     prompt
         The user message, to estimate its tokens where the endpoint reports no believable count.
 
@@ -178,17 +179,6 @@ def _clean(text: str) -> str:
     if "\0" in text:
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _refuse_constant(name: str) -> Any:
-    raise NotACompletion("a number is not finite")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise NotACompletion("a key occurs twice in one object")
-    return members
 
 
 # A dated or numbered release of the same LLM, and the price variants of routers: "-2024-08-06", "@v2", ":free".

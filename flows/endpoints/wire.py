@@ -6,7 +6,6 @@ Imported when an endpoint is opened, because the SDK takes a second to import.
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +13,7 @@ import httpx2
 import openai
 
 from flows.endpoints.failures import ResponseRefused
+from flows.urls import host_in_words
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _MAX_HEADER_BYTES = 32 * 2**10
 _UNUSED_KEY: Final = "held-by-the-transport"
-_PLAIN_HOST = re.compile(r"[A-Za-z0-9.\[\]:-]{1,253}\Z")
 
 
 @dataclass(frozen=True)
@@ -131,13 +130,8 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         return b"".join(chunks)
 
     def _target(self, response: httpx2.Response) -> str:
-        try:
-            host = httpx2.URL(response.headers.get("Location", "")).host
-        except httpx2.InvalidURL:
-            host = ""
         key = self._api_key.get_secret_value() if self._api_key is not None else ""
-        echoes_key = bool(key) and key.casefold() in host.casefold()
-        return f"host {host}" if _PLAIN_HOST.match(host) and not echoes_key else "an unreadable address"
+        return host_in_words(response.headers.get("Location", ""), key)
 
 
 class Wire:

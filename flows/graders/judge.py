@@ -15,6 +15,7 @@ from typing import ClassVar, Final
 
 from flows.errors import GradingError
 from flows.graders.base import without_reasoning
+from flows.text import without_controls
 
 MOST_ANSWER_BYTES: Final = 8_192
 """How much of an answer is judged: its end, where it states what it settles on."""
@@ -63,8 +64,8 @@ _SAYS_NOTHING: Final = frozenset(
     }
 )
 _WORDS = re.compile(r"\w+")
-# What chat templates and terminals interpret.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]|<\||\|>")
+# What chat templates interpret.
+_CHAT_MARKER = re.compile(r"<\||\|>")
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,8 @@ def judgement_prompt(question: str, reference: str, completion: str, nonce: str)
     if len(data) > MOST_ANSWER_BYTES:
         answer = f"[the beginning is left out]\n{answer}"
     quoted = {"question": question, "reference": reference, "answer": answer}
-    return _TEMPLATE.format(nonce=nonce, **{name: _CONTROL.sub(" ", text) for name, text in quoted.items()})
+    clean = {name: _CHAT_MARKER.sub(" ", without_controls(text, keep="\n\t")) for name, text in quoted.items()}
+    return _TEMPLATE.format(nonce=nonce, **clean)
 
 
 def verdict(reply: str, nonce: str) -> float:

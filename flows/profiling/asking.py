@@ -100,7 +100,7 @@ class BudgetedCaller:
             llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].settings.concurrency, neighbours[llm.endpoint]))
             for llm in llms
         }
-        self._may_serve = {entry.name: entry.may_serve for entry in night.workspace.endpoint_settings()}
+        self._accepted_names = {entry.name: entry.accepted_names for entry in night.workspace.endpoint_settings()}
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
         self.stopped: dict[str, tuple[str, str]] = {}
@@ -289,12 +289,12 @@ class BudgetedCaller:
         served = completion.served_llm
         if served is None or is_the_llm_asked_for(served, llm.llm_id, llm.canonical_id):
             return False
-        if any(fnmatchcase(served, pattern) for pattern in self._may_serve[llm.endpoint]):
+        if any(fnmatchcase(served, pattern) for pattern in self._accepted_names[llm.endpoint]):
             return False
         self.stop(
             llm.key,
             f"endpoint {llm.endpoint} answered with another LLM, {served[:80]!r}, instead of {llm.llm_id!r}; if "
-            f"that is the same one, add its name to may_serve of [[endpoint]] {llm.endpoint}",
+            f"that is the same one, add its name to accepted_names of [[endpoint]] {llm.endpoint}",
             kinds.SUBSTITUTED,
         )
         return True

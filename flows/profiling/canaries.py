@@ -15,7 +15,6 @@ failed, do not count.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -52,19 +51,18 @@ def change_p_value(before: np.ndarray, now: np.ndarray) -> float:
     changed = worse + better
     if pairs < _FEWEST_PAIRS or not changed:
         return 1.0
-    direction = min(1.0, 2 * _binomial_tail(changed, max(worse, better), 0.5))
-    return min(direction, _binomial_tail(pairs, changed, NOISE))
+    # Imported here: every command reads this module, and scipy.stats takes a second.
+    from scipy.stats import binomtest
+
+    direction = binomtest(worse, changed)
+    number = binomtest(changed, pairs, NOISE, alternative="greater")
+    return float(min(direction.pvalue, number.pvalue))
 
 
 def _changes(before: np.ndarray, now: np.ndarray) -> tuple[int, int, int]:
     paired = np.isfinite(before) & np.isfinite(now)
     difference = now[paired] - before[paired]
     return int(paired.sum()), int((difference < 0).sum()), int((difference > 0).sum())
-
-
-def _binomial_tail(n: int, at_least: int, share: float) -> float:
-    """Return the probability of at least that many successes in n trials."""
-    return math.fsum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(at_least, n + 1))
 
 
 async def ask_canaries(

@@ -8,7 +8,6 @@ the LLM is quarantined: not routed to, and reported until a person decides.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,14 +34,12 @@ def contamination_p_value(known: NDArray[np.float64], hidden: NDArray[np.float64
     """
     known, hidden = known[np.isfinite(known)], hidden[np.isfinite(hidden)]
     right_known, right_hidden = int((known >= 0.5).sum()), int((hidden >= 0.5).sum())
-    right, total = right_known + right_hidden, len(known) + len(hidden)
-    ways = math.comb(total, right)
-    extreme = sum(
-        math.comb(len(known), k) * math.comb(len(hidden), right - k)
-        for k in range(right_known, min(right, len(known)) + 1)
-        if right - k <= len(hidden)
-    )
-    return extreme / ways
+    # Imported here: every command reads this module, and scipy.stats takes a second.
+    from scipy.stats import fisher_exact
+
+    wrong_known, wrong_hidden = len(known) - right_known, len(hidden) - right_hidden
+    table = [[right_known, wrong_known], [right_hidden, wrong_hidden]]
+    return float(fisher_exact(table, alternative="greater").pvalue)
 
 
 def quarantine_contaminated(night: Night) -> tuple[Quarantine, ...]:

@@ -237,7 +237,7 @@ class _WorkPool:
                 self._end(key, flow_run.state)
             elif parts[key].is_silent and flow_run.state.is_running():
                 await self._give_up(key, "its worker vanished")
-        if time.monotonic() - self._active_s > self._settings.start_within_s:
+        if time.monotonic() - self._active_s > self._settings.worker_start_timeout_s:
             await self._stop_waiting()
 
     async def _flow_runs(self) -> list[FlowRun]:
@@ -273,7 +273,7 @@ class _WorkPool:
 
     async def _stop_waiting(self) -> None:
         """End everything that waits: no worker has been active for too long."""
-        reason = f"none took it within {self._settings.start_within_s:g} s"
+        reason = f"none took it within {self._settings.worker_start_timeout_s:g} s"
         for tried in self._under_way.values():
             await self._call_off(tried, reason)
         left = [assignment for assignment, _ in self._waiting] + [one.assignment for one in self._under_way.values()]

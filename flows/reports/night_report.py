@@ -1,4 +1,4 @@
-"""What a night found, called, spent and published."""
+"""The report of a night in memory: what it found, called, spent and published, before it is worded or stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class RouterOutcome:
     """What became of the night's router.
 
-    `review_path` is where the report lies that its promotion is decided by; `review_error` says why there is none.
+    `review_path` is the path of the report on which its promotion is decided; `review_error` says why there is none.
     """
 
     digest: str

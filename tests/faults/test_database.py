@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 import sql
-from flows.checks.doctor import examine, worst
+from flows.checks.doctor import examine
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.config.settings import Settings
+from flows.findings import worst
 from flows.workspace import Workspace
 from registry.db.tables import llm
 from registry.errors import RegistryBusy, RegistryCorrupt, RegistryError, SchemaMismatch
@@ -175,7 +176,7 @@ def test_f21_a_damaged_page_is_found_by_the_doctor(registry, night, tmp_path):
     file.write_bytes(content)
     with Workspace(Settings(home=tmp_path), migrate=False) as workspace:
         (found,) = (one for one in examine(workspace, repair=False, clock=clock) if one.name == "registry")
-    assert (found.status, "backup" in found.repair) == ("damaged", True)
+    assert (found.severity, "backup" in found.next_step) == ("damaged", True)
 
 
 def test_f23_no_connection_lets_a_parent_go_while_it_has_children(registry, night, url):

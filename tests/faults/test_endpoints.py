@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli.llm import llm as llm_commands
-from flows.endpoints.completion import NotACompletion, is_the_llm_asked_for, parse_json, read_answer
+from flows.endpoints.completion import NotACompletion, is_the_llm_asked_for, parse_body, read_answer
 from flows.errors import CredentialsMissing, EndpointError
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, refuse_silence, right, wrong
@@ -252,7 +252,7 @@ def test_f44_the_answers_of_another_llm_are_not_answers_of_the_one_asked(asked, 
     assert set(asked.rows("o.score, o.failure", "swapped")) == {(None, "substituted")}
     assert {name for (name,) in asked.rows("o.served_llm", "swapped")} == {"another-llm"}
     assert fake.calls["swapped"] <= 4, "no more money is spent on it tonight"
-    assert any("another-llm" in line and "may_serve" in line for line in report.attention)
+    assert any("another-llm" in line and "accepted_names" in line for line in report.attention)
 
 
 def test_f44_an_llm_whose_place_another_took_is_quarantined_until_a_person_accepts_it(asked, fake):
@@ -266,7 +266,7 @@ def test_f44_an_llm_whose_place_another_took_is_quarantined_until_a_person_accep
     assert [found.llm_key for found in report.quarantined] == ["fake:swapped"]
     assert any("uniroute llm include fake:swapped" in line for line in report.attention)
     before = fake.calls["swapped"]
-    asked.prepare("swapped", "honest", endpoint='may_serve = ["another-*"]').run(SECOND, look)
+    asked.prepare("swapped", "honest", endpoint='accepted_names = ["another-*"]').run(SECOND, look)
     assert fake.calls["swapped"] == before, "a quarantined LLM is not asked"
     config = str(asked.folder / "uniroute.toml")
     done = CliRunner().invoke(llm_commands, ["include", "fake:swapped", "--reason", "the same LLM", "--config", config])
@@ -323,7 +323,7 @@ def test_f47_impossible_usage_is_estimated_flagged_and_booked(asked, fake, scrip
 )
 def test_f48_json_that_python_would_accept_or_crash_on_is_refused(body):
     with pytest.raises(NotACompletion):
-        read_answer(parse_json(body), "prompt")
+        read_answer(parse_body(body), "prompt")
 
 
 def test_f50_an_llm_that_hangs_leaves_room_for_all_others(asked, fake):
