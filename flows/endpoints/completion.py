@@ -186,7 +186,7 @@ _REVISION = re.compile(r"(?:[-@.:](?:\d[\d.-]*|v\d[\d.]*|latest|free|preview))*\
 
 
 def is_the_llm_asked_for(served: str, *asked: str | None) -> bool:
-    """Whether names mean the same LLM, whatever maker (``openai/``) stands before or revision (``-2024-08-06``) after.
+    """Whether names mean the same LLM; a maker (``openai/``) and a revision (``-2024-08-06``) make no difference.
 
     Parameters
     ----------
