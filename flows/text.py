@@ -1,4 +1,4 @@
-"""Plain text for terminals: foreign text made inert, and aligned tables."""
+"""Plain text for terminals: untrusted text made inert, counted nouns, aligned tables."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def sanitize(text: object, *, width: int = 80) -> str:
     Parameters
     ----------
     text
-        Anything; a name, a prompt, a completion, an error text.
+        Anything: a name, a prompt, a completion, an error text.
     width
-        The most characters to keep; a cut is shown by an ellipsis.
+        Maximum number of characters; a cut is shown by an ellipsis.
     """
     clean = "".join(" " if unicodedata.category(sign) in _ACTIVE else sign for sign in str(text))
     clean = " ".join(clean.split())
@@ -40,7 +40,7 @@ def counted(n: int, noun: str, plural: str | None = None) -> str:
 
 
 def llm_name(key: str, width: int = 30) -> str:
-    """Give an LLM's name without its endpoint, made inert, cut to a width."""
+    """Return an LLM's name without its endpoint, made inert, cut to a width."""
     return sanitize(key.partition(":")[2] or key, width=width)
 
 
@@ -50,9 +50,9 @@ def inert_lines(text: object, *, width: int | None = 600) -> str:
     Parameters
     ----------
     text
-        Anything; a prompt, a completion.
+        Anything: a prompt, a completion.
     width
-        The most characters to keep, all when None; a cut is shown by an ellipsis.
+        Maximum number of characters, unlimited when None; a cut is shown by an ellipsis.
     """
     lines = str(text).replace("\r\n", "\n").expandtabs(4).split("\n")
     clean = "\n".join(
@@ -62,7 +62,7 @@ def inert_lines(text: object, *, width: int | None = 600) -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> str:
-    """Lay out rows under headers, columns aligned, the columns numbered in `right` to the right."""
+    """Lay out rows under headers in aligned columns; the columns numbered in `right` are aligned to the right."""
     cells = [[sanitize(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))]
 
