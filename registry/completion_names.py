@@ -1,6 +1,6 @@
-"""Names for shell completion, read without SQLAlchemy: loading that takes longer than a keystroke may.
+"""Names for shell completion, read without SQLAlchemy, which takes longer to load than a keystroke may take.
 
-Only an SQLite registry is read, read-only, and whatever is wrong with it there are simply no names.
+Only an SQLite registry is read, read-only; if anything is wrong with it, there are simply no names.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ _QUERIES = {
     "router": "SELECT name FROM alias UNION SELECT CAST(mlflow_version AS TEXT) FROM router WHERE mlflow_version > 0",
     "run": "SELECT key FROM run ORDER BY lease_number DESC LIMIT 50",
     "promotion": "SELECT CAST(id AS TEXT) FROM promotion ORDER BY id DESC LIMIT 50",
+    "waiting promotion": "SELECT CAST(id AS TEXT) FROM promotion WHERE status = 'requested' ORDER BY id DESC",
 }
 _BUSY_TIMEOUT_S = 0.1
 
 
 def names(url: str, kind: str) -> tuple[str, ...]:
-    """Give the names of one kind that a registry knows.
+    """Return the names of one kind that a registry knows.
 
     Parameters
     ----------
     url
         Where the registry is, as `Registry.open` takes it.
     kind
-        ``llm``, ``router``, ``run`` or ``promotion``.
+        ``llm``, ``router``, ``run``, ``promotion`` or ``waiting promotion``.
     """
     file = Path(url.removeprefix("sqlite:///"))
     if not url.startswith("sqlite:///") or not file.is_file():

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from flows.audit.findings import Finding, compared
 from flows.audit.replay import disagreements
+from flows.findings import Finding, compared
 from flows.text import counted
 from flows.versions.provenance import Provenance, known_provenance
 from flows.versions.store import publication_folder, read_publication, router_folder
@@ -52,7 +52,7 @@ def verify_everything(workspace: Workspace) -> tuple[Finding, ...]:
             compared("aliases and promotions", disagreements(registry, events), "they are what the ledger says")
         )
     except (RegistryError, ValueError, KeyError, TypeError, AttributeError) as error:
-        findings.append(Finding("aliases and promotions", "changed", f"rows or events cannot be read: {error}"))
+        findings.append(Finding("aliases and promotions", "damaged", f"rows or events cannot be read: {error}"))
         return tuple(findings)
     kept = {event.subject: event for event in events if event.event == KEPT}
     findings.append(_rows(records, kept))

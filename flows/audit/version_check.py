@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flows.audit.findings import Finding, compared
 from flows.audit.rebuilding import OriginalNight, differences, rebuild
 from flows.errors import PrerequisiteError
+from flows.findings import Finding, compared
 from flows.text import counted
 from flows.versions.provenance import (
     Provenance,
@@ -80,7 +80,7 @@ def verify_version(workspace: Workspace, record: RouterRecord) -> VersionCheck:
     original = published or at_home
     if original is None or provenance is None:
         missing = "the version itself" if original is None else "what it was made from"
-        findings.append(Finding("rebuilding", "unknown", f"not possible without {missing}"))
+        findings.append(Finding("rebuilding", "attention", f"not possible without {missing}"))
         return VersionCheck(tuple(findings), "not rebuilt", ())
     try:
         findings += _stored(workspace, record, original)
@@ -90,18 +90,18 @@ def verify_version(workspace: Workspace, record: RouterRecord) -> VersionCheck:
         outcome, found = _rebuilt(night, record, provenance, original)
         return VersionCheck((*findings, found), outcome, _asked_again(night, provenance))
     except PrerequisiteError as error:
-        return VersionCheck((*findings, Finding("rebuilding", "unknown", error.message)), "not rebuilt", ())
+        return VersionCheck((*findings, Finding("rebuilding", "attention", error.message)), "not rebuilt", ())
     except (UnirouteError, ValueError, IndexError) as error:
         said = error.message if isinstance(error, UnirouteError) else str(error)
-        findings.append(Finding("rebuilding", "changed", f"what it takes cannot be read: {said}"))
+        findings.append(Finding("rebuilding", "damaged", f"what it takes cannot be read: {said}"))
         return VersionCheck(tuple(findings), "not rebuilt", ())
 
 
 def _ledger(workspace: Workspace) -> Finding:
     found = workspace.registry.ledger.verify()
     if found.is_intact:
-        return Finding("ledger", "intact", f"{counted(found.n_events, 'event')}, unbroken chain")
-    return Finding("ledger", "changed", found.problem)
+        return Finding("ledger", "ok", f"{counted(found.n_events, 'event')}, unbroken chain")
+    return Finding("ledger", "damaged", found.problem)
 
 
 def _row(workspace: Workspace, record: RouterRecord) -> tuple[Provenance | None, Finding]:
@@ -110,13 +110,13 @@ def _row(workspace: Workspace, record: RouterRecord) -> tuple[Provenance | None,
         event = kept_event(workspace.registry, record.digest)
         provenance, row_digest = read_provenance(event), json.loads(event.payload_json)["row"]
     except NotFound as error:
-        return None, Finding("registry row", "unknown", error.message)
+        return None, Finding("registry row", "attention", error.message)
     except (ValueError, KeyError, TypeError) as error:
-        return None, Finding("registry row", "changed", f"the ledger's event of its making cannot be read: {error}")
+        return None, Finding("registry row", "damaged", f"the ledger's event of its making cannot be read: {error}")
     try:
         is_same = (record.row_digest(), record.created_at) == (row_digest, event.at)
     except ValueError as error:
-        return provenance, Finding("registry row", "changed", f"it cannot be read: {error}")
+        return provenance, Finding("registry row", "damaged", f"it cannot be read: {error}")
     lines = [] if is_same else [f"the row is not what was kept on {event.at:%Y-%m-%d} (event {event.number})"]
     return provenance, compared("registry row", lines, f"as it was kept (event {event.number} of the ledger)")
 
@@ -127,7 +127,7 @@ def _in_mlflow(
     """Download the version and compare its files, tags, parameters and metrics with what is recorded of them."""
     subject, name = "files in MLflow", workspace.settings.mlflow.router_name
     if record.mlflow_version is None:
-        return None, [Finding(subject, "unknown", "the version is not in MLflow yet: uniroute doctor --repair")]
+        return None, [Finding(subject, "attention", "the version is not in MLflow yet: uniroute doctor --repair")]
     try:
         downloaded = workspace.publisher.download_version(name, record.mlflow_version, scratch / "version")
         router = load_router(downloaded.router_folder)
@@ -138,7 +138,7 @@ def _in_mlflow(
     except PublishIncomplete as error:
         return None, [Finding(subject, "unreachable", error.message)]
     except (NotFound, ArtifactError) as error:
-        return None, [Finding(subject, "changed", error.message)]
+        return None, [Finding(subject, "damaged", error.message)]
     return router if router.digest == record.digest else None, findings
 
 
@@ -232,7 +232,7 @@ def _at_home(workspace: Workspace, record: RouterRecord) -> tuple[Router | None,
         lines = _file_differences(folder, record)
         router = load_router(folder)
     except (ArtifactError, OSError) as error:
-        return None, [Finding("files in the home folder", "changed", str(error))]
+        return None, [Finding("files in the home folder", "damaged", str(error))]
     found = compared("files in the home folder", lines, "every file has the digest of registry and router")
     return None if lines else router, [found]
 
@@ -294,10 +294,10 @@ def _rebuilt(
     try:
         again = rebuild(night, provenance, original, record.cluster_map_digest)
     except RoutingError as error:
-        return "not rebuilt", Finding(subject, "changed", f"it cannot be computed again: {error.message}")
+        return "not rebuilt", Finding(subject, "damaged", f"it cannot be computed again: {error.message}")
     if again.digest == original.digest:
         fitted = "cluster map, prior and vectors" if provenance.map_was_fitted else "vectors"
-        return "identical", Finding(subject, "intact", f"identical: {fitted} computed again give the same bytes")
+        return "identical", Finding(subject, "ok", f"identical: {fitted} computed again give the same bytes")
     gate = night.prompt_set.with_role("gate")
     lines = differences(original, again, night.embeddings_of(gate))
     now = libraries_now()
@@ -309,11 +309,11 @@ def _rebuilt(
     if lines and other:
         # Its inputs are compared digest by digest: running other code does not mean that the version was changed.
         said = f"it was computed with {', '.join(other)}; here {'; '.join(lines)}"
-        return "different", Finding(subject, "unknown", said)
+        return "different", Finding(subject, "attention", said)
     if lines:
         return "different", compared(subject, lines, "")
     said = f"numerically equivalent: no decision on {counted(len(gate), 'gate prompt')} changed"
-    return "numerically equivalent", Finding(subject, "intact", said)
+    return "numerically equivalent", Finding(subject, "ok", said)
 
 
 def _rules(workspace: Workspace, record: RouterRecord, provenance: Provenance) -> Finding:

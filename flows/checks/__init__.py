@@ -1,1 +1,1 @@
-"""What is checked before and between nights: preflight, settings, prompts, and the whole with `doctor`."""
+"""Checks before and between nights: preflight, settings, prompts, and everything with ``uniroute doctor``."""

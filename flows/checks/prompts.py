@@ -1,4 +1,4 @@
-"""Prompts before LLMs are asked them: are they sound, what would adding some change, and what is in a cluster."""
+"""Check prompts before LLMs are asked: are they sound, what does adding some change, what is in a cluster."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from routing.errors import InvalidInput
 
 @dataclass(frozen=True)
 class PromptReview:
-    """What a look at prompts found.
+    """The result of checking prompts.
 
     Attributes
     ----------
     prompt_set
         The prompts with the roles they would have.
     graders
-        By grader name, how many prompts it grades; each has passed its own gate but the judge, which costs calls.
+        By grader name, how many prompts it grades; each has passed its self-check but the judge, whose check calls LLMs.
     categories
-        By category, how many prompts; those without one are under the empty name.
+        By category, how many prompts; those without one are under the empty string.
     duplicates
-        Ids of prompts that say the same as an earlier one, and count once.
+        Ids of prompts that repeat an earlier one and do not count.
     """
 
     prompt_set: PromptSet
@@ -46,7 +46,7 @@ class PromptReview:
 
     @property
     def roles(self) -> dict[str, int]:
-        """Give, by role, how many prompts have it."""
+        """By role, how many prompts have it."""
         return dict(Counter(member.role for member in self.prompt_set.members))
 
 
@@ -59,13 +59,13 @@ class Addition:
     file
         The prompt file of the settings.
     added
-        The prompts that were not in it.
+        The prompts that were not in it yet.
     known
-        How many were in it already, and stay as they are.
+        How many were already in it; they are left as they are.
     moved
-        How many of the former prompts get another role, because all are dealt anew.
+        How many of the earlier prompts get another role, because roles are assigned to all of them again.
     review
-        The prompts of the file with those that are added.
+        The prompts of the file including the added ones.
     """
 
     file: Path
@@ -84,31 +84,31 @@ class NearPrompt:
     role: str
 
 
-def dealt(settings: Settings, prompts: Sequence[Prompt]) -> PromptSet:
-    """Give prompts the roles that the settings deal out."""
-    wanted = settings.prompts
-    shares = RoleShares(map=wanted.map, representative=wanted.representative, gate=wanted.gate, hidden=wanted.hidden)
-    return prompt_set_of(wanted.name, prompts, shares, wanted.seed)
+def with_roles(settings: Settings, prompts: Sequence[Prompt]) -> PromptSet:
+    """Return prompts with the roles that the settings assign."""
+    roles = settings.prompts
+    shares = RoleShares(map=roles.map, representative=roles.representative, gate=roles.gate, hidden=roles.hidden)
+    return prompt_set_of(roles.name, prompts, shares, roles.seed)
 
 
 def review(settings: Settings, prompts: Sequence[Prompt]) -> PromptReview:
-    """Look at prompts as a night would before it asks anybody.
+    """Check prompts as a night does before it calls an LLM.
 
     Parameters
     ----------
     settings
-        How roles are dealt.
+        How roles are assigned.
     prompts
         The prompts, in any order.
 
     Raises
     ------
     GradingError
-        A grader does not pass its own gate on the references.
+        A grader fails its self-check on the references.
     PromptSetInvalid
-        A prompt lacks something, or one id stands for two contents.
+        A prompt is incomplete, or one id stands for two contents.
     """
-    found = dealt(settings, prompts)
+    found = with_roles(settings, prompts)
     graders = Counter(prompt.grader for prompt in found.prompts)
     for name in sorted(set(graders) - {Judge.name}):
         check_grader(grader(name), [prompt.reference for prompt in found.prompts if prompt.grader == name])
@@ -122,34 +122,34 @@ def review(settings: Settings, prompts: Sequence[Prompt]) -> PromptReview:
 
 
 def add_prompts(settings: Settings, source: Path, *, is_dry_run: bool) -> Addition:
-    """Add the prompts of a file to the prompt file of the settings, which is replaced as a whole or not at all.
+    """Add the prompts of a file to the prompt file of the settings, which is replaced completely or not at all.
 
     Parameters
     ----------
     settings
-        Whose ``[prompts] file`` grows; it must be a ``.jsonl`` file.
+        Their ``[prompts] file`` grows; it must be a ``.jsonl`` file.
     source
-        The prompts to add, in any form that `read_prompts` knows.
+        The prompts to add, in any format that `read_prompts` reads.
     is_dry_run
-        Whether to only say what would change.
+        Whether only to report what would change.
 
     Raises
     ------
     UnirouteError
-        Either file is refused, or the prompts do not go together.
+        Either file is refused, or the prompts contradict each other.
     """
     file = settings.prompts.file
     if file is None or file.suffix != ".jsonl":
         raise PrerequisiteError(
-            "Prompts can only be added to a .jsonl file that [prompts] file names.",
+            "Prompts can be added only to a .jsonl file, named by [prompts] file.",
             unchanged="Nothing was changed.",
             hint=f"Set [prompts] file = {json.dumps(str(source.with_suffix('.jsonl')))} in the settings.",
         )
-    former, offered = read_prompts(file), read_prompts(source)
-    known = {prompt.digest for prompt in former}
+    earlier, offered = read_prompts(file), read_prompts(source)
+    known = {prompt.digest for prompt in earlier}
     added = tuple({one.digest: one for one in offered if one.digest not in known}.values())
-    found = review(settings, [*former, *added])
-    roles = {member.prompt.digest: member.role for member in dealt(settings, former).members}
+    found = review(settings, [*earlier, *added])
+    roles = {member.prompt.digest: member.role for member in with_roles(settings, earlier).members}
     moved = sum(roles.get(member.prompt.digest, member.role) != member.role for member in found.prompt_set.members)
     if added and not is_dry_run:
         _append(file, added)
@@ -157,7 +157,7 @@ def add_prompts(settings: Settings, source: Path, *, is_dry_run: bool) -> Additi
 
 
 def _append(file: Path, prompts: Sequence[Prompt]) -> None:
-    """Replace the file by itself and the new lines, in one step."""
+    """Replace the file with a copy that has the new lines, in one step."""
     before = file.read_bytes()
     rows = [
         {"prompt_id": one.prompt_id, "text": one.text, "reference": one.reference, "grader": one.grader}
@@ -174,19 +174,19 @@ def _append(file: Path, prompts: Sequence[Prompt]) -> None:
         Path(scratch.name).replace(file)
     except OSError as error:
         raise PrerequisiteError(
-            f"The prompt file {file} cannot be written: {error.strerror}.", unchanged="It stays as it was."
+            f"The prompt file {file} cannot be written: {error.strerror}.", unchanged="It was left as it was."
         ) from None
 
 
 def nearest_prompts(workspace: Workspace, record: RouterRecord, cluster: int, limit: int) -> tuple[NearPrompt, ...]:
-    """Give the prompts of a cluster that are nearest to its centre, which say best what it is about.
+    """Return the prompts nearest to the centre of a cluster, which show best what it is about.
 
     Parameters
     ----------
     workspace
         The opened parts.
     record
-        The router version whose clusters are meant, with the numbers that decisions name.
+        The router version; the numbers of its clusters are those that decisions name.
     cluster
         Number of the cluster, from 0.
     limit
@@ -195,7 +195,7 @@ def nearest_prompts(workspace: Workspace, record: RouterRecord, cluster: int, li
     Raises
     ------
     InvalidInput
-        There is no cluster of that number.
+        There is no cluster with that number.
     """
     fitted = load_version(workspace, record.digest).cluster_map
     n_clusters = fitted.blocks[0].size
@@ -212,7 +212,7 @@ def nearest_prompts(workspace: Workspace, record: RouterRecord, cluster: int, li
     if not stored.prompt_digests:
         return ()
     inside = np.flatnonzero(fitted.assign(stored.matrix) == cluster)
-    # Among prompts of unit length, the score of a centre falls with the distance from it.
+    # For prompts of unit length, a larger score of a centre means a smaller distance from it.
     order = inside[np.argsort(-(stored.matrix[inside] @ fitted.matrix[cluster]), kind="stable")]
     chosen = [members[stored.prompt_digests[row]] for row in order[:limit]]
     return tuple(NearPrompt(rank, member.prompt, member.role) for rank, member in enumerate(chosen, start=1))

@@ -1,4 +1,4 @@
-"""Trying settings out: what a night checks before it starts, and on request whether everything it needs answers."""
+"""Validate settings: what a night checks before it starts and, on request, whether everything it needs answers."""
 
 from __future__ import annotations
 
@@ -6,47 +6,39 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from flows.catalogs import open_catalog
+from flows.catalogs import Catalog, open_catalog
 from flows.checks import preflight
 from flows.config.loading import read_key
 from flows.config.prefect_server import API_URL, require_prefect
 from flows.config.settings import EndpointSettings, RegistrySettings, Settings
+from flows.errors import CatalogUnavailable, ServerUnavailable
+from flows.findings import Finding, Severity
+from flows.text import counted
 from flows.workspace import Workspace
+from registry.errors import MlflowUnavailable, RegistryBusy
 from registry.prompts import PromptSet
 from routing.errors import UnirouteError
 
-
-@dataclass(frozen=True)
-class Trial:
-    """What one part came to.
-
-    Attributes
-    ----------
-    part
-        What was tried: ``prompts``, ``registry``, ``mlflow``, ``prefect``, ``catalog NAME`` or ``endpoint NAME``.
-    finding
-        What was found; of a part that failed, why.
-    error
-        The error of a part that failed.
-    """
-
-    part: str
-    finding: str
-    error: UnirouteError | None = None
+_OUT_OF_REACH = (CatalogUnavailable, MlflowUnavailable, RegistryBusy, ServerUnavailable)
 
 
-def validate(settings: Settings, *, connect: bool) -> tuple[Trial, ...]:
-    """Try out settings; no LLM is called, and nothing stays changed but that an MLflow server has kept a file a moment.
+def validate(settings: Settings, *, connect: bool) -> tuple[Finding, ...]:
+    """Validate settings; no LLM is called, and no change remains: an MLflow server keeps one file for a moment.
 
     Parameters
     ----------
     settings
-        What to try out.
+        What to validate.
     connect
-        Whether registry, MLflow, Prefect's server if one is configured, catalogs and endpoints are asked, too.
+        Whether to connect to the registry, MLflow, Prefect's server if one is configured, catalogs and endpoints too.
+
+    Returns
+    -------
+    tuple
+        One finding for each of ``prompts``, ``registry``, ``mlflow``, ``prefect``, ``catalog NAME`` and
+        ``endpoint NAME`` that was checked; one that failed carries its error.
 
     Raises
     ------
@@ -54,40 +46,41 @@ def validate(settings: Settings, *, connect: bool) -> tuple[Trial, ...]:
         A night with these settings would be refused before it starts.
     """
     with tempfile.TemporaryDirectory(prefix="uniroute-validate-") as scratch:
-        # The night's own checks freeze the prompts in a registry: they get one that is thrown away.
-        aside = settings.model_copy(update={"home": Path(scratch), "registry": RegistrySettings()})
-        with Workspace(aside) as workspace:
+        # The night's own checks freeze the prompts in a registry, so they get a temporary one.
+        scratch_settings = settings.model_copy(update={"home": Path(scratch), "registry": RegistrySettings()})
+        with Workspace(scratch_settings) as workspace:
             preflight.check(workspace)
-            trials = [Trial("prompts", _described(workspace.prompt_set))]
-    return (*trials, *_connections(settings)) if connect else tuple(trials)
+            prompts = Finding("prompts", "ok", _described(workspace.prompt_set))
+    return (prompts, *_connections(settings)) if connect else (prompts,)
 
 
 def _described(prompt_set: PromptSet) -> str:
     roles = Counter(member.role for member in prompt_set.members)
     graders = Counter(prompt.grader for prompt in prompt_set.prompts)
-    counted = [", ".join(f"{count} {name}" for name, count in counts.most_common()) for counts in (roles, graders)]
-    return f"{len(prompt_set.members)} prompts: {counted[0]}; graders: {counted[1]}"
+    listed = [", ".join(f"{count} {name}" for name, count in counts.most_common()) for counts in (roles, graders)]
+    return f"{counted(len(prompt_set.members), 'prompt')}: {listed[0]}; graders: {listed[1]}"
 
 
-def _connections(settings: Settings) -> Iterator[Trial]:
+def _connections(settings: Settings) -> Iterator[Finding]:
     with Workspace(settings, migrate=False) as workspace:
-        yield _trial("registry", lambda: _registry(workspace))
-        yield _trial("mlflow", lambda: _mlflow(workspace))
+        yield _finding("registry", lambda: _registry(workspace))
+        yield _finding("mlflow", lambda: _mlflow(workspace))
         if os.environ.get(API_URL):
-            yield _trial("prefect", lambda: f"version {require_prefect() or 'of Prefect Cloud'}")
+            yield _finding("prefect", lambda: f"version {require_prefect() or 'of Prefect Cloud'}")
         if settings.is_sandbox:
             return
         for catalog in workspace.catalogs():
-            yield _trial(f"catalog {catalog.name}", lambda catalog=catalog: f"{len(catalog.fetch().listings)} LLMs")
+            yield _finding(f"catalog {catalog.name}", lambda catalog=catalog: _listed(catalog))
     for endpoint in settings.endpoint:
-        yield _trial(f"endpoint {endpoint.name}", lambda endpoint=endpoint: _endpoint(endpoint))
+        yield _finding(f"endpoint {endpoint.name}", lambda endpoint=endpoint: _endpoint(endpoint))
 
 
-def _trial(part: str, look: Callable[[], str]) -> Trial:
+def _finding(subject: str, look: Callable[[], str]) -> Finding:
     try:
-        return Trial(part, look())
+        return Finding(subject, "ok", look())
     except UnirouteError as error:
-        return Trial(part, error.message, error)
+        severity: Severity = "unreachable" if isinstance(error, _OUT_OF_REACH) else "refused"
+        return Finding(subject, severity, error.message, error.hint, error)
 
 
 def _registry(workspace: Workspace) -> str:
@@ -97,33 +90,38 @@ def _registry(workspace: Workspace) -> str:
     try:
         found = workspace.registry.schema_status()
     except NotFound:
-        return "not there yet; the first night makes it"
+        return "not there yet; the first night creates it"
     workspace.registry.require_usable(found)
     behind_s = clock.behind().total_seconds()
     skew = f"; this machine's clock is {abs(behind_s):.0f} s {'behind' if behind_s > 0 else 'ahead of'} its clock"
-    return f"schema {found.current or 'none'}, {len(found.pending)} migrations pending{skew if behind_s else ''}"
+    pending = counted(len(found.pending), "migration")
+    return f"schema {found.current or 'none'}, {pending} pending{skew if behind_s else ''}"
 
 
 def _mlflow(workspace: Workspace) -> str:
-    from registry.publishing.probe import try_out
+    from registry.publishing.probe import probe_publishing
 
     if workspace.settings.artifact_root is not None and not workspace.settings.home.is_dir():
-        return "not there yet; the first night makes it"
-    server = try_out(workspace.settings.mlflow_url, workspace.settings.mlflow.experiment)
+        return "not there yet; the first night creates it"
+    server = probe_publishing(workspace.settings.mlflow_url, workspace.settings.mlflow.experiment)
     aliases = workspace.publisher.aliases(workspace.settings.mlflow.router_name)
     named = ", ".join(f"{alias} is version {version}" for alias, version in sorted(aliases.items()))
     return ", ".join(filter(None, (server and f"MLflow {server}", named or "no router version yet")))
 
 
 def _endpoint(endpoint: EndpointSettings) -> str:
-    """Ask an endpoint for its list of LLMs, with the key that the night would use."""
+    """Fetch an endpoint's list of LLMs, with the key that a night would use."""
     key = read_key(endpoint)
-    listed = open_catalog(
+    catalog = open_catalog(
         name=endpoint.name,
         kind="openai",
         location=f"{endpoint.base_url.rstrip('/')}/models",
         endpoint=endpoint.name,
         api_key=key.get_secret_value() if key is not None else None,
         allow_insecure=endpoint.allow_insecure,
-    ).fetch()
-    return f"lists {len(listed.listings)} LLMs"
+    )
+    return f"lists {_listed(catalog)}"
+
+
+def _listed(catalog: Catalog) -> str:
+    return counted(len(catalog.fetch().listings), "LLM")

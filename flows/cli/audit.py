@@ -1,50 +1,56 @@
-"""``uniroute audit``: the ledger, and whether everything still is what it was."""
+"""``uniroute audit``: the ledger, and whether everything is still as it was."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options
-from flows.cli.outcome import ExitCode
+from flows.cli.completion import complete_subjects
+from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options, opened
+from flows.cli.outcome import CODES
 from flows.cli.screen import show
+from flows.text import counted
 
 if TYPE_CHECKING:
-    from flows.audit.findings import Finding
+    from flows.findings import Finding, Severity
     from registry.ledger import LedgerEvent
     from registry.store import Registry
 
-CODES = {
-    "intact": ExitCode.DONE,
-    "unknown": ExitCode.ATTENTION,
-    "unreachable": ExitCode.TRY_LATER,
-    "changed": ExitCode.INTEGRITY,
-}
-VERDICTS = {
-    "intact": "everything is what it was",
-    "unknown": "what could be compared is what it was; of the rest nothing was noted",
-    "unreachable": "what could be reached is what it was",
-    "changed": "SOMETHING WAS CHANGED: do not decide anything on it, and look who changed it",
-}
+STATES: Mapping[Severity, str] = MappingProxyType(
+    {"ok": "intact", "attention": "unknown", "unreachable": "unreachable", "damaged": "changed"}
+)
+"""What an auditor calls the severity of a finding, in JSON and on the terminal."""
+VERDICTS: Mapping[Severity, str] = MappingProxyType(
+    {
+        "ok": "everything is as it was",
+        "attention": "everything that could be compared is as it was; for the rest there is nothing to compare it with",
+        "unreachable": "everything that could be reached is as it was",
+        "damaged": "SOMETHING WAS CHANGED: base no decision on it, and find out who changed it",
+    }
+)
 
 
-def findings_data(findings: tuple[Finding, ...], verdict: str) -> dict[str, Any]:
-    """Give findings and their verdict for machines."""
-    return {"verdict": verdict, "findings": [asdict(finding) for finding in findings]}
+def findings_data(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return findings and their verdict for machines."""
+    from flows.findings import worst
+
+    rows = [{"subject": one.subject, "state": STATES[one.severity], "said": one.text} for one in findings]
+    return {"verdict": STATES[worst(findings)], "findings": rows}
 
 
 @click.group("audit", cls=NounGroup, bare="log")
 def audit() -> None:
-    """Read, verify and export the ledger; without a command, read it."""
+    """Read, verify and export the ledger; without a command, list its events."""
 
 
 @audit.command("log")
 @click.option("--since", help="Only events at or after this day or moment (2026-03-14, 2026-03-14T09:00Z).")
-@click.option("--subject", help="Only events about this router version, LLM or run.")
-@click.option("--event", help="Only events that begin like this, such as router:promotion:.")
+@click.option("--subject", shell_complete=complete_subjects, help="Only events about this router version, LLM or run.")
+@click.option("--event", help="Only events that start with this, such as router:promotion:.")
 @list_options("number", "at", "event", "subject", "actor", limit=50)
 @config_option
 @json_option
@@ -57,9 +63,8 @@ def log(
     config: str | None,
     as_json: bool,
 ) -> None:
-    """List the ledger's events, the latest ones and the latest of them last, unless they are sorted."""
+    """List the ledger's latest events, the newest last unless they are sorted."""
     from flows.audit.moments import read_span
-    from flows.cli.options import opened
     from flows.reports.audit import log_text
 
     since_at = None if since is None else read_span(since).since_at
@@ -73,7 +78,7 @@ def log(
 
 
 def _subject(registry: Registry, name: str | None) -> str | None:
-    """Give the subject behind a name: the digest of a router version that is called that, else the name itself."""
+    """Return the subject of a name: the digest of the router version with that name, else the name itself."""
     from flows.versions.store import find_router
     from registry.errors import NotFound
 
@@ -99,7 +104,7 @@ def _event_data(event: LedgerEvent) -> dict[str, Any]:
 
 
 def _payload(text: str) -> Any:
-    """Read an event's further facts; what somebody made unreadable is shown as it is."""
+    """Read an event's further facts; text that was made unreadable is shown as it is."""
     try:
         return json.loads(text)
     except ValueError:
@@ -110,34 +115,41 @@ def _payload(text: str) -> Any:
 @config_option
 @json_option
 def verify(config: str | None, as_json: bool) -> int:
-    """Check the ledger's chain, what MLflow noted of it, and that rows, files and reports are what it says."""
-    from flows.audit.findings import worst
+    """Verify the ledger and everything that rests on it.
+
+    Checks its chain, the heads of it that MLflow has noted, and that rows, files and reports are what the ledger says.
+    """
     from flows.audit.verification import verify_everything
     from flows.config.loading import load_settings
-    from flows.reports.audit import findings_text
+    from flows.findings import findings_text, worst
     from flows.workspace import Workspace
 
     with Workspace(load_settings(config), migrate=False) as workspace:
         findings = verify_everything(workspace)
-    verdict = worst(findings)
-    data = findings_data(findings, verdict)
-    show("audit.verify", data, as_json=as_json, text=lambda: findings_text(findings, VERDICTS[verdict]))
-    return CODES[verdict]
+    severity = worst(findings)
+
+    def text() -> str:
+        return f"{findings_text(findings, STATES)}\n{VERDICTS[severity]}"
+
+    show("audit.verify", findings_data(findings), as_json=as_json, text=text)
+    return CODES[severity]
 
 
 @audit.command("export")
-@click.option("--since", help="From this day or moment on (default: from the first event on).")
+@click.option("--since", help="From this day or moment on (default: from the first event).")
 @click.option("--until", help="Up to the end of this day, or before this moment (default: to the last event).")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write to this file instead of standard output.")
 @config_option
 @json_option
 def export(since: str | None, until: str | None, out: str | None, config: str | None, as_json: bool) -> None:
-    """Write the ledger as JSON lines that anybody can verify; registry/README.md has the Python for it."""
+    """Write the ledger as JSON lines that anyone can verify.
+
+    registry/README.md has the Python code for it.
+    """
     from datetime import timedelta
 
     from flows.audit.export import export_lines
     from flows.audit.moments import read_span
-    from flows.cli.options import opened
 
     since_at = None if since is None else read_span(since).since_at
     span = None if until is None else read_span(until)
@@ -150,7 +162,7 @@ def export(since: str | None, until: str | None, out: str | None, config: str | 
         return
     _write(out, lines)
     data = {"file": out} | {name: value for name, value in json.loads(lines[0]).items() if name != "schema"}
-    show("audit.export", data, as_json=as_json, text=lambda: f"{data['n_events']} events were written to {out}")
+    show("audit.export", data, as_json=as_json, text=lambda: f"{counted(data['n_events'], 'event')} written to {out}")
 
 
 def _write(out: str, lines: list[str]) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from flows.cli.options import config_option, json_option
+from flows.cli.options import config_option, json_option, opened
 from flows.cli.screen import show
-from flows.text import sanitize
+from flows.text import counted, sanitize
 
 if TYPE_CHECKING:
     from flows.bench.folder import OutcomeFolder
@@ -24,14 +24,14 @@ _STUDY = (50, 100, 200, 500, 1000)
 @click.command("bench")
 @click.argument("data", required=False, type=click.Path(file_okay=False))
 @click.option("--trials", default=100, show_default=True, type=click.IntRange(1, 10_000), help="Random splits.")
-@click.option("--n-val", type=click.IntRange(1), help="Representative prompts a new LLM answers (default: 10 %).")
+@click.option("--n-val", type=click.IntRange(1), help="Representative prompts that a new LLM answers (default: 10 %).")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of the splits.")
 @click.option("--methods", help="Only these methods, separated by commas.")
-@click.option("--embedder", help="Instead of that of the settings, such as static-minilm.")
-@click.option("--out", type=click.Path(dir_okay=False), help="Write the figures as JSON to this file.")
+@click.option("--embedder", help="Use this embedder instead of that of the settings.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the results as JSON to this file.")
 @click.option("--figures", type=click.Path(file_okay=False), help="Draw the deferral curves into this folder.")
-@click.option("--n-val-study", is_flag=True, help="Measure 50 to 1 000 representative prompts.")
-@click.option("--speed", is_flag=True, help="Measure speeds against bare numpy; DATA is not needed.")
+@click.option("--n-val-study", is_flag=True, help="Measure with 50 to 1 000 representative prompts.")
+@click.option("--speed", is_flag=True, help="Measure speed against plain numpy; needs no DATA.")
 @config_option
 @json_option
 def bench(
@@ -48,21 +48,23 @@ def bench(
     config: str | None,
     as_json: bool,
 ) -> None:
-    """Measure routing methods over DATA, a folder of recorded outcomes, by the protocol of the UniRoute paper."""
+    """Measure routing methods over DATA, a folder of recorded outcomes.
+
+    The protocol is that of the UniRoute paper.
+    """
     if speed:
-        _tell_speeds(config, as_json=as_json)
+        _show_speeds(config, as_json=as_json)
         return
     if data is None:
         raise click.UsageError("DATA is missing: give a folder of recorded outcomes")
     from flows.bench.embeddings import embeddings_of
     from flows.bench.folder import read_folder
-    from flows.cli.options import opened
 
     names = _methods(methods)
     folder = read_folder(Path(data))
     counts = _study_counts(folder) if n_val_study else ()
     drawn_into = Path(figures) if figures is not None else Path() if n_val_study else None
-    _make_room(Path(out).parent if out is not None else None, drawn_into)
+    _create_folders(Path(out).parent if out is not None else None, drawn_into)
     with opened(config) as workspace, _Bar(f"embed {folder.name}") as bar:
         chosen = workspace.open_embedder(embedder) if embedder else None
         embeddings = embeddings_of(workspace, folder, embedder=chosen, on_progress=bar.show)
@@ -82,13 +84,13 @@ def bench(
             )
 
     result = measure(n_val)
-    _tell(result, folder, out=out, figures=figures, as_json=as_json)
+    _show_result(result, folder, out=out, figures=figures, as_json=as_json)
     if drawn_into is not None and counts:
-        _tell_study([measure(count) for count in counts], folder, drawn_into, as_json=as_json)
+        _show_study([measure(count) for count in counts], folder, drawn_into, as_json=as_json)
 
 
-def _tell_speeds(config: str | None, *, as_json: bool) -> None:
-    """Measure speeds, tell each on standard error at once, and all of them as a table at the end."""
+def _show_speeds(config: str | None, *, as_json: bool) -> None:
+    """Measure speeds; print each on standard error at once, and all of them as a table at the end."""
     from flows.bench.speed import measured_speeds, speed_table
     from flows.config.loading import load_settings
 
@@ -100,7 +102,7 @@ def _tell_speeds(config: str | None, *, as_json: bool) -> None:
 
 
 class _Bar:
-    """A progress bar on standard error that appears with the first progress."""
+    """A progress bar on standard error that appears with the first step."""
 
     def __init__(self, label: str) -> None:
         self._label = label
@@ -129,29 +131,29 @@ class _Bar:
 def _methods(given: str | None) -> tuple[str, ...]:
     from flows.bench.report import METHODS
 
-    wanted = [part.strip() for part in (given or "").split(",") if part.strip()]
-    unknown = sorted(set(wanted) - set(METHODS))
+    chosen = [part.strip() for part in (given or "").split(",") if part.strip()]
+    unknown = sorted(set(chosen) - set(METHODS))
     if unknown:
-        raise click.UsageError(f"no method is called {', '.join(unknown)}; there are {', '.join(METHODS)}")
-    return tuple(name for name in METHODS if name in wanted) or METHODS
+        raise click.UsageError(f"unknown method {', '.join(unknown)}; there are {', '.join(METHODS)}")
+    return tuple(name for name in METHODS if name in chosen) or METHODS
 
 
 def _study_counts(folder: OutcomeFolder) -> tuple[int, ...]:
-    """Give the numbers of representative prompts to measure; more than a fifth would leave too few map prompts."""
+    """Return the numbers of representative prompts to measure; above a fifth, too few map prompts would be left."""
     from flows.errors import PrerequisiteError
 
     counts = tuple(count for count in _STUDY if count <= len(folder.prompts) // 5)
     if not counts:
         raise PrerequisiteError(
-            f"{folder.name} has {len(folder.prompts)} prompts, too few for --n-val-study.",
+            f"{folder.name} has {counted(len(folder.prompts), 'prompt')}, too few for --n-val-study.",
             unchanged="Nothing was measured.",
             hint=f"It takes {5 * _STUDY[0]}; without --n-val-study, a tenth of the prompts is representative.",
         )
     return counts
 
 
-def _make_room(*folders: Path | None) -> None:
-    """Make the folders that results go to, before anything is measured that could not be kept."""
+def _create_folders(*folders: Path | None) -> None:
+    """Create the folders for the results, before anything is measured that could not be saved."""
     from flows.errors import PrerequisiteError
 
     for folder in folders:
@@ -160,13 +162,15 @@ def _make_room(*folders: Path | None) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PrerequisiteError(
-                f"{folder} cannot be made: {error.strerror}.",
+                f"{folder} cannot be created: {error.strerror}.",
                 unchanged="Nothing was measured.",
                 hint="Name another place with --out and --figures.",
             ) from None
 
 
-def _tell(result: BenchResult, folder: OutcomeFolder, *, out: str | None, figures: str | None, as_json: bool) -> None:
+def _show_result(
+    result: BenchResult, folder: OutcomeFolder, *, out: str | None, figures: str | None, as_json: bool
+) -> None:
     from flows.bench.figures import deferral_figure
     from flows.bench.report import as_json as result_json
     from flows.bench.report import as_text
@@ -178,7 +182,7 @@ def _tell(result: BenchResult, folder: OutcomeFolder, *, out: str | None, figure
         click.echo(f"figure: {deferral_figure(result, Path(figures))}", err=True)
 
 
-def _tell_study(results: Sequence[BenchResult], folder: OutcomeFolder, into: Path, *, as_json: bool) -> None:
+def _show_study(results: Sequence[BenchResult], folder: OutcomeFolder, into: Path, *, as_json: bool) -> None:
     from flows.bench.figures import n_val_figure
     from flows.bench.report import study_as_json, study_as_text
 

@@ -1,4 +1,4 @@
-"""``uniroute config``: the settings in force, whether a night would start with them, and which there are."""
+"""``uniroute config``: the settings in force, whether a night would start with them, and their schema."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ import click
 from flows.cli.options import NounGroup, config_option, json_option
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.cli.screen import show
-from flows.text import sanitize, table
+from flows.text import table
 
 
 @click.group("config", cls=NounGroup, bare="show")
 def config() -> None:
-    """Show, try out and describe settings; without a command, show them."""
+    """Show, validate and describe settings; without a command, show them."""
 
 
 @config.command("show")
-@click.option("--origin", is_flag=True, help="Say where each value comes from.")
+@click.option("--origin", is_flag=True, help="Show where each value comes from.")
 @config_option
 @json_option
 def show_settings(origin: bool, config: str | None, as_json: bool) -> None:
-    """Show every setting in force; passwords in URLs are hidden, keys are never in the settings."""
+    """Show every setting in force.
+
+    Passwords in URLs are hidden; keys are never part of the settings.
+    """
     from flows.config.loading import load_settings
     from flows.config.origin import settings_in_force
 
@@ -39,43 +42,44 @@ def show_settings(origin: bool, config: str | None, as_json: bool) -> None:
 
 @config.command("validate")
 @click.option(
-    "--connect/--offline", default=False, show_default=True, help="Ask registry, MLflow, catalogs and endpoints too."
+    "--connect/--offline",
+    default=False,
+    show_default=True,
+    help="Connect to registry, MLflow, Prefect, catalogs and endpoints, too.",
 )
 @config_option
 @json_option
 def validate_settings(connect: bool, config: str | None, as_json: bool) -> int:
-    """Check settings, prompts, graders, embedder and keys as a night does before it starts; call no LLM."""
+    """Check settings as a night does before it starts.
+
+    Checks prompts, graders, embedder and keys; calls no LLM.
+    """
     from flows.checks.validation import validate
     from flows.config import environment
     from flows.config.loading import load_settings
+    from flows.findings import findings_text
 
     settings = load_settings(config)
     environment.prepare(settings.home)
-    trials = validate(settings, connect=connect)
-    failed = [trial.error for trial in trials if trial.error is not None]
+    findings = validate(settings, connect=connect)
+    failed = [one.error for one in findings if one.error is not None]
     data = {
         "is_valid": not failed,
         "is_connected": connect,
         "parts": [
             {
-                "part": trial.part,
-                "is_fine": trial.error is None,
-                "finding": trial.finding,
-                "hint": trial.error.hint if trial.error is not None else "",
+                "part": one.subject,
+                "is_fine": one.error is None,
+                "finding": one.text,
+                "hint": one.next_step,
             }
-            for trial in trials
+            for one in findings
         ],
     }
 
     def text() -> str:
-        lines = ["settings are valid; a night would start with them"] if not failed else []
-        for trial in trials:
-            lines.append(
-                f"{'ok' if trial.error is None else 'failed':<6}  {trial.part}: {sanitize(trial.finding, width=400)}"
-            )
-            if trial.error is not None and trial.error.hint:
-                lines.append(f"{'':<6}  next: {sanitize(trial.error.hint, width=400)}")
-        return "\n".join(lines)
+        heading = "" if failed else "settings are valid; a night would start with them\n"
+        return heading + findings_text(findings)
 
     show("config.validate", data, as_json=as_json, text=text)
     return exit_code_of(failed[0]) if failed else ExitCode.DONE
@@ -84,7 +88,7 @@ def validate_settings(connect: bool, config: str | None, as_json: bool) -> int:
 @config.command("schema")
 @json_option
 def schema(as_json: bool) -> None:
-    """Print the JSON Schema of the settings file, with which editors complete and check it."""
+    """Print the JSON Schema of the settings file, for editors."""
     from flows.config.settings import Settings
 
     content = Settings.model_json_schema()

@@ -1,4 +1,4 @@
-"""``uniroute db``: the registry's schema."""
+"""``uniroute db``: the registry's schema, its backups and copies, and what it may forget."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.options import NounGroup, acting_person, config_option, dry_run_option, json_option
+from flows.cli.options import NounGroup, acting_person, config_option, dry_run_option, json_option, opened
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
-from flows.text import sanitize
+from flows.text import counted, sanitize
 from registry import clock
 
 if TYPE_CHECKING:
@@ -24,22 +24,18 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 @click.group("db", cls=NounGroup, bare="status")
 def db() -> None:
-    """Look after the registry's database; without a command, say which schema it has."""
+    """Migrate, back up, copy and prune the registry's database; without a command, show its schema."""
 
 
 @db.command("status")
 @config_option
 @json_option
 def status(config: str | None, as_json: bool) -> int:
-    """Say which schema the registry has and which one this code needs."""
-    from flows.config.loading import load_settings
-    from registry.store import Registry
-
-    settings = load_settings(config)
-    with Registry.open(settings.registry_url, migrate=False) as registry:
+    """Show which schema the registry has and which one this code needs."""
+    with _existing(config) as registry:
         found, where = registry.schema_status(), registry.name
     data = {"current": found.current, "head": found.head, "pending": list(found.pending), "is_newer": found.is_newer}
-    state = "newer than this code" if found.is_newer else f"{len(found.pending)} migrations pending"
+    state = "newer than this code" if found.is_newer else f"{counted(len(found.pending), 'migration')} pending"
     if not found.pending and not found.is_newer:
         state = "up to date"
     hint = "\nnext: uniroute db migrate" if found.pending else ""
@@ -57,8 +53,7 @@ def status(config: str | None, as_json: bool) -> int:
 @config_option
 @json_option
 def migrate(is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Bring the registry to the schema of this code; a migration that fails leaves it as it was."""
-    from flows.cli.options import opened
+    """Update the registry to the schema of this code. A migration that fails leaves it as it was."""
     from flows.config.loading import load_settings
     from registry.errors import NotFound
     from registry.store import Registry, SchemaStatus
@@ -71,10 +66,12 @@ def migrate(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     if not is_dry_run:
         with opened(config) as workspace:
             head = workspace.registry.schema_status().current
-    would = "a new registry would be made" if before is None else f"{len(applied)} migrations would be applied"
-    told = f"{would}; nothing was changed" if is_dry_run else f"schema {head}, up to date"
+    would = "a new registry would be created"
+    if before is not None:
+        would = f"{counted(len(applied), 'migration')} would be applied"
+    outcome = f"{would}; nothing was changed" if is_dry_run else f"schema {head}, up to date"
     data = {"current": head, "applied": applied, "was_missing": before is None, "is_dry_run": is_dry_run}
-    show("db.migrate", data, as_json=as_json, text=lambda: f"registry: {told}")
+    show("db.migrate", data, as_json=as_json, text=lambda: f"registry: {outcome}")
 
 
 def _existing(config: str | None) -> Registry:
@@ -95,7 +92,7 @@ def _facts(contents: Contents) -> dict[str, Any]:
 @config_option
 @json_option
 def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Write the whole registry to FILE, as it is at one moment; a night may go on meanwhile."""
+    """Write a consistent copy of the whole registry to FILE; a night may run meanwhile."""
     with _existing(config) as registry:
         if is_dry_run:
             contents, size_bytes = registry.backups.contents(), None
@@ -103,8 +100,8 @@ def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> N
             size_bytes = registry.backups.write(file, clock.now())
             contents = registry.backups.inspect(file)
     data = {**_facts(contents), "file": str(file), "size_bytes": size_bytes, "is_dry_run": is_dry_run}
-    told = f"would write {file}" if is_dry_run else f"{file}: {size_bytes:,} bytes, read back whole"
-    show("db.backup", data, as_json=as_json, text=lambda: f"{sanitize(told, width=300)}\n{_summary(contents)}")
+    outcome = f"would write {file}" if is_dry_run else f"{file}: {size_bytes:,} bytes, read back and intact"
+    show("db.backup", data, as_json=as_json, text=lambda: f"{sanitize(outcome, width=300)}\n{_summary(contents)}")
 
 
 @db.command("restore")
@@ -113,7 +110,7 @@ def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> N
 @config_option
 @json_option
 def restore(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> int:
-    """Read FILE, which `db backup` wrote, into the registry, which must be empty; all of it or nothing."""
+    """Restore FILE, which `db backup` wrote, into an empty registry: all of it or nothing."""
     from flows.config.loading import load_settings
     from registry.store import Registry
 
@@ -122,8 +119,8 @@ def restore(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> 
         is_intact = is_dry_run or _is_intact(registry)
         where = registry.name
     data = {**_facts(contents), "file": str(file), "is_dry_run": is_dry_run}
-    told = f"{file} is whole; nothing was written" if is_dry_run else f"{where}: restored from {file}"
-    show("db.restore", data, as_json=as_json, text=lambda: f"{sanitize(told, width=300)}\n{_summary(contents)}")
+    outcome = f"{file} is intact; nothing was written" if is_dry_run else f"{where}: restored from {file}"
+    show("db.restore", data, as_json=as_json, text=lambda: f"{sanitize(outcome, width=300)}\n{_summary(contents)}")
     return ExitCode.DONE if is_intact else ExitCode.INTEGRITY
 
 
@@ -133,10 +130,10 @@ def restore(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> 
 @config_option
 @json_option
 def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> int:
-    """Copy every row of the registry to the empty one at URL, for example from a laptop to a team's server.
+    """Copy the registry to the empty one at URL, for example from a laptop to a team's server.
 
-    Done again, or after it was stopped, it finds what is there or begins anew: the copy is one transaction. A password
-    is better left to PGPASSFILE than written into URL, where other users of this machine see it.
+    The copy is one transaction, so the command can be repeated and interrupted. Keep a password in PGPASSFILE rather
+    than in URL, where other users of this machine can see it.
     """
     from registry.errors import RegistryError, RunAlreadyActive
     from registry.store import Registry
@@ -148,21 +145,21 @@ def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> in
             raise RunAlreadyActive(
                 f"a night is running on {held.host}: what it writes from now on would be missing from the copy",
                 unchanged="Nothing was copied.",
-                hint="copy when it is over",
+                hint="copy when it has ended",
             )
         here = registry.backups.contents()
         there = target.backups.contents_or_none()
         if is_dry_run and there is not None and there.rows and there != here:
-            raise RegistryError(f"{target.name} holds rows already", hint="name an empty database")
+            raise RegistryError(f"{target.name} already has rows", hint="name an empty database")
         if not is_dry_run:
             there = registry.backups.copy_to(target.backups, now)
         is_intact = is_dry_run or _is_intact(target)
         where = (registry.name, target.name)
     digest = there.digest if there is not None else None
     data = {**_facts(here), "from": where[0], "to": where[1], "digest_there": digest, "is_dry_run": is_dry_run}
-    done = "would be copied" if is_dry_run else "are there"
+    done = "would be copied" if is_dry_run else "copied"
     lines = (
-        f"{here.rows:,} rows of {len(here.tables)} tables {done}",
+        f"{counted(here.rows, 'row')} of {counted(len(here.tables), 'table')} {done}",
         f"  here   {here.digest}  {where[0]}",
         f"  there  {digest or 'no tables yet':64}  {where[1]}",
     )
@@ -177,12 +174,12 @@ def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> in
 @config_option
 @json_option
 def prune(is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Forget texts of answers and raw listings older than [retention] says; scores and decisions stay for ever."""
+    """Delete old texts of answers and raw listings, as [retention] says. Scores and decisions are kept forever."""
     from flows.config.loading import load_settings
     from registry.pruning import Retention
 
-    wanted = load_settings(config).retention
-    retention = Retention(wanted.completions_days or None, wanted.listings_days or None)
+    limits = load_settings(config).retention
+    retention = Retention(limits.completions_days or None, limits.listings_days or None)
     with _existing(config) as registry:
         now = clock.now()
         if is_dry_run:
@@ -190,10 +187,10 @@ def prune(is_dry_run: bool, config: str | None, as_json: bool) -> None:
         else:
             found = registry.pruning.prune(retention, now, actor=acting_person())
     data = {**vars(found), "is_dry_run": is_dry_run}
-    verb = "would go" if is_dry_run else "went"
+    verb = "would be deleted" if is_dry_run else "deleted"
     lines = [
-        f"{found.completions:>12,} texts of answers older than {wanted.completions_days or 'ever'} days {verb}",
-        f"{found.listings:>12,} raw listings older than {wanted.listings_days or 'ever'} days {verb}, "
+        f"{found.completions:>12,} texts of answers {_older(retention.completions_days)} {verb}",
+        f"{found.listings:>12,} raw listings {_older(retention.listings_days)} {verb}, "
         f"with {found.listing_texts:,} texts that nothing else uses",
         f"{found.content_bytes:>12,} bytes of text in all",
     ]
@@ -202,13 +199,17 @@ def prune(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     show("db.prune", data, as_json=as_json, text=lambda: "\n".join(lines))
 
 
+def _older(days: int | None) -> str:
+    return "(kept forever)" if days is None else f"older than {counted(days, 'day')}"
+
+
 def _is_intact(registry: Registry) -> bool:
     check = registry.ledger.verify()
     if not check.is_intact:
-        note(f"the ledger was not whole before, and is not now: {check.problem}")
+        note(f"the ledger was damaged before this, and still is: {check.problem}")
     return check.is_intact
 
 
 def _summary(contents: Contents) -> str:
-    counted = f"{contents.rows:,} rows of {len(contents.tables)} tables, schema {contents.schema}"
-    return f"{counted}\ndigest {contents.digest}"
+    size = f"{counted(contents.rows, 'row')} of {counted(len(contents.tables), 'table')}"
+    return f"{size}, schema {contents.schema}\ndigest {contents.digest}"

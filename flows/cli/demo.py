@@ -13,7 +13,7 @@ import click
 
 from flows.cli.options import json_option
 from flows.cli.screen import show
-from flows.text import table
+from flows.text import counted, table
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings
@@ -28,10 +28,13 @@ _PROMPT = (
 
 
 @click.command("demo")
-@click.option("--fresh", is_flag=True, help="Set the state of an earlier demo aside and start over.")
+@click.option("--fresh", is_flag=True, help="Move the state of an earlier demo aside and start over.")
 @json_option
 def demo(fresh: bool, as_json: bool) -> None:
-    """Watch two nights: LLMs are found, profiled over HTTP, routed, published to MLflow and promoted."""
+    """Watch two nights on recorded answers of real LLMs.
+
+    LLMs are found, profiled over HTTP, routed, published to MLflow and promoted.
+    """
     from flows.reports.digest import night_record
 
     started_s = time.monotonic()
@@ -48,7 +51,7 @@ def demo(fresh: bool, as_json: bool) -> None:
 
 
 def _watch(*, fresh: bool) -> tuple[list[NightReport], Settings]:
-    """Run both nights and tell of them as they go."""
+    """Run both nights and print what they do."""
     from flows.config import environment
     from flows.config.settings import Settings
     from flows.reports.terminal import ending_text
@@ -63,7 +66,7 @@ def _watch(*, fresh: bool) -> tuple[list[NightReport], Settings]:
         click.echo(f"\n{'=' * 30} night {number}, as of {as_of} {'=' * 30}\n")
         reports.append(_run_sandbox_night(as_of))
         click.echo(ending_text(reports[-1]).rpartition("\n\n")[0])
-    click.echo(f"\n{'=' * 30} what the two nights came to {'=' * 30}\n")
+    click.echo(f"\n{'=' * 30} what the two nights resulted in {'=' * 30}\n")
     with Workspace(settings) as workspace:
         click.echo(_ending(workspace, reports))
     return reports, settings
@@ -76,7 +79,7 @@ every USD below is what the recorded calls would have cost. State is kept in {ho
 
 
 def _run_sandbox_night(as_of: str) -> NightReport:
-    """Run a night on the sandbox whatever settings file lies about."""
+    """Run a night on the sandbox, even if there is a settings file in this folder."""
     import asyncio
 
     from flows.nightly import night
@@ -85,7 +88,7 @@ def _run_sandbox_night(as_of: str) -> NightReport:
 
 
 def _prepare_home(settings: Settings, *, fresh: bool) -> None:
-    """Keep the demo apart from real nights, and set an earlier demo aside when asked to."""
+    """Keep the demo apart from real nights, and move an earlier demo aside if asked to."""
     from flows.errors import PrerequisiteError
     from flows.workspace import SANDBOX, Workspace
 
@@ -97,19 +100,19 @@ def _prepare_home(settings: Settings, *, fresh: bool) -> None:
         real = [llm for llm in workspace.registry.llms.all() if llm.endpoint != SANDBOX]
     if real:
         raise PrerequisiteError(
-            f"The home folder {settings.home} holds real nights, with {len(real)} LLMs of other endpoints.",
-            unchanged="Nothing was changed: the demo keeps apart from them.",
+            f"The home folder {settings.home} holds real nights, with {counted(len(real), 'LLM')} of other endpoints.",
+            unchanged="Nothing was changed: the demo keeps its own state.",
             hint="UNIROUTE_HOME=./demo-home uniroute demo",
         )
 
 
 def _ending(workspace: Workspace, reports: list[NightReport]) -> str:
-    """Tell what each night came to, how challenger and champion compare, one decision, and what to type next."""
+    """Return what each night resulted in, how challenger and champion compare, one decision, and what to type next."""
     blocks = [_nights_table(reports), _comparison(reports[-1]), _one_decision(workspace), _commands(workspace)]
     if not any(report.calls for report in reports):
         blocks.insert(
             0,
-            "These nights had run before in this home folder: nothing was asked twice, nothing was published twice.\n"
+            "These nights had already run in this home folder: nothing was asked or published twice.\n"
             "To watch them from the start: uniroute demo --fresh",
         )
     return "\n\n".join(block for block in blocks if block)
@@ -138,9 +141,9 @@ def _comparison(report: NightReport) -> str:
         [title, *measure_cells(found)]
         for title, found in (("champion", gate.champion), ("challenger", gate.challenger))
     ]
-    prompts = len(gate.outcomes.embeddings)
+    prompts = counted(len(gate.outcomes.embeddings), "gate prompt")
     return (
-        f"Challenger against the champion of night 1, on {prompts} gate prompts that nothing was fitted on:\n"
+        f"Challenger against the champion of night 1, on {prompts} that nothing was fitted on:\n"
         f"{table(['', 'SCORE', 'USD/1000', 'AREA', 'QNC', 'PEAK'], rows, right=(1, 2, 3, 4, 5))}"
     )
 
@@ -174,5 +177,5 @@ def _commands(workspace: Workspace) -> str:
 
 
 def _short(path: Path) -> Path:
-    """Give a path relative to this folder where it lies below it."""
+    """Return a path relative to this folder if it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,4 +1,4 @@
-"""``uniroute llm``: the LLMs that the registry knows."""
+"""``uniroute llm``: the LLMs of the registry, and decisions about them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from flows.cli.options import (
     dry_run_option,
     json_option,
     list_options,
+    opened,
     reason_option,
 )
 from flows.cli.screen import show
@@ -36,13 +37,12 @@ def llm() -> None:
 
 
 @llm.command("list")
-@click.option("--status", type=click.Choice(_STATUSES), help="Only LLMs of this status.")
+@click.option("--status", type=click.Choice(_STATUSES), help="Only LLMs with this status.")
 @list_options("key", "released_at", "status", "mean_score", "prompts_scored")
 @config_option
 @json_option
 def list_llms(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
-    """List LLMs with price, score and whether they are routed to."""
-    from flows.cli.options import opened
+    """List LLMs with their price, score and status."""
     from flows.night.epochs import Drifts, leaderboard_by_llm
 
     with opened(config) as workspace:
@@ -86,7 +86,7 @@ def _price_data(price: Price) -> dict[str, Any]:
 
 def _llm_table(data: list[dict[str, Any]]) -> str:
     if not data:
-        return "The registry knows no LLM yet. Find some: uniroute night run --plan"
+        return "The registry has no LLMs yet. Find some: uniroute night run --plan"
     rows = [
         [
             row["key"],
@@ -106,16 +106,15 @@ def _llm_table(data: list[dict[str, Any]]) -> str:
 def _status(row: dict[str, Any]) -> str:
     if row["status"] == "available" and not row["is_routable"]:
         return f"available, not routable: {row['refusal'] or 'no price'}"
-    return f"drifted on {row['drifted_on']}, to be asked again" if row["drifted_on"] else row["status"]
+    return f"drifted on {row['drifted_on']}, will be asked again" if row["drifted_on"] else row["status"]
 
 
 @llm.command("show")
-@click.argument("text", shell_complete=complete_llms)
+@click.argument("text", metavar="LLM", shell_complete=complete_llms)
 @config_option
 @json_option
 def show_llm(text: str, config: str | None, as_json: bool) -> None:
-    """Show the LLM whose key, id or name is TEXT, or contains it."""
-    from flows.cli.options import opened
+    """Show one LLM, by its key, id or name or a part of it."""
     from flows.night.epochs import Drifts, leaderboard_by_llm
     from registry.errors import NotFound
 
@@ -125,7 +124,7 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
             raise NotFound(f"No LLM is called {text!r}.", hint="uniroute llm list")
         if len(found) > 1:
             names = ", ".join(entry.key for entry in found[:8])
-            raise NotFound(f"{len(found)} LLMs are called {text!r}: {names}.", hint="Give a whole key.")
+            raise NotFound(f"{len(found)} LLMs are called {text!r}: {names}.", hint="Type a whole key.")
         entry = found[0]
         history = workspace.registry.llms.price_history(entry.key)
         scores = leaderboard_by_llm(workspace.registry.leaderboard()).get(entry.key)
@@ -167,14 +166,13 @@ def _next_steps(data: dict[str, Any]) -> list[str]:
 
 @llm.command("diff")
 @click.option(
-    "--since", type=click.DateTime(["%Y-%m-%d"]), help="The first day to look at (default: that of the latest night)."
+    "--since", type=click.DateTime(["%Y-%m-%d"]), help="First day to compare (default: that of the latest night)."
 )
 @list_options("on", "change", "llm")
 @config_option
 @json_option
 def diff(since: datetime | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
-    """List what changed: new, withdrawn, repriced, drifted LLMs, and what was decided about them and why."""
-    from flows.cli.options import opened
+    """List changes: new, withdrawn, repriced and drifted LLMs, and decisions."""
     from flows.reports.llm_changes import changes_since
     from registry.clock import utc_now
 
@@ -197,7 +195,7 @@ def diff(since: datetime | None, limit: int | None, sort: str | None, config: st
 
     def text() -> str:
         if not data["changes"]:
-            return f"Nothing changed since {day}."
+            return f"Nothing has changed since {day}."
         cells = [
             [row["on"], row["change"], row["llm"], row["before"] or "", row["after"] or "", row["reason"]]
             for row in data["changes"]
@@ -208,10 +206,9 @@ def diff(since: datetime | None, limit: int | None, sort: str | None, config: st
 
 
 def _decision(verb: str, status: str, consequence: str, summary: str) -> None:
-    """Make the command that gives LLMs a status by decision."""
+    """Add the command by which a person gives an LLM a status."""
 
     def decide(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-        from flows.cli.options import opened
         from registry.clock import utc_now
 
         with opened(config) as workspace:
@@ -225,7 +222,7 @@ def _decision(verb: str, status: str, consequence: str, summary: str) -> None:
             key = sanitize(before.key, width=300)
             if is_dry_run:
                 return f"{key} would change from {before.status} to {status}. Nothing was changed."
-            return f"{key} is {status}, it was {before.status}; {consequence}."
+            return f"{key} is now {status} (it was {before.status}); {consequence}."
 
         show(f"llm.{verb}", data, as_json=as_json, text=text)
 
@@ -243,19 +240,19 @@ _decision(
     "include",
     "available",
     "the next night routes to it",
-    "Route to LLM, a whole key, again after it was quarantined, withdrawn or excluded.",
+    "Route to LLM again, after it was quarantined, withdrawn or excluded.\n\nLLM is a whole key.",
 )
 _decision(
     "exclude",
     "excluded",
     "the next night neither asks nor routes to it",
-    "Neither ask LLM, a whole key, nor route to it from the next night on, until it is included again.",
+    "Neither ask LLM nor route to it, from the next night on.\n\nUntil it is included again. LLM is a whole key.",
 )
 _decision(
     "quarantine",
     "quarantined",
     "the next night neither asks nor routes to it",
-    "Take LLM, a whole key, out of routing because its answers are doubted, until it is included again.",
+    "Take LLM out of routing because its answers are in doubt.\n\nUntil it is included again. LLM is a whole key.",
 )
 
 
@@ -266,8 +263,10 @@ _decision(
 @config_option
 @json_option
 def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Put the price of LLM, a whole key, in force that was held for review because it changed so much."""
-    from flows.cli.options import opened
+    """Accept the price of LLM that was held for review.
+
+    Prices that change by more than a factor of ten are held. LLM is a whole key.
+    """
     from registry.clock import utc_now
     from registry.errors import NotFound
 
@@ -275,7 +274,7 @@ def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, a
         llms = workspace.registry.llms
         before, held = llms.get(name), llms.held_price(name)
         if held is None:
-            raise NotFound(f"No price of {name} waits for review.", hint=f"uniroute llm show {name}")
+            raise NotFound(f"No price of {name} is waiting for review.", hint=f"uniroute llm show {name}")
         if not is_dry_run:
             llms.accept_price(name, actor=acting_person(), reason=reason, now=utc_now())
     data = {

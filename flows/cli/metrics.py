@@ -1,4 +1,4 @@
-"""``uniroute metrics``: the figures that monitoring reads."""
+"""``uniroute metrics``: figures for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from flows.cli.screen import event_line, show
 
 @click.command("metrics")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), help="Serve them on this port until stopped; 0 takes a free one."
+    "--port", type=click.IntRange(0, 65535), help="Serve the figures on this port until stopped; 0 picks a free one."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen with --port.")
 @click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write them to this file, for node_exporter."
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures to this file, for node_exporter."
 )
 @config_option
 @json_option
 def metrics(port: int | None, host: str, out: Path | None, config: str | None, as_json: bool) -> int:
-    """Print the figures of nights, queue, lease and champion in Prometheus' format, as the registry has them now.
+    """Print figures of nights, lease, champion and disk in Prometheus' format.
 
-    A registry that cannot be read is a figure, too: uniroute_up is 0 then, why is said on standard error, and the exit
-    code is 3.
+    If the registry cannot be read, uniroute_up is 0, standard error says why, and the exit code is 3.
     """
     from flows.config.loading import load_settings
     from flows.metrics.exposition import Figures, serve, write
     from registry.clock import utc_now
 
     if port is not None and out is not None:
-        raise click.UsageError("--port serves and --out writes: give one of them.")
+        raise click.UsageError("--port serves and --out writes: use one of them.")
     figures = Figures(load_settings(config), utc_now)
     if port is not None:
         serve(figures, host, port, lambda used: _announce(f"http://{host}:{used}/metrics", as_json=as_json))

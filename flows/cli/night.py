@@ -1,4 +1,4 @@
-"""``uniroute night``: run a night, schedule nights, look back at them, and stop one."""
+"""``uniroute night``: run, schedule, review and cancel nights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from flows.cli.options import (
     dry_run_option,
     json_option,
     list_options,
+    opened,
+    output_options,
     reason_option,
-    wishes,
 )
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import event_line, show
@@ -31,18 +32,16 @@ if TYPE_CHECKING:
 
 @click.group("night", cls=NounGroup)
 def night() -> None:
-    """Run, schedule and look back at nights; without a command, list them."""
+    """Run, schedule, review and cancel nights; without a command, list them."""
 
 
 @night.command("run")
 @config_option
-@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Look at the world as of this day (default: today).")
-@click.option("--plan", "plan_only", is_flag=True, help="Say what would be asked and what it would cost; call nothing.")
-@click.option("--budget-usd", type=float, help="Ceiling of this night in USD, instead of [budget] night_usd.")
-@click.option(
-    "--only", multiple=True, shell_complete=complete_llms, help="Ask this LLM only; may be given several times."
-)
-@click.option("--max-new", type=int, help="Most new LLMs to take on, instead of [night] max_new.")
+@click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Run the night of this day (default: today).")
+@click.option("--plan", "plan_only", is_flag=True, help="Show what would be asked at what cost; call nothing.")
+@click.option("--budget-usd", type=float, help="Budget of this night in USD, instead of [budget] night_usd.")
+@click.option("--only", multiple=True, shell_complete=complete_llms, help="Ask only this LLM; can be repeated.")
+@click.option("--max-new", type=int, help="At most this many new LLMs, instead of [night] max_new.")
 @json_option
 def run(
     config: str | None,
@@ -53,10 +52,11 @@ def run(
     max_new: int | None,
     as_json: bool,
 ) -> int:
-    """Run one night: find new LLMs, profile them, publish a router, promote it when the gate passes.
+    """Run one night.
 
-    With --json, standard output is a stream of JSON lines: the first, "started", is only written once the night holds
-    the lease, the last is "finished"; without a "finished" line the night ended early.
+    It finds new LLMs, profiles them, publishes a router, and promotes it when the gate passes. With --json, standard
+    output is a stream of JSON lines: "started" comes once the night holds the lease, "finished" is the last; without
+    it, the night ended early.
     """
     from flows.logs import listening
 
@@ -89,15 +89,15 @@ def run(
     return ExitCode.ATTENTION if report.attention else ExitCode.DONE
 
 
-def run_night_now(config: str | None, **wanted: Any) -> NightReport:
-    """Run one night in this process, as a flow run on Prefect's embedded server or the one that is configured.
+def run_night_now(config: str | None, **parameters: Any) -> NightReport:
+    """Run one night in this process, as a flow run on the configured Prefect server or an embedded one.
 
     Parameters
     ----------
     config
         Path of the settings file; found when omitted.
-    wanted
-        Parameters of `flows.nightly.night`.
+    parameters
+        Those of `flows.nightly.night`.
     """
     import asyncio
 
@@ -108,24 +108,27 @@ def run_night_now(config: str | None, **wanted: Any) -> NightReport:
     from flows.logs import say
     from flows.workspace import Workspace
 
-    settings = load_settings(config).overridden(budget_usd=wanted["budget_usd"], max_new=wanted["max_new"])
-    environment.prepare(settings.home, quiet=not wishes().is_verbose)
+    settings = load_settings(config).overridden(budget_usd=parameters["budget_usd"], max_new=parameters["max_new"])
+    environment.prepare(settings.home, quiet=not output_options().is_verbose)
     with Workspace(settings) as workspace:
         preflight.check(workspace)
     say("Starting Prefect ...")
     require_prefect()
     from flows.nightly import night as night_flow
 
-    return asyncio.run(night_flow(config=config, **wanted))
+    return asyncio.run(night_flow(config=config, **parameters))
 
 
 @night.command("serve")
 @config_option
 @click.option("--cron", default="0 2 * * *", show_default=True, help="When to run, in UTC.")
-@click.option("--port", default=4200, show_default=True, help="Port of Prefect's server, if one has to be started.")
+@click.option("--port", default=4200, show_default=True, help="Port of Prefect's server, if one must be started.")
 @json_option
 def serve(config: str | None, cron: str, port: int, as_json: bool) -> None:
-    """Run nights on a schedule, until stopped. Without a configured Prefect server one is started on loopback."""
+    """Run nights on a schedule, until stopped.
+
+    Without a configured Prefect server, one is started on loopback.
+    """
     from flows import logs
     from flows.config import environment
     from flows.config.loading import load_settings
@@ -144,9 +147,7 @@ def serve(config: str | None, cron: str, port: int, as_json: bool) -> None:
 @list_options("as_of", "status", "started_at", limit=20)
 @json_option
 def list_nights(config: str | None, limit: int, sort: str | None, as_json: bool) -> None:
-    """List the nights, the latest first."""
-    from flows.cli.options import opened
-
+    """List nights, the latest first."""
     with opened(config) as workspace:
         runs = workspace.registry.runs.list(limit=None if sort else limit)
     data = arranged([_run_data(entry) for entry in runs], sort, limit)
@@ -177,8 +178,10 @@ def _run_data(entry: Run) -> dict[str, Any]:
 @config_option
 @json_option
 def show_night(name: str, config: str | None, as_json: bool) -> None:
-    """Show a night: RUN is its key, its day, or 'latest' (the default)."""
-    from flows.cli.options import opened
+    """Show a night.
+
+    RUN is its key, its day, or 'latest' (the default).
+    """
     from flows.reports.past_night import look_back
 
     with opened(config) as workspace:
@@ -206,8 +209,10 @@ def show_night(name: str, config: str | None, as_json: bool) -> None:
 @list_options("number", "event", "actor")
 @json_option
 def list_events(name: str, config: str | None, limit: int | None, sort: str | None, as_json: bool) -> None:
-    """List what the ledger holds from the beginning of a night to its end; RUN as in 'night show'."""
-    from flows.cli.options import opened
+    """List the ledger's events from the start of a night to its end.
+
+    RUN is its key, its day, or 'latest' (the default).
+    """
     from flows.night.cancel import find_run
     from flows.reports.past_night import events_of
 
@@ -240,8 +245,10 @@ def list_events(name: str, config: str | None, limit: int | None, sort: str | No
 @config_option
 @json_option
 def cancel(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Ask a night that is running to stop: what has arrived is kept, nothing is published."""
-    from flows.cli.options import opened
+    """Ask a running night to stop.
+
+    Answers that have arrived are kept, and nothing is published. RUN is its key, its day, or 'latest' (the default).
+    """
     from flows.night.cancel import cancel_night
     from registry.clock import utc_now
 
@@ -261,7 +268,7 @@ def cancel(name: str, reason: str, is_dry_run: bool, config: str | None, as_json
         where = f"{sanitize(asked.run_key)} on {sanitize(asked.host)} (process {asked.pid})"
         if is_dry_run:
             return f"Would ask {where} to stop. Nothing was changed."
-        how = "It was signalled." if asked.was_signalled else f"It reads that within {asked.heard_within_s:.0f} s."
+        how = "It was signalled." if asked.was_signalled else f"It will notice within {asked.heard_within_s:.0f} s."
         return f"Asked {where} to stop. {how}\nnext: uniroute night show {sanitize(asked.run_key)}"
 
     show("night.cancel", data, as_json=as_json, text=text)

@@ -1,4 +1,4 @@
-"""What commands share: their options, lists that are sorted and cut, and nouns that stand for their list."""
+"""What commands share: their options, sorted and limited lists, groups, and how they open the workspace."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class OutputOptions:
-    """How the caller wants to be told, and what was noted for him on the way.
+    """What a command prints besides its result, and the notes that it has collected.
 
     Attributes
     ----------
     is_quiet
         Whether only results and errors are printed.
     is_verbose
-        Whether Prefect's log lines and the tracebacks of errors are printed too.
+        Whether Prefect's log lines and tracebacks of errors are printed too.
     is_zero_on_attention
         Whether the exit code 3 becomes 0.
     notes
-        What the JSON envelope carries as warnings.
+        The warnings of the JSON envelope.
     """
 
     is_quiet: bool = False
@@ -41,15 +41,15 @@ class OutputOptions:
 
 
 def acting_person() -> str:
-    """Give the name under which a decision of this process is kept in the ledger."""
+    """Return the name under which the ledger records decisions of this process."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
+    except (KeyError, OSError):  # a container may run under a user id without a name
         return f"uid {os.getuid()}"
 
 
-def wishes() -> OutputOptions:
-    """Give the wishes of the command under way; the defaults outside of any."""
+def output_options() -> OutputOptions:
+    """Return the output options of the running command; the defaults outside of any."""
     context = click.get_current_context(silent=True)
     found = context.find_object(OutputOptions) if context is not None else None
     return found if found is not None else OutputOptions()
@@ -63,25 +63,29 @@ config_option = click.option(
 )
 
 
-def _must_say_something(_context: click.Context, _option: click.Parameter, value: str) -> str:
+def _must_not_be_blank(_context: click.Context, _option: click.Parameter, value: str) -> str:
     if not value.strip():
         raise click.BadParameter("a decision needs a reason; it must not be empty")
     return value
 
 
-reason_option = click.option("--reason", required=True, callback=_must_say_something, help="Why; kept in the ledger.")
-dry_run_option = click.option("--dry-run", "is_dry_run", is_flag=True, help="Say what would change; change nothing.")
+reason_option = click.option(
+    "--reason", required=True, callback=_must_not_be_blank, help="Why; recorded in the ledger."
+)
+dry_run_option = click.option(
+    "--dry-run", "is_dry_run", is_flag=True, help="Report what would change, and change nothing."
+)
 
 
 def list_options(*fields: str, limit: int | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a list its ``--limit`` and ``--sort``; `arranged` does what they say.
+    """Return a decorator that adds ``--limit`` and ``--sort`` to a list; `arranged` applies them.
 
     Parameters
     ----------
     fields
-        The fields of its rows that it can be sorted by.
+        The fields of its rows by which it can be sorted.
     limit
-        How many rows at most by default; all without it.
+        How many rows are shown by default; all when None.
     """
     directions = [*fields, *(f"-{name}" for name in fields)]
 
@@ -90,21 +94,21 @@ def list_options(*fields: str, limit: int | None = None) -> Callable[[Callable[.
             "--sort",
             type=click.Choice(directions),
             metavar="[-]FIELD",
-            help=f"Sort by a field, downwards with '-': {', '.join(fields)}.",
+            help=f"Sort by a field, in descending order with '-': {', '.join(fields)}.",
         )(command)
         return click.option(
             "--limit",
             type=click.IntRange(min=1),
             default=limit,
             show_default=limit is not None,
-            help="How many at most.",
+            help="Show at most this many.",
         )(command)
 
     return decorate
 
 
 def arranged(rows: Sequence[dict[str, Any]], sort: str | None, limit: int | None) -> list[dict[str, Any]]:
-    """Sort rows by a field, unknown values last, and cut them to a number."""
+    """Sort rows by a field, unknown values last, and limit their number."""
     found = list(rows)
     if sort is not None:
         name = sort.removeprefix("-")
@@ -115,12 +119,12 @@ def arranged(rows: Sequence[dict[str, Any]], sort: str | None, limit: int | None
 
 
 class LazyGroup(click.Group):
-    """A group that lists its commands from a table and imports one only to run it.
+    """A group that lists its commands from a table and imports a command only to run it.
 
     Parameters
     ----------
     table
-        By name, the module that holds a command of that name, and what it does in a line.
+        By name, the module of the command with that name, and what it does in a line.
     """
 
     def __init__(self, *arguments: Any, table: Mapping[str, tuple[str, str]], **options: Any) -> None:
@@ -128,18 +132,18 @@ class LazyGroup(click.Group):
         self._table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the names, sorted."""
+        """Return the names, sorted."""
         return sorted(self._table)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import a command, and give it the options that all commands have."""
+        """Import a command and add the options that all commands share."""
         if name not in self._table:
             return None
         module, _ = self._table[name]
         return _with_shared_options(getattr(importlib.import_module(module), name))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
-        """Complete names without importing what they stand for."""
+        """Complete names without importing the commands."""
         from click.shell_completion import CompletionItem
 
         fitting = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
@@ -153,12 +157,12 @@ class LazyGroup(click.Group):
 
 
 class NounGroup(click.Group):
-    """A noun with verbs: without a verb it stands for one of them, ``list`` unless another is named.
+    """A noun with verbs; without a verb it runs one of them, ``list`` unless another is named.
 
     Parameters
     ----------
     bare
-        The verb that the bare noun stands for.
+        The verb that the bare noun runs.
     """
 
     def __init__(self, *arguments: Any, bare: str = "list", **options: Any) -> None:
@@ -166,7 +170,7 @@ class NounGroup(click.Group):
         self.bare = bare
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put in the verb that was left out."""
+        """Insert the verb that was left out."""
         is_option = bool(args) and args[0].startswith("-") and args[0] not in ctx.help_option_names
         if not ctx.resilient_parsing and (not args or is_option):
             args = [self.bare, *args]
@@ -189,30 +193,30 @@ def _forgive(context: click.Context, _option: click.Parameter, value: str | None
 
 
 def _shared() -> list[click.Option]:
-    told = {"expose_value": False}
+    hidden = {"expose_value": False}
     return [
         click.Option(
-            ["-q", "--quiet"], is_flag=True, callback=_be_quiet, help="Print only results and errors.", **told
+            ["-q", "--quiet"], is_flag=True, callback=_be_quiet, help="Print only results and errors.", **hidden
         ),
         click.Option(
             ["-v", "--verbose"],
             is_flag=True,
             callback=_be_verbose,
-            help="Print Prefect's log and tracebacks too.",
-            **told,
+            help="Print Prefect's log and tracebacks, too.",
+            **hidden,
         ),
         click.Option(
             ["--exit-zero-on"],
             type=click.Choice(["attention"]),
             callback=_forgive,
-            help="End with 0 instead of 3 when something needs attention.",
-            **told,
+            help="Exit with 0 instead of 3 when something needs attention.",
+            **hidden,
         ),
     ]
 
 
 def _with_shared_options(command: click.Command) -> click.Command:
-    """Give a command, or every verb of a noun, the options that all commands have."""
+    """Add the options that all commands share to a command, or to every verb of a noun."""
     if isinstance(command, click.Group):
         for verb in command.commands.values():
             _with_shared_options(verb)
@@ -223,7 +227,7 @@ def _with_shared_options(command: click.Command) -> click.Command:
 
 @contextmanager
 def opened(config: str | None) -> Iterator[Workspace]:
-    """Open the workspace that the settings describe, and close it again."""
+    """Open the workspace that the settings describe, and close it at the end."""
     from flows.config.loading import load_settings
     from flows.workspace import Workspace
 

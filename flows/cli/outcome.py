@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one clear line when it is refused."""
+"""How a command ends: its exit code and, when it is refused, one clear line."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import logging
 import tempfile
 import traceback
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
@@ -15,6 +17,7 @@ from flows import errors as flow
 from flows import logs
 from flows.cli.screen import label
 from flows.config.environment import home_folder
+from flows.findings import Severity
 from flows.text import sanitize
 from registry import errors as registry
 from routing import errors as routing
@@ -24,7 +27,7 @@ _WIDTH = 600
 
 
 class ExitCode(IntEnum):
-    """What a scheduler can tell from the exit code (flows/README.md, exit codes)."""
+    """The exit codes, as flows/README.md documents them for schedulers."""
 
     DONE = 0
     BUG = 1
@@ -41,7 +44,7 @@ class ExitCode(IntEnum):
 
 
 class ErrorKind(StrEnum):
-    """What a machine can tell from ``error.kind``: this list, and nothing else, ever."""
+    """The values of ``error.kind``: a closed list that never changes."""
 
     BUG = "bug"
     USAGE = "usage"
@@ -59,7 +62,7 @@ class ErrorKind(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-# The first class that fits decides, so the narrow ones come first.
+# The first class that matches decides, so subclasses come first.
 _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
     (registry.RegistryBusy, ExitCode.TRY_LATER, ErrorKind.BUSY),
     (registry.RunAlreadyActive, ExitCode.TRY_LATER, ErrorKind.BUSY),
@@ -92,20 +95,34 @@ _ENDS: tuple[tuple[type[UnirouteError], ExitCode, ErrorKind], ...] = (
 )
 
 
+CODES: Mapping[Severity, ExitCode] = MappingProxyType(
+    {
+        "ok": ExitCode.DONE,
+        "made": ExitCode.DONE,
+        "renewed": ExitCode.DONE,
+        "attention": ExitCode.ATTENTION,
+        "unreachable": ExitCode.TRY_LATER,
+        "refused": ExitCode.CONFIGURATION,
+        "damaged": ExitCode.INTEGRITY,
+    }
+)
+"""By the severity of a command's worst finding, its exit code."""
+
+
 def exit_code_of(error: UnirouteError) -> ExitCode:
-    """Give the exit code of an error; every class of the three families has one."""
+    """Return the exit code of an error; every class of the three families has one."""
     if isinstance(error, flow.Interrupted):
         return ExitCode(128 + error.signal_number)
     return next(code for family, code, _ in _ENDS if isinstance(error, family))
 
 
 def kind_of(error: UnirouteError) -> ErrorKind:
-    """Give the kind of an error, as machines are told it."""
+    """Return the kind of an error, as JSON carries it."""
     return next(kind for family, _, kind in _ENDS if isinstance(error, family))
 
 
 def report_error(error: UnirouteError, *, as_json: bool, verbose: bool = False) -> int:
-    """Print an error where it is expected, and give the exit code."""
+    """Print an error where readers expect it, and return the exit code."""
     code = exit_code_of(error)
     _report(kind_of(error), code, error.message, error.unchanged, error.hint, as_json=as_json)
     if verbose:
@@ -115,7 +132,7 @@ def report_error(error: UnirouteError, *, as_json: bool, verbose: bool = False) 
 
 
 def report_usage(error: click.ClickException, *, as_json: bool) -> int:
-    """Say what is wrong with the command line and where its help is, and give the exit code."""
+    """Print what is wrong with the command line and where its help is, and return the exit code."""
     context = getattr(error, "ctx", None)
     if isinstance(error, click.exceptions.NoArgsIsHelpError) and not as_json:
         error.show()
@@ -127,13 +144,13 @@ def report_usage(error: click.ClickException, *, as_json: bool) -> int:
 
 
 def report_interruption(*, as_json: bool) -> int:
-    """Say that Ctrl-C ended the command, and give the exit code."""
+    """Print that Ctrl-C ended the command, and return the exit code."""
     _report(ErrorKind.INTERRUPTED, ExitCode.INTERRUPTED, "Interrupted.", "", "", as_json=as_json)
     return int(ExitCode.INTERRUPTED)
 
 
 def report_bug(error: Exception, *, as_json: bool = False) -> int:
-    """Keep the traceback in a file, print one line, and give the exit code."""
+    """Save the traceback in a file, print one line, and return the exit code."""
     folder = home_folder() if home_folder().is_dir() else Path(tempfile.gettempdir())
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix="crash-", suffix=".log", delete=False) as file:
         file.write("".join(traceback.format_exception(error)))
@@ -143,7 +160,7 @@ def report_bug(error: Exception, *, as_json: bool = False) -> int:
 
 
 def _report(kind: ErrorKind, code: ExitCode, message: str, unchanged: str, hint: str, *, as_json: bool) -> None:
-    """Print an error for people on standard error and, when JSON is wanted, for machines on standard output."""
+    """Print an error for people on standard error and, with ``--json``, for machines on standard output."""
     if as_json:
         facts = {"kind": str(kind), "message": message, "unchanged": unchanged, "hint": hint, "exit_code": int(code)}
         click.echo(json.dumps({"error": facts}))

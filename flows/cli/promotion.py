@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completion import complete_routers
+from flows.cli.completion import complete_promotions, complete_routers, complete_waiting_promotions
 from flows.cli.options import (
     NounGroup,
     acting_person,
@@ -17,6 +17,7 @@ from flows.cli.options import (
     dry_run_option,
     json_option,
     list_options,
+    opened,
     reason_option,
 )
 from flows.cli.outcome import ExitCode
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from flows.workspace import Workspace
 
 _STATUSES = ("requested", "approved", "rejected", "superseded", "applied", "failed")
-_actor_option = click.option("--actor", help="Who decides (default: the account this runs under).")
+_actor_option = click.option("--actor", help="Who decides (default: the account that runs this).")
 _yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 
 
@@ -38,13 +39,12 @@ def promotion() -> None:
 
 
 @promotion.command("list")
-@click.option("--status", type=click.Choice(_STATUSES), help="Only promotions of this status.")
+@click.option("--status", type=click.Choice(_STATUSES), help="Only promotions with this status.")
 @list_options("id", "status", "requested_at", "decided_at", limit=20)
 @config_option
 @json_option
 def list_promotions(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
     """List promotions and rollbacks, the latest first."""
-    from flows.cli.options import opened
     from flows.reports.decisions import promotion_data
 
     with opened(config) as workspace:
@@ -55,7 +55,7 @@ def list_promotions(status: str | None, limit: int | None, sort: str | None, con
 
 def _list_text(data: list[dict[str, Any]]) -> str:
     if not data:
-        return "Nothing was put forward yet. Nights do that, or you: uniroute promotion request VERSION"
+        return "No promotion has been requested yet. Nights do that, or you: uniroute promotion request VERSION"
     rows = [
         [
             row["id"],
@@ -80,15 +80,14 @@ def _name(router: dict[str, Any] | None) -> str:
 
 
 @promotion.command("show")
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=complete_promotions)
 @config_option
 @json_option
 def show_promotion(name: str, config: str | None, as_json: bool) -> None:
-    """Show what promotion ID would change, what the gate found, who said what, and what to type.
+    """Show a promotion: its changes, the gate's result and the decisions.
 
-    ID is the promotion's number, or its router's digest, version or alias.
+    It ends with what to type. ID is the promotion's number, or its router's digest, version or alias.
     """
-    from flows.cli.options import opened
     from flows.reports.decisions import promotion_text, review_data
 
     with opened(config) as workspace:
@@ -98,7 +97,7 @@ def show_promotion(name: str, config: str | None, as_json: bool) -> None:
 
 @promotion.command("request")
 @click.argument("version", metavar="V", shell_complete=complete_routers)
-@click.option("--reason", default="", help="Why; kept in the ledger.")
+@click.option("--reason", default="", help="Why; recorded in the ledger.")
 @_actor_option
 @dry_run_option
 @config_option
@@ -106,8 +105,10 @@ def show_promotion(name: str, config: str | None, as_json: bool) -> None:
 def request_promotion(
     version: str, reason: str, actor: str | None, is_dry_run: bool, config: str | None, as_json: bool
 ) -> int:
-    """Put version V to the gate against the champion, with stored answers, and ask for its promotion."""
-    from flows.cli.options import opened
+    """Request the promotion of version V.
+
+    The gate compares it with the champion on stored answers.
+    """
     from flows.promotion import decisions
     from registry.clock import utc_now
 
@@ -115,14 +116,14 @@ def request_promotion(
         done = decisions.request(
             workspace, version, by=_person(actor), reason=reason, clock=utc_now, is_dry_run=is_dry_run
         )
-        _tell(workspace, done, "promotion.request", is_dry_run=is_dry_run, as_json=as_json)
+        _show_outcome(workspace, done, "promotion.request", is_dry_run=is_dry_run, as_json=as_json)
     if not done.promotion.gate.passed:
         return ExitCode.REFUSED
     return ExitCode.DONE if is_dry_run else ExitCode.ATTENTION
 
 
 @promotion.command("approve")
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=complete_waiting_promotions)
 @reason_option
 @_actor_option
 @_yes_option
@@ -130,9 +131,10 @@ def request_promotion(
 @config_option
 @json_option
 def approve_promotion(name: str, **options: Any) -> int:
-    """Approve promotion ID: its router serves from now on, when the gate still passes and the champion is the same.
+    """Approve promotion ID: its router serves from now on.
 
-    ID is the promotion's number, or its router's digest.
+    The gate must still pass, and the champion must still be the same. ID is the promotion's number, or its router's
+    digest.
     """
     from flows.promotion.decisions import approve
 
@@ -140,7 +142,7 @@ def approve_promotion(name: str, **options: Any) -> int:
 
 
 @promotion.command("reject")
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=complete_waiting_promotions)
 @reason_option
 @_actor_option
 @_yes_option
@@ -148,7 +150,10 @@ def approve_promotion(name: str, **options: Any) -> int:
 @config_option
 @json_option
 def reject_promotion(name: str, **options: Any) -> int:
-    """Reject promotion ID; what serves stays. ID is the promotion's number, or its router's digest."""
+    """Reject promotion ID: the champion keeps serving.
+
+    ID is the promotion's number, or its router's digest.
+    """
     from flows.promotion.decisions import reject
 
     return _decide(name, "promotion.reject", reject, **options)
@@ -166,25 +171,29 @@ def _decide(
     config: str | None,
     as_json: bool,
 ) -> int:
-    from flows.cli.options import opened
     from flows.reports.decisions import headline_lines, promotion_data
     from registry.clock import utc_now
 
-    said = {"by": _person(actor), "reason": reason, "clock": utc_now}
+    decision = {"by": _person(actor), "reason": reason, "clock": utc_now}
     with opened(config) as workspace:
         promotion_id = workspace.registry.promotions.find(name).id
         if not is_dry_run:
-            waiting = decide(workspace, promotion_id, is_dry_run=True, **said).promotion
+            waiting = decide(workspace, promotion_id, is_dry_run=True, **decision).promotion
             verb = schema.partition(".")[2]
             lines = headline_lines(promotion_data(workspace.registry, waiting))
             _confirm([*lines, f"{verb} promotion {promotion_id}"], yes)
-        done = decide(workspace, promotion_id, is_dry_run=is_dry_run, **said)
-        _tell(workspace, done, schema, is_dry_run=is_dry_run, as_json=as_json)
+        done = decide(workspace, promotion_id, is_dry_run=is_dry_run, **decision)
+        _show_outcome(workspace, done, schema, is_dry_run=is_dry_run, as_json=as_json)
     return ExitCode.ATTENTION if done.pending else ExitCode.DONE
 
 
 @promotion.command("rollback")
-@click.option("--to", metavar="V", shell_complete=complete_routers, help="Default: the champion before this one.")
+@click.option(
+    "--to",
+    metavar="V",
+    shell_complete=complete_routers,
+    help="Version to return to (default: the champion before this one).",
+)
 @reason_option
 @_actor_option
 @_yes_option
@@ -200,8 +209,10 @@ def roll_back(
     config: str | None,
     as_json: bool,
 ) -> int:
-    """Let an earlier champion serve again, at once: no gate, no refit, and MLflow may be down."""
-    from flows.cli.options import opened
+    """Let an earlier champion serve again, at once.
+
+    There is no gate and no refit, and MLflow may be down.
+    """
     from flows.promotion import decisions
     from flows.reports.decisions import rollback_lines
     from registry.clock import utc_now
@@ -216,7 +227,7 @@ def roll_back(
             return ExitCode.DONE
         _confirm([*lines, "roll back"], yes)
         done = decisions.rollback(workspace, to=target.digest, by=by, reason=reason, clock=utc_now)
-        _tell(workspace, done, "promotion.rollback", is_dry_run=False, as_json=as_json)
+        _show_outcome(workspace, done, "promotion.rollback", is_dry_run=False, as_json=as_json)
     return ExitCode.ATTENTION if done.pending else ExitCode.DONE
 
 
@@ -228,17 +239,17 @@ def _person(actor: str | None) -> Person:
 
 
 def _confirm(lines: list[str], yes: bool) -> None:
-    """Show what would change and ask, where there is somebody to ask."""
+    """Show what would change, and ask for confirmation on a terminal."""
     *changes, question = lines
     click.echo("\n".join(changes), err=True)
     if yes:
         return
     if not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask on; say --yes to decide without being asked")
+        raise click.UsageError("there is no terminal to confirm on; use --yes to decide without confirmation")
     click.confirm(f"{question[0].upper()}{question[1:]}?", abort=True, err=True)
 
 
-def _tell(workspace: Workspace, done: Decision, schema: str, *, is_dry_run: bool, as_json: bool) -> None:
+def _show_outcome(workspace: Workspace, done: Decision, schema: str, *, is_dry_run: bool, as_json: bool) -> None:
     from flows.reports.decisions import outcome_text, review_data
 
     for remark in done.remarks:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_routers
-from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options
+from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options, opened
 from flows.cli.screen import show
-from flows.text import sanitize, table
+from flows.text import counted, sanitize, table
 
 if TYPE_CHECKING:
     from flows.checks.prompts import PromptReview
@@ -24,12 +24,15 @@ def prompt() -> None:
 
 
 @prompt.command("list")
-@click.option("--role", type=click.Choice(_ROLES), help="Only prompts of this role.")
+@click.option("--role", type=click.Choice(_ROLES), help="Only prompts with this role.")
 @list_options("prompt_id", "role", "category", "grader", limit=20)
 @config_option
 @json_option
 def list_prompts(role: str | None, limit: int, sort: str | None, config: str | None, as_json: bool) -> None:
-    """List the prompts of the settings with the role each has; without settings, the sandbox's."""
+    """List the prompts of the settings with their roles.
+
+    Without settings, these are the sandbox's prompts.
+    """
     members = _configured(config).prompt_set.members
     rows = [
         {
@@ -50,7 +53,8 @@ def list_prompts(role: str | None, limit: int, sort: str | None, config: str | N
             [row["prompt_id"], row["role"], row["category"] or "", row["grader"], sanitize(row["text"], width=60)]
             for row in data
         ]
-        return f"{table(['PROMPT', 'ROLE', 'CATEGORY', 'GRADER', 'TEXT'], cells)}\n{len(data)} of {len(rows)} prompts"
+        heads = ["PROMPT", "ROLE", "CATEGORY", "GRADER", "TEXT"]
+        return f"{table(heads, cells)}\n{len(data)} of {counted(len(rows), 'prompt')}"
 
     show("prompt.list", data, as_json=as_json, text=text)
 
@@ -71,7 +75,10 @@ def _configured(config: str | None) -> PromptReview:
 @config_option
 @json_option
 def check(file: str | None, config: str | None, as_json: bool) -> None:
-    """Check the prompts of FILE, or of the settings: complete, gradable, without duplicates; no LLM is called."""
+    """Check the prompts of FILE, or those of the settings.
+
+    They must be complete and gradable; duplicates are reported. No LLM is called.
+    """
     from flows.checks.prompts import review
     from flows.config.loading import load_settings
     from flows.prompt_file import read_prompts
@@ -94,13 +101,15 @@ def _review_data(found: PromptReview) -> dict[str, Any]:
 
 def _lines(data: dict[str, Any]) -> list[str]:
     named = {"roles": "role", "graders": "grader", "categories": "category"}
-    lines = [f"prompt set {data['prompt_set'][:12]}: {data['prompts']} prompts"]
+    lines = [f"prompt set {data['prompt_set'][:12]}: {counted(data['prompts'], 'prompt')}"]
     for field, title in named.items():
         counts = sorted(data[field].items(), key=lambda entry: (-entry[1], entry[0]))[:12]
         lines.append(f"by {title}: " + ", ".join(f"{sanitize(name) or '(none)'} {count}" for name, count in counts))
     if data["duplicates"]:
         shown = ", ".join(sanitize(name, width=40) for name in data["duplicates"][:8])
-        lines.append(f"{len(data['duplicates'])} say the same as an earlier one and count once: {shown}")
+        lines.append(
+            f"{counted(len(data['duplicates']), 'prompt')} with the text of an earlier one, which counts once: {shown}"
+        )
     return lines
 
 
@@ -110,7 +119,10 @@ def _lines(data: dict[str, Any]) -> list[str]:
 @config_option
 @json_option
 def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Add the prompts of FILE to the prompt file of the settings; those that are in it already stay as they are."""
+    """Add the prompts of FILE to the prompt file of the settings.
+
+    Prompts that are already in it are left as they are.
+    """
     from flows.checks.prompts import add_prompts
     from flows.config.loading import load_settings
 
@@ -126,12 +138,13 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     def text() -> str:
         verb = "Would add" if is_dry_run else "Added"
         lines = [
-            f"{verb} {len(found.added)} prompts to {sanitize(found.file, width=300)}; {found.known} were in it already."
+            f"{verb} {counted(len(found.added), 'prompt')} to {sanitize(found.file, width=300)}; "
+            f"it already had {found.known}."
         ]
         if found.added:
             lines += [
-                f"{found.moved} former prompts get another role, and the next night fits a new cluster map and asks",
-                "every LLM the prompts that it has no answer to. See what that costs: uniroute night run --plan",
+                f"Roles changed for {counted(found.moved, 'earlier prompt')}. The next night fits a new cluster map and asks",
+                "every LLM the prompts that it has not answered. See what that costs: uniroute night run --plan",
             ]
         return "\n".join([*lines, *_lines(data)])
 
@@ -146,15 +159,17 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
     default="champion",
     show_default=True,
     shell_complete=complete_routers,
-    help="Version number, alias or digest.",
+    help="Router version: number, alias or digest.",
 )
-@click.option("--limit", default=5, show_default=True, type=click.IntRange(min=1), help="How many at most.")
+@click.option("--limit", default=5, show_default=True, type=click.IntRange(min=1), help="Show at most this many.")
 @config_option
 @json_option
 def example(cluster: int, name: str, limit: int, config: str | None, as_json: bool) -> None:
-    """Show the prompts nearest to the centre of CLUSTER, the number that decisions name."""
+    """Show the prompts nearest to the centre of a cluster.
+
+    CLUSTER is the number that decisions name.
+    """
     from flows.checks.prompts import nearest_prompts
-    from flows.cli.options import opened
     from flows.versions.store import find_router
 
     with opened(config) as workspace:

@@ -1,4 +1,4 @@
-"""``uniroute report``: nights, promotions and LLMs as pages to read, to send and to keep."""
+"""``uniroute report``: reports on nights, promotions and LLMs, as pages to read, send and keep."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.completion import complete_runs
-from flows.cli.options import NounGroup, config_option, json_option
+from flows.cli.completion import complete_promotions, complete_runs
+from flows.cli.options import NounGroup, config_option, json_option, opened
 from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """A report in every form that it can be given in.
+    """A report in each of its formats.
 
     Attributes
     ----------
     name
-        Of its file, without an ending.
+        The name of its file, without a suffix.
     data
         For machines.
     html, markdown
-        Make the texts; called only when wanted.
+        Return the texts; called only for the format that is written.
     facts
-        What the caller should know about it, as fields for machines.
+        What else a machine should know about the report.
     exit_code
         How the command ends.
     """
@@ -46,8 +46,8 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """In which form a report is wanted, and where.
+class OutputFormat:
+    """In which format a report is written, and where.
 
     Attributes
     ----------
@@ -56,9 +56,9 @@ class Wanted:
     out
         The file to write.
     is_opened
-        Whether the web browser shows it.
+        Whether to open it in the web browser.
     as_json
-        Whether standard output belongs to machines.
+        Whether standard output is JSON.
     """
 
     form: str
@@ -69,16 +69,16 @@ class Wanted:
 
 @click.group("report", cls=NounGroup, bare="leaderboard")
 def report() -> None:
-    """Write a report on a night, a promotion or all LLMs; without a word, on all LLMs."""
+    """Write a report on a night, a promotion or all LLMs; without a command, on all LLMs."""
 
 
 def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say in which form a report is wanted, and where."""
+    """Add the options for the format of a report and where it goes."""
     command = click.option("--open", "is_opened", is_flag=True, help="Open it in the web browser.")(command)
     command = click.option(
         "--out",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="File to write; HTML goes to the folder 'reports' of the home folder without it, all else is printed.",
+        help="File to write. Without it, HTML goes to the folder 'reports' of the home folder; the rest is printed.",
     )(command)
     return click.option(
         "--format",
@@ -86,24 +86,23 @@ def _form_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["html", "markdown", "json"]),
         default="html",
         show_default=True,
-        help="JSON is the report's content for machines, as --json prints it.",
+        help="JSON is the content of the report, as --json prints it.",
     )(command)
 
 
 @report.command("promotion")
-@click.argument("name", metavar="ID")
+@click.argument("name", metavar="ID", shell_complete=complete_promotions)
 @_form_options
 @config_option
 @json_option
-def report_promotion(name: str, config: str | None, **wanted: Any) -> int:
-    """Write the report that a promotion is decided by; ID is its number, or its router's digest, version or alias.
+def report_promotion(name: str, config: str | None, **options: Any) -> int:
+    """Write the report on which a promotion is decided.
 
-    It is computed anew from the registry and compared with what the reviewer saw.
+    It is computed again from the registry and compared with what the reviewer saw. ID is the promotion's number, or its
+    router's digest, version or alias.
     """
-    from flows.cli.options import opened
-
     with opened(config) as workspace:
-        return _deliver(_promotion_report(workspace, name), "report.promotion", workspace, Wanted(**wanted))
+        return _deliver(_promotion_report(workspace, name), "report.promotion", workspace, OutputFormat(**options))
 
 
 @report.command("night")
@@ -111,9 +110,11 @@ def report_promotion(name: str, config: str | None, **wanted: Any) -> int:
 @_form_options
 @config_option
 @json_option
-def report_night(name: str, config: str | None, **wanted: Any) -> int:
-    """Write the report of a night: RUN is its key, its day, or 'latest' (the default)."""
-    from flows.cli.options import opened
+def report_night(name: str, config: str | None, **options: Any) -> int:
+    """Write the report of a night.
+
+    RUN is its key, its day, or 'latest' (the default).
+    """
     from flows.reports.nights import night_content, night_html, night_markdown
     from flows.reports.past_night import look_back
 
@@ -125,16 +126,18 @@ def report_night(name: str, config: str | None, **wanted: Any) -> int:
             html=lambda: night_html(seen),
             markdown=lambda: night_markdown(seen),
         )
-        return _deliver(found, "report.night", workspace, Wanted(**wanted))
+        return _deliver(found, "report.night", workspace, OutputFormat(**options))
 
 
 @report.command("leaderboard")
 @_form_options
 @config_option
 @json_option
-def report_leaderboard(config: str | None, **wanted: Any) -> int:
-    """Write the standing of all LLMs: scores with intervals, costs, shares, topics won, and when they were asked."""
-    from flows.cli.options import opened
+def report_leaderboard(config: str | None, **options: Any) -> int:
+    """Write the leaderboard of all LLMs.
+
+    It has scores with intervals, costs, shares, topics won, and when each LLM was asked.
+    """
     from flows.reports.leaderboard import leaderboard_html, leaderboard_markdown, leaderboard_of
 
     with opened(config) as workspace:
@@ -145,14 +148,14 @@ def report_leaderboard(config: str | None, **wanted: Any) -> int:
             html=lambda: leaderboard_html(board),
             markdown=lambda: leaderboard_markdown(board),
         )
-        return _deliver(found, "report.leaderboard", workspace, Wanted(**wanted))
+        return _deliver(found, "report.leaderboard", workspace, OutputFormat(**options))
 
 
 def _promotion_report(workspace: Workspace, name: str) -> Report:
-    """Build a promotion's report, and say whether it is what the reviewer saw.
+    """Build a promotion's report, and note whether it is what the reviewer saw.
 
-    When the registry gives another page by now (a failed answer was made good since then, or another version of this
-    package draws it), or none at all, the kept page is the one that counts.
+    If the registry now results in another page (a failed answer has succeeded since, or another version of this package
+    draws it), or in none at all, the kept page counts.
     """
     from flows.reports.promotion.page import evidence_data
     from flows.reports.promotion.reviews import build_review, kept_review, subject_of
@@ -171,17 +174,17 @@ def _promotion_report(workspace: Workspace, name: str) -> Report:
     except UnirouteError as error:
         if kept is None:
             raise
-        note(f"it cannot be computed again ({error.message}); given is the page that was kept: {kept}")
+        note(f"it cannot be computed again ({error.message}); this is the page that was kept: {kept}")
         return _kept_report(promotion, kept)
     page, exit_code = review.html, ExitCode.DONE
     is_same = review.digest == promotion.report_digest
     if promotion.report_digest is None:
-        note(f"promotion {promotion.id} was requested without a report; this one is computed from the registry")
+        note(f"promotion {promotion.id} was requested without a report; this one was computed from the registry")
     elif not is_same and kept is not None:
         page = kept.read_text(encoding="utf-8")
         note(
-            "the registry gives another page than the reviewer saw (answers or this package have changed since then); "
-            f"given is the page of then, whose digest agrees: {kept}"
+            "the registry now results in another page than the reviewer saw (answers or this package have changed); "
+            f"this is the page that the reviewer saw, with the recorded digest: {kept}"
         )
     elif not is_same:
         exit_code = ExitCode.INTEGRITY
@@ -201,7 +204,7 @@ def _promotion_report(workspace: Workspace, name: str) -> Report:
 
 
 def _kept_report(promotion: Promotion, kept: Path) -> Report:
-    """Give a page that cannot be computed again; its short form lies beside it, or says where the page is."""
+    """Return a kept page that cannot be computed again; its short form is beside it, or names the page."""
     from flows.versions.store import REVIEW
 
     short, facts = kept.with_name(REVIEW[1]), _facts(promotion, promotion.report_digest, False)
@@ -224,23 +227,23 @@ def _facts(promotion: Promotion, digest: str | None, is_reproduced: bool) -> dic
     }
 
 
-def _deliver(found: Report, schema: str, workspace: Workspace, wanted: Wanted) -> int:
-    """Write or print a report in the form wanted, and open it when asked to."""
-    out = wanted.out
-    if out is None and (wanted.form == "html" or wanted.is_opened):
-        ending = {"markdown": "md"}.get(wanted.form, wanted.form)
-        out = workspace.home / "reports" / f"{found.name}.{ending}"
+def _deliver(found: Report, schema: str, workspace: Workspace, output: OutputFormat) -> int:
+    """Write or print a report in its format, and open it if asked to."""
+    out = output.out
+    if out is None and (output.form == "html" or output.is_opened):
+        suffix = {"markdown": "md"}.get(output.form, output.form)
+        out = workspace.home / "reports" / f"{found.name}.{suffix}"
     if out is not None:
-        _write(out, _content(found, schema, wanted.form))
+        _write(out, _content(found, schema, output.form))
         facts = found.facts | {"path": str(out), "bytes": out.stat().st_size}
-        show(schema, facts, as_json=wanted.as_json, text=lambda: str(out))
-        if wanted.is_opened:
+        show(schema, facts, as_json=output.as_json, text=lambda: str(out))
+        if output.is_opened:
             click.launch(out.resolve().as_uri())
-    elif wanted.form == "json":
+    elif output.form == "json":
         show(schema, found.data, as_json=True, text=str)
     else:
         content = found.markdown()
-        show(schema, found.facts | {"markdown": content}, as_json=wanted.as_json, text=lambda: content)
+        show(schema, found.facts | {"markdown": content}, as_json=output.as_json, text=lambda: content)
     return found.exit_code
 
 

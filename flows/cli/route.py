@@ -1,4 +1,4 @@
-"""``uniroute route``: route a prompt and say why, or a file of prompts."""
+"""``uniroute route``: route a prompt, with reasons, or a file of prompts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli.options import config_option, json_option
+from flows.cli.completion import complete_llm_list, complete_routers
+from flows.cli.options import config_option, json_option, opened
 from flows.cli.screen import note, show
-from flows.text import sanitize
+from flows.text import counted, sanitize
 
 if TYPE_CHECKING:
     from flows.batch.routing import PreparedRouting, RoutedFile
@@ -20,20 +21,29 @@ if TYPE_CHECKING:
     from routing.decisions import Decision
 
 _FILE = click.Path(path_type=Path)
-_TOLD_EVERY_S = 2.0
+_PROGRESS_EVERY_S = 2.0
 
 
 @click.command("route")
 @click.argument("text", required=False)
-@click.option("--input", "source", type=_FILE, help="Route the column prompt of a .parquet or .jsonl file instead.")
-@click.option("--output", "target", type=_FILE, help="Where the routed rows go; appears when it is complete.")
+@click.option("--input", "source", type=_FILE, help="Route the column 'prompt' of a .parquet or .jsonl file instead.")
+@click.option("--output", "target", type=_FILE, help="File for the routed rows; appears once it is complete.")
 @click.option("--chunk", type=click.IntRange(min=1), help="Prompts in memory at a time.  [default: 10000]")
-@click.option("--overwrite", "may_overwrite", is_flag=True, help="Replace an output that exists.")
-@click.option("--router", "name", default="champion", show_default=True, help="Version number, alias or digest.")
-@click.option("--cost-weight", type=float, help="What saving costs: errors per USD; 0 is best quality.")
+@click.option("--overwrite", "may_overwrite", is_flag=True, help="Replace an existing output.")
+@click.option(
+    "--router",
+    "name",
+    default="champion",
+    show_default=True,
+    shell_complete=complete_routers,
+    help="Router version: number, alias or digest.",
+)
+@click.option("--cost-weight", type=float, help="Errors worth one USD; 0 is best quality.")
 @click.option("--max-cost-usd", type=float, help="Spend at most this on average, in USD per 1 000 prompts.")
-@click.option("--min-score", type=float, help="Keep this share of the best LLM's score, as cheaply as possible.")
-@click.option("--candidates", help="Choose among these LLMs only, separated by commas.")
+@click.option("--min-score", type=float, help="Keep this share of the best LLM's score, at the lowest cost.")
+@click.option(
+    "--candidates", shell_complete=complete_llm_list, help="Choose only among these LLMs, separated by commas."
+)
 @config_option
 @json_option
 def route(
@@ -50,22 +60,24 @@ def route(
     config: str | None,
     as_json: bool,
 ) -> None:
-    """Route TEXT and say which LLM gets it, why, and what that is expected to cost; or route a file of prompts."""
+    """Route TEXT, or a file of prompts.
+
+    For TEXT it prints which LLM gets it, why, and the expected cost.
+    """
     _refuse_mixture(text, {"--input": source, "--output": target, "--chunk": chunk, "--overwrite": may_overwrite})
     given = {"--cost-weight": cost_weight, "--max-cost-usd": max_cost_usd, "--min-score": min_score}
     named = [option for option, value in given.items() if value is not None]
     if len(named) > 1:
-        raise click.UsageError(f"{' and '.join(named)} exclude each other: give one of them")
-    from flows.cli.options import opened
+        raise click.UsageError(f"{' and '.join(named)} exclude each other: use one of them")
     from flows.versions.store import find_router
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
-        wishes = (cost_weight, max_cost_usd, min_score, candidates)
+        criteria = (cost_weight, max_cost_usd, min_score, candidates)
         if source is not None and target is not None:
-            _route_file(workspace, record, wishes, source, target, chunk, may_overwrite, as_json)
+            _route_file(workspace, record, criteria, source, target, chunk, may_overwrite, as_json)
             return
-        decision = decide(workspace, record, text or "", *wishes)
+        decision = decide(workspace, record, text or "", *criteria)
     data: dict[str, Any] = asdict(decision) | {"router_version": record.mlflow_version, "router": record.digest}
     show("route", data, as_json=as_json, text=lambda: decision_text(decision, record))
 
@@ -90,7 +102,7 @@ def decide(
     text
         The prompt.
     cost_weight, max_cost_usd, min_score, candidates
-        As for `flows.batch.routing.prepare`, which says what it raises besides.
+        As for `flows.batch.routing.prepare`, whose errors this raises, too.
 
     Raises
     ------
@@ -104,17 +116,17 @@ def decide(
     return _prepared(workspace, record, cost_weight, max_cost_usd, min_score, candidates).decide(text)
 
 
-def _prepared(workspace: Workspace, record: RouterRecord, *wishes: Any) -> PreparedRouting:
+def _prepared(workspace: Workspace, record: RouterRecord, *criteria: Any) -> PreparedRouting:
     from flows.batch.routing import prepare
 
-    prepared = prepare(workspace, record, *wishes)
+    prepared = prepare(workspace, record, *criteria)
     if prepared.unavailable:
-        note(f"not chosen from, because not available any more: {', '.join(prepared.unavailable)}")
+        note(f"left out because they are no longer available: {', '.join(prepared.unavailable)}")
     return prepared
 
 
 def _refuse_mixture(text: str | None, of_files: Mapping[str, object]) -> None:
-    """Refuse a command line that is neither for one prompt nor for a file of them."""
+    """Refuse a command line that is neither for one prompt nor for a file of prompts."""
     named = [option for option, value in of_files.items() if value]
     if text is not None and named:
         raise click.UsageError(f"TEXT and {' and '.join(named)} exclude each other: route one prompt or a file of them")
@@ -128,7 +140,7 @@ def _refuse_mixture(text: str | None, of_files: Mapping[str, object]) -> None:
 def _route_file(
     workspace: Workspace,
     record: RouterRecord,
-    wishes: Sequence[Any],
+    criteria: Sequence[Any],
     source: Path,
     target: Path,
     chunk: int | None,
@@ -137,35 +149,36 @@ def _route_file(
 ) -> None:
     from flows.batch.routing import CHUNK, route_file
 
-    told_s = 0.0
+    shown_s = 0.0
 
-    def tell(rows: int, seconds: float) -> None:
-        nonlocal told_s
-        if seconds - told_s >= _TOLD_EVERY_S:
-            told_s = seconds
-            click.echo(f"{rows:,} prompts routed, {rows / seconds:,.0f} a second", err=True)
+    def show_progress(rows: int, seconds: float) -> None:
+        nonlocal shown_s
+        if seconds - shown_s >= _PROGRESS_EVERY_S:
+            shown_s = seconds
+            click.echo(f"{counted(rows, 'prompt')} routed, {rows / seconds:,.0f} per second", err=True)
 
-    prepared = _prepared(workspace, record, *wishes)
+    prepared = _prepared(workspace, record, *criteria)
     routed = route_file(
-        prepared, source, target, chunk_rows=chunk or CHUNK, may_overwrite=may_overwrite, on_progress=tell
+        prepared, source, target, chunk_rows=chunk or CHUNK, may_overwrite=may_overwrite, on_progress=show_progress
     )
     click.echo(
-        f"{routed.rows:,} prompts in {routed.seconds:.1f} s, {routed.prompts_per_second:,.0f} a second", err=True
+        f"{counted(routed.rows, 'prompt')} in {routed.seconds:.1f} s, {routed.prompts_per_second:,.0f} per second",
+        err=True,
     )
     data = asdict(routed) | {"prompts_per_second": routed.prompts_per_second, "router_version": record.mlflow_version}
     show("route.file", data, as_json=as_json, text=lambda: _file_text(routed))
 
 
 def _file_text(routed: RoutedFile) -> str:
-    """Say for people what routing a file came to."""
-    lines = [f"-> {sanitize(routed.path, width=200)}: {routed.rows:,} prompts"]
+    """Describe the result of routing a file."""
+    lines = [f"-> {sanitize(routed.path, width=200)}: {counted(routed.rows, 'prompt')}"]
     lines += [f"   {share:6.1%} {sanitize(llm)}" for llm, share in routed.share_per_llm.items()]
     lines.append(f"   router digest {routed.digest[:12]}")
     return "\n".join(lines)
 
 
 def decision_text(decision: Decision, record: RouterRecord) -> str:
-    """Say a decision and its reasons for people."""
+    """Describe a decision and its reasons."""
     version = f"version {record.mlflow_version}" if record.mlflow_version is not None else record.digest[:12]
     lines = [
         f"-> {sanitize(decision.llm)}",

@@ -1,4 +1,4 @@
-"""``uniroute router``: router versions, what they are made of and how they did."""
+"""``uniroute router``: router versions, what they consist of and how they perform."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_routers
-from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options
+from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options, opened
+from flows.cli.outcome import CODES
 from flows.cli.screen import note, show
-from flows.text import sanitize, table
+from flows.text import counted, sanitize, table
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _within_reach() -> Iterator[None]:
-    """Tell a version that cannot be fetched now from one that is not what it was: the caller may try later."""
+    """Report a version that cannot be fetched now as unavailable rather than damaged: the caller may try later."""
     from flows.errors import VersionUnavailable
     from registry.errors import MlflowDenied, MlflowUnsuitable, PublishIncomplete
 
@@ -43,9 +44,7 @@ def router() -> None:
 @config_option
 @json_option
 def list_routers(limit: int, sort: str | None, config: str | None, as_json: bool) -> None:
-    """List router versions, the latest first, with their aliases and how they did on gate prompts."""
-    from flows.cli.options import opened
-
+    """List router versions, the latest first, with their figures."""
     with opened(config) as workspace:
         data = arranged([_record_data(record) for record in workspace.registry.routers.list()], sort, limit)
     show("router.list", data, as_json=as_json, text=lambda: _router_table(data))
@@ -65,7 +64,7 @@ def _record_data(record: RouterRecord) -> dict[str, Any]:
 
 def _router_table(data: list[dict[str, Any]]) -> str:
     if not data:
-        return "No router yet. Make one: uniroute night run"
+        return "There is no router yet. Make one: uniroute night run"
     rows = [
         [
             "pending" if row["version"] is None else row["version"],
@@ -86,8 +85,7 @@ def _router_table(data: list[dict[str, Any]]) -> str:
 @config_option
 @json_option
 def show_router(name: str, config: str | None, as_json: bool) -> None:
-    """Show a router version, by version number, alias or digest."""
-    from flows.cli.options import opened
+    """Show a router version, by number, alias or digest."""
     from flows.versions.store import figure_path, find_router, load_version
 
     with opened(config) as workspace:
@@ -158,7 +156,7 @@ def _router_text(data: dict[str, Any], workspace: Workspace) -> str:
 
 
 def _cluster_error(llm: dict[str, Any], choose: Callable[..., int]) -> str:
-    """Give the expected error of an LLM in its strongest or weakest cluster, with the standard error."""
+    """Return the expected error of an LLM in its strongest or weakest cluster, with the standard error."""
     errors = llm["errors"]
     number = choose(range(len(errors)), key=errors.__getitem__)
     return f"{number}: {errors[number]:.3f} ± {llm['standard_errors'][number]:.3f}"
@@ -169,9 +167,11 @@ def _cluster_error(llm: dict[str, Any], choose: Callable[..., int]) -> str:
 @config_option
 @json_option
 def show_history(limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
-    """List every change of the champion: when, which version, by whom, why, and whether the gate had passed."""
+    """List every change of the champion.
+
+    Each with its time, version, actor, reason, and whether the gate had passed.
+    """
     from flows.audit.serving import history
-    from flows.cli.options import opened
     from flows.reports.audit import history_text
 
     with opened(config) as workspace:
@@ -185,10 +185,12 @@ def show_history(limit: int | None, sort: str | None, config: str | None, as_jso
 @config_option
 @json_option
 def served_at(moment: str, config: str | None, as_json: bool) -> None:
-    """Say which router served at MOMENT (2026-03-14T09:00Z, or a day), who allowed it, and on what evidence."""
+    """Show which router served at MOMENT, and who allowed it.
+
+    MOMENT is a time (2026-03-14T09:00Z) or a day (2026-03-14). The evidence for the decision is shown, too.
+    """
     from flows.audit.moments import read_span
     from flows.audit.serving import served_in
-    from flows.cli.options import opened
     from flows.reports.audit import served_text
     from registry.clock import utc_now
 
@@ -204,9 +206,8 @@ def served_at(moment: str, config: str | None, as_json: bool) -> None:
 @config_option
 @json_option
 def diff(before: str, after: str, config: str | None, as_json: bool) -> None:
-    """Say what differs between two router versions, and nothing else."""
+    """Show what differs between two router versions."""
     from flows.audit.differences import diff_versions
-    from flows.cli.options import opened
     from flows.reports.audit import diff_text
     from flows.versions.store import find_router
 
@@ -228,38 +229,42 @@ def _name_of(record: RouterRecord) -> str:
 @config_option
 @json_option
 def verify(name: str, config: str | None, as_json: bool) -> int:
-    """Compare a version with all that was noted of it, and compute it again from the stored answers."""
-    from flows.audit.findings import worst
+    """Verify a version, and compute it again from stored answers.
+
+    It is compared with everything that was recorded about it.
+    """
     from flows.audit.version_check import verify_version
-    from flows.cli.audit import CODES, VERDICTS, findings_data
-    from flows.cli.options import opened
-    from flows.reports.audit import findings_text
+    from flows.cli.audit import STATES, VERDICTS, findings_data
+    from flows.findings import findings_text, worst
     from flows.versions.store import find_router
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
         found = verify_version(workspace, record)
-    verdict = worst(found.findings)
+    severity = worst(found.findings)
     if found.asked_again:
-        note(f"asked again since, the version rests on the answers before: {', '.join(found.asked_again)}")
-    data = findings_data(found.findings, verdict)
+        note(f"asked again since then, while the version rests on earlier answers: {', '.join(found.asked_again)}")
+    data = findings_data(found.findings)
     data |= {"version": record.mlflow_version, "digest": record.digest}
     data |= {"rebuilt": found.outcome, "asked_again": found.asked_again}
-    last = f"{_name_of(record)}: {VERDICTS[verdict]}; computed again: {found.outcome}"
-    show("router.verify", data, as_json=as_json, text=lambda: findings_text(found.findings, last))
-    return CODES[verdict]
+
+    def text() -> str:
+        verdict = f"{_name_of(record)}: {VERDICTS[severity]}; computed again: {found.outcome}"
+        return f"{findings_text(found.findings, STATES)}\n{verdict}"
+
+    show("router.verify", data, as_json=as_json, text=text)
+    return CODES[severity]
 
 
 @router.command("explain")
 @click.argument("name", shell_complete=complete_routers)
 @click.argument("text")
-@click.option("--cost-weight", type=float, help="What saving costs: errors per USD; the version's own without it.")
+@click.option("--cost-weight", type=float, help="Errors worth one USD (default: the version's own).")
 @config_option
 @json_option
 def explain(name: str, text: str, cost_weight: float | None, config: str | None, as_json: bool) -> None:
-    """Say why version NAME routes TEXT as it does, and what that rests on."""
+    """Explain why version NAME routes TEXT as it does."""
     from flows.audit.explanation import explain as explain_route
-    from flows.cli.options import opened
     from flows.reports.audit import explanation_text, far_warning
     from flows.versions.store import find_router
 
@@ -279,11 +284,13 @@ def explain(name: str, text: str, cost_weight: float | None, config: str | None,
 @config_option
 @json_option
 def export(name: str, folder: str, config: str | None, as_json: bool) -> None:
-    """Copy version NAME into FOLDER for machines without MLflow or network, with a script that verifies it there."""
+    """Copy version NAME into FOLDER, for machines without a network.
+
+    FOLDER also gets a script that verifies the version there.
+    """
     from pathlib import Path
 
     from flows.audit.airgap import CHECKER, VERSION, export_version
-    from flows.cli.options import opened
     from flows.versions.store import find_router
 
     with opened(config) as workspace:
@@ -295,7 +302,7 @@ def export(name: str, folder: str, config: str | None, as_json: bool) -> None:
     def text() -> str:
         return "\n".join(
             [
-                f"{_name_of(record)} is in {found.folder}: {found.n_files} files, digest {found.digest}",
+                f"{_name_of(record)} is in {found.folder}: {counted(found.n_files, 'file')}, digest {found.digest}",
                 f"verify it there: python {found.folder / CHECKER} {found.digest}",
                 f'use it there:    mlflow.pyfunc.load_model("{found.folder / VERSION}")',
             ]

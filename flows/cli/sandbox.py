@@ -1,4 +1,4 @@
-"""``uniroute sandbox``: the recorded answers as an endpoint that anything may ask."""
+"""``uniroute sandbox``: recorded answers as an endpoint that any client can call."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from flows.errors import PortTaken
 
 
 @click.command("sandbox")
-@click.option("--port", default=8400, show_default=True, help="Port on loopback; 0 takes a free one.")
+@click.option("--port", default=8400, show_default=True, help="Port on loopback; 0 picks a free one.")
 @click.option("--latency-s", default=0.0, show_default=True, help="Seconds to wait before each answer.")
 @json_option
 def sandbox(port: int, latency_s: float, as_json: bool) -> None:
-    """Serve the recorded answers of real LLMs as an OpenAI-compatible endpoint, until stopped."""
+    """Serve recorded answers of real LLMs, until stopped.
+
+    The endpoint is OpenAI-compatible and listens on loopback.
+    """
     from flows.sandbox.server import main
 
     def announce(facts: dict[str, object]) -> None:

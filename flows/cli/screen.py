@@ -6,7 +6,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import Any
 
 import click
 
-from flows.cli.options import wishes
+from flows.cli.options import output_options
+from flows.errors import RenamedSetting
 from flows.text import sanitize
 
 
@@ -28,14 +31,14 @@ def envelope(schema: str, data: Any, *, warnings: Sequence[str] = ()) -> str:
     data
         Anything that `plain_data` can turn into JSON.
     warnings
-        What the reader should know besides.
+        What else the reader should know.
     """
     content = _head(schema) | {"data": plain_data(data), "warnings": [str(line) for line in warnings]}
     return json.dumps(content, indent=2, allow_nan=False)
 
 
 def event_line(schema: str, event: str, **facts: Any) -> str:
-    """Give one line of a stream of JSON lines: schema, time, what happened, and the facts."""
+    """Return one line of a stream of JSON lines: schema, time, what happened, and the facts."""
     return json.dumps(_head(schema) | {"event": event} | plain_data(facts), allow_nan=False)
 
 
@@ -44,7 +47,7 @@ def _head(schema: str) -> dict[str, Any]:
 
 
 def plain_data(value: Any) -> Any:
-    """Turn data into what JSON knows: numbers are numbers or null and never NaN, days and times are ISO 8601."""
+    """Turn data into JSON's types: a number is a number or null and never NaN; days and times are ISO 8601."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float | Decimal):
@@ -57,21 +60,39 @@ def plain_data(value: Any) -> Any:
         return [plain_data(entry) for entry in value]
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"JSON has no place for a {type(value).__name__}")
+    raise TypeError(f"JSON cannot represent a {type(value).__name__}")
 
 
 def show(schema: str, data: Any, *, as_json: bool, text: Callable[[], str], warnings: Sequence[str] = ()) -> None:
-    """Print either the JSON envelope or the text for people, which is only made when it is wanted."""
-    click.echo(envelope(schema, data, warnings=[*wishes().notes, *warnings]) if as_json else text())
+    """Print either the JSON envelope or the text for people, which is built only when it is printed."""
+    click.echo(envelope(schema, data, warnings=[*output_options().notes, *warnings]) if as_json else text())
 
 
 def note(text: str) -> None:
-    """Tell something besides the result: on standard error, and among the warnings of the JSON envelope."""
-    wishes().notes.append(text)
+    """Report something besides the result: on standard error, and as a warning of the JSON envelope."""
+    output_options().notes.append(text)
     click.echo(sanitize(text, width=400), err=True)
 
 
+@contextmanager
+def settings_warnings() -> Iterator[None]:
+    """Note what loading the settings warns of; warnings of libraries stay where they are."""
+    before = warnings.showwarning
+
+    def show_warning(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, RenamedSetting):
+            note(str(message))
+        else:
+            before(message, category, *place, **options)
+
+    warnings.showwarning = show_warning
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
+
+
 def label(text: str, colour: str) -> str:
-    """Colour a word at the beginning of a line on standard error, on a terminal whose owner did not forbid it."""
-    is_wanted = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return click.style(text, fg=colour, bold=True) if is_wanted else text
+    """Colour a word at the start of a line on standard error, if that is a terminal that allows colours."""
+    has_colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return click.style(text, fg=colour, bold=True) if has_colour else text

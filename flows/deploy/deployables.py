@@ -1,7 +1,7 @@
-"""What runs on Prefect by itself: served by one process, or deployed for the workers of a server.
+"""The flows that run on Prefect: served by one process, or deployed for the workers of a server.
 
-Nothing here limits how many nights run at once: Prefect's own limit forgets its holders when its server restarts and
-ends the runs that held it. The registry's lease allows one night, wherever it is started.
+Nothing here limits how many nights run at once: when Prefect's server restarts, its own limit forgets its holders and
+ends their runs. The registry's lease allows one night at a time, wherever it starts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from prefect.events import DeploymentEventTrigger
     from prefect.schedules import Schedule
 
-NOTHING_CHANGED = "Deployments stay as they are."
+NOTHING_CHANGED = "Deployments were left as they are."
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Deployable:
     entrypoint
         Module and function of the flow: workers import the installed package and need no folder.
     flow, name
-        What Prefect calls it, as ``flow/name``.
+        Its names in Prefect, as ``flow/name``.
     description
-        What it does, for whoever reads it in Prefect.
+        What it does, for readers in Prefect.
     is_night
-        Whether it has the schedule, and is started again when it crashed.
+        Whether it has the schedule, and is restarted after a crash.
     is_for_workers
-        Whether only workers can run it: a process that serves nights has no use for it.
+        Whether only workers run it: a process that serves nights does not need it.
     reads_settings
-        Whether it is told which settings file to read.
+        Whether it takes the settings file to read as a parameter.
     """
 
     entrypoint: str
@@ -80,16 +80,16 @@ DEPLOYABLES = (
 
 
 def deployments(config: str | None, cron: str, *, pool: str | None = None) -> list[RunnerDeployment]:
-    """Give everything that runs on Prefect, as Prefect takes it.
+    """Return everything that runs on Prefect, as Prefect's own deployments.
 
     Parameters
     ----------
     config
-        The settings file as flows are to be told of it; ``None`` lets them find it.
+        The settings file that flows are to read; None lets them find it.
     cron
         When nights run, in UTC.
     pool
-        The work pool whose workers run it; ``None`` for a process that serves it itself.
+        The work pool whose workers run it; None for a process that serves it itself.
 
     Raises
     ------
@@ -104,52 +104,52 @@ def deployments(config: str | None, cron: str, *, pool: str | None = None) -> li
         raise PrerequisiteError(
             f"{cron!r} is not a cron expression: {error}.", unchanged=NOTHING_CHANGED, hint='--cron "0 2 * * *"'
         ) from None
-    chosen = [wanted for wanted in DEPLOYABLES if pool is not None or not wanted.is_for_workers]
-    return [_deployment(wanted, config, schedule, pool) for wanted in chosen]
+    chosen = [one for one in DEPLOYABLES if pool is not None or not one.is_for_workers]
+    return [_deployment(one, config, schedule, pool) for one in chosen]
 
 
-def _deployment(wanted: Deployable, config: str | None, schedule: Schedule, pool: str | None) -> RunnerDeployment:
+def _deployment(deployable: Deployable, config: str | None, schedule: Schedule, pool: str | None) -> RunnerDeployment:
     from prefect.flows import load_flow_from_entrypoint
     from prefect.types.entrypoint import EntrypointType
 
-    flow = load_flow_from_entrypoint(wanted.entrypoint, use_placeholder_flow=False)
+    flow = load_flow_from_entrypoint(deployable.entrypoint, use_placeholder_flow=False)
     return flow.to_deployment(
-        wanted.name,
-        description=wanted.description,
-        schedule=schedule if wanted.is_night else None,
-        parameters={"config": config} if wanted.reads_settings else {},
-        triggers=[_started_again(wanted, flow)] if wanted.is_night else [],
+        deployable.name,
+        description=deployable.description,
+        schedule=schedule if deployable.is_night else None,
+        parameters={"config": config} if deployable.reads_settings else {},
+        triggers=[_restart_trigger(deployable, flow)] if deployable.is_night else [],
         concurrency_limit=None,
         work_pool_name=pool,
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
 
 
-def _started_again(wanted: Deployable, flow: Flow[..., Any]) -> DeploymentEventTrigger:
-    """Start a night once more that the schedule made and that crashed: told the same, for the very same day.
+def _restart_trigger(deployable: Deployable, flow: Flow[..., Any]) -> DeploymentEventTrigger:
+    """Return a trigger that restarts a scheduled night once after a crash, with its parameters and for the same day.
 
-    What is started so has not the tag that Prefect gives to runs of a schedule: a night that crashes twice is left to
-    people. Prefect looks at events in their order: for a run that was scheduled less than five minutes before it began,
-    whose first event it does not write, this happens only after a quarter of an hour.
+    The restarted run lacks the tag that Prefect gives to runs of a schedule, so a night that crashes twice is left to
+    people. Prefect reads events in order, and it does not write the first event of a run that was scheduled less than
+    five minutes before it began: such a run is restarted only after a quarter of an hour.
     """
     from prefect.events import DeploymentEventTrigger
 
-    told = "flow_run.parameters.get"
+    parameter = "flow_run.parameters.get"
     day = "(flow_run.start_time or flow_run.expected_start_time).strftime('%Y-%m-%d')"
-    # Templates that Prefect renders; a literal is written in JSON there as in Python, but for `none`.
+    # Templates that Prefect renders; its literals are written as in JSON, except `none`.
     defaults = {name: one.default for name, one in signature(flow.fn).parameters.items()}
     again: dict[str, Any] = {
-        name: f"{{{{ {told}('{name}', {'none' if default is None else json.dumps(default)}) }}}}"
+        name: f"{{{{ {parameter}('{name}', {'none' if default is None else json.dumps(default)}) }}}}"
         for name, default in defaults.items()
     }
-    again |= {"restarted": True, "as_of": f"{{{{ ({told}('as_of') or {day}) }}}}"}
+    again |= {"restarted": True, "as_of": f"{{{{ ({parameter}('as_of') or {day}) }}}}"}
     return DeploymentEventTrigger(
-        name=f"{wanted.flow}/{wanted.name} is started again when it crashed",
+        name=f"{deployable.flow}/{deployable.name} is started again when it crashed",
         expect={"prefect.flow-run.Crashed"},
         match={"prefect.resource.id": "prefect.flow-run.*"},
         match_related=[
-            {"prefect.resource.role": "flow", "prefect.resource.name": wanted.flow},
-            {"prefect.resource.role": "deployment", "prefect.resource.name": wanted.name},
+            {"prefect.resource.role": "flow", "prefect.resource.name": deployable.flow},
+            {"prefect.resource.role": "deployment", "prefect.resource.name": deployable.name},
             {"prefect.resource.role": "tag", "prefect.resource.id": "prefect.tag.auto-scheduled"},
         ],
         for_each={"prefect.resource.id"},
@@ -158,28 +158,28 @@ def _started_again(wanted: Deployable, flow: Flow[..., Any]) -> DeploymentEventT
 
 
 def config_for_workers(config: str | None) -> str:
-    """Say which settings file a flow on a worker reads: workers run flows in an empty folder, perhaps elsewhere.
+    """Return the settings file that a flow on a worker reads: workers run flows in an empty folder, perhaps elsewhere.
 
     Parameters
     ----------
     config
-        The file that was named on the command line.
+        The file named on the command line.
 
     Returns
     -------
     str
-        The whole path of the file, which every worker must have too; or ``$UNIROUTE_CONFIG`` when it was that variable
-        that named it: then each worker has its own.
+        The absolute path of the file, which every worker must have, too; or ``$UNIROUTE_CONFIG`` if that variable named
+        it: then each worker has its own.
 
     Raises
     ------
     PrerequisiteError
-        There is no file: each night would run on the sandbox, in a folder that is removed afterwards.
+        There is no file: each night would run on the sandbox, in a folder that is then removed.
     """
     found = find_config(config)
     if found is None:
         raise PrerequisiteError(
-            "Workers start nights in an empty folder, so a deployed night needs a settings file, and none is named.",
+            "Workers start nights in an empty folder, so a deployed night needs a settings file, but none is named.",
             unchanged=NOTHING_CHANGED,
             hint="uniroute init, then: uniroute deploy --config uniroute.toml",
         )
@@ -187,18 +187,18 @@ def config_for_workers(config: str | None) -> str:
     return "$UNIROUTE_CONFIG" if is_named_by_variable else str(found.resolve())
 
 
-def refuse_passing_home(settings: Settings) -> None:
-    """Refuse a home folder that would lie in the folder a worker removes after each night.
+def refuse_temporary_home(settings: Settings) -> None:
+    """Refuse a home folder inside the folder that a worker removes after each night.
 
     Raises
     ------
     PrerequisiteError
-        The settings do not say where the home folder is.
+        The settings do not name the home folder.
     """
     if "home" not in settings.model_fields_set:
         raise PrerequisiteError(
-            "Workers start nights in an empty folder that is removed afterwards, so the settings must say where home "
-            "is; they do not.",
+            "Workers start nights in an empty folder that is then removed, so the settings must name the home folder, "
+            "but they do not.",
             unchanged=NOTHING_CHANGED,
             hint='Set home = "/var/lib/uniroute" in the settings file, or UNIROUTE_HOME for every worker.',
         )

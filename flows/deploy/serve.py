@@ -1,4 +1,4 @@
-"""Nights on a schedule and decisions by form: served from this process, on a server started if none is configured."""
+"""Run nights on a schedule and decisions by form from this process; without a configured server, start one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from flows.config.prefect_server import API_URL, require_prefect
 from flows.deploy.deployables import deployments
@@ -26,7 +24,7 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
     Parameters
     ----------
     config
-        Path of the settings file every night reads anew; ``None`` finds it as ``uniroute night run`` does.
+        Path of the settings file that every night reads; None finds it as ``uniroute night run`` does.
     cron
         A cron expression, in UTC.
     port
@@ -39,7 +37,7 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
     PortTaken
         Another process listens on `port`.
     FlowError
-        The server that is configured cannot be worked with.
+        The configured server cannot be worked with.
     """
     require_prefect()
     server = nullcontext(os.environ[API_URL]) if os.environ.get(API_URL) else prefect_server(port)
@@ -52,7 +50,7 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
 
 @contextmanager
 def prefect_server(port: int) -> Iterator[str]:
-    """Start Prefect's server on loopback, wait until it answers, give its API's address, and stop it at the end."""
+    """Start Prefect's server on loopback, wait until it answers, yield its API's address, and stop it at the end."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -64,10 +62,10 @@ def prefect_server(port: int) -> Iterator[str]:
                 hint=f"uniroute night serve --port {port + 1}, or set PREFECT_API_URL to the server that runs there",
             ) from None
     api_url = f"http://{_HOST}:{port}/api"
-    # The UI asks port 4200 unless it is told where the server is.
-    surroundings = os.environ | {"PREFECT_SERVER_UI_API_URL": api_url, "PREFECT_API_URL": ""}
+    # The UI asks port 4200 unless this names the server.
+    environment = os.environ | {"PREFECT_SERVER_UI_API_URL": api_url, "PREFECT_API_URL": ""}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]
-    server = subprocess.Popen(command, env=surroundings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
     try:
         _wait_until_healthy(server, api_url)
         yield api_url
@@ -81,16 +79,19 @@ def prefect_server(port: int) -> Iterator[str]:
 
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], api_url: str) -> None:
+    import httpx2
+
     deadline_s = time.monotonic() + _START_UP_S
     while time.monotonic() < deadline_s:
         if server.poll() is not None:
             raise FlowError(
-                f"Prefect's server ended at once with code {server.returncode}.", hint="prefect server start"
+                f"Prefect's server stopped with code {server.returncode} before it answered.",
+                hint="prefect server start",
             )
         try:
-            with urlopen(f"{api_url}/health", timeout=5) as answer:  # noqa: S310
-                if answer.status == 200:
-                    return
-        except (URLError, OSError):
-            time.sleep(0.5)
+            if httpx2.get(f"{api_url}/health", timeout=5, trust_env=False).is_success:
+                return
+        except httpx2.HTTPError:
+            pass
+        time.sleep(0.5)
     raise FlowError(f"Prefect's server did not answer within {_START_UP_S:.0f} s.", hint="prefect server start")

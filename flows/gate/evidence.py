@@ -158,7 +158,7 @@ def put_to_gate(
         champion,
         evidence.outcomes,
         rules,
-        spending=spend(settings.gate.false_promotions, challenger.digest, tested),
+        spending=spend(settings.gate.false_promotion_rate, challenger.digest, tested),
         zero_router=zero_router,
         newcomers=evidence.newcomers,
         unavailable=evidence.unavailable,

@@ -1,5 +1,5 @@
-"""Metrics: the registry's figures in Prometheus' format, read when they are asked for.
+"""Metrics: the registry's figures in Prometheus' format, read at each scrape.
 
-Nights run in short-lived processes on several machines, and what they did is in the registry; so nothing is counted in
-a process and nothing is pushed.
+Nights run in short-lived processes on several machines and record what they did in the registry, so nothing is counted
+in a process and nothing is pushed.
 """

@@ -1,4 +1,4 @@
-"""The way of the figures to Prometheus: printed once, written for node_exporter, or served until stopped."""
+"""Expose the figures to Prometheus: print them once, write them for node_exporter, or serve them until stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from routing.errors import UnirouteError
 
 
 class Reading(Collector):
-    """What was read at one moment.
+    """The figures read at one moment.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Reading(Collector):
         return self.samples.values["up"] == {(): 1.0}
 
     def collect(self) -> Iterator[Metric]:
-        """Give it as Prometheus' client library wants it."""
+        """Yield the figures as Prometheus' client library expects them."""
         for name, metric, values in self.samples:
             kind = CounterMetricFamily if metric.is_counter else GaugeMetricFamily
             family = kind(PREFIX + name, metric.means, labels=metric.labels)
@@ -55,19 +55,19 @@ class Reading(Collector):
             yield family
 
     def exposition(self) -> str:
-        """Give the text that Prometheus reads."""
+        """Return the text that Prometheus reads."""
         return generate_latest(self).decode()
 
 
 class Figures(Collector):
-    """Read everything anew each time it is asked; what cannot be read is left out, counted and logged.
+    """Read everything at each scrape; what cannot be read is left out, counted and logged.
 
     Parameters
     ----------
     settings
         Which registry to read, opened as it is and never migrated.
     clock
-        Gives the time, in UTC.
+        Returns the time, in UTC.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
@@ -108,26 +108,26 @@ class Figures(Collector):
         return True
 
     def collect(self) -> Iterator[Metric]:
-        """Read anew, and give what was read as Prometheus' client library wants it."""
+        """Read everything again, one scrape at a time, and yield it as Prometheus' client library expects it."""
         with self._one_at_a_time:
             reading = self.read()
         return reading.collect()
 
 
 def write(reading: Reading, file: Path) -> None:
-    """Write the text beside the file and put it in its place at once: node_exporter never reads half of it.
+    """Write the text beside the file and move it into place at once: node_exporter never reads half of it.
 
     Raises
     ------
     FlowError
-        The file cannot be written; the one that was there stays.
+        The file cannot be written; an earlier one is kept.
     """
     try:
         write_to_textfile(str(file), reading)
     except OSError as error:
         raise FlowError(
             f"{file} cannot be written: {error.strerror}.",
-            unchanged="What was there stays.",
+            unchanged="An earlier file is kept.",
             hint="name a file ending in .prom in the folder of node_exporter's textfile collector",
         ) from None
 
@@ -140,14 +140,14 @@ def serve(figures: Figures, host: str, port: int, announce: Callable[[int], None
     figures
         What to serve.
     host, port
-        Where to listen; port 0 takes a free one.
+        Where to listen; port 0 picks a free one.
     announce
-        Called with the port once it listens.
+        Called with the port once the server listens.
 
     Raises
     ------
     PortTaken
-        Somebody else listens there.
+        Another process listens there.
     """
     served = CollectorRegistry(auto_describe=False)
     served.register(figures)

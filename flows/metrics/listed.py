@@ -1,7 +1,7 @@
 """The closed list of metrics: what each means and which labels it has.
 
-Labels are bounded: endpoints, kinds of failures and states. An LLM is never a label: there may be thousands, and their
-names come from catalogs.
+Labels are bounded: endpoints, kinds of failures and states. An LLM is never a label, because there may be thousands,
+with names that come from catalogs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Metric:
-    """What one metric means; its value is a gauge unless it counts."""
+    """What one metric means; it is a gauge unless it is a counter."""
 
     means: str
     labels: tuple[str, ...] = ()
@@ -29,8 +29,10 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "up": Metric("1 when the registry could be read, else 0; why not is in the log."),
-        "build_info": Metric("1; which version of the code reads, and the schema it knows.", ("version", "schema")),
+        "up": Metric("1 when the registry could be read, else 0; the log says why not."),
+        "build_info": Metric(
+            "1; its labels are the version of this code and the schema it knows.", ("version", "schema")
+        ),
         "scrape_errors": Metric("Readings that failed since this process started.", ("part",), is_counter=True),
         "scrape_duration_seconds": Metric("How long this reading took."),
         "read_timestamp_seconds": Metric("When the registry was read, by its own clock."),
@@ -39,45 +41,45 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "schema_ahead": Metric("1 when the registry has a schema that this code does not know."),
         "night_status": Metric("1 for the status of the latest night, 0 for the others.", ("status",)),
         "night_attempt": Metric("How often the latest night was started."),
-        "night_age_seconds": Metric("Since the latest night was first started."),
-        "night_duration_seconds": Metric("From the first start of the latest night to its end, or to now."),
-        "night_success_age_seconds": Metric("Since the last night that came to its end."),
-        "night_attention": Metric("Things that the last night which came to its end asks a person to look at."),
-        "nights_of_day": Metric("Nights that look at the same day: more than one means different settings."),
-        "night_budget_usd": Metric("Ceiling of the latest night."),
+        "night_age_seconds": Metric("Time since the latest night was first started."),
+        "night_duration_seconds": Metric("Time from the first start of the latest night to its end, or to now."),
+        "night_success_age_seconds": Metric("Time since the last night finished."),
+        "night_attention": Metric("Things that the last finished night asks a person to look at."),
+        "nights_of_day": Metric("Nights of the same day: more than one means different settings."),
+        "night_budget_usd": Metric("Budget of the latest night."),
         "night_calls": Metric("Calls of the latest night.", ("endpoint",)),
         "night_failures": Metric("Prompts without an answer in the latest night.", ("endpoint", "kind")),
         "night_spent_usd": Metric("Spent in the latest night.", ("endpoint",)),
-        "night_reserved_usd": Metric("Reserved for calls whose answer has not come back.", ("endpoint",)),
+        "night_reserved_usd": Metric("Reserved for calls that have not been answered yet.", ("endpoint",)),
         "night_planned_calls": Metric("Calls that the running night planned."),
-        "night_missing_calls": Metric("Planned calls of the running night that are not made yet."),
-        "lease_held": Metric("1 while somebody holds the right to run a night, dead or alive."),
-        "lease_held_seconds": Metric("Since the lease was taken."),
-        "lease_heartbeat_age_seconds": Metric("Since its holder gave the last sign of life."),
-        "lease_expires_in_seconds": Metric("Until the lease ends; negative when its holder vanished."),
+        "night_missing_calls": Metric("Planned calls of the running night that have not been made yet."),
+        "lease_held": Metric("1 while a process, dead or alive, holds the right to run a night."),
+        "lease_held_seconds": Metric("Time since the lease was taken."),
+        "lease_heartbeat_age_seconds": Metric("Time since the holder's last heartbeat."),
+        "lease_expires_in_seconds": Metric("Time until the lease expires; negative when its holder vanished."),
         "lease_number": Metric("How often the lease was taken."),
-        "parts_alive": Metric("Profiles that other processes make for the running night."),
-        "parts_silent": Metric("Profiles whose process has given no sign of life in time."),
+        "parts_alive": Metric("Profiles that other processes are making for the running night."),
+        "parts_silent": Metric("Profiles whose process has missed its heartbeat."),
         "llms": Metric("Known LLMs.", ("endpoint", "status")),
-        "outbox_pending": Metric("Moves of aliases that MLflow has yet to be told of."),
-        "outbox_age_seconds": Metric("Since the oldest of them."),
+        "outbox_pending": Metric("Moves of aliases that have not reached MLflow yet."),
+        "outbox_age_seconds": Metric("Age of the oldest of them."),
         "versions_unpublished": Metric("Router versions that MLflow does not have yet."),
         "promotions_waiting": Metric("Promotions that wait for a person."),
-        "promotions_waiting_age_seconds": Metric("Since the oldest of them was requested."),
-        "champion_version": Metric("MLflow's version of the router that serves."),
-        "champion_age_seconds": Metric("Since it serves."),
-        "alias_drifts": Metric("Aliases that somebody moved in MLflow by hand, as last seen."),
+        "promotions_waiting_age_seconds": Metric("Time since the oldest of them was requested."),
+        "champion_version": Metric("MLflow version of the router that serves."),
+        "champion_age_seconds": Metric("How long it has served."),
+        "alias_drifts": Metric("Aliases that were moved in MLflow by hand, as last seen."),
         "ledger_events": Metric("Number of the ledger's last event."),
-        "ledger_intact": Metric("1 when the last night found the whole chain intact and the ledger ends as noted."),
-        "home_free_bytes": Metric("Free on the disk of the home folder here."),
-        "night_free_bytes": Metric("Free on the disk of the worker when the last night came to its end."),
+        "ledger_intact": Metric("1 when the last night found the chain intact and the ledger ends as noted."),
+        "home_free_bytes": Metric("Free space on this machine's disk of the home folder."),
+        "night_free_bytes": Metric("Free space on the worker's disk when the last night finished."),
         "prefect_up": Metric("1 when the Prefect server of PREFECT_API_URL answered, else 0."),
-        "prefect_pool_ready": Metric("1 when a worker looks after the work pool of the nights.", ("pool",)),
-        "prefect_nights_late": Metric("Flow runs of the night that no worker has taken although they are due."),
+        "prefect_pool_ready": Metric("1 when a worker serves the work pool of the nights.", ("pool",)),
+        "prefect_nights_late": Metric("Due flow runs of the night that no worker has taken."),
         "prefect_nights_running": Metric("Flow runs of the night that Prefect believes to be running."),
     }
 )
-"""By name without the prefix; whatever is exported is listed here."""
+"""By name without the prefix; nothing else is exported."""
 
 
 @dataclass
@@ -87,16 +89,16 @@ class Samples:
     values: dict[str, dict[Labels, float]] = field(default_factory=dict)
 
     def put(self, name: str, value: float | None, *labels: str) -> None:
-        """Note a value; two of the same labels are added up.
+        """Note a value; values with the same labels are added up.
 
         Parameters
         ----------
         name
             A key of `METRICS`.
         value
-            None when it is not known: then nothing is exported.
+            None when it is unknown: then nothing is exported.
         labels
-            One for each label of the metric, in its order.
+            One for each label of the metric, in order.
         """
         assert len(labels) == len(METRICS[name].labels), name
         if value is not None:
@@ -104,7 +106,7 @@ class Samples:
             known[labels] = known.get(labels, 0.0) + float(value)
 
     def __iter__(self) -> Iterator[tuple[str, Metric, Mapping[Labels, float]]]:
-        """Give what was noted, in the order of the list."""
+        """Yield what was noted, in the order of `METRICS`."""
         for name, metric in METRICS.items():
             if name in self.values:
                 yield name, metric, self.values[name]

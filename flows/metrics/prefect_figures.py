@@ -1,22 +1,25 @@
-"""What the Prefect server says of the nights, as samples; asked over HTTP, because Prefect takes long to import."""
+"""What the Prefect server reports about nights, as samples; read over HTTP, because Prefect takes long to import."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
-from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from typing import TYPE_CHECKING, Any
 
 from flows.errors import FlowError
 from flows.metrics.listed import Samples
 from flows.text import sanitize
+from flows.urls import http_url
+
+if TYPE_CHECKING:
+    from httpx2 import Client
 
 FLOW = "night"
 DEPLOYMENT = "nightly"
 _TIMEOUT_S = 5.0
 _MOST_BYTES = 1 << 20
+_HINT = "check PREFECT_API_URL"
 
 
 def note_prefect(samples: Samples) -> None:
@@ -25,15 +28,22 @@ def note_prefect(samples: Samples) -> None:
     Raises
     ------
     FlowError
-        The server did not answer, or not as Prefect's does.
+        The server did not answer, or not as a Prefect server does.
     """
     api_url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
-    if not api_url.startswith(("http://", "https://")):
+    if http_url(api_url) is None:
         return
+    # Imported only here: most readings have no server to ask.
+    import httpx2
+
     samples.put("prefect_up", 0)
-    deployment = _asked(api_url, f"/deployments/name/{FLOW}/{DEPLOYMENT}")
-    late, running = (_count(api_url, name) for name in ("Late", "Running"))
-    pool = _asked(api_url, f"/work_pools/{deployment['work_pool_name']}") if deployment else None
+    try:
+        with httpx2.Client(timeout=_TIMEOUT_S, headers=_credentials(), follow_redirects=True) as client:
+            deployment = _fetched(client, f"{api_url}/deployments/name/{FLOW}/{DEPLOYMENT}")
+            late, running = (_count(client, api_url, state) for state in ("Late", "Running"))
+            pool = _fetched(client, f"{api_url}/work_pools/{deployment['work_pool_name']}") if deployment else None
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        raise FlowError(f"The Prefect server did not answer: {type(error).__name__}.", hint=_HINT) from None
     samples.put("prefect_up", 1)
     samples.put("prefect_nights_late", late)
     samples.put("prefect_nights_running", running)
@@ -41,27 +51,20 @@ def note_prefect(samples: Samples) -> None:
         samples.put("prefect_pool_ready", pool.get("status") == "READY", sanitize(pool["name"]))
 
 
-def _count(api_url: str, state: str) -> int:
-    """Count the flow runs of the night in one state."""
-    wanted = {"flows": {"name": {"any_": [FLOW]}}, "flow_runs": {"state": {"name": {"any_": [state]}}}}
-    found = _asked(api_url, "/flow_runs/count", wanted)
-    return int(found or 0)
+def _count(client: Client, api_url: str, state: str) -> int:
+    """Count the night's flow runs in one state."""
+    filters = {"flows": {"name": {"any_": [FLOW]}}, "flow_runs": {"state": {"name": {"any_": [state]}}}}
+    return int(_fetched(client, f"{api_url}/flow_runs/count", filters) or 0)
 
 
-def _asked(api_url: str, path: str, content: dict[str, Any] | None = None) -> Any:
-    """Ask the server; None when it does not know the thing."""
-    body = None if content is None else json.dumps(content).encode()
-    request = Request(f"{api_url}{path}", data=body, headers={"Content-Type": "application/json", **_credentials()})  # noqa: S310
-    try:
-        with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - only http and https get here
-            return json.loads(answer.read(_MOST_BYTES))
-    except HTTPError as error:
-        if error.code == 404:
+def _fetched(client: Client, url: str, content: dict[str, Any] | None = None) -> Any:
+    """Return the server's answer, read up to a limit; None when there is no such thing."""
+    with client.stream("GET" if content is None else "POST", url, json=content) as response:
+        if response.status_code == 404:
             return None
-        raise FlowError(f"The Prefect server answered with HTTP {error.code}.", hint="check PREFECT_API_URL") from None
-    except (URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or type(error).__name__
-        raise FlowError(f"The Prefect server did not answer: {reason}.", hint="check PREFECT_API_URL") from None
+        if not response.is_success:
+            raise FlowError(f"The Prefect server answered with HTTP {response.status_code}.", hint=_HINT)
+        return json.loads(next(response.iter_bytes(_MOST_BYTES), b""))
 
 
 def _credentials() -> dict[str, str]:

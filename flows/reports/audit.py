@@ -9,18 +9,10 @@ from flows.text import counted, sanitize, table
 
 if TYPE_CHECKING:
     from flows.audit.explanation import Explanation
-    from flows.audit.findings import Finding
 
 _DIGEST = 12
 _LLMS_SHOWN = 12
 _PROMPT_WIDTH = 72
-
-
-def findings_text(findings: Sequence[Finding], verdict: str) -> str:
-    """Return one line per finding, and the verdict last."""
-    width = max((len(finding.subject) for finding in findings), default=0)
-    lines = [f"{one.state:<11}  {one.subject:<{width}}  {sanitize(one.said, width=600)}" for one in findings]
-    return "\n".join([*lines, verdict])
 
 
 def log_text(events: Sequence[Mapping[str, Any]]) -> str:

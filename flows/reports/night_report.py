@@ -12,7 +12,7 @@ from registry.prompts import PromptSet
 
 if TYPE_CHECKING:
     from flows.gate.gate import GateResult
-    from flows.profiling.availability import Absence
+    from flows.profiling.availability import UnavailableLLM
     from flows.profiling.plan import NightPlan
     from flows.profiling.results import CanaryOutcome, Quarantine
     from flows.reports.closing import ClosingState
@@ -55,7 +55,7 @@ class NightReport:
     canaries: tuple[CanaryOutcome, ...] = ()
     quarantined: tuple[Quarantine, ...] = ()
     drifted: tuple[str, ...] = ()
-    absent: tuple[Absence, ...] = ()
+    absent: tuple[UnavailableLLM, ...] = ()
     router: RouterOutcome | None = None
     spent_usd: Decimal = Decimal(0)
     duration_s: float = 0.0

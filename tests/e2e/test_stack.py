@@ -16,8 +16,9 @@ from flows.cli import main
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.config.environment import prepare
 from flows.config.loading import load_settings
-from flows.deploy.deploy import Step, deploy
+from flows.deploy.deploy import deploy
 from flows.errors import PrerequisiteError, ServerUnavailable
+from flows.findings import Finding
 from flows.workspace import Workspace
 from registry.errors import MlflowDenied, MlflowUnavailable
 from routing.errors import UnirouteError
@@ -61,8 +62,10 @@ def test_what_nights_tell_on_workers_is_in_the_logs_of_their_flow_runs(stack: St
             logs += page
         return logs
 
-    told = {log.message.split()[0] for log in stack.ask(read) if log.name == "uniroute" and log.flow_run_id is not None}
-    assert {"started", "planned", "reached", "finished"} <= told
+    logged = {
+        log.message.split()[0] for log in stack.ask(read) if log.name == "uniroute" and log.flow_run_id is not None
+    }
+    assert {"started", "planned", "reached", "finished"} <= logged
 
 
 @contextmanager
@@ -79,13 +82,13 @@ def prefect_told(environment: Mapping[str, str]) -> Iterator[None]:
 
 
 @pytest.fixture
-def as_client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Step, ...]]]:
-    """Give `deploy` in this process, in the environment of a client; what a test sets differs from it."""
+def as_client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Finding, ...]]]:
+    """Return `deploy` in this process, in the environment of a client; a test may change it."""
     for name, value in stack.environment.items():
         if name.startswith(("UNIROUTE_", "MLFLOW_")):
             monkeypatch.setenv(name, value)
 
-    def deployed(*, pool: str = "nights", automations: Path | None = None, **changes: str) -> tuple[Step, ...]:
+    def deployed(*, pool: str = "nights", automations: Path | None = None, **changes: str) -> tuple[Finding, ...]:
         with prefect_told({**stack.environment, **changes}):
             return deploy(
                 load_settings(None), None, pool=pool, cron="0 2 * * *", automations=automations, is_dry_run=False
@@ -97,7 +100,7 @@ def as_client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 def test_deploying_again_finds_everything_as_it_is(
     stack: Stack,
     proof: Proof,
-    as_client: Callable[..., tuple[Step, ...]],
+    as_client: Callable[..., tuple[Finding, ...]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert list(misfits(proof.deployed, PINNED["uniroute.deploy/1"]["data"])) == []
@@ -119,13 +122,13 @@ def test_deploying_again_finds_everything_as_it_is(
 
     with prefect_told(stack.environment), pytest.raises(SystemExit) as ended:
         main(["deploy", "--dry-run"])
-    told = capsys.readouterr().out
-    assert (ended.value.code, told.splitlines()[-1]) == (0, "Nothing was changed.")
-    assert re.search(r"^work pool +as it is +nights \(process\)$", told, re.MULTILINE)
+    printed = capsys.readouterr().out
+    assert (ended.value.code, printed.splitlines()[-1]) == (0, "Nothing was changed.")
+    assert re.search(r"^ok +work pool +nights \(process\)$", printed, re.MULTILINE)
     stack.ask(limit)  # as older versions deployed it
-    changes = {step.part: step.change for step in as_client()}
+    changes = {step.subject: step.severity for step in as_client()}
     assert changes.pop("deployment") == "renewed"
-    assert set(changes.values()) == {"none"}
+    assert set(changes.values()) == {"ok"}
 
 
 def test_a_scheduled_night_that_prefect_says_has_crashed_is_started_once_more_as_it_was(
@@ -164,12 +167,13 @@ def test_a_scheduled_night_that_prefect_says_has_crashed_is_started_once_more_as
 
 
 def test_automations_are_applied_by_name_and_stay_off_when_somebody_switched_them_off(
-    stack: Stack, as_client: Callable[..., tuple[Step, ...]], tmp_path: Path
+    stack: Stack, as_client: Callable[..., tuple[Finding, ...]], tmp_path: Path
 ) -> None:
     file = tmp_path / "automations.yaml"
     text = (
-        "automations:\n- name: {name}\n  description: {told}\n  trigger:\n    type: event\n    posture: Reactive\n"
-        "    expect: [prefect.flow-run.Failed]\n    threshold: 1\n    within: 0\n  actions:\n  - type: do-nothing\n"
+        "automations:\n- name: {name}\n  description: {description}\n"
+        "  trigger:\n    type: event\n    posture: Reactive\n    expect: [prefect.flow-run.Failed]\n"
+        "    threshold: 1\n    within: 0\n  actions:\n  - type: do-nothing\n"
     )
 
     async def applied(client: Any) -> list[Any]:
@@ -178,11 +182,11 @@ def test_automations_are_applied_by_name_and_stay_off_when_somebody_switched_the
     async def switch_off(client: Any) -> None:
         await client.pause_automation((await applied(client))[0].id)
 
-    file.write_text(text.format(name="nights that failed", told="first"))
-    assert as_client(automations=file)[-1] == Step("automation", "made", "nights that failed")
+    file.write_text(text.format(name="nights that failed", description="first"))
+    assert as_client(automations=file)[-1] == Finding("automation", "made", "nights that failed")
     stack.ask(switch_off)
-    file.write_text(text.format(name="nights that failed", told="second"))
-    assert as_client(automations=file)[-1].change == "renewed"
+    file.write_text(text.format(name="nights that failed", description="second"))
+    assert as_client(automations=file)[-1].severity == "renewed"
     assert [(one.description, one.enabled) for one in stack.ask(applied)] == [("second", False)]
     file.write_text("automations:\n- name: broken\n")
     with pytest.raises(PrerequisiteError, match="cannot be read"):
@@ -199,7 +203,7 @@ def test_automations_are_applied_by_name_and_stay_off_when_somebody_switched_the
     ],
 )
 def test_a_prefect_server_that_cannot_be_deployed_to_is_told_in_a_line(
-    stack: Stack, as_client: Callable[..., tuple[Step, ...]], changes: dict[str, str], code: int, said: str
+    stack: Stack, as_client: Callable[..., tuple[Finding, ...]], changes: dict[str, str], code: int, said: str
 ) -> None:
     if "pool" in changes:
         from prefect.client.schemas.actions import WorkPoolCreate
@@ -243,7 +247,7 @@ def another_server(version: bytes) -> Iterator[str]:
     ],
 )
 def test_a_server_of_another_version_is_refused_and_one_that_goes_away_is_told(
-    as_client: Callable[..., tuple[Step, ...]], version: bytes, kind: type[UnirouteError], said: str
+    as_client: Callable[..., tuple[Finding, ...]], version: bytes, kind: type[UnirouteError], said: str
 ) -> None:
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
@@ -256,7 +260,7 @@ def test_a_server_of_another_version_is_refused_and_one_that_goes_away_is_told(
 
 
 def test_an_mlflow_that_refuses_the_password_or_is_away_is_told_in_a_line(
-    as_client: Callable[..., tuple[Step, ...]], monkeypatch: pytest.MonkeyPatch
+    as_client: Callable[..., tuple[Finding, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "guessed")
     with pytest.raises(MlflowDenied, match="does not accept its user and password"):
@@ -268,7 +272,7 @@ def test_an_mlflow_that_refuses_the_password_or_is_away_is_told_in_a_line(
 
 
 def test_workers_need_a_settings_file_and_a_home_that_stays(
-    as_client: Callable[..., tuple[Step, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    as_client: Callable[..., tuple[Finding, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "homeless.toml").write_text("")
     monkeypatch.setenv("UNIROUTE_CONFIG", str(tmp_path / "homeless.toml"))

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 import sql
-from flows.checks.doctor import examine, worst
+from flows.checks.doctor import examine
 from flows.cli.outcome import ExitCode, exit_code_of
 from flows.config.settings import Settings
+from flows.findings import worst
 from flows.workspace import Workspace
 from registry.db.tables import llm
 from registry.errors import RegistryBusy, RegistryCorrupt, RegistryError, SchemaMismatch
@@ -59,7 +60,7 @@ def upgrade():
 
 @pytest.fixture
 def own_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a copy of the migrations that a test may change."""
+    """A copy of the migrations that a test may change."""
     folder = tmp_path / "migrations"
     shutil.copytree(sql.migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(sql, "migrations_folder", lambda: folder)
@@ -92,7 +93,7 @@ def test_f16_a_database_that_stays_locked_is_busy_and_keeps_what_it_had(registry
     with Registry.open(url, busy_timeout_s=0.05) as impatient, registry.unit():
         with pytest.raises(RegistryBusy) as caught:
             know_llms(impatient, night, "a")
-        assert registry.llms.all() == (), "reading goes on, and nothing of the write is there"
+        assert registry.llms.all() == (), "reading still works, and nothing of the write is stored"
     assert exit_code_of(caught.value) == ExitCode.TRY_LATER
     know_llms(registry, night, "a")
     assert len(registry.llms.all()) == 1
@@ -175,7 +176,7 @@ def test_f21_a_damaged_page_is_found_by_the_doctor(registry, night, tmp_path):
     file.write_bytes(content)
     with Workspace(Settings(home=tmp_path), migrate=False) as workspace:
         (found,) = (one for one in examine(workspace, repair=False, clock=clock) if one.name == "registry")
-    assert (found.status, "backup" in found.repair) == ("damaged", True)
+    assert (found.severity, "backup" in found.next_step) == ("damaged", True)
 
 
 def test_f23_no_connection_lets_a_parent_go_while_it_has_children(registry, night, url):
@@ -223,4 +224,4 @@ def test_f09_a_full_disk_stops_the_write_whole_and_the_registry_stays_sound(regi
     registry.close()
     with Workspace(Settings(home=tmp_path), migrate=False) as workspace:
         assert worst(examine(workspace, repair=False, clock=clock)) == "ok"
-        assert workspace.registry.outcomes.record(night, rows) == 200, "with space again the night goes on"
+        assert workspace.registry.outcomes.record(night, rows) == 200, "once there is space again the night continues"

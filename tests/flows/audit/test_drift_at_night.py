@@ -23,16 +23,16 @@ def test_a_night_leaves_an_alias_that_was_moved_by_hand_and_a_deleted_champion_t
         assert later.alias_drifts == ("champion points to version 1, it should be version 3",)
         assert publisher.aliases("uniroute") == {"champion": 1, "challenger": 3, "previous": 2}
         assert len(events(event=DRIFTED)) == 2, "once for each thing that was found"
-        assert {one.status for one in examine(workspace, repair=True, clock=clock)} <= {"ok"}
+        assert {one.severity for one in examine(workspace, repair=True, clock=clock)} <= {"ok"}
         assert publisher.aliases("uniroute") == {"champion": 3, "challenger": 3, "previous": 2}
         assert len(events(event=REPAIRED)) == 1
         publisher.client.delete_model_version("uniroute", "3")
         gone = run_night(workspace, SECOND.replace(day=2), ("weak", "fair", "good", "late"), clock)
         assert [drift.partition(" is gone")[0] for drift in gone.alias_drifts] == ["champion", "challenger"]
-        found = {one.name: one for one in examine(workspace, repair=False, clock=clock) if one.status != "ok"}
+        found = {one.subject: one for one in examine(workspace, repair=False, clock=clock) if one.severity != "ok"}
         assert set(found) == {"mlflow version 3", "aliases"}
-        assert {one.repair for one in found.values()} == {"uniroute doctor --repair"}
-        assert {one.status for one in examine(workspace, repair=True, clock=clock)} <= {"ok"}
+        assert {one.next_step for one in found.values()} == {"uniroute doctor --repair"}
+        assert {one.severity for one in examine(workspace, repair=True, clock=clock)} <= {"ok"}
         assert publisher.aliases("uniroute") == {"champion": 4, "challenger": 4, "previous": 2}
         assert len(events(event=VANISHED)) == 1
         assert workspace.registry.ledger.verify().is_intact

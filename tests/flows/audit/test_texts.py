@@ -3,8 +3,8 @@
 import pytest
 
 from flows.audit.explanation import Contender, Explanation, NearPrompt
-from flows.audit.findings import Finding
-from flows.reports.audit import diff_text, explanation_text, findings_text, history_text, log_text, served_text
+from flows.findings import Finding, findings_text
+from flows.reports.audit import diff_text, explanation_text, history_text, log_text, served_text
 from tests.fakes.hostile import HOSTILE, active_signs
 
 every_string = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
@@ -56,7 +56,7 @@ def test_hostile_text_is_inert_in_everything_an_auditor_reads(text):
     }
     said = [
         log_text([event | {"reason": text}]),
-        findings_text([Finding("rows", "changed", text)], "changed"),
+        findings_text([Finding(text, "damaged", text, text)]),
         history_text([change(text)]),
         served_text([served(text)], text),
         diff_text("version 1", "version 2", differences),

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.audit.findings import worst
 from flows.audit.version_check import VersionCheck, verify_version
+from flows.findings import worst
 from flows.fitting.estimation import Estimation
 from flows.versions.provenance import libraries_now
 from flows.versions.store import router_folder
@@ -24,13 +24,13 @@ def verified(workspace: Workspace) -> VersionCheck:
 
 
 def changes(found: VersionCheck) -> dict[str, str]:
-    return {finding.subject: finding.said for finding in found.findings if finding.state == "changed"}
+    return {finding.subject: finding.text for finding in found.findings if finding.severity == "damaged"}
 
 
 def test_both_versions_come_out_again_to_the_byte(audited):
     for name in ("previous", "champion"):
         found = verify_version(audited, audited.registry.routers.get(name))
-        assert (found.outcome, worst(found.findings), found.asked_again) == ("identical", "intact", ()), found.findings
+        assert (found.outcome, worst(found.findings), found.asked_again) == ("identical", "ok", ()), found.findings
 
 
 def version_files(audited: Workspace) -> list[Path]:
@@ -168,13 +168,13 @@ ESTIMATE = Estimation.vector
 
 
 @pytest.mark.parametrize(
-    ("by", "outcome", "state"), [(1e-6, "numerically equivalent", "intact"), (9.0, "different", "changed")]
+    ("by", "outcome", "severity"), [(1e-6, "numerically equivalent", "ok"), (9.0, "different", "damaged")]
 )
-def test_what_comes_out_otherwise_is_judged_by_decisions_on_gate_prompts(audited, monkeypatch, by, outcome, state):
+def test_what_comes_out_otherwise_is_judged_by_decisions_on_gate_prompts(audited, monkeypatch, by, outcome, severity):
     monkeypatch.setattr(Estimation, "vector", nudged(by))
     found = verified(audited)
-    assert (found.outcome, found.findings[-1].state) == (outcome, state), found.findings[-1]
-    assert ("the LLM differs on" in found.findings[-1].said) == (outcome == "different")
+    assert (found.outcome, found.findings[-1].severity) == (outcome, severity), found.findings[-1]
+    assert ("the LLM differs on" in found.findings[-1].text) == (outcome == "different")
 
 
 def test_other_code_that_decides_differently_is_reported_and_does_not_count_as_a_change(audited, monkeypatch):
@@ -182,14 +182,14 @@ def test_other_code_that_decides_differently_is_reported_and_does_not_count_as_a
     now = libraries_now()
     monkeypatch.setattr("flows.audit.version_check.libraries_now", lambda: now | {"numpy": "9.9"})
     found = verified(audited)
-    assert (found.outcome, worst(found.findings)) == ("different", "unknown")
-    assert "(here 9.9)" in found.findings[-1].said
+    assert (found.outcome, worst(found.findings)) == ("different", "attention")
+    assert "(here 9.9)" in found.findings[-1].text
 
 
 def test_a_version_that_is_not_in_mlflow_is_reported_and_verified_from_the_home_folder(audited):
     found = verify_version(audited, replace(audited.registry.routers.get("champion"), mlflow_version=None))
-    states = {finding.subject: finding.state for finding in found.findings}
-    assert (states["files in MLflow"], found.outcome) == ("unknown", "identical")
+    severities = {finding.subject: finding.severity for finding in found.findings}
+    assert (severities["files in MLflow"], found.outcome) == ("attention", "identical")
 
 
 def test_mlflow_being_out_of_reach_is_reported_and_the_rest_is_verified(audited, monkeypatch):

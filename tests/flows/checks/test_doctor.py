@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from flows.checks import doctor
-from flows.checks.doctor import Check, examine, worst
+from flows.checks.doctor import examine
 from flows.cli import main
 from flows.config.settings import Settings
+from flows.findings import Finding, worst
 from flows.night.cancel import cancel_night
 from flows.versions.mlflow_sync import sync_mlflow
 from flows.versions.store import router_folder
@@ -36,12 +37,12 @@ def served(tmp_path: Path, migrated: Path, template: Path) -> Iterator[Workspace
         yield workspace
 
 
-def look(workspace: Workspace, *, repair: bool = False) -> dict[str, Check]:
-    return {check.name: check for check in examine(workspace, repair=repair, clock=clock)}
+def look(workspace: Workspace, *, repair: bool = False) -> dict[str, Finding]:
+    return {check.subject: check for check in examine(workspace, repair=repair, clock=clock)}
 
 
 def bad(workspace: Workspace, *, repair: bool = False) -> dict[str, str]:
-    return {name: check.status for name, check in look(workspace, repair=repair).items() if check.status != "ok"}
+    return {name: check.severity for name, check in look(workspace, repair=repair).items() if check.severity != "ok"}
 
 
 def champion_folder(workspace: Workspace) -> Path:
@@ -51,8 +52,8 @@ def champion_folder(workspace: Workspace) -> Path:
 def test_a_whole_home_is_ok_and_nothing_is_written(served: Workspace) -> None:
     before = served.registry.ledger.count()
     checks = look(served)
-    assert [check.status for check in checks.values()] == ["ok"] * 11
-    assert not any(check.repair for check in checks.values())
+    assert [check.severity for check in checks.values()] == ["ok"] * 11
+    assert not any(check.next_step for check in checks.values())
     assert served.registry.ledger.count() == before
 
 
@@ -62,7 +63,7 @@ def test_a_changed_router_file_is_damage_and_comes_back_from_mlflow(served: Work
     (folder / "arrays.npz").write_bytes(whole[:-1] + b"x")
     name = f"router {folder.name[:12]}"
     assert bad(served) == {name: "damaged"}
-    assert look(served)[name].repair == "uniroute doctor --repair"
+    assert look(served)[name].next_step == "uniroute doctor --repair"
     assert bad(served, repair=True) == {}
     assert (folder / "arrays.npz").read_bytes() == whole
     assert (folder.with_name(f"{folder.name}.damaged-1") / "arrays.npz").read_bytes() == whole[:-1] + b"x"
@@ -88,7 +89,7 @@ def test_a_router_folder_that_is_gone_is_copied_from_mlflow(served: Workspace) -
 def test_foreign_files_beside_a_router_are_named(served: Workspace) -> None:
     (champion_folder(served) / "extra.pkl").write_text("?")
     check = look(served)["router files"]
-    assert (check.status, "extra.pkl" in check.repair) == ("attention", True)
+    assert (check.severity, "extra.pkl" in check.next_step) == ("attention", True)
 
 
 def test_a_version_deleted_in_mlflow_is_published_again_with_its_aliases(served: Workspace) -> None:
@@ -106,7 +107,7 @@ def test_a_version_changed_in_mlflow_is_damage(served: Workspace) -> None:
     for path in (served.home / "mlflow-artifacts").rglob("arrays.npz"):
         path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert bad(served) == {"mlflow version 1": "damaged", "mlflow version 2": "damaged"}
-    assert "delete version 2 in MLflow" in look(served)["mlflow version 2"].repair
+    assert "delete version 2 in MLflow" in look(served)["mlflow version 2"].next_step
 
 
 def test_what_waits_in_the_outbox_is_delivered(served: Workspace) -> None:
@@ -120,8 +121,8 @@ def test_a_lease_without_a_sign_of_life_is_told(served: Workspace) -> None:
     start_night(served.registry, "night:2024-09-02:abc")
     assert bad(served) == {}
     later = examine(served, repair=False, clock=lambda: NOW + timedelta(hours=1))
-    (lease,) = (check for check in later if check.name == "lease")
-    assert (lease.status, lease.repair.startswith("uniroute night run")) == ("attention", True)
+    (lease,) = (check for check in later if check.subject == "lease")
+    assert (lease.severity, lease.next_step.startswith("uniroute night run")) == ("attention", True)
 
 
 def test_a_changed_ledger_and_a_lost_parent_are_damage(served: Workspace) -> None:
@@ -131,7 +132,7 @@ def test_a_changed_ledger_and_a_lost_parent_are_damage(served: Workspace) -> Non
         connection.execute("DELETE FROM catalog_fetch")
     connection.close()
     assert bad(served) == {"registry": "damaged", "ledger": "damaged"}
-    assert "event 2 was changed" in look(served)["ledger"].finding
+    assert "event 2 was changed" in look(served)["ledger"].text
 
 
 def test_a_promotion_that_is_not_what_the_ledger_says_is_damage(served: Workspace) -> None:
@@ -140,8 +141,8 @@ def test_a_promotion_that_is_not_what_the_ledger_says_is_damage(served: Workspac
     connection.close()
     assert bad(served) == {"promotions": "damaged"}
     found = look(served)["promotions"]
-    assert "decided by is eve, the ledger says night" in found.finding
-    assert "uniroute audit verify" in found.repair
+    assert "decided by is eve, the ledger says night" in found.text
+    assert "uniroute audit verify" in found.next_step
 
 
 def test_a_ledger_shortened_together_with_its_note_lacks_the_head_that_mlflow_noted(served: Workspace) -> None:
@@ -154,20 +155,20 @@ def test_a_ledger_shortened_together_with_its_note_lacks_the_head_that_mlflow_no
         connection.execute("UPDATE ledger_head SET number = ?, hash = ?", last)
     connection.close()
     assert bad(served) == {"ledger in mlflow": "damaged"}
-    assert "MLflow's tags of uniroute is no longer part of the chain" in look(served)["ledger in mlflow"].finding
+    assert "MLflow's tags of uniroute is no longer part of the chain" in look(served)["ledger in mlflow"].text
 
 
 def test_an_alias_that_is_none_of_ours_is_told(served: Workspace) -> None:
     served.publisher.client.set_registered_model_alias("uniroute", "staging", "1")
     assert bad(served) == {"other aliases": "attention"}
-    assert "staging" in look(served)["other aliases"].finding
+    assert "staging" in look(served)["other aliases"].text
     assert bad(served, repair=True) == {"other aliases": "attention"}, "it may be somebody's on purpose"
 
 
 def test_a_champion_without_all_of_its_llms_is_told(served: Workspace) -> None:
     served.registry.llms.set_status("sandbox:strong", "withdrawn", "gone", actor="me", now=NOW)
     assert bad(served) == {"champion": "attention"}
-    assert look(served)["champion"].repair.startswith("uniroute night run")
+    assert look(served)["champion"].next_step.startswith("uniroute night run")
 
 
 def test_a_registry_that_is_no_database_is_damage_and_nothing_else_is_looked_at(served: Workspace) -> None:
@@ -178,7 +179,7 @@ def test_a_registry_that_is_no_database_is_damage_and_nothing_else_is_looked_at(
     with Workspace(served.settings, migrate=False) as workspace:
         assert bad(workspace) == {"registry": "damaged"}
         assert list(look(workspace)) == ["disk", "registry"]
-        assert "uniroute db restore" in look(workspace)["registry"].repair
+        assert "uniroute db restore" in look(workspace)["registry"].next_step
 
 
 def test_mlflow_that_cannot_be_read_is_told_and_the_rest_is_checked(served: Workspace) -> None:
@@ -210,7 +211,7 @@ def test_a_schema_that_is_behind_is_brought_up_to_date_on_request(served: Worksp
         connection.execute("DROP VIEW spend")
         connection.execute("DELETE FROM schema_file WHERE name = 'spend'")
     connection.close()
-    assert look(served)["schema"].repair == "uniroute db migrate"
+    assert look(served)["schema"].next_step == "uniroute db migrate"
     assert bad(served, repair=True) == {}
     with sqlite3.connect(served.home / "registry.db") as connection:
         connection.execute("UPDATE uniroute_alembic_version SET version_num = '9999'")
@@ -244,7 +245,7 @@ def test_the_command_prints_one_line_per_check_and_the_repair(
     served.publisher.set_alias("uniroute", "champion", 1)
     assert run() == 5
     said = capsys.readouterr().out
-    assert "damaged      aliases: champion points to version 1, it should be version 2\n" in said
+    assert "damaged  aliases           champion points to version 1, it should be version 2\n" in said
     assert "next: uniroute doctor --repair\n" in said
     assert run("--repair", "--json") == 0
     data = json.loads(capsys.readouterr().out)["data"]
@@ -262,7 +263,7 @@ def test_the_command_makes_nothing_where_nothing_is(
 
 
 def test_the_worst_finding_decides() -> None:
-    found = [Check("a", status, "") for status in ("ok", "attention", "damaged", "unreachable")]
+    found = [Finding("a", status, "") for status in ("ok", "attention", "damaged", "unreachable")]
     assert worst(tuple(found)) == "damaged"
     assert worst(()) == "ok"
 
@@ -283,11 +284,11 @@ def test_the_lease_is_judged_by_the_servers_clock_and_not_by_the_one_here(
     with Workspace(settings, migrate=False) as workspace:
         night = start_night(workspace.registry, now=datetime.now(UTC))
         monkeypatch.setattr(registry_clock, "machine_time", here)
-        found = {check.name: check.status for check in examine(workspace, repair=False, clock=here)}
+        found = {check.subject: check.severity for check in examine(workspace, repair=False, clock=here)}
         assert found["lease"] == "ok"
         asked = cancel_night(workspace.registry, "latest", "why", actor="me", now=here(), is_dry_run=True)
         assert asked.run_key == night.key, "a night that runs can be stopped from there"
         workspace.registry.runs.finish(night, "completed", "fine", "{}", here())
         start_night(workspace.registry, "night:silent", now=here() - timedelta(hours=1))
-        found = {check.name: check.status for check in examine(workspace, repair=False, clock=here)}
+        found = {check.subject: check.severity for check in examine(workspace, repair=False, clock=here)}
         assert found["lease"] == "attention", "it ended an hour ago, whatever the clock here says"

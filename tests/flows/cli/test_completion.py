@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 from flows.cli.completion import registry_url
@@ -14,9 +15,16 @@ from flows.config.loading import load_settings
 from registry.completion_names import names
 from registry.store import Registry
 from tests.flows.cli.conftest import Uniroute
+from tests.flows.cli.test_contract import COMMANDS
 from tests.registry.samples import fetch, listing
 
+NAMING = {"name", "version", "before", "after", "to", "only", "candidates", "subject"}
 HEAVY = ("pydantic", "sqlalchemy", "numpy", "prefect", "mlflow", "rich", "sklearn")
+
+
+def naming(command: click.Command) -> list[click.Parameter]:
+    """Return the parameters that take a name of the registry."""
+    return [parameter for parameter in command.params if parameter.name in NAMING]
 
 
 def completed(*words: str, variables: dict[str, str] | None = None) -> list[str]:
@@ -48,10 +56,42 @@ def test_commands_verbs_and_options_are_completed(home: Path) -> None:
     assert "--json" in completed("llm", "list", "--js")
 
 
-def test_llms_routers_and_nights_are_completed_from_the_registry(home: Path) -> None:
-    assert completed("llm", "show", "sandbox:m") == ["sandbox:middle"]
-    assert completed("llm", "exclude", "mid") == ["sandbox:middle"]
-    assert completed("night", "show", "night:") == ["night:2024-09-01:abc"]
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("llm", "show", "sandbox:m"), ["sandbox:middle"]),
+        (("llm", "exclude", "mid"), ["sandbox:middle"]),
+        (("night", "run", "--only", "sandbox:s"), ["sandbox:strong"]),
+        (("night", "show", "night:"), ["night:2024-09-01:abc"]),
+        (("router", "diff", "1", "ch"), ["challenger", "champion"]),
+        (("promotion", "request", "ch"), ["challenger", "champion"]),
+        (("promotion", "rollback", "--to", "prev"), ["previous"]),
+        (("promotion", "show", ""), ["2", "1"]),
+        (("report", "promotion", ""), ["2", "1"]),
+        (("promotion", "approve", ""), []),
+        (("route", "--router", "champ"), ["champion"]),
+        (("route", "--candidates", "sandbox:frugal,sandbox:m"), ["sandbox:frugal,sandbox:middle"]),
+        (("route", "--candidates", "sandbox:middle,mid"), []),
+        (("prompt", "example", "0", "--router", "champ"), ["champion"]),
+        (("audit", "log", "--subject", "night:"), ["night:2024-09-01:abc"]),
+        (("audit", "log", "--subject", "sandbox:m"), ["sandbox:middle"]),
+    ],
+    ids=" ".join,
+)
+def test_names_are_completed_from_the_registry(home: Path, words: tuple[str, ...], names: list[str]) -> None:
+    assert completed(*words) == names
+
+
+def test_only_promotions_that_wait_are_offered_for_a_decision(eventful: Path) -> None:
+    assert completed("promotion", "show", "") == ["2", "1"]
+    assert completed("promotion", "approve", "") == completed("promotion", "reject", "") == ["2"]
+
+
+@pytest.mark.parametrize("path", [path for path, command in COMMANDS.items() if naming(command)])
+def test_every_parameter_that_takes_a_name_of_the_registry_completes_it(eventful: Path, path: str) -> None:
+    context = click.Context(COMMANDS[path], resilient_parsing=True)
+    for parameter in naming(COMMANDS[path]):
+        assert parameter.shell_complete(context, ""), parameter.name
 
 
 def test_names_of_every_kind_are_read_and_nothing_is_written(home: Path) -> None:
@@ -59,7 +99,7 @@ def test_names_of_every_kind_are_read_and_nothing_is_written(home: Path) -> None
     before = (home / "registry.db").read_bytes()
     assert set(names(url, "llm")) == {"sandbox:frugal", "sandbox:middle", "sandbox:strong"}
     assert {"champion", "challenger", "previous", "1", "2"} == set(names(url, "router"))
-    assert len(names(url, "promotion")) == 2
+    assert (len(names(url, "promotion")), names(url, "waiting promotion")) == (2, ())
     assert (home / "registry.db").read_bytes() == before
 
 
@@ -81,8 +121,6 @@ def test_a_name_that_would_act_in_a_shell_is_not_offered(home: Path, registry: R
     registry.llms.record_fetch(
         run.id, fetch([listing(name, endpoint="x") for name in hostile], "h", catalog="h"), run.as_of
     )
-    import click
-
     context = click.Context(click.Command("x"), resilient_parsing=True)
     found = [item.value for item in complete_llms(context, click.Option(["--x"]), "x:")]
     assert found == ["x:good"]

@@ -94,7 +94,7 @@ def test_a_part_that_does_not_answer_is_named_when_everything_is_asked(
     assert found.code == 75
     assert not found.data["is_valid"]
     assert [name for name, row in parts.items() if not row["is_fine"]] == ["endpoint here"]
-    assert parts["catalog mine"]["finding"] == "1 LLMs"
+    assert parts["catalog mine"]["finding"] == "1 LLM"
     assert "champion is version 2" in parts["mlflow"]["finding"]
 
 
@@ -108,3 +108,14 @@ def test_the_schema_accepts_the_file_and_refuses_a_misspelt_key(written: Path, u
     content["budget"]["nigth_usd"] = 3
     with pytest.raises(jsonschema.ValidationError, match="nigth_usd"):
         jsonschema.validate(content, schema)
+
+
+@pytest.mark.filterwarnings("default::flows.errors.RenamedSetting")
+def test_a_renamed_setting_is_a_warning_for_people_and_machines(written: Path, uniroute: Uniroute) -> None:
+    written.write_text(FILE + "[gate]\nfalse_promotions = 0.01\n")
+    said = uniroute("config", "show", "--json")
+    (warning,) = json.loads(said.out)["warnings"]
+    assert warning.startswith("The setting gate.false_promotions (in uniroute.toml) is now called false_promotion_rate")
+    assert warning in said.err
+    found = {row["key"]: row["value"] for row in said.data["settings"]}
+    assert found["gate.false_promotion_rate"] == 0.01

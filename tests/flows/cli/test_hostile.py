@@ -9,7 +9,7 @@ import pytest
 
 from flows.cli.outcome import report_error
 from flows.errors import PrerequisiteError
-from flows.profiling.availability import Absence
+from flows.profiling.availability import UnavailableLLM
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome, Quarantine
 from flows.reports.closing import ClosingState
@@ -55,7 +55,7 @@ def report_of(text: str) -> NightReport:
         canaries=(canary,),
         quarantined=(Quarantine(text, text),),
         drifted=(text,),
-        absent=(Absence(text, True),),
+        absent=(UnavailableLLM(text, True),),
         router=router,
         attention=(text, f"{text} is incomplete: {text}"),
         closing=ClosingState(

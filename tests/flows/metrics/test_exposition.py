@@ -1,4 +1,4 @@
-"""What monitoring is told: the registry's figures in Prometheus' format, with bounded labels, never a traceback."""
+"""What monitoring reads: the registry's figures in Prometheus' format, with bounded labels, never a traceback."""
 
 import signal
 import subprocess
@@ -31,7 +31,7 @@ UNIROUTE = str(Path(sys.executable).with_name("uniroute"))
 
 
 def read(text: str) -> dict[str, float]:
-    """Parse an exposition as Prometheus does; give values by name, with the values of labels behind it."""
+    """Parse an exposition as Prometheus does; return values by name and the values of labels."""
 
     def name_of(sample: Sample) -> str:
         return " ".join([sample.name, *(value for _, value in sorted(sample.labels.items()))])
@@ -41,12 +41,12 @@ def read(text: str) -> dict[str, float]:
     }
 
 
-def vitals_of(*endpoints: str, kind: str = "timeout", **changes: object) -> MonitoringSnapshot:
-    """Make the vital signs of a running night at some endpoints."""
+def snapshot_of(*endpoints: str, kind: str = "timeout", **changes: object) -> MonitoringSnapshot:
+    """Return a snapshot of a running night at some endpoints."""
     settings = '{"budget": {"night_usd": "20"}}'
     run = Run(1, "night:x", date(2024, 9, 1), "active", 2, 3, "s", settings, None, "host", 1, NOW, None, None, None)
     summary = '{"attention": ["a", "b"], "router": {"alias_drifts": ["champion points to version 1, it should be 2"]}}'
-    vitals = MonitoringSnapshot(
+    snapshot = MonitoringSnapshot(
         moment=NOW + timedelta(minutes=10),
         run=run,
         finished=replace(run, status="attention", finished_at=NOW, summary_json=summary),
@@ -67,17 +67,17 @@ def vitals_of(*endpoints: str, kind: str = "timeout", **changes: object) -> Moni
         is_head_whole=True,
         aliases_noted={},
     )
-    return replace(vitals, **changes)
+    return replace(snapshot, **changes)
 
 
-def exposed(vitals: MonitoringSnapshot) -> dict[str, float]:
+def exposed(snapshot: MonitoringSnapshot) -> dict[str, float]:
     samples = Samples()
-    add_registry_figures(samples, vitals)
+    add_registry_figures(samples, snapshot)
     return read(Reading(samples).exposition())
 
 
 def test_a_running_night_and_its_lease_as_figures() -> None:
-    found = exposed(vitals_of("open"))
+    found = exposed(snapshot_of("open"))
     expected = {
         "uniroute_night_status active": 1,
         "uniroute_night_status failed": 0,
@@ -106,27 +106,27 @@ def test_a_running_night_and_its_lease_as_figures() -> None:
         "uniroute_alias_drifts": 1,
     }
     assert {name: found.get(name) for name in expected} == expected
-    assert "uniroute_champion_version" not in found, "MLflow has not heard of it"
+    assert "uniroute_champion_version" not in found, "MLflow does not have it yet"
 
 
 def test_a_drift_that_was_repaired_is_over_and_one_noted_since_counts() -> None:
-    assert exposed(vitals_of(aliases_noted={"champion": False}))["uniroute_alias_drifts"] == 0
-    assert exposed(vitals_of(aliases_noted={"champion": True, "previous": True}))["uniroute_alias_drifts"] == 2
+    assert exposed(snapshot_of(aliases_noted={"champion": False}))["uniroute_alias_drifts"] == 0
+    assert exposed(snapshot_of(aliases_noted={"champion": True, "previous": True}))["uniroute_alias_drifts"] == 2
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_names_make_no_sample_of_their_own_and_do_nothing(text: str) -> None:
     samples = Samples()
-    add_registry_figures(samples, vitals_of(text, "plain", kind=text, finished=None))
+    add_registry_figures(samples, snapshot_of(text, "plain", kind=text, finished=None))
     written = Reading(samples).exposition()
     assert not active_signs(written)
     assert set(read(written)) >= {"uniroute_night_calls plain", "uniroute_night_failures plain other"}
-    plain = exposed(vitals_of("some name", "plain", finished=None))
+    plain = exposed(snapshot_of("some name", "plain", finished=None))
     assert len(read(written)) == len(plain)
 
 
 def test_labels_are_bounded_whatever_the_registry_holds() -> None:
-    found = exposed(vitals_of(*(f"endpoint-{number:03}" for number in range(300)), kind="invented"))
+    found = exposed(snapshot_of(*(f"endpoint-{number:03}" for number in range(300)), kind="invented"))
     calls = [value for name, value in found.items() if name.startswith("uniroute_night_calls")]
     assert (len(calls), sum(calls)) == (MOST_ENDPOINTS + 1, 6 * 300)
     failures = {name.split()[-1] for name in found if name.startswith("uniroute_night_failures")}
@@ -164,7 +164,7 @@ def test_a_registry_that_is_down_is_a_figure_with_its_reason_in_the_log(
     assert "CANARY" not in ended.err + ended.out
 
 
-def test_a_schema_that_is_behind_is_told_and_not_migrated(home: Path, uniroute: Uniroute) -> None:
+def test_a_schema_that_is_behind_is_reported_and_not_migrated(home: Path, uniroute: Uniroute) -> None:
     url = f"sqlite:///{home / 'registry.db'}"
     break_in(url, "DROP INDEX ix_outcome_failed", "UPDATE uniroute_alembic_version SET version_num = '0004'")
     ended = uniroute("metrics")

@@ -13,7 +13,7 @@ from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.evidence import Evidence
 from flows.reports.promotion.gathering import hidden_gap
 from flows.reports.promotion.review_inputs import ReviewInputs
-from routing.deferral import score_at_cost
+from routing.deferral import scores_at_costs
 from tests.flows.reports.promotion.synthetic import review_inputs
 
 
@@ -87,8 +87,9 @@ def test_cost_at_equal_score_is_where_the_curve_reaches_the_champion(evidence):
     target, paid = evidence.champion.score, evidence.champion.cost_usd
     curve = evidence.challenger.curve
     at = paid * (1 + cost.change) / curve.reference_cost_usd
-    assert score_at_cost(curve, at) >= target - 1e-9
-    assert score_at_cost(curve, at * 0.98) < target
+    reached, before = scores_at_costs(curve, [at, at * 0.98])
+    assert reached >= target - 1e-9
+    assert before < target
     assert cost.low <= cost.change
     assert cost.high is None or cost.change <= cost.high
 
