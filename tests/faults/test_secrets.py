@@ -35,7 +35,7 @@ NAME = "Nice <script>alert(1)</script> [/b] =1+1 $x_{"
 
 @pytest.fixture(scope="module")
 def left_behind(tmp_path_factory: pytest.TempPathFactory):
-    """Run a night with keys against an endpoint that repeats them wherever it can; give folder and output."""
+    """Run a night with keys against an endpoint that repeats them wherever it can; return folder and output."""
     folder = tmp_path_factory.mktemp("secrets")
 
     def answer(llm_id: str, prompt: str) -> str:
