@@ -1,4 +1,4 @@
-"""Faults of settings: a typing mistake must never go unnoticed."""
+"""Faults of settings: a typing mistake must never be ignored."""
 
 import pytest
 
