@@ -68,8 +68,8 @@ def _refuse_older_graders(workspace: Workspace, names: set[str]) -> None:
         newest = max((int(version) for other, _, version in known if other == name and version.isdecimal()), default=0)
         if newest > int(ours.version):
             raise PrerequisiteError(
-                f"This version of uniroute grades with {ours.label}, but {workspace.registry.name} already has scores of "
-                f"{name}/{newest}.",
+                f"This version of uniroute grades with {ours.label}, but {workspace.registry.name} already has scores "
+                f"of {name}/{newest}.",
                 unchanged="Nothing was called.",
                 hint="Install the newer version of uniroute, or set [registry] url to another registry.",
             )
