@@ -1,4 +1,4 @@
-"""How the night's command ends when the night is refused: one code per cause, and for machines the same as data."""
+"""How ``uniroute night run`` ends when a night is refused: one code per cause, and the same in JSON."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ def asked(tmp_path, fake, migrated, monkeypatch):
 
 @pytest.fixture
 def ended(asked, monkeypatch, capsys):
-    """Run ``uniroute night run --json`` in this process, without Prefect, and give its code, error and events."""
+    """Run ``uniroute night run --json`` in this process, without Prefect, and return its code, error and events."""
 
     def run():
         from flows import nightly

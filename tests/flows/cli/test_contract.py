@@ -21,7 +21,7 @@ LISTS = {"list", "log", "events", "history", "diff"}
 
 
 def commands() -> dict[str, click.Command]:
-    """Give every command by its path."""
+    """Return every command by its path."""
 
     def below(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
         if not isinstance(command, click.Group):
@@ -57,7 +57,7 @@ def test_every_command_is_in_the_readme(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path.split()[-1] in LISTS and path != "router diff"])
-def test_every_list_is_cut_and_sorted(path: str) -> None:
+def test_every_list_is_limited_and_sorted(path: str) -> None:
     assert {"--limit", "--sort"} <= options_of(COMMANDS[path])
 
 
@@ -90,7 +90,7 @@ def test_json_has_the_pinned_schema_and_shape(eventful: Path, uniroute: Uniroute
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_a_refused_command_says_nothing_on_standard_output_unless_json_is_wanted(
+def test_a_refused_command_prints_nothing_on_standard_output_without_json(
     home: Path, uniroute: Uniroute, path: str
 ) -> None:
     refused = uniroute(*path.split(), "--no-such-option")

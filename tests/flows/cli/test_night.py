@@ -1,4 +1,4 @@
-"""Looking back at nights, and stopping one that runs."""
+"""Nights on the command line: listed, shown, and cancelled."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def test_a_night_that_is_not_running_cannot_be_cancelled(home: Path, registry: R
     assert registry.ledger.count() == before
 
 
-def test_a_running_night_of_this_host_is_signalled_and_the_ledger_says_who_wanted_that(
+def test_a_running_night_on_this_host_is_signalled_and_the_ledger_says_by_whom(
     home: Path, registry: Registry, uniroute: Uniroute
 ) -> None:
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -70,7 +70,7 @@ def test_a_running_night_of_this_host_is_signalled_and_the_ledger_says_who_wante
     assert json.loads(event.payload_json)["lease"] == run.lease_number
 
 
-def test_a_night_elsewhere_reads_in_the_ledger_that_it_shall_stop(
+def test_a_night_elsewhere_reads_in_the_ledger_that_it_must_stop(
     home: Path, registry: Registry, uniroute: Uniroute
 ) -> None:
     from flows.night.cancel import is_cancelled

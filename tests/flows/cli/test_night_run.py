@@ -1,4 +1,4 @@
-"""``uniroute night run`` with its options, told in JSON lines: a whole small night, all parts real but Prefect."""
+"""``uniroute night run`` with its options, as JSON lines: a whole small night, with every part real except Prefect."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.flows.cli.conftest import Ended, Uniroute
 from tests.flows.cli.shapes import PINNED, misfits
 
 
-async def tell_nobody(_report: object) -> None:
+async def report_to_no_one(_report: object) -> None:
     pass
 
 
@@ -43,7 +43,7 @@ def tiny(endpoint: FakeEndpoint, tmp_path: Path, served_template: Path, monkeypa
             for attribute, value in list(vars(module).items()):
                 if isinstance(value, prefect.Task):
                     monkeypatch.setattr(module, attribute, value.fn)
-    monkeypatch.setattr(nightly, "_tell_prefect", tell_nobody)
+    monkeypatch.setattr(nightly, "_tell_prefect", report_to_no_one)
     monkeypatch.setattr(nightly, "night", nightly.night.fn)
     return night
 
@@ -52,7 +52,7 @@ def lines_of(ended: Ended) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=pytest.fail) for line in ended.out.splitlines()]
 
 
-def test_a_night_is_told_from_its_lease_to_the_status_of_every_llm(tiny: TinyNight, uniroute: Uniroute) -> None:
+def test_a_night_is_reported_from_its_lease_to_the_status_of_every_llm(tiny: TinyNight, uniroute: Uniroute) -> None:
     ended = uniroute("night", "run", "--as-of", FIRST, "--json")
     assert ended.code in (0, 3), ended.err
     first, *between, last = lines_of(ended)
@@ -94,7 +94,7 @@ def test_only_the_named_llm_is_asked(tiny: TinyNight, endpoint: FakeEndpoint, un
     assert not endpoint.calls
 
 
-def test_an_llm_beyond_max_new_is_deferred_and_told(tiny: TinyNight, uniroute: Uniroute) -> None:
+def test_an_llm_beyond_max_new_is_deferred_and_reported(tiny: TinyNight, uniroute: Uniroute) -> None:
     last = lines_of(uniroute("night", "run", "--as-of", FIRST, "--max-new", "1", "--plan", "--json"))[-1]
     assert last["data"]["plan"]["deferred"] == ["fake:fair"]
     assert [(row["llm"], row["status"]) for row in last["llms"]] == [("fake:fair", "deferred")]
@@ -124,7 +124,7 @@ def test_without_the_lease_nothing_is_started(tiny: TinyNight, uniroute: Unirout
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "0"])
-def test_a_ceiling_that_is_none_is_refused(tiny: TinyNight, uniroute: Uniroute, value: str) -> None:
+def test_an_impossible_budget_is_refused(tiny: TinyNight, uniroute: Uniroute, value: str) -> None:
     refused = uniroute("night", "run", "--budget-usd", value)
     assert (refused.code, refused.out) == (78, "")
     assert "budget.night_usd (in the command line)" in refused.err
