@@ -3,9 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 
-# What Prefect and MLflow need to stay quiet and offline is set by the package itself (flows/config/environment.py).
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
-
 .PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli bench-fan-out bench-spark stack
 
 demo: $(VENV)/installed
@@ -54,9 +51,9 @@ stack: $(VENV)/installed
 
 install: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt .ci/install.py
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install -qq --constraint constraints.txt --editable ".[test]"
+	$(RUN)/python .ci/install.py
 	touch $@
 
 clean:

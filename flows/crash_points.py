@@ -1,4 +1,4 @@
-"""Named points of the night at which the fault suite kills the process: nothing happens outside it.
+"""Named points of the night at which the fault suite kills the process; otherwise they do nothing.
 
 ``UNIROUTE_TEST_KILL_AT=refitted`` kills where that name is reached first, ``answered#3`` where it is reached the third
 time, and ``#7`` at the seventh point of any name.
@@ -17,7 +17,7 @@ _reached: Counter[str] = Counter()
 
 
 def reach(name: str) -> None:
-    """Note that a point is reached; die there, without a chance to tidy up, when the environment says so."""
+    """Note that a point is reached; die there, without any chance to clean up, if the environment says so."""
     wanted = os.environ.get(_VARIABLE)
     if wanted is None:
         return

@@ -1,12 +1,16 @@
-"""Errors of the night (see the tree in routing/errors.py)."""
+"""Errors of the night and its surroundings (see the tree in routing/errors.py)."""
 
 from __future__ import annotations
 
 from routing.errors import UnirouteError
 
 
+class RenamedSetting(FutureWarning):
+    """A setting is given under a name that works in this release only."""
+
+
 class FlowError(UnirouteError):
-    """Anything the night refuses."""
+    """Base of everything that `flows` raises on purpose."""
 
 
 class PrerequisiteError(FlowError):
@@ -14,15 +18,15 @@ class PrerequisiteError(FlowError):
 
 
 class CredentialsMissing(PrerequisiteError):
-    """A key that the settings name is not there, or every endpoint refuses it."""
+    """A key that the settings name is missing, or every endpoint refuses it."""
 
 
 class VersionUnavailable(FlowError):
-    """A router version is not on this machine, and MLflow, which has it, is out of reach."""
+    """A router version is not on this machine, and MLflow, which has it, cannot be reached."""
 
 
 class PortTaken(FlowError):
-    """Another process listens on the port asked for."""
+    """Another process listens on the requested port."""
 
 
 class ServerUnavailable(FlowError):
@@ -42,7 +46,7 @@ class CatalogMalformed(CatalogError):
 
 
 class EndpointError(FlowError):
-    """A call that brought no answer: never a wrong answer of an LLM.
+    """A call that brought no answer, which never counts as a wrong answer of the LLM.
 
     Parameters
     ----------
@@ -55,7 +59,7 @@ class EndpointError(FlowError):
     retry_after_s
         What the endpoint asked us to wait, in seconds.
     is_endpoint_wide
-        Whether every further call to this endpoint would fail the same way (key refused, quota used up).
+        Whether every further call to this endpoint would fail in the same way (key refused, quota used up).
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class EndpointError(FlowError):
 
 
 class RateLimited(EndpointError):
-    """The endpoint asked for patience longer than the night allows."""
+    """The endpoint asked to wait longer than the night allows."""
 
 
 class TransientEndpointError(EndpointError):
@@ -85,7 +89,7 @@ class TransientEndpointError(EndpointError):
 
 
 class FatalEndpointError(EndpointError):
-    """The endpoint refused in a way that asking again cannot mend."""
+    """The endpoint refused in a way that a retry cannot change."""
 
 
 class MalformedCompletion(EndpointError):
@@ -93,7 +97,7 @@ class MalformedCompletion(EndpointError):
 
 
 class WorkersUnavailable(FlowError):
-    """No worker took what the night handed out, or none could carry it out."""
+    """No worker took a profile that the night handed out, or none could make it."""
 
 
 class Interrupted(FlowError):
@@ -104,7 +108,7 @@ class Interrupted(FlowError):
     message, unchanged, hint
         As in `UnirouteError`.
     signal_number
-        Which signal.
+        The signal that asked.
     """
 
     def __init__(self, message: str, *, signal_number: int, unchanged: str = "", hint: str = "") -> None:
@@ -113,7 +117,7 @@ class Interrupted(FlowError):
 
 
 class GradingError(FlowError):
-    """A grader crashed or failed its own gate."""
+    """A grader crashed or failed its self-check, or a judge failed its check."""
 
 
 class BudgetExceeded(FlowError):

@@ -1,23 +1,23 @@
 """Logs: what happens in a night, as lines for people or as JSON for machines, without secrets and without injections.
 
-Everything of ours goes through one logger, `LOGGER`. As text, standard error shows what the night says to people, and
-warnings. As JSON, every record is one line with the facts as fields, those of libraries too. Prompts and completions
-are in no record.
+All our records go through one logger, `LOGGER`. As text, standard error shows what the night says to people, and
+warnings. As JSON, every record is one line with the facts as fields, including records of libraries. Prompts and
+completions are in no record. `announce` also passes an event to listeners in this process, such as the progress of
+``uniroute night run --json``.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TextIO
-from urllib.parse import unquote, urlsplit
 
+from flows.masking import mask
 from flows.text import sanitize
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ NARRATION = "narration"
 """The event of a record that was written for people."""
 
 _PREFECT = "prefect.extra"
-"""The logger whose handlers Prefect gives to loggers that are not its own."""
+"""The logger whose handlers Prefect attaches to loggers other than its own."""
 
 Format = Literal["text", "json", "auto"]
-_MASK = "[secret]"
 _SHORTEST_SECRET = 4
 _SECRET_VARIABLES = (
     "PGPASSWORD",
@@ -40,40 +39,34 @@ _SECRET_VARIABLES = (
     "PREFECT_API_KEY",
     "PREFECT_API_AUTH_STRING",
 )
-_PATTERNS = (
-    (re.compile(r"(://[^\s/:@]*:)[^\s/@]+(?=@)"), rf"\1{_MASK}"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{4,}"), rf"\1 {_MASK}"),
-    (re.compile(r"(?i)(\bx?-?(?:api[-_]?key|authorization|password)['\"]?\s*[:=]\s*['\"]?)[^\s'\",&]+"), rf"\1{_MASK}"),
-)
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
+
+Listener = Callable[[str, dict[str, Any]], None]
+_listeners: list[Listener] = []
 
 
 class Redaction(logging.Filter):
-    """Mask secrets in every record: those it was told, and whatever stands where a secret belongs."""
+    """Mask secrets in every record: those it has learned, and anything in a place where a secret belongs."""
 
     def __init__(self) -> None:
         super().__init__()
         self._secrets: tuple[str, ...] = ()
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Mask these from now on; very short ones are left, because they would garble every text."""
+        """Mask these from now on, except very short ones, which would garble every text."""
         known = {*self._secrets, *(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)}
         self._secrets = tuple(sorted(known, key=len, reverse=True))
 
     def clean(self, value: Any) -> Any:
-        """Give a value without secrets; texts inside lists and mappings are cleaned too."""
+        """Return a value without secrets; texts inside lists and mappings are cleaned too."""
         if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, _MASK)
-            for pattern, masked in _PATTERNS:
-                value = pattern.sub(masked, value)
-            return value
+            return mask(value, self._secrets)
         if isinstance(value, Mapping):
             return {key: self.clean(entry) for key, entry in value.items()}
         return [self.clean(entry) for entry in value] if isinstance(value, list | tuple) else value
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Clean a record in place, and let it pass."""
+        """Clean a record in place; none is dropped."""
         record.msg, record.args = self.clean(record.getMessage()), None
         if record.exc_info:
             record.exc_text, record.exc_info = logging.Formatter().formatException(record.exc_info), None
@@ -85,7 +78,7 @@ class Redaction(logging.Filter):
 
 
 class StandardErrorHandler(logging.StreamHandler[TextIO]):
-    """Write to whatever standard error is at the moment: commands may redirect it."""
+    """Write to the current standard error: commands may redirect it."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -97,14 +90,14 @@ class StandardErrorHandler(logging.StreamHandler[TextIO]):
 
 
 class FlowRunLogHandler(logging.Handler):
-    """Hand records to the log of the Prefect flow run under way, when there is one.
+    """Pass records on to the log of the current Prefect flow run, if there is one.
 
-    As Prefect does for PREFECT_LOGGING_EXTRA_LOGGERS; but a worker's process imports Prefect, which reads that
-    variable, before anything of ours, and what is told outside any flow run has no place in a flow run's log.
+    Prefect does this for PREFECT_LOGGING_EXTRA_LOGGERS, but a worker's process imports Prefect, which reads that
+    variable, before any of our code, and records outside a flow run do not belong in the log of one.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass it on; Prefect is only looked at where somebody has imported it."""
+        """Pass a record on; Prefect is only consulted when it has been imported already."""
         context = sys.modules.get("prefect.context")
         if context is None or not (context.FlowRunContext.get() or context.TaskRunContext.get()):
             return
@@ -118,17 +111,17 @@ class _ForPeople(logging.Filter):
 
 
 REDACTION = Redaction()
-"""The one filter of this process; it learns, and never forgets."""
+"""The one filter of this process; secrets that it has learned stay masked."""
 _FLOW_RUN_LOG = FlowRunLogHandler()
 
 
 def set_up(settings: Settings) -> None:
-    """Write logs as the settings say; what was set up before is replaced.
+    """Write logs as the settings say, replacing any earlier set-up.
 
     Parameters
     ----------
     settings
-        Their ``[log]``, and the secrets that they refer to, which are masked from now on.
+        The ``[log]`` section counts; secrets that the settings refer to are masked from now on.
     """
     REDACTION.learn(_secrets_of(settings))
     wanted = settings.log.format
@@ -138,17 +131,17 @@ def set_up(settings: Settings) -> None:
 
 
 def is_json() -> bool:
-    """Say whether standard error carries JSON lines."""
+    """Whether standard error carries JSON lines."""
     return any(isinstance(handler, StandardErrorHandler) for handler in logging.getLogger().handlers)
 
 
 def say(text: str) -> None:
-    """Tell people what the night is about to do; narration goes to standard error, results to standard output.
+    """Say to people what the night is about to do; narration goes to standard error, results to standard output.
 
     Parameters
     ----------
     text
-        One line or several; what came from outside is inert in it already.
+        One line or several; foreign text in it is sanitised already.
     """
     _logger().info("%s", text, extra={"event": NARRATION})
 
@@ -159,9 +152,9 @@ def log_event(event: str, *, level: int = logging.INFO, **facts: Any) -> None:
     Parameters
     ----------
     event
-        What, in a word.
+        What happened, in a word.
     level
-        How bad it is; from `logging.WARNING` on people are shown it too.
+        Its severity; from `logging.WARNING` on, people see it too.
     facts
         Numbers, days and names, by field: ``run, llm, endpoint, prompt_id, attempt, cost_usd, latency_s`` where they
         are known. Never a prompt or a completion.
@@ -169,8 +162,8 @@ def log_event(event: str, *, level: int = logging.INFO, **facts: Any) -> None:
     logger = _logger()
     if logger.isEnabledFor(level):
         fields = {name: _plain(value) for name, value in facts.items() if value is not None}
-        told = " ".join([event, *(f"{name}={sanitize(value, width=200)}" for name, value in fields.items())])
-        logger.log(level, "%s", told, extra={"event": event, **fields})
+        line = " ".join([event, *(f"{name}={sanitize(value, width=200)}" for name, value in fields.items())])
+        logger.log(level, "%s", line, extra={"event": event, **fields})
 
 
 def _plain(value: Any) -> Any:
@@ -187,18 +180,18 @@ def _logger() -> logging.Logger:
 
 
 def _install(handler: logging.Handler, *, is_json: bool) -> None:
-    """Put the handler where it belongs: as JSON it gets the records of every library, as text those of ours alone."""
+    """Install the handler: as JSON it receives the records of every library, as text only our own."""
     ours, root = logging.getLogger(LOGGER), logging.getLogger()
     for logger in (ours, root):
         logger.handlers = [one for one in logger.handlers if not isinstance(one, StandardErrorHandler)]
     handler.addFilter(REDACTION)
     if is_json:
-        # Prefect leaves the root logger alone when it finds somebody else's handler there.
+        # Prefect leaves the root logger alone if it has a handler already.
         root.handlers = [handler]
     else:
         ours.addHandler(handler)
     ours.propagate = is_json
-    ours.addFilter(REDACTION)  # Prefect's handler gets records from here, not from the root logger
+    ours.addFilter(REDACTION)  # Prefect's handler gets records from this logger, not from the root logger
     if _FLOW_RUN_LOG not in ours.handlers:
         ours.addHandler(_FLOW_RUN_LOG)
     if ours.level == logging.NOTSET:
@@ -223,6 +216,7 @@ def _as_json() -> logging.Handler:
 def _secrets_of(settings: Settings) -> Iterable[str]:
     from flows.config.loading import read_key
     from flows.errors import CredentialsMissing
+    from registry.db.urls import secrets_of
 
     for endpoint in settings.endpoint:
         try:
@@ -232,21 +226,13 @@ def _secrets_of(settings: Settings) -> Iterable[str]:
         if key is not None:
             yield key.get_secret_value()
     for url in (settings.registry.url, settings.mlflow.tracking_url):
-        password = urlsplit(url).password
-        if password:
-            yield from {password, unquote(password)}
+        yield from secrets_of(url)
     yield from (os.environ[name] for name in _SECRET_VARIABLES if os.environ.get(name))
-
-
-Listener = Callable[[str, dict[str, Any]], None]
-
-
-_listeners: list[Listener] = []
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Tell a listener every event of the nights that run meanwhile in this process.
+    """Pass every event that is announced in this process during the block to a listener.
 
     Parameters
     ----------
@@ -261,7 +247,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def announce(event: str, **facts: Any) -> None:
-    """Log an event, and tell it to whoever listens."""
+    """Log an event, and pass it to the listeners."""
     log_event(event, **facts)
     for listener in tuple(_listeners):
         listener(event, facts)

@@ -1,7 +1,7 @@
-"""The night: sync, plan, profile, refit, measure, publish, promote, tell.
+"""The flow of the night: sync, plan, profile, refit, measure, publish, promote, report.
 
-The registry's rows are the truth. Prefect schedules, retries and shows; stopped anywhere and started again, the night
-asks only what is missing and publishes nothing twice.
+The registry's rows are the truth; Prefect schedules, retries and displays. A night that is stopped anywhere and started
+again asks only what is missing and publishes nothing twice.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from flows.fitting.refit import Candidate, embed_prompts, refit
 from flows.logs import announce, log_event, say
 from flows.night.context import Night
 from flows.night.lease import held_lease
-from flows.profiling.availability import note_absences
+from flows.profiling.availability import note_unavailable
 from flows.profiling.fan_out import check_fan_out
 from flows.profiling.profile import profile
 from flows.profiling.progress import Progress
@@ -41,10 +41,10 @@ from flows.profiling.results import NO_WORKER
 from flows.promotion.publish import keep_and_publish, measure_candidate
 from flows.reports.attention import attention_lines
 from flows.reports.closing import closing_state
-from flows.reports.digest import digest, llm_table, summary, verdict
+from flows.reports.digest import digest, llm_table, night_record, verdict
 from flows.reports.night_report import NightReport
 from flows.reports.terminal import beginning_text
-from flows.stages import check_answers, check_graders, log_endings, log_router, note_plan, plan, sync
+from flows.stages import check_answers, check_graders, log_profiles, log_router, note_plan, plan, sync
 from flows.workspace import Workspace
 from registry.clock import utc_now
 
@@ -65,19 +65,19 @@ async def night(
     Parameters
     ----------
     as_of
-        The day to look at the world, ``YYYY-MM-DD``; today (UTC) when omitted.
+        The day of the night, ``YYYY-MM-DD``; today (UTC) when omitted.
     config
         Path of the settings file; found as ``uniroute night run`` finds it when omitted.
     plan_only
         Whether to stop after the plan.
     sandbox
-        Whether to run on the sandbox whatever settings file lies about.
+        Whether to run on the sandbox even if there is a settings file.
     budget_usd, max_new
-        Instead of ``[budget] night_usd`` and ``[night] max_new`` of the settings.
+        Override ``[budget] night_usd`` and ``[night] max_new`` of the settings.
     only
-        Keys or ids of the LLMs to ask; all that have something missing when omitted.
+        Keys or ids of the LLMs to ask; all that lack answers when omitted.
     restarted
-        Whether Prefect starts this night again because it crashed: the lease of the dead is waited for then.
+        Whether Prefect restarts this night after a crash: it then waits for the lease of the dead process.
 
     Returns
     -------
@@ -87,26 +87,26 @@ async def night(
     Raises
     ------
     UnirouteError
-        The night cannot be run, or not to its end; the run is marked as failed and what is stored stays.
+        The night cannot be run, or not completed; the run is marked as failed, and everything stored is kept.
     """
     given = SettingsSource(config, sandbox, budget_usd, max_new)
     with Workspace(given.load()) as workspace:
         preflight.check(workspace)
         await check_fan_out(workspace.settings.fan_out)
         on = date.fromisoformat(as_of) if as_of is not None else utc_now().date()
-        under_way = Night(workspace, on, given=given)
-        async with held_lease(under_way, restarted=restarted):
-            async with under_way.interruption:
-                report = await _stages(under_way, plan_only=plan_only, only=only)
-            _finish(under_way, report)
-            await _tell_prefect(report)
+        current = Night(workspace, on, given=given)
+        async with held_lease(current, restarted=restarted):
+            async with current.interruption:
+                report = await _stages(current, plan_only=plan_only, only=only)
+            _finish(current, report)
+            await _create_artifacts(report)
     return report
 
 
 async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> NightReport:
     started_s = time.monotonic()
     check_graders(night)
-    diffs, catalog_errors = sync(night, night.workspace.catalogs())
+    synced = sync(night, night.workspace.catalogs())
     _reach(night, "catalogs")
     planned = plan(night, only)
     note_plan(night, planned)
@@ -115,8 +115,8 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         run_key=night.run_key,
         as_of=night.as_of,
         prompt_set=night.prompt_set,
-        diffs=diffs,
-        catalog_errors=catalog_errors,
+        diffs=synced.diffs,
+        catalog_errors=synced.errors,
         plan=planned,
         is_plan_only=plan_only,
         is_recorded=night.settings.is_sandbox,
@@ -125,16 +125,16 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         return replace(report, duration_s=time.monotonic() - started_s)
     say(beginning_text(report))
     progress = Progress(planned, night.settings.budget.night_usd)
-    asked = await profile(night, planned, progress)
-    log_endings(night, asked.profiles)
+    result = await profile(night, planned, progress)
+    log_profiles(night, result.profiles)
     report = replace(
         report,
-        profiles=asked.profiles,
-        canaries=asked.canaries,
-        spent_usd=asked.spent_usd,
+        profiles=result.profiles,
+        canaries=result.canaries,
+        spent_usd=result.spent_usd,
         calling_s=progress.elapsed_s,
-        absent=note_absences(night, asked.profiles, asked.canaries),
-        quarantined=check_answers(night, asked),
+        absent=note_unavailable(night, result.profiles, result.canaries),
+        quarantined=check_answers(night, result),
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
     )
     _reach(night, "profiled")
@@ -154,36 +154,36 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
 
 
 def _reach(night: Night, name: str) -> None:
-    """Stop between two stages when a signal asked for it."""
+    """Announce that a stage is done, and stop here if a signal asked for it."""
     crash_points.reach(name)
     announce("reached", run=night.run_key, stage=name)
-    night.interruption.refuse_to_go_on()
+    night.interruption.raise_if_requested()
 
 
 def _require_answers(report: NightReport) -> None:
-    """Stop when nobody answered and nobody had before: there is nothing to make a router of.
+    """Stop when no LLM has any answer, old or new: there is nothing to build a router from.
 
     Raises
     ------
     CredentialsMissing
         The endpoints refuse the key.
     BudgetExceeded
-        The budget allowed not a single call.
+        The budget did not allow a single call.
     TransientEndpointError
         The endpoints did not answer.
     WorkersUnavailable
-        Nobody took what was handed out.
+        No worker took the profiles that were handed out.
     """
-    if report.plan.complete or not report.profiles or any(found.scored for found in report.profiles):
+    if report.plan.complete or not report.profiles or any(profile.scored for profile in report.profiles):
         return
-    reasons = sorted({found.stopped_by for found in report.profiles if found.stopped_by}) or ["No endpoint answered."]
+    reasons = sorted({profile.stopped_by for profile in report.profiles} - {""}) or ["No endpoint answered."]
     unchanged = "The registry and the champion stay as they are."
-    if any(found.stopped_for == "refused_auth" for found in report.profiles):
+    if any(profile.stopped_for == "refused_auth" for profile in report.profiles):
         raise CredentialsMissing(reasons[0], unchanged=unchanged, hint="Check the key that [[endpoint]] names.")
-    if all(found.stopped_for == NO_WORKER for found in report.profiles):
+    if all(profile.stopped_for == NO_WORKER for profile in report.profiles):
         hint = "Start workers of the pool, or set [fan_out] runner, then: uniroute night run"
         raise WorkersUnavailable(reasons[0], unchanged=unchanged, hint=hint)
-    if all(found.stopped_for.startswith("budget") for found in report.profiles):
+    if all(profile.stopped_for.startswith("budget") for profile in report.profiles):
         scope = report.profiles[0].stopped_for.rpartition(" ")[2]
         raise BudgetExceeded(reasons[0], scope=scope, unchanged=unchanged, hint="Raise [budget], or --budget-usd.")
     raise TransientEndpointError(
@@ -195,37 +195,38 @@ def _require_answers(report: NightReport) -> None:
 
 
 def _refit_within_budget(night: Night, report: NightReport) -> Candidate:
-    """Refit; when the budget left no LLM to be routed, say that, because nothing has to be mended then.
+    """Refit; if the budget left no LLM that can be routed to, say so, because then there is nothing to fix.
 
     Raises
     ------
     BudgetExceeded
-        No LLM can be routed yet, and the budget is why.
+        No LLM can be routed to yet because of the budget.
     """
     try:
         return refit(night)
     except PrerequisiteError:
-        stopped = [found for found in report.profiles if found.stopped_for.startswith("budget")]
+        stopped = [profile for profile in report.profiles if profile.stopped_for.startswith("budget")]
         if not stopped:
             raise
         raise BudgetExceeded(
-            f"No LLM is complete enough to be routed: {stopped[0].stopped_by}.",
+            f"No LLM is complete enough to be routed to: {stopped[0].stopped_by}.",
             scope=stopped[0].stopped_for.rpartition(" ")[2],
             unchanged="Answers so far are kept; the champion stays as it is.",
-            hint="Raise [budget], or go on tomorrow: uniroute night run",
+            hint="Raise [budget], or continue tomorrow: uniroute night run",
         ) from None
 
 
 def _finish(night: Night, report: NightReport) -> None:
     status = "attention" if report.attention else "completed"
     crash_points.reach("told")
-    night.registry.runs.finish(night.run, status, verdict=verdict(report), summary=summary(report), now=night.clock())
+    record = night_record(report)
+    night.registry.runs.finish(night.run, status, verdict=record.verdict, summary=record.as_json(), now=night.clock())
     facts = {"calls": report.calls, "cost_usd": report.spent_usd, "duration_s": report.duration_s}
     log_event("finished", run=night.run_key, status=status, attention=len(report.attention), **facts)
 
 
-async def _tell_prefect(report: NightReport) -> None:
-    """Leave the digest, the table of LLMs and the way to the promotion report in Prefect."""
+async def _create_artifacts(report: NightReport) -> None:
+    """Show the digest, the table of LLMs and a link to the promotion report in Prefect."""
     await create_markdown_artifact(key="night-digest", markdown=digest(report), description=verdict(report))
     rows = llm_table(report)
     if rows:

@@ -1,4 +1,4 @@
-"""The profile of one LLM in a process of its own: a flow for the workers of a work pool, and a task for Dask."""
+"""The Prefect deployment ``profile-llm``: workers of a work pool make the profile of one LLM with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def profile_llm(assignment: Assignment) -> State:
     Parameters
     ----------
     assignment
-        What the night hands out; nobody else can make one, because it names the night's lease.
+        What the night handed out; it names the lease of the night, so that nothing else can make one.
 
     Returns
     -------
@@ -32,6 +32,6 @@ async def profile_llm(assignment: Assignment) -> State:
     Raises
     ------
     UnirouteError
-        It cannot be carried out on this worker; what arrived is kept.
+        It cannot be carried out on this worker; answers that arrived are kept.
     """
     return Completed(message=json.dumps(asdict(await carry_out(assignment))))

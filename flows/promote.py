@@ -1,4 +1,4 @@
-"""The Prefect deployment ``promote``: a form that decides a promotion, with the functions of the command line."""
+"""The Prefect deployment ``promote``: a form that decides a promotion through the functions of the command line."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from registry.clock import utc_now
 def promote(
     promotion_id: int, decision: Literal["approve", "reject"], reason: str, actor: str, config: str | None = None
 ) -> State:
-    """Decide a promotion that waits for its review.
+    """Decide a promotion that awaits review.
 
     Parameters
     ----------
     promotion_id
-        Its number, as ``uniroute promotion list`` gives it.
+        Its number, as ``uniroute promotion list`` shows it.
     decision
-        Whether its router shall serve.
+        Whether its router is to serve.
     reason
         Why; kept in the ledger.
     actor
@@ -40,15 +40,15 @@ def promote(
     Returns
     -------
     State
-        Completed, with what came of it as its message.
+        Completed, with the resulting status as its message.
 
     Raises
     ------
     UnirouteError
-        The decision is refused; what serves stays.
+        The decision is refused; the champion stays as it is.
     """
     with Workspace(load_settings(config)) as workspace:
         by = Person(actor, getpass.getuser())
         done = decide(workspace, promotion_id, decision, by=by, reason=reason, clock=utc_now)
-    told = f"promotion {promotion_id} is {done.promotion.status}"
-    return Completed(message=f"{told}; MLflow is pending: {done.pending}" if done.pending else told)
+    outcome = f"promotion {promotion_id} is {done.promotion.status}"
+    return Completed(message=f"{outcome}; MLflow is pending: {done.pending}" if done.pending else outcome)

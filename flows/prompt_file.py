@@ -1,4 +1,4 @@
-"""Prompts from the user's file: JSON Lines, CSV or Parquet with a reference and a grader for each."""
+"""Prompts from the user's file: JSON Lines, CSV or Parquet, each with a reference and a grader."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from flows.graders import grader_name
 from registry.prompts import Prompt
 
 _REQUIRED = ("prompt_id", "text", "reference", "grader")
-_FORM = "One prompt a row with the fields prompt_id, text, reference, grader and, if you like, category."
+_FORM = "One prompt per row with the fields prompt_id, text, reference, grader and, optionally, category."
 
 
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
-    """Read the prompts of a file.
+    """Read the prompts from a file.
 
     Parameters
     ----------
@@ -38,12 +38,12 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
     except (ValueError, csv.Error) as error:
         raise PrerequisiteError(f"The prompt file {path} is malformed: {error}.", hint=_FORM) from None
     if not rows:
-        raise PrerequisiteError(f"The prompt file {path} holds no prompt.", hint=_FORM)
+        raise PrerequisiteError(f"The prompt file {path} holds no prompts.", hint=_FORM)
     return tuple(_prompt(row, number, path) for number, row in enumerate(rows, start=1))
 
 
 def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
-    """Yield the rows of the file, whichever of the three forms it has."""
+    """Yield the rows of the file, in any of the three formats."""
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
@@ -52,7 +52,7 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
         with path.open(encoding="utf-8", newline="") as file:
             yield from csv.DictReader(file, strict=True)
     elif path.suffix == ".jsonl":
-        # Not splitlines: texts may hold separators of lines that JSON leaves as they are, such as U+2028.
+        # Not splitlines: texts may hold line separators that JSON does not escape, such as U+2028.
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
             if line.strip():
                 row = json.loads(line)
@@ -64,7 +64,7 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
 
 
 def _prompt(row: Mapping[str, Any], number: int, path: Path) -> Prompt:
-    """Make one prompt of a row, or name the field that is missing and where."""
+    """Return the prompt of a row, or say which field is missing and where."""
     for field in _REQUIRED:
         if not isinstance(row.get(field), str) or not row[field].strip():
             subject = f"prompt {row['prompt_id']!r}" if row.get("prompt_id") else "a prompt"

@@ -1,9 +1,10 @@
-"""Stage one: what the catalogs list today, and what changed since the last night."""
+"""The small stages of a night: check graders, sync catalogs, plan, check answers, and log how stages ended."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,12 +19,33 @@ from flows.profiling.availability import quarantine_substituted
 from flows.profiling.canaries import missing_canaries, settle_drifts
 from flows.profiling.contamination import quarantine_contaminated
 from flows.profiling.plan import NightPlan, chosen, plan_night
-from flows.profiling.results import ProfilingResult, Quarantine
+from flows.profiling.results import ProfileOutcome, ProfilingResult, Quarantine
 from registry.llms import CatalogDiff
 
 if TYPE_CHECKING:
-    from flows.profiling.results import ProfileOutcome
     from flows.reports.night_report import RouterOutcome
+
+
+@dataclass(frozen=True)
+class SyncResult:
+    """What syncing the catalogs found.
+
+    Attributes
+    ----------
+    diffs
+        What changed, catalog by catalog.
+    errors
+        One line for each catalog that could not be read.
+    """
+
+    diffs: tuple[CatalogDiff, ...]
+    errors: tuple[str, ...]
+
+
+@task(name="check-graders", cache_policy=NO_CACHE)
+def check_graders(night: Night) -> None:
+    """Put every grader through its self-check before money is spent."""
+    night.check_graders()
 
 
 @task(
@@ -35,22 +57,17 @@ if TYPE_CHECKING:
     retry_condition_fn=lambda _task, _run, state: isinstance(state.result(raise_on_failure=False), CatalogUnavailable),
 )
 def sync_catalog(night: Night, catalog: Catalog, name: str, rank: int) -> CatalogDiff:
-    """Fetch a catalog and record it; asked again only when it did not answer."""
+    """Fetch a catalog and record it; retried only if it did not answer."""
     return night.registry.llms.record_fetch(night.run, catalog.fetch(), night.as_of, rank=rank)
 
 
-def sync(night: Night, catalogs: Sequence[Catalog]) -> tuple[tuple[CatalogDiff, ...], tuple[str, ...]]:
+def sync(night: Night, catalogs: Sequence[Catalog]) -> SyncResult:
     """Sync every catalog; one that fails leaves yesterday's listings as they are.
-
-    Returns
-    -------
-    tuple
-        What changed, catalog by catalog, and one line for each catalog that could not be read.
 
     Raises
     ------
     CatalogError
-        No catalog at all could be read.
+        No catalog could be read.
     """
     diffs: list[CatalogDiff] = []
     failures: list[CatalogError] = []
@@ -61,48 +78,12 @@ def sync(night: Night, catalogs: Sequence[Catalog]) -> tuple[tuple[CatalogDiff, 
             failures.append(error)
     if failures and not diffs:
         raise failures[0]
-    return tuple(diffs), tuple(error.message for error in failures)
-
-
-def note_plan(night: Night, plan: NightPlan) -> None:
-    """Let anybody see how many calls this attempt is about to make."""
-    calls = plan.calls + plan.canary_calls
-    night.registry.monitoring.note_plan(night.run, calls)
-    log_event("planned", run=night.run_key, llms=len(plan.profiles), calls=calls, cost_usd=plan.expected_usd)
-
-
-def log_endings(night: Night, profiles: Iterable[ProfileOutcome]) -> None:
-    """Log how asking each LLM ended."""
-    for found in profiles:
-        log_event(
-            "llm_stopped" if found.stopped_by else "llm_profiled",
-            run=night.run_key,
-            llm=found.llm_key,
-            calls=found.asked,
-            failed=found.failed,
-            coverage=found.coverage,
-            cost_usd=found.spent_usd,
-            reason=found.stopped_by or None,
-        )
-
-
-def log_router(night: Night, router: RouterOutcome) -> None:
-    """Log what became of the night's router, and whether MLflow has yet to hear of it."""
-    facts = {"run": night.run_key, "router": router.digest[:12], "version": router.version}
-    log_event("promotion_decided", promotion=router.promotion, **facts)
-    if router.publish_error:
-        log_event("publication_pending", level=logging.WARNING, reason=router.publish_error, **facts)
-
-
-@task(name="check-graders", cache_policy=NO_CACHE)
-def check_graders(night: Night) -> None:
-    """Let every grader pass its own gate before money is spent."""
-    night.check_graders()
+    return SyncResult(tuple(diffs), tuple(error.message for error in failures))
 
 
 @task(name="plan", cache_policy=NO_CACHE)
 def plan(night: Night, only: list[str] | None = None) -> NightPlan:
-    """Plan what to ask and what it costs; nothing is called."""
+    """Plan what to ask and what that costs; nothing is called."""
     available = night.registry.llms.all(status="available")
     askable = [llm for llm in available if llm.endpoint in night.sampling and not night.is_judge(llm)]
     llms = chosen(askable, only)
@@ -128,9 +109,39 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     )
 
 
+def note_plan(night: Night, plan: NightPlan) -> None:
+    """Record and log how many calls this attempt is about to make."""
+    calls = plan.calls + plan.canary_calls
+    night.registry.monitoring.note_plan(night.run, calls)
+    log_event("planned", run=night.run_key, llms=len(plan.profiles), calls=calls, cost_usd=plan.expected_usd)
+
+
+def log_profiles(night: Night, profiles: Iterable[ProfileOutcome]) -> None:
+    """Log how the profile of each LLM ended."""
+    for profile in profiles:
+        log_event(
+            "llm_stopped" if profile.stopped_by else "llm_profiled",
+            run=night.run_key,
+            llm=profile.llm_key,
+            calls=profile.asked,
+            failed=profile.failed,
+            coverage=profile.coverage,
+            cost_usd=profile.spent_usd,
+            reason=profile.stopped_by or None,
+        )
+
+
 @task(name="check-answers", cache_policy=NO_CACHE)
-def check_answers(night: Night, asked: ProfilingResult) -> tuple[Quarantine, ...]:
-    """Take over the new answers of drifted LLMs, and quarantine LLMs whose answers are not to be believed."""
+def check_answers(night: Night, result: ProfilingResult) -> tuple[Quarantine, ...]:
+    """Adopt the new answers of drifted LLMs, and quarantine LLMs whose answers cannot be trusted."""
     settle_drifts(night)
-    substituted = quarantine_substituted(night, (*asked.profiles, *asked.canaries))
+    substituted = quarantine_substituted(night, (*result.profiles, *result.canaries))
     return (*substituted, *quarantine_contaminated(night))
+
+
+def log_router(night: Night, router: RouterOutcome) -> None:
+    """Log what became of the night's router, and whether it is yet to be published."""
+    facts = {"run": night.run_key, "router": router.digest[:12], "version": router.version}
+    log_event("promotion_decided", promotion=router.promotion, **facts)
+    if router.publish_error:
+        log_event("publication_pending", level=logging.WARNING, reason=router.publish_error, **facts)

@@ -1,12 +1,23 @@
-"""Plain text for terminals: foreign text made inert, and aligned tables."""
+"""Plain text for terminals: foreign text without what acts on a terminal, a page or a reader, and aligned tables."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
-# Categories of control, format (bidirectional overrides among them), surrogate and private characters.
-_ACTIVE = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+from registry.publishing.markdown import is_active
+
+
+def without_controls(text: str, *, keep: str = "") -> str:
+    """Replace every active character of a text by a space.
+
+    Parameters
+    ----------
+    text
+        Any text, trusted or not.
+    keep
+        Active characters that stay, such as the line break.
+    """
+    return "".join(" " if is_active(sign) and sign not in keep else sign for sign in text)
 
 
 def sanitize(text: object, *, width: int = 80) -> str:
@@ -19,8 +30,7 @@ def sanitize(text: object, *, width: int = 80) -> str:
     width
         The most characters to keep; a cut is shown by an ellipsis.
     """
-    clean = "".join(" " if unicodedata.category(sign) in _ACTIVE else sign for sign in str(text))
-    clean = " ".join(clean.split())
+    clean = " ".join(without_controls(str(text)).split())
     return clean if len(clean) <= width else clean[: width - 1] + "…"
 
 
@@ -40,7 +50,7 @@ def counted(n: int, noun: str, plural: str | None = None) -> str:
 
 
 def llm_name(key: str, width: int = 30) -> str:
-    """Give an LLM's name without its endpoint, made inert, cut to a width."""
+    """Return an LLM's name without its endpoint, safe to print, cut to a width."""
     return sanitize(key.partition(":")[2] or key, width=width)
 
 
@@ -54,10 +64,7 @@ def inert_lines(text: object, *, width: int | None = 600) -> str:
     width
         The most characters to keep, all when None; a cut is shown by an ellipsis.
     """
-    lines = str(text).replace("\r\n", "\n").expandtabs(4).split("\n")
-    clean = "\n".join(
-        "".join(" " if unicodedata.category(sign) in _ACTIVE else sign for sign in line) for line in lines
-    )
+    clean = without_controls(str(text).replace("\r\n", "\n").expandtabs(4), keep="\n")
     return clean if width is None or len(clean) <= width else clean[: width - 1] + "…"
 
 

@@ -1,4 +1,4 @@
-"""What a night or a command works with: opened from the settings when first needed, closed together."""
+"""What a night or a command works with: opened from the settings when first needed, and closed together."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
 from flows import logs
 from flows.config.loading import read_key
 from flows.config.settings import CatalogSettings, EndpointSettings, Settings
 from flows.errors import PrerequisiteError
+from flows.urls import is_same_origin
 from registry.store import Registry
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Workspace:
     settings
         What to open.
     migrate
-        Whether the registry is made, and brought to the schema of this code; without it, it is opened as it is.
+        Whether the registry is created, or migrated to the schema of this code; if not, it is opened as it is.
     """
 
     def __init__(self, settings: Settings, *, migrate: bool = True) -> None:
@@ -56,13 +56,13 @@ class Workspace:
 
     @cached_property
     def home(self) -> Path:
-        """Give the home folder, made if it is missing."""
+        """The home folder, created if it is missing."""
         home = self.settings.home
         try:
             home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise PrerequisiteError(
-                f"The home folder {home} cannot be made: {error.strerror}.",
+                f"The home folder {home} cannot be created: {error.strerror}.",
                 hint="Set UNIROUTE_HOME to a folder you may write to.",
             ) from None
         if not os.access(home, os.W_OK):
@@ -73,7 +73,7 @@ class Workspace:
 
     @property
     def free_bytes(self) -> int:
-        """Give the bytes free on the disk where the home folder is, or will be."""
+        """Bytes free on the disk where the home folder is, or will be."""
         folder = self.settings.home
         while not folder.exists():
             folder = folder.parent
@@ -81,14 +81,14 @@ class Workspace:
 
     @cached_property
     def registry(self) -> Registry:
-        """Open the registry, brought to the schema of this code unless it shall stay as it is."""
+        """The registry, migrated to the schema of this code unless it is to stay as it is."""
         if self._migrate and not self.settings.registry.url:
             _ = self.home
         return self._opened.enter_context(Registry.open(self.settings.registry_url, migrate=self._migrate))
 
     @cached_property
     def embedder(self) -> Embedder:
-        """Open the embedder."""
+        """The embedder that the settings name."""
         from routing.errors import InvalidInput
 
         try:
@@ -101,14 +101,14 @@ class Workspace:
             ) from None
 
     def open_embedder(self, name: str) -> Embedder:
-        """Open an embedder by name; its table, if it has one, is kept below the home folder."""
+        """Open an embedder by name; its table, if it has one, is stored in the home folder."""
         from routing.embedders import load_embedder
 
         return load_embedder(name, folder=self.settings.home / "embedders")
 
     @cached_property
     def publisher(self) -> RouterPublisher:
-        """Open the way to MLflow."""
+        """The connection to MLflow."""
         from registry.publishing import RouterPublisher
 
         root = self.settings.artifact_root
@@ -118,14 +118,14 @@ class Workspace:
 
     @cached_property
     def sandbox(self) -> Sandbox:
-        """Start the sandbox, once."""
+        """The sandbox, started on first use."""
         from flows.sandbox import Sandbox
 
         return self._opened.enter_context(Sandbox())
 
     @cached_property
     def prompt_set(self) -> PromptSet:
-        """Freeze the configured prompts, or the sandbox's, into a prompt set with roles."""
+        """The configured prompts, or the sandbox's, frozen into a prompt set with roles."""
         from flows.prompt_file import read_prompts
         from flows.sandbox import Sandbox
         from registry.prompts import RoleShares
@@ -139,7 +139,7 @@ class Workspace:
         return self.registry.prompts.freeze(name, prompts, shares, seed=wanted.seed)
 
     def catalogs(self) -> tuple[Catalog, ...]:
-        """Open the configured catalogs, in the order of the settings; without any, the sandbox's."""
+        """Open the configured catalogs, in the order of the settings; the sandbox's when none is configured."""
         from flows.catalogs import open_catalog
 
         configured = self.settings.catalog
@@ -162,13 +162,13 @@ class Workspace:
         )
 
     def endpoint_settings(self) -> tuple[EndpointSettings, ...]:
-        """Give the endpoints of tonight; without any catalog, the sandbox's."""
+        """Return the endpoints to call; the sandbox's when no catalog is configured."""
         if self.settings.is_sandbox:
             return (EndpointSettings(name=SANDBOX, base_url=self.sandbox.base_url),)
         return self.settings.endpoint
 
     def open_endpoint(self, endpoint: EndpointSettings) -> BoundedEndpoint:
-        """Make the bounded client of an endpoint; it is entered by whoever calls LLMs.
+        """Return the bounded client of an endpoint; the caller enters it before calling LLMs.
 
         Raises
         ------
@@ -177,25 +177,12 @@ class Workspace:
         """
         from flows.endpoints import BoundedEndpoint
 
-        return BoundedEndpoint(
-            endpoint.name,
-            endpoint.base_url,
-            read_key(endpoint),
-            concurrency=endpoint.concurrency,
-            timeout_s=endpoint.timeout_s,
-            max_attempts=endpoint.max_attempts,
-            max_tokens=endpoint.max_tokens,
-            temperature=endpoint.temperature,
-            max_response_bytes=endpoint.max_response_bytes,
-            requests_per_second=endpoint.requests_per_second,
-            allow_insecure=endpoint.allow_insecure,
-        )
+        return BoundedEndpoint(endpoint, read_key(endpoint))
 
     def _access_of(self, catalog: CatalogSettings) -> dict[str, Any]:
         """Let a catalog use the key of its endpoint, but only if it is served by the very same host."""
         endpoint = next(entry for entry in self.endpoint_settings() if entry.name == catalog.endpoint)
-        here, there = urlsplit(catalog.location), urlsplit(endpoint.base_url)
-        if (here.scheme, here.netloc) != (there.scheme, there.netloc):
+        if not is_same_origin(catalog.location, endpoint.base_url):
             return {}
         key = read_key(endpoint)
         return {

@@ -52,7 +52,7 @@ def answer_facts(
     sampling: str,
     until: datetime | None,
 ) -> AnswerFacts:
-    """Give how an LLM answered; see `Outcomes.facts`."""
+    """Describe how an LLM answered; see `Outcomes.facts`."""
     names = ("score", "failure", "latency_s", "finish_reason", "served_llm", "asked_at")
     columns = [outcome.c[name] for name in names]
     query = (

@@ -1,6 +1,6 @@
-"""Derive LLMs, prices and status from what a catalog says, and tell what changed.
+"""Derive LLMs, prices and status from what a catalog lists, and report what changed.
 
-Absence is believed only from a complete fetch that did not shrink; what the catalog says is kept raw in any case.
+Absence is believed only from a complete fetch that did not shrink; what the catalog lists is kept raw in any case.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from sqlalchemy import Row, bindparam, func, select
 from registry.db.columns import plain_text, text_bytes
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import catalog_fetch, listing, listing_text, llm
-from registry.ledger import canonical_json
 from registry.listings import CatalogDiff, CatalogFetch, DatedDiff, Listing, Repricing
 from registry.prices import (
     Price,
@@ -30,16 +29,17 @@ from registry.prices import (
     put_first_prices,
     put_in_force,
 )
+from routing.strict_json import canonical_json
 
 LARGEST_SHRINKAGE = 0.2
-"""A fetch that lists fewer than 80 % of the LLMs known from its catalog is not believed at first."""
+"""A fetch that lists fewer than 80 % of the LLMs known from its catalog must be confirmed by that of a second day."""
 
 _MAX_ID_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
 class _PriceMove:
-    """What became of one listed price: the change, if it is news, and why it is held, if it is."""
+    """The outcome of one listed price: the change, if there is one, and why it is held, if it is."""
 
     change: Repricing | None = None
     doubt: str | None = None
@@ -146,7 +146,7 @@ def _same(one: Price | None, other: Price | None) -> bool:
 
 
 def _refusal(one: Listing) -> str | None:
-    """Give the catalog's refusal; an unusable price is never silent."""
+    """Return the catalog's refusal; an unusable price is always given as one."""
     if one.refusal is not None:
         return one.refusal
     pair = (one.input_usd_per_mtok, one.output_usd_per_mtok)
@@ -233,7 +233,7 @@ def _suspicion(unit: Unit, fetch: CatalogFetch, n_listed: int, known: _Known, on
         .limit(1)
     ).first()
     if last is not None and last.suspicion is not None and n_listed >= (1 - LARGEST_SHRINKAGE) * last.n_listings > 0:
-        return None  # a second day says the same: the catalog did shrink
+        return None  # a second day confirms it: the catalog did shrink
     return f"shrank from {len(mine)} to {n_listed} LLMs"
 
 
@@ -296,19 +296,19 @@ def _diff_of_run(unit: Unit, run_id: int, catalog: str) -> CatalogDiff | None:
 
 
 def diffs_since(unit: Unit, since: date) -> tuple[DatedDiff, ...]:
-    """Give what each run changed from a day on, the earliest first; see `LLMs.diffs_since`."""
+    """Return what each run changed from a day on, the earliest first; see `LLMs.diffs_since`."""
     rows = unit.execute(
         select(catalog_fetch.c.run_id, catalog_fetch.c.catalog, catalog_fetch.c.fetched_on, catalog_fetch.c.diff_json)
         .where(catalog_fetch.c.fetched_on >= since)
         .order_by(catalog_fetch.c.id)
     )
-    # The last fetch of a run already tells what the whole run changed.
+    # The last fetch of a run already states what the whole run changed.
     latest = {(row.run_id, row.catalog): DatedDiff(row.fetched_on, _diff_from_json(row.diff_json)) for row in rows}
     return tuple(sorted(latest.values(), key=lambda one: one.on))
 
 
 def _merge(before: CatalogDiff, after: CatalogDiff) -> CatalogDiff:
-    """Join the changes of two fetches of one run, as if they had been one."""
+    """Join the changes of two fetches of one run, as if they had been a single fetch."""
     gone, back = set(after.withdrawn), set(after.returned)
     came = {*before.new, *before.returned}
     latest = {one.llm_key: one for one in before.repriced}

@@ -36,7 +36,7 @@ class PurposeSpend:
 
 @dataclass(frozen=True)
 class LLMSpend:
-    """What one run spent on some LLMs, and what is reserved for calls of theirs without an outcome, in USD."""
+    """What one run spent on some LLMs, and what is reserved for their calls without an outcome, in USD."""
 
     settled_usd: Decimal
     reserved_usd: Decimal
@@ -60,11 +60,11 @@ class Spend:
         return {key: cost + self.reserved_by_llm[key] for key, cost in self.by_llm.items()}
 
     def usd_on(self, llm_key: str) -> Decimal:
-        """Give what one LLM cost so far, in USD."""
+        """Return what one LLM has cost so far, in USD."""
         return self.by_llm.get(llm_key, Decimal(0))
 
     def of(self, llm_keys: Collection[str]) -> LLMSpend:
-        """Give what was spent on some LLMs together."""
+        """Return what was spent on some LLMs together."""
         return LLMSpend(
             settled_usd=sum((usd for key, usd in self.by_llm.items() if key in llm_keys), Decimal(0)),
             reserved_usd=sum((usd for key, usd in self.reserved_by_llm.items() if key in llm_keys), Decimal(0)),
@@ -72,7 +72,7 @@ class Spend:
 
 
 class Charges:
-    """Book costs and reservations; say what was spent."""
+    """Book costs and reservations; report what was spent."""
 
     def __init__(self, database: Database, runs: Runs) -> None:
         self._database = database
@@ -125,7 +125,7 @@ class Charges:
         purpose
             As in `record`.
         ceiling_usd
-            What the run's costs and reservations together may come to; None sets no limit.
+            Most that the run's costs and reservations together may amount to; None sets no limit.
 
         Returns
         -------
@@ -151,7 +151,7 @@ class Charges:
         purpose: str = "profile",
         unit: Unit | None = None,
     ) -> None:
-        """Take a reservation back once its calls are recorded.
+        """Cancel a reservation once its calls are recorded.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class Charges:
         self._database.repeated(settle, unit)
 
     def book(self, run: Run | int, llm_key: str, usd: Decimal, *, calls: int, reserved: Decimal, purpose: str) -> None:
-        """Book calls that leave no outcome behind, and take back what was reserved for them, in one transaction.
+        """Book calls that leave no outcome behind, and cancel their reservation, in one transaction.
 
         Parameters
         ----------
@@ -175,7 +175,7 @@ class Charges:
         llm_key
             The LLM that was called.
         usd, calls
-            What the calls cost, and how many they were.
+            What the calls cost, and how many there were.
         reserved
             What `reserve` booked for them.
         purpose
@@ -197,7 +197,7 @@ class Charges:
         return numbers[llm_key]
 
     def spend(self, run: Run | int) -> Spend:
-        """Give what a run spent, in all its attempts."""
+        """Return what a run spent, in all its attempts."""
         run_id = run if isinstance(run, int) else run.id
         with self._database.read() as unit:
             rows = unit.execute(
@@ -241,7 +241,7 @@ class Charges:
 
 
 def _worst_usd(unit: Unit, run_id: int) -> Decimal:
-    """Give what a run has cost at most: settled and reserved."""
+    """Return the most a run can have cost: settled and reserved."""
     costs = func.sum(type_coerce(charge.c.cost_picousd, BigInteger))
     reserved = func.sum(type_coerce(charge.c.reserved_picousd, BigInteger))
     row = unit.execute(select(costs, reserved).where(charge.c.run_id == run_id)).one()

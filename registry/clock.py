@@ -1,8 +1,8 @@
 """The time of day, as all users of a registry share it.
 
-A machine's own clock may be wrong. Everybody who writes to a registry on a server follows the server's clock, so that
-the ledger is in order, a run has the date of its day, and nothing is forgotten too early, whatever machine did it. On
-SQLite everybody is on one machine already.
+A machine's own clock may be wrong. All writers to a registry on a server follow the server's clock, so that the ledger
+is in order, a run has the date of its day, and nothing is deleted too early, whichever machine does it. On SQLite all
+of them are on one machine anyway.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ _behind: timedelta | None = None
 
 
 def machine_time() -> datetime:
-    """Give the time by this machine's clock."""
+    """Return the time by this machine's clock."""
     return datetime.now(UTC)
 
 
 def now() -> datetime:
-    """Give the time by the clock of the first server that this process opened a registry on, else by the machine's."""
+    """Return the time by the clock of the first server whose registry this process opened, else by the machine's."""
     return machine_time() + (_behind or timedelta(0))
 
 
 def behind() -> timedelta:
-    """Give how far this machine's clock is behind the server's; negative when it is ahead."""
+    """Return how far this machine's clock is behind the server's; negative when it is ahead."""
     return _behind or timedelta(0)
 
 
@@ -35,7 +35,7 @@ def follow(there: datetime, before: datetime, after: datetime) -> None:
     there
         The server's time.
     before, after
-        `machine_time` just before and after the server was asked. Differences below a second are left.
+        `machine_time` just before and after the server was asked. Differences below a second are ignored.
     """
     global _behind
     if _behind is None:
@@ -43,5 +43,5 @@ def follow(there: datetime, before: datetime, after: datetime) -> None:
 
 
 def utc_now() -> datetime:
-    """Give the time, in UTC, by the clock that all users of the registry share."""
+    """Return the time, in UTC, by the clock that all users of the registry share."""
     return now()

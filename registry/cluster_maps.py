@@ -1,4 +1,4 @@
-"""Cluster maps and feature vectors as they are kept: arrays, and what they were derived from."""
+"""Cluster maps and feature vectors as they are stored: arrays, and what they were derived from."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class VectorFields(Protocol):
 class StoredVector:
     """The latest feature vector of one LLM on one cluster map.
 
-    All arrays have shape ``(n_clusters,)``, but the coefficients of the map's features, which have their own length.
+    All arrays have shape ``(n_clusters,)``, except the coefficients of the map's features, which have their own length.
     """
 
     llm_key: str
@@ -92,14 +92,14 @@ class StoredVector:
 
 
 class ClusterMaps:
-    """Keep and find cluster maps and feature vectors."""
+    """Store and find cluster maps and feature vectors."""
 
     def __init__(self, database: Database, runs: Runs) -> None:
         self._database = database
         self._runs = runs
 
     def save_cluster_map(self, record: ClusterMapRecord, *, unit: Unit | None = None) -> None:
-        """Keep a cluster map; one that is already stored stays as it is.
+        """Store a cluster map; one that is already stored stays as it is.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class ClusterMaps:
                 opened.execute(cluster_map_array.insert().values(cluster_map_id=number, name=name, contents=values))
 
     def cluster_map(self, digest: str) -> ClusterMapRecord:
-        """Give a cluster map by digest.
+        """Return a cluster map by digest.
 
         Raises
         ------
@@ -130,7 +130,7 @@ class ClusterMaps:
         return found
 
     def latest_cluster_map(self, prompt_set_digest: str, embedder_key: str) -> ClusterMapRecord | None:
-        """Give the map that was fitted last on this prompt set with this embedder; None when there is none."""
+        """Return the map that was fitted last on this prompt set with this embedder; None when there is none."""
         return self._cluster_map(
             (cluster_map.c.prompt_set_digest == prompt_set_digest) & (cluster_map.c.embedder_key == embedder_key)
         )
@@ -158,12 +158,12 @@ class ClusterMaps:
         *,
         unit: Unit | None = None,
     ) -> int:
-        """Keep feature vectors; one that equals the LLM's latest is not stored again.
+        """Store feature vectors; one that equals the LLM's latest is not stored again.
 
         Parameters
         ----------
         cluster_map_digest
-            The map whose clusters the vectors speak of.
+            The map whose clusters the vectors refer to.
         vectors
             By LLM key.
         prompt_set_digest
@@ -206,12 +206,12 @@ class ClusterMaps:
     def vectors(
         self, cluster_map_digest: str, *, prompt_set_digest: str | None = None, unit: Unit | None = None
     ) -> tuple[StoredVector, ...]:
-        """Give the latest feature vector of each LLM on a cluster map, by LLM key.
+        """Return the latest feature vector of each LLM on a cluster map, by LLM key.
 
         Parameters
         ----------
         cluster_map_digest
-            The map whose clusters the vectors speak of.
+            The map whose clusters the vectors refer to.
         prompt_set_digest
             Only vectors of these prompts: two prompt sets may share a map, and their vectors must never be mixed.
         unit
@@ -236,7 +236,7 @@ class ClusterMaps:
             return tuple(StoredVector(row[0], cluster_map_digest, *row[1:]) for row in sorted(rows, key=itemgetter(0)))
 
     def vector_history(self, cluster_map_digest: str, llm_key: str) -> tuple[StoredVector, ...]:
-        """Give every feature vector that one LLM had on a cluster map, the oldest first."""
+        """Return every feature vector that one LLM has had on a cluster map, the oldest first."""
         fields = [name for name in StoredVector.__dataclass_fields__ if name not in ("llm_key", "cluster_map_digest")]
         with self._database.read() as unit:
             rows = unit.execute(
@@ -257,7 +257,7 @@ class ClusterMaps:
 
 
 def vector_digest(vector: VectorFields, prompt_set_digest: str) -> str:
-    """Give the digest under which a feature vector is stored."""
+    """Return the digest under which a feature vector is stored."""
     return _vector_row("the LLM", vector, len(vector.errors), prompt_set_digest)["digest"]
 
 

@@ -1,6 +1,6 @@
-"""Names for shell completion, read without SQLAlchemy: loading that takes longer than a keystroke may.
+"""Names for shell completion, read without SQLAlchemy, which takes longer to load than a keystroke may take.
 
-Only an SQLite registry is read, read-only, and whatever is wrong with it there are simply no names.
+Only an SQLite registry is read, read-only; if anything is wrong with it, there are simply no names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BUSY_TIMEOUT_S = 0.1
 
 
 def names(url: str, kind: str) -> tuple[str, ...]:
-    """Give the names of one kind that a registry knows.
+    """Return the names of one kind that a registry knows.
 
     Parameters
     ----------

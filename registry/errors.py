@@ -14,14 +14,14 @@ class NotFound(RegistryError):
 
 
 class RegistryBusy(RegistryError):
-    """The database stayed locked longer than the time-out, broke a transaction off, or does not answer.
+    """The database stayed locked longer than the time-out, aborted a transaction, or does not answer.
 
     Parameters
     ----------
     message, unchanged, hint
         As in `UnirouteError`.
     may_repeat
-        Whether the transaction was undone for certain by something that may pass, so that it can be done again.
+        Whether the transaction was certainly rolled back, for a reason that may pass, so that it can be repeated.
     """
 
     def __init__(self, message: str, *, unchanged: str = "", hint: str = "", may_repeat: bool = False) -> None:
@@ -30,7 +30,7 @@ class RegistryBusy(RegistryError):
 
 
 class AccessDenied(RegistryError):
-    """The database server refuses the user, the password, or what they want to do."""
+    """The database server refuses the user, the password, or the operation."""
 
 
 class RegistryCorrupt(RegistryError):
@@ -62,7 +62,7 @@ class StalePromotion(PromotionRefused):
 
 
 class PublishIncomplete(RegistryError):
-    """MLflow could not be brought in step; the registry is right and the outbox keeps the work."""
+    """MLflow could not be synchronised; the registry is right and the outbox keeps the work."""
 
 
 class MlflowUnavailable(PublishIncomplete):
@@ -70,8 +70,13 @@ class MlflowUnavailable(PublishIncomplete):
 
 
 class MlflowDenied(PublishIncomplete):
-    """MLflow refuses the user, the password, or what they want to do."""
+    """MLflow refuses the user, the password, or the operation."""
 
 
 class MlflowUnsuitable(PublishIncomplete):
     """What the settings name is not an MLflow server, or not one that can be published to."""
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun for a message: ``1 prompt``, ``9 prompts``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,4 +1,4 @@
-"""How the LLMs did, read from the analyst view `leaderboard`."""
+"""The leaderboard of LLMs, read from the analyst view of that name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class LeaderboardRow:
     Attributes
     ----------
     prompt_set_digest, llm_key, sampling
-        Who was asked what, and how.
+        Which LLM was asked what, and how.
     n_prompts, n_scored, n_failed
         Prompts of the set, and how many of them are scored or failed.
     mean_score
@@ -58,7 +58,7 @@ class LeaderboardRow:
 
 
 def leaderboard(database: Database, prompt_set_digest: str | None) -> tuple[LeaderboardRow, ...]:
-    """Give one standing per LLM, the best first; see `Registry.leaderboard`."""
+    """Return one row per LLM, the best first; see `Registry.leaderboard`."""
     with database.read() as unit:
         wanted = prompt_set_digest
         if wanted is None:

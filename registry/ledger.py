@@ -1,14 +1,13 @@
 """The ledger: append-only events, each hashed together with the one before it.
 
-Triggers refuse UPDATE and DELETE; whoever works around them breaks the chain, and `Ledger.verify` says where. A chain
-that was cut off at its end is whole in itself: the row `ledger_head`, written with every event, and heads that were
-noted elsewhere (MLflow's tags) tell.
+Triggers refuse UPDATE and DELETE; working around them breaks the chain, and `Ledger.verify` reports where. A chain that
+was cut off at its end is whole in itself; it is found out by the row `ledger_head`, written with every event, and by
+heads that were noted elsewhere (MLflow's tags).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,9 +19,10 @@ from registry.db.columns import plain_text, text_bytes
 from registry.db.database import Database, Unit
 from registry.db.tables import ledger, ledger_head
 from registry.errors import RegistryBusy, RegistryError
+from routing.strict_json import canonical_json
 
 GENESIS = "0" * 64
-"""What the first event names as the hash before it."""
+"""The hash that the first event names as the previous one."""
 
 _HEAD = "ledger"
 _AT_ONCE = 1000
@@ -64,7 +64,7 @@ class LedgerEvent:
 
     @property
     def moment(self) -> str:
-        """Give the time in the one form that is hashed: ISO 8601, UTC, microseconds."""
+        """The time in the one form that is hashed: ISO 8601, UTC, microseconds."""
         return self.at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
@@ -115,7 +115,8 @@ class Ledger:
         unit
             The transaction to join.
         """
-        subject, actor = plain_text(subject, 500), plain_text(actor, 200)  # as the columns keep them: they are hashed
+        # As the columns store them, because they are hashed.
+        subject, actor = plain_text(subject, 500), plain_text(actor, 200)
         with self._database.write(unit) as opened:
             last = opened.execute(select(ledger).order_by(ledger.c.number.desc()).limit(1)).first()
             number, previous = (last.number + 1, last.hash) if last is not None else (1, GENESIS)
@@ -137,7 +138,7 @@ class Ledger:
         limit: int | None = None,
         unit: Unit | None = None,
     ) -> tuple[LedgerEvent, ...]:
-        """Give events in order; with `limit`, the latest ones.
+        """Return events in order; with `limit`, the latest ones.
 
         Parameters
         ----------
@@ -167,13 +168,13 @@ class Ledger:
             return tuple(LedgerEvent(*row) for row in reversed(opened.execute(query).fetchall()))
 
     def head(self) -> tuple[int, str]:
-        """Give number and hash of the last event: what to note elsewhere, so that a shortened ledger is found out."""
+        """Return number and hash of the last event: noted elsewhere, they reveal a shortened ledger."""
         with self._database.read() as unit:
             last = unit.execute(select(ledger).order_by(ledger.c.number.desc()).limit(1)).first()
         return (0, GENESIS) if last is None else (last.number, last.hash)
 
     def verify(self, *, noted_heads: Mapping[str, str] | None = None) -> LedgerCheck:
-        """Walk the whole chain, and look for every head that was noted.
+        """Walk the whole chain, and look for every noted head.
 
         Parameters
         ----------
@@ -207,7 +208,7 @@ class Ledger:
         return unit.execute(self._stored().order_by(ledger.c.number).execution_options(yield_per=_AT_ONCE))
 
     def _stored(self) -> Select[Any]:
-        # SQLite keeps times as text, of which more than one spelling is read as the same time.
+        # SQLite keeps times as text, and more than one spelling is read as the same time.
         spelt = [type_coerce(ledger.c.at, String).label("at_spelt")] if self._database.is_sqlite else []
         return select(ledger, *spelt)
 
@@ -229,13 +230,8 @@ class Ledger:
             return unit.execute(select(func.count()).select_from(ledger)).scalar_one()
 
 
-def canonical_json(value: Any) -> str:
-    """Write JSON with sorted keys, without spaces, pure ASCII and without NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
 def _checked(row: Row, number: int, previous: str) -> tuple[LedgerEvent, str]:
-    """Read a row, and say what is wrong with it as the event of that number; empty when nothing is."""
+    """Read a row, and describe what is wrong with it as the event of that number; empty when nothing is."""
     found = LedgerEvent(*row[: len(LedgerEvent.__dataclass_fields__)])
     if found.number != number:
         return found, f"event {number} is missing"
@@ -250,7 +246,7 @@ def _checked(row: Row, number: int, previous: str) -> tuple[LedgerEvent, str]:
 
 
 def _problem_of_head(stated: tuple[int, str] | None, number: int, last: str) -> str:
-    """Compare what the registry says the last event is with the last event of the chain."""
+    """Compare the recorded last event with the last event of the chain."""
     if stated is None:
         return "" if number == 0 else "the registry no longer says which event is the last"
     if stated[0] > number:

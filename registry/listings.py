@@ -1,4 +1,4 @@
-"""What a catalog says on one day, and what that changed."""
+"""What a catalog lists on one day, and what that changed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Listing:
     llm_id
         The id the endpoint knows it by.
     canonical_id
-        The dated identity behind an alias, when the catalog tells.
+        The dated identity behind an alias, when the catalog names it.
     name
         What people call it; untrusted text.
     released_at
-        When it appeared; a listing of the future is kept but not visible yet.
+        When it appeared; a listing with a future date is kept but not visible yet.
     context_tokens
-        How much it reads.
+        Size of the context window, in tokens.
     input_usd_per_mtok, output_usd_per_mtok
         Price in USD per million tokens; None when unknown or refused.
     refusal
         Why it must not be routed to; None when nothing speaks against it.
     deprecated_at
-        When it goes away.
+        Announced day of its withdrawal.
     raw
         The row as fetched, as JSON text.
     """
@@ -67,7 +67,7 @@ class QuarantinedRow:
 
 @dataclass(frozen=True)
 class CatalogFetch:
-    """What one catalog said on one occasion."""
+    """What one catalog listed on one occasion."""
 
     catalog: str
     listings: tuple[Listing, ...]

@@ -1,4 +1,4 @@
-"""LLMs as the catalogs tell of them: identity, effective-dated prices, status."""
+"""LLMs as the catalogs list them: identity, effective-dated prices, status."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class LLM:
     key
         ``endpoint:llm_id``.
     first_seen_on
-        The day it first was visible to this registry.
+        The day it was first visible to this registry.
     status
         ``available``, ``withdrawn``, ``quarantined`` or ``excluded``.
     status_reason
@@ -73,12 +73,12 @@ class LLM:
         return self.status == "available" and self.refusal is None and self.price is not None
 
     def is_routable_on(self, day: date) -> bool:
-        """Whether it may be called on a day: routable, and not past the day on which it goes away."""
+        """Whether it may be called on a day: routable, and not past the announced day of its withdrawal."""
         return self.is_routable and (self.deprecated_at is None or self.deprecated_at.date() > day)
 
 
 class LLMs:
-    """Read LLMs and their prices; record what catalogs say and what people decide."""
+    """Read LLMs and their prices; record what catalogs list and what people decide."""
 
     def __init__(self, database: Database, events: Ledger, runs: Runs) -> None:
         self._database = database
@@ -88,9 +88,9 @@ class LLMs:
     def record_fetch(
         self, run: Run | int, fetch: CatalogFetch, on: date, *, rank: int = 0, unit: Unit | None = None
     ) -> CatalogDiff:
-        """Keep a fetch raw and derive LLMs, prices and status from it, in one transaction.
+        """Store a fetch raw and derive LLMs, prices and status from it, in one transaction.
 
-        The same fetch recorded again in the same run changes nothing and gives the same answer; an amended one gives
+        The same fetch recorded again in the same run changes nothing and returns the same diff; an amended one returns
         the changes of the whole run. Several catalogs may list one LLM: the one of the lowest rank, then the first to
         name it, decides its facts and its price.
 
@@ -99,7 +99,7 @@ class LLMs:
         run
             The run that fetched; a run that lost its lease is refused, a bare run number is not checked.
         fetch
-            What the catalog said.
+            What the catalog listed.
         on
             The day of the fetch; listings released later are kept but not visible yet.
         rank
@@ -112,7 +112,7 @@ class LLMs:
             return record_fetch(self._database, opened, held.id, fetch, on, rank)
 
     def all(self, status: str | None = None, *, as_of: date | None = None, unit: Unit | None = None) -> tuple[LLM, ...]:
-        """Give every LLM by key.
+        """Return every LLM by key.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class LLMs:
         return self._select(conditions, as_of, unit)
 
     def get(self, key: str, *, unit: Unit | None = None) -> LLM:
-        """Give one LLM.
+        """Return one LLM.
 
         Raises
         ------
@@ -144,7 +144,7 @@ class LLMs:
         return found[0]
 
     def find(self, text: str) -> tuple[LLM, ...]:
-        """Give the LLMs whose key, id or name contains a text, ignoring case; an exact key or id comes alone."""
+        """Return the LLMs whose key, id or name contains a text, ignoring case; an exact key or id matches alone."""
         exact = self._select([or_(llm.c.key == text, llm.c.llm_id == text)], None, None)
         if exact:
             return exact
@@ -153,7 +153,7 @@ class LLMs:
         return self._select([or_(*like)], None, None)
 
     def price_history(self, key: str) -> tuple[Price, ...]:
-        """Give the prices that were in force, the oldest first."""
+        """Return the prices that were in force, the oldest first."""
         with self._database.read() as unit:
             rows = unit.execute(
                 select(llm_price)
@@ -164,18 +164,18 @@ class LLMs:
             return tuple(price_of(row) for row in rows)
 
     def held_price(self, key: str) -> Price | None:
-        """Give the price that waits for review; None when none does."""
+        """Return the price that waits for review; None when none does."""
         with self._database.read() as unit:
             number = unit.execute(select(llm.c.id).where(llm.c.key == key)).scalar()
             return held_prices(unit).get(number)
 
     def diffs_since(self, since: date) -> tuple[DatedDiff, ...]:
-        """Give what the catalogs changed from a day on, one entry per run and catalog, the earliest first."""
+        """Return what the catalogs changed from a day on, one entry per run and catalog, the earliest first."""
         with self._database.read() as unit:
             return diffs_since(unit, since)
 
     def set_status(self, key: str, status: str, reason: str, *, actor: str, now: datetime) -> LLM:
-        """Change the status by decision and say so in the ledger; a later fetch does not lift it.
+        """Change the status by decision and record it in the ledger; a later fetch does not lift it.
 
         Parameters
         ----------
@@ -211,7 +211,7 @@ class LLMs:
             return self.get(key, unit=unit)
 
     def accept_price(self, key: str, *, actor: str, reason: str, now: datetime) -> LLM:
-        """Put a held price in force and say so in the ledger.
+        """Put a held price in force and record it in the ledger.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Vital signs: what monitoring reads every few seconds, in one snapshot and without looking through the outcomes."""
+"""What monitoring reads every few seconds, in one snapshot and without scanning the outcomes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from registry.db.columns import from_pico_usd
 from registry.db.database import Database, Unit
 from registry.db.schema import LEASE
 from registry.db.tables import alias, charge, lease, ledger, ledger_head, llm, outbox, outcome, promotion, router, run
-from registry.ledger import canonical_json
 from registry.outcomes import JUDGING
 from registry.runs import Lease, Run, Runs
+from routing.strict_json import canonical_json
 
 _PLAN = "plan"
-"""Under which a run that is not over yet keeps, in place of its summary, what it set out to call."""
+"""Key under which a run that is still active keeps, in place of its summary, the calls that it planned."""
 _ENDED_WELL = ("completed", "attention")
 _ALIAS_EVENTS = ("router:alias:drifted", "router:alias:repaired")
 
@@ -35,7 +35,7 @@ class EndpointFigures:
     calls
         Calls whose cost is booked.
     spent_usd, reserved_usd
-        What they cost, and what is reserved for calls whose answer never came back.
+        What they cost, and what is reserved for calls that were never answered.
     """
 
     endpoint: str
@@ -64,7 +64,7 @@ class LlmCount:
 
 @dataclass(frozen=True)
 class Waiting:
-    """How much waits for something, and since when the oldest of it does."""
+    """How many entries wait, and since when the oldest one has waited."""
 
     count: int
     since_at: datetime | None
@@ -72,7 +72,7 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Champion:
-    """The router that serves: its version in MLflow, None while that has not heard of it, and since when."""
+    """The router that serves: its version in MLflow, None until it is published there, and since when it serves."""
 
     version: int | None
     since_at: datetime
@@ -80,7 +80,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class MonitoringSnapshot:
-    """How the registry is at one moment.
+    """The state of the registry at one moment.
 
     Attributes
     ----------
@@ -91,17 +91,17 @@ class MonitoringSnapshot:
     runs_of_day
         How many runs look at the same day as `run`: more than one means different settings.
     planned_calls, missing_calls
-        What `run` set out to call and what of it was not answered yet, in this attempt; None unless it is running.
+        Calls that `run` planned in this attempt, and those not answered yet; None unless it is running.
     endpoints, failures
         What `run` did, by endpoint.
     lease
         Who holds the right to run a night.
     parts_alive, parts_silent
-        How many profiles other processes make for `run`, and how many of these have given no sign of life in time.
+        How many profiles other processes are making for `run` with a sign of life in time, and how many without.
     llms
         Known LLMs by endpoint and state.
     outbox, unpublished, reviews
-        What MLflow has yet to be told, versions it does not have, and promotions that wait for a person.
+        Alias moves still to be sent to MLflow, versions it does not have, and promotions that wait for a person.
     champion
         Who serves; None before the first.
     ledger_events
@@ -134,7 +134,7 @@ class MonitoringSnapshot:
 
 
 class Monitoring:
-    """Read the vital signs, and note what only a running night can tell."""
+    """Read the snapshot, and note what only a running night knows."""
 
     def __init__(self, database: Database, runs: Runs) -> None:
         self._database = database
@@ -178,14 +178,14 @@ class Monitoring:
             )
 
     def note_plan(self, held: Run, calls: int) -> None:
-        """Note how many calls an attempt of a run is about to make; its summary takes the place of that in the end.
+        """Note how many calls an attempt of a run is about to make; its summary replaces this note in the end.
 
         Parameters
         ----------
         held
             The run as it was started.
         calls
-            Those with which LLMs are asked; judging their answers is not among them.
+            Calls that ask LLMs; those that judge the answers are not included.
 
         Raises
         ------
@@ -207,7 +207,7 @@ class Monitoring:
         return None if number is None else self._runs.get(number, unit=unit)
 
     def _queue(self, unit: Unit, last: Run) -> tuple[int | None, int | None]:
-        """Give the calls that a running attempt planned, and how many are not made yet."""
+        """Return the calls that a running attempt planned, and how many are not made yet."""
         plan = json.loads(last.summary_json or "{}").get(_PLAN)
         if last.status != "active" or plan is None or plan["attempt"] != last.attempt:
             return None, None
@@ -224,7 +224,7 @@ _LLMS = select(llm.c.endpoint, llm.c.status, func.count()).group_by(llm.c.endpoi
 
 
 def failures_of(run_id: int) -> Select[Any]:
-    """Count the failures of a run by endpoint and kind; an index holds the failures alone, so that this is quick."""
+    """Count the failures of a run by endpoint and kind; an index of failures alone makes this quick."""
     return (
         select(llm.c.endpoint, outcome.c.failure, func.count())
         .join_from(outcome, llm, outcome.c.llm_id == llm.c.id)
@@ -271,7 +271,7 @@ def _champion(unit: Unit) -> Champion | None:
 
 
 def _head(unit: Unit) -> tuple[int, bool]:
-    """Give the number of the last event, and whether the ledger still ends where it was noted to end."""
+    """Return the number of the last event, and whether the ledger still ends where it was noted to end."""
     columns = (ledger.c.number, ledger.c.hash)
     last: Row | None = unit.execute(select(*columns).order_by(ledger.c.number.desc()).limit(1)).first()
     noted: Row | None = unit.execute(select(ledger_head.c.number, ledger_head.c.hash)).first()

@@ -1,4 +1,4 @@
-"""Outcomes summed up by the database: what does not need single answers never leaves it."""
+"""Outcomes summed up by the database, so that single answers need not leave it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class OutcomeSums:
     output_tokens: NDArray[np.float64]
 
     def mean_errors(self) -> NDArray[np.float64]:
-        """Give the mean error per group, ``(m, g)``: the plain feature vector; without any score the LLM's overall one.
+        """Return the mean error per group, ``(m, g)``: the plain feature vector; without scores, the overall mean.
 
         That is UniRoute's equation 8, with what `plain_feature_vector` does in a cluster without an answer.
         """
@@ -83,7 +83,7 @@ def sum_outcomes(
 
 
 def make_room(unit: Unit) -> None:
-    """Let a server keep the sums of many LLMs in memory: with its own few MB it would sort every answer on disk."""
+    """Let a server keep the sums of many LLMs in memory: with its usual few MB it would sort every answer on disk."""
     if unit.dialect.name == "postgresql":
         unit.exec_driver_sql("SET LOCAL work_mem = '64MB'")
 
@@ -98,14 +98,14 @@ def sums_query(
     unit
         The transaction in which it will run: the list of prompts is written as its database reads lists.
     llm_numbers
-        Rows of `llm`.
+        Row numbers of `llm`.
     members
-        Rows of `prompt`, each with its group.
+        Row numbers of `prompt`, each with its group.
     labels, sampling
         What counts as the same question.
     """
     member = _members(unit, members)
-    # Looked up first: of numbers that it sees a server knows how many answers have them.
+    # Looked up first: for literal numbers a server can estimate how many answers have them.
     same = select(protocol.c.id).where(protocol.c.grader.in_(labels), protocol.c.sampling == sampling)
     protocols = list(unit.execute(same).scalars())
     is_scored = outcome.c.score.is_not(None)
@@ -126,7 +126,7 @@ def sums_query(
 
 
 def _members(unit: Unit, members: Sequence[tuple[int, int]]) -> FromClause:
-    """Write a list of pairs as a table: a reading transaction may not make one."""
+    """Write a list of pairs as a table: a reading transaction may not create one."""
     if unit.dialect.name == "sqlite":
         pairs = func.json_each(json.dumps(members)).table_valued("value", name="pair")
         number, group = (func.json_extract(pairs.c.value, f"$[{place}]") for place in (0, 1))
@@ -136,6 +136,6 @@ def _members(unit: Unit, members: Sequence[tuple[int, int]]) -> FromClause:
     pair = given.table_valued(
         column("prompt_id", Integer), column("group_number", Integer), name="pair"
     ).render_derived()
-    # Grouped, a server knows that no prompt is there twice, and hashes the list instead of sorting all answers.
+    # Grouped, a server knows that no prompt occurs twice, and hashes the list instead of sorting all answers.
     unique = select(pair.c.prompt_id, func.min(pair.c.group_number).label("group_number")).group_by(pair.c.prompt_id)
     return unique.subquery("member")

@@ -80,7 +80,7 @@ class OutcomeReader:
         *,
         run: Run | int | None = None,
     ) -> tuple[Prompt, ...]:
-        """Give the prompts that still have to be asked, in their order.
+        """Return the prompts that still have to be asked, in their order.
 
         Parameters
         ----------
@@ -124,7 +124,7 @@ class OutcomeReader:
         until: datetime | None = None,
         unit: Unit | None = None,
     ) -> OutcomeTable:
-        """Give the outcomes of some LLMs on some prompts as arrays.
+        """Return the outcomes of some LLMs on some prompts as arrays.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class OutcomeReader:
         sampling
             As in `Outcome`; a mapping when it differs from LLM to LLM.
         until
-            Only what was asked by this moment: the table as it was then, because a score is final.
+            Only what was asked by this moment: since scores are final, the table as it was then.
         unit
             The transaction to join.
         """
@@ -166,7 +166,7 @@ class OutcomeReader:
         return OutcomeTable(tuple(llm_keys), digests, scores, input_tokens, output_tokens, pico_usd / 1e12, failures)
 
     def _row_numbers(self, unit: Unit, digests: Sequence[str]) -> NDArray[np.int64]:
-        """Give an array that maps a prompt's number to its row, -1 for prompts that are not asked for."""
+        """Return an array that maps a prompt's number to its row, -1 for prompts that are not asked for."""
         numbers = ids_of(unit, prompt.c.digest, prompt.c.id, digests)
         row_of = np.full(max(numbers.values(), default=-1) + 1, -1, dtype=np.int64)
         for row, digest in enumerate(digests):
@@ -231,7 +231,7 @@ class OutcomeReader:
     def completions(
         self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], sampling: str
     ) -> Mapping[str, str]:
-        """Give the kept completions of one LLM by prompt digest."""
+        """Return the kept completions of one LLM by prompt digest."""
         labels = sorted(set(grader_labels(grader_versions).values()))
         found: dict[str, str] = {}
         with self._database.read() as unit:
@@ -249,7 +249,7 @@ class OutcomeReader:
 
 
 def grader_labels(grader_versions: Mapping[str, str]) -> Mapping[str, str]:
-    """Write ``name/version`` per grader name; a value that already is a label stays."""
+    """Write ``name/version`` per grader name; a value that is already a label stays."""
     return {name: value if "/" in value else f"{name}/{value}" for name, value in grader_versions.items()}
 
 

@@ -1,4 +1,4 @@
-"""Outcomes: one per LLM, prompt, grader version and sampling; a score or a failure, never both, never neither.
+"""Outcomes: one per LLM, prompt, grader version and sampling; a score or a failure, never both and never neither.
 
 A score is final. A failure says only that nothing is known, and a later answer replaces it.
 """
@@ -52,7 +52,7 @@ class GradingCost:
     Attributes
     ----------
     llm_key
-        Who graded.
+        The LLM that graded.
     calls
         How often it was asked.
     cost_usd
@@ -66,12 +66,12 @@ class GradingCost:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one LLM made of one prompt.
+    """The result of asking one LLM one prompt.
 
     Attributes
     ----------
     llm_key, prompt_digest
-        Who was asked what.
+        Which LLM was asked what.
     grader
         ``name/version`` of the grader.
     sampling
@@ -87,7 +87,7 @@ class Outcome:
     latency_s
         From the first byte sent to the last received, in seconds.
     finish_reason
-        As the endpoint said.
+        As the endpoint reported it.
     attempts
         How often the endpoint was asked, from 1.
     completion
@@ -99,11 +99,11 @@ class Outcome:
     completion_truncated
         Whether `completion` is only the beginning.
     served_llm
-        What the endpoint says it used, when it says so.
+        The LLM that the endpoint says it used, if it does.
     downgrades
-        Parameters of `sampling` that were not asked for, because the LLM refuses them.
+        Parameters of `sampling` that were left out, because the LLM refuses them.
     grading
-        What grading cost beside that; booked on the LLM that graded, with the purpose ``judge``.
+        What grading cost in addition; booked on the LLM that graded, with the purpose ``judge``.
     """
 
     llm_key: str
@@ -162,7 +162,7 @@ class Outcomes(OutcomeReader):
         settled: Mapping[str, Decimal] | None = None,
         unit: Unit | None = None,
     ) -> int:
-        """Keep outcomes and book their cost, in one transaction; a stored score is never overwritten.
+        """Store outcomes and book their cost, in one transaction; a stored score is never overwritten.
 
         Parameters
         ----------
@@ -173,7 +173,7 @@ class Outcomes(OutcomeReader):
         purpose
             What the money was spent on: ``profile``, ``canary``, ``hidden``.
         settled
-            By LLM key, what `Charges.reserve` booked for these calls and is taken back with them.
+            By LLM key, what `Charges.reserve` booked for these calls; the reservation is cancelled with them.
         unit
             The transaction to join.
 
@@ -227,14 +227,14 @@ class Outcomes(OutcomeReader):
         return keyed
 
     def graders(self) -> tuple[str, ...]:
-        """Give every grader that scored an answer, as ``name/version``."""
+        """Return every grader that scored an answer, as ``name/version``."""
         with self._database.read() as unit:
             return tuple(unit.execute(select(protocol.c.grader).distinct().order_by(protocol.c.grader)).scalars())
 
     def _protocol(self, unit: Unit, grader: str, sampling: str) -> int:
         pair = {"grader": grader, "sampling": sampling}
         known = unit.execute(select(protocol.c.id).filter_by(**pair)).scalar()
-        # Not ON CONFLICT: on a server each try would use a number up.
+        # Not ON CONFLICT: on a server each attempt would use up a number.
         return known if known is not None else unit.execute(protocol.insert().values(pair)).inserted_primary_key[0]
 
     def _final(self, unit: Unit, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
@@ -294,7 +294,7 @@ class Outcomes(OutcomeReader):
         *,
         until: datetime | None = None,
     ) -> AnswerFacts:
-        """Give how an LLM answered beyond its scores: failures, cuts, latencies, who answered.
+        """Describe how an LLM answered beyond its scores: failures, cuts, latencies, who answered.
 
         Parameters
         ----------
@@ -305,13 +305,13 @@ class Outcomes(OutcomeReader):
         grader_versions, sampling
             As in `table`.
         until
-            Only what was asked by this moment. A failure that was made good since then is no longer counted.
+            Only what was asked by this moment. A failure that has since been replaced by a score is no longer counted.
         """
         labels = grader_labels(grader_versions)
         return answer_facts(self._database, llm_key, [one.digest for one in prompts], labels, sampling, until)
 
     def spend(self, run: Run | int) -> Spend:
-        """Give what a run spent, in all its attempts."""
+        """Return what a run spent, in all its attempts."""
         return self._charges.spend(run)
 
 
@@ -330,7 +330,7 @@ def _row(key: tuple[int, int, int], one: Outcome, held: Run) -> dict[str, Any]:
         "llm_id": key[0],
         "protocol_id": key[1],
         "prompt_id": key[2],
-        # SQLite would store numpy's integers as bytes without a word.
+        # SQLite would silently store numpy's integers as bytes.
         "score": None if one.score is None else float(one.score),
         "failure": one.failure,
         "input_tokens": None if one.input_tokens is None else int(one.input_tokens),

@@ -27,7 +27,7 @@ class Price:
 
 
 def prices_in_force(unit: Unit, llm_numbers: Iterable[int], as_of: date | None = None) -> dict[int, Price]:
-    """Give the price in force per LLM number; LLMs without a usable price are absent.
+    """Return the price in force per LLM number; LLMs without a usable price are absent.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ def price_of(row: Row) -> Price:
 
 
 def implausible_change(before: Price, after: Price) -> str | None:
-    """Say why a new price must be reviewed before it counts; None when it may count at once.
+    """Return why a new price must be reviewed before it counts; None when it may count at once.
 
-    Both prices falling to zero is believed: a catalog's zero only gets here when the user allow-listed it as free.
+    A fall of both prices to zero is believed: a catalog's zero only gets here when the user allow-listed it as free.
     """
     pairs = (
         ("input", before.input_usd_per_mtok, after.input_usd_per_mtok),
@@ -96,19 +96,19 @@ def put_first_prices(unit: Unit, prices: Mapping[int, Price]) -> None:
 
 
 def hold(unit: Unit, llm_number: int, price: Price, since: date, catalog: str) -> None:
-    """Keep a price for review without putting it in force."""
+    """Store a price for review without putting it in force."""
     drop_held(unit, llm_number)
     _replace(unit, llm_number, price, since, catalog, is_held=True)
 
 
 def held_prices(unit: Unit) -> dict[int, Price]:
-    """Give the prices that wait for review, by LLM number."""
+    """Return the prices that wait for review, by LLM number."""
     rows = unit.execute(select(llm_price).where(llm_price.c.is_held.is_(True)))
     return {row.llm_id: price_of(row) for row in rows}
 
 
 def drop_held(unit: Unit, llm_number: int) -> None:
-    """Forget the price of one LLM that waits for review."""
+    """Delete the price of one LLM that waits for review."""
     unit.execute(llm_price.delete().where(llm_price.c.llm_id == llm_number, llm_price.c.is_held.is_(True)))
 
 

@@ -1,4 +1,4 @@
-"""What a promotion is: who was put forward against whom, on what evidence, and what became of it."""
+"""What a promotion is: which router was put forward against which, on what evidence, and with what result."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from datetime import datetime
 
 from sqlalchemy import Row
 
-from registry.ledger import canonical_json
 from routing.errors import InvalidInput
+from routing.strict_json import canonical_json
 
 OPEN = ("requested", "approved")
 """The states in which a promotion can still be applied or rejected."""
 
 NO_GATE = "{}"
-"""What a promotion keeps as its gate result when it never came to the gate: a rollback, a router that does not load."""
+"""The gate result of a promotion that never reached the gate: a rollback, a router that does not load."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class GateRecord:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the details: what the ledger remembers of them."""
+        """SHA-256 of the details: the part of them that enters the ledger."""
         return hashlib.sha256(self.details_json.encode()).hexdigest()
 
 
@@ -49,9 +49,9 @@ class Promotion:
     id
         Row number.
     router_digest
-        Who wants to serve.
+        The router put forward.
     expected_champion
-        Whom it was compared with; None when nobody served. Applying it later than that is refused.
+        The champion it was compared with; None without one. Applying it after that has changed is refused.
     kind
         ``promotion`` or ``rollback``.
     status
@@ -91,7 +91,7 @@ class Promotion:
         requested_at: datetime,
         report_digest: str | None,
     ) -> Promotion:
-        """Give what a request would be kept as; its number is 0 until it is."""
+        """Return the record that a request would be stored as; its number is 0 until it is stored."""
         nobody_yet = dict.fromkeys(("decided_by", "decided_at", "reason", "applied_at", "run_id"))
         return cls(
             id=0,
@@ -108,7 +108,7 @@ class Promotion:
 
 
 def gate_result(passed: bool, checks: object) -> GateRecord:
-    """Write a gate's checks the way `GateRecord` keeps them."""
+    """Write a gate's checks the way `GateRecord` stores them."""
     return GateRecord(passed, canonical_json(checks))
 
 
@@ -121,7 +121,7 @@ def promotion_of(row: Row) -> Promotion:
 
 
 def same_person(one: str, other: str) -> bool:
-    """Tell whether two spellings name one actor: case, width, spaces and invisible characters do not make two people.
+    """Whether two spellings name one actor: case, width, spaces and invisible characters do not make two people.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def same_person(one: str, other: str) -> bool:
 
 
 def require_reason(reason: str) -> None:
-    """Refuse a decision that nobody gives a reason for.
+    """Refuse a decision without a reason.
 
     Raises
     ------

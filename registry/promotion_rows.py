@@ -21,7 +21,7 @@ _SHORTEST_DIGEST = 8
 
 @dataclass(frozen=True)
 class OutboxEntry:
-    """An alias that MLflow must be told of; entries are worked off in order."""
+    """A move of an alias that has to reach MLflow; entries are delivered in order."""
 
     id: int
     alias: str
@@ -34,26 +34,26 @@ class OutboxEntry:
 
 
 class Outbox:
-    """Move aliases together with the message to MLflow, and hand those messages out."""
+    """Move aliases together with the entry that brings the move to MLflow, and track the delivery of entries."""
 
     def __init__(self, database: Database, events: Ledger) -> None:
         self._database = database
         self._events = events
 
     def pending(self) -> tuple[OutboxEntry, ...]:
-        """Give what MLflow still has to be told, in order."""
+        """Return the entries that have yet to reach MLflow, in order."""
         with self._database.read() as unit:
             rows = unit.execute(select(outbox).where(outbox.c.done_at.is_(None)).order_by(outbox.c.id))
             return tuple(OutboxEntry(*row) for row in rows)
 
     def delivered(self) -> Mapping[str, str]:
-        """Give, by alias, the router that MLflow was last told of."""
+        """Return, by alias, the router whose move was delivered to MLflow last."""
         query = select(outbox.c.alias, outbox.c.router_digest).where(outbox.c.done_at.is_not(None))
         with self._database.read() as unit:
             return {row.alias: row.router_digest for row in unit.execute(query.order_by(outbox.c.id))}
 
     def mark_done(self, entry_id: int, *, now: datetime) -> None:
-        """Note that MLflow was told; saying so again changes nothing."""
+        """Note that an entry was delivered to MLflow; repeating it changes nothing."""
         with self._database.write() as unit:
             unit.execute(
                 outbox.update()
@@ -62,7 +62,7 @@ class Outbox:
             )
 
     def mark_undelivered(self, entry_id: int, error: str) -> None:
-        """Note that MLflow could not be told; the entry stays pending."""
+        """Note that an entry could not be delivered to MLflow; it stays pending."""
         with self._database.write() as unit:
             unit.execute(
                 outbox.update()
@@ -73,19 +73,19 @@ class Outbox:
     def _point(self, unit: Unit, name: str, router_digest: str, event: LedgerEvent, now: datetime) -> None:
         pointed = {"name": name, "router_digest": router_digest, "moved_at": now}
         unit.execute(self._database.upsert(alias), pointed)
-        told = {"alias": name, "router_digest": router_digest, "ledger_number": event.number}
-        unit.execute(outbox.insert().values(**told, created_at=now, attempts=0))
+        entry = {"alias": name, "router_digest": router_digest, "ledger_number": event.number}
+        unit.execute(outbox.insert().values(**entry, created_at=now, attempts=0))
 
 
 class PromotionRows(Outbox):
-    """Read promotions, and keep each change of one together with its event."""
+    """Read promotions, and store each change of one together with its event."""
 
     def __init__(self, database: Database, events: Ledger, routers: Routers) -> None:
         super().__init__(database, events)
         self._routers = routers
 
     def get(self, promotion_id: int, *, unit: Unit | None = None) -> Promotion:
-        """Give one promotion.
+        """Return one promotion.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class PromotionRows(Outbox):
         return promotion_of(row)
 
     def find(self, name: str) -> Promotion:
-        """Give a promotion by its number, or the latest one of a router by the router's digest, version or alias.
+        """Return a promotion by its number, or the latest one of a router by the router's digest, version or alias.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class PromotionRows(Outbox):
         return self.get(number)
 
     def list(self, *, status: str | None = None, limit: int | None = None) -> tuple[Promotion, ...]:
-        """Give promotions, the newest first."""
+        """Return promotions, the newest first."""
         query = select(promotion).order_by(promotion.c.id.desc()).limit(limit)
         if status is not None:
             query = query.where(promotion.c.status == status)
@@ -125,7 +125,7 @@ class PromotionRows(Outbox):
             return tuple(promotion_of(row) for row in unit.execute(query))
 
     def tested_against(self, champion: str, *, unit: Unit | None = None) -> tuple[str, ...]:
-        """Give the routers that were put to the gate against a champion, in the order of their first test.
+        """Return the routers that were tested at the gate against a champion, in the order of their first test.
 
         Parameters
         ----------
@@ -144,7 +144,7 @@ class PromotionRows(Outbox):
             return tuple(dict.fromkeys(opened.execute(query).scalars()))
 
     def is_vetoed(self, router_digest: str) -> bool:
-        """Tell whether a person spoke against a router since it last became the champion.
+        """Whether a person has decided against a router since it last became the champion.
 
         That is: rejected it although the gate passed, or rolled back from it.
 
@@ -172,14 +172,14 @@ class PromotionRows(Outbox):
     def require_open(
         self, promotion_id: int, *, approver: str | None = None, is_compared: bool = True, unit: Unit | None = None
     ) -> Promotion:
-        """Give a promotion that can still be decided.
+        """Return a promotion that can still be decided.
 
         Parameters
         ----------
         promotion_id
             Which one.
         approver
-            Who wants to approve it where whoever requested it may not; None where one person is enough.
+            Who wants to approve it where requester and approver must be two people; None where one is enough.
         is_compared
             Whether the champion must still be the one it was compared with.
         unit
@@ -201,12 +201,12 @@ class PromotionRows(Outbox):
             raise PromotionRefused(
                 f"{approver} requested promotion {promotion_id} and may not approve it: [gate] two_person is on",
                 unchanged="No alias was moved.",
-                hint=f"ask somebody else to type: uniroute promotion approve {promotion_id} --reason TEXT",
+                hint=f"ask another person to type: uniroute promotion approve {promotion_id} --reason TEXT",
             )
         return current
 
     def refuse_champion(self, router_digest: str, champion: str | None) -> None:
-        """Refuse to make a router what it is already.
+        """Refuse a router that is already the champion.
 
         Raises
         ------
@@ -215,7 +215,7 @@ class PromotionRows(Outbox):
         """
         if router_digest == champion:
             raise PromotionRefused(
-                f"router {router_digest[:12]} is the champion already", unchanged="No alias was moved."
+                f"router {router_digest[:12]} is already the champion", unchanged="No alias was moved."
             )
 
     def _decide(

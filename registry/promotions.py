@@ -1,6 +1,6 @@
-"""Promotions: who may serve is a row with a history, and moving an alias is one transaction.
+"""Promotions: which router may serve is a row with a history, and moving an alias is one transaction.
 
-The registry is the truth. MLflow follows through the outbox, as often as it takes.
+The registry is the truth. MLflow follows through the outbox, in as many attempts as it takes.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ __all__ = ["GateRecord", "OutboxEntry", "Promotion", "Promotions", "gate_result"
 
 
 class Promotions(PromotionRows):
-    """Request, decide and apply promotions; hand out what MLflow has to be told."""
+    """Request, decide and apply promotions; track the moves of aliases that have to reach MLflow."""
 
     def set_challenger(
         self, router_digest: str, *, actor: str, now: datetime, reason: str = "", unit: Unit | None = None
     ) -> None:
-        """Let the alias ``challenger`` point to a router; nothing happens when it already does.
+        """Point the alias ``challenger`` at a router; nothing happens when it already does.
 
         Parameters
         ----------
         router_digest
             The router that is put forward.
         actor
-            Who says so.
+            Who puts it forward.
         now
             The present moment.
         reason
@@ -71,13 +71,13 @@ class Promotions(PromotionRows):
     ) -> Promotion:
         """Ask that a router become the champion; other open requests are superseded.
 
-        Asking again with the same champion and the same gate result gives the promotion that is still open, or that the
-        same run already rejected.
+        Repeating a request with the same champion and the same gate result returns the promotion that is still open, or
+        that the same run already rejected.
 
         Parameters
         ----------
         router_digest, expected_champion
-            Who wants to serve, and the champion it was compared with; None when nobody serves.
+            The router put forward, and the champion it was compared with; None when there is none.
         gate
             What the gate found.
         actor, now, reason
@@ -87,7 +87,7 @@ class Promotions(PromotionRows):
         run_id
             The night that asks.
         facts
-            What else the ledger shall remember, such as the account it was asked from.
+            Further facts for the ledger, such as the account it was requested from.
         unit
             The transaction to join.
 
@@ -98,7 +98,7 @@ class Promotions(PromotionRows):
         StalePromotion
             When another router is the champion by now.
         PromotionRefused
-            When the router is the champion already.
+            When the router is already the champion.
         """
         with self._database.write(unit) as opened:
             self._routers.get(router_digest, unit=opened)
@@ -178,9 +178,9 @@ class Promotions(PromotionRows):
         now
             The present moment.
         two_person
-            Whether whoever requested it may not approve it.
+            Whether requester and approver must be two people.
         facts
-            What else the ledger shall remember.
+            Further facts for the ledger.
         unit
             The transaction to join.
 
@@ -234,7 +234,7 @@ class Promotions(PromotionRows):
     ) -> Promotion:
         """Move the alias ``champion``: compare-and-set, ``previous``, ledger event and outbox in one transaction.
 
-        Applying a promotion that is applied already and whose router still is the champion changes nothing.
+        Applying a promotion that was already applied and whose router is still the champion changes nothing.
 
         Parameters
         ----------
@@ -281,7 +281,7 @@ class Promotions(PromotionRows):
         to: str | None = None,
         facts: Mapping[str, str] | None = None,
     ) -> Promotion:
-        """Make an earlier champion the champion again, at once and without a gate.
+        """Make an earlier champion the champion again, at once and without the gate.
 
         Parameters
         ----------
@@ -294,16 +294,16 @@ class Promotions(PromotionRows):
         to
             Digest, version or alias of a router that was champion before; the one of alias ``previous`` when omitted.
         facts
-            What else the ledger shall remember.
+            Further facts for the ledger.
 
         Raises
         ------
         InvalidInput
             For an empty reason.
         NotFound
-            When there is nothing to go back to.
+            When there is nothing to roll back to.
         PromotionRefused
-            When the router is the champion already, or never was one.
+            When the router is already the champion, or never was.
         """
         require_reason(reason)
         with self._database.write() as unit:
@@ -329,7 +329,7 @@ class Promotions(PromotionRows):
             return made
 
     def rollback_target(self, to: str | None = None, *, unit: Unit | None = None) -> RouterRecord:
-        """Give the router that `rollback` would make the champion, or refuse as it would.
+        """Return the router that `rollback` would make the champion, or refuse as it would.
 
         Parameters
         ----------
@@ -342,12 +342,12 @@ class Promotions(PromotionRows):
             aliases = self._routers.aliases(unit=opened)
             wanted = to or aliases.previous
             if wanted is None:
-                raise NotFound("there is no previous router to go back to", hint="uniroute router list")
+                raise NotFound("there is no previous router to roll back to", hint="uniroute router list")
             target = self._routers.get(wanted, unit=opened)
             self.refuse_champion(target.digest, aliases.champion)
             if target.digest != aliases.previous and not self._has_served(opened, target.digest):
                 raise PromotionRefused(
-                    f"router {target.digest[:12]} never was the champion, so there is no going back to it",
+                    f"router {target.digest[:12]} was never the champion, so there is no rolling back to it",
                     unchanged="No alias was moved.",
                     hint=f"uniroute promotion request {target.digest[:12]}",
                 )

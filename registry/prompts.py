@@ -1,4 +1,4 @@
-"""Prompts and frozen prompt sets: what every LLM is asked, fixed by a digest over the exact bytes."""
+"""Prompts and frozen prompt sets: what every LLM is asked, pinned by a digest over the exact bytes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sqlalchemy import Column, select
 from registry.db.columns import text_bytes
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import ROLES, embedding, prompt, prompt_set, prompt_set_member
-from registry.errors import NotFound, PromptSetInvalid
-from registry.ledger import canonical_json
+from registry.errors import NotFound, PromptSetInvalid, counted
 from routing.errors import InvalidInput
+from routing.strict_json import canonical_json
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Prompt:
     Attributes
     ----------
     prompt_id
-        The name its owner gave it; not part of its identity.
+        Its name in the prompt file; not part of its identity.
     text, reference
         Kept to the byte, whatever they contain.
     grader
@@ -65,12 +65,12 @@ class PromptSet:
     members: tuple[Member, ...]
 
     def with_role(self, *roles: str) -> tuple[Prompt, ...]:
-        """Give the prompts of these roles, in the order of the set."""
+        """Return the prompts of these roles, in the order of the set."""
         return tuple(member.prompt for member in self.members if member.role in roles)
 
     @property
     def is_whole(self) -> bool:
-        """Whether texts, order and roles still give the digest."""
+        """Whether texts, order and roles still match the digest."""
         return self.digest == _set_digest(self.members)
 
     @property
@@ -81,7 +81,7 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class RoleShares:
-    """How a set is divided among the roles; fractions that add up to 1."""
+    """How a set is divided among the roles: fractions that add up to 1."""
 
     map: float = 0.6
     representative: float = 0.1
@@ -114,7 +114,7 @@ class EmbeddingBlock:
 
 
 class Prompts:
-    """Freeze and read prompt sets; keep their embeddings."""
+    """Freeze and read prompt sets; store their embeddings."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -124,8 +124,8 @@ class Prompts:
     ) -> PromptSet:
         """Store prompts as a set, each with a role; the same input gives the same set and the same digest.
 
-        Prompts are shuffled by category with the seed and dealt out to the roles in proportion to `shares`. Two prompts
-        of equal content count once: the second would sit in two roles.
+        Prompts are shuffled by category with the seed and dealt to the roles in proportion to `shares`. Two prompts
+        of equal content count once: otherwise one text could have two roles.
 
         Parameters
         ----------
@@ -216,9 +216,9 @@ class Prompts:
             return PromptSet(known.name, digest, tuple(Member(Prompt(*row[:5]), row[5]) for row in rows))
 
     def embeddings(self, frozen: PromptSet | Sequence[Prompt], embedder_key: str) -> EmbeddingBlock:
-        """Give what is stored of the embeddings of a set, in its order.
+        """Return the stored embeddings of a set, in its order.
 
-        An embedding belongs to a text: a prompt with another reference or grader has the embedding of its twin.
+        An embedding belongs to a text: prompts that differ only in reference or grader share it.
 
         Parameters
         ----------
@@ -245,7 +245,7 @@ class Prompts:
         *,
         unit: Unit | None = None,
     ) -> None:
-        """Keep embeddings; those already stored for this embedder are replaced.
+        """Store embeddings; those already stored for this embedder are replaced.
 
         Parameters
         ----------
@@ -267,7 +267,7 @@ class Prompts:
         """
         digests = [one if isinstance(one, str) else one.digest for one in prompts]
         if matrix.ndim != 2 or len(matrix) != len(digests):
-            raise InvalidInput(f"{len(digests)} prompts cannot have embeddings of shape {matrix.shape}")
+            raise InvalidInput(f"{counted(len(digests), 'prompt')} cannot have embeddings of shape {matrix.shape}")
         if not np.isfinite(matrix).all():
             raise InvalidInput("an embedding with NaN or infinite values cannot be stored")
         rows32 = np.ascontiguousarray(matrix, dtype=np.float32)
@@ -287,7 +287,7 @@ class Prompts:
 def _vectors(
     unit: Unit, embedder_key: str, column: Column[str], values: Sequence[str]
 ) -> dict[str, NDArray[np.float32]]:
-    """Give the stored embeddings of prompts by a column of theirs."""
+    """Return the stored embeddings of prompts by one of their columns."""
     found: dict[str, NDArray[np.float32]] = {}
     for part in chunks(values):
         rows = unit.execute(
@@ -300,7 +300,7 @@ def _vectors(
 
 
 def prompt_set_of(name: str, prompts: Sequence[Prompt], shares: RoleShares, seed: int) -> PromptSet:
-    """Give the set that `Prompts.freeze` would store, without storing it; parameters and errors are the same."""
+    """Return the set that `Prompts.freeze` would store, without storing it; parameters and errors are the same."""
     members = _deal(_checked(prompts), shares, seed)
     return PromptSet(name, _set_digest(members), members)
 
@@ -316,7 +316,7 @@ def require_known(digests: Iterable[str], numbers: Iterable[str]) -> None:
     unknown = set(digests) - set(numbers)
     if unknown:
         raise NotFound(
-            f"{len(unknown)} prompts are in no prompt set, the first is {min(unknown)[:12]}",
+            f"not in any prompt set: {counted(len(unknown), 'prompt')}, the first is {min(unknown)[:12]}",
             unchanged="Nothing was written.",
             hint="freeze the prompt set first",
         )
@@ -329,7 +329,7 @@ def _checked(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
         lacking = [one.prompt_id or "(no id)" for one in prompts if not getattr(one, field).strip()]
         if lacking:
             raise PromptSetInvalid(
-                f"{len(lacking)} prompts have no {field}: {_named(lacking)}",
+                f"{counted(len(lacking), 'prompt')} without {field}: {_named(lacking)}",
                 unchanged="No prompt set was stored.",
                 hint=f"give each prompt a {field} or leave it out",
             )
@@ -337,7 +337,7 @@ def _checked(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
     clashing = [one.prompt_id for one in prompts if by_id.setdefault(one.prompt_id, one.digest) != one.digest]
     if clashing:
         raise PromptSetInvalid(
-            f"{len(set(clashing))} prompt ids stand for different contents: {_named(sorted(set(clashing)))}",
+            f"{counted(len(set(clashing)), 'prompt id')} used for different contents: {_named(sorted(set(clashing)))}",
             unchanged="No prompt set was stored.",
             hint="give every prompt its own id",
         )
@@ -351,7 +351,7 @@ def _named(ids: Sequence[str], at_most: int = 5) -> str:
 
 
 def _deal(prompts: Sequence[Prompt], shares: RoleShares, seed: int) -> tuple[Member, ...]:
-    """Deal prompts to roles: shuffled within each category, each card to the role that is furthest behind its share."""
+    """Deal prompts to roles: shuffled within each category, each to the role that is furthest behind its share."""
     strata: dict[str, list[Prompt]] = {}
     for one in sorted(prompts, key=lambda each: each.digest):
         strata.setdefault(one.category or "", []).append(one)

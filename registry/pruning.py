@@ -1,6 +1,6 @@
-"""What a registry may forget: answers' texts and raw listings that are old and that no decision rests on.
+"""What a registry may delete: texts of answers and raw listings that are old and that no decision rests on.
 
-Scores, tokens, costs, prices, routers, promotions and the ledger stay for ever. Kept however old they are:
+Scores, tokens, costs, prices, routers, promotions and the ledger stay forever. Kept however old they are:
 
 - answers of LLMs in a promotion that is still to be decided, for its reviewer reads them;
 - the latest complete listing of each catalog, the listings of runs whose router has an alias or was in a promotion, and
@@ -37,7 +37,7 @@ _UNDECIDED = ("requested", "approved")
 
 @dataclass(frozen=True)
 class Retention:
-    """How many days texts of answers and raw listings are kept; None keeps them for ever."""
+    """How many days texts of answers and raw listings are kept; None keeps them forever."""
 
     completions_days: int | None
     listings_days: int | None
@@ -45,19 +45,19 @@ class Retention:
     def __post_init__(self) -> None:
         for name, days in asdict(self).items():
             if days is not None and days < 1:
-                raise InvalidInput(f"{name} = {days} would forget what this night has just stored")
+                raise InvalidInput(f"{name} = {days} would delete what this night has just stored")
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What went, or would go.
+    """What was deleted, or would be.
 
     Attributes
     ----------
     completions, listings, listing_texts
         How many rows.
     content_bytes
-        How long their texts are together.
+        Total length of their texts.
     size_before_bytes, size_after_bytes
         How large the database was and is; equal when nothing was deleted.
     """
@@ -76,7 +76,7 @@ class Pruned:
 
 
 class Pruning:
-    """Forget by rule, and write down what was forgotten."""
+    """Delete by rule, and record what was deleted."""
 
     def __init__(self, database: Database, events: Ledger, runs: Runs) -> None:
         self._database = database
@@ -84,12 +84,12 @@ class Pruning:
         self._runs = runs
 
     def plan(self, retention: Retention, now: datetime) -> Pruned:
-        """Say what would be forgotten, and forget nothing."""
+        """Report what would be deleted, without deleting anything."""
         with self._database.read() as unit:
             return self._counted(unit, retention, now)
 
     def prune(self, retention: Retention, now: datetime, *, actor: str) -> Pruned:
-        """Forget what is old and not needed, note it in the ledger, and give the space back.
+        """Delete what is old and not needed, record it in the ledger, and release the space.
 
         SQLite's file becomes smaller; a server keeps the space for rows to come.
 
@@ -115,7 +115,7 @@ class Pruning:
                 self._delete(unit, retention, now, found, actor)
         if not found.rows:
             return Pruned(**(asdict(found) | {"size_before_bytes": before, "size_after_bytes": before}))
-        self._database.give_space_back(completion.name, listing.name, listing_text.name)
+        self._database.release_space(completion.name, listing.name, listing_text.name)
         sizes = {"size_before_bytes": before, "size_after_bytes": self._database.size_bytes()}
         return Pruned(**(asdict(found) | sizes))
 
@@ -202,7 +202,7 @@ def _old_listings(retention: Retention, now: datetime) -> ColumnElement[bool]:
 
 
 def _only_in(old: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Texts that only the listings of a condition use."""
+    """Texts that only the listings of a condition refer to."""
     used_by_others = exists().where(listing.c.text_digest == listing_text.c.digest, ~old)
     used = exists().where(listing.c.text_digest == listing_text.c.digest)
     return and_(used, ~used_by_others)

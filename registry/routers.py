@@ -1,4 +1,4 @@
-"""Router versions: what each one is, what it came from, and which alias points where."""
+"""Router versions: what each one is, what it was made from, and which alias points where."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from registry.cluster_maps import ClusterMapRecord, ClusterMaps, StoredVector, V
 from registry.db.database import Database, Unit
 from registry.db.tables import ALIASES, alias, llm, router, router_llm, router_metric
 from registry.errors import NotFound, RegistryError
-from registry.ledger import Ledger, canonical_json
+from registry.ledger import Ledger
 from registry.runs import Runs
 from routing.errors import InvalidInput
+from routing.strict_json import canonical_json
 
 __all__ = ["KEPT", "Aliases", "ClusterMapRecord", "RouterRecord", "Routers", "StoredVector", "VectorFields"]
 
@@ -28,18 +29,18 @@ KEPT = "router:version:kept"
 
 @dataclass(frozen=True)
 class RouterRecord:
-    """One immutable router version and what it came from.
+    """One immutable router version and what it was made from.
 
     Attributes
     ----------
     digest
         SHA-256 of its content.
     publish_key
-        Names the publication, so that repeating it makes no second version.
+        Names the publication, so that repeating it creates no second version.
     parent_digest
         The champion at the time; None for the first router.
     llm_keys
-        The LLMs it can choose, in its order.
+        The LLMs it can choose, in its own order.
     metrics
         Finite numbers by name.
     files_json
@@ -47,7 +48,7 @@ class RouterRecord:
     created_at
         When, in UTC.
     number
-        Counts the routers of this registry, from 1.
+        Position among the routers of this registry, from 1.
     mlflow_name, mlflow_version, mlflow_run_id
         Where it was published; None until then.
     aliases
@@ -72,7 +73,7 @@ class RouterRecord:
     aliases: tuple[str, ...] = ()
 
     def row_digest(self) -> str:
-        """Give the SHA-256 over everything that is fixed when a version is kept; `created_at` is the event's time."""
+        """SHA-256 over everything that is fixed when a version is stored; `created_at` is the event's time."""
         fixed = ("digest", "publish_key", "parent_digest", "cluster_map_digest", "prompt_set_digest", "embedder_key")
         facts = {name: getattr(self, name) for name in (*fixed, "run_id", "files_json")}
         content = facts | {
@@ -92,7 +93,7 @@ class Aliases:
 
 
 class Routers(ClusterMaps):
-    """Keep and find router versions, and the cluster maps and feature vectors they are made of."""
+    """Store and find router versions, and the cluster maps and feature vectors they are made of."""
 
     def __init__(self, database: Database, runs: Runs, events: Ledger) -> None:
         super().__init__(database, runs)
@@ -106,12 +107,12 @@ class Routers(ClusterMaps):
         actor: str = "night",
         unit: Unit | None = None,
     ) -> RouterRecord:
-        """Keep a router version and say so in the ledger; one of the same digest stays as it is and is returned.
+        """Store a router version and record it in the ledger; one of the same digest stays as it is and is returned.
 
         Parameters
         ----------
         record
-            The router; `number`, the publication and `aliases` are not taken from it.
+            The router; its `number`, publication and `aliases` are ignored.
         evidence
             What it was made from, as JSON without NaN; kept in the ledger's event.
         actor
@@ -164,7 +165,7 @@ class Routers(ClusterMaps):
             return self.get(record.digest, unit=opened)
 
     def get(self, name: str, *, unit: Unit | None = None) -> RouterRecord:
-        """Give a router by digest, by a prefix of it, by version (``v3``) or by alias.
+        """Return a router by digest, by a prefix of it, by version (``v3``) or by alias.
 
         Raises
         ------
@@ -180,7 +181,7 @@ class Routers(ClusterMaps):
         raise NotFound(f"there is no router {name!r}", hint="uniroute router list")
 
     def list(self) -> tuple[RouterRecord, ...]:
-        """Give all routers, the newest first."""
+        """Return all routers, the newest first."""
         with self._database.read() as unit:
             rows = unit.execute(select(router).order_by(router.c.id.desc())).fetchall()
             return tuple(self._record(unit, row) for row in rows)
@@ -188,7 +189,7 @@ class Routers(ClusterMaps):
     def set_published(
         self, digest: str, name: str, version: int, mlflow_run_id: str, *, unit: Unit | None = None
     ) -> RouterRecord:
-        """Note where a router was published; saying the same again changes nothing.
+        """Note where a router was published; repeating it changes nothing.
 
         Raises
         ------
@@ -226,7 +227,7 @@ class Routers(ClusterMaps):
             return self.get(record.digest, unit=opened)
 
     def aliases(self, *, unit: Unit | None = None) -> Aliases:
-        """Give where the aliases point."""
+        """Return where the aliases point."""
         with self._database.read(unit) as opened:
             return Aliases(**{row.name: row.router_digest for row in opened.execute(select(alias))})
 

@@ -1,8 +1,8 @@
 """Parts of a run: the profile of one LLM, handed to a process of its own.
 
-Such a process writes under the lease of the whole run and, beside it, under one of its own. So at most one process asks
-an LLM at a time, on whatever machine; a process that was thought dead and wakes can write no more; and when the run
-itself is taken over, all its parts end with it.
+Such a process writes under the lease of the whole run and also under one of its own. So at most one process asks an LLM
+at a time, on any machine; a process that was thought dead and wakes up can write no more; and when the run itself is
+taken over, all its parts end with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PREFIX = "profile:"
 
 @dataclass(frozen=True)
 class PartState:
-    """How far the profile of one LLM has come in the present attempt of a run.
+    """Progress of the profile of one LLM in the present attempt of a run.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class PartState:
 
 
 class RunParts:
-    """Take parts of a run, leave them, and see how they are."""
+    """Take parts of a run, return them, and see how far they are."""
 
     def __init__(self, database: Database, runs: Runs) -> None:
         self._database = database
@@ -67,7 +67,7 @@ class RunParts:
         Parameters
         ----------
         run_key, lease_number
-            The run, and the number of the lease under which its holder hands parts out.
+            The run, and the number of the lease under which its holder assigns parts.
         llm_key
             The LLM.
         host, pid, now, lease_s, holder_is_gone
@@ -106,7 +106,7 @@ class RunParts:
         return replace(run, part=name, part_number=next_holder.number)
 
     def leave(self, held: Run) -> None:
-        """Give a part back; one that was handed to another process meanwhile stays with it."""
+        """Return a part; one that was assigned to another process meanwhile stays with it."""
 
         def leave(unit: Unit) -> None:
             mine = (lease.c.name == held.part) & (lease.c.number == held.part_number)
@@ -115,7 +115,7 @@ class RunParts:
         self._database.repeated(leave)
 
     def states(self, run: Run, llm_keys: list[str], now: datetime) -> dict[str, PartState]:
-        """Give how far the profiles of some LLMs have come, by LLM key."""
+        """Return the progress of the profiles of some LLMs, by LLM key."""
         with self._database.read() as unit:
             names = self._names(unit, llm_keys)
             numbers = {name: int(name.removeprefix(_PREFIX)) for name in names.values()}

@@ -1,7 +1,7 @@
 """Runs and the lease: at most one night at a time, and a night that lost its lease can write no more.
 
 A run is one row per run key; starting the same key again (after a kill, or by hand) is the next attempt of that run.
-Every start draws the next lease number: it fences off a holder that slept through the end of its lease. The lease lives
+Every start draws the next lease number: it fences off a holder that slept through the end of its lease. The lease runs
 by the clock of the database server, so that machines whose clocks differ agree on when it ends.
 """
 
@@ -35,7 +35,7 @@ class Run:
     key
         ``night:DATE:SETTINGS-HASH``; one row per key.
     as_of
-        The day the night looks at the world.
+        The day for which the night reads catalogs and prices.
     status
         ``active``, ``completed``, ``attention``, ``failed`` or ``interrupted``.
     attempt
@@ -43,9 +43,9 @@ class Run:
     lease_number
         The fencing token of this attempt.
     lease_s
-        How long the lease lives after a heartbeat, in seconds; 0 when the run was only read.
+        How long the lease lasts after a heartbeat, in seconds; 0 when the run was only read.
     part, part_number
-        Which part of the run this process was handed, with its own fencing token (`registry.run_leases`); empty and 0
+        The part of the run assigned to this process, with its own fencing token (`registry.run_leases`); empty and 0
         for the process that holds the whole run.
     settings_hash, settings_json
         The rules under which it ran.
@@ -83,7 +83,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Lease:
-    """Who holds the right to run a night; `run_id` is None when nobody does."""
+    """The holder of the right to run a night; `run_id` is None when it is free."""
 
     name: str
     number: int
@@ -95,7 +95,7 @@ class Lease:
     expires_at: datetime | None
 
     def is_held(self, now: datetime) -> bool:
-        """Say whether a holder's lease is still alive at that moment."""
+        """Whether a holder's lease is still alive at that moment."""
         return self.run_id is not None and self.expires_at is not None and self.expires_at > now
 
 
@@ -127,15 +127,15 @@ class Runs:
         key
             The run key.
         as_of
-            The day the night looks at the world.
+            The day for which the night reads catalogs and prices.
         settings_hash, settings_json
             The rules under which it runs.
         host, pid
-            Where it runs, for the message that a second start gets.
+            Where it runs, for the message to a second start.
         now
             The present moment.
         lease_s
-            How long the lease lives without a heartbeat, in seconds.
+            How long the lease lasts without a heartbeat, in seconds.
         prompt_set_digest
             The prompts it will ask, when already frozen.
         holder_is_gone
@@ -192,12 +192,12 @@ class Runs:
         )
 
     def heartbeat(self, held: Run, now: datetime) -> None:
-        """Prolong the lease of a run, or of the part of it that this process was handed.
+        """Prolong the lease of a run, or of the part of it assigned to this process.
 
         Raises
         ------
         RunAlreadyActive
-            When another has taken it over.
+            When another holder has taken it over.
         """
 
         def prolong(unit: Unit) -> None:
@@ -210,7 +210,7 @@ class Runs:
         self._database.repeated(prolong)
 
     def finish(self, held: Run, status: str, verdict: str, summary: str, now: datetime) -> Run:
-        """Close a run and give the lease back.
+        """Close a run and release the lease.
 
         Parameters
         ----------
@@ -228,7 +228,7 @@ class Runs:
         Raises
         ------
         RunAlreadyActive
-            When another run has taken the lease over.
+            When another run has taken over the lease.
         """
         if status not in RUN_STATUSES[1:]:
             raise InvalidInput(f"a run cannot end as {status!r}", hint=f"one of {', '.join(RUN_STATUSES[1:])}")
@@ -251,7 +251,7 @@ class Runs:
         Parameters
         ----------
         held
-            The run as `start` returned it, or only its number; with a number nothing is fenced off.
+            The run as `start` returned it, or only its number; a bare number is not checked.
         unit
             The transaction in which the writes happen.
 
@@ -260,13 +260,13 @@ class Runs:
         NotFound
             When there is no such run.
         RunAlreadyActive
-            When another run has taken the lease over, or another process the part of the run.
+            When another run has taken over the lease, or another process the part of the run.
         """
         if isinstance(held, int):
             return self.get(held, unit=unit)
         current = self.current_lease(unit)
         if current.number != held.lease_number or current.run_id != held.id:
-            fate = "gave its lease back" if current.number == held.lease_number else "lost its lease to a newer run"
+            fate = "released its lease" if current.number == held.lease_number else "lost its lease to a newer run"
             raise RunAlreadyActive(
                 f"run {held.key}, attempt {held.attempt}, {fate} and can write no more",
                 unchanged="Nothing of this write was kept.",
@@ -274,19 +274,19 @@ class Runs:
             )
         if held.part and self.current_lease(unit, held.part).number != held.part_number:
             raise RunAlreadyActive(
-                f"{held.part} of run {held.key} was handed to another process, and this one can write no more",
+                f"{held.part} of run {held.key} was assigned to another process, and this one can write no more",
                 unchanged="Nothing of this write was kept.",
-                hint="nothing: the other process goes on with it",
+                hint="nothing: the other process continues with it",
             )
         return held
 
     def lease(self) -> Lease:
-        """Read who holds the lease."""
+        """Read the holder of the lease."""
         with self._database.read() as unit:
             return self.current_lease(unit)
 
     def get(self, key: str | int, *, unit: Unit | None = None) -> Run:
-        """Give the run of a key or a number.
+        """Return the run of a key or a number.
 
         Raises
         ------
@@ -301,13 +301,13 @@ class Runs:
         return _run(row)
 
     def list(self, *, limit: int | None = None) -> tuple[Run, ...]:
-        """Give runs, the latest first."""
+        """Return runs, the latest first."""
         with self._database.read() as unit:
             query = select(run).order_by(run.c.lease_number.desc()).limit(limit)
             return tuple(_run(row) for row in unit.execute(query))
 
     def latest(self, *, status: str | None = None) -> Run | None:
-        """Give the run that was started last, optionally among those of one status."""
+        """Return the run that was started last, optionally among those of one status."""
         query = select(run).order_by(run.c.lease_number.desc()).limit(1)
         if status is not None:
             query = query.where(run.c.status == status)
@@ -316,19 +316,19 @@ class Runs:
         return None if row is None else _run(row)
 
     def current_lease(self, unit: Unit, name: str = LEASE) -> Lease:
-        """Read who holds the lease of that name, in an open transaction."""
+        """Read the holder of the lease of that name, in an open transaction."""
         row = unit.execute(select(lease).where(lease.c.name == name)).first()
         return Lease(*row) if row is not None else Lease(name, 0, None, None, None, None, None, None)
 
     def hold(self, unit: Unit, held: Lease, *, run_id: int, host: str, pid: int, now: datetime, lease_s: float) -> None:
-        """Give a lease to a process, under the number of `held`; `now` is by the clock that all share."""
+        """Grant a lease to a process, under the number of `held`; `now` is by the shared clock."""
         facts = {"number": held.number, "run_id": run_id, "host": host, "pid": pid}
         times = {"held_since_at": now, "heartbeat_at": now, "expires_at": now + timedelta(seconds=lease_s)}
         unit.execute(lease.update().where(lease.c.name == held.name).values(facts | times))
 
     @staticmethod
     def forget_parts(unit: Unit) -> None:
-        """Forget the leases of parts: they end with the attempt of the run that handed them out."""
+        """Delete the leases of parts: they end with the attempt of the run that assigned them."""
         unit.execute(lease.delete().where(lease.c.name != LEASE))
 
     def _already_active(self, held: Lease, unit: Unit) -> RunAlreadyActive:

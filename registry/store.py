@@ -1,4 +1,4 @@
-"""The registry: opens the database, keeps its schema in step with the code, and gives one repository per aggregate."""
+"""The registry: opens the database, keeps its schema current, and has one repository per aggregate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from registry.backup.backups import Backups
 from registry.charges import Charges
 from registry.db.database import Database, Tracer, Unit
 from registry.db.schema import ALEMBIC, Schema, SchemaStatus
-from registry.errors import SchemaMismatch
+from registry.errors import SchemaMismatch, counted
 from registry.leaderboard import LeaderboardRow, leaderboard
 from registry.ledger import Ledger
 from registry.llms import LLMs
@@ -37,10 +37,10 @@ class Registry:
     llms, prompts, outcomes, charges, runs, parts, routers, promotions, ledger
         One repository per aggregate.
     backups
-        The way of the whole registry into files and other databases.
+        Copies of the whole registry in files and other databases.
     pruning
-        What it may forget.
-    vitals
+        Deletes what is no longer needed.
+    monitoring
         What monitoring reads.
     """
 
@@ -76,12 +76,12 @@ class Registry:
         url
             ``sqlite:///FILE`` or ``postgresql://USER@HOST/DATABASE``.
         migrate
-            Whether to bring the schema up to date, and to create a missing SQLite file. Without it an older schema can
-            only be asked for its `schema_status`, and a newer one only be read.
+            Whether to bring the schema up to date, and to create a missing SQLite file. Without it an older schema
+            only answers `schema_status`, and a newer one can only be read.
         tracer
             Called with text and parameters of every SQL statement.
         busy_timeout_s
-            How long a writer waits for its turn, in seconds.
+            How long a writer waits for the lock, in seconds.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Registry:
         database = Database(url, create=migrate, tracer=tracer, busy_timeout_s=busy_timeout_s)
         registry = cls(database)
         try:
-            registry._meet_schema(migrate)
+            registry._check_schema(migrate)
         except BaseException:
             registry.close()
             raise
@@ -107,7 +107,7 @@ class Registry:
 
     @classmethod
     def unmade(cls, url: str) -> Registry:
-        """Open a registry that need not be there yet, without making it: for `Backups.restore` and `Backups.copy_to`.
+        """Open a registry that need not exist yet, without creating it: for `Backups.restore` and `Backups.copy_to`.
 
         Parameters
         ----------
@@ -116,23 +116,24 @@ class Registry:
         """
         return cls(Database(url))
 
-    def _meet_schema(self, migrate: bool) -> None:
+    def _check_schema(self, migrate: bool) -> None:
         status = self.schema_status()
         if migrate and not status.is_current:
             self.migrate()
         elif status.is_newer or status.changed:
             refusal = self._schema.too_new(status.current) if status.is_newer else self._schema.edited(status)
-            self._database.write_refusal = refusal
+            self._database.write_error = refusal
         elif status.pending:
-            self._database.write_refusal = self._database.read_refusal = SchemaMismatch(
-                f"{self._database.name} lacks {len(status.pending)} migrations, the first is {status.pending[0]}",
+            self._database.write_error = self._database.read_error = SchemaMismatch(
+                f"{self._database.name} lacks {counted(len(status.pending), 'migration')}, "
+                f"the first is {status.pending[0]}",
                 unchanged="Nothing was read or written.",
                 hint="uniroute db migrate",
             )
 
     @property
     def name(self) -> str:
-        """Where it is, as it may be shown: every secret is masked."""
+        """Its location as it may be shown: every secret is masked."""
         return self._database.name
 
     def schema_status(self) -> SchemaStatus:
@@ -166,11 +167,11 @@ class Registry:
             self._schema.require_no_night(status, unit)
             self._schema.upgrade(unit)
             self._schema.renew_views(unit)
-        self._database.write_refusal = self._database.read_refusal = None
+        self._database.write_error = self._database.read_error = None
         return self.schema_status()
 
     def shared_time(self, now: datetime) -> datetime:
-        """Give a moment of this machine's clock by the clock that all users share: the one by which leases live.
+        """Convert a moment of this machine's clock to the clock that all users share, by which leases run.
 
         Parameters
         ----------
@@ -181,17 +182,17 @@ class Registry:
             return self._database.shared_time(now, unit)
 
     def damages(self) -> tuple[str, ...]:
-        """Look through the whole database; give one line for each damage found.
+        """Check the whole database; return one line for each damage found.
 
         Raises
         ------
         RegistryCorrupt
-            When it is too damaged to be looked through.
+            When it is too damaged to be checked.
         """
         return self._database.damages()
 
     def leaderboard(self, prompt_set_digest: str | None = None) -> tuple[LeaderboardRow, ...]:
-        """Give how each LLM did on one prompt set, the best first.
+        """Return how each LLM did on one prompt set, the best first.
 
         Parameters
         ----------
@@ -201,7 +202,7 @@ class Registry:
         return leaderboard(self._database, prompt_set_digest)
 
     def unit(self) -> AbstractContextManager[Unit]:
-        """Give one write transaction as a context manager; pass it on as ``unit=`` to the repositories' methods."""
+        """Open one write transaction as a context manager; pass it on as ``unit=`` to the repositories' methods."""
         return self._database.write()
 
     def close(self) -> None:

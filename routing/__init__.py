@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-# Where every public name lives. Names are imported on first use: a consumer that only routes never loads scikit-learn,
-# and nobody loads torch before the first text is embedded.
+# The module of every public name. Names are imported on first use: a consumer that only routes never loads
+# scikit-learn, and torch is not loaded before the first text is embedded.
 _HOMES = {
     "ArtifactCorrupt": "errors",
     "ArtifactError": "errors",
@@ -27,7 +27,6 @@ _HOMES = {
     "InvalidInput": "errors",
     "InvalidProfile": "errors",
     "KMeansMap": "cluster_maps",
-    "LearnedMap": "learned_map",
     "Manifest": "artifact",
     "NoEligibleLLM": "errors",
     "PosteriorEstimator": "estimator",
@@ -45,14 +44,12 @@ _HOMES = {
     "load_embedder": "embedders",
     "load_embedder_for": "embedders",
     "load_router": "artifact",
-    "oracle_curve": "baselines",
     "paired_bootstrap": "deferral",
     "peak": "deferral",
     "plain_feature_vector": "features",
     "qnc": "deferral",
-    "random_errors": "baselines",
     "save_router": "artifact",
-    "score_at_cost": "deferral",
+    "scores_at_costs": "deferral",
 }
 
 __all__ = sorted(_HOMES)

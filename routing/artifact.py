@@ -1,8 +1,9 @@
 """A router as a folder: `router.json`, `arrays.npz` and `digests.json`. Loading executes nothing.
 
 `digests.json` holds the SHA-256 of both files and the router's own digest. It is written in one canonical form and
-compared byte for byte with what the files give, so one flipped byte in any of the three is found. Whoever knows the
-router's digest from elsewhere, such as a registry, needs nothing more to trust the folder. Other files are ignored.
+compared byte for byte with what the files result in, so one flipped byte in any of the three is found. A reader that
+knows the router's digest from elsewhere, such as a registry, needs nothing more to trust the folder. Other files are
+ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -23,18 +23,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .content import RATIOS, TOKENS, VECTOR_ARRAYS, arrays_of, canonical_json, describe, format_of
+from .content import RATIOS, TOKENS, VECTOR_ARRAYS, arrays_of, describe, format_of
 from .decisions import RoutedLLM
 from .embedding import EmbedderId
 from .errors import ArtifactCorrupt, ArtifactError, ArtifactTooNew
 from .features import FeatureVector
 from .prompt_weights import ClusterMap
 from .router import Router
+from .strict_json import canonical_json, parse_json
 
 if TYPE_CHECKING:
     from .router import Router
 
-# Formats this code reads; a router is written in the first of them that holds all of it.
+# Formats this code reads; a router is written in the first one that can hold it.
 FORMATS = (1, 2)
 ROUTER_FILE, ARRAYS_FILE, DIGESTS_FILE = "router.json", "arrays.npz", "digests.json"
 FILES = (ROUTER_FILE, ARRAYS_FILE, DIGESTS_FILE)
@@ -47,7 +48,7 @@ _MAX_FILE_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Manifest:
-    """Identify a router folder.
+    """Digests of a router folder.
 
     Attributes
     ----------
@@ -69,7 +70,7 @@ def save_router(router: Router, folder: Path) -> Manifest:
     router
         The router.
     folder
-        Where to; its parent is made when missing. A folder that holds this very router already is left as it is.
+        Target; its parent is created when missing. A folder that already holds this very router is left as it is.
 
     Returns
     -------
@@ -78,20 +79,20 @@ def save_router(router: Router, folder: Path) -> Manifest:
     Raises
     ------
     ArtifactCorrupt
-        When something else is there already.
+        When the folder already holds something else.
     ArtifactError
-        When it cannot be written, for example because the disk is full; nothing of it stays.
+        When it cannot be written, for example because the disk is full; nothing of it is left behind.
     """
     folder = Path(folder)
     content = {"format": format_of(router), **describe(router)}
-    files = {ROUTER_FILE: canonical_json(content) + b"\n", ARRAYS_FILE: _npz(arrays_of(router))}
+    files = {ROUTER_FILE: canonical_json(content).encode() + b"\n", ARRAYS_FILE: _npz(arrays_of(router))}
     manifest = _manifest(router.digest, files)
     files[DIGESTS_FILE] = _digests_json(manifest)
     if _holds(folder, files):
         return manifest
     if folder.exists():
         raise ArtifactCorrupt(
-            f"{folder} already holds something else than router {router.digest[:12]}",
+            f"{folder} already holds something other than router {router.digest[:12]}",
             unchanged="The folder was left as it is.",
             hint=_REPAIR,
         )
@@ -108,7 +109,7 @@ def save_router(router: Router, folder: Path) -> Manifest:
 
 
 def _write(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write a folder beside its place and move it there when every byte is on the disk."""
+    """Write the folder beside its target and rename it when every byte is on the disk."""
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         for name, data in files.items():
@@ -125,7 +126,7 @@ def _write(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def load_router(folder: Path) -> Router:
-    """Read a router from its folder, after checking every byte of it.
+    """Read a router from its folder and check every byte of it.
 
     Parameters
     ----------
@@ -139,7 +140,7 @@ def load_router(folder: Path) -> Router:
     Raises
     ------
     ArtifactCorrupt
-        When a file is missing, was changed, or is not what it should be.
+        When a file is missing, was changed, or has unexpected content.
     ArtifactTooNew
         When a later version of uniroute wrote it.
     """
@@ -147,13 +148,13 @@ def load_router(folder: Path) -> Router:
     files = {name: _read(folder, name) for name in (DIGESTS_FILE, ROUTER_FILE, ARRAYS_FILE)}
     digests = files.pop(DIGESTS_FILE)
     with _corrupt_unless_readable(folder, DIGESTS_FILE):
-        stated = json.loads(digests)
+        stated = parse_json(digests)
         digest, sums = str(stated["digest"]), dict(stated["files"])
     for name, data in files.items():
         if sums.get(name) != hashlib.sha256(data).hexdigest():
             raise ArtifactCorrupt(f"{name} in {folder} is not the file that {DIGESTS_FILE} describes", hint=_REPAIR)
     with _corrupt_unless_readable(folder, ROUTER_FILE):
-        content = json.loads(files[ROUTER_FILE], parse_constant=_refuse_constant)
+        content = parse_json(files[ROUTER_FILE])
         version = int(content["format"])
     if version not in FORMATS:
         raise ArtifactTooNew(
@@ -177,11 +178,11 @@ def _manifest(digest: str, files: Mapping[str, bytes]) -> Manifest:
 
 
 def _digests_json(manifest: Manifest) -> bytes:
-    return canonical_json({"digest": manifest.digest, "files": dict(manifest.files)}) + b"\n"
+    return canonical_json({"digest": manifest.digest, "files": dict(manifest.files)}).encode() + b"\n"
 
 
 def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Write arrays as an npz that has the same bytes every time: no clock, no compression, sorted names."""
+    """Encode arrays as an npz with the same bytes every time: no clock, no compression, sorted names."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in sorted(arrays.items()):
@@ -195,7 +196,7 @@ def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def _read_npz(data: bytes) -> dict[str, np.ndarray]:
-    """Read an npz without ever unpickling or inflating."""
+    """Read an npz without unpickling or decompressing anything."""
     arrays: dict[str, np.ndarray] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         for entry in archive.infolist():
@@ -227,10 +228,6 @@ def _corrupt_unless_readable(folder: Path, name: str) -> Iterator[None]:
         raise ArtifactCorrupt(f"{name} in {folder} cannot be read: {error}", hint=_REPAIR) from error
 
 
-def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no finite number")
-
-
 def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
     try:
         return all((folder / name).read_bytes() == data for name, data in files.items())
@@ -249,12 +246,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def rebuild(content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Router:
-    """Make a router from what `describe` and `arrays_of` gave.
+    """Make a router from the results of `describe` and `arrays_of`.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        When something is missing or of the wrong kind; `InvalidInput` is a `ValueError`.
+        When something is missing or has the wrong type; `InvalidInput` is a `ValueError`.
     """
     from .router import Router
 

@@ -1,4 +1,4 @@
-"""Routers to compare with: they see the same labels, and nothing else may be below them."""
+"""The baseline router: it sees the same labels, and no router that has learned anything is below it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import finite_array
-from .deferral import DeferralCurve, deferral_curve, upper_hull
+from .deferral import DeferralCurve, upper_hull
 from .errors import InvalidInput
-
-F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class ZeroRouter:
-    """Ignore the prompt: mix two LLMs that are neighbours on the hull of mean score over mean cost.
+    """A router that ignores the prompt: it mixes two neighbouring LLMs on the hull of mean score over mean cost.
 
     Source: UniRoute section 3 (Hu et al. 2024, RouterBench). A strong baseline: a router below it has learned noise.
 
@@ -32,7 +30,7 @@ class ZeroRouter:
 
     Examples
     --------
-    Half of the prompts to the first LLM and half to the last is better than the second one at the same cost.
+    Sending half of the prompts to the first LLM and half to the last is better than the second at the same cost.
 
     >>> from routing import ZeroRouter
     >>> ZeroRouter.fit([[0.2, 0.3, 1.0]], [[1.0, 2.0, 3.0]], ["first", "second", "last"]).keys
@@ -60,14 +58,14 @@ class ZeroRouter:
         Raises
         ------
         InvalidInput
-            When nothing is there, or a number is not finite or out of range.
+            When the tables are empty, or a number is not finite or out of range.
         """
         names = tuple(keys)
         right = finite_array(scores, "scores", shape=(None, len(names)), minimum=0, maximum=1)
         costs = finite_array(costs_usd, "costs_usd", shape=right.shape, minimum=0)
         if not right.size:
             raise InvalidInput("a ZeroRouter needs a prompt and an LLM")
-        # By key first, so that equal LLMs are told apart by key and not by column.
+        # Sorted by key first, so that the choice among equal LLMs depends on the key, not on the column.
         order = np.array(sorted(range(len(names)), key=names.__getitem__))
         mean_scores, mean_costs = right.mean(axis=0), costs.mean(axis=0)
         hull = order[upper_hull(mean_costs[order], mean_scores[order])]
@@ -79,20 +77,20 @@ class ZeroRouter:
         )
 
     def curve(self, scores: npt.ArrayLike, costs_usd: npt.ArrayLike, *, reference_cost_usd: float) -> DeferralCurve:
-        """Show what the mixtures are worth on other prompts.
+        """Return the deferral curve of the mixtures on other prompts.
 
         Parameters
         ----------
         scores, costs_usd : array-like of shape (n, m)
             Tables with the columns of `fit`.
         reference_cost_usd
-            Mean cost of the dearest LLM, positive.
+            Mean cost of the most expensive LLM, positive.
 
         Returns
         -------
         DeferralCurve
-            One point per LLM on the hull, the dearest first; its straight lines are the mixtures. Its cost weights are
-            the slopes of the hull.
+            One point per LLM on the hull, the most expensive first; its straight lines are the mixtures. Its cost
+            weights are the slopes of the hull.
         """
         right = finite_array(scores, "scores", shape=(None, None), minimum=0, maximum=1)
         costs = finite_array(costs_usd, "costs_usd", shape=right.shape, minimum=0)
@@ -100,42 +98,11 @@ class ZeroRouter:
             raise InvalidInput(
                 f"a ZeroRouter over column {max(self.columns)} cannot read a table of shape {right.shape}"
             )
-        dearest_first = list(self.columns[::-1])
+        descending = list(self.columns[::-1])
         slopes = np.diff(self.scores) / np.diff(self.costs_usd)
         return DeferralCurve(
             np.concatenate([[0.0], slopes[::-1]]),
-            costs.mean(axis=0)[dearest_first],
-            right.mean(axis=0)[dearest_first],
+            costs.mean(axis=0)[descending],
+            right.mean(axis=0)[descending],
             reference_cost_usd,
         )
-
-
-def oracle_curve(scores: npt.ArrayLike, costs_usd: npt.ArrayLike, *, reference_cost_usd: float) -> DeferralCurve:
-    """Give the curve of a router that knows every score and every cost beforehand: nothing can be above it.
-
-    Parameters
-    ----------
-    scores, costs_usd : array-like of shape (n, m)
-        What the answers were worth and cost.
-    reference_cost_usd
-        Mean cost of the dearest LLM, positive.
-    """
-    right = finite_array(scores, "scores", shape=(None, None), minimum=0, maximum=1)
-    return deferral_curve(1 - right, costs_usd, right, costs_usd, reference_cost_usd=reference_cost_usd)
-
-
-def random_errors(n: int, m: int, *, seed: int) -> F64:
-    """Give expected errors that know nothing, uniform in [0, 1].
-
-    Parameters
-    ----------
-    n, m
-        Numbers of prompts and LLMs.
-    seed
-        Seed of the numbers.
-
-    Returns
-    -------
-    (n, m) float64
-    """
-    return np.random.default_rng(seed).random((n, m))

@@ -13,14 +13,14 @@ F64 = npt.NDArray[np.float64]
 
 
 def cost_weight_within(errors: F64, costs_usd: F64, max_cost_usd: float) -> float:
-    """Give the smallest cost weight whose choices stay within a mean cost.
+    """Return the smallest cost weight whose choices stay within a mean cost.
 
     Parameters
     ----------
     errors, costs_usd : (n, m) float64
         Expected errors and expected USD of m LLMs on n prompts.
     max_cost_usd
-        Most mean USD per prompt, not negative.
+        Largest allowed mean USD per prompt, not negative.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def cost_weight_within(errors: F64, costs_usd: F64, max_cost_usd: float) -> floa
 
 
 def cost_weight_keeping(errors: F64, costs_usd: F64, share: float) -> float:
-    """Give the largest cost weight whose choices keep a share of the best single LLM's expected score.
+    """Return the largest cost weight whose choices keep a share of the best single LLM's expected score.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def _expected_curve(errors: F64, costs_usd: F64) -> DeferralCurve:
 
 
 def _inside(curve: DeferralCurve, point: int) -> float:
-    """Give a cost weight a little inside the interval of a point: on its edge two LLMs tie."""
+    """Return a cost weight just inside the interval of a point: at its edge two LLMs tie."""
     start = float(curve.cost_weights[point])
     if point + 1 == len(curve.cost_weights):
         return start * 1.001

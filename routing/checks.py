@@ -1,4 +1,4 @@
-"""Refuse what must never enter the mathematics: one NaN makes `argmin` choose the LLM it belongs to."""
+"""Checks of numbers that enter the mathematics: a single NaN would make `argmin` choose its LLM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .errors import InvalidInput
 
 
 def finite_number(value: float, name: str, *, minimum: float | None = None, maximum: float | None = None) -> float:
-    """Return `value` as a float, or refuse it by name.
+    """Return `value` as a float, or refuse it under a given name.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def finite_number(value: float, name: str, *, minimum: float | None = None, maxi
 
 
 def _allowed(minimum: float | None, maximum: float | None) -> str:
-    """Describe the numbers within limits; only for refusals, as it takes longer than the check."""
+    """Describe the numbers within limits; only for error messages, as it takes longer than the check."""
     if minimum is not None and maximum is not None:
         return f"a finite number in [{minimum:g}, {maximum:g}]"
     if minimum is not None:
@@ -60,7 +60,7 @@ def finite_array(
     minimum: float | None = None,
     maximum: float | None = None,
 ) -> npt.NDArray[np.float64]:
-    """Return `values` as a float64 array of the given shape, or refuse them by name.
+    """Return `values` as a float64 array of the given shape, or refuse them under a given name.
 
     Parameters
     ----------
@@ -76,14 +76,14 @@ def finite_array(
     Raises
     ------
     InvalidInput
-        When the shape differs, or when a number is not finite or outside the limits; the message gives the place.
+        When the shape differs, or a number is not finite or outside the limits; the message names the position.
     """
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise InvalidInput(f"{name} must be an array of numbers") from None
     if array.ndim != len(shape) or any(
-        want is not None and have != want for have, want in zip(array.shape, shape, strict=False)
+        expected is not None and length != expected for length, expected in zip(array.shape, shape, strict=False)
     ):
         wanted = ", ".join("any" if length is None else str(length) for length in shape)
         raise InvalidInput(f"{name} must have shape ({wanted}), got {array.shape}")

@@ -1,7 +1,9 @@
-"""Fit cluster maps: estimators in scikit-learn's contract whose result is a frozen `ClusterMap`."""
+"""K-means cluster maps: an estimator that follows scikit-learn's contract and results in a frozen `ClusterMap`."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -11,14 +13,14 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Cluster
 from sklearn.cluster import kmeans_plusplus
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import ThreadpoolController
 
 from .errors import InvalidInput
 from .prompt_weights import F32, I64, ClusterMap
-from .threads import one_thread
 
-# Starts are compared on a sample of so many rows: several starts then cost less than the one refinement on all rows.
+# Starts are compared on a sample of this many rows: several starts then cost less than the one refinement on all rows.
 _SAMPLE_BASE, _SAMPLE_PER_CLUSTER, _START_ITERATIONS = 2000, 20, 10
-# A refinement ends when at most this share of the rows changes its cluster.
+# A refinement ends when at most this share of the rows changes cluster.
 _SETTLED = 5e-4
 
 
@@ -46,7 +48,7 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
     labels_ : (n,) int64
         Cluster of every row it was fitted on.
     inertia_ : float
-        Sum of squared distances to the own centre.
+        Sum of squared distances of rows to their own centre.
     fitted_ : ClusterMap
         The frozen value that routers keep.
 
@@ -74,7 +76,7 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         X : array-like of shape (n_samples, dim)
             Embeddings of the map prompts.
         y
-            Ignored; there for scikit-learn's pipelines.
+            Ignored; accepted for scikit-learn's pipelines.
 
         Raises
         ------
@@ -101,7 +103,7 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         return self
 
     def predict(self, X: npt.ArrayLike) -> I64:
-        """Give the cluster of every row.
+        """Return the cluster of every row.
 
         Parameters
         ----------
@@ -115,7 +117,7 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         return self._assigned(self._validated(X, reset=False))
 
     def transform(self, X: npt.ArrayLike) -> F32:
-        """Give the one-hot cluster weights of every row.
+        """Return the one-hot cluster weights of every row.
 
         Parameters
         ----------
@@ -143,7 +145,7 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         return self.fitted_.digest
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give the fitted map as arrays, for storage."""
+        """Return the fitted map as arrays, for storage."""
         check_is_fitted(self)
         return self.fitted_.arrays()
 
@@ -161,13 +163,13 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
         return self.fitted_.assign(rows)
 
     def _best_start(self, rows: F32) -> F32:
-        """Try several k-means++ starts on a sample and give the centres with the smallest inertia there."""
+        """Try several k-means++ starts on a sample and return the centres with the smallest inertia there."""
         rng = np.random.default_rng(self.random_state)
         size = _SAMPLE_BASE + _SAMPLE_PER_CLUSTER * self.n_clusters
         sample = rows
         if size < len(rows):
             sample = rows[np.sort(rng.choice(len(rows), size, replace=False))]
-        # In float32 it would convert blocks of rows over and over.
+        # With float32 rows, scikit-learn would convert blocks of them over and over.
         wide = sample.astype(np.float64)
         best, least = None, np.inf
         seeds = rng.integers(0, 2**31, max(1, self.n_init)).tolist()
@@ -189,14 +191,14 @@ class KMeansMap(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin,
             check_is_fitted(self)
         try:
             # scikit-learn's own k-means refuses float32 rows after a fit on float64 ones: everything is float32 here.
-            with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+            with np.errstate(over="ignore"):  # a number that is too large becomes infinite, and is refused as such
                 return validate_data(self, X, dtype=np.float32, order="C", ensure_min_samples=1, reset=reset)
         except ValueError as error:
             raise InvalidInput(f"embeddings cannot be clustered: {error}") from error
 
 
 def _refine(rows: F32, centres: F32, max_iter: int) -> tuple[I64, F32, int]:
-    """Alternate assignment and means (Lloyd 1982) until almost no row moves; give labels, centres and iterations."""
+    """Alternate assignment and means (Lloyd 1982) until almost no row moves; return labels, centres and iterations."""
     labels = np.full(len(rows), -1)
     for iteration in range(1, max_iter + 1):
         before, labels = labels, ClusterMap.nearest(centres).assign(rows)
@@ -207,7 +209,7 @@ def _refine(rows: F32, centres: F32, max_iter: int) -> tuple[I64, F32, int]:
 
 
 def _means(rows: F32, labels: I64, centres: F32) -> F32:
-    """Give the mean row per cluster; an empty cluster keeps its centre."""
+    """Return the mean row per cluster; an empty cluster keeps its centre."""
     n, k = len(rows), len(centres)
     # A sparse product adds the rows in their order, whatever the number of threads, and faster than a grouped sum.
     member = csr_matrix((np.ones(n, dtype=np.float32), labels, np.arange(n + 1)), shape=(n, k))
@@ -220,6 +222,20 @@ def _inertia(rows: F32, centres: F32, labels: I64) -> float:
     return float(np.einsum("nd,nd->", apart, apart, dtype=np.float64))
 
 
+def one_thread() -> AbstractContextManager[object]:
+    """Limit the numerical libraries to one thread within the context, for results that go into digests.
+
+    BLAS adds in another order for another number of threads, which changes the last bits of a sum. The libraries of
+    this process are looked up once, at the first call, because that takes ten milliseconds.
+    """
+    return _controller().limit(limits=1)
+
+
+@lru_cache(maxsize=1)
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
 def count_distinct(rows: F32, enough: int) -> int:
     """Count distinct rows, stopping at `enough`.
 
@@ -227,7 +243,7 @@ def count_distinct(rows: F32, enough: int) -> int:
     ----------
     rows : (n, dim) float32
     enough
-        More need not be told apart.
+        Number at which counting stops.
     """
     seen: set[bytes] = set()
     for row in rows:

@@ -1,12 +1,8 @@
-"""What a router consists of: canonical JSON and arrays, and the way back.
-
-The digest of a router is taken over exactly this, and a router folder stores exactly this.
-"""
+"""Content of a router as canonical JSON and arrays: exactly what its digest covers and a router folder stores."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
@@ -16,6 +12,7 @@ import numpy as np
 from .decisions import F32, RoutedLLM, Scalar
 from .embedding import EmbedderId
 from .prompt_weights import ClusterMap
+from .strict_json import canonical_json
 
 VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients")
 RATIOS, TOKENS = "vectors/input_token_ratios", "calibration_tokens"
@@ -33,14 +30,8 @@ class Content(Protocol):
     provenance: Mapping[str, Scalar]
 
 
-def canonical_json(content: object) -> bytes:
-    """Write JSON in the one form that digests are taken over: sorted keys, no spaces, ASCII, finite numbers."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return text.encode("ascii")
-
-
 def format_of(router: Content) -> int:
-    """Give the first format that holds all of a router: what needs no later one keeps its bytes and its digest.
+    """Return the first format that can hold the router, so that older content keeps its bytes and its digest.
 
     Format 2 adds the input tokens of the calibration prompts and the LLMs' ratios of input tokens to the estimate.
     """
@@ -48,7 +39,7 @@ def format_of(router: Content) -> int:
 
 
 def describe(router: Content) -> dict[str, Any]:
-    """Give everything of a router that is not an array, as JSON values."""
+    """Return everything in a router that is not an array, as JSON values."""
     return {
         "cluster_map": {"kind": router.cluster_map.kind},
         "cost_weight": router.cost_weight,
@@ -68,7 +59,7 @@ def describe(router: Content) -> dict[str, Any]:
 
 
 def arrays_of(router: Content) -> dict[str, np.ndarray]:
-    """Give the arrays of a router, little-endian and C-contiguous, one row per LLM in `vectors/...`."""
+    """Return the arrays of a router, little-endian and C-contiguous, one row per LLM in `vectors/...`."""
     arrays = {f"map/{name}": array for name, array in router.cluster_map.arrays().items()}
     for name in VECTOR_ARRAYS:
         arrays[f"vectors/{name}"] = np.stack([getattr(llm.vector, name) for llm in router.llms])
@@ -82,8 +73,8 @@ def arrays_of(router: Content) -> dict[str, np.ndarray]:
 
 
 def content_digest(router: Content) -> str:
-    """Give the SHA-256 over everything that a router contains."""
-    summary = hashlib.sha256(canonical_json(describe(router)))
+    """Return the SHA-256 over everything that a router contains."""
+    summary = hashlib.sha256(canonical_json(describe(router)).encode())
     for name, array in arrays_of(router).items():
         summary.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
         summary.update(array.tobytes())

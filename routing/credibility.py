@@ -1,4 +1,4 @@
-"""Means per cluster, and ratios per LLM, that trust few prompts as far as these allow: for token counts."""
+"""Shrunk means per cluster and ratios per LLM for token counts: the fewer the prompts, the stronger the shrinkage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def credible_means(weights: F64, values: F64) -> F64:
     own = np.where(counts > 0, weights.T @ values / np.maximum(counts, 1e-12), overall)
     total = float(counts.sum())
     within = float(np.sum(weights * (values[:, None] - own) ** 2)) / max(total - len(own), 1.0)
-    # What clusters differ by beyond what their own noise makes them differ.
+    # How much clusters differ beyond the difference that their own noise causes.
     effective = total - float((counts**2).sum()) / total
     between = float((counts * (own - overall) ** 2).sum()) - (len(own) - 1) * within
     if between <= 0 or effective <= 0:
@@ -43,27 +43,27 @@ def credible_means(weights: F64, values: F64) -> F64:
 
 
 def credible_ratio(tokens: F64, estimates: F64) -> float:
-    """Give how many tokens an LLM counts where one is estimated, shrunk towards one.
+    """Return how many tokens an LLM counts per estimated token, shrunk towards one.
 
     With the total T of the estimates the ratio is `z * own + (1 - z)` with `z = T / (T + k)` and k the variance between
     prompts, in tokens, over the variance between LLMs. The former is estimated from the prompts and one more that
-    differs by a half, so that a single prompt is not certain. Source: Buehlmann and Straub 1970.
+    differs by a half, so that a single prompt is not taken as certain. Source: Buehlmann and Straub 1970.
 
     Parameters
     ----------
     tokens, estimates : (n,) float64
-        Tokens that the LLM counted for its prompts, and what was estimated for them; not negative.
+        Tokens that the LLM counted for its prompts, and their estimates; not negative.
 
     Returns
     -------
     float
-        At least zero; one where nothing was estimated.
+        At least zero; one when the estimates sum to zero.
     """
     total = float(estimates.sum())
     if not total > 0:
         return 1.0
     own = float(tokens.sum()) / total
-    # (tokens - own * estimate)^2 / estimate: what one prompt differs by, weighted by its size.
+    # (tokens - own * estimate)^2 / estimate: the deviation of each prompt, weighted by its size.
     apart = np.divide((tokens - own * estimates) ** 2, estimates, out=np.zeros_like(tokens), where=estimates > 0)
     between_prompts = (float(apart.sum()) + _BETWEEN_PROMPTS * total / len(estimates)) / len(estimates)
     share = total / (total + between_prompts / _BETWEEN_LLMS)

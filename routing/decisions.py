@@ -1,4 +1,4 @@
-"""What a router knows of every LLM, and what it answers."""
+"""What a router knows about every LLM, and what it decides."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-# What provenance may hold: everything JSON writes in one token.
+# Types of provenance values: the scalars of JSON.
 Scalar = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
 class RoutedLLM:
-    """Hold what a router needs of one LLM: its key, its prices and its feature vector.
+    """What a router needs to know about one LLM: its key, its prices and its feature vector.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class RoutedLLM:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Answer which LLM a prompt goes to, and why.
+    """Which LLM a prompt goes to, and why.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Decision:
     runner_up, runner_up_score, runner_up_cost_usd
         The second choice under the same rule, or None when only one LLM was eligible.
     cost_weight
-        Error that one USD is worth: the rule minimises expected error + cost_weight * expected cost.
+        Errors that one USD is worth: the rule minimises expected error + cost_weight * expected cost.
     router_digest
         Identity of the router that decided.
     """

@@ -1,8 +1,8 @@
 """Measure routers: the deferral curve and the numbers read off it.
 
 A deferral curve shows score against cost as `cost_weight` sweeps from zero to infinity. The costs of a curve are
-relative to a reference, the mean cost of the dearest LLM, so that the axis is [0, 1] for every router of one pool.
-Between two neighbouring points a consumer can toss a coin, so the curve is read as straight lines between them.
+relative to a reference, the mean cost of the most expensive LLM, so that the axis is [0, 1] for every router of one
+pool. Between two neighbouring points a consumer can toss a coin, so the curve is read as straight lines between them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ I64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class DeferralCurve:
-    """Hold the mean cost and the mean score of a router at every cost weight where its choices change.
+    """Mean cost and mean score of a router at every cost weight where its choices change.
 
     Attributes
     ----------
@@ -33,7 +33,7 @@ class DeferralCurve:
     scores : (p,) float64
         Mean score, in [0, 1].
     reference_cost_usd
-        Mean USD per prompt of the dearest LLM.
+        Mean USD per prompt of the most expensive LLM.
     """
 
     cost_weights: F64
@@ -56,13 +56,13 @@ class DeferralCurve:
 
     @property
     def costs(self) -> F64:
-        """Mean costs relative to the dearest LLM, (p,) float64."""
+        """Mean costs relative to the most expensive LLM, (p,) float64."""
         return self.costs_usd / self.reference_cost_usd
 
 
 @dataclass(frozen=True)
 class Qnc:
-    """Hold a quality-neutral cost.
+    """A quality-neutral cost.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Qnc:
 
 @dataclass(frozen=True)
 class BootstrapDifference:
-    """Hold the difference of two means over the same prompts.
+    """Difference of two means over the same prompts.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class BootstrapDifference:
 
 @dataclass(frozen=True, eq=False)
 class Switches:
-    """Hold which LLM every prompt starts with at cost weight zero, and every later change, by ascending cost weight."""
+    """The LLM that every prompt starts with at cost weight zero, and every later change, by ascending cost weight."""
 
     first: I64
     cost_weights: F64
@@ -134,7 +134,7 @@ def switches(errors: F64, costs: F64) -> Switches:
         after = np.where(crossing <= nearest, costs[rows], np.inf).argmin(axis=1)
         moves = np.isfinite(nearest[:, 0])
         rows, after = rows[moves], after[moves]
-        # Rounding may put a crossing a hair before the previous one.
+        # Rounding may put a crossing slightly before the previous one.
         reached[rows] = np.maximum(reached[rows], nearest[moves, 0])
         found.append((reached[rows], rows, current[rows], after))
         current[rows] = after
@@ -156,11 +156,11 @@ def deferral_curve(
     Parameters
     ----------
     expected_errors, expected_costs : array-like of shape (n, m)
-        What the router believes; it chooses by them. Costs in USD.
+        What the router expects and chooses by. Costs in USD.
     scores, costs_usd : array-like of shape (n, m)
-        What the answers were worth and cost; the curve shows their means over the choices.
+        Scores and costs of the answers; the curve shows their means over the choices.
     reference_cost_usd
-        Mean cost of the dearest LLM, positive.
+        Mean cost of the most expensive LLM, positive.
 
     Returns
     -------
@@ -169,11 +169,12 @@ def deferral_curve(
     Raises
     ------
     InvalidInput
-        When shapes differ, nothing is there, or a number is not finite or out of range.
+        When shapes differ, an array is empty, or a number is not finite or out of range.
 
     Examples
     --------
-    One prompt, a cheap wrong LLM and a dear right one: it pays 3 USD for one error up to a cost weight of 1/3.
+    One prompt, a cheap LLM that is wrong and an expensive one that is right: paying 3 USD to avoid one error is worth
+    it up to a cost weight of 1/3.
 
     >>> from routing import area, deferral_curve
     >>> curve = deferral_curve([[1, 0]], [[1, 4]], [[0, 1]], [[1, 4]], reference_cost_usd=4)
@@ -207,37 +208,26 @@ def deferral_curve(
     )
 
 
-def score_at_cost(curve: DeferralCurve, relative_cost: float) -> float:
-    """Give the best mean score the curve reaches at a relative cost, on straight lines, flat beyond its ends.
-
-    Parameters
-    ----------
-    curve
-        A deferral curve.
-    relative_cost
-        Share of the dearest LLM's mean cost, not negative.
-    """
-    return float(scores_at_costs(curve, [relative_cost])[0])
-
-
 def scores_at_costs(curve: DeferralCurve, relative_costs: npt.ArrayLike) -> F64:
-    """Give `score_at_cost` for several relative costs, (p,) float64.
+    """Return the best mean score that the curve reaches at each relative cost, (p,) float64.
+
+    Between points on straight lines, flat beyond the ends of the curve.
 
     Parameters
     ----------
     curve
         A deferral curve.
     relative_costs : array-like of shape (p,)
-        Shares of the dearest LLM's mean cost, not negative.
+        Shares of the most expensive LLM's mean cost, not negative.
     """
     costs, best = _best_so_far(curve)
-    return np.interp(finite_array(relative_costs, "relative_cost", shape=(None,), minimum=0), costs, best)
+    return np.interp(finite_array(relative_costs, "relative_costs", shape=(None,), minimum=0), costs, best)
 
 
 def area(curve: DeferralCurve) -> float:
     """Integrate the best reachable score over relative costs in [0, 1], flat beyond the curve's ends.
 
-    Source: area under the deferral curve, UniRoute section 6, on the axis from zero to the dearest LLM.
+    Source: area under the deferral curve, UniRoute section 6, on the axis from zero to the most expensive LLM.
     """
     return _integral(*_best_so_far(curve))
 
@@ -246,7 +236,7 @@ def aiq(curve: DeferralCurve) -> float:
     """Integrate the non-decreasing convex hull of the curve over relative costs in [0, 1], flat beyond its ends.
 
     Source: average improvement in quality, RouterBench (arXiv 2403.12031) section 3.4: the area under the hull divided
-    by the largest cost, here the dearest LLM's for every router.
+    by the largest cost, here that of the most expensive LLM for every router.
     """
     costs, best = _best_so_far(curve)
     hull = upper_hull(costs, best)
@@ -254,7 +244,7 @@ def aiq(curve: DeferralCurve) -> float:
 
 
 def peak(curve: DeferralCurve) -> float:
-    """Give the largest mean score on the curve."""
+    """Return the largest mean score on the curve."""
     return float(curve.scores.max())
 
 
@@ -268,7 +258,8 @@ def qnc(curve: DeferralCurve, best_score: float, *, best_cost_usd: float | None 
     best_score
         Mean score of the most accurate LLM on the same prompts, in [0, 1].
     best_cost_usd
-        When given, the cost is relative to this mean cost, the most accurate LLM's, instead of the dearest LLM's.
+        Mean cost of the most accurate LLM. When given, the result is relative to it instead of to the most expensive
+        LLM.
 
     Returns
     -------
@@ -293,7 +284,7 @@ def qnc(curve: DeferralCurve, best_score: float, *, best_cost_usd: float | None 
 
 
 def upper_hull(costs: F64, scores: F64) -> I64:
-    """Give the indices of the non-decreasing upper hull of points, by ascending cost.
+    """Return the indices of the non-decreasing upper hull of points, by ascending cost.
 
     Parameters
     ----------

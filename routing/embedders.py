@@ -1,4 +1,7 @@
-"""Embedders: sentence-transformers, hashing and the static table."""
+"""Embedders: sentence-transformers, hashing and the static table.
+
+Only this module imports sentence-transformers and torch, and only when it embeds.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +37,11 @@ class SentenceTransformerEmbedder:
     Parameters
     ----------
     threads
-        Threads that torch uses; None means every core this process may use, or as many as OMP_NUM_THREADS says: Spark
-        sets it for workers that share a machine. The setting is torch's, process-wide.
+        Threads that torch uses, process-wide; None means every core this process may use, or OMP_NUM_THREADS if set:
+        Spark sets it for workers that share a machine.
     batch_size
-        Texts per forward pass; they are sorted by length first. On two cores more make short texts no faster and long
-        ones slower.
+        Texts per forward pass; they are sorted by length first. On two cores, larger batches make short texts no
+        faster and long ones slower.
 
     Raises
     ------
@@ -58,7 +61,7 @@ class SentenceTransformerEmbedder:
         Parameters
         ----------
         texts
-            Any texts; what follows 256 tokens is not read. Pass the whole list: it is sorted by length, which saves
+            Any texts; only the first 256 tokens are read. Pass the whole list: it is sorted by length, which saves
             three quarters of the time.
 
         Returns
@@ -85,7 +88,7 @@ class SentenceTransformerEmbedder:
 
     @cached_property
     def _encoder(self) -> SentenceTransformer:
-        # Nothing may be looked up or downloaded, and a progress bar would land in a consumer's log.
+        # Nothing may be looked up or downloaded, and a progress bar would end up in a consumer's log.
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         import torch
@@ -146,7 +149,7 @@ def load_embedder(name: str, *, folder: Path | None = None) -> Embedder:
     name
         "all-MiniLM-L6-v2", "static-minilm", or "hashing-256" with any dimension in place of 256.
     folder
-        Keeps the table of "static-minilm"; the first call distils it, which takes a minute or more.
+        Folder of the table of "static-minilm"; the first call distils it, which takes a minute or more.
 
     Raises
     ------
@@ -166,14 +169,14 @@ def load_embedder(name: str, *, folder: Path | None = None) -> Embedder:
 
 
 def load_embedder_for(embedder: EmbedderId, *, folder: Path | None = None) -> Embedder:
-    """Open the embedder that a router was fitted with, refusing any other.
+    """Open the embedder that a router was fitted with, and refuse any other.
 
     Parameters
     ----------
     embedder
         Identity stored in the router.
     folder
-        The router's folder: the table of "static-minilm" lies in it.
+        Folder of the router, which contains the table of "static-minilm".
 
     Raises
     ------
@@ -194,14 +197,14 @@ def load_embedder_for(embedder: EmbedderId, *, folder: Path | None = None) -> Em
 
 
 def keep_embedder(embedder: Embedder, folder: Path) -> None:
-    """Put beside a router what its consumers cannot install: the table of "static-minilm", nothing of others.
+    """Store beside a router what its consumers cannot install: the table of "static-minilm", nothing for others.
 
     Parameters
     ----------
     embedder
-        The router's.
+        Embedder of the router.
     folder
-        The router's folder.
+        Folder of the router.
     """
     if embedder.id.name == _STATIC:
         from .static_embedder import StaticEmbedder
@@ -249,9 +252,9 @@ def _checked_weights() -> Path:
 
 
 def _usable_threads() -> int:
-    said = os.environ.get("OMP_NUM_THREADS", "")
-    if said.isdecimal() and int(said) > 0:
-        return int(said)
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    if limit.isdecimal() and int(limit) > 0:
+        return int(limit)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Turn texts into unit rows. Only this module reaches for sentence-transformers and torch, and only when embedding."""
+"""What an embedder is: it turns texts into unit rows and has an identity."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ F32 = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class EmbedderId:
-    """Identify an embedder: maps and vectors of one never meet embeddings of another.
+    """Identity of an embedder: maps and vectors of one are never used with embeddings of another.
 
     Attributes
     ----------
     name, revision
-        What it is, and which weights or rules.
+        Name of the embedder, and version of its weights or rules.
     dim
         Length of a row.
     normalised
@@ -35,12 +35,12 @@ class EmbedderId:
 
     @property
     def key(self) -> str:
-        """The identity in one text, "name@revision/dim"."""
+        """The identity as one text, "name@revision/dim"."""
         return f"{self.name}@{self.revision}/{self.dim}"
 
 
 class Embedder(Protocol):
-    """Turn texts into embeddings."""
+    """Turns texts into embeddings."""
 
     @property
     def id(self) -> EmbedderId:
@@ -48,12 +48,12 @@ class Embedder(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> F32:
-        """Give one unit row per text, (n, dim) float32."""
+        """Return one unit row per text, (n, dim) float32."""
         ...
 
 
 def encodable(texts: Sequence[str]) -> list[str]:
-    """Refuse what is no text; replace lone surrogates, which no tokenizer can read.
+    """Refuse anything but texts, and replace lone surrogates, which no tokenizer can read.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def encodable(texts: Sequence[str]) -> list[str]:
     Raises
     ------
     InvalidInput
-        When it is one text, or holds something that is none.
+        When it is a single text, or contains something else than texts.
     """
     if isinstance(texts, str):
         raise InvalidInput("texts must be a list of texts, got one text")

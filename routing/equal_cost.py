@@ -1,4 +1,4 @@
-"""Compare at one price: what a router scores when it may spend exactly what another one spends."""
+"""Compare routers at equal cost: what one scores when it may spend exactly what another spends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ I64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class EqualCost:
-    """Hold how a router does at a given mean cost.
+    """Scores of a router at a given mean cost.
 
     Attributes
     ----------
@@ -26,9 +26,10 @@ class EqualCost:
     cost_usd
         Mean USD per prompt; at most the one asked for, and equal to it unless the best the router can do is cheaper.
     cost_weight
-        Where the router spends it: the larger of the two cost weights between which the coin decides.
+        Cost weight at which the router spends it: the larger of the two between which the coin decides.
     is_reached
-        Whether the router can be that cheap at all; otherwise `scores` and `cost_usd` are those of its cheapest.
+        Whether the router can be that cheap at all; otherwise `scores` and `cost_usd` are those of its cheapest
+        choices.
     """
 
     scores: F64
@@ -53,16 +54,16 @@ def scores_at_equal_cost(
     Parameters
     ----------
     expected_errors, expected_costs : array-like of shape (n, m)
-        What the router believes; it chooses by them. Costs in USD.
+        What the router expects and chooses by. Costs in USD.
     scores, costs_usd : array-like of shape (n, m)
-        What the answers were worth and cost.
+        Scores and costs of the answers.
     target_usd
         Mean USD per prompt that may be spent.
 
     Raises
     ------
     InvalidInput
-        When shapes differ, nothing is there, or a number is not finite or out of range.
+        When shapes differ, an array is empty, or a number is not finite or out of range.
     """
     believed = finite_array(expected_errors, "expected_errors", shape=(None, None))
     n, m = believed.shape
@@ -76,8 +77,8 @@ def scores_at_equal_cost(
     moves = switches(believed, believed_costs)
     at_weights, n_moves = _points(moves)
     steps = spent[moves.rows, moves.after] - spent[moves.rows, moves.before]
-    dearest = spent[np.arange(n), moves.first].sum()
-    costs = (dearest + np.concatenate([[0.0], np.cumsum(steps)]))[n_moves] / n
+    costliest = spent[np.arange(n), moves.first].sum()
+    costs = (costliest + np.concatenate([[0.0], np.cumsum(steps)]))[n_moves] / n
     # A mean over the same prompts in another order of summation differs in the last bits.
     within = np.flatnonzero(costs <= target * (1 + 1e-12))
     at = int(within[0]) if len(within) else len(costs) - 1
@@ -91,7 +92,7 @@ def scores_at_equal_cost(
 
 
 def _points(moves: Switches) -> tuple[F64, I64]:
-    """Give the cost weights at which choices change, from zero, and how many moves each has behind it."""
+    """Return the cost weights at which choices change, from zero, and the number of moves up to each."""
     is_last = np.append(np.diff(moves.cost_weights) > 0, True) if len(moves.rows) else np.zeros(0, dtype=bool)
     done = np.flatnonzero(is_last) + 1
     weights = np.concatenate([[0.0], moves.cost_weights[is_last]])
@@ -102,7 +103,7 @@ def _points(moves: Switches) -> tuple[F64, I64]:
 
 
 def _scores(worth: F64, moves: Switches, n_moves: int) -> F64:
-    """Give the scores after the first `n_moves` moves, ``(n,)``; of several moves of a prompt the last one stays."""
+    """Return the scores after the first `n_moves` moves, ``(n,)``; the last move of a prompt counts."""
     chosen = moves.first.copy()
     chosen[moves.rows[:n_moves]] = moves.after[:n_moves]
     return worth[np.arange(len(worth)), chosen]

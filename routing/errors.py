@@ -1,4 +1,4 @@
-"""Errors of the mathematics, and the one base class of every error uniroute raises on purpose.
+"""Errors of the mathematics, and the base class of every error that uniroute raises on purpose.
 
 UnirouteError
 ├── RoutingError (here)
@@ -18,14 +18,14 @@ from __future__ import annotations
 
 
 class UnirouteError(Exception):
-    """State what went wrong, what stayed as it was, and what to type next.
+    """An error that says what went wrong, what stayed unchanged, and what to type next.
 
     Parameters
     ----------
     message
         One sentence that names the subject and the cause.
     unchanged
-        What was left as it was, in words; empty when nothing could have changed.
+        What stayed unchanged, in words; empty when nothing could have changed.
     hint
         What to type or change next.
     """
@@ -38,22 +38,22 @@ class UnirouteError(Exception):
 
 
 class RoutingError(UnirouteError):
-    """Anything the mathematics refuses."""
+    """Input that the mathematics refuses."""
 
 
 class InvalidInput(RoutingError, ValueError):
-    """Refuse a number, setting or array: non-finite, out of range or of the wrong shape.
+    """A number, setting or array that is not finite, out of range or of the wrong shape.
 
     It is also a `ValueError`, as scikit-learn's estimator contract asks.
     """
 
 
 class InvalidProfile(InvalidInput):
-    """Refuse the scores of one LLM: they cannot make a feature vector."""
+    """Scores or counts of one LLM that cannot make a feature vector."""
 
 
 class NoEligibleLLM(RoutingError):
-    """Refuse to choose: every LLM of the router is masked."""
+    """Every LLM of the router is masked: there is nothing to choose from."""
 
 
 class EmbedderUnavailable(RoutingError):
@@ -73,4 +73,4 @@ class ArtifactTooNew(ArtifactError):
 
 
 class ArtifactIncompatible(ArtifactError):
-    """The router needs another embedder than the one at hand."""
+    """The router needs a different embedder from the available one."""

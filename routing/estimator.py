@@ -1,4 +1,4 @@
-"""Fit the prior once, then give every LLM its posterior feature vector from its answers alone."""
+"""Fit the prior once, then compute the posterior feature vector of every LLM from its answers alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .checks import checked_embeddings, finite_array
+from .cluster_maps import one_thread
 from .credibility import credible_means
 from .errors import InvalidInput, InvalidProfile
 from .feature_space import Features, feature_space, profile_maps, resolution_maps, spreads_of
@@ -17,15 +18,14 @@ from .features import FeatureVector, input_token_ratio
 from .posterior import Moments, Posterior, gram_of, grouped_moments, posterior
 from .posterior_choice import choose, filled, priors_of
 from .prompt_weights import F32, F64, ClusterMap
-from .threads import one_thread
 
 
 class PosteriorEstimator:
     """Estimate feature vectors with the training LLMs as prior (the default of this package).
 
-    It chooses the sharpness of the soft clusters and how strongly to shrink by `simulation`: training LLMs are held out
-    as pseudo-new ones with as many labels as a new LLM has. With few training LLMs there is less to learn from, with
-    none it shrinks every LLM towards its own mean error.
+    It chooses the sharpness of the soft clusters and the strength of the shrinkage by simulation (`posterior_choice`):
+    training LLMs are held out as pseudo-new ones with as many labels as a new LLM has. With few training LLMs there is
+    less to learn from; with none, every LLM is shrunk towards its own mean error.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class PosteriorEstimator:
     choice_ : Choice
         What the simulation chose.
     n_training_llms_ : int
-        LLMs behind the prior.
+        Number of LLMs behind the prior.
 
     Examples
     --------
@@ -75,13 +75,13 @@ class PosteriorEstimator:
         X : array-like of shape (n, dim)
             Embeddings of the map prompts.
         y : array-like of shape (n, m)
-            Errors of the training LLMs on them, in [0, 1]; NaN where there is none. m may be zero.
+            Errors of the training LLMs on them, in [0, 1]; NaN where there is no label. m may be zero.
         few
-            Embeddings (N, dim) and errors (N, m) of the training LLMs on the representative prompts, the ones that new
-            LLMs are going to be asked: what a pseudo-new LLM shows. They may be among `X` too. By default the map
-            prompts that are fitted on.
+            Embeddings (N, dim) and errors (N, m) of the training LLMs on the representative prompts, which new LLMs
+            will be asked: what a pseudo-new LLM shows. They may be among `X` too. By default, the map prompts that
+            are fitted on.
         maps
-            K-means maps of `X`, coarse to fine; by default fitted here.
+            K-means maps of `X`, coarse to fine; fitted here by default.
 
         Raises
         ------
@@ -103,14 +103,14 @@ class PosteriorEstimator:
         return self
 
     def coefficients(self, X: npt.ArrayLike, y: npt.ArrayLike) -> F64:
-        """Give Psi of several LLMs: `cluster_map_.weights(prompts) @ Psi` are their expected errors.
+        """Return Psi of several LLMs: `cluster_map_.weights(prompts) @ Psi` are their expected errors.
 
         Parameters
         ----------
         X : array-like of shape (N, dim)
             Embeddings of the prompts that they were asked.
         y : array-like of shape (N, h)
-            Their errors, in [0, 1]; NaN where there is none.
+            Their errors, in [0, 1]; NaN where there is no label.
 
         Returns
         -------
@@ -134,7 +134,7 @@ class PosteriorEstimator:
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
     ) -> FeatureVector:
-        """Give one LLM's feature vector, with a standard error per cluster.
+        """Return the feature vector of one LLM, with a standard error per cluster.
 
         Parameters
         ----------
@@ -147,14 +147,14 @@ class PosteriorEstimator:
         n_prompts
             Prompts it was asked, at least N.
         estimated_tokens : array-like of shape (N,), optional
-            Input tokens of the prompts as `estimated_input_tokens` gives them.
+            Input tokens of the prompts as `estimated_input_tokens` returns them.
 
         Raises
         ------
         InvalidProfile
             When there is no scored prompt, or a number must not be used.
         """
-        prompts = self.asked(X)
+        prompts = self.prepared(X)
         return prompts.vector(
             np.ones(len(prompts), dtype=bool),
             scores,
@@ -164,8 +164,8 @@ class PosteriorEstimator:
             estimated_tokens=estimated_tokens,
         )
 
-    def asked(self, X: npt.ArrayLike) -> AskedPrompts:
-        """Prepare prompts that LLMs were asked, once for all of their vectors.
+    def prepared(self, X: npt.ArrayLike) -> PosteriorPrompts:
+        """Compute what the vectors of all LLMs that were asked these prompts share.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class PosteriorEstimator:
         """
         rows = checked_embeddings(X, self.cluster_map_.dim)
         with one_thread():
-            return AskedPrompts(self, self._space.features(rows))
+            return PosteriorPrompts(self, self._space.features(rows))
 
     def _finish(self, rows: F32, errors: F64, maps: Sequence[ClusterMap], spreads: Sequence[float]) -> None:
         """Fit the chosen space and its priors on all map prompts and all training LLMs."""
@@ -199,23 +199,23 @@ class PosteriorEstimator:
         """Express coefficients of the feature space in the map's columns: errors of shown clusters, then features."""
         shown = np.clip(self._shown @ coefficients, 0, 1)
         features = coefficients[1:].copy()
-        # The shown clusters are the features at `start` again: what they show is taken off there, gamma stays.
+        # The shown clusters repeat the features at `start`: what they show is subtracted there, so that gamma stays.
         start, size = self._space.shown_start, len(shown)
         features[start : start + size] += coefficients[0] - shown
         return np.vstack([shown, features])
 
 
-class AskedPrompts:
-    """Prompts that LLMs were asked, with what is the same for all of them computed once.
+class PosteriorPrompts:
+    """Prompts that LLMs were asked, with what is the same for all LLMs computed once.
 
-    The vector of an LLM depends on its own answers and these prompts alone, bit for bit, whoever else was asked.
+    The vector of an LLM depends on its own answers and these prompts alone, bit for bit, not on other LLMs.
 
     Parameters
     ----------
     estimator
-        Whose vectors.
+        The estimator of the vectors.
     features
-        Of the prompts.
+        Features of the prompts.
     """
 
     def __init__(self, estimator: PosteriorEstimator, features: Features) -> None:
@@ -239,7 +239,7 @@ class AskedPrompts:
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
     ) -> FeatureVector:
-        """Give one LLM's feature vector, with a standard error per cluster.
+        """Return the feature vector of one LLM, with a standard error per cluster.
 
         Parameters
         ----------

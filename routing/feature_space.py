@@ -1,11 +1,11 @@
-"""The features of the posterior estimator: soft clusters of the embedding, and of what is known to be hard for LLMs.
+"""Features of the posterior estimator: soft clusters of the embedding, and of what is known to be hard for LLMs.
 
 All features are softmax blocks that are linear in the embedding before the exponential, so that a `ClusterMap` computes
 them and a router stays one matrix product:
 
 - soft clusters at several resolutions, from k-means on the map prompts;
 - *error profiles*: the training LLMs' errors are predicted from the embedding by ridge regression, and prompts are
-  clustered by what is predicted for them, in the few directions along which the predictions vary most. Prompts that
+  clustered by these predictions, in the few directions along which the predictions vary most. Prompts that
   are equally hard for the same kind of LLM share a cluster wherever they lie in the embedding.
 """
 
@@ -24,9 +24,9 @@ from .prompt_weights import F32, F64, I64, Block, ClusterMap
 RESOLUTIONS = (5, 10, 25, 50, 100)
 PROFILE_RESOLUTIONS = (16, 64)
 PROFILE_DIRECTIONS = 4
-# The block that decisions and reports show, as the finest resolution of at most so many clusters.
+# Decisions and reports show the finest resolution of at most this many clusters.
 SHOWN_CLUSTERS = 25
-# Prompts that a cluster should have on average; a resolution that has fewer is left out.
+# Prompts that a cluster should have on average; a resolution with fewer is left out.
 PROMPTS_PER_CLUSTER = 10
 # Penalty of the ridge regression behind the error profiles, in prompts; nothing depends on it within a factor of ten.
 PROFILE_RIDGE = 60.0
@@ -38,7 +38,7 @@ _CLUSTER_STEPS = 8
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Hold what a feature space computes of some prompts.
+    """What a feature space computes for some prompts.
 
     Attributes
     ----------
@@ -54,12 +54,12 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class FeatureSpace:
-    """Hold a fitted map whose features a posterior estimator weighs.
+    """A fitted map whose features a posterior estimator weighs.
 
     Attributes
     ----------
     cluster_map
-        One softmax block of clusters, for show, then the features.
+        One softmax block of clusters that are only shown, then the features.
     n_resolution_columns
         Features that are soft clusters of the embedding; the error profiles follow them.
     shown_start
@@ -81,7 +81,7 @@ class FeatureSpace:
         return self.cluster_map.n_linear - self.n_resolution_columns
 
     def design(self, embeddings: npt.ArrayLike) -> F32:
-        """Give the features of prompts after a column of ones, (n, n_columns) float32.
+        """Return the features of prompts after a column of ones, (n, n_columns) float32.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class FeatureSpace:
         return self.features(embeddings).design
 
     def features(self, embeddings: npt.ArrayLike) -> Features:
-        """Compute clusters and design of prompts at once.
+        """Compute the clusters and the design of prompts together.
 
         Parameters
         ----------
@@ -121,12 +121,12 @@ def resolution_maps(embeddings: F32, *, seed: int, resolutions: Sequence[int] = 
 
 
 def _clustered(rows: F32, count: int, seed: int) -> ClusterMap:
-    # One start and few steps: features of several resolutions make up for what better centres would give.
+    # One start and few steps: several resolutions make up for the better centres that more would find.
     return KMeansMap(count, random_state=seed, n_init=1, max_iter=_CLUSTER_STEPS).fit(rows).fitted_
 
 
 def spreads_of(maps: Sequence[ClusterMap], embeddings: F32) -> tuple[float, ...]:
-    """Give the mean squared distance of prompts to their own centre, map by map.
+    """Return the mean squared distance of prompts to their own centre, one per map.
 
     Parameters
     ----------
@@ -151,14 +151,14 @@ def feature_space(
     maps
         Hard maps, coarse to fine.
     spreads
-        What `spreads_of` gave for them.
+        Result of `spreads_of` for them.
     profiles
-        What `profile_maps` gave; may be empty.
+        Result of `profile_maps`; may be empty.
     contrast
-        How much nearer the own centre counts: weights are proportional to `exp(-contrast * |x - c|**2 / s)` with s the
-        mean squared distance to the own centre, as in the learned map's start. Positive.
+        How much more the nearest centre counts: weights are proportional to `exp(-contrast * |x - c|**2 / s)` with s
+        the mean squared distance to the own centre, as in the learned map's start. Positive.
     """
-    # With all prompts on their centres any sharpness gives hard weights.
+    # With all prompts on their centres, any sharpness gives hard weights.
     soft = [
         ClusterMap.soft(fitted.matrix.astype(np.float64), contrast / max(spread, 1e-3))
         for fitted, spread in zip(maps, spreads, strict=True)
@@ -178,12 +178,12 @@ def feature_space(
 
 @dataclass(frozen=True, eq=False)
 class ErrorSlopes:
-    """Hold ridge regressions of LLMs' errors on the embedding; LLMs can be left out without fitting again.
+    """Ridge regressions of LLMs' errors on the embedding; LLMs can be left out without refitting.
 
     Attributes
     ----------
     centred : (n, dim) float32
-        Embeddings of the map prompts without their mean.
+        Embeddings of the map prompts minus their mean.
     centre : (dim,) float32
         Their mean.
     gram : (dim, dim) float64
@@ -215,12 +215,12 @@ class ErrorSlopes:
         return cls(centred, centre, gram, np.linalg.solve(gram + PROFILE_RIDGE * np.eye(len(gram)), targets))
 
     def maps(self, columns: Sequence[int] | I64, *, seed: int) -> list[ClusterMap]:
-        """Cluster prompts by the errors predicted for them; nothing when all are predicted alike.
+        """Cluster prompts by the errors predicted for them; no map when all predictions are the same.
 
         Parameters
         ----------
         columns
-            The LLMs to read.
+            Columns of the LLMs to use.
         seed
             Seed of k-means.
         """
@@ -234,7 +234,7 @@ class ErrorSlopes:
             if count * PROMPTS_PER_CLUSTER > distinct:
                 continue
             centres = _clustered(profiles, count, seed).matrix.astype(np.float64)
-            # |u - c|**2 with u = (x - centre) @ directions, but for a part that no softmax sees.
+            # |u - c|**2 with u = (x - centre) @ directions, except for a part that cancels in the softmax.
             matrix = 2 * PROFILE_SHARPNESS * centres @ directions.T
             bias = -PROFILE_SHARPNESS * (centres**2).sum(axis=1) - matrix @ self.centre
             maps.append(ClusterMap("profiles", matrix, bias, (Block("softmax", len(centres)),)))
@@ -242,7 +242,7 @@ class ErrorSlopes:
 
 
 def profile_maps(embeddings: F32, errors: F64, *, seed: int) -> list[ClusterMap]:
-    """Cluster prompts by the errors that a ridge regression predicts for them; nothing when all are predicted alike.
+    """Cluster prompts by the errors that a ridge regression predicts; no map when all predictions are the same.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def profile_maps(embeddings: F32, errors: F64, *, seed: int) -> list[ClusterMap]
 
 
 def _profile_directions(slopes: F64, gram: F64, n: int) -> F64:
-    """Give the directions of the embedding along which predicted errors vary, scaled by how much, (dim, r)."""
+    """Return the directions of the embedding along which predicted errors vary, scaled by how much, (dim, r)."""
     dim, n_llms = slopes.shape
     if not n_llms or n < 2:
         return np.zeros((dim, 0))
@@ -272,5 +272,5 @@ def _profile_directions(slopes: F64, gram: F64, n: int) -> F64:
     if not used[0]:
         return np.zeros((dim, 0))
     directions, spreads = directions[:, used], spreads[used]
-    # Square roots: a direction that matters half as much still separates prompts.
+    # Square roots, so that a direction that matters half as much still separates prompts.
     return directions / np.sqrt(spreads * spreads[0])

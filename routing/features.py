@@ -1,4 +1,4 @@
-"""Psi: what a router knows of one LLM, estimated from its answers to the representative prompts alone."""
+"""Psi: what a router knows about one LLM, estimated from its answers to the representative prompts alone."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ I64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class FeatureVector:
-    """Hold the expected error, its uncertainty and the expected tokens of one LLM in every cluster.
+    """Expected error of one LLM in every cluster, with its uncertainty and the expected tokens.
 
-    Every number is finite, errors are in [0, 1], nothing is negative: construction fails otherwise.
+    Construction fails unless every number is finite, errors are in [0, 1], and all but the coefficients are at least 0.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class FeatureVector:
     input_tokens, output_tokens : (K,) float32
         Expected tokens of one prompt and of its answer.
     n_prompts, n_scored
-        Prompts the LLM was asked, and those that gave a score; the others failed and are no wrong answers.
+        Prompts the LLM was asked, and those with a score; the others failed, which is not a wrong answer.
     coefficients : (r,) float32
         Weights of the map's linear features, empty when it has none.
     input_token_ratio
-        Input tokens that the LLM counts where `estimated_input_tokens` gives one, finite and not negative: tokenizers
+        Input tokens that the LLM counts per token of `estimated_input_tokens`, finite and not negative; tokenizers
         differ.
     """
 
@@ -85,7 +85,7 @@ class FeatureVector:
 
     @property
     def coverage(self) -> float:
-        """Share of the asked prompts that gave a score, in [0, 1]."""
+        """Share of the asked prompts that have a score, in [0, 1]."""
         return self.n_scored / self.n_prompts if self.n_prompts else 0.0
 
 
@@ -101,7 +101,7 @@ def plain_feature_vector(
 ) -> FeatureVector:
     """Average one LLM's errors and tokens per cluster: the paper's Psi (UniRoute eq. 8).
 
-    A cluster without a scored prompt gets the LLM's overall means; the paper does not say what it does there. The
+    A cluster without a scored prompt gets the LLM's overall means; the paper leaves this case open. The
     standard error of a cluster with n prompts is `sqrt(p * (1 - p) / (n + 1))` with p the mean of its errors and one
     pseudo-error at the LLM's overall mean, so that two right answers do not look certain.
 
@@ -110,7 +110,7 @@ def plain_feature_vector(
     assignments : array-like of shape (n,)
         Cluster of every scored prompt, in [0, n_clusters).
     scores : array-like of shape (n,)
-        Scores in [0, 1]; pass scored prompts only, a failure is no score.
+        Scores in [0, 1] of scored prompts only; a failure has no score.
     input_tokens, output_tokens : array-like of shape (n,)
         Tokens of the prompt and of the answer.
     n_clusters
@@ -118,7 +118,7 @@ def plain_feature_vector(
     n_prompts
         Prompts the LLM was asked, at least n.
     estimated_tokens : array-like of shape (n,), optional
-        Input tokens of the prompts as `estimated_input_tokens` gives them; the LLM's ratio to them is one without.
+        Input tokens of the prompts as `estimated_input_tokens` returns them; without them the ratio is one.
 
     Returns
     -------
@@ -172,14 +172,14 @@ def _standard_errors(
 
 
 def input_token_ratio(input_tokens: npt.NDArray[np.float64], estimated_tokens: npt.ArrayLike | None) -> float:
-    """Give the ratio of an LLM's own counts of input tokens to their estimates; one where nothing was estimated.
+    """Return the ratio of an LLM's own counts of input tokens to their estimates; one without estimates.
 
     Parameters
     ----------
     input_tokens : (n,) float64
         Tokens that the LLM counted for the prompts it scored on.
     estimated_tokens : array-like of shape (n,)
-        What `estimated_input_tokens` gives for them, or None.
+        Result of `estimated_input_tokens` for them, or None.
 
     Raises
     ------

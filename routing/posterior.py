@@ -1,7 +1,7 @@
-"""The posterior feature vector: what few answers of a new LLM say, given how the LLMs before it behaved.
+"""The posterior feature vector: what a few answers of a new LLM say, given how earlier LLMs behaved.
 
 Empirical Bayes in one linear space. The expected error of LLM h on prompt x is `design(x) @ w_h` with the columns of
-`feature_space.FeatureSpace`. Before any answer, `w_h` is normal:
+`feature_space.FeatureSpace`. Before any answer, `w_h` is normally distributed:
 
 - its mean is the mean of the training LLMs' coefficients, fitted on many labels;
 - every feature may differ by a variance that is the same for all features of a kind (`Shrinkage`);
@@ -9,7 +9,7 @@ Empirical Bayes in one linear space. The expected error of LLM h on prompt x is 
   error surface follows the LLM's level.
 
 One answer adds noise of variance p (1 - p); the prior scales with it, so all LLMs with the same labelled prompts share
-one gain matrix, and differences between LLMs, which is what routing depends on, keep the noise they have in common out.
+one gain matrix, and the noise they share cancels in the differences between LLMs, which routing depends on.
 The posterior mean is ridge regression towards the prior (Robbins 1956; Rasmussen and Williams 2006, section 2.1).
 """
 
@@ -32,18 +32,19 @@ NOISE_VARIANCE = 0.2
 LEVEL_VARIANCE = 0.06
 # Penalty, in prompts, of the training LLMs' own coefficients.
 SURFACE_RIDGE = 60.0
-# Prompts without a label are taken off the sum over all prompts when they are at most one in so many.
+# Prompts without a label are subtracted from the sum over all prompts when they are at most one in this many.
 _FEW_MISSING = 10
 
 
 @dataclass(frozen=True, order=True)
 class Shrinkage:
-    """Say how far a new LLM may be from the prior.
+    """How far a new LLM may be from the prior.
 
     Attributes
     ----------
     variance
-        Prior variance of a feature's coefficient, in squared errors; the smaller, the more an LLM is its level.
+        Prior variance of a feature's coefficient, in squared errors; the smaller it is, the
+        closer the LLM stays to its level.
     profile_scale
         Standard deviation of the error profiles' coefficients over that of the other features; zero leaves them out.
     follows_level
@@ -57,7 +58,7 @@ class Shrinkage:
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Hold what the training LLMs say about the next one, in the columns of a feature space.
+    """What the training LLMs say about the next one, in the columns of a feature space.
 
     Attributes
     ----------
@@ -76,7 +77,7 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Hold the coefficients of some LLMs after their answers to the same prompts.
+    """Coefficients of some LLMs after their answers to the same prompts.
 
     Attributes
     ----------
@@ -85,7 +86,8 @@ class Posterior:
     factor : (d, d) float64
         Lower Cholesky factor of the precision of the d columns in use, in units of one over `p (1 - p)`.
     along : (d,) float64
-        What the posterior adds to the covariance along the training LLMs' direction, as a column; zero without one.
+        Column whose outer product the posterior adds to the covariance, along the training LLMs' direction; zero
+        without one.
     used : (D,) bool
         The columns in use.
     """
@@ -96,7 +98,7 @@ class Posterior:
     used: Mask
 
     def variances(self, rows: F64) -> F64:
-        """Give the posterior variance of `rows @ coefficients`, to be multiplied by an LLM's `p (1 - p)`.
+        """Return the posterior variance of `rows @ coefficients`, to be multiplied by an LLM's `p (1 - p)`.
 
         Parameters
         ----------
@@ -114,7 +116,7 @@ class Posterior:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Sum up labelled prompts: all that coefficients depend on.
+    """Sums over labelled prompts: all that coefficients depend on.
 
     Attributes
     ----------
@@ -132,7 +134,7 @@ class Moments:
 
     @classmethod
     def of(cls, design: F32, errors: F64) -> Moments:
-        """Sum up prompts that every LLM has a label for.
+        """Sum over prompts that every LLM has a label for.
 
         Parameters
         ----------
@@ -149,7 +151,7 @@ class Moments:
 
 
 def scales_of(n_columns: int, n_profile_columns: int, profile_scale: float) -> F64:
-    """Give the relative prior standard deviations of the columns of a feature space, (n_columns,).
+    """Return the relative prior standard deviations of the columns of a feature space, (n_columns,).
 
     Parameters
     ----------
@@ -175,7 +177,7 @@ def surfaces(moments: Moments, scales: F64) -> F64:
     """
     used = scales > 0
     penalty = SURFACE_RIDGE / scales[used] ** 2
-    # The level is not shrunk; the hair keeps the system solvable with no prompt at all.
+    # The level is not shrunk; this small penalty keeps the system solvable without any prompt.
     penalty[0] = 1e-3
     fitted = np.zeros_like(moments.totals)
     _, fitted[used] = _solved(moments.gram[np.ix_(used, used)], penalty, moments.totals[used])
@@ -209,9 +211,9 @@ def prior_of(coefficients: F64, gram: F64, scales: F64) -> Prior:
 
 
 def _shrunk(mean: F64, apart: F64, gram: F64) -> F64:
-    """Keep of the LLMs' mean surface what they have in common beyond chance (Efron and Morris 1973), and its level.
+    """Shrink the LLMs' mean surface to what they share beyond chance (Efron and Morris 1973), and keep its level.
 
-    The share kept is one minus the variance of a mean of m LLMs over the mean's own size. Of a single LLM, half is.
+    The share kept is one minus the variance of a mean of m LLMs over the mean's own size; for a single LLM it is half.
     """
     n_llms = apart.shape[1]
     level = np.zeros_like(mean)
@@ -228,14 +230,14 @@ def _shrunk(mean: F64, apart: F64, gram: F64) -> F64:
 
 
 def posterior(prior: Prior, moments: Moments, shrinkages: Sequence[Shrinkage]) -> Iterator[Posterior]:
-    """Give the posterior of LLMs that were asked the same prompts, once per shrinkage.
+    """Yield the posterior of LLMs that were asked the same prompts, once per shrinkage.
 
     Parameters
     ----------
     prior
         Its scales fit the profile scale of every shrinkage.
     moments
-        The LLMs' labelled prompts; none at all gives the prior back.
+        The LLMs' labelled prompts; without any, the posterior is the prior.
     shrinkages
         How far the LLMs may be from the prior.
 
@@ -267,19 +269,19 @@ def posterior(prior: Prior, moments: Moments, shrinkages: Sequence[Shrinkage]) -
 
 
 def _solved(gram: F64, penalty: F64, sides: F64) -> tuple[F64, F64]:
-    """Give the lower Cholesky factor of `gram + diag(penalty)` and the solutions for some right-hand sides."""
+    """Return the lower Cholesky factor of `gram + diag(penalty)` and the solutions for some right-hand sides."""
     system = gram.copy()
     system.flat[:: len(system) + 1] += penalty
-    # All of it was checked where it came in.
+    # Every number was checked on entry.
     factor, _ = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
     return factor, cho_solve((factor, True), sides, check_finite=False)
 
 
 def grouped_moments(design: F32, errors: F64, gram: F64 | None = None) -> Iterator[tuple[Moments, list[int]]]:
-    """Sum up labelled prompts, once for all LLMs with labels on the same ones.
+    """Sum over labelled prompts, once for all LLMs with labels on the same ones.
 
-    Where only few prompts have no label, these are taken off the sums over all prompts: LLMs that failed here and there
-    cost little more than LLMs that never did.
+    Where only a few prompts have no label, they are subtracted from the sums over all prompts, so LLMs that failed here
+    and there cost little more than LLMs that never failed.
 
     Parameters
     ----------
@@ -288,7 +290,7 @@ def grouped_moments(design: F32, errors: F64, gram: F64 | None = None) -> Iterat
     errors : (n, h) float64
         Errors in [0, 1]; NaN where there is no label.
     gram : (D, D) float64, optional
-        `design.T @ design`, when it is known already.
+        `design.T @ design`, if already known.
 
     Yields
     ------
@@ -309,7 +311,7 @@ def grouped_moments(design: F32, errors: F64, gram: F64 | None = None) -> Iterat
 
 
 def gram_of(design: F32) -> F64:
-    """Give `design.T @ design`, (D, D) float64, summed in float32."""
+    """Return `design.T @ design`, (D, D) float64, summed in float32."""
     return (design.T @ design).astype(np.float64)
 
 

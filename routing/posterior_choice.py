@@ -1,9 +1,12 @@
 """Choose how sharp the soft clusters are and how strongly to shrink, by simulation on the training LLMs.
 
-Training LLMs are held out in turn as pseudo-new ones with as many labels as a new LLM has (see `simulation`).
-Features of prompts do not depend on who is held out, except the error profiles, and these not on the contrast. So
-features, and the sums over prompts that coefficients depend on, are computed once per contrast and once per fold, and
-joined.
+The training LLMs have labels on many prompts. Some of them are held out in turn as *pseudo-new* LLMs: they show only
+their answers to the representative prompts, as a new LLM would, and are judged on map prompts that nothing was fitted
+on. New LLMs and gate prompts are never seen.
+
+Features of prompts do not depend on which LLMs are held out, except the error profiles, and those do not depend on the
+contrast. So features, and the sums over prompts that coefficients depend on, are computed once per contrast and once
+per fold, and joined.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ import numpy.typing as npt
 
 from .feature_space import ErrorSlopes, feature_space
 from .posterior import Prior, Shrinkage, gram_of, grouped_moments, posterior, prior_of, scales_of, surfaces
-from .prompt_weights import F32, F64, ClusterMap
-from .simulation import Plan
+from .prompt_weights import F32, F64, I64, ClusterMap
 
-# What is tried. The coarse grids cover what any data set may need; the simulation chooses.
+# Share of the map prompts that is judged, and the most that are needed.
+JUDGED_SHARE, JUDGED_MOST = 0.3, 2000
+N_FOLDS = 3
+# Settings to try. The coarse grids cover what any data set may need; the simulation chooses.
 CONTRASTS = (5.0, 10.0, 20.0)
 PROFILE_SCALES = (0.0, 1.0, 2.0)
 VARIANCES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
@@ -29,22 +34,63 @@ _TRIED = tuple(
     for variance in VARIANCES
     for follows in (False, True)
 )
-# So many of the best are averaged: the simulation cannot tell them apart.
+# Number of the best settings that are averaged: the simulation cannot distinguish them.
 N_AVERAGED = 4
-# With fewer than two training LLMs nobody can be held out: the middle of the grid.
+# With fewer than two training LLMs none can be held out: the middle of the grid.
 _UNSIMULATED = tuple(Shrinkage(variance, 1.0, False) for variance in (0.001, 0.002, 0.004))
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which LLMs and prompts are held out in a simulation.
+
+    Attributes
+    ----------
+    fitting : (n,) int64
+        Rows of the map prompts that methods may be fitted on, ascending.
+    judging : (n,) int64
+        Rows that they are judged on, ascending.
+    folds
+        Columns of the pseudo-new LLMs, fold by fold; every training LLM is in exactly one.
+    """
+
+    fitting: I64
+    judging: I64
+    folds: tuple[I64, ...]
+
+    @classmethod
+    def draw(cls, errors: F64, *, seed: int) -> Plan | None:
+        """Draw a plan, or return None when there is no LLM to hold out or nothing to judge by.
+
+        Parameters
+        ----------
+        errors : (n, m) float64
+            Errors of the training LLMs on the map prompts, NaN where there is no label. Only prompts that all of them
+            have a label for are judged.
+        seed
+            Seed of the draw.
+        """
+        n, n_llms = errors.shape
+        complete = np.flatnonzero(np.isfinite(errors).all(axis=1))
+        n_judged = min(JUDGED_MOST, int(JUDGED_SHARE * len(complete)))
+        if n_llms < 2 or n_judged < 1:
+            return None
+        rng = np.random.default_rng(seed)
+        judging = np.sort(rng.permutation(complete)[:n_judged])
+        parts = np.array_split(rng.permutation(n_llms), min(N_FOLDS, n_llms))
+        return cls(np.setdiff1d(np.arange(n), judging), judging, tuple(np.sort(part) for part in parts))
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Hold what the simulation chose.
+    """Settings that the simulation chose.
 
     Attributes
     ----------
     contrast
         Sharpness of the soft clusters, see `feature_space`.
     shrinkages
-        What is averaged.
+        Shrinkages whose results are averaged.
     losses
         Contrast loss of every (contrast, shrinkage) tried; empty without a simulation.
     """
@@ -71,7 +117,7 @@ def choose(
     rows, errors : (n, dim) float32, (n, m) float64
         Map prompts and the errors of the training LLMs on them, NaN where there is no label.
     few_rows, few_errors : (N, dim) float32, (N, m) float64
-        What pseudo-new LLMs show; without `few_rows` the map prompts that are fitted on.
+        What pseudo-new LLMs show; without `few_rows`, the map prompts that are fitted on.
     maps, spreads
         As for `feature_space`.
     seed
@@ -107,10 +153,10 @@ def choose(
 
 
 class _Losses:
-    """Sum up `simulation.contrast_loss` of all shrinkages at once, fold by fold: no table of what was expected is kept.
+    """Loss of all shrinkages at once, summed fold by fold without a table of the predictions.
 
-    The loss is the mean over prompts of the variance over LLMs of what was expected wrongly, and a variance needs but
-    two sums.
+    Routing depends on differences between LLMs alone, so an error that is the same for all of them does not count: the
+    loss is the mean over prompts of the variance of the residuals over LLMs, and a variance needs only two sums.
     """
 
     def __init__(self, n_llms: int) -> None:
@@ -128,7 +174,7 @@ class _Losses:
         self._squares = self._squares + np.einsum("nht,nht->nt", wrong, wrong)
 
     def values(self) -> list[float]:
-        """Give the loss of every shrinkage."""
+        """Return the loss of every shrinkage."""
         variances = self._squares / self._n_llms - (self._sums / self._n_llms) ** 2
         return variances.mean(axis=0).tolist()
 
@@ -163,7 +209,7 @@ def priors_of(
 
 
 def filled(errors: F64) -> F64:
-    """Replace missing errors by the LLM's mean, for what only shapes the feature space."""
+    """Replace missing errors by the LLM's mean; good enough to shape the feature space."""
     missing = np.isnan(errors)
     if not missing.any():
         return errors
@@ -187,7 +233,7 @@ class _Columns:
         return cls(fitting, few, judging, gram_of(fitting))
 
     def joined(self, other: _Columns) -> _Columns:
-        """Put the columns of another part behind these; the sums within each part are not computed again."""
+        """Append the columns of another part; the sums within each part are not computed again."""
         across = (self.fitting.T @ other.fitting).astype(np.float64)
         return _Columns(
             np.hstack([self.fitting, other.fitting]),
@@ -202,7 +248,7 @@ def _profile_columns(profiles: Sequence[ClusterMap], rows: F32) -> F32:
 
 
 def _trial(columns: _Columns, n_profile_columns: int, errors: F64, few_errors: F64) -> F64:
-    """Give the coefficients of h pseudo-new LLMs under every shrinkage, (D, h, n_tried)."""
+    """Return the coefficients of h pseudo-new LLMs under every shrinkage, (D, h, n_tried)."""
     found = np.empty((columns.few.shape[1], few_errors.shape[1], len(_TRIED)))
     shown = list(grouped_moments(columns.few, few_errors))
     priors = priors_of(columns.fitting, columns.gram, n_profile_columns, errors, PROFILE_SCALES)
@@ -215,7 +261,7 @@ def _trial(columns: _Columns, n_profile_columns: int, errors: F64, few_errors: F
 
 
 def _best(losses: Mapping[tuple[float, Shrinkage], float]) -> Choice:
-    """Average the best shrinkages under the contrast whose best ones are best."""
+    """Choose the contrast whose best shrinkages have the lowest mean loss, and those shrinkages."""
     ranked = {
         contrast: sorted((s for c, s in losses if c == contrast), key=lambda s: losses[contrast, s])[:N_AVERAGED]
         for contrast in dict.fromkeys(c for c, _ in losses)
@@ -225,6 +271,6 @@ def _best(losses: Mapping[tuple[float, Shrinkage], float]) -> Choice:
 
 
 def _among(rows: F32, others: F32) -> npt.NDArray[np.bool_]:
-    """Tell which rows are also among the others, bit for bit."""
+    """Whether each row is also among the others, bit for bit."""
     known = {row.tobytes() for row in others}
     return np.array([row.tobytes() in known for row in rows], dtype=bool)

@@ -1,15 +1,15 @@
-"""Phi: what a router computes from a prompt's embedding alone.
+"""Phi: what a router computes from the embedding of a prompt alone.
 
 Every router predicts `gamma(x, h) = Phi(x) @ Psi(h)` (UniRoute, arXiv 2502.08773, eq. 6). A `ClusterMap` is Phi as a
 frozen value that needs only numpy: linear scores of the embedding, then one activation per block of columns. That one
-form holds k-means (one `nearest` block), the learned map and soft assignment (one `softmax` block), several
+form covers k-means (one `nearest` block), the learned map and soft assignment (one `softmax` block), several
 resolutions side by side (blocks whose shares sum to one), and linear features (a `linear` block) beside them.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -31,20 +31,21 @@ _ACTIVATIONS: tuple[Activation, ...] = ("nearest", "softmax", "linear", "soft_fe
 _CLUSTERS = ("nearest", "softmax")
 
 # BLAS sums in another order for another number of threads. Two float32 scores of unit rows that differ by less than the
-# first are compared again in float64; float64 scores less than the second apart are equal: the lower cluster wins.
+# first are compared again in float64; float64 scores that differ by less than the second are equal: the lower cluster
+# wins.
 _NEAR = 2e-5
 _EQUAL = 1e-9
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some neighbouring columns of a map and how their scores become weights.
+    """Adjacent columns of a map, and how their scores become weights.
 
     Attributes
     ----------
     activation
         `nearest`: one for the largest score, else zero. `softmax`: exponentials over their sum. `linear`: the scores.
-        `soft_feature`: as `softmax`, but its columns are features and no clusters.
+        `soft_feature`: as `softmax`, but its columns are features, not clusters.
     size
         Number of columns.
     share
@@ -58,12 +59,12 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class ClusterMap:
-    """Compute the weights of prompts from their embeddings: a frozen value, equal input gives equal output.
+    """Phi as a frozen value: computes the weights of prompts from their embeddings, equal output for equal input.
 
     Attributes
     ----------
     kind
-        The method that fitted it, such as "kmeans"; a label that is kept in artifacts.
+        The method that fitted it, such as "kmeans"; a label that artifacts keep.
     matrix : (n_columns, dim) float32
         Column scores are `embeddings @ matrix.T + bias`.
     bias : (n_columns,) float32
@@ -135,26 +136,6 @@ class ClusterMap:
         bias = -sharpness * (points**2).sum(axis=1)
         return cls(kind, 2 * sharpness * points, bias, (Block("softmax", len(points)),))
 
-    @classmethod
-    def side_by_side(cls, maps: Sequence[ClusterMap], shares: Sequence[float], *, kind: str) -> ClusterMap:
-        """Join several maps into one whose prediction is the weighted mean of theirs.
-
-        Parameters
-        ----------
-        maps
-            Maps of the same dimension; features may only be in the last one.
-        shares
-            One positive weight per map; the weights of maps with clusters sum to one.
-        kind
-            Label of the joined map.
-        """
-        blocks = tuple(
-            Block(block.activation, block.size, block.share * (share if block.activation in _CLUSTERS else 1))
-            for fitted, share in zip(maps, shares, strict=True)
-            for block in fitted.blocks
-        )
-        return cls(kind, np.vstack([m.matrix for m in maps]), np.concatenate([m.bias for m in maps]), blocks)
-
     @property
     def dim(self) -> int:
         """Length of an embedding row."""
@@ -177,7 +158,7 @@ class ClusterMap:
 
     @cached_property
     def digest(self) -> str:
-        """Identify the map: SHA-256 over its kind and its arrays."""
+        """Identity of the map: SHA-256 over its kind and its arrays."""
         summary = hashlib.sha256(self.kind.encode())
         for name, array in sorted(self.arrays().items()):
             summary.update(f"{name} {array.dtype.str} {array.shape}".encode())
@@ -256,7 +237,7 @@ class ClusterMap:
         return scores
 
     def assign(self, embeddings: npt.ArrayLike) -> I64:
-        """Give the cluster of every prompt: the largest weight of the first block, ties to the lower number.
+        """Return the cluster of every prompt: the largest weight of the first block, the lower number for ties.
 
         Parameters
         ----------
@@ -275,7 +256,7 @@ class ClusterMap:
         return self._largest(scores, rows, 0)
 
     def exact_assign_of(self, embedding: npt.ArrayLike) -> int:
-        """Give the cluster of one prompt as `assign` does, in a few microseconds.
+        """Return the cluster of one prompt as `assign` does, in a few microseconds.
 
         Parameters
         ----------
@@ -303,7 +284,7 @@ class ClusterMap:
         return scores
 
     def _largest(self, scores: F32, rows: F32, start: int) -> I64:
-        """Row of the largest score per prompt of a (columns, prompts) array, near ties settled in float64."""
+        """Row of the largest score per prompt of a (columns, prompts) array; near ties are settled in float64."""
         near = scores >= scores.max(axis=0) - np.float32(_NEAR)
         winner = near.argmax(axis=0)
         open_rows = np.flatnonzero(np.add.reduce(near, axis=0, dtype=np.uint16) > 1)
@@ -334,7 +315,7 @@ class ClusterMap:
         return self.bias.astype(np.float64)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give everything but the kind as arrays, for storage; `from_arrays` is the way back."""
+        """Return everything but the kind as arrays, for storage; `from_arrays` is the inverse."""
         return {
             "matrix": self.matrix,
             "bias": self.bias,
@@ -345,7 +326,7 @@ class ClusterMap:
 
     @classmethod
     def from_arrays(cls, kind: str, arrays: Mapping[str, np.ndarray]) -> ClusterMap:
-        """Rebuild a map from its kind and the arrays that `arrays` gave.
+        """Rebuild a map from its kind and the arrays that `arrays` returned.
 
         Raises
         ------

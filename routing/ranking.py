@@ -24,16 +24,16 @@ I64 = npt.NDArray[np.int64]
 
 # Differences below this many errors, or below this share of the objective, are ties.
 _TIE = 1e-9
-# Bound of what float32 sums over BLAS may be off, as a share of the objective and in errors.
+# Bound on the error of float32 sums over BLAS, as a share of the objective and in errors.
 _NEAR_RELATIVE, _NEAR_ERRORS = 5e-5, 1e-5
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """Stack what is known of m LLMs over the D columns of a cluster map.
+    """Errors and costs of m LLMs, stacked over the D columns of a cluster map.
 
-    Where the input tokens of the prompts are known, these are one more column of Phi, after the map's: its error is
-    zero, its cost the price of one estimated input token, and the clusters cost the output tokens alone.
+    Where the input tokens of the prompts are known, they are one more column of Phi, after the map's: its error is
+    zero, its cost is the price of one estimated input token, and the clusters cost the output tokens alone.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Tables:
         )
 
     def with_input_tokens(self, llms: Sequence[RoutedLLM], n_clusters: int) -> Tables:
-        """Give the tables of the same LLMs for prompts whose input tokens are known: one column of Phi more."""
+        """Return the tables of the same LLMs for prompts whose input tokens are known, with one more column of Phi."""
         costs = self.costs_usd.copy()
         for column, llm in enumerate(llms):
             costs[:n_clusters, column] = llm.vector.output_tokens.astype(np.float64) * llm.output_usd_per_mtok / 1e6
@@ -92,7 +92,7 @@ class Tables:
         )
 
     def expected_of(self, llm: int, weights: F64) -> tuple[float, float, float]:
-        """Give the expected score, the expected USD and the score's standard error of one LLM on one prompt.
+        """Return the expected score, the expected USD and the standard error of the score of one LLM on one prompt.
 
         Parameters
         ----------
@@ -115,9 +115,9 @@ class Ranking:
     Parameters
     ----------
     tables
-        What is known of all LLMs.
+        Errors and costs of all LLMs.
     cost_weight
-        Error that one USD is worth, finite and not negative.
+        Errors that one USD is worth, finite and not negative.
     columns
         Indices of the eligible LLMs, ascending; at least one.
 
@@ -157,7 +157,7 @@ class Ranking:
         weights : (n, D) float32
             Phi of the prompts.
         exact_weights
-            Gives Phi in float64 for the prompts at some row numbers.
+            Returns Phi in float64 for the prompts at given row numbers.
 
         Returns
         -------
@@ -190,7 +190,7 @@ class Ranking:
         return self.columns[_best(weights @ self._objective, weights @ self._costs, _TIE * self._scale)]
 
     def first_two(self, weights: F64) -> tuple[int, int | None]:
-        """Give the index of the best LLM for one prompt and of the second best, if there is one.
+        """Return the indices of the best LLM for one prompt and of the second best, if there is one.
 
         Parameters
         ----------
@@ -204,7 +204,7 @@ class Ranking:
         second, runner_up = _take_least(objective)
         if runner_up <= self._limit(least):
             return self._first_two_of_ties(weights)
-        # The first two are taken out by now: what is left may still tie with the second.
+        # The first two are out of the running now; another LLM may still tie with the second.
         if len(objective) > 2 and objective.item(objective.argmin()) <= self._limit(runner_up):
             return self._first_two_of_ties(weights)
         return int(self.columns[first]), int(self.columns[second])
@@ -223,7 +223,7 @@ class Ranking:
 
 
 def _take_least(objective: F64) -> tuple[int, float]:
-    """Give the place and the value of the least, and put infinity there."""
+    """Return the place and value of the minimum, and replace it by infinity."""
     place = int(objective.argmin())
     least = objective.item(place)
     objective[place] = np.inf
@@ -239,14 +239,14 @@ def _best(objective: F64, costs: F64, tie: float) -> I64:
 
 
 class Decisions(Sequence[Decision]):
-    """Hold the decisions of a batch as arrays; the record of one prompt is made when it is asked for.
+    """Decisions of a batch as arrays; the record of one prompt is made on access.
 
     `decisions[i]` equals `router.decide(embeddings[i])`, with the same input tokens where these are known.
 
     Parameters
     ----------
     ranking
-        What decided.
+        The ranking that decided.
     keys
         Keys of the router's LLMs.
     llm_index : (n,) int64
@@ -256,7 +256,7 @@ class Decisions(Sequence[Decision]):
     n_first
         Number of columns that `cluster` counts.
     explain
-        Gives the record of the prompt with a row number.
+        Returns the record of the prompt at a row number.
 
     Attributes
     ----------
@@ -265,7 +265,7 @@ class Decisions(Sequence[Decision]):
     keys
         Keys of the router's LLMs.
     cost_weight
-        Error that one USD is worth.
+        Errors that one USD is worth.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Resample prompts: the means that a paired comparison of two routers could have had on other prompts of the kind."""
+"""Resample prompts: the means that a paired comparison of two routers could have had on other, similar prompts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from .errors import InvalidInput
 
 F64 = npt.NDArray[np.float64]
 
-# Counts drawn at once: resampling thousands of prompts often enough for a rare quantile would not fit in memory.
+# Counts drawn at once: enough resamples of thousands of prompts for a rare quantile would not fit in memory.
 _CELLS = 1 << 22
 # Resampled means that must lie below a quantile for it to be one.
 _MEANS_BELOW = 20
 
 
 def resampled_means(differences: F64, *, seed: int, n_resamples: int) -> F64:
-    """Give the mean of every resample of paired differences, ``(n_resamples,)`` float64.
+    """Return the mean of every resample of paired differences, ``(n_resamples,)`` float64.
 
     Resampling n prompts draws counts from a multinomial over the distinct differences: far fewer than the prompts.
 
@@ -42,12 +42,12 @@ def resampled_means(differences: F64, *, seed: int, n_resamples: int) -> F64:
 def paired_lower_bound(
     first: npt.ArrayLike, second: npt.ArrayLike, *, level: float, seed: int, n_resamples: int = 2000
 ) -> float:
-    """Bound the mean of `first` minus `second` from below, so that the truth lies lower with probability `level`.
+    """Return a lower bound of the mean of `first` minus `second`: the truth lies below it with probability `level`.
 
     The percentile bootstrap of the paired differences, together with one prompt won and one prompt lost outright. A
-    plain bootstrap cannot draw a loss that these prompts happen not to hold: where two routers differ on a few prompts
-    only, it errs several times as often as it says. The pair of pseudo-prompts mends that at the price of half a
-    prompt's width (Bonett and Price 2012, adjusted Wald interval for paired proportions).
+    plain bootstrap cannot draw a loss that these prompts happen not to contain: where two routers differ on only a few
+    prompts, it errs several times as often as it claims. The pair of pseudo-prompts corrects that and widens the
+    interval by half a prompt (Bonett and Price 2012, adjusted Wald interval for paired proportions).
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def paired_lower_bound(
     seed
         Seed of the resampling.
     n_resamples
-        Least number of resamples; a smaller level takes more.
+        Minimum number of resamples; a small level takes more.
 
     Raises
     ------

@@ -31,7 +31,7 @@ _CHUNK = 8192
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """Hold what a router expects of every LLM on every prompt.
+    """What a router expects of every LLM on every prompt.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Router:
     """Choose the LLM with the smallest expected error plus `cost_weight` times expected cost.
 
     A frozen value: the same content has the same digest and gives the same decisions for any process, any number of
-    threads and any order of the LLMs. Every number in it is finite; construction fails otherwise.
+    threads and any order of the LLMs. Construction fails unless every number in it is finite.
 
     Attributes
     ----------
@@ -61,13 +61,13 @@ class Router:
     embedder
         Identity of the embedder that the map was fitted with.
     cost_weight
-        Error that one USD per prompt is worth, finite and not negative: zero asks for the best answer.
+        Errors that one USD per prompt is worth, finite and not negative; at zero, only quality counts.
     calibration_weights : (n_rep, D) float32
         Phi of the representative prompts; `cost_weight_for` solves budgets on them.
     calibration_tokens : (n_rep,) float32
         Estimated input tokens of the representative prompts; empty when they are not known.
     provenance
-        What the router was made from, as JSON scalars. It is part of the digest: no times, no run numbers.
+        What the router was made from, as JSON scalars. It is part of the digest, so it holds no times or run numbers.
 
     Examples
     --------
@@ -138,7 +138,7 @@ class Router:
 
     @cached_property
     def digest(self) -> str:
-        """Identify the router: SHA-256 over everything that it contains."""
+        """Identity of the router: SHA-256 over everything that it contains."""
         return content_digest(self)
 
     @property
@@ -147,7 +147,7 @@ class Router:
         return len(self.calibration_tokens) > 0
 
     def expected(self, embeddings: npt.ArrayLike, *, input_tokens: npt.ArrayLike | None = None) -> Expected:
-        """Give the expected error and cost of every LLM on every prompt.
+        """Return the expected error and cost of every LLM on every prompt.
 
         Parameters
         ----------
@@ -178,8 +178,8 @@ class Router:
         embeddings : array-like of shape (n, dim)
             Unit rows of the router's embedder.
         input_tokens : array-like of shape (n,), optional
-            Input tokens of every prompt, such as `estimated_input_tokens` gives, finite and not negative; None expects
-            of every prompt what the LLMs' profiles had in its cluster.
+            Input tokens of every prompt, such as `estimated_input_tokens` returns, finite and not negative; with
+            None, a prompt is expected to have the tokens that the LLMs' profiles had in its cluster.
         cost_weight
             Instead of the router's own; finite and not negative.
         candidates
@@ -211,7 +211,7 @@ class Router:
         cost_weight: float | None = None,
         candidates: Collection[str] | None = None,
     ) -> Decision:
-        """Choose an LLM for one prompt, with the reasons.
+        """Choose an LLM for one prompt and explain the choice.
 
         Parameters
         ----------
@@ -241,9 +241,10 @@ class Router:
         Parameters
         ----------
         max_cost_usd_per_1k
-            Most expected USD per 1 000 prompts: gives the smallest cost weight that stays within it.
+            Largest expected USD per 1 000 prompts; the result is the smallest cost weight that stays within it.
         min_score
-            Share of the best single LLM's expected score to keep, in [0, 1]: gives the largest cost weight that does.
+            Share of the best single LLM's expected score to keep, in [0, 1]; the result is the largest cost weight that
+            keeps it.
         candidates
             As for `route`.
 

@@ -1,15 +1,15 @@
-"""A table of token embeddings, distilled once from a slower embedder: many times as fast, at some loss of quality.
+"""A table of token embeddings, distilled once from a slower embedder: many times faster, slightly less accurate.
 
-The slow embedder reads every token of its own vocabulary once. A text is the mean of its tokens' rows, of which
+The slow embedder reads every token of its own vocabulary once. A text becomes the mean of its tokens' rows, where
 frequent tokens count less: `a / (a + p)` with p the probability of the token by Zipf's law, as word pieces are numbered
-by their frequency (SIF, Arora, Liang and Ma 2017). Principal components keep the rows short (as Model2Vec does), and a
-row is kept in one byte per number.
+by their frequency (SIF, Arora, Liang and Ma 2017). Principal components keep the rows short (as in Model2Vec), and each
+number is stored in one byte.
 
-What it costs, as area of the posterior in 10 paired trials, ZeroRouter's in brackets: 0.549 instead of 0.556 on nine
+The loss, as area of the posterior in 10 paired trials with ZeroRouter's in brackets: 0.549 instead of 0.556 on nine
 LLMs (0.531), 0.690 instead of 0.692 on 33 LLMs' answers to MMLU-Pro (0.684); lower in each of the trials.
 
-The table is its own identity: the revision is the digest of its content. A consumer gets the very table, beside the
-router, and needs neither the slow embedder nor its weights.
+The revision is the digest of the table's content. A consumer gets the table itself, beside the router, and needs
+neither the slow embedder nor its weights.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FILE = f"{STATIC}.npz"
 _MOST_COLUMNS = 256
 # Probability of a token at which it counts half.
 _SIF = 1e-3
-# Ranks begin at the first word; pieces numbered before it are single characters, about as frequent as the tenth word.
+# Ranks start at the first word; pieces before it are single characters, about as frequent as the tenth word.
 _FIRST_WORD, _RANK_OF_CHARACTERS = "the", 10
 _SPECIAL = re.compile(r"\[[A-Za-z]+\d*\]")
 
@@ -55,7 +55,7 @@ class StaticEmbedder:
     rows : (n_tokens, dim) int8
         Rows of the tokens, each in units of its scale.
     scales : (n_tokens,) float32
-        Scales; they hold the weight of the token.
+        Scales, which include the weight of the token.
     tokenizer_json
         The tokenizer, as the `tokenizers` library writes it.
     """
@@ -97,12 +97,12 @@ class StaticEmbedder:
         return totals / np.linalg.norm(totals, axis=1, keepdims=True)
 
     def save(self, folder: Path) -> None:
-        """Write the table into a folder, at once or not at all; what is there already is left as it is.
+        """Write the table into a folder, all or nothing; the same table that is already there is left as it is.
 
         Parameters
         ----------
         folder
-            Made when missing.
+            Created when missing.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if table_file(folder).exists() and read_static(folder).id == self.id:
@@ -125,13 +125,13 @@ class StaticEmbedder:
         tokenizer_json
             Its tokenizer, with word pieces numbered by frequency.
         """
-        from .threads import one_thread
+        from threadpoolctl import threadpool_limits
 
         vocabulary = json.loads(tokenizer_json)["model"]["vocab"]
         tokens = sorted(vocabulary, key=vocabulary.__getitem__)
         weights = _weights(tokens)
         wide = slow.embed([token.removeprefix("##") for token in tokens]).astype(np.float64)
-        with one_thread():
+        with threadpool_limits(limits=1):
             centred = wide - np.average(wide, axis=0, weights=weights)
             spread = (centred * weights[:, None]).T @ centred
             _, axes = np.linalg.eigh(spread)
@@ -155,7 +155,7 @@ class StaticEmbedder:
 
 
 def table_file(folder: Path) -> Path:
-    """Give the file that keeps the table in a folder.
+    """Return the path of the table in a folder.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def read_static(folder: Path) -> StaticEmbedder:
 
 
 def _weights(tokens: Sequence[str]) -> npt.NDArray[Any]:
-    """Give what tokens count by their place in the vocabulary; tokens that no text has count nothing."""
+    """Return the weights of tokens by their place in the vocabulary; special tokens, which no text has, weigh zero."""
     first = tokens.index(_FIRST_WORD) if _FIRST_WORD in tokens else 0
     ranks = np.arange(len(tokens), dtype=np.float64) - first + 1
     ranks[ranks < 1] = _RANK_OF_CHARACTERS

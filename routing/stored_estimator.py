@@ -1,7 +1,7 @@
-"""Estimators of feature vectors as arrays, so that a later night gives a new LLM its vector without refitting anything.
+"""Estimators of feature vectors as arrays, so that a later night computes the vector of a new LLM without refitting.
 
-Two kinds: `kmeans`, the paper's plain means on a hard cluster map, and `posterior`, the default. What is read back
-gives the same vectors, bit for bit.
+Two kinds: `kmeans`, the paper's plain means on a hard cluster map, and `posterior`, the default. An estimator
+that is read back computes the same vectors, bit for bit.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _MAP = "map_"
 _SPACE = ("n_resolution_columns", "shown_start")
 
 
-class Asked(Protocol):
-    """Prompts that LLMs were asked, prepared for their vectors; see `AskedPrompts`."""
+class PreparedPrompts(Protocol):
+    """Prompts that LLMs were asked, prepared for their vectors: `PosteriorPrompts` or `PlainPrompts`."""
 
     def vector(
         self,
@@ -39,13 +39,13 @@ class Asked(Protocol):
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
     ) -> FeatureVector:
-        """Give one LLM's vector from the scores and tokens of the prompts it has a score for."""
+        """Return the vector of one LLM from the scores and tokens of the prompts it has a score for."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class PlainEstimator:
-    """Give plain cluster means, as UniRoute defines them (section 5.1), on a hard cluster map.
+    """Estimate plain cluster means, as UniRoute defines them (section 5.1), on a hard cluster map.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class PlainEstimator:
 
     cluster_map_: ClusterMap
 
-    def asked(self, X: npt.ArrayLike) -> PlainlyAskedPrompts:
+    def prepared(self, X: npt.ArrayLike) -> PlainPrompts:
         """Assign prompts to clusters, once for all vectors.
 
         Parameters
@@ -63,11 +63,11 @@ class PlainEstimator:
         X : array-like of shape (n, dim)
             Embeddings.
         """
-        return PlainlyAskedPrompts(self.cluster_map_.assign(X), self.cluster_map_.n_clusters)
+        return PlainPrompts(self.cluster_map_.assign(X), self.cluster_map_.n_clusters)
 
 
 @dataclass(frozen=True, eq=False)
-class PlainlyAskedPrompts:
+class PlainPrompts:
     """Prompts that LLMs were asked, by cluster.
 
     Attributes
@@ -91,7 +91,7 @@ class PlainlyAskedPrompts:
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
     ) -> FeatureVector:
-        """Give one LLM's mean error per cluster; see `plain_feature_vector`.
+        """Return the mean error of one LLM per cluster; see `plain_feature_vector`.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class PlainlyAskedPrompts:
         n_prompts
             Prompts it was asked, at least N.
         estimated_tokens : array-like of shape (N,), optional
-            Input tokens as `estimated_input_tokens` gives them.
+            Input tokens as `estimated_input_tokens` returns them.
         """
         return plain_feature_vector(
             self.clusters[scored],
@@ -116,12 +116,12 @@ class PlainlyAskedPrompts:
 
 
 def estimator_arrays(estimator: PlainEstimator | PosteriorEstimator) -> dict[str, np.ndarray]:
-    """Give everything a fitted estimator needs as finite arrays by name.
+    """Return everything that a fitted estimator needs, as finite arrays by name.
 
     Parameters
     ----------
     estimator
-        A fitted one.
+        A fitted estimator.
     """
     arrays = {f"{_MAP}{name}": values for name, values in estimator.cluster_map_.arrays().items()}
     if isinstance(estimator, PlainEstimator):
@@ -142,14 +142,14 @@ def estimator_arrays(estimator: PlainEstimator | PosteriorEstimator) -> dict[str
 
 
 def arrays_digest(kind: str, arrays: Mapping[str, np.ndarray]) -> str:
-    """Identify a stored estimator: SHA-256 over its kind and arrays.
+    """Return the identity of a stored estimator: SHA-256 over its kind and arrays.
 
     Parameters
     ----------
     kind
         ``kmeans`` or ``posterior``.
     arrays
-        As `estimator_arrays` gives them.
+        As `estimator_arrays` returns them.
     """
     summary = hashlib.sha256(kind.encode())
     for name, values in sorted(arrays.items()):
@@ -166,7 +166,7 @@ def read_estimator(kind: str, arrays: Mapping[str, np.ndarray]) -> PlainEstimato
     kind
         ``kmeans`` or ``posterior``.
     arrays
-        As `estimator_arrays` gave them.
+        As `estimator_arrays` returned them.
 
     Raises
     ------

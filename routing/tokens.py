@@ -1,4 +1,4 @@
-"""Input tokens of a prompt: estimated before any LLM has counted them, checked, and joined to Phi."""
+"""Input tokens of a prompt: estimated before any LLM has counted them, checked, and appended to Phi."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .checks import finite_array, finite_number
 
 # English, and most code, has about four bytes per token in the byte-level vocabularies of current LLMs.
 _BYTES_PER_TOKEN = 4
-# More than any prompt has, and small enough that its cost is finite in float32.
+# More than any prompt has, and few enough that their cost is finite in float32.
 MOST_TOKENS = 1e12
 
 
 def estimated_input_tokens(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """Estimate the input tokens of prompts: their UTF-8 bytes, divided by four.
 
-    Bytes and not characters, because a character outside Latin script takes more bytes and more tokens. The estimate is
-    the same for all LLMs; tokenizers differ from it and from each other by some tenths, which an LLM's feature vector
+    Bytes rather than characters, because a character outside Latin script takes more bytes and tokens. The estimate is
+    the same for all LLMs; tokenizers differ from it and from each other by a few tenths, which an LLM's feature vector
     keeps as its `input_token_ratio`.
 
     Parameters
@@ -31,7 +31,7 @@ def estimated_input_tokens(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     Returns
     -------
     (n,) float32
-        Tokens, not rounded; zero for an empty text only.
+        Tokens, not rounded; zero only for an empty text.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def checked_tokens(input_tokens: npt.ArrayLike, n: int) -> npt.NDArray[np.float6
     Raises
     ------
     InvalidInput
-        When there are more or fewer of them, or one is NaN, infinite, negative or too large.
+        When their number is not n, or one is NaN, infinite, negative or too large.
     """
     return finite_array(input_tokens, "input_tokens", shape=(n,), minimum=0, maximum=MOST_TOKENS)
 
@@ -67,7 +67,7 @@ def checked_tokens_of(input_tokens: float) -> float:
 
 
 def with_tokens(weights: npt.NDArray[Any], input_tokens: npt.NDArray[np.float64]) -> npt.NDArray[Any]:
-    """Join the input tokens of prompts to their Phi as its last column.
+    """Append the input tokens of prompts to their Phi as its last column.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def with_tokens(weights: npt.NDArray[Any], input_tokens: npt.NDArray[np.float64]
 
     Returns
     -------
-    (n, D + 1), of the kind of `weights`
-        Every column is contiguous, as the cluster map gives them and as ranking reads them.
+    (n, D + 1), with the dtype of `weights`
+        Every column is contiguous, as the cluster map returns them and as ranking reads them.
     """
     return np.vstack([weights.T, input_tokens.astype(weights.dtype)]).T

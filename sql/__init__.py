@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-# What migrations import has moved since; registries that they were applied to know their digests from before.
+# Modules that migrations import have moved; registries recorded the digests of the former text.
 _MOVED_IMPORTS = {"from registry.db.database import": "from registry.database import"}
 
 
@@ -25,7 +25,7 @@ class SchemaFile:
 
     @property
     def sha256(self) -> str:
-        """Digest of the text as it was released, so that a file changed after it was applied is noticed."""
+        """Digest of the text as it was released, by which a file changed after it was applied is noticed."""
         text = self.text
         for now, then in _MOVED_IMPORTS.items():
             text = text.replace(now, then)
@@ -33,17 +33,17 @@ class SchemaFile:
 
 
 def migrations_folder() -> Path:
-    """Give Alembic's script location."""
+    """Return Alembic's script location."""
     return Path(str(files(__name__) / "migrations"))
 
 
 def migrations() -> tuple[SchemaFile, ...]:
-    """Give every migration in the order in which they apply."""
+    """Return every migration in the order in which they apply."""
     return _schema_files(migrations_folder() / "versions", "[0-9]*.py")
 
 
 def views() -> tuple[SchemaFile, ...]:
-    """Give every analyst view; each file holds one SELECT in standard SQL and is named after its view."""
+    """Return every analyst view; each file holds one SELECT in standard SQL and is named after its view."""
     return _schema_files(Path(str(files(__name__) / "views")), "*.sql")
 
 

@@ -1,6 +1,7 @@
 """Fixtures that every room shares."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,19 @@ from tests.postgres import empty_database, migrated_database, postgres
 __all__ = ["empty_database", "migrated_database", "mlflow_server", "postgres"]
 
 ROOT = Path(__file__).resolve().parents[1]
+SHOWN_FILES = 10
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print which files took longest, fixtures included, when more files ran than are printed."""
+    seconds: Counter[str] = Counter()
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        if isinstance(report, pytest.TestReport):
+            seconds[report.location[0]] += report.duration
+    if len(seconds) > SHOWN_FILES:
+        terminalreporter.section(f"slowest {SHOWN_FILES} files of {len(seconds)}, in seconds of one process")
+        for file, duration in seconds.most_common(SHOWN_FILES):
+            terminalreporter.write_line(f"{duration:7.1f} s  {file}")
 
 
 @pytest.fixture(scope="session")

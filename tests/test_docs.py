@@ -199,14 +199,6 @@ def test_the_one_place_is_linked(path: Path) -> None:
 # --- settings, catalogs, tables -------------------------------------------------------------------------------------
 
 
-# The words of the documents are ahead of the fields that are about to be renamed.
-RENAMED = {
-    "start_within_s": "worker_start_timeout_s",
-    "false_promotions": "false_promotion_rate",
-    "may_serve": "accepted_names",
-}
-
-
 def test_every_setting_stands_in_the_table_of_its_section_with_its_default() -> None:
     from flows.config.settings import CatalogSettings, EndpointSettings, Settings
 
@@ -219,8 +211,7 @@ def test_every_setting_stands_in_the_table_of_its_section_with_its_default() -> 
     sections |= {"[[catalog]]": CatalogSettings, "[[endpoint]]": EndpointSettings}
     for title, fields in sections.items():
         rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", section(FLOWS, f"`{title}`"), re.MULTILINE))
-        for field_name, field in fields.model_fields.items():
-            name = RENAMED.get(field_name, field_name)
+        for name, field in fields.model_fields.items():
             wanted = "required" if field.is_required() else f"`{_as_toml(field.get_default())}`"
             if field.get_default() is None:
                 wanted = "none"
@@ -264,14 +255,14 @@ def test_every_example_of_settings_is_read_as_it_stands(tmp_path: Path) -> None:
 
 
 def test_every_key_of_a_toml_catalog_is_described() -> None:
-    from flows.catalogs.toml_file import _KEYS
+    from flows.catalogs.toml_file import KEYS
 
     text = section(FLOWS, "A price file of your own")
     (example,) = toml_blocks(FLOWS, "[[llm]]")
-    assert set(_KEYS) == set(first_cells(text))
+    assert set(KEYS) == set(first_cells(text))
     catalog = TomlFormat()
     assert all(catalog.read(row, lambda _: False).price.refusal is None for row in catalog.rows(example))
-    assert set(_KEYS) - {"free"} <= {key for table in tomllib.loads(example)["llm"] for key in table}
+    assert set(KEYS) - {"free"} <= {key for table in tomllib.loads(example)["llm"] for key in table}
 
 
 def test_every_table_of_the_registry_and_every_column_of_a_view_is_described() -> None:

@@ -1,1 +1,1 @@
-"""Questions of auditors: which router served when and why, is the evidence intact, can it be computed again."""
+"""Answers for auditors: which router served when and why, whether the evidence is intact, whether it can be rebuilt."""

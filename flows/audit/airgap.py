@@ -1,4 +1,4 @@
-"""A version as a folder for machines without MLflow or network, with what it takes to verify it there."""
+"""A version exported as a folder for machines without MLflow or network, with a script that verifies it there."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class ExportedVersion:
     Attributes
     ----------
     folder
-        Where it is; `mlflow.pyfunc.load_model` takes the folder `version` in it.
+        The folder; `mlflow.pyfunc.load_model` takes the folder `version` in it.
     digest
-        Of the router: what to compare with on the other side.
+        The router's digest, to compare with on the other side.
     n_files
-        How many files it has.
+        Number of files of the version.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class ExportedVersion:
 
 
 def export_version(workspace: Workspace, record: RouterRecord, folder: Path) -> ExportedVersion:
-    """Copy a version out of MLflow into a folder, all or nothing, with the digest of each of its files.
+    """Copy a version out of MLflow into a folder, all or nothing, with the digest of each file.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def export_version(workspace: Workspace, record: RouterRecord, folder: Path) -> 
     record
         The version.
     folder
-        Where to; must not exist, or be empty.
+        Target folder; must not exist, or be empty.
 
     Raises
     ------
     PrerequisiteError
-        Something is there already, or it cannot be written.
+        The folder is not empty or cannot be written.
     PublishIncomplete
         The version is not in MLflow yet, or MLflow does not answer.
     ArtifactCorrupt

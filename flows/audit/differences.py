@@ -1,4 +1,4 @@
-"""What differs between two router versions, and nothing else: ``uniroute router diff A B``."""
+"""The differences between two router versions, and nothing else: ``uniroute router diff A B``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SMALLEST = 1e-6
 
 
 def diff_versions(workspace: Workspace, before: RouterRecord, after: RouterRecord) -> dict[str, Any]:
-    """Give what differs between two versions; what is equal is left out.
+    """Return the differences between two versions as plain data; what is equal is left out.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def _prices(before: Router, after: Router) -> list[dict[str, Any]]:
 
 
 def _vectors(before: Router, after: Router) -> list[dict[str, Any]]:
-    """Compare the vectors of LLMs in both; per cluster only where both have the same clusters."""
+    """Compare the vectors of the LLMs that both have; per cluster only when both have the same clusters."""
     is_same_map = before.cluster_map.digest == after.cluster_map.digest
     found = []
     for old, new in _pairs(before, after):
@@ -90,7 +90,7 @@ def _vectors(before: Router, after: Router) -> list[dict[str, Any]]:
 
 
 def mean_error(llm: RoutedLLM) -> float:
-    """Give an LLM's expected error, averaged over clusters by the prompts that were scored in them."""
+    """Return an LLM's expected error in [0, 1], averaged over clusters, weighted by the prompts scored in each."""
     return float((llm.vector.errors * llm.vector.counts).sum() / max(llm.vector.counts.sum(), 1))
 
 
@@ -116,7 +116,7 @@ def _routes(
 
 
 def _settings(workspace: Workspace, record: RouterRecord) -> dict[str, Any]:
-    """Give the settings of the run that made a version as one level of dotted names."""
+    """Return the settings of the run that made a version as one level of dotted names."""
     return dict(_flat(json.loads(workspace.registry.runs.get(record.run_id).settings_json), ""))
 
 

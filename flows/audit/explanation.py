@@ -23,7 +23,7 @@ _FAR_PERCENTILE = 5.0
 
 @dataclass(frozen=True)
 class NearPrompt:
-    """A representative prompt, and how near it is: the cosine of the angle between the embeddings."""
+    """A representative prompt and the cosine similarity of its embedding."""
 
     prompt_id: str
     text: str
@@ -37,15 +37,15 @@ class Contender:
     Attributes
     ----------
     llm
-        Key.
+        LLM key.
     expected_score, standard_error
         In [0, 1].
     expected_cost_usd
-        Of this prompt.
+        USD for this prompt.
     total
-        Expected error plus cost weight times cost: the smallest wins.
+        Expected error plus cost weight times cost; the smallest wins.
     cost_term
-        The part of it that is cost.
+        Cost weight times cost.
     """
 
     llm: str
@@ -65,15 +65,15 @@ class Explanation:
     contenders
         All LLMs, the winner first.
     nearest
-        The nearest representative prompts, the nearest first.
+        The most similar representative prompts, the most similar first.
     cost_weight
         Errors that one USD is worth.
     because
-        Which term decided between winner and runner-up: ``score``, ``cost``, ``both``, ``tie`` or ``only LLM``.
+        The term that decided between winner and runner-up: ``score``, ``cost``, ``both``, ``tie`` or ``only LLM``.
     is_far
-        Whether the prompt is unlike every representative prompt, so that what is expected of it rests on little.
+        Whether the prompt is unlike every representative prompt, so that the expectations rest on little.
     usual_similarity
-        What only one representative prompt in twenty falls below, to its own nearest one.
+        The 5th percentile of the similarity of a representative prompt to its nearest neighbour.
     cluster
         Number of the prompt's cluster.
     """
@@ -99,7 +99,7 @@ def explain(workspace: Workspace, record: RouterRecord, text: str, cost_weight: 
     text
         The prompt.
     cost_weight
-        Instead of the version's own.
+        Replaces the version's own when given.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def explain(workspace: Workspace, record: RouterRecord, text: str, cost_weight: 
 
 
 def _because(ranked: tuple[Contender, ...]) -> str:
-    """Say which term decided between the winner and the runner-up."""
+    """Return the term that decided between the winner and the runner-up."""
     if len(ranked) < 2:
         return "only LLM"
     winner, second = ranked[:2]
@@ -157,7 +157,7 @@ def _because(ranked: tuple[Contender, ...]) -> str:
 def _nearest(
     workspace: Workspace, record: RouterRecord, embedding: NDArray[np.float32]
 ) -> tuple[tuple[NearPrompt, ...], float]:
-    """Give the nearest representative prompts, and how near representative prompts usually are to each other."""
+    """Return the nearest representative prompts, and the similarity that representative prompts usually have."""
     prompts = workspace.registry.prompts.get(record.prompt_set_digest).with_role("representative")
     block = workspace.registry.prompts.embeddings(prompts, record.embedder_key)
     if not len(block.matrix):

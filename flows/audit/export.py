@@ -1,4 +1,4 @@
-"""The ledger as JSON lines, so that anybody can check the chain without uniroute.
+"""The ledger as JSON lines, so that the chain can be checked without uniroute.
 
 The first line is a head: the hash before the first event and the hash of the last. Each other line is one event. Its
 hash is SHA-256 over eight fields in their order - number, at, event, subject, actor, reason, payload_json and
@@ -23,12 +23,12 @@ SCHEMA = "uniroute.audit.export/1"
 
 
 def export_lines(registry: Registry, since: datetime | None, until: datetime | None) -> Iterator[str]:
-    """Give the events at or after, and before, a moment, after a line that says how they join the chain.
+    """Yield a line that says how the events join the chain, then the events from `since` on and before `until`.
 
     Raises
     ------
     RegistryCorrupt
-        The ledger was changed: nothing is exported that would not verify.
+        The ledger was changed: what would not verify is not exported.
     """
     check = registry.ledger.verify()
     if not check.is_intact:

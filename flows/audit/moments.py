@@ -1,4 +1,4 @@
-"""Moments as people write them: with a time zone, or a whole day."""
+"""Moments as people write them: a time with its zone, or a whole day."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HINT = "write 2026-03-14T09:00Z for a moment, or 2026-03-14 for the whole day i
 
 @dataclass(frozen=True)
 class Span:
-    """From when until when, in UTC; a moment is a span that ends where it begins."""
+    """A span of time in UTC; a moment is a span that ends where it begins."""
 
     since_at: datetime
     until_at: datetime
@@ -22,7 +22,7 @@ class Span:
 
 
 def read_span(text: str) -> Span:
-    """Read a moment with its time zone, or a day, which is the whole of it in UTC.
+    """Read a moment with its time zone, or a day, which means all of it in UTC.
 
     Raises
     ------
@@ -43,5 +43,5 @@ def read_span(text: str) -> Span:
     except InvalidInput:
         raise
     except ValueError:
-        raise InvalidInput(f"{written!r} is no date and no moment.", hint=_HINT) from None
+        raise InvalidInput(f"{written!r} is neither a date nor a moment.", hint=_HINT) from None
     return Span(at, at, written)

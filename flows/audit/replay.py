@@ -1,6 +1,6 @@
-"""The ledger played back: where every alias pointed at every moment, and what became of every promotion.
+"""The ledger played back: where the aliases point, who was champion when, and what became of every promotion.
 
-The registry's rows say the same; where they do not, one of the two was changed behind the other's back.
+The registry's rows must say the same; where they differ, one of the two was changed without the other.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _SHOWN = 12
 
 @dataclass(frozen=True)
 class ChampionPeriod:
-    """A router that was the champion from a moment on.
+    """The period of a router as champion; it ends where the next one begins.
 
     Attributes
     ----------
     router_digest
         The router.
     since_at
-        From when on, in UTC.
+        Beginning, in UTC.
     promotion_id
         The promotion or rollback that made it champion.
     kind
         ``promotion`` or ``rollback``.
     actor, reason
-        Who made it champion, and why.
+        The person or night that made it champion, and their reason.
     event_number
-        Of the ledger's event.
+        Number of the ledger's event.
     """
 
     router_digest: str
@@ -52,7 +52,7 @@ class ChampionPeriod:
 
 @dataclass
 class PromotionTrail:
-    """What the ledger says of one promotion, event by event."""
+    """What the ledger's events say about one promotion."""
 
     router_digest: str
     kind: str
@@ -71,29 +71,24 @@ class PromotionTrail:
 
 @dataclass
 class Replay:
-    """Where playing back the ledger ends.
+    """The state at which playing back the ledger ends.
 
     Attributes
     ----------
     aliases
         Router digest by alias.
-    reigns
-        The champions in order.
+    periods
+        The champions' periods, in order.
     trails
         Promotions by number.
     problems
-        Where an event contradicts the events before it.
+        Events that contradict earlier ones, one line each.
     """
 
     aliases: dict[str, str] = field(default_factory=dict)
-    reigns: list[ChampionPeriod] = field(default_factory=list)
+    periods: list[ChampionPeriod] = field(default_factory=list)
     trails: dict[int, PromotionTrail] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-
-    def champion_at(self, moment: datetime) -> ChampionPeriod | None:
-        """Give the champion that served at a moment; None before the first."""
-        served = [reign for reign in self.reigns if reign.since_at <= moment]
-        return served[-1] if served else None
 
 
 def replay(events: Iterable[LedgerEvent]) -> Replay:
@@ -110,7 +105,7 @@ def replay(events: Iterable[LedgerEvent]) -> Replay:
 
 
 def _follow(found: Replay, event: LedgerEvent, action: str, facts: dict[str, Any]) -> None:
-    """Follow one promotion through one event."""
+    """Apply one event to the trail of its promotion."""
     number = facts["promotion"]
     stated = PromotionTrail(
         event.subject,
@@ -136,22 +131,22 @@ def _follow(found: Replay, event: LedgerEvent, action: str, facts: dict[str, Any
         trail.applied_at = event.at
         moves = facts["aliases"]
         _move(found, event, moves)
-        reign = ChampionPeriod(
+        period = ChampionPeriod(
             moves["champion"][1], event.at, number, facts["kind"], event.actor, event.reason, event.number
         )
-        found.reigns.append(reign)
+        found.periods.append(period)
 
 
 def _move(found: Replay, event: LedgerEvent, moves: dict[str, list[str | None]]) -> None:
     for alias, (before, after) in moves.items():
         known = found.aliases.get(alias)
         if known != before:
-            found.problems.append(f"event {event.number} moves {alias} from {_name(before)}, it was {_name(known)}")
+            found.problems.append(f"event {event.number} moves {alias} from {_name(before)}, but it was {_name(known)}")
         found.aliases[alias] = str(after)
 
 
 def disagreements(registry: Registry, events: Iterable[LedgerEvent]) -> tuple[str, ...]:
-    """Compare the rows of aliases and promotions with the ledger; give one line for each difference."""
+    """Compare the rows of aliases and promotions with the ledger; return one line per difference."""
     found = replay(events)
     lines = list(found.problems)
     rows = {name: digest for name, digest in vars(registry.routers.aliases()).items() if digest is not None}
@@ -167,9 +162,9 @@ def disagreements(registry: Registry, events: Iterable[LedgerEvent]) -> tuple[st
 
 def _differences(number: int, row: Promotion | None, trail: PromotionTrail | None) -> list[str]:
     if row is None:
-        return [f"promotion {number} is in the ledger and not in the registry"]
+        return [f"promotion {number} is in the ledger but not in the registry"]
     if trail is None:
-        return [f"promotion {number} is in the registry and not in the ledger"]
+        return [f"promotion {number} is in the registry but not in the ledger"]
     names = ("router_digest", "kind", "expected_champion", "report_digest", "status", "requested_by", "requested_at")
     names += ("decided_by", "decided_at", "applied_at")
     pairs = {name: (getattr(row, name), getattr(trail, name)) for name in names}

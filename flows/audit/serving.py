@@ -1,4 +1,4 @@
-"""Which router served when, who allowed it, and on what evidence; read from the ledger, checked against the rows."""
+"""Which router served when, by whose decision and on what evidence: read from the ledger, checked against the rows."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _VERIFY = "uniroute audit verify"
 
 
 def trusted_replay(registry: Registry) -> Replay:
-    """Play back the ledger, after checking that nobody changed it.
+    """Play back the ledger after checking that it was not changed.
 
     Raises
     ------
     RegistryCorrupt
-        The ledger is not what was written.
+        The ledger was changed.
     """
     found = registry.ledger.verify()
     problem = found.problem
@@ -40,14 +40,14 @@ def trusted_replay(registry: Registry) -> Replay:
 
 
 def served_in(registry: Registry, span: Span, now: datetime) -> tuple[dict[str, Any], ...]:
-    """Give every router that served in a span, the earliest first, with who allowed it and on what evidence.
+    """Return every router that served in a span, the earliest first, with the decision and its evidence.
 
     Raises
     ------
     InvalidInput
-        The span has not begun yet.
+        The span is in the future.
     NotFound
-        No router served yet.
+        No router served in the span.
     RegistryCorrupt
         The ledger or the row of a promotion was changed.
     """
@@ -55,20 +55,20 @@ def served_in(registry: Registry, span: Span, now: datetime) -> tuple[dict[str, 
         raise InvalidInput(f"{span.text} is in the future.", hint="uniroute router history")
     played = trusted_replay(registry)
     found = [
-        (reign, until)
-        for reign, until in zip(played.reigns, _ends(played.reigns), strict=True)
-        if reign.since_at <= span.until_at and (until is None or until > span.since_at)
+        (period, until)
+        for period, until in zip(played.periods, _ends(played.periods), strict=True)
+        if period.since_at <= span.until_at and (until is None or until > span.since_at)
     ]
     if not found:
-        first = (
-            f"the first became champion at {_moment(played.reigns[0].since_at)}" if played.reigns else "none ever did"
-        )
+        first = "there has been no champion yet"
+        if played.periods:
+            first = f"the first became champion at {_moment(played.periods[0].since_at)}"
         raise NotFound(f"No router served on {span.text}: {first}.", hint="uniroute router history")
-    return tuple(_with_evidence(registry, played, reign, until) for reign, until in found)
+    return tuple(_with_evidence(registry, played, period, until) for period, until in found)
 
 
 def history(registry: Registry) -> tuple[dict[str, Any], ...]:
-    """Give every change of the champion, the earliest first.
+    """Return every change of the champion, the earliest first.
 
     Raises
     ------
@@ -77,41 +77,43 @@ def history(registry: Registry) -> tuple[dict[str, Any], ...]:
     """
     played = trusted_replay(registry)
     return tuple(
-        _change(registry, reign, until)
-        | {"gate_passed": _deciding(registry, played, reign).gate.passed, "replaced": replaced}
-        for reign, until, replaced in zip(played.reigns, _ends(played.reigns), _before(played.reigns), strict=True)
+        _change(registry, period, until)
+        | {"gate_passed": _deciding(registry, played, period).gate.passed, "replaced": replaced}
+        for period, until, replaced in zip(played.periods, _ends(played.periods), _before(played.periods), strict=True)
     )
 
 
-def _ends(reigns: Sequence[ChampionPeriod]) -> list[datetime | None]:
-    return [*(reign.since_at for reign in reigns[1:]), *([None] if reigns else [])]
+def _ends(periods: Sequence[ChampionPeriod]) -> list[datetime | None]:
+    return [*(period.since_at for period in periods[1:]), *([None] if periods else [])]
 
 
-def _before(reigns: Sequence[ChampionPeriod]) -> list[str | None]:
-    return [None, *(reign.router_digest for reign in reigns[:-1])][: len(reigns)]
+def _before(periods: Sequence[ChampionPeriod]) -> list[str | None]:
+    return [None, *(period.router_digest for period in periods[:-1])][: len(periods)]
 
 
-def _change(registry: Registry, reign: ChampionPeriod, until: datetime | None) -> dict[str, Any]:
-    record = registry.routers.get(reign.router_digest)
+def _change(registry: Registry, period: ChampionPeriod, until: datetime | None) -> dict[str, Any]:
+    record = registry.routers.get(period.router_digest)
     return {
         "version": record.mlflow_version,
         "digest": record.digest,
-        "since": _moment(reign.since_at),
+        "since": _moment(period.since_at),
         "until": None if until is None else _moment(until),
-        "kind": reign.kind,
-        "actor": reign.actor,
-        "reason": reign.reason,
-        "promotion": reign.promotion_id,
-        "ledger_event": reign.event_number,
+        "kind": period.kind,
+        "actor": period.actor,
+        "reason": period.reason,
+        "promotion": period.promotion_id,
+        "ledger_event": period.event_number,
     }
 
 
-def _with_evidence(registry: Registry, played: Replay, reign: ChampionPeriod, until: datetime | None) -> dict[str, Any]:
-    record = registry.routers.get(reign.router_digest)
+def _with_evidence(
+    registry: Registry, played: Replay, period: ChampionPeriod, until: datetime | None
+) -> dict[str, Any]:
+    record = registry.routers.get(period.router_digest)
     run = registry.runs.get(record.run_id)
-    deciding = _deciding(registry, played, reign)
+    deciding = _deciding(registry, played, period)
     details = json.loads(deciding.gate.details_json)
-    return _change(registry, reign, until) | {
+    return _change(registry, period, until) | {
         "allowed_by": {
             "requested_by": deciding.requested_by,
             "requested_at": _moment(deciding.requested_at),
@@ -136,27 +138,27 @@ def _with_evidence(registry: Registry, played: Replay, reign: ChampionPeriod, un
     }
 
 
-def _deciding(registry: Registry, played: Replay, reign: ChampionPeriod) -> Promotion:
-    """Give the promotion that put the router to the gate: of a rollback, the last one of its router before that.
+def _deciding(registry: Registry, played: Replay, period: ChampionPeriod) -> Promotion:
+    """Return the promotion that put the router to the gate; for a rollback, the router's last one before it.
 
     Raises
     ------
     RegistryCorrupt
         The row is not what the ledger says.
     """
-    number = reign.promotion_id
-    if reign.kind == "rollback":
+    number = period.promotion_id
+    if period.kind == "rollback":
         gated = [
             one
             for one, trail in played.trails.items()
             if one < number
-            and (trail.router_digest, trail.kind, trail.status) == (reign.router_digest, "promotion", "applied")
+            and (trail.router_digest, trail.kind, trail.status) == (period.router_digest, "promotion", "applied")
         ]
         number = max(gated, default=number)
     found, trail = registry.promotions.get(number), played.trails[number]
     if trail.gate_digest not in (None, found.gate.digest) or found.report_digest != trail.report_digest:
         raise RegistryCorrupt(
-            f"The evidence of promotion {number} is not what the ledger remembers.",
+            f"The evidence of promotion {number} is not what the ledger recorded.",
             unchanged="Nothing was answered from it.",
             hint=_VERIFY,
         )

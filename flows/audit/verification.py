@@ -1,4 +1,4 @@
-"""Is everything that was kept still what it was: ``uniroute audit verify``."""
+"""Whether everything that was kept is still what it was: ``uniroute audit verify``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from flows.audit.replay import disagreements
 from flows.findings import Finding, compared
-from flows.versions.provenance import Provenance, known_evidence
+from flows.text import counted
+from flows.versions.provenance import Provenance, known_provenance
 from flows.versions.store import publication_folder, read_publication, router_folder
 from registry.errors import PublishIncomplete, RegistryError
 from registry.routers import KEPT
@@ -25,9 +26,9 @@ _PAGES = "review*.html"
 
 
 def verify_everything(workspace: Workspace) -> tuple[Finding, ...]:
-    """Look at the ledger, at what rests on it, and at everything of which it or the registry knows a digest.
+    """Check the ledger, what rests on it, and everything of which it or the registry knows a digest.
 
-    Files and tags of a version in MLflow are looked at by ``router verify``, version by version.
+    Files and tags of versions in MLflow are checked by ``router verify``, version by version.
 
     Parameters
     ----------
@@ -36,10 +37,12 @@ def verify_everything(workspace: Workspace) -> tuple[Finding, ...]:
     """
     registry = workspace.registry
     damages = registry.damages()
-    findings = [compared("database", damages, "every page and every reference is whole")]
+    findings = [compared("database", damages, "every page and every reference is intact")]
     chain = registry.ledger.verify()
     findings.append(
-        compared("ledger", [chain.problem] if chain.problem else [], f"{chain.n_events} events, unbroken chain")
+        compared(
+            "ledger", [chain.problem] if chain.problem else [], f"{counted(chain.n_events, 'event')}, unbroken chain"
+        )
     )
     if chain.is_intact:
         findings.append(_noted_heads(workspace))
@@ -60,7 +63,7 @@ def verify_everything(workspace: Workspace) -> tuple[Finding, ...]:
 
 
 def _noted_heads(workspace: Workspace) -> Finding:
-    """Look for the heads of the ledger that were noted in MLflow."""
+    """Check that the ledger's heads noted in MLflow are part of its chain."""
     subject = "ledger heads noted in MLflow"
     try:
         noted = workspace.publisher.noted_ledger_heads(workspace.settings.mlflow.router_name)
@@ -80,7 +83,7 @@ def _rows(records: Sequence[RouterRecord], kept: dict[str, LedgerEvent]) -> Find
         n_known += 1
         facts = (json.loads(event.payload_json)["row"], event.at)
         if (record.row_digest(), record.created_at) != facts:
-            lines.append(f"the row of router {record.digest[:12]} is not the one that was kept (event {event.number})")
+            lines.append(f"the row of router {record.digest[:12]} is not what was kept (event {event.number})")
     lines += [f"the row of router {digest[:12]} is gone" for digest in kept]
     return compared(
         "rows of router versions", lines, f"{n_known} of {len(records)} are known to the ledger, and intact"
@@ -105,19 +108,19 @@ def _folders(workspace: Workspace, records: Sequence[RouterRecord]) -> Finding:
 
 
 def _publications(workspace: Workspace, records: Sequence[RouterRecord]) -> Finding:
-    """Compare what is kept beside the versions, to be published again, with what the ledger knows of it."""
+    """Compare the publications kept beside the versions with what the ledger knows of them."""
     lines, n_here = [], 0
     for record in records:
-        evidence = known_evidence(workspace.registry, record.digest)
+        provenance = known_provenance(workspace.registry, record.digest)
         folder = publication_folder(workspace, record.digest)
-        if evidence is None or not folder.is_dir():
+        if provenance is None or not folder.is_dir():
             continue
         n_here += 1
-        lines += [f"{folder.name[:12]}: {line}" for line in _publication_differences(workspace, record, evidence)]
+        lines += [f"{folder.name[:12]}: {line}" for line in _publication_differences(workspace, record, provenance)]
     return compared("publications", lines, f"{n_here} are on this machine, and intact")
 
 
-def _publication_differences(workspace: Workspace, record: RouterRecord, evidence: Provenance) -> list[str]:
+def _publication_differences(workspace: Workspace, record: RouterRecord, provenance: Provenance) -> list[str]:
     from registry.publishing import markdown
 
     lines = []
@@ -125,15 +128,15 @@ def _publication_differences(workspace: Workspace, record: RouterRecord, evidenc
     try:
         found = read_publication(workspace, record.digest)
     except (OSError, ValueError, TypeError):
-        return ["what is to be published cannot be read"]
-    told = {
+        return ["the publication cannot be read"]
+    current = {
         "tags": dict(found.tags),
         "params": {name: str(value) for name, value in found.params.items()},
         "metrics": dict(found.metrics),
         "description": hashlib.sha256(markdown(found.description).encode()).hexdigest(),
     }
-    lines += [f"the {name} to be published were changed" for name in told if told[name] != evidence.told[name]]
-    for name, digest in evidence.told["figures"].items():
+    lines += [f"the {name} to be published were changed" for name in current if current[name] != provenance.sent[name]]
+    for name, digest in provenance.sent["figures"].items():
         path = folder / name
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
             lines.append(f"the figure {name} is gone or was changed")
@@ -141,7 +144,7 @@ def _publication_differences(workspace: Workspace, record: RouterRecord, evidenc
 
 
 def _reports(workspace: Workspace) -> Finding:
-    """Look for the very report that each reviewer saw among those that are kept beside the version."""
+    """Check that the report each reviewer saw is among those kept beside the version."""
     wanted = [one for one in workspace.registry.promotions.list() if one.report_digest is not None]
     lines, n_here = [], 0
     for one in wanted:

@@ -1,4 +1,4 @@
-"""Is a router version what was published, and does it come out again: ``uniroute router verify``."""
+"""Whether a router version is what was published and can be rebuilt: ``uniroute router verify``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flows.audit.rebuilding import PastNight, differences, rebuild
+from flows.audit.rebuilding import OriginalNight, differences, rebuild
 from flows.errors import PrerequisiteError
 from flows.findings import Finding, compared
+from flows.text import counted
 from flows.versions.provenance import (
     Provenance,
     answers_digest,
     embeddings_digest,
     kept_event,
     libraries_now,
-    read_evidence,
+    read_provenance,
     routed_llms,
 )
 from flows.versions.store import REVIEW, router_folder
@@ -40,17 +41,17 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class VersionCheck:
-    """Whether a version is intact, and what computing it again came to.
+    """Whether a version is intact, and the result of computing it again.
 
     Attributes
     ----------
     findings
-        One per thing that was looked at.
+        One per check.
     outcome
         ``identical``: the same router to the byte; ``numerically equivalent``: every gate prompt goes to the same LLM;
-        ``different``; ``not rebuilt`` when something that it takes is missing.
+        ``different``; ``not rebuilt`` when something it takes is missing.
     asked_again
-        LLMs that were asked again since; the version rests on the answers before.
+        LLMs that have been asked again since; the version rests on their earlier answers.
     """
 
     findings: tuple[Finding, ...]
@@ -59,35 +60,35 @@ class VersionCheck:
 
 
 def verify_version(workspace: Workspace, record: RouterRecord) -> VersionCheck:
-    """Compare a version with everything that was noted of it, and compute it again from the stored answers.
+    """Compare a version with everything recorded about it, and compute it again from the stored answers.
 
     Parameters
     ----------
     workspace
         The opened parts; nothing in them is changed.
     record
-        The version as the registry knows it.
+        The version's row.
     """
     findings = [_ledger(workspace)]
-    evidence, found = _row(workspace, record)
+    provenance, found = _row(workspace, record)
     findings.append(found)
     with tempfile.TemporaryDirectory(prefix="uniroute-verify-") as scratch:
-        published, in_mlflow = _in_mlflow(workspace, record, evidence, Path(scratch))
+        published, in_mlflow = _in_mlflow(workspace, record, provenance, Path(scratch))
     findings += in_mlflow
     at_home, found_at_home = _at_home(workspace, record)
     findings += found_at_home
     original = published or at_home
-    if original is None or evidence is None:
+    if original is None or provenance is None:
         missing = "the version itself" if original is None else "what it was made from"
         findings.append(Finding("rebuilding", "attention", f"not possible without {missing}"))
         return VersionCheck(tuple(findings), "not rebuilt", ())
     try:
         findings += _stored(workspace, record, original)
-        findings.append(_rules(workspace, record, evidence))
-        night = PastNight(workspace, record, evidence)
-        findings += _inputs(night, record, evidence)
-        outcome, found = _rebuilt(night, record, evidence, original)
-        return VersionCheck((*findings, found), outcome, _asked_again(night, evidence))
+        findings.append(_rules(workspace, record, provenance))
+        night = OriginalNight(workspace, record, provenance)
+        findings += _inputs(night, record, provenance)
+        outcome, found = _rebuilt(night, record, provenance, original)
+        return VersionCheck((*findings, found), outcome, _asked_again(night, provenance))
     except PrerequisiteError as error:
         return VersionCheck((*findings, Finding("rebuilding", "attention", error.message)), "not rebuilt", ())
     except (UnirouteError, ValueError, IndexError) as error:
@@ -99,15 +100,15 @@ def verify_version(workspace: Workspace, record: RouterRecord) -> VersionCheck:
 def _ledger(workspace: Workspace) -> Finding:
     found = workspace.registry.ledger.verify()
     if found.is_intact:
-        return Finding("ledger", "ok", f"{found.n_events} events, unbroken chain")
+        return Finding("ledger", "ok", f"{counted(found.n_events, 'event')}, unbroken chain")
     return Finding("ledger", "damaged", found.problem)
 
 
 def _row(workspace: Workspace, record: RouterRecord) -> tuple[Provenance | None, Finding]:
-    """Compare the registry's row with the ledger's event of its making, and read what it was made from."""
+    """Compare the registry's row with the ledger's event of its making, and read its provenance."""
     try:
         event = kept_event(workspace.registry, record.digest)
-        evidence, row_digest = read_evidence(event), json.loads(event.payload_json)["row"]
+        provenance, row_digest = read_provenance(event), json.loads(event.payload_json)["row"]
     except NotFound as error:
         return None, Finding("registry row", "attention", error.message)
     except (ValueError, KeyError, TypeError) as error:
@@ -115,15 +116,15 @@ def _row(workspace: Workspace, record: RouterRecord) -> tuple[Provenance | None,
     try:
         is_same = (record.row_digest(), record.created_at) == (row_digest, event.at)
     except ValueError as error:
-        return evidence, Finding("registry row", "damaged", f"it cannot be read: {error}")
-    lines = [] if is_same else [f"the row is not the one that was kept on {event.at:%Y-%m-%d} (event {event.number})"]
-    return evidence, compared("registry row", lines, f"as it was kept (event {event.number} of the ledger)")
+        return provenance, Finding("registry row", "damaged", f"it cannot be read: {error}")
+    lines = [] if is_same else [f"the row is not what was kept on {event.at:%Y-%m-%d} (event {event.number})"]
+    return provenance, compared("registry row", lines, f"as it was kept (event {event.number} of the ledger)")
 
 
 def _in_mlflow(
-    workspace: Workspace, record: RouterRecord, evidence: Provenance | None, scratch: Path
+    workspace: Workspace, record: RouterRecord, provenance: Provenance | None, scratch: Path
 ) -> tuple[Router | None, list[Finding]]:
-    """Download the version and compare its files, tags, parameters and metrics with what was noted of them."""
+    """Download the version and compare its files, tags, parameters and metrics with what is recorded of them."""
     subject, name = "files in MLflow", workspace.settings.mlflow.router_name
     if record.mlflow_version is None:
         return None, [Finding(subject, "attention", "the version is not in MLflow yet: uniroute doctor --repair")]
@@ -133,7 +134,7 @@ def _in_mlflow(
         lines = _file_differences(downloaded.router_folder, record)
         findings = [compared(subject, lines, "every file has the digest of tag, registry and router")]
         code = json.loads((downloaded.folder / "artifacts" / "code" / "manifest.json").read_text(encoding="utf-8"))
-        findings += _descriptions(workspace, record, evidence, code["code_digest"], scratch)
+        findings += _descriptions(workspace, record, provenance, code["code_digest"], scratch)
     except PublishIncomplete as error:
         return None, [Finding(subject, "unreachable", error.message)]
     except (NotFound, ArtifactError) as error:
@@ -157,9 +158,9 @@ def _file_differences(folder: Path, record: RouterRecord) -> list[str]:
 
 
 def _descriptions(
-    workspace: Workspace, record: RouterRecord, evidence: Provenance | None, code_digest: str, scratch: Path
+    workspace: Workspace, record: RouterRecord, provenance: Provenance | None, code_digest: str, scratch: Path
 ) -> Iterator[Finding]:
-    """Compare what MLflow says about the version with what it was told."""
+    """Compare what MLflow says about the version with what was sent to it."""
     from registry.publishing import HEAD_TAG
 
     assert record.mlflow_version is not None, "only a published version is described"
@@ -168,26 +169,28 @@ def _descriptions(
     fixed = {"digest": record.digest, "publish_key": record.publish_key, "embedder": record.embedder_key}
     fixed |= {"n_llms": str(len(record.llm_keys)), "code_digest": code_digest}
     fixed |= {"prompt_set": record.prompt_set_digest, "cluster_map": record.cluster_map_digest}
-    told = {} if evidence is None else evidence.told
-    tags = fixed | {key: str(value) for key, value in told.get("tags", {}).items()}
+    sent = {} if provenance is None else provenance.sent
+    tags = fixed | {key: str(value) for key, value in sent.get("tags", {}).items()}
     lines = _unlike("tag", tags, found.tags) + _unlike("tag of the run", tags, found.run_tags)
     head = found.tags.get(HEAD_TAG, "").partition(":")[2]
     if head and workspace.registry.ledger.verify(noted_heads={head: "its tag"}).problem.startswith("the head noted"):
         lines.append(f"tag {HEAD_TAG} names no event of the ledger")
-    lines += _unlike("parameter", told.get("params", {}), found.params)
-    lines += _unlike("metric", told.get("metrics", {}), found.metrics)
+    lines += _unlike("parameter", sent.get("params", {}), found.params)
+    lines += _unlike("metric", sent.get("metrics", {}), found.metrics)
     texts = {"description": found.description, "note of the run": found.run_tags.get("mlflow.note.content", "")}
     for what, text in texts.items():
-        if "description" in told and hashlib.sha256(text.encode()).hexdigest() != told["description"]:
+        if "description" in sent and hashlib.sha256(text.encode()).hexdigest() != sent["description"]:
             lines.append(f"the {what} was changed")
     if record.mlflow_run_id != found.run_id:
         lines.append(f"the registry names run {record.mlflow_run_id}, MLflow run {found.run_id}")
-    yield compared("tags and figures in MLflow", lines + _figures(workspace, found.run_id, told, scratch), "as told")
+    yield compared(
+        "tags and figures in MLflow", lines + _figures(workspace, found.run_id, sent, scratch), "as published"
+    )
     yield from _report(workspace, record, found.run_id, scratch)
 
 
-def _figures(workspace: Workspace, run_id: str, told: dict, scratch: Path) -> list[str]:
-    wanted = told.get("figures", {})
+def _figures(workspace: Workspace, run_id: str, sent: dict, scratch: Path) -> list[str]:
+    wanted = sent.get("figures", {})
     folder = workspace.publisher.download_of_run(run_id, "figures", scratch) if wanted else None
     lines = []
     for name, digest in wanted.items():
@@ -200,14 +203,14 @@ def _figures(workspace: Workspace, run_id: str, told: dict, scratch: Path) -> li
 
 
 def _report(workspace: Workspace, record: RouterRecord, run_id: str, scratch: Path) -> Iterator[Finding]:
-    """Compare the report in MLflow with the ones that reviewers saw; there is nothing to say when none was kept."""
+    """Compare the report in MLflow with those that reviewers saw; yields nothing when none was kept."""
     promotions = workspace.registry.promotions.list()
     known = {one.report_digest for one in promotions if one.router_digest == record.digest} - {None}
     path = workspace.publisher.download_of_run(run_id, REVIEW[0], scratch) if known else None
     if path is not None:
         is_known = hashlib.sha256(path.read_bytes()).hexdigest() in known
-        lines = [] if is_known else ["it is not the one that the reviewer saw"]
-        yield compared("report in MLflow", lines, "the one that the reviewer saw")
+        lines = [] if is_known else ["it is not the report that the reviewer saw"]
+        yield compared("report in MLflow", lines, "the report that the reviewer saw")
 
 
 def _unlike(what: str, wanted: dict, found: dict) -> list[str]:
@@ -257,72 +260,80 @@ def _stored(workspace: Workspace, record: RouterRecord, original: Router) -> Ite
             lines.append(f"no stored vector of {llm.key} is the one of this version")
         elif not is_intact:
             lines.append(f"the stored vector of {llm.key} was changed")
-    yield compared("stored feature vectors", lines, f"those of all {len(original.llms)} LLMs equal the version's")
+    yield compared(
+        "stored feature vectors", lines, f"they equal the version's for {counted(len(original.llms), 'LLM')}"
+    )
 
 
-def _inputs(night: PastNight, record: RouterRecord, evidence: Provenance) -> Iterator[Finding]:
+def _inputs(night: OriginalNight, record: RouterRecord, provenance: Provenance) -> Iterator[Finding]:
     """Compare prompts, embeddings and answers with what they were when the version was made."""
     lines = [] if night.prompt_set.is_whole else ["texts, order or roles are not those of its digest"]
-    yield compared("prompt set", lines, f"{len(night.prompt_set.prompts)} prompts have the digest of the set")
+    yield compared(
+        "prompt set", lines, f"{counted(len(night.prompt_set.prompts), 'prompt')}, with the digest of the set"
+    )
     digest = embeddings_digest(night.registry, night.prompt_set, record.embedder_key)
-    lines = [] if digest == evidence.embeddings else ["they are not those of that night"]
+    lines = [] if digest == provenance.embeddings else ["they are not those of that night"]
     yield compared("embeddings", lines, "those of that night")
-    llms = routed_llms(night.registry, evidence)
+    llms = routed_llms(night.registry, provenance)
     table = night.outcome_table(llms, night.prompts_of_all_roles)
     changed = [
-        llm.key for column, llm in enumerate(llms) if answers_digest(table, column) != evidence.answers[llm.key].digest
+        llm.key
+        for column, llm in enumerate(llms)
+        if answers_digest(table, column) != provenance.answers[llm.key].digest
     ]
     more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
     lines = [f"the answers of {', '.join(changed[:_NAMED])}{more} are not those of that night"] if changed else []
-    yield compared("answers", lines, f"those of all {len(llms)} LLMs are those of that night")
+    yield compared("answers", lines, f"those of that night, of {counted(len(llms), 'LLM')}")
 
 
-def _rebuilt(night: PastNight, record: RouterRecord, evidence: Provenance, original: Router) -> tuple[Outcome, Finding]:
+def _rebuilt(
+    night: OriginalNight, record: RouterRecord, provenance: Provenance, original: Router
+) -> tuple[Outcome, Finding]:
     """Compute the version again, and compare."""
     subject = "rebuilding"
     try:
-        again = rebuild(night, evidence, original, record.cluster_map_digest)
+        again = rebuild(night, provenance, original, record.cluster_map_digest)
     except RoutingError as error:
         return "not rebuilt", Finding(subject, "damaged", f"it cannot be computed again: {error.message}")
     if again.digest == original.digest:
-        fitted = "cluster map, prior and vectors" if evidence.map_was_fitted else "vectors"
+        fitted = "cluster map, prior and vectors" if provenance.map_was_fitted else "vectors"
         return "identical", Finding(subject, "ok", f"identical: {fitted} computed again give the same bytes")
     gate = night.prompt_set.with_role("gate")
     lines = differences(original, again, night.embeddings_of(gate))
     now = libraries_now()
     other = [
         f"{name} {version} (here {now.get(name)})"
-        for name, version in evidence.libraries.items()
+        for name, version in provenance.libraries.items()
         if now.get(name) != version
     ]
     if lines and other:
-        # What it was made from is compared digest by digest: other code is no change of the version.
+        # Its inputs are compared digest by digest: running other code does not mean that the version was changed.
         said = f"it was computed with {', '.join(other)}; here {'; '.join(lines)}"
         return "different", Finding(subject, "attention", said)
     if lines:
         return "different", compared(subject, lines, "")
-    said = f"numerically equivalent: all {len(gate)} gate prompts go to the same LLM"
+    said = f"numerically equivalent: no decision on {counted(len(gate), 'gate prompt')} changed"
     return "numerically equivalent", Finding(subject, "ok", said)
 
 
-def _rules(workspace: Workspace, record: RouterRecord, evidence: Provenance) -> Finding:
-    """Compare the settings that the run kept with their hash, and the run with what MLflow was told of it."""
+def _rules(workspace: Workspace, record: RouterRecord, provenance: Provenance) -> Finding:
+    """Compare the settings kept with the run with their hash, and the run with what was sent to MLflow."""
     run = workspace.registry.runs.get(record.run_id)
     digest = hashlib.sha256(run.settings_json.encode()).hexdigest()
     lines = [] if digest == run.settings_hash else ["the settings of the run are not those of its hash"]
-    told = evidence.told["params"]
+    sent = provenance.sent["params"]
     facts = {"settings": run.settings_hash, "run_key": run.key, "as_of": run.as_of.isoformat()}
     lines += [
-        f"the run has {name} {value}, MLflow was told {told[name]}"
+        f"the run has {name} {value}, MLflow received {sent[name]}"
         for name, value in facts.items()
-        if told[name] != value
+        if sent[name] != value
     ]
     return compared("rules of the run", lines, f"the settings of {run.key} have their hash")
 
 
-def _asked_again(night: PastNight, evidence: Provenance) -> tuple[str, ...]:
-    """Give the LLMs that were asked again since, or of which more answers arrived."""
-    llms = routed_llms(night.registry, evidence)
+def _asked_again(night: OriginalNight, provenance: Provenance) -> tuple[str, ...]:
+    """Return the LLMs that have been asked again since, or of which more answers have arrived."""
+    llms = routed_llms(night.registry, provenance)
     keys, prompts = [llm.key for llm in llms], night.prompts_of_all_roles
     sampling = {llm.key: night.counted_sampling(llm) for llm in llms}
     now = night.registry.outcomes.table(keys, prompts, night.grader_versions, sampling)

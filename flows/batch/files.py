@@ -1,6 +1,6 @@
-"""Files of prompts that are routed: read in chunks, carried through, and written beside the decisions.
+"""Files of prompts to route: read in chunks, and written again with the decisions added to each row.
 
-Memory does not grow with the file: a Parquet file is read page by page and a JSON Lines file line by line.
+Memory does not grow with the file: a Parquet file is read page by page, and a JSON Lines file line by line.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROMPT = "prompt"
 ADDED = ("llm", "expected_score", "standard_error", "expected_cost_usd", "cluster", "router_digest")
-"""What is known of every prompt afterwards, beside what its row held before."""
+"""Columns or fields that routing adds to the row of every prompt."""
 
 _BUFFER_BYTES = 1 << 20
 
@@ -40,7 +40,7 @@ class Chunk:
     texts
         The prompts.
     carried
-        Their rows as they were read, which only the writer of the same file understands.
+        Their rows as read; only the writer of the same kind of file understands them.
     """
 
     texts: Sequence[str]
@@ -51,19 +51,19 @@ Write = Callable[[Any, Mapping[str, Sequence[Any]]], None]
 
 
 class Prompts(Protocol):
-    """A file of prompts: read in chunks, and written again with more in each row."""
+    """A file of prompts: read in chunks, and written again with more columns in each row."""
 
     def chunks(self, rows: int) -> Iterator[Chunk]:
-        """Read so many prompts at a time, in their order."""
+        """Yield chunks of this many prompts, in their order."""
         ...
 
     def writer(self, path: Path) -> AbstractContextManager[Write]:
-        """Begin a file of the same kind; what it gives writes the rows of one chunk with what is added to each."""
+        """Open a file of the same kind for writing; yield a function that writes one chunk with its added columns."""
         ...
 
 
 class _ParquetPrompts:
-    """Rows of a Parquet file; row groups are read page by page."""
+    """Rows of a Parquet file, whose row groups are read page by page."""
 
     def __init__(self, source: Path, file: pq.ParquetFile) -> None:
         self._source, self._file = source, file
@@ -130,7 +130,7 @@ class _ParquetPrompts:
 
 
 class _JsonLinesPrompts:
-    """Lines of a JSON Lines file; of a line nothing is written anew, so that every number stays as it is."""
+    """Lines of a JSON Lines file; the text of a line is kept, so that every number stays as it is."""
 
     def __init__(self, source: Path, file: BinaryIO) -> None:
         self._source, self._file = source, file
@@ -148,7 +148,7 @@ class _JsonLinesPrompts:
     def chunks(self, rows: int) -> Iterator[Chunk]:
         texts: list[str] = []
         lines: list[str] = []
-        # Not lines of text: prompts may hold separators of lines that JSON leaves as they are, such as U+2028.
+        # Lines of bytes, not of text: prompts may contain line separators that JSON does not escape, such as U+2028.
         for number, line in enumerate(self._file, start=1):
             if not line.strip():
                 continue
@@ -191,17 +191,17 @@ _OPENERS: Mapping[str, Callable[[Path], AbstractContextManager[Prompts]]] = {
 
 
 def opener_for(source: Path, target: Path) -> Callable[[Path], AbstractContextManager[Prompts]]:
-    """Give what opens a file of the kind that input and output have.
+    """Return the function that opens a file of the kind of input and output.
 
     Raises
     ------
     InvalidInput
-        The kind is unknown, or they are of different kinds.
+        The kind is unknown, or the two kinds differ.
     """
     for file in (source, target):
         if file.suffix not in _OPENERS:
             raise InvalidInput(
-                f"{file} is neither .parquet nor .jsonl but {file.suffix or 'without an ending'}.",
+                f"{file} is neither .parquet nor .jsonl: its ending is {file.suffix or 'missing'}.",
                 hint="uniroute route --input prompts.parquet --output routed.parquet",
             )
     if source.suffix != target.suffix:
@@ -217,21 +217,23 @@ def refuse_taken(source: Path, target: Path, may_overwrite: bool) -> None:
     Raises
     ------
     InvalidInput
-        It is, and nothing was changed.
+        The output exists, is the input, or is a folder; nothing was changed.
     """
     if target.exists() and source.exists() and target.samefile(source):
-        raise InvalidInput(f"{target} is the input itself.", unchanged="It is as it was.", hint="Name another output.")
+        raise InvalidInput(
+            f"{target} is the input itself.", unchanged="It was not changed.", hint="Name another output."
+        )
     if target.is_dir():
         raise InvalidInput(f"{target} is a folder.", hint="Name a file for the output.")
     if target.exists() and not may_overwrite:
         raise InvalidInput(
-            f"The output {target} exists.", unchanged="It is as it was.", hint="Replace it with: --overwrite"
+            f"The output {target} exists.", unchanged="It was not changed.", hint="Replace it with: --overwrite"
         )
 
 
 @contextmanager
 def appearing(target: Path, may_overwrite: bool) -> Iterator[Path]:
-    """Give a file beside the target that becomes the target at the end, and is removed when the end is another."""
+    """Yield a file beside the target that becomes the target on success and is removed on failure."""
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
     try:
         with _stoppable():
@@ -239,7 +241,7 @@ def appearing(target: Path, may_overwrite: bool) -> Iterator[Path]:
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         if not may_overwrite and target.exists():
-            raise FileExistsError(None, "somebody else made it meanwhile")
+            raise FileExistsError(None, "another process created it meanwhile")
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -247,7 +249,7 @@ def appearing(target: Path, may_overwrite: bool) -> Iterator[Path]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM end the work as Ctrl-C does, so that what it began is removed."""
+    """Let SIGTERM end the work as Ctrl-C does, so that partial output is removed."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
         raise Interrupted("Routing was stopped by SIGTERM.", signal_number=number, unchanged="Nothing was written.")
@@ -255,11 +257,11 @@ def _stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = signal.signal(signal.SIGTERM, stop)
+    previous = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _refuse_columns(subject: object, prompts: int, names: Sequence[str]) -> None:
@@ -268,7 +270,7 @@ def _refuse_columns(subject: object, prompts: int, names: Sequence[str]) -> None
         raise _wrong(subject, f"there is {cause} named {PROMPT}, only {', '.join(names[:10]) or 'nothing'}")
     taken = [name for name in ADDED if name in names]
     if taken:
-        raise _wrong(subject, f"it has {', '.join(taken)} already, which routing would add")
+        raise _wrong(subject, f"it already has {', '.join(taken)}, which routing would add")
 
 
 def _holds_text(kind: pa.DataType) -> bool:
@@ -294,11 +296,11 @@ def _wrong(subject: object, cause: str) -> InvalidInput:
     return InvalidInput(
         f"{subject} cannot be routed: {cause}.",
         unchanged="Nothing was written.",
-        hint=f"Every row needs a text named {PROMPT}; whatever else it holds is carried through.",
+        hint=f"Every row needs a text named {PROMPT}; everything else in it is carried through.",
     )
 
 
 def _unreadable(source: Path, error: Exception) -> InvalidInput:
-    # Arrow puts the path and a sentence around what the system says.
+    # Arrow wraps the system's message in a sentence with the path.
     cause = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-    return InvalidInput(f"{source} cannot be read: {cause}.", unchanged="Nothing was written.", hint="Look at --input.")
+    return InvalidInput(f"{source} cannot be read: {cause}.", unchanged="Nothing was written.", hint="Check --input.")

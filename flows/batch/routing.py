@@ -1,4 +1,4 @@
-"""Routing prompts with a router version: one, or a file of them chunk by chunk."""
+"""Route prompts with a router version: a single prompt, or a file of them chunk by chunk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHUNK = 10_000
 
 @dataclass(frozen=True)
 class PreparedRouting:
-    """A router version with everything that its choices depend on but the prompts.
+    """A router version with everything that its choices depend on except the prompts.
 
     Attributes
     ----------
@@ -39,13 +39,13 @@ class PreparedRouting:
     embedder
         Its embedder.
     cost_weight
-        Errors per USD; the router's own when None.
+        Errors per USD; the router's own if None.
     candidates
         Keys of the LLMs to choose from.
     unavailable
-        Keys of the wanted LLMs that may not be called any more.
+        Keys of the considered LLMs that may no longer be called.
     counts_tokens
-        Whether a prompt costs its own input tokens: not where the cost weight was solved without.
+        Whether the expected cost of a prompt counts its own input tokens; false if the cost weight was solved without.
     """
 
     router: Router
@@ -56,7 +56,7 @@ class PreparedRouting:
     counts_tokens: bool
 
     def decide(self, text: str) -> Decision:
-        """Route one prompt, with the reasons."""
+        """Route one prompt and explain the choice."""
         tokens = float(estimated_input_tokens([text])[0]) if self.counts_tokens else None
         (embedding,) = self.embedder.embed([text])
         return self.router.decide(
@@ -74,18 +74,18 @@ class PreparedRouting:
 
 @dataclass(frozen=True)
 class RoutedFile:
-    """What routing a file came to.
+    """Result of routing a file.
 
     Attributes
     ----------
     path
         The output.
     rows
-        How many prompts were routed.
+        Number of prompts that were routed.
     seconds
-        How long that took, reading and writing included.
+        Duration, reading and writing included.
     share_per_llm
-        Share of the prompts by the LLM that they go to, the largest first; LLMs without any are left out.
+        Share of the prompts per LLM, the largest first; LLMs without prompts are left out.
     digest
         Digest of the router.
     """
@@ -98,7 +98,7 @@ class RoutedFile:
 
     @property
     def prompts_per_second(self) -> float:
-        """Give the rate."""
+        """Prompts routed per second."""
         return self.rows / self.seconds if self.seconds > 0 else 0.0
 
 
@@ -110,28 +110,28 @@ def prepare(
     min_score: float | None = None,
     candidates: str | None = None,
 ) -> PreparedRouting:
-    """Load a router version and settle what it chooses from and how much saving counts.
+    """Load a router version and settle its candidates and its cost weight.
 
-    Only a version from before the lengths of the representative prompts were kept, which solves budgets with the tokens
-    of the LLMs' profiles, then routes with those as well.
+    A version made before the lengths of the representative prompts were stored solves budgets with the tokens of the
+    LLMs' profiles, and then routes with those as well.
 
     Parameters
     ----------
     workspace
-        The opened parts.
+        The opened workspace.
     record
         The router version.
     cost_weight, max_cost_usd, min_score
-        At most one of them; the version's own cost weight without any.
+        At most one of them; the version's own cost weight if all are None.
     candidates
-        LLM keys, or ids without the endpoint, separated by commas; all LLMs when empty.
+        LLM keys, or ids without the endpoint, separated by commas; all LLMs if empty.
 
     Raises
     ------
     InvalidInput
-        A number cannot be used, an LLM is unknown, or even the cheapest LLM costs more than the budget.
+        A number is not usable, an LLM is unknown, or even the cheapest LLM exceeds the budget.
     NoEligibleLLM
-        Every LLM that it may choose was withdrawn, or may not be called any more.
+        Every candidate was withdrawn or may no longer be called.
     """
     router = store.load_version(workspace, record.digest)
     wanted = [part.strip() for part in (candidates or "").split(",") if part.strip()]
@@ -139,18 +139,18 @@ def prepare(
     unknown = [part for part in wanted if part not in chosen and part not in {key.partition(":")[2] for key in chosen}]
     if unknown:
         raise InvalidInput(
-            f"Router {record.digest[:12]} knows no LLM {', '.join(unknown)}.",
+            f"Router {record.digest[:12]} has no LLM {', '.join(unknown)}.",
             hint="List them with: uniroute router show",
         )
     considered = chosen or list(router.keys)
-    # What went away since the router was made is left out: the next best LLM gets its prompts.
+    # LLMs withdrawn since the router was made are left out: the next best LLM gets their prompts.
     today = utc_now().date()
     available = {llm.key for llm in workspace.registry.llms.all() if llm.is_routable_on(today)}
     eligible = tuple(key for key in considered if key in available)
     unavailable = tuple(key for key in considered if key not in available)
     if not eligible:
         raise NoEligibleLLM(
-            f"No LLM is left to choose from: {', '.join(unavailable[:3])} may not be called any more.",
+            f"No LLM is left to choose from: {', '.join(unavailable[:3])} may no longer be called.",
             hint="See why with: uniroute llm list",
         )
     has_target = max_cost_usd is not None or min_score is not None
@@ -176,29 +176,29 @@ def route_file(
     on_progress: Callable[[int, float], None] = lambda rows, seconds: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> RoutedFile:
-    """Route every prompt of a file into another of the same kind, which appears when it is complete and not before.
+    """Route every prompt of a file into another file of the same kind, which appears only when it is complete.
 
     Parameters
     ----------
     prepared
-        How to route.
+        The prepared router version.
     source
-        A ``.parquet`` or ``.jsonl`` file with the text column or field `prompt`; what else it holds is carried through.
+        A ``.parquet`` or ``.jsonl`` file with the text column or field `prompt`; everything else is carried through.
     target
-        The file to write, with `flows.batch.files.ADDED` in each row besides.
+        The file to write, with `flows.batch.files.ADDED` in each row as well.
     chunk_rows
-        How many prompts are in memory at a time; the rows of a row group of the output.
+        Prompts in memory at a time, and rows per row group of the output.
     may_overwrite
         Whether an existing target is replaced.
     on_progress
-        Is told, after each chunk, how many prompts are routed and how many seconds have gone by.
+        Called after each chunk with the number of prompts routed so far and the seconds elapsed.
     clock
-        Gives seconds.
+        Returns the time in seconds.
 
     Raises
     ------
     InvalidInput
-        The kind of a file is unknown, a prompt is missing or no text, or the target exists.
+        The kind of a file is unknown, a prompt is missing or not a text, or the target exists.
     FlowError
         The target cannot be written.
     """

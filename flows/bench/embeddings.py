@@ -1,4 +1,4 @@
-"""Embeddings of a folder's prompts, kept in the registry so that no second run and no night computes them again."""
+"""Embeddings of a folder's prompts, kept in the registry so that no later run or night computes them again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flows.bench.folder import OutcomeFolder
 from flows.workspace import Workspace
 from routing.embedding import Embedder
 
-# Embedded and stored at a time: a run that is stopped loses no more than this, and an embedder sorts within it.
+# Prompts embedded and stored at a time: a run that is stopped loses no more, and an embedder sorts within them.
 _PART = 2048
 
 
@@ -22,18 +22,18 @@ def embeddings_of(
     embedder: Embedder | None = None,
     on_progress: Callable[[int, int], object] = lambda done, of: None,
 ) -> NDArray[np.float32]:
-    """Give the embeddings of the folder's prompts, ``(n, dim)`` unit rows, computing only those that are not stored.
+    """Return the embeddings of the folder's prompts, ``(n, dim)`` unit rows, and compute only those not yet stored.
 
     Parameters
     ----------
     workspace
-        Names the embedder, and holds the registry that stores.
+        Has the embedder and the registry.
     folder
         The prompts.
     embedder
-        Instead of the workspace's.
+        Used instead of the workspace's.
     on_progress
-        Called with how many prompts were embedded, and how many there are to embed.
+        Called with the number of prompts embedded so far and the number to embed.
     """
     prompts, repository = folder.prompts, workspace.registry.prompts
     embedder = embedder or workspace.embedder

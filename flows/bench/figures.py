@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from flows.bench.report import BASE, CEILING, COST_GRID, OURS, BenchResult
+from flows.text import counted
 
 _NOT_DRAWN = ("oracle", "random")
 _STYLES: dict[str, dict[str, Any]] = {
@@ -19,7 +20,7 @@ _STYLES: dict[str, dict[str, Any]] = {
 
 
 def deferral_figure(result: BenchResult, folder: Path) -> Path:
-    """Draw the mean deferral curve of every method; give the file."""
+    """Draw the mean deferral curve of every method and return the file."""
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     for method in result.methods:
@@ -27,16 +28,16 @@ def deferral_figure(result: BenchResult, folder: Path) -> Path:
             axes.plot(
                 COST_GRID, method.curve, label=f"{method.name} (area {np.mean(method.area):.4f})", **_style(method.name)
             )
-    axes.set_xlabel("cost relative to the dearest LLM")
-    axes.set_ylabel("best score reachable on gate prompts")
+    axes.set_xlabel("cost relative to the most expensive LLM")
+    axes.set_ylabel("best reachable score on gate prompts")
     axes.set_title(
-        f"{result.data}: mean of {result.trials} trials, {result.n_val} representative prompts"
+        f"{result.data}: mean of {counted(result.trials, 'trial')}, {counted(result.n_val, 'representative prompt')}"
     ).set_parse_math(False)
     return _save(pyplot, figure, axes, folder / "deferral_curves.png")
 
 
 def n_val_figure(results: Sequence[BenchResult], folder: Path) -> Path:
-    """Draw area against the number of representative prompts, with standard errors; give the file."""
+    """Draw area against the number of representative prompts, with standard errors, and return the file."""
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     for name in (method.name for method in results[0].methods if method.name not in _NOT_DRAWN):
@@ -47,7 +48,8 @@ def n_val_figure(results: Sequence[BenchResult], folder: Path) -> Path:
     axes.set_xscale("log")
     axes.set_xlabel("representative prompts (labels of a new LLM)")
     axes.set_ylabel("area under the deferral curve")
-    axes.set_title(f"{results[0].data}: mean and standard error of {results[0].trials} trials").set_parse_math(False)
+    trials = counted(results[0].trials, "trial")
+    axes.set_title(f"{results[0].data}: mean and standard error of {trials}").set_parse_math(False)
     return _save(pyplot, figure, axes, folder / "area_against_n_val.png")
 
 

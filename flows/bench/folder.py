@@ -1,8 +1,8 @@
-"""Read a folder of recorded outcomes: prompts, LLMs with prices, and who answered what how well.
+"""Read a folder of recorded outcomes: prompts, LLMs with prices, and the score of every answer.
 
 The folder holds ``prompts.parquet`` (prompt_id, text, category, reference, grader, input_tokens), ``outcomes.parquet``
 (prompt_id, the LLM's name, score, input_tokens, output_tokens) and ``models.parquet`` (the LLM's name,
-usd_per_1m_input, usd_per_1m_output); the LLM's name stands in the column ``model``.
+usd_per_1m_input, usd_per_1m_output); the LLM's name is in the column ``model``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from flows.bench.tables import Tables, read_tables
 from flows.errors import PrerequisiteError
+from flows.text import counted
 from registry.prompts import Prompt
 from routing.tokens import estimated_input_tokens
 
@@ -43,16 +44,14 @@ class OutcomeFolder:
         ``(n, m)`` float64 in [0, 1].
     costs_usd
         ``(n, m)`` float64, USD per prompt; see `cost_note`.
-    prices_usd_per_mtok
-        ``(m, 2)`` float64, input and output.
     cost_note
-        What the cost is made of, in words.
+        What the cost is computed from, in words.
     left_out
         Name and reason of every LLM that is left out.
     n_dropped
         Prompts that some kept LLM did not answer.
     n_without_text
-        Prompts that have no text; no LLM needs to have answered them.
+        Prompts without a text; they do not count against the coverage of an LLM.
     """
 
     name: str
@@ -60,7 +59,6 @@ class OutcomeFolder:
     prompts: tuple[Prompt, ...]
     scores: F64
     costs_usd: F64
-    prices_usd_per_mtok: F64
     cost_note: str
     left_out: tuple[tuple[str, str], ...]
     n_dropped: int
@@ -73,12 +71,12 @@ def read_folder(folder: Path) -> OutcomeFolder:
     Parameters
     ----------
     folder
-        The folder, in the form above.
+        A folder with the three files above.
 
     Raises
     ------
     PrerequisiteError
-        A table cannot be used, see `read_tables`, or nothing is left to measure.
+        A table cannot be used (see `read_tables`), or nothing is left to measure.
     """
     tables = read_tables(folder)
     prices, left_out = _priced(tables)
@@ -89,8 +87,8 @@ def read_folder(folder: Path) -> OutcomeFolder:
     if not prices or not complete.any():
         first = f"; {left_out[0][0]!r} is left out: {left_out[0][1]}" if left_out else ""
         raise PrerequisiteError(
-            f"In {folder}, nothing is left to measure: {len(prices)} LLMs have prices and coverage, and "
-            f"{int(complete.sum()) if prices else 0} prompts were answered by all of them{first}.",
+            f"In {folder}, nothing is left to measure: {counted(len(prices), 'LLM')} with prices and coverage, and "
+            f"{counted(int(complete.sum()) if prices else 0, 'prompt')} that all of them answered{first}.",
             unchanged="Nothing was measured.",
             hint=f"LLMs need a price and answers to {MIN_COVERAGE:.0%} of the prompts.",
         )
@@ -103,7 +101,6 @@ def read_folder(folder: Path) -> OutcomeFolder:
         prompts=tuple(_prompt(row) for row in rows.to_dict("records")),
         scores=scores.to_numpy(dtype=np.float64)[complete],
         costs_usd=costs_usd,
-        prices_usd_per_mtok=price_table,
         cost_note=note,
         left_out=left_out,
         n_dropped=int((~complete).sum()),
@@ -112,7 +109,7 @@ def read_folder(folder: Path) -> OutcomeFolder:
 
 
 def _priced(tables: Tables) -> tuple[dict[str, tuple[float, float]], tuple[tuple[str, str], ...]]:
-    """Give the prices of the LLMs that are kept, and the others with the reason."""
+    """Return the prices of the LLMs that are kept, and the other LLMs with the reason."""
     listed = tables.llms.set_index("model")[["usd_per_1m_input", "usd_per_1m_output"]]
     coverage = tables.outcomes["model"].value_counts() / max(len(tables.prompts), 1)
     prices: dict[str, tuple[float, float]] = {}
@@ -132,7 +129,7 @@ def _priced(tables: Tables) -> tuple[dict[str, tuple[float, float]], tuple[tuple
 
 
 def _costs(prices: F64, outcomes: pd.DataFrame, prompts: pd.DataFrame, llms: pd.Index) -> tuple[F64, str]:
-    """Give what every answer cost, and what that is made of."""
+    """Return the cost of every answer, and what it is computed from."""
     output_tokens = _tokens(outcomes, "output_tokens", prompts["prompt_id"], llms)
     if output_tokens is None:
         costs_usd = np.tile(prices.mean(axis=1) / 1e6, (len(prompts), 1))
@@ -148,7 +145,7 @@ def _costs(prices: F64, outcomes: pd.DataFrame, prompts: pd.DataFrame, llms: pd.
 
 
 def _tokens(outcomes: pd.DataFrame, column: str, prompt_ids: pd.Series, llms: pd.Index) -> F64 | None:
-    """Give token counts as a table; a single missing one becomes the LLM's mean, no count at all gives None."""
+    """Return token counts as a table, missing ones replaced by the LLM's mean; None without any count."""
     if column not in outcomes:
         return None
     table = outcomes.pivot(index="prompt_id", columns="model", values=column).astype("float64")

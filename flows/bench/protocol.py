@@ -1,9 +1,9 @@
 """The paper's protocol: random splits of prompts and LLMs, every method on the same split, figures per trial.
 
 60 % of the prompts are map prompts, 10 % (or `n_val`) representative, 30 % gate prompts; two thirds of the LLMs are
-known beforehand, one third is new. All methods expect the same costs, an LLM's mean on the representative prompts as in
-the paper, so that they differ in the errors they expect alone; routers in service expect the cost of each prompt by its
-own length and cluster, which raises the area of every method. Source: UniRoute section 6 and appendix F.
+known beforehand, one third is new. As in the paper, all methods expect an LLM to cost its mean on the
+representative prompts, so that they differ only in the errors they expect; routers in service expect the cost of each
+prompt by its own length and cluster, which raises the area of every method. Source: UniRoute section 6 and appendix F.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from flows.bench.folder import OutcomeFolder
 from flows.bench.report import COST_GRID, METHODS, BenchResult, MethodTrials
 from flows.errors import PrerequisiteError
+from flows.text import counted
 
 if TYPE_CHECKING:
     from routing.deferral import DeferralCurve
@@ -34,7 +35,7 @@ GATE_SHARE, FEW_SHARE, TRAIN_SHARE = 0.3, 0.1, 2 / 3
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Who and what is on which side in one trial.
+    """Roles of prompts and LLMs in one trial.
 
     Attributes
     ----------
@@ -57,9 +58,9 @@ class Split:
         Parameters
         ----------
         n_prompts, n_llms
-            How many there are.
+            Numbers of prompts and LLMs.
         n_val
-            Representative prompts. Those beyond a tenth of all prompts are taken from the map prompts.
+            Number of representative prompts. Those beyond a tenth of all prompts are taken from the map prompts.
         seed
             Seed of the draw.
         """
@@ -93,7 +94,7 @@ class Figures:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """Everything that a trial needs but its number.
+    """Everything that a trial needs except its number.
 
     Attributes
     ----------
@@ -115,28 +116,29 @@ class Bench:
     methods: Sequence[str] = field(default=METHODS)
 
     def seed_of(self, number: int) -> int:
-        """Give the seed of everything that is drawn in one trial."""
+        """Return the seed of everything that is drawn in one trial."""
         return int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
 
     def split(self, number: int) -> Split:
-        """Give the split of one trial."""
+        """Return the split of one trial."""
         return Split.draw(*self.scores.shape, self.n_val, seed=self.seed_of(number))
 
     def run(self, number: int) -> dict[str, Figures]:
-        """Run one trial on one thread; equal numbers give equal figures."""
+        """Run one trial on one thread; the same number returns the same figures."""
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(limits=1):
             return self._run(number)
 
     def _run(self, number: int) -> dict[str, Figures]:
-        from flows.bench.methods.estimates import EXPECTED_ERRORS, Trial
-        from routing.baselines import ZeroRouter, oracle_curve
+        from flows.bench.methods.clairvoyant import oracle_curve
+        from flows.bench.methods.estimates import EXPECTED_ERRORS, BenchTrial
+        from routing.baselines import ZeroRouter
         from routing.deferral import deferral_curve
 
         split = self.split(number)
         errors = 1 - self.scores
-        trial = Trial(
+        trial = BenchTrial(
             map_rows=self.embeddings[split.map],
             few_rows=self.embeddings[split.few],
             gate_rows=self.embeddings[split.gate],
@@ -149,7 +151,7 @@ class Bench:
         )
         few, gate = np.ix_(split.few, split.test), np.ix_(split.gate, split.test)
         scores, costs = self.scores[gate], self.costs_usd[gate]
-        # Where all new LLMs happen to be free, every relative cost is zero.
+        # If all new LLMs happen to be free, every relative cost is zero.
         reference = float(costs.mean(axis=0).max()) or 1.0
         expected_costs = np.tile(self.costs_usd[few].mean(axis=0), (len(costs), 1))
         found: dict[str, Figures] = {}
@@ -189,11 +191,11 @@ def run_trials(
     trials
         Number of splits.
     n_val
-        Representative prompts; a tenth of the prompts by default.
+        Number of representative prompts; a tenth of the prompts by default.
     seed
-        Seed of the splits: equal seeds give equal figures, whatever the number of workers.
+        Seed of the splits: equal seeds result in equal figures, for any number of workers.
     methods
-        Which methods.
+        Names of the methods to measure.
     on_trial
         Called after every trial.
     workers
@@ -229,15 +231,15 @@ def _check(folder: OutcomeFolder, n_val: int) -> None:
     n_map = n_prompts - round(GATE_SHARE * n_prompts) - max(n_val, round(FEW_SHARE * n_prompts))
     if n_val < 1 or n_map < 1 or round(GATE_SHARE * n_prompts) < 1:
         raise PrerequisiteError(
-            f"{n_prompts} prompts cannot be split into map, {n_val} representative and gate prompts.",
+            f"{counted(n_prompts, 'prompt')} cannot be split into map, {n_val} representative and gate prompts.",
             unchanged="Nothing was measured.",
-            hint="Give more prompts, or fewer representative ones with --n-val.",
+            hint="Provide more prompts, or fewer representative ones with --n-val.",
         )
     if not folder.costs_usd.mean(axis=0).max() > 0:
         raise PrerequisiteError(
             f"Every LLM of {folder.name} is free: there is no cost to save.",
             unchanged="Nothing was measured.",
-            hint="Give prices in models.parquet, and token counts if there are any.",
+            hint="Add prices to models.parquet, and token counts if there are any.",
         )
 
 
@@ -245,12 +247,12 @@ def _results(bench: Bench, trials: int, workers: int) -> Iterator[dict[str, Figu
     if workers < 2:
         yield from map(bench.run, range(trials))
         return
-    # Spawned, not forked: a fork of a process with BLAS threads may wait for locks that nobody holds any more.
+    # Spawned, not forked: a fork of a process with BLAS threads may wait for locks that are never released.
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_adopt, initargs=(bench,)) as pool:
         yield from pool.map(_run_adopted, range(trials))
 
 
-# The benchmark of this worker process: sent once and not with every trial.
+# The benchmark of this worker process, sent once instead of with every trial.
 _adopted: list[Bench] = []
 
 
@@ -268,16 +270,16 @@ def _figures(curve: DeferralCurve, mean_scores: F64, mean_costs_usd: F64) -> Fig
     # The cheapest of the most accurate LLMs.
     best = int(np.lexsort((mean_costs_usd, -mean_scores))[0])
     best_score = float(mean_scores[best])
-    to_dearest = qnc(curve, best_score)
+    to_most_expensive = qnc(curve, best_score)
     free = mean_costs_usd[best] == 0
-    to_best = to_dearest if free else qnc(curve, best_score, best_cost_usd=float(mean_costs_usd[best]))
+    to_best = to_most_expensive if free else qnc(curve, best_score, best_cost_usd=float(mean_costs_usd[best]))
     return Figures(
         area(curve),
-        to_dearest.value,
+        to_most_expensive.value,
         to_best.value,
         peak(curve),
         aiq(curve),
-        to_dearest.reached,
+        to_most_expensive.reached,
         tuple(scores_at_costs(curve, COST_GRID).tolist()),
     )
 

@@ -1,4 +1,4 @@
-"""What a benchmark found: per-trial figures, sign tests, JSON for other tools and a table for people."""
+"""Results of a benchmark: figures per trial, sign tests, JSON for other tools and a table for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flows.bench.folder import OutcomeFolder
-from flows.text import sanitize, table
+from flows.text import counted, sanitize, table
 
 METHODS = (
     "zero_router",
@@ -38,7 +38,7 @@ class MethodTrials:
     area, peak, aiq
         In [0, 1].
     qnc
-        Relative to the dearest LLM; 1 where the best LLM is not matched.
+        Relative to the most expensive LLM; 1 where the best LLM is not matched.
     qnc_vs_best
         Relative to the cost of the best LLM.
     reached
@@ -59,7 +59,7 @@ class MethodTrials:
 
 @dataclass(frozen=True)
 class SignTest:
-    """How often ours had the larger area, and how likely that is by chance (two-sided, ties left out)."""
+    """How often our method had the larger area, and how likely that is by chance (two-sided, without ties)."""
 
     wins: int
     losses: int
@@ -90,11 +90,11 @@ class BenchResult:
     methods: tuple[MethodTrials, ...]
 
     def method(self, name: str) -> MethodTrials | None:
-        """Give the figures of a method; None when it was not measured."""
+        """Return the figures of a method; None when it was not measured."""
         return next((found for found in self.methods if found.name == name), None)
 
     def share_of_clairvoyant(self) -> float | None:
-        """Give how far ours goes from ZeroRouter to the clairvoyant router; None when one of them is missing."""
+        """Return how far our method gets from ZeroRouter to the clairvoyant one; None when one of them is missing."""
         base, ours, ceiling = (self.method(name) for name in (BASE, OURS, CEILING))
         if base is None or ours is None or ceiling is None:
             return None
@@ -102,7 +102,7 @@ class BenchResult:
         return float((np.mean(ours.area) - np.mean(base.area)) / span) if span else None
 
     def sign_test(self, name: str) -> SignTest | None:
-        """Compare the areas of ours and another method, paired by trial."""
+        """Compare the areas of our method and another one, paired by trial."""
         from scipy.stats import binomtest
 
         ours, other = self.method(OURS), self.method(name)
@@ -115,7 +115,7 @@ class BenchResult:
 
 
 def as_json(result: BenchResult) -> str:
-    """Give the result in the shape that other tools read; numbers are finite or null."""
+    """Return the result as JSON for other tools; numbers are finite or null."""
     tests = {method.name: result.sign_test(method.name) for method in result.methods}
     content = {
         "data": result.data,
@@ -135,12 +135,12 @@ def as_json(result: BenchResult) -> str:
 
 
 def study_as_json(results: Sequence[BenchResult]) -> str:
-    """Give results for several numbers of representative prompts: a list of what `as_json` gives, by `n_val`."""
+    """Return the results for several numbers of representative prompts: a list of `as_json` results, by `n_val`."""
     return json.dumps([json.loads(as_json(result)) for result in results], indent=1, allow_nan=False)
 
 
 def study_as_text(results: Sequence[BenchResult]) -> str:
-    """Give the mean area of every method against the number of representative prompts, as a table for people."""
+    """Return the mean area of every method against the number of representative prompts, as a table for people."""
     names = [method.name for method in results[0].methods]
     rows = []
     for name in names:
@@ -149,7 +149,7 @@ def study_as_text(results: Sequence[BenchResult]) -> str:
     return "\n".join(
         [
             f"{sanitize(results[0].data)}: area against the number of representative prompts, "
-            f"{results[0].trials} trials",
+            f"{counted(results[0].trials, 'trial')}",
             "",
             table(["METHOD", *(f"N_VAL {result.n_val:,}" for result in results)], rows),
         ]
@@ -170,7 +170,7 @@ def _sd(values: tuple[float, ...]) -> float:
 
 
 def as_text(result: BenchResult, folder: OutcomeFolder) -> str:
-    """Give the table for people, with what was left out and what the cost is."""
+    """Return the table for people, with what was left out and what the cost is."""
     rows = []
     for method in sorted(result.methods, key=lambda method: -float(np.mean(method.area))):
         test = result.sign_test(method.name)
@@ -187,12 +187,14 @@ def as_text(result: BenchResult, folder: OutcomeFolder) -> str:
         )
     headers = ["METHOD", "AREA", "QNC", "QNC/BEST", "PEAK", "AIQ", "REACHED", f"{OURS.upper()} WINS:LOSSES"]
     share = result.share_of_clairvoyant()
+    dropped, without_text = counted(folder.n_dropped, "prompt"), counted(folder.n_without_text, "prompt")
     lines = [
-        f"{sanitize(result.data)}: {result.n_llms} LLMs x {result.n_prompts:,} prompts, {result.trials} trials, "
-        f"{result.n_val} representative prompts; cost is {folder.cost_note}",
+        f"{sanitize(result.data)}: {counted(result.n_llms, 'LLM')} x {counted(result.n_prompts, 'prompt')}, "
+        f"{counted(result.trials, 'trial')}, {counted(result.n_val, 'representative prompt')}; "
+        f"cost is {folder.cost_note}",
         *(f"left out: {sanitize(name)} ({reason})" for name, reason in folder.left_out),
-        *([f"dropped: {folder.n_dropped:,} prompts that some kept LLM did not answer"] if folder.n_dropped else []),
-        *([f"dropped: {folder.n_without_text:,} prompts without a text"] if folder.n_without_text else []),
+        *([f"dropped: {dropped} that some kept LLM did not answer"] if folder.n_dropped else []),
+        *([f"dropped: {without_text} without a text"] if folder.n_without_text else []),
         "",
         table(headers, rows),
         "",

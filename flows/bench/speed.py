@@ -1,7 +1,7 @@
 """Speeds of the routing mathematics as measured here, and as a ratio to bare float32 numpy: ``uniroute bench --speed``.
 
 Every figure is the best of several repeats, and the two sides of a ratio take turns in the same run: the speed of a
-machine that others use too changes from one minute to the next.
+shared machine changes from one minute to the next.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.bench.methods.learned_map import LearnedMap
 from flows.text import table
 from routing.cluster_maps import KMeansMap
 from routing.embedders import load_embedder
@@ -23,7 +24,6 @@ from routing.embedding import EmbedderId
 from routing.estimator import PosteriorEstimator
 from routing.feature_space import resolution_maps, spreads_of
 from routing.features import FeatureVector
-from routing.learned_map import LearnedMap
 from routing.posterior_choice import choose
 from routing.prompt_weights import Block, ClusterMap
 from routing.router import RoutedLLM, Router
@@ -45,13 +45,13 @@ class Speed:
     Attributes
     ----------
     what
-        What was done, and what the ratio is to.
+        What was done, and what it is compared with.
     measured
-        How long it took, or how much a second, with the unit.
+        Duration or rate, with its unit.
     target
-        What is wanted of the figure or of the ratio.
+        Target of the figure or of the ratio.
     ratio
-        Of ours to the bare loop named in `what`; empty where there is none.
+        Ratio to the bare loop named in `what`; empty where there is none.
     """
 
     what: str
@@ -61,12 +61,12 @@ class Speed:
 
 
 def measured_speeds(embedders: Path) -> Iterator[Speed]:
-    """Measure one speed after the other; all of them take about a minute.
+    """Measure the speeds one after another, in about a minute.
 
     Parameters
     ----------
     embedders
-        Folder that keeps the table of the static embedder; without the table, its line says so.
+        Folder of the static embedder's table; if there is no table, its line says so.
 
     Yields
     ------
@@ -87,12 +87,12 @@ def measured_speeds(embedders: Path) -> Iterator[Speed]:
 
 
 def speed_table(speeds: Sequence[Speed]) -> str:
-    """Lay speeds out as a table.
+    """Format speeds as a table.
 
     Parameters
     ----------
     speeds
-        What was measured.
+        Measured speeds.
     """
     lines = [[speed.what, speed.measured, speed.ratio, speed.target] for speed in speeds]
     return table(["WHAT", "MEASURED", "RATIO", "TARGET"], lines)
@@ -141,7 +141,7 @@ def _router(fitted: ClusterMap, rng: np.random.Generator) -> Router:
 
 
 def _best(*actions: Callable[[], object], repeats: int = _REPEATS) -> list[float]:
-    """Give the least seconds of actions that take turns, after one turn that does not count."""
+    """Return the shortest time in seconds of actions that take turns, after one turn that does not count."""
     least = [float("inf")] * len(actions)
     for turn in range(repeats + 1):
         for place, action in enumerate(actions):
@@ -159,7 +159,7 @@ def _once(action: Callable[[], object]) -> float:
 
 
 def _bare(router: Router) -> Callable[[F32], NDArray[np.int64]]:
-    """Give the same arithmetic in bare numpy: scores, softmax or argmax, errors plus cost, argmin."""
+    """Return the same arithmetic in bare numpy: scores, softmax or argmax, errors plus cost, argmin."""
     fitted = router.cluster_map
     matrix, bias = fitted.matrix, fitted.bias
     psi = np.array([np.concatenate([llm.vector.errors, llm.vector.coefficients]) for llm in router.llms]).T
@@ -199,13 +199,13 @@ def _single(rows: F32, router: Router, kind: str, input_tokens: float | None) ->
             bare(rows[row : row + 1])
 
     ours_s, bare_s = _best(decide, decide_bare)
-    told = "" if input_tokens is None else " and its own input tokens"
-    what = f"one decision with its full record{told}, {kind}; ratio to bare numpy without a record"
+    with_tokens = "" if input_tokens is None else " and its own input tokens"
+    what = f"one decision with its full record{with_tokens}, {kind}; ratio to bare numpy without a record"
     return Speed(what, f"{ours_s / count * 1e6:.1f} microseconds", "30 microseconds", f"{ours_s / bare_s:.2f}")
 
 
 def _learned_map(rng: np.random.Generator) -> Speed:
-    # Prompts of as many topics as clusters, and errors that follow the topic: without any, it stops at its start.
+    # As many topics as clusters, and errors that follow the topic: without any, the fit stops at its start.
     topics = rng.integers(0, _CLUSTERS, _PROMPTS)
     centres = _unit(rng.normal(size=(_CLUSTERS, _DIM)))
     rows = _unit(centres[topics] + rng.normal(0, 0.06, (_PROMPTS, _DIM)))
@@ -231,7 +231,7 @@ def _estimators(rows: F32, rng: np.random.Generator) -> list[Speed]:
 
     def refit() -> None:
         estimator.fit(rows, errors, few=(rows[few], errors[few]))
-        prompts, tokens = estimator.asked(rows), np.full(len(rows), 150.0)
+        prompts, tokens = estimator.prepared(rows), np.full(len(rows), 150.0)
         for column in range(_LLMS):
             scored = np.ones(len(rows), dtype=bool)
             prompts.vector(scored, 1 - errors[:, column], tokens, tokens, n_prompts=len(rows))
@@ -266,7 +266,7 @@ def _estimators(rows: F32, rng: np.random.Generator) -> list[Speed]:
 
 
 def _one_more(rows: F32, rng: np.random.Generator, n_known: int) -> Speed:
-    """Add one LLM; the LLMs before it are only few numbers of the prior by then."""
+    """Add one LLM; by then, the LLMs before it are only a few numbers in the prior."""
     errors = (rng.uniform(size=(2000, n_known)) < 0.4).astype(np.float64)
     estimator = PosteriorEstimator().fit(rows[:2000], errors)
     (seconds,) = _best(lambda: _vector(estimator, rows[:1000], errors[:1000, 0]))
@@ -289,7 +289,7 @@ def _cluster_map(rng: np.random.Generator) -> Speed:
 
 
 def _embedding(embedders: Path) -> list[Speed]:
-    """Embed recorded prompts at once, against one at a time and against the faster embedder."""
+    """Embed recorded prompts in a batch, compared with one at a time and with the faster embedder."""
     from flows.sandbox import Sandbox
 
     texts = [prompt.text for prompt in Sandbox.prompts()]
@@ -305,7 +305,7 @@ def _embedding(embedders: Path) -> list[Speed]:
         f"{naive_s / together_s:.1f}",
     )
     if not table_file(embedders).exists():
-        return [default, Speed(f"embed with {STATIC}: its table is not made yet; bench --embedder {STATIC} does", "")]
+        return [default, Speed(f"embed with {STATIC}: no table yet; bench --embedder {STATIC} makes one", "")]
     static = load_embedder(STATIC, folder=embedders)
     (static_s,) = _best(lambda: static.embed(texts))
     a_second = len(texts) / static_s

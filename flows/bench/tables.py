@@ -1,4 +1,4 @@
-"""The three tables of an outcome folder, read and checked: what cannot be measured is refused by name."""
+"""Read and check the three tables of an outcome folder; an error names what cannot be measured."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.errors import PrerequisiteError
+from flows.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +20,7 @@ _COLUMNS = {
     "outcomes": ("prompt_id", "model", "score"),
     "models": ("model", "usd_per_1m_input", "usd_per_1m_output"),
 }
-# Columns that may be missing or lack values; a blank counts as none.
+# Columns that may be missing or lack values; a blank counts as missing.
 _WORDS = ("text", "reference", "grader", "category")
 _COUNTS = ("input_tokens", "output_tokens")
 _PRICES = ("usd_per_1m_input", "usd_per_1m_output")
@@ -60,14 +61,14 @@ def read_tables(folder: Path) -> Tables:
     Raises
     ------
     PrerequisiteError
-        A file or column is missing, an id or a name is missing or stands twice, a score is no number in [0, 1], a count
-        or price is no number, or an outcome is of an unknown prompt.
+        A file or column is missing, an id or a name is missing or duplicated, a score is not a number in [0, 1], a
+        count or price is not a number, or an outcome belongs to an unknown prompt.
     """
     if not folder.is_dir():
         raise PrerequisiteError(
             f"{folder} is not a folder.",
             unchanged=_NOT_MEASURED,
-            hint="Give a folder with prompts.parquet, outcomes.parquet and models.parquet.",
+            hint="Name a folder with prompts.parquet, outcomes.parquet and models.parquet.",
         )
     prompts, outcomes, llms = (_table(folder, name) for name in _COLUMNS)
     _once(folder, "prompts", prompts, ["prompt_id"])
@@ -77,7 +78,7 @@ def read_tables(folder: Path) -> Tables:
     if len(unknown):
         _refuse(
             folder,
-            f"{len(unknown):,} outcomes are of prompts that prompts.parquet does not have, "
+            f"prompts.parquet lacks the prompts of {counted(len(unknown), 'outcome')}, "
             f"the first is {unknown.iloc[0]!r}",
         )
     outcomes["score"] = _scores(folder, outcomes)
@@ -107,23 +108,24 @@ def _table(folder: Path, name: str) -> pd.DataFrame:
         raise PrerequisiteError(
             f"{path} cannot be read: {cause.rstrip('.')}.",
             unchanged=_NOT_MEASURED,
-            hint="Give a folder with prompts, outcomes and models as Parquet files.",
+            hint="Name a folder with prompts, outcomes and models as Parquet files.",
         ) from None
     if any(table.index.names):
         table = table.reset_index()
     missing = [column for column in _COLUMNS[name] if column not in table]
     if missing or not len(table):
-        lack = f"the column {', '.join(missing)}" if missing else "any row"
+        lack = f"column {', '.join(missing)}" if missing else "rows"
         raise PrerequisiteError(
-            f"{path} is without {lack}.",
+            f"{path} has no {lack}.",
             unchanged=_NOT_MEASURED,
             hint=f"It needs the columns {', '.join(_COLUMNS[name])}.",
         )
     for column in ("prompt_id", "model"):
         if column in table:
             if table[column].isna().any():
-                _refuse(folder, f"{int(table[column].isna().sum()):,} rows of {path.name} have no {column}")
-            # Numbers, categories and texts all become texts: one table may say 7 where another says "7".
+                lacking = counted(int(table[column].isna().sum()), "row")
+                _refuse(folder, f"there is no {column} in {lacking} of {path.name}")
+            # Numbers, categories and texts all become texts: one table may have 7 where another has "7".
             table[column] = table[column].map(str).astype(object)
     return table
 
@@ -132,7 +134,7 @@ def _once(folder: Path, name: str, table: pd.DataFrame, key: list[str]) -> None:
     twice = table.duplicated(key)
     if twice.any():
         what = " on ".join(repr(table[twice].iloc[0][column]) for column in reversed(key))
-        _refuse(folder, f"{what} stands twice in {name}.parquet")
+        _refuse(folder, f"{what} is in {name}.parquet twice")
 
 
 def _scores(folder: Path, outcomes: pd.DataFrame) -> NDArray[np.float64]:
@@ -149,7 +151,7 @@ def _scores(folder: Path, outcomes: pd.DataFrame) -> NDArray[np.float64]:
 
 
 def _numbers(folder: Path, title: str, table: pd.DataFrame, name: str, most: float) -> NDArray[np.float64]:
-    """Give a column that may lack values as numbers; a text, an infinity or a negative number is refused."""
+    """Return a column that may lack values as numbers; refuse a text, an infinity or a negative number."""
     numbers = _as_numbers(table[name])
     bad = (np.isnan(numbers) & table[name].notna().to_numpy()) | (numbers < 0) | (numbers > most)
     if bad.any():
@@ -160,7 +162,7 @@ def _numbers(folder: Path, title: str, table: pd.DataFrame, name: str, most: flo
 
 
 def _words(column: pd.Series) -> pd.Series:
-    """Give a column as texts, None where there is nothing but blanks."""
+    """Return a column as texts, None where a cell is blank."""
     import pandas as pd
 
     words = [
@@ -178,11 +180,11 @@ def _as_numbers(column: pd.Series) -> NDArray[np.float64]:
 
 
 def _shown(value: object) -> str:
-    """Give a cell as people read it: texts in quotes, numbers without their type."""
+    """Return a cell as people read it: texts in quotes, numbers without their type."""
     return repr(value) if isinstance(value, str) else str(value)
 
 
 def _refuse(folder: Path, problem: str) -> NoReturn:
     raise PrerequisiteError(
-        f"In {folder}, {problem}.", unchanged=_NOT_MEASURED, hint="Mend the folder and run the command again."
+        f"In {folder}, {problem}.", unchanged=_NOT_MEASURED, hint="Fix the folder and run the command again."
     )

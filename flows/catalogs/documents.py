@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from flows.errors import CatalogMalformed
+from routing.strict_json import InvalidJson, parse_json
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _MAX_DEPTH = 32
@@ -114,10 +115,6 @@ def malformed(subject: str, reason: str, hint: str = "") -> CatalogMalformed:
     )
 
 
-class _Flaw(ValueError):
-    pass
-
-
 def _row(raw: str, position: int, key: str | None) -> Row:
     flaw = None
     value = None
@@ -127,11 +124,9 @@ def _row(raw: str, position: int, key: str | None) -> Row:
         flaw = f"the row is nested deeper than {_MAX_DEPTH} levels"
     else:
         try:
-            value = _STRICT.decode(raw)
-        except _Flaw as error:
+            value = parse_json(raw, parse_float=Decimal)
+        except InvalidJson as error:
             flaw = str(error)
-        except ValueError:
-            flaw = "a number has too many digits"
     return Row(position, key, value, raw, flaw)
 
 
@@ -144,21 +139,7 @@ def _depth(raw: str) -> int:
     return deepest
 
 
-def _refuse_constant(name: str) -> Any:
-    raise _Flaw(f"{name} is not a number in JSON")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _Flaw(f"the key {twice[:60]!r} occurs twice in one object")
-    return members
-
-
-_STRICT = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-# Only finds where a value ends: it must not stumble over what the strict one refuses in a single row.
+# Only finds where a value ends: it must not stumble over what `parse_json` refuses in a single row.
 _LENIENT = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -10,6 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from flows.catalogs.prices import ListedPrice
+from registry.publishing.markdown import is_active
 
 MAX_ID_CHARACTERS: Final = 200
 _MAX_NAME_CHARACTERS = 200
@@ -63,9 +63,13 @@ def identifier(value: Any, what: str = "the id") -> str:
         raise RowRefused(f"{what} is missing or not text")
     if len(value) > MAX_ID_CHARACTERS:
         raise RowRefused(f"{what} has {len(value)} characters, at most {MAX_ID_CHARACTERS} are allowed")
-    if any(unicodedata.category(character)[0] in "CZ" for character in value):
+    if any(_is_hidden(character) for character in value):
         raise RowRefused(f"{what} holds spaces, control or invisible characters")
     return value
+
+
+def _is_hidden(character: str) -> bool:
+    return is_active(character) or character.isspace()
 
 
 def optional_identifier(value: Any, what: str) -> str | None:
@@ -77,9 +81,7 @@ def display_name(value: Any, llm_id: str) -> str:
     """Take a name for people, cut to a sane length and without control or invisible characters; else the id."""
     if not isinstance(value, str):
         return llm_id
-    visible = "".join(
-        character for character in value[:2000] if character == " " or unicodedata.category(character)[0] not in "CZ"
-    )
+    visible = "".join(character for character in value[:2000] if character == " " or not _is_hidden(character))
     return visible.strip()[:_MAX_NAME_CHARACTERS] or llm_id
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
 
 from flows.catalogs.documents import malformed
 from flows.errors import CatalogUnavailable, PrerequisiteError
+from flows.urls import http_url, is_in_clear
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -109,31 +108,16 @@ class Location:
 
 
 def _check_url(catalog: str, location: str, *, must_be_safe: bool) -> str:
-    """Refuse what must not be fetched; give the URL as messages may show it."""
-    try:
-        parts = urlsplit(location)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        raise _refused(catalog, "has a location that is not a URL") from None
-    if parts.scheme not in ("http", "https") or not host:
+    """Refuse what must not be fetched; return the URL as messages may show it."""
+    url = http_url(location)
+    if url is None:
         raise _refused(catalog, "must be at an http:// or https:// URL, or at a path")
-    if parts.username is not None or parts.password is not None:
+    if url.userinfo:
         raise _refused(catalog, "has a user name or a password in its URL; name a key by api_key_env instead")
-    if must_be_safe and parts.scheme == "http" and not _is_loopback(host):
+    if must_be_safe and is_in_clear(url):
         raise _refused(catalog, "would send its key in clear; use https")
-    return _shown(parts)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _shown(parts: SplitResult) -> str:
     # Without the query: it may hold a key.
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+    return str(url.copy_with(query=None, fragment=None))
 
 
 def _refused(catalog: str, reason: str) -> PrerequisiteError:

@@ -1,4 +1,4 @@
-"""A TOML file that somebody wrote by hand: LLMs that no catalog lists, or prices that none tells."""
+"""A TOML file that a person wrote: LLMs that no catalog lists, or prices that no catalog has."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ from flows.catalogs.facts import (
 from flows.catalogs.prices import listed_price
 
 _TABLE = "llm"
-_KEYS = (
-    "id",
-    "name",
-    "canonical_id",
-    "released",
-    "deprecated",
-    "context_tokens",
-    "input_usd_per_mtok",
-    "output_usd_per_mtok",
-    "free",
-)
+KEYS = {
+    "id": "what the endpoint calls the LLM; required",
+    "name": "what people call it; the id when omitted",
+    "canonical_id": "the same LLM in other catalogs",
+    "released": "day of release; the earliest are profiled first",
+    "deprecated": "day from which it is no longer routed to",
+    "context_tokens": "size of the context window, in tokens",
+    "input_usd_per_mtok": "USD per million tokens of prompts; without both prices the LLM is never routed to",
+    "output_usd_per_mtok": "USD per million tokens of answers",
+    "free": "true allows prices of zero, and makes them zero where they are left out",
+}
+"""What a table may hold, and what it means to the person who writes it."""
 
 
 class TomlFormat:
-    """Read ``[[llm]]`` tables: `id`, prices in USD per million tokens, and whatever else of a listing is known.
+    """Read ``[[llm]]`` tables: `id`, prices in USD per million tokens, and what else is known of a listing.
 
     ``free = true`` allows prices of zero, and makes them zero where they are left out.
     """
 
     def rows(self, text: str) -> Iterator[Row]:
-        """Give the tables in the order of the file."""
+        """Return the tables in the order of the file."""
         try:
             document = tomllib.loads(text, parse_float=_decimal)
         except tomllib.TOMLDecodeError as error:
@@ -93,6 +94,6 @@ def _decimal(numeral: str) -> Decimal:
 
 def _refuse_unknown_keys(keys: Any) -> None:
     for key in keys:
-        if key not in _KEYS:
-            nearest = difflib.get_close_matches(key, _KEYS, n=1)
+        if key not in KEYS:
+            nearest = difflib.get_close_matches(key, KEYS, n=1)
             raise RowRefused(f"unknown key {key[:60]!r}" + (f", did you mean {nearest[0]}?" if nearest else ""))

@@ -6,15 +6,14 @@ Imported when a URL is fetched, because the client takes a while to import.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING
 
 import httpx2
 
+from flows.urls import host_in_words
+
 if TYPE_CHECKING:
     from pydantic import SecretStr
-
-_PLAIN_HOST = re.compile(r"[A-Za-z0-9.\[\]:-]{1,253}")
 
 
 class FetchFailed(Exception):
@@ -78,8 +77,9 @@ async def _fetch_in_time(url: str, api_key: SecretStr | None, timeout_s: float, 
 def _check(response: httpx2.Response, max_bytes: int) -> None:
     status = response.status_code
     if 300 <= status < 400:
+        where = host_in_words(response.headers.get("location", ""))
         raise FetchFailed(
-            f"HTTP {status} redirects to {_target(response)}, and redirects are not followed",
+            f"HTTP {status} redirects to {where}, and redirects are not followed",
             "set the location to the final address if you trust it",
         )
     if status in (401, 403):
@@ -102,14 +102,6 @@ async def _body(response: httpx2.Response, max_bytes: int) -> bytes:
             raise FetchFailed(f"it is larger than {max_bytes} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _target(response: httpx2.Response) -> str:
-    try:
-        host = httpx2.URL(response.headers.get("location", "")).host
-    except httpx2.InvalidURL:
-        host = ""
-    return f"host {host}" if _PLAIN_HOST.fullmatch(host) else "an unreadable place"
 
 
 def _cause(error: Exception) -> str:

@@ -99,11 +99,11 @@ def _registry(workspace: Workspace) -> str:
 
 
 def _mlflow(workspace: Workspace) -> str:
-    from registry.publishing.probe import try_out
+    from registry.publishing.probe import probe_publishing
 
     if workspace.settings.artifact_root is not None and not workspace.settings.home.is_dir():
         return "not there yet; the first night creates it"
-    server = try_out(workspace.settings.mlflow_url, workspace.settings.mlflow.experiment)
+    server = probe_publishing(workspace.settings.mlflow_url, workspace.settings.mlflow.experiment)
     aliases = workspace.publisher.aliases(workspace.settings.mlflow.router_name)
     named = ", ".join(f"{alias} is version {version}" for alias, version in sorted(aliases.items()))
     return ", ".join(filter(None, (server and f"MLflow {server}", named or "no router version yet")))

@@ -14,6 +14,7 @@ import click
 
 from flows.cli.options import LazyGroup, OutputOptions
 from flows.cli.outcome import ExitCode, report_bug, report_error, report_interruption, report_usage
+from flows.cli.screen import settings_warnings
 from flows.config.environment import COMPLETE_VARIABLE
 from routing.errors import UnirouteError
 
@@ -26,7 +27,7 @@ _COMMANDS = {
     "demo": ("flows.cli.demo", "Watch two nights on recorded answers of real LLMs."),
     "deploy": ("flows.cli.deploy", "Set up a Prefect server so that its workers run nights."),
     "doctor": ("flows.cli.doctor", "Check that everything is intact and agrees, and repair it."),
-    "init": ("flows.cli.init", "Write a commented settings file."),
+    "init": ("flows.cli.init", "Write a commented settings file, or a price file."),
     "llm": ("flows.cli.llm", "List, show and decide about LLMs."),
     "metrics": ("flows.cli.metrics", "Print or serve figures for Prometheus."),
     "night": ("flows.cli.night", "Run, schedule, review and cancel nights."),
@@ -74,6 +75,7 @@ def _run(given: list[str], output: OutputOptions) -> int:
         # What --quiet does to standard error ends here: errors are always printed.
         with (
             contextlib.redirect_stderr(sys.stderr),
+            settings_warnings(),
             cli.make_context("uniroute", list(given), obj=output) as context,
         ):
             code = cli.invoke(context)

@@ -17,6 +17,7 @@ import click
 from flows.cli.options import json_option
 from flows.cli.screen import show
 from flows.config.environment import COMPLETE_VARIABLE, home_folder
+from registry.publishing.markdown import is_active
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -27,7 +28,7 @@ _SHELLS = ("bash", "zsh", "fish")
 # LLM keys hold a colon, at which bash would split words.
 _BASH_HEAD = 'COMP_WORDBREAKS="${COMP_WORDBREAKS//:/}"\n'
 _CONFIG_NAME = "uniroute.toml"
-_ACTIVE_IN_A_SHELL = frozenset("\"'`$\\\n")
+_ACTIVE_IN_A_SHELL = frozenset("\"'`$\\")
 
 
 @click.command("completion")
@@ -55,7 +56,7 @@ def _names(context: click.Context, kinds: Iterable[str]) -> list[str]:
 
     url = registry_url(context.params.get("config"))
     found = [name for kind in kinds for name in names(url, kind)]
-    return [name for name in found if name.isprintable() and not _ACTIVE_IN_A_SHELL & set(name)]
+    return [name for name in found if not any(is_active(sign) or sign in _ACTIVE_IN_A_SHELL for sign in name)]
 
 
 def _fitting(found: list[str], incomplete: str) -> list[str]:

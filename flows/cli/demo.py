@@ -35,13 +35,17 @@ def demo(fresh: bool, as_json: bool) -> None:
 
     LLMs are found, profiled over HTTP, routed, published to MLflow and promoted.
     """
-    from flows.reports.digest import as_data
+    from flows.reports.digest import night_record
 
     started_s = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         reports, settings = _watch(fresh=fresh)
     duration_s = time.monotonic() - started_s
-    data = {"home": settings.home, "duration_s": duration_s, "nights": [as_data(report) for report in reports]}
+    data = {
+        "home": settings.home,
+        "duration_s": duration_s,
+        "nights": [night_record(report).as_data() for report in reports],
+    }
     closing = f"\nThe demo took {duration_s:.0f} s. The answers were recorded answers of real LLMs."
     show("demo", data, as_json=as_json, text=lambda: closing)
 

@@ -72,12 +72,17 @@ def run(
             only=list(only) or None,
             max_new=max_new,
         )
-    from flows.reports.digest import as_data, llm_endings
+    from flows.reports.digest import llm_endings, night_record
     from flows.reports.terminal import ending_text
 
     status = "attention" if report.attention else "completed"
     if as_json:
-        facts = {"status": status, "llms": llm_endings(report), "data": as_data(report), "warnings": report.attention}
+        facts = {
+            "status": status,
+            "llms": llm_endings(report),
+            "data": night_record(report).as_data(),
+            "warnings": report.attention,
+        }
         click.echo(event_line("night.run", "finished", run=report.run_key, **facts))
     else:
         click.echo(ending_text(report))

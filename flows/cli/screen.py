@@ -6,7 +6,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import click
 
 from flows.cli.options import output_options
+from flows.errors import RenamedSetting
 from flows.text import sanitize
 
 
@@ -69,6 +72,24 @@ def note(text: str) -> None:
     """Report something besides the result: on standard error, and as a warning of the JSON envelope."""
     output_options().notes.append(text)
     click.echo(sanitize(text, width=400), err=True)
+
+
+@contextmanager
+def settings_warnings() -> Iterator[None]:
+    """Note what loading the settings warns of; warnings of libraries stay where they are."""
+    before = warnings.showwarning
+
+    def show_warning(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, RenamedSetting):
+            note(str(message))
+        else:
+            before(message, category, *place, **options)
+
+    warnings.showwarning = show_warning
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def label(text: str, colour: str) -> str:

@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
+from pydantic_settings import SettingsError
 
-from flows.config.settings import (
-    CONFIG_NAME,
-    OTHER_VARIABLES,
-    PREFIX,
-    TEST_PREFIX,
-    EndpointSettings,
-    Settings,
-    explain,
-)
+from flows.config.refusal import refusal
+from flows.config.renamed import given_by, warn_of_old_names
+from flows.config.sections import EndpointSettings
+from flows.config.settings import Settings
+from flows.config.sources import CONFIG_NAME, OTHER_VARIABLES, PREFIX, SettingsSources, is_of_settings, read_variables
 from flows.errors import CredentialsMissing, PrerequisiteError
 
 
@@ -32,7 +29,7 @@ class SettingsSource:
     config
         Path of the settings file; found as `flows.config.loading.find_config` says when None.
     sandbox
-        Whether the night runs on the sandbox whatever settings file lies about.
+        Whether the night runs on the sandbox, even where there is a settings file.
     budget_usd, max_new
         As for `Settings.overridden`.
     """
@@ -74,6 +71,34 @@ def load_settings(config: str | Path | None = None) -> Settings:
     PrerequisiteError
         The file is missing, is not TOML, or holds an unknown key or a value out of range.
     """
+    sources = read_sources(config)
+    content = dict(sources.in_file)
+    if sources.path is not None:
+        _resolve_paths(content, sources.path.resolve().parent)
+    _refuse_unknown_variables()
+    try:
+        settings = Settings(**content)
+    except ValidationError as error:
+        raise refusal(error, Settings, lambda place: given_by(sources, place) or sources.nearest(place)) from None
+    except SettingsError:
+        raise _undecodable(sources) from None
+    warn_of_old_names(sources)
+    return settings
+
+
+def read_sources(config: str | Path | None = None) -> SettingsSources:
+    """Read what the settings file and the environment give, unchecked.
+
+    Parameters
+    ----------
+    config
+        The file; searched as `find_config` says when omitted.
+
+    Raises
+    ------
+    PrerequisiteError
+        The file is missing or is not TOML.
+    """
     path = find_config(config)
     content: dict[str, Any] = {}
     if path is not None:
@@ -86,28 +111,33 @@ def load_settings(config: str | Path | None = None) -> Settings:
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise PrerequisiteError(
-                f"The settings file {path} is not valid TOML: {error}.", hint=f"Mend {path}."
+                f"The settings file {path} is not valid TOML: {error}.", hint=f"Correct {path}."
             ) from None
-        _resolve_paths(content, path.resolve().parent)
-    _refuse_unknown_variables()
-    try:
-        return Settings(**content)
-    except ValidationError as error:
-        raise explain(error, path) from None
+    return SettingsSources(path, content, read_variables())
 
 
 def _refuse_unknown_variables() -> None:
     """Refuse a misspelt ``UNIROUTE_...`` variable: a budget that is silently not read costs money."""
-    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields] + list(OTHER_VARIABLES)
-    for variable in sorted(os.environ):
-        section = variable.split("__")[0]
-        if not variable.startswith(PREFIX) or variable.startswith(TEST_PREFIX) or section in known:
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for variable in sorted(filter(is_of_settings, os.environ)):
+        section = variable.upper().split("__")[0]
+        if section in known:
             continue
-        nearest = difflib.get_close_matches(section, known, n=1, cutoff=0.5)
+        nearest = difflib.get_close_matches(section, [*known, *OTHER_VARIABLES], n=1, cutoff=0.5)
         suggestion = f" Did you mean {nearest[0]}?" if nearest else ""
         raise PrerequisiteError(
             f"There is no setting for the environment variable {variable}.{suggestion}", hint=f"unset {variable}"
         )
+
+
+def _undecodable(sources: SettingsSources) -> PrerequisiteError:
+    """Name the variables that should hold a whole section as JSON, and do not."""
+    broken = [one.name for one in sources.variables if len(one.place) == 1 and isinstance(one.content, str)]
+    name = next((name for name in broken if name.upper() != f"{PREFIX}HOME"), "")
+    return PrerequisiteError(
+        f"The environment variable {name} sets a whole section, and its value is not valid JSON.",
+        hint=f"""Correct it, or set one key: {name}__KEY=VALUE""",
+    )
 
 
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:

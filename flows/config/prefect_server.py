@@ -9,8 +9,9 @@ import os
 import socket
 import ssl
 
-from flows.config.origin import masked
 from flows.errors import CredentialsMissing, FlowError, PrerequisiteError, ServerUnavailable
+from flows.masking import mask_urls
+from flows.urls import http_url
 
 API_URL = "PREFECT_API_URL"
 _PATIENCE_S = 5.0
@@ -38,8 +39,8 @@ def require_prefect() -> str:
     url = os.environ.get(API_URL, "")
     if not url:
         return ""
-    where = masked(url)
-    if not url.startswith(("http://", "https://")):
+    where = mask_urls(url)
+    if http_url(url) is None:
         raise _not_prefect(where)
     answered = _ask_version(where)
     if answered is None:

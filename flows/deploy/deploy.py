@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.config.origin import masked
 from flows.config.prefect_server import API_URL, require_prefect
 from flows.config.settings import Settings
 from flows.deploy.deployables import NOTHING_CHANGED, config_for_workers, deployments, refuse_temporary_home
 from flows.errors import PrerequisiteError, ServerUnavailable
 from flows.findings import Finding, Severity
+from flows.masking import mask_urls
 from flows.text import counted
 from flows.workspace import Workspace
 from registry.errors import NotFound
@@ -120,7 +120,7 @@ def _require_server() -> str:
             unchanged=NOTHING_CHANGED,
             hint=f"export {API_URL}=http://HOST:4200/api, or run nights here: uniroute night serve",
         )
-    return f"{require_prefect() or 'Prefect Cloud'} at {masked(url)}"
+    return f"{require_prefect() or 'Prefect Cloud'} at {mask_urls(url)}"
 
 
 @asynccontextmanager
@@ -129,7 +129,7 @@ async def _server() -> AsyncIterator[PrefectClient]:
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
-        with _translated_failures(masked(str(client.api_url))):
+        with _translated_failures(mask_urls(str(client.api_url))):
             yield client
 
 

@@ -1,4 +1,4 @@
-"""Bounded, OpenAI-compatible endpoints and the budget their calls are booked on."""
+"""Bounded, OpenAI-compatible endpoints, and the budget that their calls are charged to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ceilings in USD: booked at the worst case before a call, settled at its cost after it."""
+"""Ceilings in USD: the worst case of a call is reserved before it, and its cost settled after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows.errors import BudgetExceeded
 _MILLION = Decimal(1_000_000)
 _ZERO = Decimal(0)
 _CHAT_FRAME_TOKENS = 64
-"""What a chat template adds around a message, generously."""
+"""A generous bound on what a chat template adds to a message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,14 +39,14 @@ class _Ticket:
     llm_key: str
     usd: Decimal
     loop: asyncio.AbstractEventLoop
-    is_called: asyncio.Event
+    is_served: asyncio.Event
     outcome: Reservation | BudgetExceeded | None = None
 
 
 def worst_case_usd(
     prompt: str, *, max_tokens: int, input_usd_per_mtok: Decimal | None, output_usd_per_mtok: Decimal | None
 ) -> Decimal | None:
-    """Bound what one call can cost.
+    """Return an upper bound on the cost of one call.
 
     A token of a byte-level vocabulary covers at least one byte, so the bytes of the prompt bound its tokens.
 
@@ -55,7 +55,7 @@ def worst_case_usd(
     prompt
         The user message.
     max_tokens
-        The longest answer asked for, in tokens.
+        Longest answer requested, in tokens.
     input_usd_per_mtok, output_usd_per_mtok
         Prices in USD per million tokens; None where unknown.
 
@@ -71,17 +71,18 @@ def worst_case_usd(
 
 
 class Budget:
-    """Keep the spend of a night under its ceilings, whatever number of calls is in flight.
+    """Keep the spend of a night under its ceilings, however many calls are in flight.
 
     Safe to use from several threads and event loops. A ceiling of None does not limit. A call that fits its ceilings
-    but not beside the reservations in flight waits for them; one that does not fit what is settled is refused.
+    but not on top of the reservations in flight waits for them; one that no longer fits on top of what is settled is
+    refused.
 
     Parameters
     ----------
     call_usd, llm_usd, night_usd
         Ceilings per call, per LLM and for the whole night.
     already_spent
-        What earlier attempts of the same night have settled, by LLM key.
+        What earlier attempts of the same night settled, by LLM key.
     """
 
     def __init__(
@@ -109,12 +110,12 @@ class Budget:
 
     @property
     def spent_usd(self) -> Decimal:
-        """Settled so far, in USD."""
+        """USD settled so far."""
         return self._settled_usd
 
     @property
     def reserved_usd(self) -> Decimal:
-        """Set aside for the calls in flight, in USD."""
+        """USD set aside for the calls in flight."""
         return self._in_flight_usd
 
     @property
@@ -128,19 +129,19 @@ class Budget:
         Parameters
         ----------
         settled_usd, reserved_usd
-            What they have settled, and what they may still have to pay for calls under way, as of now.
+            What they have settled, and what their calls in flight may still cost, in USD.
         """
         with self._lock:
             self._elsewhere_settled_usd, self._elsewhere_reserved_usd = settled_usd, reserved_usd
-            self._call_waiting()
+            self._serve_waiting()
 
     def spent_on(self, llm_key: str) -> Decimal:
-        """Tell what one LLM has cost so far, in USD."""
+        """Return what one LLM has cost so far, in USD."""
         with self._lock:
             return self._settled.get(llm_key, _ZERO)
 
     async def reserve(self, llm_key: str, usd: Decimal | None) -> Reservation:
-        """Set the worst case of one call aside, waiting for calls in flight when only they stand in the way.
+        """Set aside the worst case of one call, after waiting for calls in flight if only they stand in the way.
 
         Parameters
         ----------
@@ -157,11 +158,11 @@ class Budget:
         Raises
         ------
         BudgetExceeded
-            When the call does not fit; ``scope`` says which ceiling (``llm`` for an LLM without a price).
+            The call does not fit; ``scope`` says under which ceiling (``llm`` for an LLM without a price).
         """
         if usd is None:
             raise BudgetExceeded(
-                f"{llm_key} has no price, so nothing bounds what it may cost",
+                f"{llm_key} has no price, so nothing limits what it may cost",
                 scope="llm",
                 unchanged="it was not called",
                 hint="give it a price in a TOML catalog, or exclude it",
@@ -172,26 +173,26 @@ class Budget:
             refusal = self._refusal(llm_key, usd)
             if refusal is not None:
                 raise refusal
-            if self._fits_beside_reservations(llm_key, usd):
+            if self._fits_with_reservations(llm_key, usd):
                 return self._book(llm_key, usd)
             ticket = _Ticket(llm_key, usd, asyncio.get_running_loop(), asyncio.Event())
             self._waiting.append(ticket)
         try:
-            await ticket.is_called.wait()
+            await ticket.is_served.wait()
         except asyncio.CancelledError:
-            self._hand_back(ticket)
+            self._give_up(ticket)
             raise
         if isinstance(ticket.outcome, BudgetExceeded):
             raise ticket.outcome
         return cast("Reservation", ticket.outcome)
 
     def settle(self, reservation: Reservation, usd: Decimal) -> None:
-        """Replace a reservation by what the call cost.
+        """Replace a reservation with what the call cost.
 
         Parameters
         ----------
         reservation
-            From `reserve`; a second settlement of the same one raises ValueError.
+            From `reserve`; settling it a second time raises ValueError.
         usd
             The cost, finite and not negative; it may exceed the reservation when the endpoint ignored ``max_tokens``.
         """
@@ -201,13 +202,13 @@ class Budget:
             self._take_back(reservation)
             self._settled[reservation.llm_key] += usd
             self._settled_usd += usd
-            self._call_waiting()
+            self._serve_waiting()
 
     def release(self, reservation: Reservation) -> None:
-        """Give a reservation back, because the call brought no answer."""
+        """Return a reservation, because the call brought no answer."""
         with self._lock:
             self._take_back(reservation)
-            self._call_waiting()
+            self._serve_waiting()
 
     def _refusal(self, llm_key: str, usd: Decimal) -> BudgetExceeded | None:
         for scope, ceiling, settled in (
@@ -218,14 +219,14 @@ class Budget:
             if ceiling is not None and settled + usd > ceiling:
                 return BudgetExceeded(
                     f"the ceiling of {ceiling} USD per {scope} is reached: {llm_key} may cost {usd:.6f} USD, "
-                    f"{settled:.6f} USD are spent",
+                    f"{settled:.6f} USD are already spent",
                     scope=scope,
                     unchanged="the call was not made, and answers so far are kept",
-                    hint=f"raise the budget per {scope}, or go on tomorrow",
+                    hint=f"raise the budget per {scope}, or continue tomorrow",
                 )
         return None
 
-    def _fits_beside_reservations(self, llm_key: str, usd: Decimal) -> bool:
+    def _fits_with_reservations(self, llm_key: str, usd: Decimal) -> bool:
         of_llm = self._settled.get(llm_key, _ZERO) + self._in_flight.get(llm_key, _ZERO) + usd
         elsewhere_usd = self._elsewhere_settled_usd + self._elsewhere_reserved_usd
         of_night = self._settled_usd + self._in_flight_usd + elsewhere_usd + usd
@@ -247,20 +248,20 @@ class Budget:
         self._in_flight[reservation.llm_key] -= reservation.usd
         self._in_flight_usd -= reservation.usd
 
-    def _hand_back(self, ticket: _Ticket) -> None:
+    def _give_up(self, ticket: _Ticket) -> None:
         with self._lock:
             if ticket in self._waiting:
                 self._waiting.remove(ticket)
             elif isinstance(ticket.outcome, Reservation):
                 self._take_back(ticket.outcome)
-                self._call_waiting()
+                self._serve_waiting()
 
-    def _call_waiting(self) -> None:
+    def _serve_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         for ticket in waiting:
             refusal = self._refusal(ticket.llm_key, ticket.usd)
-            if refusal is None and not self._fits_beside_reservations(ticket.llm_key, ticket.usd):
+            if refusal is None and not self._fits_with_reservations(ticket.llm_key, ticket.usd):
                 self._waiting.append(ticket)
             elif not ticket.loop.is_closed():
                 ticket.outcome = refusal or self._book(ticket.llm_key, ticket.usd)
-                ticket.loop.call_soon_threadsafe(ticket.is_called.set)
+                ticket.loop.call_soon_threadsafe(ticket.is_served.set)

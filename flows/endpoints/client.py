@@ -1,66 +1,46 @@
-"""The only door to an LLM: one OpenAI-compatible endpoint behind limits that hold whatever it does."""
+"""The only way to call an LLM: one OpenAI-compatible endpoint, behind limits that hold whatever it does."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
 import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
-from flows.endpoints.completion import Answer, Completion, NotACompletion, parse_json, read_answer
-from flows.endpoints.failures import Failure, RefusedParameter, classify_exception, classify_reply
+from flows.endpoints.completion import Answer, Completion, NotACompletion, parse_body, read_answer
 from flows.endpoints.kinds import FAILURE_RULES
 from flows.endpoints.retry_policy import Circuits, ConcurrencyLimiter, RetryPolicy
 from flows.errors import EndpointError, PrerequisiteError
 from flows.logs import log_event
+from flows.urls import http_url, is_in_clear
+from registry.clock import machine_time
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from flows.config.settings import EndpointSettings
     from flows.endpoints.wire import Reply, Wire
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class BoundedEndpoint:
-    """Ask one OpenAI-compatible endpoint, within limits of time, size, concurrency and patience.
+    """Ask one OpenAI-compatible endpoint, within limits of time, size, concurrency and retries.
 
     Use it as an asynchronous context manager, in one event loop. Retries happen here and nowhere else, and only for
     failures of the infrastructure: a wrong answer is an answer.
 
     Parameters
     ----------
-    name
-        What the settings call the endpoint.
-    base_url
-        Up to and including ``/v1``; ``https`` unless the host is this machine or `allow_insecure`.
+    settings
+        Name, address and limits of the endpoint, and what it asks of its LLMs.
     api_key
-        Sent only to the host of `base_url`; None sends none.
-    concurrency
-        Calls in flight at most.
-    timeout_s
-        Deadline of one attempt, from connecting to the last byte, in seconds.
-    max_attempts
-        How often one call may be sent because of failures; giving up a refused parameter is not one.
-    max_tokens, temperature
-        Asked of the LLM; part of `sampling`.
-    max_response_bytes
-        Longest response body that is read.
-    requests_per_second
-        Pace at which attempts start at most; None sets none.
-    allow_insecure
-        Whether ``http`` to another machine is allowed.
-    patience
+        Sent only to the host of ``base_url``; None sends none.
+    retry_policy
         The figures behind retries and circuits.
     sleep, rng, clock, now
         How to wait, what spreads retries, monotonic seconds, and the present for ``Retry-After`` dates.
@@ -68,49 +48,35 @@ class BoundedEndpoint:
     Raises
     ------
     PrerequisiteError
-        When `base_url` is not one that a key may be sent to.
+        When ``base_url`` is not one that a key may be sent to.
     """
 
     def __init__(
         self,
-        name: str,
-        base_url: str,
+        settings: EndpointSettings,
         api_key: SecretStr | None = None,
         *,
-        concurrency: int = 16,
-        timeout_s: float = 60.0,
-        max_attempts: int = 4,
-        max_tokens: int = 2048,
-        temperature: float = 0.0,
-        max_response_bytes: int = 4 * 2**20,
-        requests_per_second: float | None = None,
-        allow_insecure: bool = False,
-        patience: RetryPolicy | None = None,
+        retry_policy: RetryPolicy | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = machine_time,
     ) -> None:
-        _check_base_url(name, base_url, allow_insecure=allow_insecure)
-        self.name = name
-        self.base_url = base_url
-        self.concurrency = concurrency
-        self.max_tokens = max_tokens
-        self.sampling = json.dumps({"max_tokens": max_tokens, "temperature": temperature}, separators=(",", ":"))
+        _check_base_url(settings.name, settings.base_url, allow_insecure=settings.allow_insecure)
+        self.settings = settings
+        self.sampling = json.dumps(
+            {"max_tokens": settings.max_tokens, "temperature": settings.temperature}, separators=(",", ":")
+        )
         self._api_key = api_key
-        self._timeout_s = timeout_s
-        self._max_attempts = max_attempts
-        self._temperature = temperature
-        self._max_response_bytes = max_response_bytes
-        self._interval_s = 1 / requests_per_second if requests_per_second else 0.0
-        self._patience = patience or RetryPolicy()
+        self._interval_s = 1 / settings.requests_per_second if settings.requests_per_second else 0.0
+        self._retry_policy = retry_policy or RetryPolicy()
         self._sleep = sleep
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._clock = clock
         self._now = now
         self._wire: Wire | None = None
-        self._gate = ConcurrencyLimiter(concurrency)
-        self._circuits = Circuits(self._patience)
+        self._limiter = ConcurrencyLimiter(settings.concurrency)
+        self._circuits = Circuits(self._retry_policy)
         self._not_before_s = 0.0
         self._state = "open"
         self._given_up: dict[str, tuple[RefusedParameter, ...]] = {}
@@ -118,13 +84,7 @@ class BoundedEndpoint:
     async def __aenter__(self) -> Self:
         from flows.endpoints.wire import Wire
 
-        self._wire = Wire(
-            self.base_url,
-            self._api_key,
-            concurrency=self.concurrency,
-            timeout_s=self._timeout_s,
-            max_response_bytes=self._max_response_bytes,
-        )
+        self._wire = Wire(self.settings, self._api_key)
         return self
 
     async def __aexit__(
@@ -140,7 +100,7 @@ class BoundedEndpoint:
         Parameters
         ----------
         llm_id
-            As the endpoint calls it.
+            Its name at the endpoint.
         prompt
             The user message, exactly.
 
@@ -152,14 +112,14 @@ class BoundedEndpoint:
         Raises
         ------
         RateLimited, TransientEndpointError, FatalEndpointError, MalformedCompletion
-            When there is no answer; ``kind`` is a key of `FAILURE_RULES`. ``attempts`` is 0 when nothing was sent,
-            because the circuit is open (kind ``circuit_open``) or was stopped for good (by the kind given).
+            There is no answer; ``kind`` is a key of `FAILURE_RULES`. ``attempts`` is 0 when nothing was sent, because
+            the circuit is open (kind ``circuit_open``) or was stopped for good (by the kind reported).
         """
         attempts = 0
         seen: Counter[str] = Counter()
         failure: Failure | None = None
         while True:
-            async with self._gate:
+            async with self._limiter:
                 await self._keep_pace()
                 refusal = self._circuits.refusal(llm_id, self._clock())
                 if refusal is None:
@@ -191,11 +151,11 @@ class BoundedEndpoint:
         if isinstance(outcome, Failure):
             self._circuits.failed(llm_id, outcome.kind, ended_s, outcome.retry_after_s)
             if outcome.kind == "rate_limited":
-                self._gate.narrow()
+                self._limiter.narrow()
             self._log_state(outcome.kind)
             return outcome
         self._circuits.answered(llm_id)
-        self._gate.widen()
+        self._limiter.widen()
         self._log_state()
         return Completion(
             text=outcome.text,
@@ -210,17 +170,19 @@ class BoundedEndpoint:
         )
 
     def _log_state(self, kind: str | None = None) -> None:
-        """Log when the endpoint as a whole comes to be asked less, or as before."""
-        is_throttled = self._gate.limit < self._gate.width
+        """Log when the endpoint as a whole starts to be asked less, or as much as before."""
+        is_throttled = self._limiter.limit < self._limiter.width
         state = "stopped" if self._circuits.is_stopped else "throttled" if is_throttled else "open"
         if state != self._state:
             self._state = state
             level = logging.WARNING if state == "stopped" else logging.INFO
-            log_event(f"endpoint_{state}", level=level, endpoint=self.name, reason=kind, at_once=self._gate.limit)
+            log_event(
+                f"endpoint_{state}", level=level, endpoint=self.settings.name, reason=kind, at_once=self._limiter.limit
+            )
 
     async def _exchange(self, llm_id: str, prompt: str, given_up: tuple[RefusedParameter, ...]) -> Answer | Failure:
         if self._wire is None:
-            raise RuntimeError(f"endpoint {self.name} is not open: use it in an `async with` block")
+            raise RuntimeError(f"endpoint {self.settings.name} is not open: use it in an `async with` block")
         try:
             reply = await self._wire.post(self._request(llm_id, prompt, given_up))
         except Exception as error:
@@ -233,7 +195,7 @@ class BoundedEndpoint:
     def _read(self, reply: Reply, prompt: str) -> Answer | Failure:
         document: Any = None
         try:
-            document = parse_json(reply.body)
+            document = parse_body(reply.body)
         except NotACompletion as error:
             if reply.status < 400:
                 return Failure("malformed", f"HTTP {reply.status}, {error}")
@@ -249,9 +211,9 @@ class BoundedEndpoint:
 
     def _request(self, llm_id: str, prompt: str, given_up: tuple[RefusedParameter, ...]) -> bytes:
         request: dict[str, Any] = {"model": llm_id, "messages": [{"role": "user", "content": prompt}]}
-        request["max_completion_tokens" if "max_tokens" in given_up else "max_tokens"] = self.max_tokens
+        request["max_completion_tokens" if "max_tokens" in given_up else "max_tokens"] = self.settings.max_tokens
         if "temperature" not in given_up:
-            request["temperature"] = self._temperature
+            request["temperature"] = self.settings.temperature
         return json.dumps(request, separators=(",", ":")).encode()
 
     def _gives_up_parameter(self, llm_id: str, failure: Failure, given_up: tuple[RefusedParameter, ...]) -> bool:
@@ -266,9 +228,9 @@ class BoundedEndpoint:
     def _wait_s(self, failure: Failure, seen: Counter[str]) -> float | None:
         failures = seen.total()
         allowed = FAILURE_RULES[failure.kind].max_retries
-        if failures >= self._max_attempts or (allowed is not None and seen[failure.kind] > allowed):
+        if failures >= self.settings.max_attempts or (allowed is not None and seen[failure.kind] > allowed):
             return None
-        return self._patience.wait_s(failures, failure.retry_after_s, self._rng)
+        return self._retry_policy.wait_s(failures, failure.retry_after_s, self._rng)
 
     async def _keep_pace(self) -> None:
         now_s = self._clock()
@@ -281,7 +243,7 @@ class BoundedEndpoint:
     def _error(self, llm_id: str, failure: Failure, attempts: int) -> EndpointError:
         rule = FAILURE_RULES[failure.kind]
         return rule.error(
-            f"endpoint {self.name} {rule.means}: LLM {llm_id!r}, {failure.detail}, asked {attempts} times",
+            f"endpoint {self.settings.name} {rule.means}: LLM {llm_id!r}, {failure.detail}, {_times(attempts)}",
             kind=failure.kind,
             attempts=attempts,
             retry_after_s=failure.retry_after_s,
@@ -291,18 +253,17 @@ class BoundedEndpoint:
         )
 
 
+def _times(attempts: int) -> str:
+    return f"asked {attempts} {'time' if attempts == 1 else 'times'}"
+
+
 def _check_base_url(name: str, base_url: str, *, allow_insecure: bool) -> None:
-    try:
-        parts = urlsplit(base_url)
-        host, has_port = parts.hostname or "", parts.port is None or parts.port > 0
-    except ValueError:
-        parts, host, has_port = urlsplit(""), "", False
-    problem = ""
-    if parts.scheme not in ("https", "http") or not host or not has_port:
+    url, problem = http_url(base_url), ""
+    if url is None:
         problem = "is not an http(s) address"
-    elif parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+    elif url.userinfo or url.query or url.fragment:
         problem = "must not carry credentials, a query or a fragment"
-    elif parts.scheme == "http" and not allow_insecure and not _is_this_machine(host):
+    elif is_in_clear(url) and not allow_insecure:
         problem = "would send prompts and the key unencrypted to another machine"
     if problem:
         raise PrerequisiteError(
@@ -310,10 +271,3 @@ def _check_base_url(name: str, base_url: str, *, allow_insecure: bool) -> None:
             unchanged="nothing was called",
             hint="set base_url to https://HOST/v1, or allow http for this host in the settings",
         )
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

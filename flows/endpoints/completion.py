@@ -1,13 +1,13 @@
-"""A completion, and the strict reading of one from the bytes of a response."""
+"""A completion, how it is read strictly from the bytes of a response, and whether the LLM asked for gave it."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from routing.strict_json import DuplicateKey, InvalidJson, parse_json
 from routing.tokens import estimated_input_tokens
 
 _MAX_TOKENS_BELIEVED = 2_000_000
@@ -25,17 +25,17 @@ class Completion:
     input_tokens, output_tokens
         As billed by the endpoint, or our estimate when `usage_estimated`.
     usage_estimated
-        Whether the endpoint gave no believable usage.
+        Whether the endpoint reported no believable usage.
     finish_reason
-        As given by the endpoint (``stop``, ``length``, ``content_filter``, ...), ``unknown`` when it gave none.
+        As reported by the endpoint (``stop``, ``length``, ``content_filter``, ...); ``unknown`` when it reports none.
     served_llm
-        The LLM that the endpoint says it used, None when it does not say; may differ from the one asked for.
+        The LLM that the endpoint says it used, which may differ from the one asked for; None when it does not say.
     latency_s
-        Seconds of the attempt that answered, monotonic.
+        Duration of the attempt that was answered, in seconds of a monotonic clock.
     attempts
         How often the endpoint was asked, this one included.
     downgrades
-        Request parameters that had to be given up because the LLM refuses them, for example ``temperature``.
+        Request parameters that had to be dropped because the LLM refuses them, for example ``temperature``.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Answer:
-    """The part of a `Completion` that the endpoint says.
+    """The part of a `Completion` that comes from the endpoint.
 
     Parameters
     ----------
@@ -68,11 +68,11 @@ class Answer:
 
 
 class NotACompletion(ValueError):
-    """The document says something else; the message is in our own words."""
+    """The document is something else; the message is in our own words."""
 
 
-def parse_json(body: bytes) -> Any:
-    """Parse JSON strictly.
+def parse_body(body: bytes) -> Any:
+    """Parse the body of a response strictly.
 
     Parameters
     ----------
@@ -87,35 +87,36 @@ def parse_json(body: bytes) -> Any:
     Raises
     ------
     NotACompletion
-        For anything but JSON in UTF-8, for NaN and infinities, duplicate keys, and nesting deeper than the parser goes.
+        It is not JSON in UTF-8, or holds NaN, infinities, duplicate keys, or nesting deeper than the parser goes.
     """
     try:
-        return json.loads(body.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except NotACompletion:
-        raise
-    except (ValueError, RecursionError):
+        return parse_json(body)
+    except DuplicateKey:
+        # Its message quotes the key, and a failure never holds text of the endpoint.
+        raise NotACompletion("a key occurs twice in one object") from None
+    except InvalidJson:
         raise NotACompletion("the body is not JSON") from None
 
 
 def read_answer(document: Any, prompt: str) -> Answer:
-    """Read the answer out of the document of a chat completion.
+    """Read the answer from the document of a chat completion.
 
     Parameters
     ----------
     document
-        Parsed by `parse_json`.
+        Parsed by `parse_body`.
     prompt
-        The user message, to estimate its tokens where the endpoint gives no believable count.
+        The user message, to estimate its tokens where the endpoint reports no believable count.
 
     Returns
     -------
     Answer
-        Checked.
+        Every field is checked.
 
     Raises
     ------
     NotACompletion
-        When it holds no answer.
+        It holds no answer.
     """
     choices = document.get("choices") if isinstance(document, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
@@ -141,7 +142,7 @@ def read_answer(document: Any, prompt: str) -> Answer:
 
 
 def estimate_tokens(text: str) -> int:
-    """Estimate the tokens of a text, as routing does.
+    """Return the estimated number of tokens of a text, as routing estimates it.
 
     Parameters
     ----------
@@ -180,21 +181,10 @@ def _believable(tokens: Any) -> int | None:
 
 
 def _clean(text: str) -> str:
-    # Databases refuse both, and neither says anything.
+    # Databases refuse NUL and lone surrogates, and neither carries meaning.
     if "\0" in text:
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _refuse_constant(name: str) -> Any:
-    raise NotACompletion("a number is not finite")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise NotACompletion("a key occurs twice in one object")
-    return members
 
 
 # A dated or numbered release of the same LLM, and the price variants of routers: "-2024-08-06", "@v2", ":free".
@@ -202,14 +192,14 @@ _REVISION = re.compile(r"(?:[-@.:](?:\d[\d.-]*|v\d[\d.]*|latest|free|preview))*\
 
 
 def is_the_llm_asked_for(served: str, *asked: str | None) -> bool:
-    """Compare names; a maker in front (``openai/``) and a revision behind (``-2024-08-06``) make no difference.
+    """Whether names mean the same LLM, whatever maker (``openai/``) stands before or revision (``-2024-08-06``) after.
 
     Parameters
     ----------
     served
         What the endpoint says it used.
     asked
-        The names under which the LLM is known; None among them is skipped.
+        The names under which the LLM is known; None is skipped.
     """
     given = _plain(served)
     for name in filter(None, asked):

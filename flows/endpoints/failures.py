@@ -1,4 +1,4 @@
-"""The one place that says what went wrong: from an exception or a response to a kind of `FAILURE_RULES`."""
+"""The one place that names what went wrong: it maps an exception or a response to a kind of `FAILURE_RULES`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Failure:
     kind
         A key of `FAILURE_RULES`.
     detail
-        In our own words; never text of the endpoint.
+        In our own words; never text from the endpoint.
     retry_after_s
         What the endpoint asked us to wait, in seconds.
     refused_parameter
-        Which parameter to give up, when the LLM refuses one that can be.
+        Which parameter to drop, when the LLM refuses one that can be dropped.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Failure:
 
 
 class ResponseRefused(Exception):
-    """A response that our own limits end before it is read.
+    """A response that one of our own limits cut off.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ _STATUS_KINDS: Mapping[int, str] = MappingProxyType(
         429: "rate_limited",
     }
 )
-# Servers without error codes say these in words, and the two kinds matter: one prompt, or a parameter to give up.
+# Servers without error codes say these in words, and they matter: one skips the prompt, the other drops a parameter.
 _SAYS_TOO_LONG = re.compile(r"context (length|window|size)|maximum context|prompt is too long|too many tokens", re.I)
 _SAYS_UNSUPPORTED = re.compile(r"unsupported|not support|only the default|not permitted|unrecognized", re.I)
 
@@ -156,12 +156,12 @@ def classify_exception(error: BaseException) -> Failure | None:
     Parameters
     ----------
     error
-        What was raised; the cause of an exception of the SDK is preferred to the exception.
+        What was raised; the cause of an SDK exception is preferred to the exception itself.
 
     Returns
     -------
     Failure or None
-        None for an exception that is no failure of an endpoint but a bug, which must not be swallowed.
+        None for an exception that is not an endpoint's failure but a bug, which must not be swallowed.
     """
     if isinstance(error, ResponseRefused):
         return error.failure
@@ -191,7 +191,7 @@ def classify_reply(status: int, document: Any, retry_after: str | None, now: dat
     Returns
     -------
     Failure or None
-        None when the response reports no failure; whether it is a completion is still to be seen.
+        None when the response reports no failure; whether it is a completion is checked later.
     """
     error = _error_object(document)
     if status < 400 and error is None:
@@ -221,7 +221,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     Returns
     -------
     float or None
-        Seconds, at least 0 and finite; None when the header is missing or makes no sense.
+        Seconds, finite and at least 0; None when the header is missing or makes no sense.
     """
     if not value:
         return None

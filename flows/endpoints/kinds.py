@@ -1,4 +1,4 @@
-"""The closed list of failures: what each is called, which error it raises, how often it may be asked again."""
+"""The closed list of failures: what each is called, which error it raises, and how often a call is repeated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FailureRule:
     counts_against
         Whose circuit opens after several of them in a row: the LLM's, the endpoint's, or nobody's.
     stops
-        What is left alone for the rest of the night after a single one, because asking again cannot mend it.
+        What is not called again for the rest of the night after a single one, because a repeat cannot succeed.
     hint
         What the user can do.
     """
@@ -41,7 +41,7 @@ class FailureRule:
 
 FAILURE_RULES: Mapping[str, FailureRule] = MappingProxyType(
     {
-        "rate_limited": FailureRule(RateLimited, "asked for patience", max_retries=None),
+        "rate_limited": FailureRule(RateLimited, "limits the rate of calls", max_retries=None),
         "unreachable": FailureRule(
             TransientEndpointError,
             "could not be reached",
@@ -53,10 +53,10 @@ FAILURE_RULES: Mapping[str, FailureRule] = MappingProxyType(
             TransientEndpointError, "failed for the moment", max_retries=None, counts_against="llm"
         ),
         "truncated": FailureRule(
-            TransientEndpointError, "broke its answer off", max_retries=None, counts_against="llm"
+            TransientEndpointError, "broke off its answer", max_retries=None, counts_against="llm"
         ),
         "timeout": FailureRule(TransientEndpointError, "took too long", max_retries=1, counts_against="llm"),
-        "circuit_open": FailureRule(TransientEndpointError, "failed too often in a row and is given a rest"),
+        "circuit_open": FailureRule(TransientEndpointError, "failed too often in a row and is paused"),
         "malformed": FailureRule(
             MalformedCompletion, "answered something that is not a completion", max_retries=1, counts_against="llm"
         ),
@@ -77,13 +77,13 @@ FAILURE_RULES: Mapping[str, FailureRule] = MappingProxyType(
             FatalEndpointError,
             "has no credit left for this key",
             stops="endpoint",
-            hint="top the account up; the next night goes on",
+            hint="top up the account; the next night continues",
         ),
         "not_found": FailureRule(
             FatalEndpointError,
             "does not know the LLM",
             stops="llm",
-            hint="exclude the LLM if it stays away, or check base_url",
+            hint="exclude the LLM if it stays missing, or check base_url",
         ),
         "context": FailureRule(FatalEndpointError, "refused the prompt as too long"),
         "moderated": FailureRule(FatalEndpointError, "refused the prompt by its policy"),
@@ -93,5 +93,5 @@ FAILURE_RULES: Mapping[str, FailureRule] = MappingProxyType(
 )
 """Every kind an `EndpointError` of this package can carry; the registry stores the key."""
 
-
-KIND = "substituted"
+SUBSTITUTED = "substituted"
+"""The failure of an outcome whose answer came from another LLM; the endpoint itself answered."""

@@ -1,4 +1,4 @@
-"""How long an endpoint is waited for: back-off, circuits, and concurrency that gives way."""
+"""How an endpoint that fails is treated: back-off between retries, circuits, and concurrency that adapts."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class RetryPolicy:
     failures_to_open
         How many failures in a row open a circuit.
     first_rest_s, longest_rest_s
-        How long an open circuit refuses calls before one is let through to try; doubled after each failed try.
+        How long an open circuit refuses calls before one is let through as a test; doubled after each failed test.
     rests_waited_for
-        How many rests in a row calls wait for instead of failing, when there were answers before.
+        How many rests in a row calls sit out instead of failing, when there were answers before.
     """
 
     first_backoff_s: float = 0.5
@@ -41,7 +41,7 @@ class RetryPolicy:
     rests_waited_for: int = 6
 
     def wait_s(self, attempts: int, retry_after_s: float | None, rng: random.Random) -> float | None:
-        """Tell how long to wait before asking again.
+        """Return how long to wait before asking again.
 
         Parameters
         ----------
@@ -50,12 +50,12 @@ class RetryPolicy:
         retry_after_s
             What it asked us to wait.
         rng
-            Spreads the retries of many calls (full jitter).
+            Spreads the retries of many calls apart (full jitter).
 
         Returns
         -------
         float or None
-            Seconds; None when the endpoint asks for more than we have.
+            Seconds; None when the endpoint asks for more than is allowed.
         """
         jitter_s = rng.uniform(0, min(self.longest_backoff_s, self.first_backoff_s * 2 ** min(attempts - 1, 20)))
         if retry_after_s is None:
@@ -68,22 +68,22 @@ class _Circuit:
     failures: int = 0
     rests: int = 0
     rests_until_s: float = 0.0
-    is_tried: bool = False
-    patient_until_s: float = 0.0
+    is_testing: bool = False
+    paused_until_s: float = 0.0
     has_answered: bool = False
     stopped_by: str | None = None
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why a call may not be sent now.
+class CallRefusal:
+    """Why a call must not be sent now.
 
     Parameters
     ----------
     kind
-        With which it fails, a key of `FAILURE_RULES`.
+        The failure it would be, a key of `FAILURE_RULES`.
     wait_s
-        When positive, it shall ask again after so many seconds instead of failing.
+        When positive, the call is to ask again after that many seconds instead of failing.
     """
 
     kind: str
@@ -94,44 +94,44 @@ class Refusal:
 class Circuits:
     """Remember what keeps failing, so that later calls are not sent.
 
-    Each LLM has a circuit, and so has the endpoint. One opens after several failures in a row and rests, longer each
-    time; after a rest one call is let through, and when that is answered the circuit closes. Calls wait for the first
-    few rests of something that has answered before, because outages pass and what is not asked tonight is missing;
-    otherwise they fail at once. A kind that cannot be mended stops the circuit for good. Calls of an LLM for which the
-    endpoint asked to wait (``Retry-After``) wait so long; those of its other LLMs do not.
+    Each LLM has a circuit, and so has the endpoint. A circuit opens after several failures in a row and rests, longer
+    each time; after a rest one call is let through, and if that is answered the circuit closes. Calls sit out the first
+    few rests of an LLM or endpoint that has answered before, because outages pass and a prompt not asked tonight is
+    missing; otherwise they fail at once. A failure that a retry cannot fix stops the circuit for good. When the
+    endpoint asks to wait (``Retry-After``), only calls to the same LLM wait.
 
     Parameters
     ----------
-    patience
+    retry_policy
         The figures.
     """
 
-    patience: RetryPolicy
+    retry_policy: RetryPolicy
     _endpoint: _Circuit = field(default_factory=_Circuit)
     _llms: defaultdict[str, _Circuit] = field(default_factory=lambda: defaultdict(_Circuit))
 
-    def refusal(self, llm_id: str, now_s: float) -> Refusal | None:
-        """Say why a call may not be sent now, None when it may; after a rest, asking takes the one try."""
+    def refusal(self, llm_id: str, now_s: float) -> CallRefusal | None:
+        """Return why a call must not be sent now, or None; the first None after a rest makes that call the test."""
         circuits = (self._endpoint, self._llms[llm_id])
         for circuit in circuits:
             if circuit.stopped_by is not None:
-                return Refusal(circuit.stopped_by)
+                return CallRefusal(circuit.stopped_by)
             if self._is_open(circuit) and now_s < circuit.rests_until_s:
-                is_worth_waiting = circuit.has_answered and circuit.rests < self.patience.rests_waited_for
-                # Short naps, because the call that tries may be answered long before its rest would end.
-                nap_s = min(circuit.rests_until_s - now_s, self.patience.first_rest_s / 4)
-                return Refusal("circuit_open", nap_s if is_worth_waiting else 0.0)
-            if now_s < circuit.patient_until_s:
-                return Refusal("rate_limited", circuit.patient_until_s - now_s)
+                is_worth_waiting = circuit.has_answered and circuit.rests < self.retry_policy.rests_waited_for
+                # Short naps, because the test call may be answered long before its rest would end.
+                nap_s = min(circuit.rests_until_s - now_s, self.retry_policy.first_rest_s / 4)
+                return CallRefusal("circuit_open", nap_s if is_worth_waiting else 0.0)
+            if now_s < circuit.paused_until_s:
+                return CallRefusal("rate_limited", circuit.paused_until_s - now_s)
         for circuit in circuits:
             if self._is_open(circuit):
-                circuit.is_tried = True
+                circuit.is_testing = True
                 circuit.rests_until_s = now_s + self._rest_s(circuit)
         return None
 
     @property
     def is_stopped(self) -> bool:
-        """Whether the whole endpoint is asked nothing more, because asking again cannot mend it."""
+        """Whether the endpoint is not called again, because a retry cannot succeed."""
         return self._endpoint.stopped_by is not None
 
     def answered(self, llm_id: str) -> None:
@@ -143,9 +143,9 @@ class Circuits:
     def failed(self, llm_id: str, kind: str, now_s: float, retry_after_s: float | None = None) -> None:
         """Note a failure, and how long the endpoint asked to wait."""
         rule = FAILURE_RULES[kind]
-        if retry_after_s is not None and retry_after_s <= self.patience.longest_retry_after_s:
+        if retry_after_s is not None and retry_after_s <= self.retry_policy.longest_retry_after_s:
             of_llm = self._llms[llm_id]
-            of_llm.patient_until_s = max(of_llm.patient_until_s, now_s + retry_after_s)
+            of_llm.paused_until_s = max(of_llm.paused_until_s, now_s + retry_after_s)
         scope = rule.stops or rule.counts_against
         if scope != "endpoint":
             self._close(self._endpoint)
@@ -158,32 +158,32 @@ class Circuits:
             return
         was_open = self._is_open(circuit)
         circuit.failures += 1
-        if was_open and circuit.is_tried:
-            circuit.is_tried = False
+        if was_open and circuit.is_testing:
+            circuit.is_testing = False
             circuit.rests += 1
             circuit.rests_until_s = now_s + self._rest_s(circuit)
         elif not was_open:
             circuit.rests_until_s = now_s + self._rest_s(circuit)
 
     def _is_open(self, circuit: _Circuit) -> bool:
-        return circuit.failures >= self.patience.failures_to_open
+        return circuit.failures >= self.retry_policy.failures_to_open
 
     def _rest_s(self, circuit: _Circuit) -> float:
-        return min(self.patience.longest_rest_s, self.patience.first_rest_s * 2 ** min(circuit.rests, 20))
+        return min(self.retry_policy.longest_rest_s, self.retry_policy.first_rest_s * 2 ** min(circuit.rests, 20))
 
     @staticmethod
     def _close(circuit: _Circuit) -> None:
         circuit.failures = 0
         circuit.rests = 0
-        circuit.is_tried = False
+        circuit.is_testing = False
 
 
 class ConcurrencyLimiter:
-    """Let a number of calls through at a time, fewer while the endpoint asks for patience.
+    """Let a number of calls through at a time, fewer while the endpoint limits the rate of calls.
 
-    A refused call takes half a place: a round trip in which every call is refused halves the calls at a time, and one
-    refusal among many costs next to nothing. An answer gives a sixteenth of a place back, and the more of one the fewer
-    places there are. So a wide gate stays wide while fewer than one call in nine is refused.
+    A refused call takes away half a place: a round trip in which every call is refused halves the concurrency, and one
+    refusal among many costs next to nothing. An answer gives back a sixteenth of a place, and more where few places are
+    left. So a wide limiter stays wide while fewer than one call in nine is refused.
 
     Parameters
     ----------
@@ -199,14 +199,14 @@ class ConcurrencyLimiter:
 
     @property
     def limit(self) -> int:
-        """Calls let through at a time now."""
+        """Calls that are let through at a time now."""
         return int(self._limit)
 
     def narrow(self) -> None:
         """Count a refused call."""
         before = self.limit
         self._limit = max(1.0, self._limit - _PLACES_OF_A_REFUSAL)
-        # Whoever is inside leaves in peace: a place is taken away when it becomes free.
+        # Calls in flight are left alone: a place is taken away when it becomes free.
         self._owed += before - self.limit
 
     def widen(self) -> None:

@@ -1,4 +1,4 @@
-"""The openai SDK over a transport of ours that reads no more, waits no longer and goes nowhere else than allowed.
+"""The openai SDK over our own transport, which never reads more, waits longer or connects elsewhere than allowed.
 
 Imported when an endpoint is opened, because the SDK takes a second to import.
 """
@@ -6,19 +6,22 @@ Imported when an endpoint is opened, because the SDK takes a second to import.
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httpx2
 import openai
-from pydantic import SecretStr
 
 from flows.endpoints.failures import ResponseRefused
+from flows.urls import host_in_words
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from flows.config.settings import EndpointSettings
 
 _MAX_HEADER_BYTES = 32 * 2**10
 _UNUSED_KEY: Final = "held-by-the-transport"
-_PLAIN_HOST = re.compile(r"[A-Za-z0-9.\[\]:-]{1,253}\Z")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Reply:
 
 
 class BoundedTransport(httpx2.AsyncBaseTransport):
-    """Pass requests of one origin on, with our headers only, and responses back within the limits.
+    """Pass on requests to one origin, with our headers only, and return responses that are within the limits.
 
     The key is added here and nowhere else: the SDK never sees it, and another origin never gets it.
 
@@ -53,7 +56,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
     inner
         What does the HTTP.
     base_url
-        Whose origin is the only one that may be asked.
+        The only origin that may be asked.
     api_key
         Sent as a bearer token; None sends none.
     max_response_bytes
@@ -71,7 +74,7 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         self._origin = (base_url.raw_scheme, base_url.raw_host, base_url.port)
         self._api_key = api_key
         self._max_response_bytes = max_response_bytes
-        # The SDK would add a dozen headers that describe this machine, and whatever OPENAI_* variables hold.
+        # The SDK would add a dozen headers that describe this machine, and whatever the OPENAI_* variables hold.
         self._headers = [
             (b"Host", base_url.netloc),
             (b"Accept", b"application/json"),
@@ -127,13 +130,8 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
         return b"".join(chunks)
 
     def _target(self, response: httpx2.Response) -> str:
-        try:
-            host = httpx2.URL(response.headers.get("Location", "")).host
-        except httpx2.InvalidURL:
-            host = ""
         key = self._api_key.get_secret_value() if self._api_key is not None else ""
-        echoes_key = bool(key) and key.casefold() in host.casefold()
-        return f"host {host}" if _PLAIN_HOST.match(host) and not echoes_key else "an unreadable place"
+        return host_in_words(response.headers.get("Location", ""), key)
 
 
 class Wire:
@@ -141,33 +139,26 @@ class Wire:
 
     Parameters
     ----------
-    base_url
-        Up to and including ``/v1``.
+    settings
+        Of the endpoint: its address, how many connections are kept, the longest body that is read, and the deadline of
+        one exchange, which is kept here because the SDK's own timeouts start anew with every byte received.
     api_key
         See `BoundedTransport`.
-    concurrency
-        How many connections are kept.
-    timeout_s
-        Deadline of one exchange, in seconds: the SDK's own timeouts start anew with every byte received.
-    max_response_bytes
-        Longest body that is read.
     """
 
-    def __init__(
-        self, base_url: str, api_key: SecretStr | None, *, concurrency: int, timeout_s: float, max_response_bytes: int
-    ) -> None:
-        self._timeout_s = timeout_s
+    def __init__(self, settings: EndpointSettings, api_key: SecretStr | None) -> None:
+        self._timeout_s = settings.timeout_s
         self._key = api_key.get_secret_value().encode() if api_key is not None else b""
-        limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         transport = BoundedTransport(
             httpx2.AsyncHTTPTransport(trust_env=False, limits=limits),
-            httpx2.URL(base_url),
+            httpx2.URL(settings.base_url),
             api_key,
-            max_response_bytes,
+            settings.max_response_bytes,
         )
         self._client = openai.AsyncOpenAI(
             api_key=_UNUSED_KEY,
-            base_url=base_url,
+            base_url=settings.base_url,
             max_retries=0,
             timeout=None,
             http_client=httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, timeout=None),
@@ -184,7 +175,7 @@ class Wire:
         Returns
         -------
         Reply
-            Whatever the endpoint answered within the limits, errors included.
+            What the endpoint answered within the limits, errors included.
         """
         try:
             async with asyncio.timeout(self._timeout_s):

@@ -1,4 +1,4 @@
-"""From stored answers to feature vectors: the estimator of this prompt set, fitted once, and what it says of LLMs."""
+"""From stored answers to feature vectors, with the estimator of the prompt set, which is fitted once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
-from routing.stored_estimator import Asked, PlainEstimator, arrays_digest, estimator_arrays, read_estimator
+from routing.stored_estimator import PlainEstimator, PreparedPrompts, arrays_digest, estimator_arrays, read_estimator
 from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What LLMs answered to the prompts that vectors are estimated from.
+    """Answers of LLMs to the prompts that vectors are estimated from.
 
     Attributes
     ----------
     embeddings
         ``(n, dim)`` float32.
     estimated_tokens
-        ``(n,)`` float32, input tokens as they are estimated from a text.
+        ``(n,)`` float32, input tokens estimated from the texts.
     table
         Scores and tokens, ``(n, m)``; NaN where there is no answer.
     """
@@ -47,7 +47,7 @@ class Labels:
     table: OutcomeTable
 
     def coverage(self) -> NDArray[np.float64]:
-        """Give the share of the prompts that each LLM has a score for, ``(m,)``."""
+        """Return the share of the prompts that each LLM has a score for, ``(m,)``."""
         return np.isfinite(self.table.scores).mean(axis=0)
 
 
@@ -58,13 +58,13 @@ class Estimation:
     Attributes
     ----------
     estimator
-        Gives vectors.
+        Computes vectors.
     digest
-        Under which the registry keeps it.
+        Its digest, under which the registry keeps it.
     was_fitted
         Whether it was fitted tonight.
     representative, map
-        Answers by role; the map prompts only count for the posterior.
+        Answers by role; only the posterior reads those to the map prompts.
     """
 
     estimator: PlainEstimator | PosteriorEstimator
@@ -74,13 +74,13 @@ class Estimation:
     map: Labels
 
     def vector(self, column: int) -> FeatureVector:
-        """Estimate the vector of the LLM in a column from every answer it gave."""
+        """Estimate the vector of the LLM in a column from all of its answers."""
         scores, input_tokens, output_tokens = (
             np.concatenate([getattr(labels.table, name)[:, column] for labels in self._read])
             for name in ("scores", "input_tokens", "output_tokens")
         )
         scored = np.isfinite(scores)
-        return self._asked.vector(
+        return self._prepared.vector(
             scored,
             scores[scored],
             input_tokens[scored],
@@ -90,8 +90,8 @@ class Estimation:
         )
 
     @cached_property
-    def _asked(self) -> Asked:
-        return self.estimator.asked(np.concatenate([labels.embeddings for labels in self._read]))
+    def _prepared(self) -> PreparedPrompts:
+        return self.estimator.prepared(np.concatenate([labels.embeddings for labels in self._read]))
 
     @property
     def _read(self) -> tuple[Labels, ...]:
@@ -100,19 +100,19 @@ class Estimation:
 
 
 def estimate(night: Night, llms: list[LLM]) -> Estimation:
-    """Read the estimator, or fit it when there is none for prompt set, embedder and settings.
+    """Read the estimator, or fit it when there is none for this prompt set, embedder and settings.
 
     Parameters
     ----------
     night
-        The night under way; its prompts are embedded.
+        The current night; its prompts are embedded.
     llms
-        The columns.
+        The LLMs, in the order of the columns.
 
     Raises
     ------
     PrerequisiteError
-        The prompts are too few or too alike for the clusters asked for.
+        The prompts are too few or too similar for the requested number of clusters.
     """
     representative, of_map = (
         labels_of(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
@@ -124,14 +124,16 @@ def estimate(night: Night, llms: list[LLM]) -> Estimation:
     try:
         estimator = fit_estimator(night, representative, of_map)
     except InvalidInput as error:
-        raise PrerequisiteError(error.message, hint="Give more prompts, or set [routing] n_clusters lower.") from None
+        raise PrerequisiteError(
+            error.message, hint="Provide more prompts, or set [routing] n_clusters lower."
+        ) from None
     record = _record(night, estimator)
     night.registry.routers.save_cluster_map(record)
     return Estimation(estimator, record.digest, True, representative, of_map)
 
 
 def labels_of(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> Labels:
-    """Give what the registry holds of these LLMs on these prompts."""
+    """Return what the registry knows about these LLMs on these prompts."""
     estimated_tokens = estimated_input_tokens([prompt.text for prompt in prompts])
     return Labels(night.embeddings_of(prompts), estimated_tokens, night.outcome_table(llms, prompts))
 
@@ -142,22 +144,22 @@ def fit_estimator(night: Night, representative: Labels, of_map: Labels) -> Plain
     Raises
     ------
     InvalidInput
-        The prompts are too few or too alike for the clusters asked for.
+        The prompts are too few or too similar for the requested number of clusters.
     """
-    wanted = night.settings.routing
-    if wanted.method == "kmeans":
-        fitted = KMeansMap(n_clusters=wanted.n_clusters, random_state=wanted.seed).fit(of_map.embeddings)
+    settings = night.settings.routing
+    if settings.method == "kmeans":
+        fitted = KMeansMap(n_clusters=settings.n_clusters, random_state=settings.seed).fit(of_map.embeddings)
         return PlainEstimator(fitted.fitted_)
     # The training LLMs: those that answered the map prompts as well.
-    known = (of_map.coverage() >= wanted.min_coverage) & (representative.coverage() >= wanted.min_coverage)
+    known = (of_map.coverage() >= settings.min_coverage) & (representative.coverage() >= settings.min_coverage)
     errors, few_errors = (1 - labels.table.scores[:, known] for labels in (of_map, representative))
-    return PosteriorEstimator(random_state=wanted.seed).fit(
+    return PosteriorEstimator(random_state=settings.seed).fit(
         of_map.embeddings, errors, few=(representative.embeddings, few_errors)
     )
 
 
 def assemble(night: Night, found: Estimation, routed: Sequence[RoutedLLM], embedder: EmbedderId) -> Router:
-    """Make a router of an estimator and of the LLMs with their vectors: tonight's, or an earlier night's once more."""
+    """Make a router from an estimator and the LLMs with their vectors, for tonight or to rebuild an earlier one."""
     return Router(
         found.estimator.cluster_map_,
         tuple(routed),
@@ -170,15 +172,15 @@ def assemble(night: Night, found: Estimation, routed: Sequence[RoutedLLM], embed
 
 
 def _record(night: Night, estimator: PlainEstimator | PosteriorEstimator) -> ClusterMapRecord:
-    wanted = night.settings.routing
+    settings = night.settings.routing
     arrays = estimator_arrays(estimator)
     return ClusterMapRecord(
-        digest=arrays_digest(wanted.method, arrays),
-        kind=wanted.method,
+        digest=arrays_digest(settings.method, arrays),
+        kind=settings.method,
         prompt_set_digest=night.prompt_set.digest,
         embedder_key=night.workspace.embedder.id.key,
         n_clusters=estimator.cluster_map_.n_clusters,
-        seed=wanted.seed,
+        seed=settings.seed,
         arrays=arrays,
         run_id=night.run.id,
     )

@@ -1,4 +1,4 @@
-"""Stage three: stored outcomes become feature vectors, and vectors become a candidate router. No LLM is called here."""
+"""Stage three: stored outcomes become feature vectors, and vectors become a candidate router; no LLM is called."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.errors import PrerequisiteError
 from flows.fitting.estimation import assemble, estimate
 from flows.night.context import Night
-from flows.profiling.availability import absent_tonight
+from flows.profiling.availability import unavailable_tonight
 from registry.llms import LLM
 from registry.outcomes import OutcomeTable
 from registry.routers import StoredVector
@@ -22,6 +22,9 @@ from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
 
 _EMBEDDED_ROLES = ("map", "representative", "gate")
+# To be routed to, an LLM needs scores for this share of the prompts of a cluster, and for at least this many.
+LEAST_CLUSTER_SHARE: Final = 0.8
+LEAST_CLUSTER_ANSWERS: Final = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +36,15 @@ class Candidate:
     router
         The router.
     cluster_map_digest
-        The map it rests on.
+        Digest of its cluster map.
     map_was_fitted
         Whether the map was fitted tonight.
     zero_router
         The prompt-blind baseline over the same LLMs.
     left_out
-        LLM key and reason of each LLM that has a price but no vector.
+        Key and reason of each LLM that has a price but no vector.
     carried_over
-        LLMs whose vector is an earlier night's, because they answered too little since.
+        LLMs that keep the vector of an earlier night, because they have answered too little since.
     """
 
     router: Router
@@ -54,7 +57,7 @@ class Candidate:
 
 @task(name="embed-prompts", cache_policy=NO_CACHE)
 def embed_prompts(night: Night) -> int:
-    """Embed the prompts that have no stored embedding yet, and store them; give how many."""
+    """Embed the prompts without a stored embedding, store the embeddings, and return their number."""
     prompts = tuple(prompt for role in _EMBEDDED_ROLES for prompt in night.prompt_set.with_role(role))
     embedder = night.workspace.embedder
     stored = night.registry.prompts.embeddings(prompts, embedder.id.key)
@@ -67,7 +70,7 @@ def embed_prompts(night: Night) -> int:
 
 @task(name="refit", cache_policy=NO_CACHE)
 def refit(night: Night) -> Candidate:
-    """Make the candidate router of what the registry holds: map, vectors, prices."""
+    """Make the candidate router from the map, vectors and prices in the registry."""
     llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of) and not night.is_judge(llm)]
     found = estimate(night, llms)
     map_digest, table = found.digest, found.representative.table
@@ -78,12 +81,12 @@ def refit(night: Night) -> Candidate:
     routed: list[RoutedLLM] = []
     fresh: dict[str, FeatureVector] = {}
     left_out: list[tuple[str, str]] = []
-    absent = absent_tonight(night)
+    absent = unavailable_tonight(night)
     for column, llm in enumerate(llms):
         if llm.key in absent:
             left_out.append((llm.key, "its endpoint does not know it"))
             continue
-        # Gate and hidden prompts count too: without them nobody can tell whether the others were known beforehand.
+        # Gate and hidden prompts count too: without them, contamination of the other prompts would go unnoticed.
         lack = shortfall(
             np.isfinite(table.scores[:, column]),
             clusters,
@@ -102,7 +105,7 @@ def refit(night: Night) -> Candidate:
         raise PrerequisiteError(
             "No LLM has enough scores to be routed.",
             unchanged="The champion stays as it is.",
-            hint="Look at the failures with: uniroute llm list",
+            hint="See the failures with: uniroute llm list",
         )
     night.registry.routers.save_vectors(map_digest, fresh, night.prompt_set.digest, night.run)
     router = assemble(night, found, routed, night.workspace.embedder.id)
@@ -149,32 +152,26 @@ def _zero_router(table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRo
     return ZeroRouter.fit(scores[complete], costs_usd[complete], router.keys)
 
 
-LEAST_CLUSTER_SHARE: Final = 0.8
-
-
-LEAST_CLUSTER_ANSWERS: Final = 3
-
-
 def shortfall(
     has_score: NDArray[np.bool_], clusters: NDArray[np.int64], *, profile_share: float, min_coverage: float
 ) -> str:
-    """Say what an LLM lacks to be routed to.
+    """Return what an LLM lacks to be routed to.
 
     Parameters
     ----------
     has_score, clusters
-        ``(n,)``: of each representative prompt, whether the LLM has a score for it, and its cluster. A cluster with
-        fewer than `LEAST_CLUSTER_ANSWERS` of them says nothing about anybody and is left out.
+        ``(n,)``: for each representative prompt, whether the LLM has a score for it, and its cluster. A cluster with
+        fewer than `LEAST_CLUSTER_ANSWERS` prompts says nothing about any LLM and is left out.
     profile_share
-        Share of all its prompts, gate and hidden ones too, that have a score.
+        Share of all its prompts that have a score, including gate and hidden prompts.
     min_coverage
-        The setting ``[routing] min_coverage``. In each cluster `LEAST_CLUSTER_SHARE` is enough, and no more is wanted
-        than this.
+        The setting ``[routing] min_coverage``. In each cluster, the smaller of this and `LEAST_CLUSTER_SHARE` is
+        enough.
 
     Returns
     -------
     str
-        One clause; empty when nothing is lacking.
+        One clause; empty if nothing is lacking.
     """
     share = min(float(has_score.mean()), profile_share)
     if share < min_coverage:

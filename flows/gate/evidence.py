@@ -1,4 +1,7 @@
-"""What the gate judges by: answers that were recorded, read anew each time; no LLM is called for it."""
+"""Putting a challenger to the gate: its recorded answers are gathered, judged, and the test is charged to the champion.
+
+Answers are read from the registry each time; no LLM is called.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.gate.gate import GateOutcomes, NewcomerGap
+from flows.gate.alpha_spending import spend
+from flows.gate.gate import GateResult, GateRules, NewcomerGap, judge
+from flows.gate.measure import GateOutcomes
 from flows.night.epochs import Drifts, in_epoch
 from flows.profiling.contamination import contamination_p_value
-from flows.versions.provenance import known_evidence
+from flows.versions.provenance import known_provenance
 from registry.errors import NotFound
 from registry.store import Registry
 from routing.embedders import load_embedder_for
@@ -21,27 +26,29 @@ from routing.router import Router
 from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
+    from flows.config.settings import Settings
     from flows.night.context import Night
     from registry.outcomes import OutcomeTable
     from registry.prompts import Prompt, PromptSet
+    from routing.baselines import ZeroRouter
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Where the answers that count are found.
+    """Selects the answers that count.
 
     Attributes
     ----------
     registry
-        Holds them.
+        The registry that holds them.
     prompt_set
-        What was asked.
+        The prompts that were asked.
     graders
         Grader name to ``name/version``.
     sampling
-        By LLM key: the settings under which its answers count.
+        By LLM key, the sampling settings under which its answers count.
     until
-        Only answers by this moment count; all of them when None.
+        Only answers up to this moment count; None counts all.
     """
 
     registry: Registry
@@ -52,7 +59,7 @@ class Answers:
 
     @classmethod
     def of_night(cls, night: Night, keys: Sequence[str]) -> Answers:
-        """Give the answers that count tonight; an LLM whose endpoint is no longer configured has none."""
+        """Return the answers that count tonight; an LLM whose endpoint is no longer configured has none."""
         llms = [llm for key in keys if (llm := night.registry.llms.get(key)).endpoint in night.sampling]
         sampling = {llm.key: night.counted_sampling(llm) for llm in llms}
         return cls(night.registry, night.prompt_set, night.grader_versions, sampling)
@@ -61,7 +68,7 @@ class Answers:
     def of_version(
         cls, registry: Registry, digest: str, champion: str | None, *, until: datetime | None = None
     ) -> Answers:
-        """Give the answers that count for a kept version, and for the champion it is compared with, as of a moment.
+        """Return the answers that count for a kept version, and for the champion it is compared with, at a moment.
 
         Raises
         ------
@@ -71,7 +78,7 @@ class Answers:
         prompt_set = registry.prompts.get(registry.routers.get(digest).prompt_set_digest)
         drifts, sampling, graders = Drifts(registry, until=until), {}, {}
         for version in (champion, digest):
-            made_from = known_evidence(registry, version) if version is not None else None
+            made_from = known_provenance(registry, version) if version is not None else None
             if made_from is not None:
                 sampling |= {key: used.sampling for key, used in made_from.answers.items()}
                 graders |= made_from.graders
@@ -87,19 +94,19 @@ class Answers:
         return cls(registry, prompt_set, graders, sampling, until)
 
     def table(self, keys: Sequence[str], prompts: Sequence[Prompt]) -> OutcomeTable:
-        """Give what these LLMs scored on these prompts."""
+        """Return the scores, tokens and costs of these LLMs on these prompts."""
         sampling = {key: self.sampling.get(key, "") for key in keys}
         return self.registry.outcomes.table(keys, prompts, self.graders, sampling, until=self.until)
 
 
 @dataclass(frozen=True, eq=False)
 class GateEvidence:
-    """What a challenger is judged by.
+    """The evidence a challenger is judged on.
 
     Attributes
     ----------
     outcomes
-        Of the LLMs of both routers.
+        Outcomes of the LLMs of both routers on gate prompts.
     newcomers
         The LLMs that only the challenger has.
     unavailable
@@ -111,22 +118,69 @@ class GateEvidence:
     unavailable: tuple[str, ...]
 
 
-def gather(
-    answers: Answers, challenger: Router, champion: Router | None, *, on: date, min_coverage: float
-) -> GateEvidence:
-    """Gather what a challenger is judged by.
+def put_to_gate(
+    answers: Answers,
+    challenger: Router,
+    champion: Router | None,
+    settings: Settings,
+    *,
+    on: date,
+    zero_router: ZeroRouter | None = None,
+) -> GateResult:
+    """Judge a challenger against a champion on the recorded answers, at the error level that is left for the test.
+
+    Nights call this when they publish, people when they request or approve a promotion: the same answers, routers and
+    settings give the same verdict.
 
     Parameters
     ----------
     answers
-        Where the answers are found.
+        The answers that count.
+    challenger, champion
+        The routers; no champion before the first promotion.
+    settings
+        The thresholds, and the chance of a wrong promotion per champion.
+    on
+        The day on which the challenger's LLMs must be routable.
+    zero_router
+        The prompt-blind baseline over the challenger's LLMs, when its curve is wanted.
+
+    Raises
+    ------
+    PromotionRefused
+        There is nothing to measure, or the challenger expects something that is not a finite number.
+    """
+    rules = GateRules.of(settings)
+    evidence = gather(answers, challenger, champion, on=on, min_coverage=rules.min_coverage)
+    tested = answers.registry.promotions.tested_against(champion.digest) if champion is not None else ()
+    return judge(
+        challenger,
+        champion,
+        evidence.outcomes,
+        rules,
+        spending=spend(settings.gate.false_promotion_rate, challenger.digest, tested),
+        zero_router=zero_router,
+        newcomers=evidence.newcomers,
+        unavailable=evidence.unavailable,
+    )
+
+
+def gather(
+    answers: Answers, challenger: Router, champion: Router | None, *, on: date, min_coverage: float
+) -> GateEvidence:
+    """Gather the evidence a challenger is judged on.
+
+    Parameters
+    ----------
+    answers
+        The answers that count.
     challenger, champion
         The routers.
     on
         The day on which its LLMs must be routable.
     min_coverage
-        An LLM that only the champion has and that answered a smaller share of the gate prompts is left out: the
-        champion is measured without it.
+        An LLM that only the champion has is left out when it answered a smaller share of the gate prompts: the
+        champion is then measured without it.
     """
     known = champion.keys if champion is not None else ()
     keys = tuple(sorted({*challenger.keys, *known}))
@@ -141,12 +195,12 @@ def gather(
     return GateEvidence(
         outcomes=GateOutcomes(
             keys=tuple(keys[place] for place in kept),
-            embeddings=_embeddings(answers.registry, prompts, challenger)[complete],
+            embeddings=embeddings_of(answers.registry, prompts, challenger)[complete],
             scores=table.scores[complete][:, kept],
             costs_usd=table.cost_usd[complete][:, kept],
             n_dropped=int((~complete).sum()),
             other_embeddings={
-                other.embedder.key: _embeddings(answers.registry, prompts, other)[complete] for other in others
+                other.embedder.key: embeddings_of(answers.registry, prompts, other)[complete] for other in others
             },
             input_tokens=estimated_input_tokens([prompt.text for prompt in prompts])[complete],
         ),
@@ -155,8 +209,8 @@ def gather(
     )
 
 
-def _embeddings(registry: Registry, prompts: Sequence[Prompt], router: Router) -> NDArray[np.float32]:
-    """Read the embeddings that a router needs, or compute those that were never stored."""
+def embeddings_of(registry: Registry, prompts: Sequence[Prompt], router: Router) -> NDArray[np.float32]:
+    """Return the embeddings ``(n, dim)`` that a router needs; they are computed when not all of them are stored."""
     stored = registry.prompts.embeddings(prompts, router.embedder.key)
     if len(stored.prompt_digests) == len(prompts):
         return stored.matrix

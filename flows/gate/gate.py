@@ -1,7 +1,8 @@
-"""The gate: a challenger is measured against the champion on gate prompts, which nothing was ever fitted on.
+"""The gate: a challenger is measured against the champion on gate prompts, on which nothing was ever fitted.
 
-Both routers are judged on the same prompts, with the scores and costs that were really recorded for the LLM each of
-them chooses, and on one cost axis: the mean cost of the dearest LLM of either. Equal evidence gives equal verdicts.
+Both routers are judged on the same prompts, with the scores and costs recorded for the LLM each of them chooses, and on
+one cost axis: the mean cost of the most expensive LLM of either. Equal evidence gives equal verdicts. The texts of the
+checks are stored with every promotion and compared when it is requested again, so their wording does not change.
 """
 
 from __future__ import annotations
@@ -27,25 +28,13 @@ from routing.router import Router
 if TYPE_CHECKING:
     from flows.config.settings import Settings
 
-__all__ = [
-    "GateCheck",
-    "GateOutcomes",
-    "GateResult",
-    "GateRules",
-    "NewcomerGap",
-    "RouterMeasure",
-    "judge",
-    "lower_bound",
-    "measure",
-]
-
 _MIN_LLMS = 2
 _SHOWN_ONLY = "shown only"
 
 
 @dataclass(frozen=True)
 class GateCheck:
-    """One condition of the gate, with what was found and what was asked."""
+    """One condition of the gate, with the value found and the threshold."""
 
     name: str
     value: str
@@ -55,18 +44,18 @@ class GateCheck:
 
 @dataclass(frozen=True)
 class NewcomerGap:
-    """How much better an LLM that the champion does not have does on representative prompts than on hidden ones.
+    """How much better a new LLM, one the champion does not have, does on representative than on hidden prompts.
 
     Attributes
     ----------
     llm_key
         The LLM.
     gap
-        Difference of its mean scores; None when it has no score on either.
+        Difference of its mean scores; None when it has no scores on one of the two.
     p_value
-        Of `flows.profiling.contamination.contamination_p_value`.
+        From `flows.profiling.contamination.contamination_p_value`.
     is_accepted
-        Whether a person has said that it may be routed to all the same.
+        Whether a person has decided that it may be routed to all the same.
     """
 
     llm_key: str
@@ -76,7 +65,7 @@ class NewcomerGap:
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether it seems to know the representative prompts, and nobody has accepted that."""
+        """Whether the LLM seems to know the representative prompts and no person has accepted that."""
         is_wide = self.gap is not None and self.gap >= LEAST_GAP and self.p_value <= SIGNIFICANCE
         return is_wide and not self.is_accepted
 
@@ -90,15 +79,15 @@ class GateRules:
     epsilon
         How much score, in [0, 1], the lower bound may fall below the champion's at the champion's cost.
     max_cost_increase
-        How much dearer than the champion, as a share, the challenger may be at its own operating point.
+        How much more expensive than the champion, as a share, the challenger may be at its own operating point.
     max_share
-        Share of the gate prompts that no LLM may exceed unless it did under the champion.
+        Share of the gate prompts that no LLM may exceed, unless it already does under the champion.
     min_coverage
         Share of the gate prompts that every LLM must have a score for.
     resamples, seed
-        Of the paired bootstrap.
+        For the paired bootstrap.
     policy_digest
-        SHA-256 of the settings that these come from, and of who may decide.
+        SHA-256 of the settings that these come from, including who may decide.
     """
 
     epsilon: float
@@ -135,21 +124,21 @@ class GateResult:
     checks
         Every condition.
     challenger, champion
-        How both do; no champion when nobody serves.
+        Measures of both; None for the champion when no router serves.
     zero_router
-        The prompt-blind baseline; None when it was not asked for.
+        Curve of the prompt-blind baseline; None when it was not requested.
     difference
         Score of the challenger at the champion's cost minus the champion's, with its 95 % interval.
     lower_bound
-        What the verdict rests on: that difference from below, at the level of `spending`.
+        Lower bound of that difference at the level of `spending`: what the verdict rests on.
     route_change
         Share of the gate prompts that go to another LLM than before.
     spending
-        What this test may spend of the chance of a wrong promotion.
+        The part of the chance of a wrong promotion that this test may spend.
     rules
         The thresholds.
     outcomes
-        What was recorded.
+        The recorded outcomes on gate prompts.
     """
 
     checks: tuple[GateCheck, ...]
@@ -180,29 +169,29 @@ def judge(
     newcomers: Sequence[NewcomerGap] = (),
     unavailable: Sequence[str] = (),
 ) -> GateResult:
-    """Judge a challenger; without a champion it must only be sound in itself.
+    """Judge a challenger; without a champion it only has to be sound in itself.
 
     Parameters
     ----------
     challenger, champion
         The routers; `outcomes` holds the LLMs of both.
     outcomes
-        What was recorded on gate prompts.
+        The recorded outcomes on gate prompts.
     rules
         The thresholds.
     spending
-        What the comparison with the champion may spend.
+        The level at which the comparison with the champion is made.
     zero_router
         The prompt-blind baseline over the challenger's LLMs, fitted on representative prompts.
     newcomers
         The LLMs that only the challenger has.
     unavailable
-        LLMs of the challenger that may not be routed to any more.
+        LLMs of the challenger that may no longer be routed to.
 
     Raises
     ------
     PromotionRefused
-        When there is nothing to measure, or the challenger expects something that is not a finite number.
+        There is nothing to measure, or the challenger expects something that is not a finite number.
     """
     checks = (
         _finite_numbers(challenger, outcomes),
@@ -217,7 +206,7 @@ def judge(
 
 
 def _compare(alone: GateResult, challenger: Router, champion: Router, spending: Spending) -> GateResult:
-    """Add what the comparison with the champion finds."""
+    """Add the result of the comparison with the champion."""
     found, outcomes, rules = alone.challenger, alone.outcomes, alone.rules
     before = measure(champion, outcomes)
     equal = at_cost_of(before, challenger, outcomes)
@@ -242,7 +231,7 @@ def _compare(alone: GateResult, challenger: Router, champion: Router, spending: 
 
 
 def lower_bound(equal: EqualCost, before: RouterMeasure, spending: Spending, rules: GateRules) -> float:
-    """Bound the score at the champion's cost, minus the champion's, from below at the level that may be spent."""
+    """Return the lower bound of the score at the champion's cost, minus the champion's, at the level to be spent."""
     return paired_lower_bound(
         equal.scores, before.scores, level=spending.level, seed=rules.seed, n_resamples=rules.resamples
     )
@@ -255,13 +244,13 @@ def _zero_curve(zero_router: ZeroRouter, challenger: Router, outcomes: GateOutco
 
 
 def _finite_numbers(router: Router, outcomes: GateOutcomes) -> GateCheck:
-    """Refuse before anything is measured: an infinite price or vector makes every later number meaningless."""
+    """Refuse before measuring: an infinite price or vector makes every later number meaningless."""
     if not len(outcomes.embeddings):
         raise PromotionRefused(
-            f"router {router.digest[:12]} cannot be put to the gate: no gate prompt has a score from every LLM of it "
-            "and of the champion",
+            f"router {router.digest[:12]} cannot be put to the gate: no gate prompt has a score from every LLM of "
+            "the router and of the champion",
             unchanged="The champion stays as it is.",
-            hint="See who lacks answers: uniroute llm list",
+            hint="See which LLMs lack answers: uniroute llm list",
         )
     missing = [key for key in router.keys if key not in outcomes.keys]
     if missing:
@@ -275,10 +264,10 @@ def _finite_numbers(router: Router, outcomes: GateOutcomes) -> GateCheck:
     is_finite = np.isfinite(expected.errors).all(axis=0) & np.isfinite(expected.costs_usd).all(axis=0)
     if not is_finite.all():
         raise PromotionRefused(
-            f"router {router.digest[:12]} expects errors or costs that are no finite numbers from "
+            f"router {router.digest[:12]} expects errors or costs that are not finite numbers from "
             f"{router.keys[int(np.argmin(is_finite))]}",
             unchanged="The champion stays as it is.",
-            hint="Look at its price: uniroute llm list",
+            hint="Check its price: uniroute llm list",
         )
     n, m = expected.errors.shape
     return GateCheck("finite expected errors and costs", f"{m} LLMs on {n} prompts", "all of them", True)
@@ -320,11 +309,11 @@ def _newcomers_believed(newcomers: Sequence[NewcomerGap]) -> GateCheck:
 def _score_holds(
     difference: BootstrapDifference, bound: float, equal: EqualCost, spending: Spending, rules: GateRules
 ) -> GateCheck:
-    dearer = "" if equal.is_reached else "; it cannot be as cheap, so its cheapest choices were compared"
+    caveat = "" if equal.is_reached else "; it cannot be as cheap, so its cheapest choices were compared"
     return GateCheck(
         "score at the champion's cost, against the champion",
         f"{difference.mean:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}); lower bound "
-        f"{bound:+.4f} at level {spending.level:.2g}, challenger {spending.ordinal} of this champion{dearer}",
+        f"{bound:+.4f} at level {spending.level:.2g}, challenger {spending.ordinal} of this champion{caveat}",
         f"lower bound at least {-rules.epsilon:+.4f}",
         bound >= -rules.epsilon,
     )
@@ -341,7 +330,7 @@ def _cost_holds(found: RouterMeasure, before: RouterMeasure, rules: GateRules) -
 
 
 def _shares_hold(found: RouterMeasure, before: RouterMeasure, rules: GateRules) -> GateCheck:
-    """Look whether an LLM gets more of the traffic than one may have, and did not have it before."""
+    """Check that no LLM gets more of the traffic than allowed, unless it already had more."""
     had = {key for key, share in before.shares if share > rules.max_share}
     over = [key for key, share in found.shares if share > rules.max_share and key not in had]
     key, share = max(found.shares, key=lambda one: one[1])
@@ -350,7 +339,7 @@ def _shares_hold(found: RouterMeasure, before: RouterMeasure, rules: GateRules) 
 
 
 def version_metrics(gate: GateResult) -> dict[str, float]:
-    """Give the metrics of a version: its own, the champion's, and their difference where there is a champion."""
+    """Return the metrics of a version: its own and, where there is a champion, the champion's and their difference."""
     metrics = _measures("", gate.challenger)
     if gate.champion is not None:
         metrics |= _measures("champion_", gate.champion)
@@ -376,7 +365,7 @@ def _measures(prefix: str, found: RouterMeasure) -> dict[str, float]:
 
 
 def gate_as_json(gate: GateResult) -> dict[str, Any]:
-    """Give the gate's checks and figures as data for the registry."""
+    """Return the gate's checks and figures as data for the registry."""
     return {
         "passed": gate.passed,
         "checks": [

@@ -1,4 +1,4 @@
-"""How a router does on gate prompts, with the scores and costs that were really recorded for the LLMs it chooses."""
+"""How a router does on gate prompts, with the scores and costs recorded for the LLMs it chooses."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from routing.router import Expected, Router
 
 @dataclass(frozen=True, eq=False)
 class GateOutcomes:
-    """What the LLMs of both routers really did on the gate prompts.
+    """Recorded outcomes of the LLMs of both routers on the gate prompts.
 
     Attributes
     ----------
     keys
-        LLM keys, one a column.
+        LLM keys, one per column.
     embeddings
         ``(n, dim)`` float32, the gate prompts that every LLM has a score for.
     scores, costs_usd
@@ -31,8 +31,8 @@ class GateOutcomes:
     other_embeddings
         The same prompts for routers with another embedder, by its key.
     input_tokens
-        ``(n,)`` estimated from the prompts' texts: a consumer's decisions count a prompt's own tokens. None counts what
-        the LLMs' profiles had in its cluster.
+        ``(n,)`` estimated from the prompts' texts, as a consumer's decisions count them. None counts the tokens of the
+        LLMs' profiles in a prompt's cluster.
     """
 
     keys: tuple[str, ...]
@@ -45,7 +45,7 @@ class GateOutcomes:
 
     @property
     def reference_cost_usd(self) -> float:
-        """Mean cost of the dearest LLM: 1 on the relative cost axis."""
+        """Mean cost of the most expensive LLM: 1 on the relative cost axis."""
         return float(self.costs_usd.mean(axis=0).max())
 
     @property
@@ -54,19 +54,19 @@ class GateOutcomes:
         return float(self.scores.mean(axis=0).max())
 
     def columns(self, keys: Sequence[str]) -> list[int]:
-        """Give the columns of these LLMs."""
+        """Return the columns of these LLMs."""
         return [self.keys.index(key) for key in keys]
 
     def known(self, router: Router) -> tuple[str, ...]:
-        """Give those of a router's LLMs that were asked."""
+        """Return those of a router's LLMs that were asked."""
         return tuple(key for key in router.keys if key in self.keys)
 
     def embeddings_for(self, router: Router) -> NDArray[np.float32]:
-        """Give the prompts as a router's embedder sees them."""
+        """Return the prompts' embeddings ``(n, dim)`` by a router's embedder."""
         return self.other_embeddings.get(router.embedder.key, self.embeddings)
 
     def expected_by(self, router: Router) -> Expected:
-        """Give what a router expects of each of its LLMs on these prompts."""
+        """Return what a router expects of each of its LLMs on these prompts."""
         return router.expected(self.embeddings_for(router), input_tokens=self.input_tokens)
 
 
@@ -79,13 +79,13 @@ class RouterMeasure:
     score, cost_usd
         Mean recorded score and USD per prompt at the router's own cost weight.
     area, qnc, qnc_is_reached, peak, aiq
-        Of the deferral curve, as `routing.deferral` defines them.
+        Measures of the deferral curve, as `routing.deferral` defines them.
     curve
         The deferral curve.
     scores, costs_usd
-        ``(n,)`` recorded score and cost of the chosen LLM, prompt by prompt.
+        ``(n,)`` recorded score and cost of the chosen LLM, by prompt.
     chosen
-        Key of the chosen LLM, prompt by prompt.
+        Key of the chosen LLM, by prompt.
     shares
         Share of the gate prompts each LLM gets, in the order of the router's keys.
     """
@@ -105,7 +105,7 @@ class RouterMeasure:
 
 
 def measure(router: Router, outcomes: GateOutcomes) -> RouterMeasure:
-    """Measure a router on gate prompts with the outcomes that were recorded.
+    """Measure a router on gate prompts with the recorded outcomes.
 
     An LLM that is not among the outcomes was never asked these prompts: the router is measured without it.
     """
@@ -137,12 +137,12 @@ def measure(router: Router, outcomes: GateOutcomes) -> RouterMeasure:
 
 
 def at_cost_of(other: RouterMeasure, router: Router, outcomes: GateOutcomes) -> EqualCost:
-    """Measure a router when it may spend exactly what another one spends."""
+    """Measure a router that may spend exactly what another one spends."""
     return scores_at_equal_cost(*_answered(router, outcomes), target_usd=other.cost_usd)
 
 
 def _answered(router: Router, outcomes: GateOutcomes) -> tuple[NDArray[Any], ...]:
-    """Give expected errors and costs, recorded scores and costs of a router's LLMs, ``(n, m)`` each."""
+    """Return expected errors and costs, recorded scores and costs of a router's LLMs, ``(n, m)`` each."""
     keys = outcomes.known(router)
     expected = outcomes.expected_by(router)
     places, columns = [router.keys.index(key) for key in keys], outcomes.columns(keys)

@@ -1,7 +1,7 @@
 """Graders: how a completion becomes a score. Each has a name and a version, which are part of the outcome key.
 
-`grader` opens one by name; `check_grader` is the gate it must pass before any LLM is asked. `Judge` asks an LLM, so it
-works within a night only (flows/profiling/judging.py) and has a gate of its own.
+`grader` returns one by name; `check_grader` is the self-check that it must pass before any LLM is asked. `Judge` asks
+an LLM, so it works within a night only (flows/profiling/judging.py) and has a check of its own (judge_check.py).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ALIASES = {"letter-match": "choice"}
 
 
 def grader(name: str) -> Grader:
-    """Open a grader.
+    """Return a grader.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def grader(name: str) -> Grader:
     Raises
     ------
     PrerequisiteError
-        There is none of that name.
+        There is no grader of that name.
     """
     found = GRADERS.get(_ALIASES.get(name, name))
     if found is not None:
@@ -50,16 +50,16 @@ def grader(name: str) -> Grader:
 
 
 def grader_name(name: str) -> str:
-    """Give the name under which a grader is kept.
+    """Return the name under which a grader is stored.
 
     Parameters
     ----------
     name
-        As a prompt file says it: one that `grader` opens, or ``judge``.
+        As in a prompt file: one that `grader` knows, or ``judge``.
 
     Raises
     ------
     PrerequisiteError
-        There is none of that name.
+        There is no grader of that name.
     """
     return name if name == Judge.name else grader(name).name

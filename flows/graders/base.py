@@ -1,4 +1,4 @@
-"""What every grader promises, and the frame in which it does its work."""
+"""What every grader promises, the base of graders that follow a rule, and how reasoning is removed from answers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import ClassVar, Protocol
 
 from flows.errors import GradingError
 
+_OPENING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+_CLOSING = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+
 
 class Labelled(Protocol):
-    """Whatever turns completions into scores; name and version are part of the outcome key."""
+    """Something that turns completions into scores; name and version are part of the outcome key."""
 
     @property
     def name(self) -> str:
-        """What prompts call it."""
+        """The name that prompts use."""
         ...
 
     @property
@@ -29,7 +32,7 @@ class Labelled(Protocol):
 
 
 class Grader(Labelled, Protocol):
-    """Turn a completion into a score at once, without asking anybody."""
+    """Turns a completion into a score at once, without calling an LLM."""
 
     def grade(self, completion: str, reference: str) -> float:
         """Score a completion between 0 and 1, or raise `GradingError`."""
@@ -37,7 +40,7 @@ class Grader(Labelled, Protocol):
 
 
 class RuleGrader(ABC):
-    """Grade by a fixed rule: reasoning is taken out first, and a crash is never a wrong answer.
+    """Grade by a fixed rule: reasoning is removed first, and a crash never counts as a wrong answer.
 
     An empty completion scores 0.
     """
@@ -78,7 +81,7 @@ class RuleGrader(ABC):
             raise GradingError(
                 f"grader {self.label} crashed: {type(error).__name__}",
                 unchanged="the answer is not counted as wrong",
-                hint="the completion is kept: grade it again with a mended grader of a higher version",
+                hint="the completion is kept: grade it again with a fixed grader of a higher version",
             ) from error
 
     @abstractmethod
@@ -89,18 +92,12 @@ class RuleGrader(ABC):
         return GradingError(
             f"grader {self.label} cannot use the reference {reference[:60]!r}: it is not {wanted}",
             unchanged="nothing was scored",
-            hint="mend the reference, or name another grader for this prompt",
+            hint="fix the reference, or name another grader for this prompt",
         )
 
 
-_OPENING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
-
-
-_CLOSING = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
-
-
 def without_reasoning(completion: str) -> str:
-    """Give the answer that follows the reasoning of an LLM.
+    """Return the answer that follows the reasoning of an LLM.
 
     Everything up to the last ``</think>`` is reasoning, whether or not it was opened (chat templates open it for the
     LLM). Reasoning that is opened and never closed reaches to the end. ``<thinking>`` means the same; case is ignored.
@@ -113,7 +110,7 @@ def without_reasoning(completion: str) -> str:
     Returns
     -------
     str
-        The rest, possibly empty; the completion itself when it holds no reasoning.
+        The rest, possibly empty; the whole completion when it holds no reasoning.
     """
     end = 0
     for closing in _CLOSING.finditer(completion):

@@ -1,7 +1,7 @@
 """Multiple choice: find the letter that an answer settles on.
 
-The order of the rules is the one of MMLU-Pro's own evaluation: a declared answer before any other letter. Every pattern
-starts at a fixed word and repeats only a bounded number of times, so that a hostile answer costs linear time.
+The order of the rules is that of MMLU-Pro's own evaluation: a declared answer before any other letter. Every pattern
+starts at a fixed word and has only bounded repeats, so that a hostile answer costs linear time.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _REFERENCE = re.compile(r"\s*\(?([A-Ja-j])\)?\.?\s*")
 
 
 class ChoiceGrader(RuleGrader):
-    r"""Compare the letter (A to J) that an answer settles on with the reference's.
+    r"""Compare the letter (A to J) that an answer settles on with that of the reference.
 
-    The letter is the first of these that is found, in an answer without its reasoning:
+    The letter is the first of these that is found in an answer without its reasoning:
 
     1. the whole answer is one letter, in either case: ``c``, ``(C).``, ``**C**``, ``\boxed{C}``;
-    2. the *first* "answer is X" (base LLMs run on into questions of their own invention, so a later one is not theirs);
+    2. the *first* "answer is X" (base LLMs run on into questions of their own invention, so later ones do not count);
     3. the last "Answer: X";
     4. the last ``\boxed{X}``;
     5. the last letter in bold, ``**X**``;
     6. the last capital letter that stands alone.
 
-    The words "answer is" and "answer:" are read in either case; except for rule 1 letters count as capitals only. No
-    letter at all is a wrong answer.
+    The words "answer is" and "answer:" are read in either case; except in rule 1, only capital letters count. An answer
+    without a letter is wrong.
 
-    On 24 000 recorded answers to MMLU-Pro it agrees with the recorded scores on 98.6 %. In most of the rest the
+    On 24,000 recorded answers to MMLU-Pro it agrees with the recorded scores on 98.6 %. In most of the rest the
     answer names the right letter without saying "answer is", which that evaluation counted as wrong; in some, rule 6
     takes a letter of a formula or a unit.
     """
@@ -54,7 +54,7 @@ class ChoiceGrader(RuleGrader):
 
 
 def chosen_letter(answer: str) -> str | None:
-    """Give the letter that an answer settles on, by the rules of `ChoiceGrader`.
+    """Return the letter that an answer settles on, by the rules of `ChoiceGrader`.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def chosen_letter(answer: str) -> str | None:
     Returns
     -------
     str or None
-        A capital letter from A to J, None when there is none.
+        A capital letter from A to J; None when there is none.
     """
     only = _ONLY.fullmatch(answer.strip())
     if only is not None:

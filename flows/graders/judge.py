@@ -1,9 +1,9 @@
-"""Judging: another LLM says whether an answer agrees with the reference, and the answer has no say in it.
+"""Judging: another LLM says whether an answer agrees with the reference, and the answer cannot influence the verdict.
 
-What is judged was written by whoever wants to be judged well. So it stands between two lines that carry a word drawn
-for this one judgement, and the verdict counts only beside that word: an answer can neither end its own quotation nor
-hold a verdict. Answers that say nothing are wrong without being judged, and a reply without exactly one verdict is no
-verdict.
+The author of an answer gains from a good grade. So the answer is quoted between two lines that carry a word drawn for
+this one judgement, and the verdict counts only next to that word: an answer can neither end its own quotation nor
+contain a verdict. Answers that say nothing are wrong without being judged, and a reply without exactly one verdict is
+no verdict.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import ClassVar, Final
 
 from flows.errors import GradingError
 from flows.graders.base import without_reasoning
+from flows.text import without_controls
 
 MOST_ANSWER_BYTES: Final = 8_192
-"""How much of an answer is judged: its end, where what it settles on stands."""
+"""How much of an answer is judged: its end, where it states what it settles on."""
 
 _LABEL_CHARACTERS: Final = 80
 _TEMPLATE: Final = """\
@@ -63,8 +64,8 @@ _SAYS_NOTHING: Final = frozenset(
     }
 )
 _WORDS = re.compile(r"\w+")
-# What chat templates and terminals take for more than text.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]|<\||\|>")
+# What chat templates interpret.
+_CHAT_MARKER = re.compile(r"<\||\|>")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Judge:
 
     @property
     def version(self) -> str:
-        """Who judges and how: another LLM, other sampling or other instructions may give another score."""
+        """Identifies the judge: another LLM, other sampling or other instructions may result in another score."""
         identity = hashlib.sha256(f"{self.llm_key}\n{self.sampling}".encode()).hexdigest()[:8]
         return f"{self._template_version}.{identity}.{self.llm_key[:_LABEL_CHARACTERS]}"
 
@@ -97,29 +98,30 @@ class Judge:
 
 
 def says_nothing(completion: str) -> bool:
-    """Tell whether an answer, without its reasoning, holds nothing that could be right."""
+    """Whether an answer, without its reasoning, holds nothing that could be right."""
     words = _WORDS.findall(without_reasoning(completion).casefold().replace("'", "").replace("’", ""))
     return " ".join(words) in _SAYS_NOTHING
 
 
 def judgement_prompt(question: str, reference: str, completion: str, nonce: str) -> str:
-    """Write what a judge is asked.
+    """Return what a judge is asked.
 
     Parameters
     ----------
     question, reference
-        Of the prompt.
+        The prompt's text and its reference.
     completion
         What the candidate said; its reasoning is left out.
     nonce
-        A word that nobody can guess, drawn for this judgement.
+        A word that cannot be guessed, drawn for this judgement.
     """
     data = without_reasoning(completion).strip().encode("utf-8", "replace")
     answer = data[-MOST_ANSWER_BYTES:].decode("utf-8", "ignore")
     if len(data) > MOST_ANSWER_BYTES:
         answer = f"[the beginning is left out]\n{answer}"
     quoted = {"question": question, "reference": reference, "answer": answer}
-    return _TEMPLATE.format(nonce=nonce, **{name: _CONTROL.sub(" ", text) for name, text in quoted.items()})
+    clean = {name: _CHAT_MARKER.sub(" ", without_controls(text, keep="\n\t")) for name, text in quoted.items()}
+    return _TEMPLATE.format(nonce=nonce, **clean)
 
 
 def verdict(reply: str, nonce: str) -> float:
@@ -140,14 +142,14 @@ def verdict(reply: str, nonce: str) -> float:
     Raises
     ------
     GradingError
-        There is not exactly one verdict, or it is not the end.
+        There is not exactly one verdict, or it does not end the reply.
     """
     said = without_reasoning(reply).rstrip()
     verdicts = re.findall(rf"{re.escape(nonce)}[ \t]+(RIGHT|WRONG)\b", said)
     ending = re.fullmatch(rf"[*`_\s]*{re.escape(nonce)}[ \t]+(RIGHT|WRONG)[*`_.\s]*", said.rpartition("\n")[2])
     if ending is None or len(verdicts) != 1:
         raise GradingError(
-            "the judge gave no verdict that can be read",
+            "the judge returned no readable verdict",
             unchanged="the answer is not counted as wrong",
             hint="name another LLM in [judge] llm if this happens often",
         )

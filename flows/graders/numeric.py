@@ -1,4 +1,4 @@
-"""Numbers: find the one an answer ends with and compare it exactly, or within a tolerance when it is not whole."""
+"""Numbers: find the one that an answer ends with, and compare it exactly, or within a tolerance if it is not whole."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ class WrittenNumber:
     Attributes
     ----------
     value
-        The numeral, a percent sign left aside.
+        The numeral, without any percent sign.
     is_percent
-        Whether one followed.
+        Whether a percent sign followed.
     """
 
     value: Decimal
     is_percent: bool
 
     def readings(self) -> tuple[Decimal, ...]:
-        """Give what it may mean: 50 % is 50 to some and 0.5 to others."""
+        """Return what it may mean: 50 % is 50 to some and 0.5 to others."""
         return (self.value, _CONTEXT.divide(self.value, Decimal(100))) if self.is_percent else (self.value,)
 
 
 class NumericGrader(RuleGrader):
     r"""Compare the number that an answer ends with to the reference.
 
-    The number is the one that starts the last ``\boxed{...}``, else the last in the answer. Read are signs,
-    ``1,234.5`` (the decimal sign is a point), ``.5``, ``3/4``, ``\frac{3}{4}``, ``1.5e-3``, ``1.5 x 10^{-3}``, a
-    leading dollar and a trailing percent sign. Digits that belong to a word or are an exponent (``CO2``, ``m/s^2``) are
-    not numbers. When only one of the two carries a percent sign, either meaning of it is accepted: 50 % equals 50 and
-    0.5.
+    The number is the one that starts the last ``\boxed{...}``, otherwise the last in the answer. It may have a sign, a
+    leading dollar and a trailing percent sign, and be written as ``1,234.5`` (the decimal sign is a point), ``.5``,
+    ``3/4``, ``\frac{3}{4}``, ``1.5e-3`` or ``1.5 x 10^{-3}``. Digits that belong to a word or form an exponent
+    (``CO2``, ``m/s^2``) are not numbers. When only one of the two has a percent sign, both readings are accepted: 50 %
+    equals 50 and 0.5.
 
-    A whole reference must be met exactly; any other within `RELATIVE_TOLERANCE`, a ten-thousandth of it.
+    A whole reference must be matched exactly; any other within `RELATIVE_TOLERANCE`, a ten-thousandth of it.
     """
 
     name = "numeric"
@@ -78,7 +78,7 @@ class NumericGrader(RuleGrader):
 
 
 def final_number(answer: str) -> WrittenNumber | None:
-    """Give the number an answer ends with, by the rules of `NumericGrader`; None when it holds none."""
+    """Return the number that an answer ends with, by the rules of `NumericGrader`; None when it holds none."""
     answer = answer.replace("\N{MINUS SIGN}", "-")
     box = answer.rfind(_BOX)
     if box >= 0:

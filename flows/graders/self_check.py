@@ -1,4 +1,4 @@
-"""The gate of a grader: it must score references right, and everything else no better than chance."""
+"""The self-check of a grader: it must score references as right, and everything else no better than chance."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _OTHER_COLLISIONS: Final = 0.05
 
 @dataclass(frozen=True)
 class GraderCheck:
-    """What a grader scored at its gate, as means over the references.
+    """What a grader scored in its self-check, as means over the references.
 
     Attributes
     ----------
     reference_score
-        Each reference given as its own answer.
+        With each reference as its own answer.
     empty_score
-        Nothing given as an answer.
+        With empty answers.
     shuffled_score
-        The references given as answers to each other's prompts.
+        With the references as answers to each other's prompts.
     chance
-        What shuffling gives a grader that is right: how often two prompts share a reference.
+        What a correct grader scores with shuffled references: how often two prompts share one.
     """
 
     reference_score: float
@@ -43,7 +43,7 @@ class GraderCheck:
 
 
 def check_grader(grader: Grader, references: Sequence[str], *, seed: int = 0) -> GraderCheck:
-    """Feed a grader with answers whose score is known.
+    """Check a grader on answers whose score is known.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ def check_grader(grader: Grader, references: Sequence[str], *, seed: int = 0) ->
     references
         The references of all prompts it will grade.
     seed
-        Of the shuffling.
+        Seed of the shuffling.
 
     Returns
     -------
     GraderCheck
-        The figures, all within their bounds.
+        The scores, all within their bounds.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def _refuse(grader: Grader, check: GraderCheck, n: int) -> None:
         hint = "look for references that this grader cannot recognise, or name another grader for these prompts"
     elif check.empty_score > 0:
         finding = f"empty answers score {check.empty_score:.3f} instead of 0"
-        hint = "mend the grader: it gives credit for nothing"
+        hint = "fix the grader: it gives credit for nothing"
     elif check.shuffled_score > limit:
         finding = (
             f"shuffled answers score {check.shuffled_score:.3f}, chance is {check.chance:.3f} (at most {limit:.3f})"
@@ -97,7 +97,7 @@ def _refuse(grader: Grader, check: GraderCheck, n: int) -> None:
         hint = "name a stricter grader for these prompts, or references that do not contain each other"
     else:
         return
-    raise GradingError(f"grader {grader.label} failed its gate: {finding}", unchanged=_UNCHANGED, hint=hint)
+    raise GradingError(f"grader {grader.label} failed its self-check: {finding}", unchanged=_UNCHANGED, hint=hint)
 
 
 def _mean_score(grader: Grader, answers: Sequence[str], references: Sequence[str]) -> float:
@@ -106,9 +106,9 @@ def _mean_score(grader: Grader, answers: Sequence[str], references: Sequence[str
         score = _score(grader, answer, reference)
         if not 0 <= score <= 1:
             raise GradingError(
-                f"grader {grader.label} failed its gate: it scored {score!r}, which is not between 0 and 1",
+                f"grader {grader.label} failed its self-check: it scored {score!r}, which is not between 0 and 1",
                 unchanged=_UNCHANGED,
-                hint="mend the grader",
+                hint="fix the grader",
             )
         total += score
     return total / len(references)
@@ -121,7 +121,7 @@ def _score(grader: Grader, answer: str, reference: str) -> float:
         raise
     except Exception as error:
         raise GradingError(
-            f"grader {grader.label} failed its gate: it crashed with {type(error).__name__}",
+            f"grader {grader.label} failed its self-check: it crashed with {type(error).__name__}",
             unchanged=_UNCHANGED,
-            hint="mend the grader",
+            hint="fix the grader",
         ) from error

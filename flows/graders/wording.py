@@ -8,7 +8,7 @@ from flows.graders.base import RuleGrader
 
 
 def plain_wording(text: str) -> str:
-    """Give a text with composed characters, without differences of case, and with single spaces between words.
+    """Return a text with composed characters, case folded, and with single spaces between words.
 
     Punctuation and accents stay: they are part of an answer.
     """
@@ -16,7 +16,7 @@ def plain_wording(text: str) -> str:
 
 
 class ExactGrader(RuleGrader):
-    """Compare the whole answer with the reference; only case, spacing and the composition of characters are ignored."""
+    """Compare the whole answer with the reference, ignoring only case, spacing and the composition of characters."""
 
     name = "exact"
     version = "1"
@@ -29,7 +29,7 @@ class ExactGrader(RuleGrader):
 
 
 class ContainsGrader(RuleGrader):
-    """Look for the reference in the answer as whole words; case and spacing are ignored as in `ExactGrader`.
+    """Look for the reference in the answer as whole words, ignoring case and spacing as `ExactGrader` does.
 
     "no" is not contained in "know", and "10" not in "2100".
     """

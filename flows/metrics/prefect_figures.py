@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flows.errors import FlowError
 from flows.metrics.listed import Samples
 from flows.text import sanitize
+from flows.urls import http_url
 
 if TYPE_CHECKING:
     from httpx2 import Client
@@ -30,7 +31,7 @@ def note_prefect(samples: Samples) -> None:
         The server did not answer, or not as a Prefect server does.
     """
     api_url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
-    if not api_url.startswith(("http://", "https://")):
+    if http_url(api_url) is None:
         return
     # Imported only here: most readings have no server to ask.
     import httpx2

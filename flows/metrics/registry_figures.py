@@ -10,12 +10,13 @@ from typing import Any
 from flows.endpoints import kinds
 from flows.endpoints.kinds import FAILURE_RULES
 from flows.metrics.listed import MOST_ENDPOINTS, OTHER, Samples
+from flows.reports.night_record import NightRecord, read_night
 from flows.text import sanitize
 from registry.db.tables import LLM_STATUSES, RUN_STATUSES
 from registry.monitoring import MonitoringSnapshot
 from registry.runs import Run
 
-KINDS = frozenset({*FAILURE_RULES, kinds.KIND, "grading", "judging"})
+KINDS = frozenset({*FAILURE_RULES, kinds.SUBSTITUTED, "grading", "judging"})
 """Every kind of failure that a night can record; anything else counts as `OTHER`."""
 
 
@@ -52,16 +53,16 @@ def _note_night(samples: Samples, snapshot: MonitoringSnapshot, run: Run) -> Non
 
 
 def _note_last_success(samples: Samples, snapshot: MonitoringSnapshot) -> None:
-    """Note what the last finished night recorded in its summary."""
-    summary: dict[str, Any] = {}
+    """Note what the last night that ended well recorded."""
+    record = NightRecord()
     if snapshot.finished is not None:
         samples.put("night_success_age_seconds", _age(snapshot, snapshot.finished.finished_at))
-        summary = _parsed(snapshot.finished.summary_json)
-        samples.put("night_attention", len(summary.get("attention") or ()))
-        samples.put("night_free_bytes", _figure(summary, "aftermath", "free_bytes"))
-    problem = (summary.get("aftermath") or {}).get("ledger_problem")
+        record = _record(snapshot.finished)
+        samples.put("night_attention", len(record.attention))
+        samples.put("night_free_bytes", None if record.closing is None else record.closing.free_bytes)
+    problem = record.closing is not None and record.closing.ledger_problem
     samples.put("ledger_intact", snapshot.is_head_whole and not problem)
-    drifted = {str(drift).partition(" ")[0] for drift in (summary.get("router") or {}).get("alias_drifts", ())}
+    drifted = {drift.partition(" ")[0] for drift in record.router.alias_drifts} if record.router is not None else set()
     moved = {name for name, is_drifted in snapshot.aliases_noted.items() if is_drifted}
     samples.put("alias_drifts", len((drifted | moved) - (set(snapshot.aliases_noted) - moved)))
 
@@ -96,6 +97,14 @@ def _note_lease(samples: Samples, snapshot: MonitoringSnapshot) -> None:
 
 def _age(snapshot: MonitoringSnapshot, since_at: datetime | None) -> float | None:
     return None if since_at is None else max(0.0, (snapshot.moment - since_at).total_seconds())
+
+
+def _record(run: Run) -> NightRecord:
+    """Return what a night stored; what cannot be read has no figures."""
+    try:
+        return read_night(run)
+    except ValueError:
+        return NightRecord()
 
 
 def _parsed(text: str | None) -> dict[str, Any]:

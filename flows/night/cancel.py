@@ -1,4 +1,4 @@
-"""Ask a running night to stop."""
+"""Ask a running night to stop: by a signal on its host, and through the ledger, which it reads from anywhere."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from registry.runs import Run
 from registry.store import Registry
 
 CANCEL = "run:night:cancel_requested"
-
-
+"""The event of the ledger that asks one attempt of a run to stop."""
 HEARTBEATS_PER_LEASE = 3
 
 
 @dataclass(frozen=True)
 class Cancellation:
-    """A night that was asked to stop, where it runs, and how it hears of it."""
+    """A night that was asked to stop, where it runs, and how soon it learns of the request."""
 
     run_key: str
     host: str
@@ -31,12 +30,12 @@ class Cancellation:
 
 
 def find_run(registry: Registry, name: str) -> Run:
-    """Find a run by its key, by its day (the latest of that day), or as ``latest``.
+    """Return a run, given its key, its day (the latest run of that day) or ``latest``.
 
     Raises
     ------
     NotFound
-        There is none.
+        There is no such run.
     """
     runs = registry.runs.list(limit=1 if name == "latest" else None)
     found = next((run for run in runs if name in ("latest", run.key, run.as_of.isoformat())), None)
@@ -50,22 +49,22 @@ def find_run(registry: Registry, name: str) -> Run:
 def cancel_night(
     registry: Registry, name: str, reason: str, *, actor: str, now: datetime, is_dry_run: bool = False
 ) -> Cancellation:
-    """Ask a running night to stop: by a signal on this host, and by the ledger, which its heartbeat reads, anywhere.
+    """Ask a running night to stop: by a signal if on this host, and through the ledger, which its heartbeat reads.
 
     Parameters
     ----------
     registry
-        Whose lease the night holds.
+        The registry whose lease the night holds.
     name
-        The run, as in `find_run`.
+        The run, as for `find_run`.
     reason
-        Why.
+        Why it is to stop.
     actor
-        Who asks.
+        Who asks for it.
     now
         The present moment.
     is_dry_run
-        Whether to only say whom this would reach.
+        Whether to only return which night this would reach.
 
     Raises
     ------
@@ -90,15 +89,21 @@ def cancel_night(
 
 
 def recall(registry: Registry, run: Run, *, now: datetime) -> None:
-    """Ask all processes that work for this attempt of a run to stop, unless somebody has asked already."""
+    """Ask all processes that work for this attempt of a run to stop, unless they have been asked already."""
     if not is_cancelled(registry, run):
         facts = {"lease": run.lease_number, "host": run.host, "pid": run.pid}
         reason = "the night that handed it out was stopped"
         registry.ledger.append(CANCEL, run.key, actor=run.host, now=now, reason=reason, payload=facts)
 
 
+def is_cancelled(registry: Registry, run: Run) -> bool:
+    """Whether this attempt of a run was asked to stop."""
+    asked = registry.ledger.events(subject=run.key, event=CANCEL)
+    return any(json.loads(event.payload_json)["lease"] == run.lease_number for event in asked)
+
+
 def _signal(run: Run) -> bool:
-    """Send SIGTERM to a night of this host whose lease is alive; say whether it could be sent."""
+    """Send SIGTERM to a night of this host whose lease is alive; return whether it could be sent."""
     if run.host != socket.gethostname():
         return False
     try:
@@ -106,9 +111,3 @@ def _signal(run: Run) -> bool:
     except OSError:
         return False
     return True
-
-
-def is_cancelled(registry: Registry, run: Run) -> bool:
-    """Tell whether somebody asked this attempt of a run to stop."""
-    asked = registry.ledger.events(subject=run.key, event=CANCEL)
-    return any(json.loads(event.payload_json)["lease"] == run.lease_number for event in asked)

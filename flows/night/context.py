@@ -1,4 +1,4 @@
-"""One night under way: what its stages share, and what they found."""
+"""What the stages of one night share: its day, run, prompts, graders, sampling, and what is known about drift."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ CANARY_ROLES = ("representative", "gate")
 
 
 class Night:
-    """Hold what the stages of one night share.
+    """What the stages of one night share; what they find is in their results, which it does not know.
 
-    Deliberately not a dataclass: Prefect walks through every dataclass it is handed, and this one leads to everything.
+    Deliberately not a dataclass: Prefect traverses every dataclass that it is passed, and this one leads to everything.
 
     Parameters
     ----------
     workspace
         The opened parts.
     as_of
-        The day the night looks at the world: later listings are not there yet.
+        The day of the night: listings after that day are ignored.
     clock
-        Gives the time, in UTC.
+        Returns the time, in UTC.
     given
-        How the settings were given, for the processes that take parts of the night.
+        How the settings were given, for the processes that take over parts of the night.
     prompt_set
-        The frozen prompt set; made of the configured prompts when omitted.
+        The frozen prompt set; frozen from the configured prompts when omitted.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Night:
 
     @property
     def run(self) -> Run:
-        """Give the run that holds the lease; raise if the night has not started."""
+        """The run that holds the lease; RuntimeError when the night has not started."""
         if self._run is None:
             raise RuntimeError("the night has not started")
         return self._run
@@ -79,22 +79,22 @@ class Night:
 
     @property
     def run_key(self) -> str:
-        """Give the key under which this night is one and the same however often it is started."""
+        """The key that identifies this night however often it is started."""
         return f"night:{self.as_of.isoformat()}:{self.settings.digest[:12]}"
 
     @property
     def is_handed_out(self) -> bool:
-        """Whether other processes make the profiles; one that has a part of the run makes it itself."""
+        """Whether other processes make the profiles; a process that has a part of the run makes that itself."""
         return self.settings.fan_out.runner != "threads" and not self.run.part
 
     @cached_property
     def prompt_set(self) -> PromptSet:
-        """Give the frozen prompt set."""
+        """The frozen prompt set."""
         return self._prompt_set or self.workspace.prompt_set
 
     @property
     def cluster_map(self) -> ClusterMapRecord | None:
-        """Give the map that fits prompt set, embedder and settings; None before it is fitted, which calls for it."""
+        """The map that matches prompt set, embedder and settings; None when it has yet to be fitted."""
         wanted, embedder_key = self.settings.routing, self.workspace.embedder.id.key
         found = self.registry.routers.latest_cluster_map(self.prompt_set.digest, embedder_key)
         if found is None or (found.kind, found.seed) != (wanted.method, wanted.seed):
@@ -103,33 +103,33 @@ class Night:
 
     @cached_property
     def profiled_prompts(self) -> tuple[Prompt, ...]:
-        """Give the prompts every LLM is asked tonight, representative ones first.
+        """The prompts that every LLM is asked tonight, representative ones first.
 
-        The LLMs of the night in which the map is fitted are asked the map prompts too: the posterior learns from them
-        how LLMs differ. Whoever comes later is not.
+        In the night in which the map is fitted LLMs are asked the map prompts too, because the posterior learns from
+        them how LLMs differ. LLMs of later nights are not.
         """
-        founds = self.cluster_map is None and self.settings.routing.method == "posterior"
-        roles = (*PROFILED_ROLES, "map") if founds else PROFILED_ROLES
+        fits_map = self.cluster_map is None and self.settings.routing.method == "posterior"
+        roles = (*PROFILED_ROLES, "map") if fits_map else PROFILED_ROLES
         return tuple(prompt for role in roles for prompt in self.prompt_set.with_role(role))
 
     def embeddings_of(self, prompts: tuple[Prompt, ...]) -> NDArray[np.float32]:
-        """Give the stored embeddings of prompts, ``(n, dim)``, in their order."""
+        """Return the stored embeddings of prompts, ``(n, dim)``, in their order."""
         return self.registry.prompts.embeddings(prompts, self.workspace.embedder.id.key).matrix
 
     def outcome_table(self, llms: list[LLM], prompts: tuple[Prompt, ...]) -> OutcomeTable:
-        """Give what these LLMs scored on these prompts, under tonight's graders and the sampling that counts."""
+        """Return what these LLMs scored on these prompts, under tonight's graders and the sampling that counts."""
         sampling = {llm.key: self.counted_sampling(llm) for llm in llms}
         return self.registry.outcomes.table([llm.key for llm in llms], prompts, self.grader_versions, sampling)
 
     @cached_property
     def graders(self) -> dict[str, Grader]:
-        """Give the graders that the prompts name, but for the judge."""
+        """The graders that the prompts name, except the judge."""
         names = {prompt.grader for prompt in self.profiled_prompts} - {Judge.name}
         return {name: grader(name) for name in sorted(names)}
 
     @cached_property
     def judge(self) -> Judge | None:
-        """Give the judge, when prompts want one."""
+        """The judge; None when no prompt needs one."""
         llm_key = self.settings.judge.llm
         if not any(prompt.grader == Judge.name for prompt in self.profiled_prompts):
             return None
@@ -137,55 +137,55 @@ class Night:
 
     @cached_property
     def labels(self) -> dict[str, Labelled]:
-        """Give by name whatever turns completions into scores."""
+        """By name, everything that turns completions into scores: the graders, and the judge if there is one."""
         return {**self.graders, **({} if self.judge is None else {Judge.name: self.judge})}
 
     @property
     def grader_versions(self) -> dict[str, str]:
-        """Give, by grader name, the name with version that is part of the outcome key."""
+        """By grader name, the name with version that is part of the outcome key."""
         return {name: entry.label for name, entry in self.labels.items()}
 
     def is_judge(self, llm: LLM) -> bool:
-        """Tell whether an LLM judges the others: nobody judges itself, so it has no profile and gets no prompts."""
+        """Whether an LLM judges the others: none judges itself, so the judge has no profile and is asked no prompts."""
         return self.judge is not None and llm.key == self.judge.llm_key
 
     @cached_property
     def sampling(self) -> dict[str, str]:
-        """Give, by endpoint, the sampling settings that are part of the outcome key."""
+        """By endpoint, the sampling settings that are part of the outcome key."""
         return {
             entry.name: self.workspace.open_endpoint(entry).sampling for entry in self.workspace.endpoint_settings()
         }
 
     @cached_property
     def drifts(self) -> Drifts:
-        """Give what is known about the drift of LLMs."""
+        """What is known about the drift of LLMs."""
         return Drifts(self.registry)
 
     def asked_sampling(self, llm: LLM) -> str:
-        """Give the sampling settings under which an LLM is asked tonight: those of the epoch that is due."""
+        """Return the sampling settings under which an LLM is asked tonight: those of the epoch that is due."""
         drift = self.drifts.of(llm.key)
         if drift is not None and drift.is_due(self.as_of):
             return in_epoch(self.sampling[llm.endpoint], drift.asked_epoch)
         return self.counted_sampling(llm)
 
     def counted_sampling(self, llm: LLM) -> str:
-        """Give the sampling settings of the answers that routers rest on."""
+        """Return the sampling settings of the answers that routers are built on."""
         drift = self.drifts.of(llm.key)
         return in_epoch(self.sampling[llm.endpoint], drift.counted_epoch if drift is not None else None)
 
     @cached_property
     def canary_prompts(self) -> tuple[Prompt, ...]:
-        """Give the prompts that complete LLMs are asked again every night."""
+        """The prompts that complete LLMs are asked again every night."""
         prompts = [prompt for role in CANARY_ROLES for prompt in self.prompt_set.with_role(role)]
         return canary_prompts(self.prompt_set.digest, prompts, self.settings.canary_prompts)
 
     def check_graders(self) -> None:
-        """Let every grader pass its own gate before money is spent on answers for it.
+        """Put every grader through its self-check before money is spent on answers for it.
 
         Raises
         ------
         GradingError
-            A grader does not score its references about 1 and wrong answers about chance.
+            A grader does not score its references at about 1, or scores wrong answers above chance.
         """
         for name, entry in self.graders.items():
             references = [prompt.reference for prompt in self.profiled_prompts if prompt.grader == name]

@@ -1,8 +1,8 @@
-"""Drift: an LLM that answers differently than it did gets a new sampling epoch; its old answers stay what they were.
+"""Sampling epochs: an LLM that answers differently than before gets a new epoch; its earlier answers stay as they are.
 
-The ledger remembers. ``llm:drift:found`` opens an epoch, named by the day of the night that found it; later nights ask
-the whole profile again under it. ``llm:drift:settled`` closes it once enough has been answered; until then routers rest
-on the answers of the epoch before.
+The ledger keeps the epochs. ``llm:drift:found`` opens one, named after the day of the night that found the drift; later
+nights ask the whole profile again under it. ``llm:drift:settled`` closes it once enough has been answered; until then
+routers are built on the answers of the epoch before.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Drift:
     asked_epoch
         The latest epoch, under which it is asked.
     counted_epoch
-        The latest epoch that was asked to its end, on which routers rest; ``None`` for the first answers.
+        The latest epoch that was asked completely, on which routers are built; ``None`` for the first answers.
     reason
         What the canaries showed.
     """
@@ -45,23 +45,23 @@ class Drift:
 
     @property
     def is_open(self) -> bool:
-        """Whether its profile still waits to be asked again."""
+        """Whether its profile still has to be asked again."""
         return self.counted_epoch != self.asked_epoch
 
     def is_due(self, day: date) -> bool:
-        """Whether it is asked again on that day: after the night that found it, so that a plan names it first."""
+        """Whether it is asked again on that day: after the night that found the drift, so that a plan can show it."""
         return self.is_open and self.asked_epoch < day
 
 
 class Drifts:
-    """Read and note the drift of LLMs.
+    """The drift of LLMs, as the ledger records it.
 
     Parameters
     ----------
     registry
-        Whose ledger remembers.
+        The registry whose ledger is read and written.
     until
-        Read only what was known by this moment; everything when omitted.
+        Only what was known by this moment is read; everything when omitted.
     """
 
     def __init__(self, registry: Registry, *, until: datetime | None = None) -> None:
@@ -70,7 +70,7 @@ class Drifts:
         self._known: dict[str, Drift] | None = None
 
     def all(self) -> dict[str, Drift]:
-        """Give what is known, by LLM key; an LLM that never drifted is not in it."""
+        """Return what is known, by LLM key; LLMs that never drifted are left out."""
         if self._known is not None:
             return self._known
         drifts: dict[str, Drift] = {}
@@ -85,11 +85,11 @@ class Drifts:
         return drifts
 
     def of(self, llm_key: str) -> Drift | None:
-        """Give what is known about one LLM; ``None`` when it never drifted."""
+        """Return what is known about one LLM; ``None`` when it never drifted."""
         return self.all().get(llm_key)
 
     def note(self, llm_key: str, epoch: date, reason: str, *, actor: str, now: datetime) -> None:
-        """Open an epoch, once."""
+        """Open an epoch; a second time changes nothing."""
         known = self.all().get(llm_key)
         if known is None or known.asked_epoch != epoch:
             self._append(_FOUND, llm_key, epoch, reason, actor, now)
@@ -107,7 +107,7 @@ class Drifts:
 
 
 def canary_prompts(prompt_set_digest: str, prompts: Sequence[Prompt], n: int) -> tuple[Prompt, ...]:
-    """Draw the canaries of a prompt set: the same ones every night, in an order that says nothing about them."""
+    """Draw the canaries of a prompt set: the same ones every night, in an order that is unrelated to what they say."""
 
     def place(prompt: Prompt) -> str:
         return hashlib.sha256(f"canary:{prompt_set_digest}:{prompt.digest}".encode()).hexdigest()
@@ -116,17 +116,17 @@ def canary_prompts(prompt_set_digest: str, prompts: Sequence[Prompt], n: int) ->
 
 
 def marked(sampling: str, **marks: str) -> str:
-    """Add marks to sampling settings, so that answers are kept apart: ``epoch`` or ``canary``, each a day."""
+    """Return sampling settings with marks that keep answers apart: ``epoch`` or ``canary``, each a day."""
     return json.dumps({**json.loads(sampling), **marks}, separators=(",", ":")) if marks else sampling
 
 
 def in_epoch(sampling: str, epoch: date | None) -> str:
-    """Give the sampling settings of an epoch; of the first one, they are unmarked."""
+    """Return the sampling settings of an epoch; those of the first one are unmarked."""
     return sampling if epoch is None else marked(sampling, epoch=epoch.isoformat())
 
 
 def leaderboard_by_llm(rows: Iterable[LeaderboardRow]) -> dict[str, LeaderboardRow]:
-    """Give by LLM key the standing on its whole profile, of the latest epoch, and not the one of its canaries."""
+    """Return, by LLM key, the row of its whole profile in the latest epoch, and not the row of its canaries."""
     best: dict[str, LeaderboardRow] = {}
     for row in rows:
         before = best.get(row.llm_key)

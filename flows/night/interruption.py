@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C in a night: calls under way are finished and kept, then it ends and says how to go on."""
+"""SIGTERM and Ctrl-C in a night: calls in flight are finished and kept, then it ends and says how to resume."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any, Self
 from flows.errors import Interrupted
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_GOODBYE_S = 10.0
-"""How long Prefect may take to hear of the end."""
+_EXIT_LIMIT_S = 10.0
+"""How long the process may take to exit once the work has ended."""
 
 
 class Interruption:
     """Turn the first signal into a request to stop, and cancel the work when it does not stop in time.
 
-    Used as an asynchronous context manager around the work. Outside the main thread, where Python allows no signal
-    handlers, only `request` stops it.
+    An asynchronous context manager around the work. Outside the main thread, where Python allows no signal handlers,
+    only `request` stops it.
 
     Parameters
     ----------
     grace_s
-        How long calls under way may take after the first signal, in seconds; a second signal ends the grace.
+        How long calls in flight may take after the first signal, in seconds; a second signal ends them at once.
     """
 
     def __init__(self, grace_s: float) -> None:
@@ -42,24 +42,24 @@ class Interruption:
         """Whether a signal asked the night to stop."""
         return self._signal is not None
 
-    def refuse_to_go_on(self) -> None:
-        """Stop here when a signal asked for it.
+    def raise_if_requested(self) -> None:
+        """Stop here if a signal or `request` asked for it.
 
         Raises
         ------
         Interrupted
-            When it did.
+            The night was asked to stop.
         """
         if self._signal is not None:
             raise Interrupted(
                 f"The night was stopped by {self._cause or self._signal.name}.",
                 signal_number=int(self._signal),
                 unchanged="Answers that had arrived are kept; the champion stays as it is.",
-                hint="Go on where it stopped: uniroute night run",
+                hint="Resume where it stopped: uniroute night run",
             )
 
     def request(self, cause: str) -> None:
-        """Ask the night to stop from within, as SIGTERM does from outside; `cause` says who wanted that."""
+        """Ask the night to stop, as SIGTERM does, but from within the process; `cause` says on whose behalf."""
         if self._loop is not None and not self.is_requested:
             self._cause = cause
             self._ask(signal.SIGTERM)
@@ -77,15 +77,15 @@ class Interruption:
         for number, handler in self._former.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         if self._was_signalled:
-            # A signal to the whole process group, as service managers send it, also ends Prefect's embedded server;
-            # Prefect would then try to reach it for minutes. What counts is committed long before.
+            # A signal to the whole process group, as service managers send it, also ends Prefect's embedded server,
+            # and Prefect would then try to reach it for minutes. All that matters was committed long before.
             assert self._signal is not None, "a signal asks the night to stop"
-            last_resort = threading.Timer(_GOODBYE_S, os._exit, (128 + self._signal,))
+            last_resort = threading.Timer(_EXIT_LIMIT_S, os._exit, (128 + self._signal,))
             last_resort.daemon = True
             last_resort.start()
         if isinstance(error, asyncio.CancelledError) and self._work is not None:
             self._work.uncancel()
-            self.refuse_to_go_on()
+            self.raise_if_requested()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._was_signalled = True
@@ -93,7 +93,7 @@ class Interruption:
 
     def _ask(self, number: int) -> None:
         assert self._loop is not None, "the handler is installed by a running loop"
-        # A handler runs between any two steps of the main thread; what belongs to the loop is left to the loop.
+        # A handler runs between any two steps of the main thread, so the loop is only changed by the loop itself.
         self._loop.call_soon_threadsafe(self._stop, 0.0 if self.is_requested else self._grace_s)
         self._signal = self._signal or signal.Signals(number)
 

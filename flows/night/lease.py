@@ -1,4 +1,4 @@
-"""Holding a lease: signs of life while a process works, and how the lease of one that died is taken over."""
+"""The lease of a night: heartbeats while a process works, and how the lease of a process that died is taken over."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from registry.runs import Lease, Run, Runs
 from routing.errors import UnirouteError
 
 _LOOK_EVERY_S = 1.0
+_TAKEN_OVER = "run:lease:taken_over"
 
 
 async def start_after_a_crash(runs: Runs, start: Callable[[], Run]) -> Run:
-    """Start a night whose former attempt died, perhaps on another machine, where nobody can see that it did.
+    """Start a night again whose former attempt died, perhaps on another machine, where that cannot be seen from here.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ async def start_after_a_crash(runs: Runs, start: Callable[[], Run]) -> Run:
     Raises
     ------
     RunAlreadyActive
-        The holder of the lease lives: it prolonged the lease, or gave way to another one.
+        The holder of the lease is alive: the lease was prolonged, or passed to another holder.
     """
     first = runs.lease()
     while True:
@@ -49,7 +50,7 @@ async def start_after_a_crash(runs: Runs, start: Callable[[], Run]) -> Run:
 
 @asynccontextmanager
 async def kept_alive(night: Night) -> AsyncIterator[None]:
-    """Prolong the lease of the night's run, or of its part, and hear of ``uniroute night cancel``, in the block."""
+    """Keep the lease of the night's run, or of its part, alive during the block, and obey ``uniroute night cancel``."""
     beating = asyncio.create_task(_heartbeat(night, night.run.lease_s / HEARTBEATS_PER_LEASE))
     try:
         yield
@@ -67,7 +68,7 @@ async def _heartbeat(night: Night, every_s: float) -> None:
 
 
 def is_gone(lease: Lease) -> bool:
-    """Tell whether the holder of a lease is known to be dead: a process of this host that no longer exists."""
+    """Whether the holder of a lease is known to be dead: a process of this host that no longer exists."""
     if lease.host != socket.gethostname() or lease.pid is None:
         return False
     try:
@@ -79,11 +80,8 @@ def is_gone(lease: Lease) -> bool:
     return False
 
 
-_TAKEN_OVER = "run:lease:taken_over"
-
-
 def log_take_over(night: Night) -> None:
-    """Log when this attempt took the lease from a holder that had vanished."""
+    """Log it if this attempt took the lease from a holder that had vanished."""
     for event in night.registry.ledger.events(subject=night.run_key, event=_TAKEN_OVER, limit=1):
         facts = json.loads(event.payload_json)
         if facts["lease"] == night.run.lease_number:
@@ -93,7 +91,7 @@ def log_take_over(night: Night) -> None:
 
 @contextmanager
 def logged_loss(night: Night) -> Iterator[None]:
-    """Log why a sign of life could not be given; a lost lease is passed on, a busy registry is asked again later."""
+    """Log why a heartbeat failed; a lost lease is raised, a busy registry is asked again at the next heartbeat."""
     try:
         yield
     except RunAlreadyActive as error:
@@ -105,7 +103,7 @@ def logged_loss(night: Night) -> Iterator[None]:
 
 @asynccontextmanager
 async def held_lease(night: Night, *, restarted: bool = False) -> AsyncIterator[None]:
-    """Hold the lease of the night and keep it alive; a failure is written into the run before it goes on."""
+    """Hold the lease of the night during the block; a failure is written into the run before it is raised."""
     wanted = night.settings.night
 
     def start() -> Run:

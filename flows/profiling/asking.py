@@ -1,4 +1,4 @@
-"""Asking: one prompt at a time, within the budget, never one LLM at the cost of all others."""
+"""Ask LLMs within the budget, one prompt at a time, without one LLM starving the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 from flows import crash_points
 from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, kinds, worst_case_usd
@@ -26,17 +25,14 @@ from registry.llms import LLM, Price
 from registry.outcomes import Outcome
 from registry.prompts import Prompt
 
-if TYPE_CHECKING:
-    from registry.llms import LLM
-    from registry.outcomes import Outcome
-
 _CUT = "length"
 _ASK_AGAIN_S = 0.1
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass
 class Tally:
-    """What the answers of one LLM had in common tonight."""
+    """Counts over the answers of one LLM tonight."""
 
     answers: int = 0
     cut: int = 0
@@ -52,7 +48,7 @@ class _Granted:
 
 
 class BudgetedCaller:
-    """Ask LLMs within the budget; every way a call can end is an outcome, or stops the LLM for tonight.
+    """Ask LLMs within the budget; a call ends in an outcome, or stops its LLM for tonight.
 
     Parameters
     ----------
@@ -61,9 +57,9 @@ class BudgetedCaller:
     endpoints
         The entered clients, by endpoint name.
     llms
-        Whoever is going to be asked.
-    judging
-        The way to the judge; None when nothing is to be judged.
+        The LLMs that are going to be asked.
+    judge_client
+        Has answers judged; None when nothing is to be judged.
     """
 
     def __init__(
@@ -71,15 +67,15 @@ class BudgetedCaller:
         night: Night,
         endpoints: Mapping[str, BoundedEndpoint],
         llms: Iterable[LLM],
-        judging: JudgeClient | None = None,
+        judge_client: JudgeClient | None = None,
     ) -> None:
         budget = night.settings.budget
         charges = night.registry.charges
         self._night = night
         self._endpoints = endpoints
-        self._judging = judging
+        self._judge_client = judge_client
         spend = night.registry.outcomes.spend(night.run)
-        # A process with a part of the run counts its own LLMs itself, and all others as spent elsewhere.
+        # A process that has a part of the run counts its own LLMs itself, and all others as spent elsewhere.
         mine = {llm.key for llm in llms} if night.run.part else set(spend.by_llm)
         self._before = spend.of(mine)
         self._kept_usd = Decimal(0)
@@ -96,35 +92,37 @@ class BudgetedCaller:
             is_shared=bool(night.run.part),
         )
         # Money is reserved for calls that are about to be made, not for all that are planned.
-        self._about_to_call = {name: asyncio.Semaphore(2 * entry.concurrency) for name, entry in endpoints.items()}
+        self._about_to_call = {
+            name: asyncio.Semaphore(2 * entry.settings.concurrency) for name, entry in endpoints.items()
+        }
         neighbours = Counter(llm.endpoint for llm in {llm.key: llm for llm in llms}.values())
         self._of_one_llm = {
-            llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].concurrency, neighbours[llm.endpoint]))
+            llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].settings.concurrency, neighbours[llm.endpoint]))
             for llm in llms
         }
-        self._may_serve = {entry.name: entry.may_serve for entry in night.workspace.endpoint_settings()}
+        self._accepted_names = {entry.name: entry.accepted_names for entry in night.workspace.endpoint_settings()}
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
         self.stopped: dict[str, tuple[str, str]] = {}
 
     @property
     def spent_usd(self) -> Decimal:
-        """What tonight's calls cost so far."""
+        """What tonight's calls have cost so far, in USD."""
         return sum(self._spent.values(), Decimal(0))
 
     async def check_judge(self) -> None:
-        """Let the judge, if there is one, pass its gate within the budget before any LLM is asked."""
-        if self._judging is not None:
+        """Check the judge, if there is one, within the budget before any LLM is asked."""
+        if self._judge_client is not None:
             judged = [prompt for prompt in self._night.profiled_prompts if prompt.grader == Judge.name]
-            spent = await self._judging.check(self._night, judged, self._budget)
-            self._spent[self._judging.judge.llm_key] += spent
+            spent = await self._judge_client.check(self._night, judged, self._budget)
+            self._spent[self._judge_client.judge.llm_key] += spent
 
     async def give_back(self) -> None:
-        """Take back the reservations of no call under way."""
+        """Release what is reserved but needed for no call in flight."""
         await self._reservations.give_back()
 
     def stop(self, llm_key: str, reason: str, kind: str) -> None:
-        """Ask this LLM nothing more tonight, for a reason in words and its kind; the first reason counts."""
+        """Do not ask this LLM again tonight, for a reason in words and its kind; the first reason counts."""
         if llm_key not in self.stopped:
             log_event("llm_left_alone", run=self._night.run_key, llm=llm_key, reason=reason, kind=kind)
             self.stopped[llm_key] = (reason, kind)
@@ -132,12 +130,12 @@ class BudgetedCaller:
     async def ask(
         self, llm: LLM, prompt: Prompt, sampling: str, keep: Callable[[Outcome], Awaitable[object]]
     ) -> Outcome | None:
-        """Ask one prompt and have the outcome kept, if there is one.
+        """Ask one prompt, and have the outcome stored if there is one.
 
         Parameters
         ----------
         llm, prompt
-            Who is asked what.
+            The LLM, and what it is asked.
         sampling
             Sampling settings under which the outcome is stored.
         keep
@@ -154,7 +152,7 @@ class BudgetedCaller:
         return outcome
 
     def record(self, outcomes: Sequence[Outcome]) -> int:
-        """Commit outcomes; in a process with a part of the run they use up what is reserved for them."""
+        """Commit outcomes; in a process that has a part of the run they use up what is reserved for them."""
         run, settled = self._night.run, {}
         if run.part:
             spent: defaultdict[str, Decimal] = defaultdict(Decimal)
@@ -164,11 +162,11 @@ class BudgetedCaller:
         return self._night.registry.outcomes.record(run, outcomes, settled=settled)
 
     async def look_elsewhere(self) -> None:
-        """Count against the night's ceiling what other processes of the same run have spent and reserved by now."""
+        """Count what other processes of the run have spent and reserved by now against the night's ceiling."""
         if self._budget.is_waited_for:
-            # Of two processes near the ceiling each would wait for what the other has booked and does not use.
+            # Near the ceiling, two processes would wait for what the other one has booked but does not use.
             await self._reservations.give_back()
-        # What this process books meanwhile is counted twice until the next look, never not at all.
+        # What this process books meanwhile is counted twice until the next look, but never missed.
         mine_usd = self._before.settled_usd + self._kept_usd
         reserved_usd = self._before.reserved_usd + self._reservations.booked_usd
         spend = await asyncio.to_thread(self._night.registry.outcomes.spend, self._night.run)
@@ -209,7 +207,7 @@ class BudgetedCaller:
         return outcome
 
     async def _granted(self, llm: LLM, worst_usd: Decimal | None, until_kept: AsyncExitStack) -> _Granted | None:
-        """Set the worst case of a call aside, here and in the registry; None when the LLM is asked nothing more."""
+        """Set aside the worst case of a call, here and in the registry; None when the LLM is not to be asked again."""
         while not self._night.interruption.is_requested:
             try:
                 reservation = await self._budget.reserve(llm.key, worst_usd)
@@ -227,27 +225,27 @@ class BudgetedCaller:
                     raise
             else:
                 return _Granted(reservation, lower_to)
-            # Other processes have booked what seemed to be left; by the next look that is counted.
+            # Other processes have booked what seemed to be left; the next look counts that.
             await self.look_elsewhere()
             await asyncio.sleep(_ASK_AGAIN_S)
         return None
 
     def _worst_usd(self, endpoint: BoundedEndpoint, prompt: Prompt, price: Price) -> Decimal | None:
-        """Bound what an answer and its judgement can cost; both count against the ceilings of whoever is asked."""
+        """Bound what an answer and its judgement can cost; both count against the ceilings of the LLM that is asked."""
         worst = worst_case_usd(
             prompt.text,
-            max_tokens=endpoint.max_tokens,
+            max_tokens=endpoint.settings.max_tokens,
             input_usd_per_mtok=price.input_usd_per_mtok,
             output_usd_per_mtok=price.output_usd_per_mtok,
         )
-        if worst is None or self._judging is None or prompt.grader != Judge.name:
+        if worst is None or self._judge_client is None or prompt.grader != Judge.name:
             return worst
-        return worst + self._judging.worst_usd(prompt.text, prompt.reference)
+        return worst + self._judge_client.worst_usd(prompt.text, prompt.reference)
 
     async def _outcome(self, llm: LLM, prompt: Prompt, sampling: str, price: Price, completion: Completion) -> Outcome:
-        """Grade a completion; another LLM's answer, or a grader that fails, makes a failure, not a wrong answer."""
+        """Grade a completion; the answer of another LLM, or a grader that fails, is a failure, not a wrong answer."""
         judgement = Judgement(None)
-        failure: str | None = kinds.KIND
+        failure: str | None = kinds.SUBSTITUTED
         if not self._is_substituted(llm, completion):
             self._count(llm, completion)
             judgement = await self._graded(llm, prompt, completion)
@@ -274,30 +272,30 @@ class BudgetedCaller:
         )
 
     async def _graded(self, llm: LLM, prompt: Prompt, completion: Completion) -> Judgement:
-        """Give the score, at once or from the judge; a judge that is gone stops whoever needs it."""
+        """Return the score, at once or from the judge; a judge that is gone stops the LLMs that need it."""
         if prompt.grader != Judge.name:
             try:
                 return Judgement(self._night.graders[prompt.grader].grade(completion.text, prompt.reference))
             except GradingError as error:
                 return Judgement(None, error=error)
-        assert self._judging is not None, "prompts to be judged are not asked without a judge"
-        judgement = await self._judging.score(prompt.text, prompt.reference, completion.text)
-        if judgement.is_in_vain and isinstance(judgement.error, EndpointError):
+        assert self._judge_client is not None, "prompts to be judged are not asked without a judge"
+        judgement = await self._judge_client.score(prompt.text, prompt.reference, completion.text)
+        if judgement.is_futile and isinstance(judgement.error, EndpointError):
             self.stop(llm.key, f"its answers cannot be judged: {judgement.error.message}", judgement.error.kind)
         return judgement
 
     def _is_substituted(self, llm: LLM, completion: Completion) -> bool:
-        """Tell whether another LLM answered; then this one is asked nothing more tonight."""
+        """Whether another LLM answered; if so, this one is not asked again tonight."""
         served = completion.served_llm
         if served is None or is_the_llm_asked_for(served, llm.llm_id, llm.canonical_id):
             return False
-        if any(fnmatchcase(served, pattern) for pattern in self._may_serve[llm.endpoint]):
+        if any(fnmatchcase(served, pattern) for pattern in self._accepted_names[llm.endpoint]):
             return False
         self.stop(
             llm.key,
             f"endpoint {llm.endpoint} answered with another LLM, {served[:80]!r}, instead of {llm.llm_id!r}; if "
-            f"that is the same one, add its name to may_serve of [[endpoint]] {llm.endpoint}",
-            kinds.KIND,
+            f"that is the same one, add its name to accepted_names of [[endpoint]] {llm.endpoint}",
+            kinds.SUBSTITUTED,
         )
         return True
 
@@ -328,32 +326,29 @@ class BudgetedCaller:
 
 
 def _share(concurrency: int, neighbours: int) -> int:
-    """Give how many calls one LLM may have under way, so that one that hangs leaves room for the others."""
+    """Return how many calls one LLM may have in flight, so that one that hangs leaves room for the others."""
     return 2 * concurrency if neighbours == 1 else max(1, concurrency // 2)
 
 
-_LOOK_EVERY_S = 0.5
-
-
 @asynccontextmanager
-async def watching_elsewhere(asking: BudgetedCaller) -> AsyncIterator[None]:
-    """Keep count, in the block, of what other processes of the run spend: all share the night's ceiling."""
-    await asking.look_elsewhere()
-    looking = asyncio.create_task(_look_on(asking))
+async def watching_elsewhere(caller: BudgetedCaller) -> AsyncIterator[None]:
+    """Count, during the block, what other processes of the run spend: all share the night's ceiling."""
+    await caller.look_elsewhere()
+    watching = asyncio.create_task(_keep_looking(caller))
     try:
         yield
     finally:
-        looking.cancel()
+        watching.cancel()
 
 
-async def _look_on(asking: BudgetedCaller) -> None:
+async def _keep_looking(caller: BudgetedCaller) -> None:
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        await asking.look_elsewhere()
+        await caller.look_elsewhere()
 
 
 def log_answer(run_key: str, llm: LLM, outcome: Outcome) -> None:
-    """Log one answer, or why there is none, at the level `logging.DEBUG`: never what was asked or answered."""
+    """Log one answer, or why there is none, at level `logging.DEBUG`: never what was asked or answered."""
     log_event(
         "answered" if outcome.failure is None else "failed",
         level=logging.DEBUG,

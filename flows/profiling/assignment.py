@@ -1,4 +1,4 @@
-"""An assignment: the profile of one LLM, handed by a night to another process, and how that process carries it out."""
+"""Assignments: the profile of one LLM, which a night hands to another process, and how that process makes it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from flows.config.settings import Settings
 from flows.errors import PrerequisiteError
 from flows.night.context import Night
 from flows.night.lease import is_gone, kept_alive
+from flows.profiling.batches import profile_part
 from flows.profiling.plan import NightPlan, PlannedProfile
 from flows.profiling.progress import Progress
 from flows.profiling.results import WorkerResult
@@ -25,27 +26,26 @@ from registry.llms import LLM
 from registry.runs import Run
 
 LONGEST_LEASE_S = 30.0
-"""How long a process that vanished keeps its LLM from others, in seconds; less when ``[night] lease_s`` is less."""
-"""The kind of an ending for which the worker is to blame, not the LLM."""
-_TRY_AGAIN_S = 2.0
+"""How long a process that vanished blocks its LLM for others, in seconds; less when ``[night] lease_s`` is less."""
+_RETRY_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The profile of one LLM as another process is handed it: names and numbers, and nothing secret.
+    """The profile of one LLM, as handed to another process: names and numbers, and nothing secret.
 
     Attributes
     ----------
     run_key, lease_number
-        The run, and the lease under which it hands out.
+        The run, and the lease under which it hands out the profile.
     as_of
         The day of the night, ``YYYY-MM-DD``.
     llm_key
         The LLM.
     given
-        How the settings were given; their digest must come out as `settings_hash`.
+        How the settings were given; their digest must equal `settings_hash`.
     settings_hash, grader_versions, sampling
-        What answers are stored under; a process of another version, or with other settings, would store them elsewhere.
+        What answers are stored under: a process of another version, or with other settings, would store them elsewhere.
     llms_at_once
         How many such processes share the limits of the endpoints.
     """
@@ -62,7 +62,7 @@ class Assignment:
 
     @classmethod
     def of(cls, night: Night, llm: LLM, llms_at_once: int) -> Assignment:
-        """Write down what another process needs to profile an LLM for the night."""
+        """Return what another process needs to profile an LLM for the night."""
         return cls(
             run_key=night.run.key,
             lease_number=night.run.lease_number,
@@ -82,13 +82,13 @@ async def carry_out(assignment: Assignment) -> WorkerResult:
     Raises
     ------
     UnirouteError
-        It cannot be carried out here; what arrived is kept.
+        It cannot be carried out here; answers that arrived are kept.
     """
     settings = assignment.given.load()
     _refuse_other_settings(settings, assignment)
     with Workspace(settings.shared_by(assignment.llms_at_once), migrate=False) as workspace:
         registry = workspace.registry
-        run = await _taken(workspace, assignment)
+        run = await _take_part(workspace, assignment)
         try:
             prompt_set = registry.prompts.get(run.prompt_set_digest or "")
             night = Night(
@@ -98,30 +98,27 @@ async def carry_out(assignment: Assignment) -> WorkerResult:
             llm = registry.llms.get(assignment.llm_key)
             _refuse_other_protocol(night, llm, assignment)
             async with kept_alive(night), night.interruption:
-                return await _profiled(night, llm)
+                return await _profile(night, llm)
         finally:
             registry.parts.leave(run)
 
 
-async def _profiled(night: Night, llm: LLM) -> WorkerResult:
-    # The flow file that profiles imports Prefect, which this module leaves alone.
-    from flows.profiling.batches import profile_part
-
+async def _profile(night: Night, llm: LLM) -> WorkerResult:
     wanted = night.profiled_prompts
     missing = night.registry.outcomes.missing(llm.key, wanted, night.grader_versions, night.asked_sampling(llm))
     zero = Decimal(0)
     planned = PlannedProfile(llm, missing, len(wanted) - len(missing), expected_usd=zero, worst_usd=zero)
     plan = NightPlan(profiles=(planned,), deferred=(), unroutable=(), complete=0)
-    # The night that handed this out tells the progress of all its parts.
-    unheard = Progress(plan, night.settings.budget.night_usd, stream=StringIO())
-    asked = await profile_part(night, plan, unheard)
-    night.interruption.refuse_to_go_on()
-    (found,) = asked.profiles
+    # The night that handed this out shows the progress of all its parts.
+    unseen = Progress(plan, night.settings.budget.night_usd, stream=StringIO())
+    result = await profile_part(night, plan, unseen)
+    night.interruption.raise_if_requested()
+    (found,) = result.profiles
     return WorkerResult(found.stopped_by, found.stopped_for, found.cut_share, found.downgrades)
 
 
-async def _taken(workspace: Workspace, assignment: Assignment) -> Run:
-    """Take the part; whoever held it and vanished may still count as alive for as long as its lease lives."""
+async def _take_part(workspace: Workspace, assignment: Assignment) -> Run:
+    """Take the part; a former holder that vanished may count as alive for as long as its lease lasts."""
     lease_s = min(LONGEST_LEASE_S, workspace.settings.night.lease_s)
     deadline_s = asyncio.get_running_loop().time() + 2 * lease_s
     while True:
@@ -139,7 +136,7 @@ async def _taken(workspace: Workspace, assignment: Assignment) -> Run:
         except PartAlreadyHeld:
             if asyncio.get_running_loop().time() > deadline_s:
                 raise
-        await asyncio.sleep(_TRY_AGAIN_S)
+        await asyncio.sleep(_RETRY_EVERY_S)
 
 
 def _refuse_other_settings(settings: Settings, assignment: Assignment) -> None:

@@ -1,6 +1,7 @@
-"""Absence: a catalog lists an LLM that its endpoint does not know.
+"""Availability: whether the endpoint of a listed LLM knows it, and answers with it and not with another LLM.
 
-Tonight's router does without it. On the second night within a week it is withdrawn, until a person accepts it again.
+An LLM that its endpoint does not know is left out of tonight's router. On the second night within a week it is
+withdrawn, until a person accepts it again. An LLM in whose place another one answered is quarantined at once.
 """
 
 from __future__ import annotations
@@ -11,35 +12,34 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from flows.endpoints.kinds import KIND
-from flows.profiling.results import Quarantine
+from flows.endpoints.kinds import SUBSTITUTED
+from flows.profiling.results import ACTOR, Quarantine
 from registry.ledger import LedgerEvent
 
 if TYPE_CHECKING:
     from flows.night.context import Night
     from flows.profiling.results import CanaryOutcome, ProfileOutcome
 
-ACTOR = "night"
 _NOTED = "llm:absence:noted"
-_KIND = "not_found"
+_NOT_FOUND = "not_found"
 _MEMORY = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Absence:
-    """An LLM that its endpoint does not know, and whether it is withdrawn for that."""
+class UnavailableLLM:
+    """An LLM that its endpoint does not know, and whether it is withdrawn because of that."""
 
     llm_key: str
     is_withdrawn: bool
 
 
-def note_absences(
+def note_unavailable(
     night: Night, profiles: Sequence[ProfileOutcome], canaries: Sequence[CanaryOutcome]
-) -> tuple[Absence, ...]:
-    """Note in the ledger whom tonight's calls did not find, and withdraw whom an earlier night did not find either."""
-    missed = {found.llm_key for found in (*profiles, *canaries) if found.stopped_for == _KIND}
-    absences = []
-    for llm_key in sorted(missed | absent_tonight(night)):
+) -> tuple[UnavailableLLM, ...]:
+    """Note in the ledger which LLMs tonight's calls did not find; withdraw those that an earlier night did not find."""
+    missed = {found.llm_key for found in (*profiles, *canaries) if found.stopped_for == _NOT_FOUND}
+    unavailable = []
+    for llm_key in sorted(missed | unavailable_tonight(night)):
         nights = [_night_of(event) for event in night.registry.ledger.events(event=_NOTED, subject=llm_key)]
         if night.as_of not in nights:
             payload = {"night": night.as_of.isoformat()}
@@ -51,38 +51,35 @@ def note_absences(
         if is_confirmed and night.registry.llms.get(llm_key).status == "available":
             reason = "its endpoint did not know it on two nights within a week"
             night.registry.llms.set_status(llm_key, "withdrawn", reason, actor=ACTOR, now=night.clock())
-        absences.append(Absence(llm_key, is_confirmed))
-    return tuple(absences)
+        unavailable.append(UnavailableLLM(llm_key, is_confirmed))
+    return tuple(unavailable)
 
 
-def absent_tonight(night: Night) -> set[str]:
-    """Give the keys of the LLMs that tonight's calls did not find, those of a killed attempt of this night included."""
+def unavailable_tonight(night: Night) -> set[str]:
+    """Return the keys of the LLMs that calls of this night did not find, including those of a killed attempt."""
     noted = night.registry.ledger.events(event=_NOTED)
     return {event.subject for event in noted if _night_of(event) == night.as_of}
 
 
-def _night_of(event: LedgerEvent) -> date:
-    return date.fromisoformat(json.loads(event.payload_json)["night"])
-
-
-"""The failure of an outcome whose answer came from another LLM."""
-
-
-def quarantine_substituted(night: Night, endings: Iterable[ProfileOutcome | CanaryOutcome]) -> tuple[Quarantine, ...]:
-    """Quarantine every LLM in whose place another one answered tonight; a person's decision is not undone.
+def quarantine_substituted(night: Night, outcomes: Iterable[ProfileOutcome | CanaryOutcome]) -> tuple[Quarantine, ...]:
+    """Quarantine every LLM in whose place another one answered tonight; a person's decision is left alone.
 
     Parameters
     ----------
     night
         The night under way.
-    endings
-        How asking every LLM ended.
+    outcomes
+        How the profile, or the canaries, of every LLM ended.
     """
     found = []
-    for ending in endings:
-        if ending.stopped_for != KIND or night.registry.llms.get(ending.llm_key).status_reason is not None:
+    for outcome in outcomes:
+        if outcome.stopped_for != SUBSTITUTED or night.registry.llms.get(outcome.llm_key).status_reason is not None:
             continue
-        reason = f"may not be what is served under its name: {ending.stopped_by}"
-        night.registry.llms.set_status(ending.llm_key, "quarantined", reason, actor=ACTOR, now=night.clock())
-        found.append(Quarantine(ending.llm_key, reason))
+        reason = f"may not be what is served under its name: {outcome.stopped_by}"
+        night.registry.llms.set_status(outcome.llm_key, "quarantined", reason, actor=ACTOR, now=night.clock())
+        found.append(Quarantine(outcome.llm_key, reason))
     return tuple(found)
+
+
+def _night_of(event: LedgerEvent) -> date:
+    return date.fromisoformat(json.loads(event.payload_json)["night"])

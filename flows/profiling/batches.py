@@ -1,4 +1,4 @@
-"""Profile LLMs in batches of prompts."""
+"""Profile LLMs in this process: in batches of prompts, each a Prefect task, with every answer stored as it arrives."""
 
 from __future__ import annotations
 
@@ -23,20 +23,16 @@ from flows.profiling.results import CanaryOutcome, ProfileOutcome, ProfilingResu
 from registry.llms import LLM
 from registry.outcomes import Outcome
 
-# Enough to keep the endpoints busy while batches end and begin, few enough for Prefect on SQLite.
+# Enough to keep the endpoints busy while batches end and begin, and few enough for Prefect on SQLite.
 _BATCHES_AT_ONCE = 8
-
-
-# A slow LLM holds up the batches of no other.
+# So that a slow LLM does not hold up the batches of the others.
 _BATCHES_OF_ONE_LLM = 2
-
-
 # Prefect on SQLite stalls when one flow has many more task runs than this.
 _MOST_TASK_RUNS = 150
 
 
 class Profiling:
-    """Ask LLMs in batches, and commit what they answer.
+    """Ask LLMs in batches, and commit their answers.
 
     Parameters
     ----------
@@ -44,17 +40,17 @@ class Profiling:
         The night under way.
     plan
         What is asked.
-    asking
-        The way to the LLMs.
+    caller
+        Asks the LLMs.
     progress
-        Told of every answer.
+        Counts every answer.
     """
 
-    def __init__(self, night: Night, plan: NightPlan, asking: BudgetedCaller, progress: Progress) -> None:
+    def __init__(self, night: Night, plan: NightPlan, caller: BudgetedCaller, progress: Progress) -> None:
         self._night = night
-        self._asking = asking
+        self._caller = caller
         self._progress = progress
-        self._recorder = OutcomeRecorder(asking.record)
+        self._recorder = OutcomeRecorder(caller.record)
         self._asked: dict[str, int] = defaultdict(int)
         self._scored: dict[str, int] = defaultdict(int)
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
@@ -68,22 +64,22 @@ class Profiling:
         self._under_way: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Ask every batch, LLM after LLM: a night that is stopped leaves whole profiles behind, not many halves."""
+        """Ask every batch, LLM after LLM: a night that is stopped leaves whole profiles, not many halves."""
         await asyncio.gather(*(self._ask_in_turn() for _ in range(_BATCHES_AT_ONCE)))
 
     async def _ask_in_turn(self) -> None:
-        """Ask one batch after the other until none is left that may begin."""
+        """Ask one batch after another until none is left that may begin."""
         while (batch := self._next_batch()) is not None:
             llm_key, number = batch
             self._under_way[llm_key] += 1
             try:
-                if llm_key not in self._asking.stopped and not self._night.interruption.is_requested:
+                if llm_key not in self._caller.stopped and not self._night.interruption.is_requested:
                     await profile_batch(self, llm_key, number)
             finally:
                 self._under_way[llm_key] -= 1
 
     def _next_batch(self) -> tuple[str, int] | None:
-        """Take the first waiting batch of an LLM that has not enough under way; whoever ends one of those goes on."""
+        """Return the first waiting batch whose LLM may begin another; the task that ends a batch continues with it."""
         for batch in self._waiting:
             if self._under_way[batch[0]] < _BATCHES_OF_ONE_LLM:
                 self._waiting.remove(batch)
@@ -91,11 +87,11 @@ class Profiling:
         return None
 
     async def ask_batch(self, llm_key: str, number: int) -> int:
-        """Ask what is still missing of a batch; give how many prompts were asked."""
+        """Ask what is still missing of a batch; return how many prompts were asked."""
         llm, prompts = self._batches[llm_key, number]
         night, sampling = self._night, self._night.asked_sampling(llm)
         missing = night.registry.outcomes.missing(llm.key, prompts, night.grader_versions, sampling, run=night.run)
-        await asyncio.gather(*(self._asking.ask(llm, prompt, sampling, self._keep) for prompt in missing))
+        await asyncio.gather(*(self._caller.ask(llm, prompt, sampling, self._keep) for prompt in missing))
         return len(missing)
 
     async def _keep(self, outcome: Outcome) -> None:
@@ -106,30 +102,30 @@ class Profiling:
         self._progress.answered(outcome.llm_key, outcome)
 
     def outcome_of(self, profile: PlannedProfile) -> ProfileOutcome:
-        """Say how the profile of an LLM ended."""
+        """Return how the profile of an LLM ended."""
         key = profile.llm.key
-        tally = self._asking.tallies[key]
-        stopped_by, stopped_for = self._asking.stopped.get(key, ("", ""))
+        tally = self._caller.tallies[key]
+        stopped_by, stopped_for = self._caller.stopped.get(key, ("", ""))
         cut_share = tally.cut / tally.answers if tally.answers else 0.0
-        ending = WorkerResult(stopped_by, stopped_for, cut_share, tally.downgrades)
+        result = WorkerResult(stopped_by, stopped_for, cut_share, tally.downgrades)
         return profile_outcome(
-            self._night, profile, ending, asked=self._asked[key], scored=self._scored[key], spent_usd=self._spent[key]
+            self._night, profile, result, asked=self._asked[key], scored=self._scored[key], spent_usd=self._spent[key]
         )
 
 
 def profile_outcome(
-    night: Night, profile: PlannedProfile, ending: WorkerResult, *, asked: int, scored: int, spent_usd: Decimal
+    night: Night, profile: PlannedProfile, result: WorkerResult, *, asked: int, scored: int, spent_usd: Decimal
 ) -> ProfileOutcome:
-    """Say how the profile of an LLM ended, wherever it was made.
+    """Return how the profile of an LLM ended, wherever it was made.
 
     Parameters
     ----------
     night, profile
         What was planned for the LLM.
-    ending
-        What only those who asked know.
+    result
+        What only the process that asked knows.
     asked, scored, spent_usd
-        Calls that have an outcome, how many of these a score, and what they cost in USD.
+        Calls with an outcome, how many of these have a score, and what they cost in USD.
     """
     llm = profile.llm
     table = night.registry.outcomes.table(
@@ -146,10 +142,10 @@ def profile_outcome(
         spent_usd=spent_usd,
         coverage=float((table.scores == table.scores).mean()),
         mean_score=float(known.mean()) if known.size else None,
-        stopped_by=ending.stopped_by,
-        stopped_for=ending.stopped_for,
-        cut_share=ending.cut_share,
-        downgrades=ending.downgrades,
+        stopped_by=result.stopped_by,
+        stopped_for=result.stopped_for,
+        cut_share=result.cut_share,
+        downgrades=result.downgrades,
     )
 
 
@@ -161,18 +157,18 @@ def profile_outcome(
     retry_delay_seconds=2,
 )
 async def profile_batch(profiling: Profiling, llm_key: str, number: int) -> int:
-    """Ask one batch of prompts; asked again after a crash, it asks only what is still missing."""
+    """Ask one batch of prompts; repeated after a crash, it asks only what is still missing."""
     return await profiling.ask_batch(llm_key, number)
 
 
 @task(name="canaries", cache_policy=NO_CACHE)
-async def canaries(night: Night, plan: NightPlan, asking: BudgetedCaller) -> tuple[CanaryOutcome, ...]:
-    """Ask complete LLMs a few prompts again and see whether they changed."""
-    return await ask_canaries(night, plan.canaries, asking)
+async def canaries(night: Night, plan: NightPlan, caller: BudgetedCaller) -> tuple[CanaryOutcome, ...]:
+    """Ask complete LLMs a few prompts again, to find out whether they changed."""
+    return await ask_canaries(night, plan.canaries, caller)
 
 
 def _judge_of(night: Night, plan: NightPlan) -> LLM | None:
-    """Give the LLM that judges, when anything that is asked tonight is to be judged."""
+    """Return the LLM that judges, if anything that is asked tonight is to be judged."""
     asked = (prompt for planned in (*plan.profiles, *plan.canaries) for prompt in planned.prompts)
     if night.judge is None or all(prompt.grader != Judge.name for prompt in asked):
         return None
@@ -180,8 +176,8 @@ def _judge_of(night: Night, plan: NightPlan) -> LLM | None:
 
 
 @asynccontextmanager
-async def opened_asking(night: Night, plan: NightPlan) -> AsyncIterator[BudgetedCaller]:
-    """Open the endpoints of whoever is asked or judges; what was reserved for no call is given back at the end."""
+async def opened_caller(night: Night, plan: NightPlan) -> AsyncIterator[BudgetedCaller]:
+    """Open the endpoints of all LLMs that are asked or judge; what is reserved for no call is released at the end."""
     llms = [planned.llm for planned in (*plan.profiles, *plan.canaries)]
     judge = _judge_of(night, plan)
     wanted = {llm.endpoint for llm in [*llms, *([] if judge is None else [judge])]}
@@ -191,23 +187,23 @@ async def opened_asking(night: Night, plan: NightPlan) -> AsyncIterator[Budgeted
             for settings in night.workspace.endpoint_settings()
             if settings.name in wanted
         }
-        judging = JudgeClient(night.judge, judge, endpoints[judge.endpoint]) if night.judge and judge else None
-        asking = BudgetedCaller(night, endpoints, llms, judging)
+        judge_client = JudgeClient(night.judge, judge, endpoints[judge.endpoint]) if night.judge and judge else None
+        caller = BudgetedCaller(night, endpoints, llms, judge_client)
         try:
-            yield asking
+            yield caller
         finally:
-            await asking.give_back()
+            await caller.give_back()
 
 
 async def profile_part(night: Night, plan: NightPlan, progress: Progress) -> ProfilingResult:
-    """Profile the LLM of a part that this process was handed; whoever handed it out has checked the judge."""
-    async with opened_asking(night, plan) as asking, watching_elsewhere(asking):
-        return await profile_here(night, plan, asking, progress)
+    """Profile the LLM of the part that this process was given; the night that handed it out has checked the judge."""
+    async with opened_caller(night, plan) as caller, watching_elsewhere(caller):
+        return await profile_here(night, plan, caller, progress)
 
 
-async def profile_here(night: Night, plan: NightPlan, asking: BudgetedCaller, progress: Progress) -> ProfilingResult:
-    """Profile the planned LLMs in this process; what that costs is counted by `asking`."""
-    profiling = Profiling(night, plan, asking, progress)
+async def profile_here(night: Night, plan: NightPlan, caller: BudgetedCaller, progress: Progress) -> ProfilingResult:
+    """Profile the planned LLMs in this process; its cost is counted by `caller`."""
+    profiling = Profiling(night, plan, caller, progress)
     with progress:
         await profiling.run()
     return ProfilingResult(tuple(profiling.outcome_of(planned) for planned in plan.profiles))

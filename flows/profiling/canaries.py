@@ -1,20 +1,20 @@
-"""Canaries: each night every complete LLM answers a few prompts again, so that a silent change does not stay hidden.
+"""Canaries: every night each complete LLM answers a few prompts again, so that a silent change does not stay hidden.
 
 The prompts are drawn by the prompt set's digest, the same every night. Their scores are paired with the stored ones and
-put to two exact tests, each at `SIGNIFICANCE` / 2, so that an LLM that did not change is called drifted on at most one
-night in a thousand:
+put to two exact tests, each at `SIGNIFICANCE` / 2, so that an LLM that did not change is reported as drifted on at most
+one night in a thousand:
 
-- *direction* (McNemar): of the scores that changed, as many should have become better as worse;
-- *number*: no more scores should have changed than one expects of an LLM that samples a little differently every time,
+- *direction* (McNemar): of the scores that changed, as many should have improved as worsened;
+- *number*: no more scores should have changed than expected of an LLM whose sampling varies a little every time,
   `NOISE` of all.
 
-With 20 prompts that takes 12 changes one way, or 10 in all. What cannot be paired because a call failed says nothing.
+With 20 prompts that takes 12 changes in one direction, or 10 in all. Prompts that cannot be paired, because a call
+failed, do not count.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -25,7 +25,7 @@ import numpy as np
 from flows.night.epochs import marked
 from flows.profiling.plan import PlannedProfile
 from flows.profiling.recorder import OutcomeRecorder
-from flows.profiling.results import CanaryOutcome
+from flows.profiling.results import ACTOR, CanaryOutcome
 from registry.llms import LLM
 from registry.prompts import Prompt
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from flows.night.context import Night
     from flows.profiling.asking import BudgetedCaller
 
-ACTOR = "night"
 NOISE = 0.15
+"""Share of the scores that change between two nights although the LLM did not."""
 _FEWEST_PAIRS = 10
 _LLMS_AT_ONCE = 4
 
 
 def change_p_value(before: np.ndarray, now: np.ndarray) -> float:
-    """Give the smaller p-value of the two tests above.
+    """Return the smaller p-value of the two tests above.
 
     Parameters
     ----------
@@ -51,8 +51,12 @@ def change_p_value(before: np.ndarray, now: np.ndarray) -> float:
     changed = worse + better
     if pairs < _FEWEST_PAIRS or not changed:
         return 1.0
-    direction = min(1.0, 2 * _binomial_tail(changed, max(worse, better), 0.5))
-    return min(direction, _binomial_tail(pairs, changed, NOISE))
+    # Imported here: every command reads this module, and scipy.stats takes a second.
+    from scipy.stats import binomtest
+
+    direction = binomtest(worse, changed)
+    number = binomtest(changed, pairs, NOISE, alternative="greater")
+    return float(min(direction.pvalue, number.pvalue))
 
 
 def _changes(before: np.ndarray, now: np.ndarray) -> tuple[int, int, int]:
@@ -61,20 +65,15 @@ def _changes(before: np.ndarray, now: np.ndarray) -> tuple[int, int, int]:
     return int(paired.sum()), int((difference < 0).sum()), int((difference > 0).sum())
 
 
-def _binomial_tail(n: int, at_least: int, share: float) -> float:
-    """Give the probability of at least so many successes in n trials."""
-    return math.fsum(math.comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(at_least, n + 1))
-
-
 async def ask_canaries(
-    night: Night, planned: Sequence[PlannedProfile], asking: BudgetedCaller
+    night: Night, planned: Sequence[PlannedProfile], caller: BudgetedCaller
 ) -> tuple[CanaryOutcome, ...]:
     """Ask the planned canaries within the budget, and note in the ledger which LLMs drifted."""
     at_once = asyncio.Semaphore(_LLMS_AT_ONCE)
 
     async def of_one(canary: PlannedProfile) -> CanaryOutcome:
         async with at_once:
-            return await _ask_one(night, canary, asking)
+            return await _ask_one(night, canary, caller)
 
     found = await asyncio.gather(*(of_one(canary) for canary in planned))
     for outcome in found:
@@ -83,19 +82,19 @@ async def ask_canaries(
     return tuple(found)
 
 
-async def _ask_one(night: Night, canary: PlannedProfile, asking: BudgetedCaller) -> CanaryOutcome:
+async def _ask_one(night: Night, canary: PlannedProfile, caller: BudgetedCaller) -> CanaryOutcome:
     llm = canary.llm
     prompts, sampling = night.canary_prompts, canary_sampling(night, llm)
     missing = night.registry.outcomes.missing(llm.key, prompts, night.grader_versions, sampling, run=night.run)
     recorder = OutcomeRecorder(lambda made: night.registry.outcomes.record(night.run, made, purpose="canary"))
-    outcomes = await asyncio.gather(*(asking.ask(llm, prompt, sampling, recorder.add) for prompt in missing))
+    outcomes = await asyncio.gather(*(caller.ask(llm, prompt, sampling, recorder.add) for prompt in missing))
     made = [outcome for outcome in outcomes if outcome is not None]
     tables = [
         night.registry.outcomes.table([llm.key], prompts, night.grader_versions, wanted).scores[:, 0]
         for wanted in (night.counted_sampling(llm), sampling)
     ]
     pairs, worse, better = _changes(*tables)
-    stopped_by, stopped_for = asking.stopped.get(llm.key, ("", ""))
+    stopped_by, stopped_for = caller.stopped.get(llm.key, ("", ""))
     return CanaryOutcome(
         llm_key=llm.key,
         asked=len(made),
@@ -110,12 +109,12 @@ async def _ask_one(night: Night, canary: PlannedProfile, asking: BudgetedCaller)
 
 
 def canary_sampling(night: Night, llm: LLM) -> str:
-    """Give the sampling settings that keep tonight's canaries of an LLM apart from all other answers."""
+    """Return the sampling settings that keep tonight's canaries of an LLM apart from all other answers."""
     return marked(night.counted_sampling(llm), canary=night.as_of.isoformat())
 
 
 def missing_canaries(night: Night, llms: Sequence[LLM], missing: Mapping[str, Sequence[Prompt]]) -> dict[str, tuple]:
-    """Give by LLM key the canaries to ask tonight: of every LLM that may be routed to and whose profile is complete."""
+    """Return, by LLM key, the canaries to ask tonight: of every LLM that is routable and has a complete profile."""
     asked: dict[str, tuple] = defaultdict(tuple)
     if not night.canary_prompts:
         return asked
@@ -128,7 +127,7 @@ def missing_canaries(night: Night, llms: Sequence[LLM], missing: Mapping[str, Se
 
 
 def settle_drifts(night: Night) -> None:
-    """Let routers rest on the new answers of every drifted LLM whose profile has been asked again."""
+    """Build routers on the new answers of every drifted LLM whose profile has been asked again."""
     for drift in night.drifts.all().values():
         if not drift.is_due(night.as_of):
             continue

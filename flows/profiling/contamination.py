@@ -1,14 +1,13 @@
-"""Memorised prompts: an LLM that does much better on representative prompts than on hidden ones is not believed.
+"""Contamination: an LLM that does much better on representative prompts than on hidden ones is not trusted.
 
-Representative and hidden prompts are drawn from the same prompts by the same stratified shuffle, so an LLM that knows
-neither beforehand scores alike on both. Fisher's exact test, one-sided, asks how likely its representative score is if
-all its right answers had been spread over both at random; below `SIGNIFICANCE`, and with a gap of at least `LEAST_GAP`,
-it is quarantined: not routed to, and shown until a person decides.
+Representative and hidden prompts are drawn from the same prompts by the same stratified shuffle, so an LLM that has
+seen neither scores alike on both. Fisher's exact test, one-sided, asks how likely its representative score would be if
+all its correct answers were spread over both at random; below `SIGNIFICANCE`, and with a gap of at least `LEAST_GAP`,
+the LLM is quarantined: not routed to, and reported until a person decides.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,35 +18,34 @@ from flows.profiling.results import ACTOR, Quarantine
 if TYPE_CHECKING:
     from flows.night.context import Night
     from registry.llms import LLM
+
 SIGNIFICANCE = 0.001
 LEAST_GAP = 0.1
 
 
 def contamination_p_value(known: NDArray[np.float64], hidden: NDArray[np.float64]) -> float:
-    """Give the probability of a representative score this high if the prompts were alike to the LLM.
+    """Return the probability of a representative score this high if both kinds of prompts were alike to the LLM.
 
     Parameters
     ----------
     known, hidden
         Scores in [0, 1] on representative and on hidden prompts, NaN where there is none; half a point or more counts
-        as right.
+        as correct.
     """
     known, hidden = known[np.isfinite(known)], hidden[np.isfinite(hidden)]
     right_known, right_hidden = int((known >= 0.5).sum()), int((hidden >= 0.5).sum())
-    right, total = right_known + right_hidden, len(known) + len(hidden)
-    ways = math.comb(total, right)
-    extreme = sum(
-        math.comb(len(known), k) * math.comb(len(hidden), right - k)
-        for k in range(right_known, min(right, len(known)) + 1)
-        if right - k <= len(hidden)
-    )
-    return extreme / ways
+    # Imported here: every command reads this module, and scipy.stats takes a second.
+    from scipy.stats import fisher_exact
+
+    wrong_known, wrong_hidden = len(known) - right_known, len(hidden) - right_hidden
+    table = [[right_known, wrong_known], [right_hidden, wrong_hidden]]
+    return float(fisher_exact(table, alternative="greater").pvalue)
 
 
 def quarantine_contaminated(night: Night) -> tuple[Quarantine, ...]:
-    """Quarantine every LLM that seems to know the representative prompts; a person's decision is not undone.
+    """Quarantine every LLM that seems to know the representative prompts; a person's decision is left alone.
 
-    The answers decide, not the night that brought them: a night that is killed and started again finds the same.
+    The stored answers decide, whichever night asked: a night that is killed and started again finds the same.
     """
     found = []
     for llm in night.registry.llms.all(status="available"):

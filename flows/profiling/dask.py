@@ -1,4 +1,4 @@
-"""Profile LLMs as tasks on a Dask cluster."""
+"""Profile LLMs as tasks on a Dask cluster: what the workers run, and the flow that submits it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def profile_on_dask(assignment: Assignment) -> WorkerResult:
 
 @flow(name="profile-llms", retries=0, persist_result=False)
 def profile_llms(assignments: list[Assignment], at_once: int) -> dict[str, WorkerResult]:
-    """Profile LLMs as tasks of whatever task runner this flow is given, so many at a time; give how each ended."""
-    waiting, endings = list(assignments), {}
+    """Profile LLMs as tasks of this flow's runner, `at_once` at a time; return, by LLM key, how each ended."""
+    waiting = list(assignments)
+    results: dict[str, WorkerResult] = {}
     under_way: dict[PrefectFuture[WorkerResult], str] = {}
     while waiting or under_way:
         while waiting and len(under_way) < at_once:
             assignment = waiting.pop(0)
             under_way[profile_on_dask.submit(assignment)] = assignment.llm_key
         ended = next(as_completed(list(under_way)))
-        endings[under_way.pop(ended)] = _result_of(ended)
-    return endings
+        results[under_way.pop(ended)] = _result_of(ended)
+    return results
 
 
 def _result_of(future: PrefectFuture[WorkerResult]) -> WorkerResult:

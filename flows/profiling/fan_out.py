@@ -1,7 +1,8 @@
 """Fan-out: the profiles of a night are made by other processes, one LLM each, and the night waits for them.
 
 Answers go into the registry from wherever they are made, under leases that let one process at a time ask an LLM. So
-whatever becomes of a worker, nothing is stored twice, and whoever takes its LLM over asks only what is missing.
+whatever happens to a worker, nothing is stored twice, and the process that takes over its LLM asks only what is
+missing.
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S = 1.0
 _MOST_TRIES = 3
-_ENDING = TypeAdapter(WorkerResult)
+_RESULT = TypeAdapter(WorkerResult)
 
 
 async def check_fan_out(settings: FanOutSettings) -> None:
-    """Find out whether profiles can be handed out as the settings say, before anything is called.
+    """Check that profiles can be handed out as the settings say, before anything is called.
 
     Raises
     ------
     PrerequisiteError
-        There is no Prefect server, deployment or Dask to hand them to.
+        The Prefect server, the deployment or Dask is missing.
     """
     if settings.runner == "threads":
         return
     unchanged = "Nothing was called."
     if not os.environ.get(API_URL):
         raise PrerequisiteError(
-            f'[fan_out] runner = "{settings.runner}" needs a Prefect server that all workers reach.',
+            f'[fan_out] runner = "{settings.runner}" needs a Prefect server that all workers can reach.',
             unchanged=unchanged,
             hint=f"export {API_URL}=http://HOST:4200/api",
         )
@@ -93,16 +94,16 @@ async def hand_out(night: Night, llms: Sequence[LLM], progress: Progress) -> dic
     Parameters
     ----------
     night
-        Who hands out.
+        The night that hands them out.
     llms
         The LLMs, in the order in which they begin.
     progress
-        Told how many prompts are answered.
+        Shows how many prompts are answered.
 
     Returns
     -------
-    dict of str to Ending
-        By LLM key.
+    dict of str to WorkerResult
+        How each profile ended, by LLM key.
     """
     settings = night.settings.fan_out
     at_once = min(settings.llms_at_once, len(llms))
@@ -110,16 +111,16 @@ async def hand_out(night: Night, llms: Sequence[LLM], progress: Progress) -> dic
     watching = asyncio.create_task(_watch(night, llms, progress))
     try:
         if settings.runner == "dask":
-            endings = await asyncio.to_thread(_over_dask, assignments, settings, at_once)
+            results = await asyncio.to_thread(_over_dask, assignments, settings, at_once)
         else:
-            endings = await _over_work_pool(night, settings, assignments, at_once)
-        await _tell(night, llms, progress)
-        return endings
+            results = await _over_work_pool(night, settings, assignments, at_once)
+        await _update_progress(night, llms, progress)
+        return results
     finally:
         watching.cancel()
 
 
-async def _tell(night: Night, llms: Sequence[LLM], progress: Progress) -> None:
+async def _update_progress(night: Night, llms: Sequence[LLM], progress: Progress) -> None:
     """Bring the progress line up to date."""
     keys = [llm.key for llm in llms]
     states = await asyncio.to_thread(night.registry.parts.states, night.run, keys, night.clock())
@@ -128,11 +129,11 @@ async def _tell(night: Night, llms: Sequence[LLM], progress: Progress) -> None:
 
 
 async def _watch(night: Night, llms: Sequence[LLM], progress: Progress) -> None:
-    """Tell the progress, and pass a request to stop on to whoever works for this night."""
+    """Update the progress, and pass on a request to stop to all processes that work for this night."""
     is_recalled = False
     while True:
         await asyncio.sleep(_LOOK_EVERY_S)
-        await _tell(night, llms, progress)
+        await _update_progress(night, llms, progress)
         if night.interruption.is_requested and not is_recalled:
             await asyncio.to_thread(recall, night.registry, night.run, now=night.clock())
             is_recalled = True
@@ -159,7 +160,7 @@ async def _over_work_pool(
 
 @dataclass(frozen=True)
 class _Try:
-    """One flow run that was asked for."""
+    """One flow run that was requested."""
 
     assignment: Assignment
     number: int
@@ -167,7 +168,7 @@ class _Try:
 
 
 class _WorkPool:
-    """Hand assignments out as flow runs of one deployment, and again when a worker vanishes with one."""
+    """Hand out assignments as flow runs of one deployment, and again when a worker vanishes with one."""
 
     def __init__(
         self,
@@ -183,11 +184,11 @@ class _WorkPool:
         self._waiting = [(assignment, 1) for assignment in assignments]
         self._at_once = at_once
         self._under_way: dict[str, _Try] = {}
-        self._endings: dict[str, WorkerResult] = {}
-        self._moved_s = time.monotonic()
+        self._results: dict[str, WorkerResult] = {}
+        self._active_s = time.monotonic()
 
     async def run(self) -> dict[str, WorkerResult]:
-        """Hand out until every LLM has ended."""
+        """Hand out assignments until every profile has ended."""
         while self._waiting or self._under_way:
             if self._night.interruption.is_requested:
                 self._waiting.clear()
@@ -195,10 +196,10 @@ class _WorkPool:
                 self._waiting.pop(0)
             await asyncio.sleep(_LOOK_EVERY_S)
             await self._look()
-        return self._endings
+        return self._results
 
     async def _begin(self, assignment: Assignment, number: int) -> bool:
-        """Ask for a flow run; say whether the server took that."""
+        """Request a flow run; return whether the server accepted."""
         from httpx import HTTPError
         from prefect.deployments import arun_deployment
         from prefect.exceptions import ObjectNotFound
@@ -223,11 +224,11 @@ class _WorkPool:
         return True
 
     async def _look(self) -> None:
-        """See how the flow runs are, by Prefect's word, and by the registry's where a worker cannot say any more."""
+        """Check the flow runs: in Prefect, and in the registry for workers that can no longer report."""
         night, keys = self._night, list(self._under_way)
         parts = await asyncio.to_thread(night.registry.parts.states, night.run, keys, night.clock())
         if any(part.is_held for part in parts.values()):
-            self._moved_s = time.monotonic()
+            self._active_s = time.monotonic()
         for flow_run in await self._flow_runs():
             key = next(key for key, tried in self._under_way.items() if tried.flow_run_id == flow_run.id)
             if flow_run.state is None:
@@ -236,7 +237,7 @@ class _WorkPool:
                 self._end(key, flow_run.state)
             elif parts[key].is_silent and flow_run.state.is_running():
                 await self._give_up(key, "its worker vanished")
-        if time.monotonic() - self._moved_s > self._settings.start_within_s:
+        if time.monotonic() - self._active_s > self._settings.worker_start_timeout_s:
             await self._stop_waiting()
 
     async def _flow_runs(self) -> list[FlowRun]:
@@ -247,20 +248,20 @@ class _WorkPool:
         try:
             return await self._client.read_flow_runs(flow_run_filter=FlowRunFilter(id=wanted))
         except HTTPError:
-            # A server that restarts: the flow runs go on without it, and are looked at again in a second.
+            # A server that restarts: the flow runs continue without it, and are checked again in a second.
             return []
 
     def _end(self, key: str, state: State[Any]) -> None:
-        """Take the ending a flow run tells, or try again when it tells none."""
-        self._moved_s = time.monotonic()
+        """Take the result that a flow run reports, or try again when it reports none."""
+        self._active_s = time.monotonic()
         tried = self._under_way.pop(key)
         try:
-            self._endings[key] = _ENDING.validate_json(state.message or "" if state.is_completed() else "")
+            self._results[key] = _RESULT.validate_json(state.message or "" if state.is_completed() else "")
         except ValidationError:
-            self._try_again(tried, state.message or state.name or "it ended without a word")
+            self._try_again(tried, state.message or state.name or "it ended without a result")
 
     async def _give_up(self, key: str, reason: str) -> None:
-        """Hand an assignment to another worker; the one that has it can write no more once that one takes it."""
+        """Hand an assignment to another worker; once that takes it, the former one can no longer write."""
         await self._call_off(self._under_way[key], reason)
         self._try_again(self._under_way.pop(key), reason)
 
@@ -268,15 +269,15 @@ class _WorkPool:
         if tried.number < _MOST_TRIES:
             self._waiting.append((tried.assignment, tried.number + 1))
         else:
-            self._endings[tried.assignment.llm_key] = failed_result(reason)
+            self._results[tried.assignment.llm_key] = failed_result(reason)
 
     async def _stop_waiting(self) -> None:
-        """End everything that waits: nothing has been at work for too long."""
-        reason = f"none took it within {self._settings.start_within_s:g} s"
+        """End everything that waits: no worker has been active for too long."""
+        reason = f"none took it within {self._settings.worker_start_timeout_s:g} s"
         for tried in self._under_way.values():
             await self._call_off(tried, reason)
         left = [assignment for assignment, _ in self._waiting] + [one.assignment for one in self._under_way.values()]
-        self._endings |= {assignment.llm_key: failed_result(reason) for assignment in left}
+        self._results |= {assignment.llm_key: failed_result(reason) for assignment in left}
         self._waiting.clear()
         self._under_way.clear()
 
@@ -284,6 +285,6 @@ class _WorkPool:
         from httpx import HTTPError
         from prefect.states import Crashed
 
-        # A server that does not hear of it keeps a flow run that finds its lease gone.
+        # A server that misses this keeps a flow run that will find its lease gone.
         with suppress(HTTPError):
             await self._client.set_flow_run_state(tried.flow_run_id, Crashed(message=reason), force=True)

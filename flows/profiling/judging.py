@@ -1,4 +1,4 @@
-"""Judging within a night: the judge is asked behind the same bounded client, within the same budget, and booked."""
+"""Judging within a night: the judge is asked through the same bounded client, within the same budget, and booked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flows.endpoints import BoundedEndpoint, Budget, worst_case_usd
 from flows.errors import EndpointError, GradingError, PrerequisiteError
 from flows.graders.judge import MOST_ANSWER_BYTES, Judge, judgement_prompt, says_nothing, verdict
-from flows.graders.judge_check import Trial, refuse_bad_judge, trials
+from flows.graders.judge_check import JudgeTrial, judge_trials, refuse_bad_judge
 from flows.profiling.plan import cost_usd
 from registry.outcomes import GradingCost
 
@@ -26,16 +26,16 @@ _NONCE_BYTES = 8
 
 @dataclass(frozen=True)
 class Judgement:
-    """What came of one answer.
+    """How judging one answer ended.
 
     Attributes
     ----------
     score
-        1 for right, 0 for wrong; None when there is no verdict, which says nothing about the answer.
+        1 for right, 0 for wrong; None without a verdict, which says nothing about the answer.
     cost
         What judging cost; None when the judge was not asked.
     error
-        Why there is no verdict: the judge did not answer, or not with a verdict.
+        Why there is no verdict: the judge did not answer, or its reply holds no verdict.
     """
 
     score: float | None
@@ -43,7 +43,7 @@ class Judgement:
     error: EndpointError | GradingError | None = None
 
     @property
-    def is_in_vain(self) -> bool:
+    def is_futile(self) -> bool:
         """Whether further answers would not be judged either."""
         error = self.error
         if not isinstance(error, EndpointError):
@@ -57,16 +57,16 @@ class JudgeClient:
     Parameters
     ----------
     judge
-        Who judges.
+        The judge.
     llm
-        The same, as the registry knows it.
+        The same LLM, as the registry knows it.
     endpoint
         Its entered client.
 
     Raises
     ------
     PrerequisiteError
-        The judge has no price, so that nothing bounds what judging costs.
+        The judge has no price, so that nothing limits what judging costs.
     """
 
     def __init__(self, judge: Judge, llm: LLM, endpoint: BoundedEndpoint) -> None:
@@ -74,7 +74,7 @@ class JudgeClient:
             raise PrerequisiteError(
                 f"The judge {llm.key} has no price: {llm.refusal or 'its catalogs give none'}.",
                 unchanged="Nothing was asked or spent.",
-                hint="Give it a price in a TOML catalog, or name another LLM in [judge] llm.",
+                hint="Set its price in a TOML catalog, or name another LLM in [judge] llm.",
             )
         self.judge = judge
         self._llm = llm
@@ -82,11 +82,11 @@ class JudgeClient:
         self._endpoint = endpoint
 
     def worst_usd(self, question: str, reference: str) -> Decimal:
-        """Bound what judging one answer to a prompt can cost, in USD."""
+        """Return an upper bound on the cost of judging one answer to a prompt, in USD."""
         longest = judgement_prompt(question, reference, "", "0" * 2 * _NONCE_BYTES)
         worst = worst_case_usd(
             longest + "x" * MOST_ANSWER_BYTES,
-            max_tokens=self._endpoint.max_tokens,
+            max_tokens=self._endpoint.settings.max_tokens,
             input_usd_per_mtok=self._price.input_usd_per_mtok,
             output_usd_per_mtok=self._price.output_usd_per_mtok,
         )
@@ -94,7 +94,7 @@ class JudgeClient:
         return worst
 
     async def score(self, question: str, reference: str, completion: str) -> Judgement:
-        """Have one answer judged; whatever goes wrong is no verdict, never a wrong answer."""
+        """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer."""
         if says_nothing(completion):
             return Judgement(0.0)
         nonce = secrets.token_hex(_NONCE_BYTES)
@@ -113,27 +113,27 @@ class JudgeClient:
             return Judgement(None, cost, error)
 
     async def check(self, night: Night, prompts: Sequence[Prompt], budget: Budget) -> Decimal:
-        """Let the judge pass its gate before any answer is paid for; give what that cost in USD.
+        """Check the judge before any answer is paid for; return what that cost in USD.
 
         Parameters
         ----------
         night
-            Whose registry books what it costs.
+            The night whose registry books the cost.
         prompts
-            What will be judged.
+            The prompts whose answers will be judged.
         budget
-            Of the night.
+            The budget of the night.
 
         Raises
         ------
         GradingError
-            It misjudges, or lets itself be talked round.
+            It misjudges, or follows an injection.
         BudgetExceeded
-            The gate alone would cost more than is left.
+            The check alone would cost more than is left.
         EndpointError
-            It does not answer most of the time.
+            It leaves most trials unanswered.
         """
-        tried = trials(prompts)
+        tried = judge_trials(prompts)
         worst = sum((self.worst_usd(trial.question, trial.reference) for trial in tried), Decimal(0))
         night.registry.charges.reserve(night.run, self._llm.key, worst, purpose=Judge.name)
         ended = await asyncio.gather(*(self._try(trial, budget) for trial in tried), return_exceptions=True)
@@ -151,7 +151,7 @@ class JudgeClient:
         refuse_bad_judge(self.judge.label, tried, [judgement.score for judgement in found])
         return spent
 
-    async def _try(self, trial: Trial, budget: Budget) -> Judgement:
+    async def _try(self, trial: JudgeTrial, budget: Budget) -> Judgement:
         reservation = await budget.reserve(self._llm.key, self.worst_usd(trial.question, trial.reference))
         try:
             judgement = await self.score(trial.question, trial.reference, trial.answer)

@@ -1,4 +1,4 @@
-"""The plan of a night: what would be asked and what it would cost, before anything is called."""
+"""The plan of a night: what would be asked and what that would cost, before anything is called."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class PlannedProfile:
     prompts
         The prompts without a score yet.
     known
-        How many prompts of the profile have a score already.
+        How many prompts of the profile already have a score.
     expected_usd, worst_usd
-        Cost at the output length seen so far, and if every answer were as long as allowed.
+        Cost in USD at the output length seen so far, and if every answer were as long as allowed.
     is_drifted
         Whether it is asked again because its canaries changed.
     """
@@ -53,16 +53,16 @@ class PlannedProfile:
 
 @dataclass(frozen=True)
 class NightPlan:
-    """What a night would ask: the LLMs with something missing, those deferred, and those that cannot be routed.
+    """What a night would ask: LLMs that lack answers, LLMs that are deferred, and LLMs that cannot be routed to.
 
     Attributes
     ----------
     profiles
-        The LLMs with something missing.
+        The LLMs that lack answers.
     deferred
-        New LLMs beyond the cap.
+        New LLMs above the cap.
     unroutable
-        LLMs that nothing is routed to.
+        LLMs that cannot be routed to.
     complete
         How many LLMs have nothing missing.
     canaries
@@ -97,17 +97,17 @@ class NightPlan:
 
 
 def cost_usd(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
-    """Give the cost of a call in USD at a price."""
+    """Return the cost of a call in USD at a price."""
     return (price.input_usd_per_mtok * input_tokens + price.output_usd_per_mtok * output_tokens) / _PER_MTOK
 
 
 def chosen(llms: Sequence[LLM], only: Collection[str] | None) -> list[LLM]:
-    """Give the LLMs that are named by key or id; all of them when nothing is named.
+    """Return the LLMs that are named by key or id; all of them when none is named.
 
     Raises
     ------
     NotFound
-        A name is that of no available LLM.
+        A name belongs to no available LLM.
     """
     if not only:
         return list(llms)
@@ -139,21 +139,21 @@ def plan_night(
     Parameters
     ----------
     llms
-        Every LLM the registry knows as available.
+        Every LLM that is available, as the registry knows them.
     on
-        The day of the night: an LLM that goes away by then is not asked.
+        The day of the night: an LLM that is retired by then is not asked.
     missing
         By LLM key, the prompts without a score.
     n_prompts
-        How many prompts a whole profile has.
+        How many prompts a complete profile has.
     max_new
-        The most LLMs without any score to take on in one night; the earliest released come first.
+        At most so many LLMs without any score are taken on in one night; the earliest released come first.
     max_tokens
-        By endpoint, the most output tokens of one answer.
+        By endpoint, the maximum output tokens of one answer.
     seen_output_tokens
         Mean output tokens of the answers in the registry; ``None`` when there are none yet.
     canaries
-        By LLM key, the prompts to ask complete LLMs again.
+        By LLM key, the prompts that complete LLMs are asked again.
     drifted
         Keys of the LLMs that are asked again because they changed.
     """

@@ -1,4 +1,4 @@
-"""Progress of the calls: one line on a terminal, a line every tenth of the way elsewhere."""
+"""Progress of the calls: one line that is redrawn on a terminal, otherwise a new line for every tenth of the calls."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REFRESH_S = 0.2
 
 
 class Progress:
-    """Tell LLMs, calls, USD against the ceiling, rate, rate limits met and the time left.
+    """Show LLMs, calls, USD against the ceiling, rate, failures and the time left.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Progress:
         if self._live is not None:
             self._live.stop()
         if self._calls:
-            self._tell()
+            self._write()
 
     @property
     def elapsed_s(self) -> float:
@@ -73,7 +73,7 @@ class Progress:
         return time.monotonic() - self._started_s
 
     def answered(self, llm_key: str, outcome: Outcome) -> None:
-        """Count an outcome, and show the line when it is time to."""
+        """Count an outcome, and show the line if it is due."""
         self._left[llm_key] -= 1
         self._answered += 1
         self._spent_usd += outcome.whole_cost_usd
@@ -82,14 +82,14 @@ class Progress:
         self._show()
 
     def seen(self, answered: Mapping[str, int], spent_usd: Decimal) -> None:
-        """Take over what other processes have done by now, and show the line when it is time to.
+        """Take over what other processes have done by now, and show the line if it is due.
 
         Parameters
         ----------
         answered
             Outcomes so far by LLM key.
         spent_usd
-            What the night has spent so far.
+            What the night has spent so far, in USD.
         """
         self._left = {key: self._planned[key] - count for key, count in answered.items()}
         self._answered, self._spent_usd = sum(answered.values()), spent_usd
@@ -107,9 +107,9 @@ class Progress:
         tenth = 10 * self._answered // max(self._calls, 1)
         if (tenth > self._drawn_tenth or now_s - self._drawn_s >= _SILENCE_S) and self._answered < self._calls:
             self._drawn_tenth, self._drawn_s = tenth, now_s
-            self._tell()
+            self._write()
 
-    def _tell(self) -> None:
+    def _write(self) -> None:
         if self._stream is None:
             say(f"  {self.line()}")
         else:
@@ -117,7 +117,7 @@ class Progress:
             self._stream.flush()
 
     def line(self) -> str:
-        """Give the line."""
+        """Return the line."""
         done = sum(left <= 0 for left in self._left.values())
         rate = self._answered / max(self.elapsed_s, 1e-9)
         left_s = round((self._calls - self._answered) / rate) if rate > 0 else 0

@@ -1,4 +1,4 @@
-"""The way of an answer into the registry: nobody waits for a commit of their own, nobody goes on without one."""
+"""Commit outcomes in groups: no call waits for a commit of its own, and none continues before it is committed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from registry.outcomes import Outcome
 
 
 class OutcomeRecorder:
-    """Commit outcomes as they arrive, those that arrive during a commit together in the next one.
+    """Commit outcomes as they arrive; those that arrive during a commit share the next one.
 
     Parameters
     ----------
     record
         Writes outcomes in one transaction; called in a worker thread, never twice at once.
     linger_s
-        How long the first of them waits for company, in seconds: a transaction costs as much as some twenty rows.
+        How long the first of a group waits for others, in seconds: a transaction costs as much as about twenty rows.
     """
 
     def __init__(self, record: Callable[[Sequence[Outcome]], object], linger_s: float = 0.1) -> None:
@@ -27,7 +27,7 @@ class OutcomeRecorder:
         self._writer: asyncio.Task[None] | None = None
 
     async def add(self, outcome: Outcome) -> None:
-        """Return once the outcome is committed; raise what the registry raised if it could not be."""
+        """Return once the outcome is committed; raise the error of the registry if it could not be."""
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((outcome, committed))
         if self._writer is None or self._writer.done():

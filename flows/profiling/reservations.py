@@ -1,4 +1,4 @@
-"""Money that calls under way may cost, kept in the registry, so that a killed night does not forget it."""
+"""What calls in flight may cost, booked in the registry, so that a killed night does not forget it."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 _AHEAD = 16
-"""How many calls more are booked at once where every answer uses up what is booked."""
+"""How many further calls are booked at once where every answer uses up what is booked."""
 
 
 class NotGranted(Exception):
-    """The ceiling that several processes share leaves no room for this call now."""
+    """The ceiling that several processes share leaves no room for this call at the moment."""
 
 
 class Reservations:
-    """Keep booked in the registry, LLM by LLM, at least the worst case of all calls under way.
+    """Keep at least the worst case of all calls in flight booked in the registry, LLM by LLM.
 
-    A commit for every call would halve the night's speed. So what is booked only grows, up to the most that was ever
-    under way at once, and is given back when the profile ends: a call waits for a commit only when more is under way
-    than ever before.
+    A commit for every call would halve the night's speed. So what is booked only grows, up to the most that was ever in
+    flight at once, and is released when the profile ends: a call waits for a commit only when more is in flight than
+    ever before.
 
     Processes that share a ceiling need more: what is spent must have been booked. There every answer uses up what it
-    cost (`used`), and what is booked is renewed for several calls at a time.
+    cost (`used`), and more is booked for several calls at a time.
 
     Parameters
     ----------
     reserve, settle
-        Book an amount for an LLM key, and take it back; each is one transaction, called in a worker thread. `reserve`
-        says whether the amount was booked.
+        Book an amount for an LLM key, and release it; each is one transaction, called in a worker thread. `reserve`
+        returns whether the amount was booked.
     is_shared
         Whether other processes book under the same ceiling.
     """
@@ -60,15 +60,15 @@ class Reservations:
 
     @asynccontextmanager
     async def hold(self, llm_key: str, usd: Decimal) -> AsyncIterator[Callable[[Decimal], None]]:
-        """Have the worst case of one call booked until its outcome is committed, which is when the block ends.
+        """Keep the worst case of one call booked until its outcome is committed, which is when the block ends.
 
-        What is yielded lowers the worst case to the cost once that is known. A block that ends by an error leaves its
-        share booked for good: nobody knows what that call cost.
+        The function that is yielded lowers the worst case to the cost once that is known. A block that ends in an error
+        leaves its share booked for good, because it is unknown what that call cost.
 
         Raises
         ------
         NotGranted
-            It could not be booked.
+            The worst case could not be booked.
         """
         share = usd
         self._under_way[llm_key] += usd
@@ -95,14 +95,14 @@ class Reservations:
         return False
 
     def used(self, llm_key: str, usd: Decimal) -> Decimal:
-        """Take what answers cost from what is booked; give what there was to take, to be settled with the answers."""
+        """Deduct the cost of answers from what is booked; return what was deducted, to be settled with the answers."""
         with self._counting:
             taken = min(usd, self._booked[llm_key])
             self._booked[llm_key] -= taken
         return taken
 
     async def give_back(self) -> None:
-        """Take back what is booked for no call; what calls without an outcome may have cost stays."""
+        """Release what is booked for no call; what calls without an outcome may have cost stays booked."""
         for llm_key in list(self._booked):
             async with self._locks[llm_key]:
                 with self._counting:

@@ -1,4 +1,4 @@
-"""What profiling returns: per LLM, per process and per canary."""
+"""What profiling returns: for each LLM, for each worker process, for the canaries, and in all."""
 
 from __future__ import annotations
 
@@ -7,25 +7,12 @@ from decimal import Decimal
 
 from flows.text import sanitize
 
+ACTOR = "night"
+"""Who the ledger says did what a night does by itself."""
 NO_WORKER = "no_worker"
-
-
-@dataclass(frozen=True)
-class WorkerResult:
-    """How an assignment ended, as far as the registry does not know; the fields as in `ProfileOutcome`."""
-
-    stopped_by: str = ""
-    stopped_for: str = ""
-    cut_share: float = 0.0
-    downgrades: tuple[str, ...] = ()
-
-
-def failed_result(reason: str) -> WorkerResult:
-    """Give the ending of an LLM that nobody could profile, for a reason in words."""
-    return WorkerResult(stopped_by=f"no worker could profile it: {sanitize(reason, width=300)}", stopped_for=NO_WORKER)
-
-
+"""The kind of a result for which the workers are to blame, not the LLM."""
 SIGNIFICANCE = 0.001
+"""How often, at most, the canaries of an LLM that did not change may report a drift."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +30,9 @@ class CanaryOutcome:
     worse, better
         How many of them have a lower, a higher score now.
     p_value
-        The smaller one of the two exact tests; 1 when there are too few pairs to say anything.
+        The smaller p-value of the two exact tests; 1 when there are too few pairs.
     spent_usd
-        What the calls cost.
+        What the calls cost, in USD.
     stopped_by
         Why not all were asked, in words; empty when they were.
     stopped_for
@@ -64,24 +51,21 @@ class CanaryOutcome:
 
     @property
     def is_drifted(self) -> bool:
-        """Whether the LLM answers differently than it did."""
+        """Whether the LLM answers differently than before."""
         return self.p_value <= SIGNIFICANCE / 2
 
     @property
     def finding(self) -> str:
-        """What was seen, in words."""
+        """The finding in words."""
         return (
             f"of {self.pairs} prompts asked again {self.worse} have a lower and {self.better} a higher score "
             f"than before (p = {self.p_value:.1e})"
         )
 
 
-ACTOR = "night"
-
-
 @dataclass(frozen=True)
 class Quarantine:
-    """An LLM that is not believed, and why."""
+    """An LLM whose answers are not trusted, and why."""
 
     llm_key: str
     reason: str
@@ -98,9 +82,9 @@ class ProfileOutcome:
     is_new
         Whether it had no score before.
     asked, scored, failed
-        Calls made tonight, how many brought a score and how many none.
+        Calls made tonight, how many of them brought a score, and how many did not.
     spent_usd
-        What they cost.
+        What they cost, in USD.
     coverage
         Share of the whole profile that has a score.
     mean_score
@@ -112,7 +96,7 @@ class ProfileOutcome:
     cut_share
         Share of tonight's answers that ended at ``max_tokens``.
     downgrades
-        Request parameters given up because the LLM refuses them.
+        Request parameters that were dropped because the LLM refuses them.
     """
 
     llm_key: str
@@ -131,8 +115,23 @@ class ProfileOutcome:
 
 @dataclass(frozen=True)
 class ProfilingResult:
-    """How every profile and every canary ended, and what all calls cost."""
+    """How every profile and all canaries ended, and what all calls cost in USD."""
 
     profiles: tuple[ProfileOutcome, ...] = ()
     canaries: tuple[CanaryOutcome, ...] = ()
     spent_usd: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True)
+class WorkerResult:
+    """The part of a profile's outcome that the registry does not hold; the fields are those of `ProfileOutcome`."""
+
+    stopped_by: str = ""
+    stopped_for: str = ""
+    cut_share: float = 0.0
+    downgrades: tuple[str, ...] = ()
+
+
+def failed_result(reason: str) -> WorkerResult:
+    """Return the result for an LLM that no worker could profile, for a reason in words."""
+    return WorkerResult(stopped_by=f"no worker could profile it: {sanitize(reason, width=300)}", stopped_for=NO_WORKER)

@@ -1,7 +1,7 @@
-"""Promotions as people decide them: requested with a measurement, approved, rejected, rolled back; MLflow follows.
+"""People's decisions on promotions: request with a measurement, approve, reject, roll back; MLflow follows.
 
 Plain functions, called by the command line and by the Prefect deployment ``promote`` alike. Each decision is one
-transaction of the registry; telling MLflow comes afterwards and may wait in the outbox.
+transaction of the registry; MLflow is updated afterwards, and that may wait in the outbox.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Person:
-    """Who decides.
+    """The person who decides.
 
     Attributes
     ----------
     name
-        As the ledger shall name them.
+        Name for the ledger.
     account
-        The account of the operating system that it is said from.
+        The account of the operating system from which the decision is made.
     """
 
     name: str
@@ -57,26 +57,26 @@ class Person:
 
     def __post_init__(self) -> None:
         if not self.name.strip():
-            raise InvalidInput("a decision needs somebody who makes it", hint="--actor NAME")
+            raise InvalidInput("a decision needs the name of the person who makes it", hint="--actor NAME")
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """Give what the ledger remembers besides the name."""
+        """What the ledger records besides the name."""
         return {"account": self.account}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a decision came to.
+    """The result of a decision.
 
     Attributes
     ----------
     promotion
-        The promotion afterwards; what it would be made from when nothing was decided yet.
+        The promotion afterwards; in a dry run, as it stands or would be requested.
     pending
-        Why MLflow has not been told yet; empty when it has.
+        Why MLflow has not been updated yet; empty when it has.
     remarks
-        What the person should know besides.
+        What else the person should know.
     """
 
     promotion: Promotion
@@ -87,7 +87,7 @@ class Decision:
 def request(
     workspace: Workspace, name: str, *, by: Person, reason: str, clock: Clock, is_dry_run: bool = False
 ) -> Decision:
-    """Put a kept version to the gate against the present champion, with stored answers, and ask for its promotion.
+    """Put a kept version to the gate against the present champion, on stored answers, and request its promotion.
 
     A version that fails the gate is rejected at once; one that does not load leaves a failed promotion.
 
@@ -98,24 +98,24 @@ def request(
     name
         Alias, digest or number of the version.
     by
-        Who asks.
+        The person who requests.
     reason
-        Why; may be empty.
+        Their reason; may be empty.
     clock
-        Gives the time, in UTC.
+        Returns the time in UTC.
     is_dry_run
-        Whether to measure only, and to keep nothing.
+        Whether only to measure, keeping nothing.
 
     Raises
     ------
     ArtifactError
-        The version does not load; the failed promotion says so.
+        The version does not load; a failed promotion records that.
     NotFound
-        There is no such version, or nothing is known of the answers it was made from.
+        There is no such version, or the answers it was made from are unknown.
     PromotionRefused
-        It is the champion already, or cannot be measured.
+        It is already the champion, or cannot be measured.
     VersionUnavailable, MlflowDenied, MlflowUnsuitable
-        It is not on this machine and MLflow is out of reach, lets nobody in, or is none.
+        It is not on this machine, and MLflow is out of reach, denies access, or is not an MLflow server.
     """
     registry = workspace.registry
     digest, champion = find_router(registry, name).digest, registry.routers.aliases().champion
@@ -128,7 +128,7 @@ def request(
                 digest, champion, actor=by.name, reason=error.message, now=clock(), facts=by.facts
             )
         raise
-    gate = _put_to_gate(workspace, router, champion, clock)
+    gate = _judge_again(workspace, router, champion, clock)
     if is_dry_run:
         return Decision(Promotion.proposed(digest, champion, gate, by.name, clock(), None))
     review = _write_report(workspace, digest, champion, gate)
@@ -155,35 +155,35 @@ def approve(
 ) -> Decision:
     """Approve a promotion that waits, and let its router serve: one transaction, then MLflow.
 
-    The gate is asked again: answers, LLMs and settings may have changed since the request.
+    The gate judges again: answers, LLMs and settings may have changed since the request.
 
     Parameters
     ----------
     workspace
         The opened parts.
     promotion_id
-        Which one.
+        Number of the promotion.
     by
-        Who decides.
+        The person who decides.
     reason
-        Why; must not be empty.
+        Their reason; must not be empty.
     clock
-        Gives the time, in UTC.
+        Returns the time in UTC.
     is_dry_run
-        Whether to check only.
+        Whether only to check.
 
     Raises
     ------
     ArtifactError
-        Its router does not load any more; the promotion has failed.
+        Its router no longer loads; the promotion has failed.
     PromotionRefused
-        The gate does not pass any more, or requester and approver must be two.
+        The gate no longer passes, or requester and approver must be two people.
     RegistryCorrupt
         The report is not the one that was kept with the request.
     StalePromotion
-        It is no longer open, or another router is the champion by now.
+        It is no longer open, or another router has become the champion.
     VersionUnavailable, MlflowDenied, MlflowUnsuitable
-        Its router is not on this machine and MLflow is out of reach, lets nobody in, or is none.
+        Its router is not on this machine, and MLflow is out of reach, denies access, or is not an MLflow server.
     """
     require_reason(reason)
     promotions, two_person = workspace.registry.promotions, workspace.settings.gate.two_person
@@ -195,12 +195,12 @@ def approve(
         if not is_dry_run:
             promotions.mark_failed(promotion_id, actor=by.name, reason=error.message, now=clock())
         raise
-    gate = _put_to_gate(workspace, router, waiting.expected_champion, clock)
+    gate = _judge_again(workspace, router, waiting.expected_champion, clock)
     if not gate.passed:
         raise PromotionRefused(
-            f"promotion {promotion_id} does not pass the gate any more: {', '.join(failed_checks(gate))}",
+            f"promotion {promotion_id} no longer passes the gate: {', '.join(failed_checks(gate))}",
             unchanged="No alias was moved.",
-            hint=f"uniroute promotion request {waiting.router_digest[:12]} (shows what is found now)",
+            hint=f"uniroute promotion request {waiting.router_digest[:12]} (shows what the gate finds now)",
         )
     if gate != waiting.gate:
         remarks += ("What the gate finds has changed since the request; it still passes.",)
@@ -212,7 +212,7 @@ def approve(
         promotions.approve(promotion_id, two_person=two_person, facts=facts, **decided)
         applied = promotions.apply(promotion_id, **decided)
     crash_points.reach("promotion decided")
-    return _told(Decision(applied, follow(workspace, clock), remarks))
+    return _logged(Decision(applied, follow(workspace, clock), remarks))
 
 
 def reject(
@@ -234,24 +234,24 @@ def reject(
     promotions = workspace.registry.promotions
     if is_dry_run:
         return Decision(promotions.require_open(promotion_id, is_compared=False))
-    return _told(Decision(promotions.reject(promotion_id, actor=by.name, reason=reason, now=clock(), facts=by.facts)))
+    return _logged(Decision(promotions.reject(promotion_id, actor=by.name, reason=reason, now=clock(), facts=by.facts)))
 
 
 def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, clock: Clock) -> Decision:
-    """Let an earlier champion serve again, at once: no gate, no refit, and no MLflow before it is decided.
+    """Let an earlier champion serve again at once: no gate, no refit, and MLflow only follows.
 
     Parameters
     ----------
     workspace
         The opened parts.
     to
-        Alias, digest or number of the version; the previous champion when omitted.
+        Alias, digest or number of the version; the previous champion when None.
     by
-        Who decides.
+        The person who decides.
     reason
-        Why; must not be empty.
+        Their reason; must not be empty.
     clock
-        Gives the time, in UTC.
+        Returns the time in UTC.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, c
     NotFound
         There is nothing to go back to.
     PromotionRefused
-        It is the champion already, or never was one.
+        It is already the champion, or never was.
     """
     require_reason(reason)
     target, remarks = rollback_target(workspace, to)
@@ -268,23 +268,23 @@ def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, c
         actor=by.name, reason=reason, now=clock(), to=target.digest, facts=by.facts
     )
     crash_points.reach("promotion decided")
-    return _told(Decision(done, follow(workspace, clock), remarks))
+    return _logged(Decision(done, follow(workspace, clock), remarks))
 
 
 def rollback_target(workspace: Workspace, to: str | None) -> tuple[RouterRecord, tuple[str, ...]]:
-    """Give the version that `rollback` would let serve, and what is to be said about it; or refuse as it would."""
+    """Return the version that `rollback` would let serve, with remarks on it, or refuse as `rollback` would."""
     wanted = None if to is None else find_router(workspace.registry, to).digest
     target = workspace.registry.promotions.rollback_target(wanted)
     if router_folder(workspace, target.digest).is_dir():
         load_version(workspace, target.digest)
         return target, ()
-    return target, (f"router {target.digest[:12]} is not on this machine, so it could not be tried.",)
+    return target, (f"router {target.digest[:12]} is not on this machine, so loading it could not be tried.",)
 
 
 def decide(
     workspace: Workspace, promotion_id: int, decision: str, *, by: Person, reason: str, clock: Clock
 ) -> Decision:
-    """Approve or reject, as a form says it.
+    """Approve or reject, as filled in on a form.
 
     Parameters
     ----------
@@ -300,15 +300,17 @@ def decide(
     """
     functions = {"approve": approve, "reject": reject}
     if decision not in functions:
-        raise InvalidInput(f"{decision!r} is no decision", unchanged="Nothing was decided.", hint="approve or reject")
+        raise InvalidInput(
+            f"{decision!r} is not a decision", unchanged="Nothing was decided.", hint="approve or reject"
+        )
     return functions[decision](workspace, promotion_id, by=by, reason=reason, clock=clock)
 
 
 def follow(workspace: Workspace, clock: Clock) -> str:
-    """Bring MLflow in step with the registry; say why that has to wait, or nothing when it is done."""
-    silence = probe(workspace.settings.mlflow_url)
-    if silence:
-        return silence
+    """Update MLflow from the registry; return why that has to wait, or an empty text when it is done."""
+    unreachable = probe(workspace.settings.mlflow_url)
+    if unreachable:
+        return unreachable
     try:
         left_alone = sync_mlflow(workspace, clock)
     except PublishIncomplete as error:
@@ -316,8 +318,8 @@ def follow(workspace: Workspace, clock: Clock) -> str:
     return "; ".join(f"moved by hand in MLflow: {drift}" for drift in left_alone)
 
 
-def _told(decision: Decision) -> Decision:
-    """Log a decision, and give it back."""
+def _logged(decision: Decision) -> Decision:
+    """Log a decision and return it."""
     made = decision.promotion
     facts = {"id": made.id, "router": made.router_digest[:12], "actor": made.decided_by}
     log_event("promotion_decided", promotion=made.status, kind=made.kind, **facts)
@@ -327,13 +329,13 @@ def _told(decision: Decision) -> Decision:
 
 
 def failed_checks(gate: GateRecord) -> tuple[str, ...]:
-    """Name the conditions of a kept gate result that did not hold."""
+    """Return the names of the gate's checks that failed."""
     checks = json.loads(gate.details_json).get("checks", [])
     return tuple(check["name"] for check in checks if not check["passed"])
 
 
 def _load(workspace: Workspace, digest: str) -> Router:
-    """Load a version; one that nobody has any more does not load, one that is out of reach may later."""
+    """Load a version; one that is only out of reach may load later, one that is gone everywhere is corrupt."""
     try:
         return load_version(workspace, digest)
     except (MlflowDenied, MlflowUnsuitable):
@@ -348,31 +350,19 @@ def _load(workspace: Workspace, digest: str) -> Router:
         ) from error
 
 
-def _put_to_gate(workspace: Workspace, router: Router, champion: str | None, clock: Clock) -> GateRecord:
-    """Measure a version against a champion with the answers that count now, under the present settings."""
-    from flows.gate.alpha_spending import spend
-    from flows.gate.evidence import Answers, gather
-    from flows.gate.gate import GateRules, gate_as_json, judge
+def _judge_again(workspace: Workspace, router: Router, champion: str | None, clock: Clock) -> GateRecord:
+    """Put a version to the gate with the answers that count now, under the present settings."""
+    from flows.gate.evidence import Answers, put_to_gate
+    from flows.gate.gate import gate_as_json
 
-    registry, rules = workspace.registry, GateRules.of(workspace.settings)
     serving = None if champion is None else _load(workspace, champion)
-    answers = Answers.of_version(registry, router.digest, champion)
-    evidence = gather(answers, router, serving, on=clock().date(), min_coverage=rules.min_coverage)
-    tested = registry.promotions.tested_against(champion) if champion is not None else ()
-    found = judge(
-        router,
-        serving,
-        evidence.outcomes,
-        rules,
-        spending=spend(workspace.settings.gate.false_promotions, router.digest, tested),
-        newcomers=evidence.newcomers,
-        unavailable=evidence.unavailable,
-    )
+    answers = Answers.of_version(workspace.registry, router.digest, champion)
+    found = put_to_gate(answers, router, serving, workspace.settings, on=clock().date())
     return gate_result(found.passed, gate_as_json(found))
 
 
 def _write_report(workspace: Workspace, digest: str, champion: str | None, gate: GateRecord) -> Attempt:
-    """Write what a reviewer will see; the gate decides whether or not that succeeds."""
+    """Write the report that a reviewer will see; the gate decides whether or not that succeeds."""
     from flows.reports.promotion.gathering import Subject
     from flows.reports.promotion.reviews import attempt_review
 
@@ -380,7 +370,7 @@ def _write_report(workspace: Workspace, digest: str, champion: str | None, gate:
 
 
 def _check_report(workspace: Workspace, waiting: Promotion) -> tuple[str, ...]:
-    """Refuse to decide on a report that somebody changed; say when there is none to be looked at."""
+    """Refuse to decide on a report that was changed; return a remark when there is none to look at."""
     from flows.reports.promotion.reviews import kept_review, kept_reviews
 
     if waiting.report_digest is None:
@@ -392,5 +382,5 @@ def _check_report(workspace: Workspace, waiting: Promotion) -> tuple[str, ...]:
     raise RegistryCorrupt(
         f"the report of promotion {waiting.id} is not the one that was kept with the request",
         unchanged="No alias was moved.",
-        hint=f"uniroute promotion request {waiting.router_digest[:12]} (after finding out who changed it)",
+        hint=f"uniroute promotion request {waiting.router_digest[:12]} (after finding out how it was changed)",
     )

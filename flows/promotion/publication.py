@@ -1,4 +1,4 @@
-"""What is said about a router version: description, parameters, metrics, and the gate as data."""
+"""What MLflow shows of a router version, written beside it until published: description, parameters, figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.gate.gate import GateResult, RouterMeasure
+from flows.gate.gate import GateResult
+from flows.gate.measure import RouterMeasure
+from flows.text import counted
 from flows.versions.store import CONTENT_FILE, FIGURE_FILE, Publication
 from routing.router import Router
 
@@ -18,9 +20,13 @@ if TYPE_CHECKING:
     from flows.fitting.refit import Candidate
     from flows.night.context import Night
 
+_GREY = "#8a8a8a"
+_CHAMPION = "#444444"
+_CHALLENGER = "#1f5fa8"
+
 
 def version_params(night: Night, candidate: Candidate) -> dict[str, str | int | float]:
-    """Give the parameters of a version: under which rules and from what it was made."""
+    """Return the parameters of a version: the rules and inputs it was made from."""
     router = candidate.router
     return {
         "as_of": night.as_of.isoformat(),
@@ -37,12 +43,12 @@ def version_params(night: Night, candidate: Candidate) -> dict[str, str | int | 
 
 
 def version_description(router: Router, gate: GateResult, parent: str | None, as_of: date) -> str:
-    """Describe a version in a few lines of Markdown; LLM names stay out, they are foreign text."""
+    """Describe a version in a few lines of Markdown, without LLM names, which are untrusted text."""
     found = gate.challenger
     lines = [
-        f"Router over {len(router.keys)} LLMs, made in the night of {as_of.isoformat()}.",
+        f"Router over {counted(len(router.keys), 'LLM')}, made in the night of {as_of.isoformat()}.",
         "",
-        f"- On {len(gate.outcomes.embeddings)} gate prompts: score {found.score:.4f} at "
+        f"- On {counted(len(gate.outcomes.embeddings), 'gate prompt')}: score {found.score:.4f} at "
         f"{found.cost_usd * 1000:.4f} USD per 1 000 prompts, area {found.area:.4f}, {_qnc(found)}.",
     ]
     if gate.champion is not None and gate.difference is not None:
@@ -60,19 +66,13 @@ def version_description(router: Router, gate: GateResult, parent: str | None, as
 
 
 def certainty(router: Router) -> str:
-    """Say how certain the expected errors of a router are, over all its LLMs and clusters."""
+    """Return a Markdown line on how certain a router's expected errors are, over all its LLMs and clusters."""
     known = np.concatenate([llm.vector.standard_errors for llm in router.llms])
     return f"- Expected errors per LLM and cluster: standard error {np.median(known):.3f}, at most {known.max():.3f}."
 
 
 def _qnc(found: RouterMeasure) -> str:
     return f"QNC {found.qnc:.3f}" if found.qnc_is_reached else "QNC not reached"
-
-
-_GREY = "#8a8a8a"
-
-
-_CHALLENGER = "#1f5fa8"
 
 
 def deferral_figure(gate: GateResult, path: Path) -> Path:
@@ -83,7 +83,7 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
     gate
         What the gate measured.
     path
-        Where the figure goes; its ending (``.png``, ``.svg``) says the form.
+        Path of the figure; its suffix (``.png``, ``.svg``) determines the format.
     """
     import matplotlib
 
@@ -117,7 +117,7 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
             axes.plot(zero.costs_usd * per_1k, zero.scores, ":", color=_GREY, lw=1.3, label="ZeroRouter (prompt-blind)")
         drawn = [("challenger", gate.challenger, _CHALLENGER, "-")]
         if gate.champion is not None:
-            drawn.insert(0, ("champion", gate.champion, "#444444", "--"))
+            drawn.insert(0, ("champion", gate.champion, _CHAMPION, "--"))
         for name, found, colour, style in drawn:
             curve = found.curve
             axes.plot(curve.costs_usd * per_1k, curve.scores, style, color=colour, lw=1.8, label=name)
@@ -125,7 +125,9 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
         axes.set_xscale("log")
         axes.set_xlabel("mean cost, USD per 1 000 prompts (log scale)")
         axes.set_ylabel("mean score on gate prompts")
-        axes.set_title(f"Deferral curves on {len(outcomes.embeddings)} gate prompts (dots: operating points)")
+        axes.set_title(
+            f"Deferral curves on {counted(len(outcomes.embeddings), 'gate prompt')} (dots: operating points)"
+        )
         axes.grid(alpha=0.25, lw=0.5)
         axes.legend(loc="lower right", frameon=False)
         figure.savefig(path, dpi=130, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -135,7 +137,7 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
 
 
 def write_publication(folder: Path, publication: Publication, gate: GateResult) -> None:
-    """Write what is to be published; the content last and at once, so that a half-written folder has none."""
+    """Write a publication; the content last and atomically, so that a half-written folder has none."""
     folder.mkdir(parents=True, exist_ok=True)
     deferral_figure(gate, folder / FIGURE_FILE)
     draft = folder / f"{CONTENT_FILE}.draft"

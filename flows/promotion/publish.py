@@ -10,16 +10,15 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import crash_points
 from flows.fitting.refit import Candidate
-from flows.gate.alpha_spending import spend
-from flows.gate.evidence import Answers, gather
-from flows.gate.gate import GateResult, GateRules, gate_as_json, judge, version_metrics
+from flows.gate.evidence import Answers, put_to_gate
+from flows.gate.gate import GateResult, gate_as_json, version_metrics
 from flows.night.context import Night
 from flows.promotion.publication import version_description, version_params, write_publication
 from flows.reports.night_report import RouterOutcome
 from flows.reports.promotion.gathering import Subject
 from flows.reports.promotion.reviews import attempt_review
 from flows.versions.mlflow_sync import find_drift, note_drift, sync_mlflow
-from flows.versions.provenance import evidence_of
+from flows.versions.provenance import provenance_of
 from flows.versions.store import (
     Publication,
     figure_path,
@@ -43,30 +42,25 @@ def measure_candidate(night: Night, candidate: Candidate) -> GateResult:
     """Judge the candidate against the champion on gate prompts."""
     router, champion = candidate.router, champion_router(night)
     keys = sorted({*router.keys, *(champion.keys if champion is not None else ())})
-    rules = GateRules.of(night.settings)
-    evidence = gather(Answers.of_night(night, keys), router, champion, on=night.as_of, min_coverage=rules.min_coverage)
-    tested = night.registry.promotions.tested_against(champion.digest) if champion is not None else ()
-    return judge(
+    return put_to_gate(
+        Answers.of_night(night, keys),
         router,
         champion,
-        evidence.outcomes,
-        rules,
-        spending=spend(night.settings.gate.false_promotions, router.digest, tested),
+        night.settings,
+        on=night.as_of,
         zero_router=candidate.zero_router,
-        newcomers=evidence.newcomers,
-        unavailable=evidence.unavailable,
     )
 
 
 def champion_router(night: Night) -> Router | None:
-    """Load the router that serves now; ``None`` before the first."""
+    """Load the router that serves now; None before the first."""
     digest = night.registry.routers.aliases().champion
     return None if digest is None else load_version(night.workspace, digest)
 
 
 @task(name="publish", cache_policy=NO_CACHE)
 def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> RouterOutcome:
-    """Keep the candidate in registry and home folder, put it to the gate's verdict, and bring MLflow in step.
+    """Keep the candidate in registry and home folder, apply the gate's verdict, and synchronize MLflow.
 
     MLflow being down does not fail the night: the registry is right, and the next night publishes what is pending.
     """
@@ -83,7 +77,7 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
     if not outcome.is_unchanged:
         _keep(night, candidate, gate, aliases.champion)
         crash_points.reach("router registered")
-        # Without a report the night goes on: the gate is the authority, and a person is told that the page is missing.
+        # Without a report the night continues: the gate is the authority, and the digest says that the page is missing.
         review = attempt_review(night.workspace, Subject(router.digest, aliases.champion, gate_as_json(gate)))
         crash_points.reach("report written")
         outcome = replace(
@@ -104,7 +98,7 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
 
 
 def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | None) -> None:
-    """Write the router folder, what is to be published beside it, and the registry's row, in this order."""
+    """Write the router folder, then the publication beside it, then the registry's row."""
     router = candidate.router
     folder = router_folder(night.workspace, router.digest)
     remove_scratch_of_killed(folder)
@@ -144,7 +138,7 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
             files_json=json.dumps(dict(manifest.files), sort_keys=True),
             created_at=night.clock(),
         ),
-        evidence=evidence_of(night, candidate, publication, {figure.name: figure}),
+        evidence=provenance_of(night, candidate, publication, {figure.name: figure}),
         actor=ACTOR,
     )
 
@@ -152,7 +146,7 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
 def _promote_by_policy(
     night: Night, router: Router, gate: GateResult, champion: str | None, report_digest: str | None
 ) -> str:
-    """Ask for the promotion and decide it by the policy; give what became of it."""
+    """Request the promotion, decide it by the policy, and return the result in words."""
     promotions = night.registry.promotions
     promotions.set_challenger(router.digest, actor=ACTOR, now=night.clock(), reason="put to the gate")
     promotion = promotions.request(

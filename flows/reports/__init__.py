@@ -1,1 +1,1 @@
-"""Numbers for people: the digest of a night and its figures."""
+"""Reports for people: nights, promotions, audits and the leaderboard, for terminals, Markdown and HTML."""

@@ -1,28 +1,60 @@
-"""What a night found suspicious about LLMs, in words."""
+"""What needs a person's attention after a night, in words, and the line on its canaries."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from flows.reports.night_report import NightReport
+from flows.text import counted
 
 _MUCH_CUT = 0.05
 
 
-def suspicion_lines(report: NightReport) -> list[str]:
-    """Give what a person should look at, one line each: drift, absence, quarantine, answers cut short."""
+def attention_lines(report: NightReport) -> tuple[str, ...]:
+    """Return what a person should look at, one line each."""
+    lines = [f"catalog: {error}" for error in report.catalog_errors]
+    lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
+    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
+    lines += _suspicions(report)
+    router = report.router
+    if router is not None:
+        lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
+        lines += [f"{key} is routed by a stale profile: too few answers for a new one" for key in router.carried_over]
+        lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
+        if router.publish_error:
+            lines.append(f"published: pending. {router.publish_error}")
+        if router.review_error:
+            lines.append(f"no promotion report: {router.review_error}; the gate decided without it")
+        if router.promotion in ("rejected", "waiting for review"):
+            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
+    if report.closing is not None and report.closing.ledger_problem:
+        lines.append(f"the ledger was tampered with: {report.closing.ledger_problem}; uniroute audit verify")
+    if report.closing is not None and report.closing.settings_conflict:
+        conflict = report.closing.settings_conflict
+        lines.append(
+            f"two deployments share this registry: {conflict}; let only one run nights, or give both the same settings"
+        )
+    return tuple(lines)
+
+
+def _suspicions(report: NightReport) -> list[str]:
+    """Return what is suspicious about LLMs, one line each: drift, absence, quarantine, answers cut short."""
     lines = [
         f"{found.llm_key} drifted: {found.finding}. Routers rest on its earlier answers; its profile is asked again "
         "from the next night on"
         for found in report.canaries
         if found.is_drifted
     ]
-    told = {found.llm_key for found in report.canaries if found.is_drifted}
-    lines += [f"{key} drifted and is not yet asked again to the end" for key in report.drifted if key not in told]
+    newly_drifted = {found.llm_key for found in report.canaries if found.is_drifted}
+    lines += [
+        f"{key} drifted and has not been fully asked again yet" for key in report.drifted if key not in newly_drifted
+    ]
     lines += [f"canaries of {found.llm_key}: {found.stopped_by}" for found in report.canaries if found.stopped_by]
     lines += [
         f"{found.llm_key} is unknown to its endpoint although a catalog lists it"
-        + ("; it is withdrawn" if found.is_withdrawn else "; it is left out tonight, and withdrawn if that repeats")
+        + (
+            "; it is withdrawn"
+            if found.is_withdrawn
+            else "; it is left out tonight, and withdrawn if this happens again"
+        )
         for found in report.absent
     ]
     lines += [
@@ -40,54 +72,12 @@ def suspicion_lines(report: NightReport) -> list[str]:
 
 
 def canary_line(report: NightReport) -> str:
-    """Tell in one line what the canaries showed."""
+    """Return one line on what the canaries showed."""
     if report.canaries:
         drifted = sum(found.is_drifted for found in report.canaries)
         calls = sum(found.asked for found in report.canaries)
-        return f"canaries: {len(report.canaries)} LLMs asked again with {calls:,} calls, {drifted} drifted"
+        asked = f"{counted(len(report.canaries), 'LLM')} asked again with {counted(calls, 'call')}"
+        return f"canaries: {asked}, {drifted} drifted"
     if report.is_recorded:
         return "canaries: off, because recorded answers never change ([night] canary_prompts turns them on)"
     return "canaries: none asked"
-
-
-def canary_data(report: NightReport) -> list[dict[str, Any]]:
-    """Give the canaries as plain data."""
-    return [
-        {
-            "llm": found.llm_key,
-            "calls": found.asked,
-            "pairs": found.pairs,
-            "worse": found.worse,
-            "better": found.better,
-            "p_value": found.p_value,
-            "is_drifted": found.is_drifted,
-            "spent_usd": float(found.spent_usd),
-            "stopped_by": found.stopped_by,
-        }
-        for found in report.canaries
-    ]
-
-
-def attention_lines(report: NightReport) -> tuple[str, ...]:
-    """Collect what a person should look at, one line each."""
-    lines = [f"catalog: {error}" for error in report.catalog_errors]
-    lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
-    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
-    lines += suspicion_lines(report)
-    router = report.router
-    if router is not None:
-        lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]
-        lines += [f"{key} is routed by a stale profile: too few answers for a new one" for key in router.carried_over]
-        lines += [f"alias moved in MLflow by hand: {drift}; uniroute doctor --repair" for drift in router.alias_drifts]
-        if router.publish_error:
-            lines.append(f"published: pending. {router.publish_error}")
-        if router.review_error:
-            lines.append(f"no promotion report: {router.review_error}; the gate decided all the same")
-        if router.promotion in ("rejected", "waiting for review"):
-            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
-    if report.closing is not None and report.closing.ledger_problem:
-        lines.append(f"the ledger was tampered with: {report.closing.ledger_problem}; uniroute audit verify")
-    if report.closing is not None and report.closing.settings_conflict:
-        conflict = report.closing.settings_conflict
-        lines.append(f"two deployments share this registry: {conflict}; let one run nights, or both alike")
-    return tuple(lines)

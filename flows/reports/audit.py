@@ -1,11 +1,11 @@
-"""What auditors asked, as text for a terminal. Everything that came from outside is made inert."""
+"""Answers for auditors as text for a terminal. Everything from outside is made inert."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from flows.text import sanitize, table
+from flows.text import counted, sanitize, table
 
 if TYPE_CHECKING:
     from flows.audit.explanation import Explanation
@@ -16,7 +16,7 @@ _PROMPT_WIDTH = 72
 
 
 def log_text(events: Sequence[Mapping[str, Any]]) -> str:
-    """Give the ledger's events as a table."""
+    """Return the ledger's events as a table."""
     if not events:
         return "The ledger holds no such event."
     rows = [
@@ -34,9 +34,9 @@ def log_text(events: Sequence[Mapping[str, Any]]) -> str:
 
 
 def history_text(changes: Sequence[Mapping[str, Any]]) -> str:
-    """Give the changes of the champion as a table, the latest last."""
+    """Return the changes of the champion as a table, the latest last."""
     if not changes:
-        return "No router ever was the champion. Make one: uniroute night run"
+        return "There has been no champion yet. Make a router: uniroute night run"
     rows = [
         [
             one["since"],
@@ -53,7 +53,7 @@ def history_text(changes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def served_text(served: Sequence[Mapping[str, Any]], asked: str) -> str:
-    """Say which router served, who allowed it, and on what evidence."""
+    """Return which routers served, by whose decision and on what evidence."""
     return "\n\n".join(_served(one, asked) for one in served)
 
 
@@ -90,7 +90,7 @@ def _served(one: Mapping[str, Any], asked: str) -> str:
 
 
 def diff_text(before: str, after: str, found: Mapping[str, Any]) -> str:
-    """Give the differences between two versions, block by block."""
+    """Return the differences between two versions, block by block."""
     if not found:
         return f"{before} and {after} do not differ."
     blocks = [f"What differs from {before} to {after}:"]
@@ -126,22 +126,22 @@ def diff_text(before: str, after: str, found: Mapping[str, Any]) -> str:
 def _routes_text(routes: Mapping[str, Any]) -> str:
     if "not_compared" in routes:
         return f"routes were not compared: {routes['not_compared']}"
-    head = f"{routes['changed']} of {routes['gate_prompts']} gate prompts go to another LLM"
+    head = f"the LLM differs on {routes['changed']:,} of {counted(routes['gate_prompts'], 'gate prompt')}"
     rows = [[one["from"], one["to"], one["prompts"]] for one in routes["largest_flows"]]
     return f"{head} ({routes['share_changed']:.1%})\n{table(['FROM', 'TO', 'PROMPTS'], rows, right=(2,))}"
 
 
 _REASONS = {
-    "score": "its expected error is smaller by more than what it costs more",
-    "cost": "it costs less, by more than its expected error is larger",
+    "score": "its expected error is smaller by more than its extra cost is worth",
+    "cost": "its cost is smaller by more than its extra expected error is worth",
     "both": "its expected error is smaller, and it costs less",
-    "tie": "of two that come to the same it is the cheaper, or comes first",
+    "tie": "of two with the same total it is the cheaper one, or the first",
     "only LLM": "it is the only LLM",
 }
 
 
 def explanation_text(found: Explanation, version: str) -> str:
-    """Say where a prompt goes, why, and what that rests on."""
+    """Return where a prompt goes, why, and what that rests on."""
     winner = found.contenders[0]
     lines = [f"-> {sanitize(winner.llm)}   ({version}, cluster {found.cluster}): {_REASONS[found.because]}"]
     if len(found.contenders) > 1:
@@ -170,7 +170,7 @@ def explanation_text(found: Explanation, version: str) -> str:
 
 
 def far_warning(found: Explanation) -> str:
-    """Say that the prompt is unlike everything the version was measured on."""
+    """Return a warning that the prompt is unlike everything the version was measured on."""
     nearest = f"{found.nearest[0].similarity:.3f}" if found.nearest else "none"
     return (
         f"this prompt is far from every representative prompt (nearest cosine {nearest}, 19 in 20 of them have one of "

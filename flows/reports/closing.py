@@ -1,4 +1,4 @@
-"""What the registry says when a night is over: money, decisions that wait, who serves, and whether all is whole."""
+"""The closing state of a night: spend, pending promotions, champion, ledger integrity, and conflicting settings."""
 
 from __future__ import annotations
 
@@ -17,30 +17,34 @@ if TYPE_CHECKING:
     from flows.night.context import Night
 
 _NIGHTS_SHOWN = 7
+_LOOKED_BACK = 30
+# The sections that shape what is asked, of whom, and what results; budgets and paces are often set for one night only.
+_RULES = ("prompts", "embedder", "routing", "judge", "catalog", "endpoint", "gate")
 
 
 @dataclass(frozen=True)
 class ClosingState:
-    """The state of things at the end of a night.
+    """The state of registry, ledger and disk at the end of a night.
 
     Attributes
     ----------
     by_endpoint, by_purpose
-        What the night spent, in all its attempts.
+        Spend of the night in all its attempts.
     nightly_usd
-        What the last nights spent, this one last.
+        USD spent by the last nights, this one last.
     waiting_promotion
-        The promotion that waits for a decision; None when none does.
+        Number of the promotion that waits for a decision; None when none does.
     champion_version, champion_since_at
-        Who serves and since when; None before the first, and the version while MLflow has not heard of it.
+        MLflow's version of the champion, and since when it serves; None before the first, and the version also while
+        it is not in MLflow.
     ledger_events
-        How many events the ledger holds.
+        Number of the ledger's events.
     ledger_problem
-        What is wrong with it; empty when its chain is whole.
+        What is wrong with the ledger; empty when its chain is unbroken.
     free_bytes
-        Room left where the home folder is.
-    rival
-        Which night of another deployment runs under other rules; empty when none does.
+        Free space on the disk of the home folder.
+    settings_conflict
+        The other deployment's night that alternates with this one under other settings; empty when there is none.
     """
 
     by_endpoint: tuple[EndpointSpend, ...]
@@ -56,7 +60,7 @@ class ClosingState:
 
 
 def closing_state(night: Night) -> ClosingState:
-    """Read how things stand at the end of a night."""
+    """Read the closing state of a night."""
     registry = night.registry
     spend = registry.outcomes.spend(night.run)
     nights = registry.runs.list(limit=_NIGHTS_SHOWN)
@@ -78,42 +82,35 @@ def closing_state(night: Night) -> ClosingState:
     )
 
 
-_LOOKED_BACK = 30
-
-
-# What is asked, of whom, and what comes of it; budgets and paces are often given by hand for one night.
-_RULES = ("prompts", "embedder", "routing", "judge", "catalog", "endpoint", "gate")
-
-
 def settings_conflict(registry: Registry, run: Run) -> str:
-    """Say which night ran under other rules since one ran under those of a run; empty when none did.
+    """Return which night has alternated with a run's settings under settings of its own; empty when none has.
 
-    Rules that were changed once, and stay, are no rival: the ones before come no more.
+    Settings that were changed once and stay are no conflict: the earlier ones do not return.
 
     Parameters
     ----------
     registry
         The registry that all nights share.
     run
-        The night that is looked at.
+        The night to check.
 
     Returns
     -------
     str
         The other night's key, host, and the sections of the settings that differ.
     """
-    ours = _rules(run)
+    own = _rules(run)
     others: list[tuple[Run, list[str]]] = []
     for before in registry.runs.list(limit=_LOOKED_BACK):
         if before.lease_number >= run.lease_number:
             continue
-        theirs = _rules(before)
-        differing = sorted(name for name in _RULES if ours.get(name) != theirs.get(name))
+        other_rules = _rules(before)
+        differing = sorted(name for name in _RULES if own.get(name) != other_rules.get(name))
         if differing:
             others.append((before, differing))
         elif others:
             other, sections = others[0]
-            return f"{other.key} on {other.host} ran under another {' and '.join(f'[{name}]' for name in sections)}"
+            return f"{other.key} on {other.host} ran with a different {' and '.join(f'[{name}]' for name in sections)}"
     return ""
 
 

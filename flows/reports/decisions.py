@@ -1,11 +1,11 @@
-"""Promotions told to the people who decide them: as plain data, and as lines for a terminal."""
+"""Promotions for the people who decide them, as plain data and as lines for a terminal."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
-from flows.text import sanitize
+from flows.text import counted, sanitize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ _WIDTH = 300
 
 
 def promotion_data(registry: Registry, one: Promotion) -> dict[str, Any]:
-    """Give a promotion as plain data, with the three changes that matter most."""
+    """Return a promotion as plain data, with the three changes that matter most."""
     gate = json.loads(one.gate.details_json)
     return {
         "id": one.id or None,
@@ -62,7 +62,7 @@ def _headline(metrics: dict[str, float], route_change: float | None) -> dict[str
 
 
 def review_data(workspace: Workspace, one: Promotion) -> dict[str, Any]:
-    """Give everything about a promotion: the gate, the conversation, the report, and what to type."""
+    """Return everything about a promotion: the gate, its events, the report, and what to type."""
     registry = workspace.registry
     report = _report_of(workspace, one) if one.report_digest is not None else None
     events = registry.ledger.events(subject=one.router_digest, event=f"router:{one.kind}:")
@@ -79,7 +79,8 @@ def review_data(workspace: Workspace, one: Promotion) -> dict[str, Any]:
 
 
 def _report_of(workspace: Workspace, one: Promotion) -> Path | None:
-    """Find the page of a promotion; what draws pages takes seconds to import, and a rollback has none."""
+    """Return the kept page of a promotion; None when it is not on this machine."""
+    # Imported here: a rollback has no page, and what draws pages takes seconds to import.
     from flows.reports.promotion.reviews import kept_review
 
     return kept_review(workspace, one)
@@ -97,7 +98,7 @@ def _commands(one: Promotion) -> list[str]:
 
 
 def headline_lines(data: dict[str, Any]) -> list[str]:
-    """Tell the three changes that matter most, one a line."""
+    """Return the three changes that matter most, one per line."""
     found = data["headline"]
     title = f"router {_router_name(data['router'])} instead of {_router_name(data['champion'])}"
     if found is None:
@@ -115,7 +116,7 @@ def headline_lines(data: dict[str, Any]) -> list[str]:
 
 
 def rollback_lines(registry: Registry, target: RouterRecord) -> list[str]:
-    """Tell which router would serve instead of which, and how both did on gate prompts."""
+    """Return which router would serve instead of which, and how both did on gate prompts."""
     champion = registry.routers.aliases().champion
     serving = registry.routers.get(champion) if champion is not None else None
     return [f"{role}  {_record_line(record)}" for role, record in (("now ", serving), ("then", target)) if record]
@@ -125,11 +126,11 @@ def _record_line(record: RouterRecord) -> str:
     known, made = record.metrics, f"made {record.created_at:%Y-%m-%d %H:%M} UTC"
     figures = [f"{metric} {known[metric]:.4f}" for metric in ("score", "cost_usd_per_1k") if metric in known]
     name = _router_name({"digest": record.digest, "version": record.mlflow_version})
-    return f"{name}: {', '.join([f'{len(record.llm_keys)} LLMs', *figures, made])}"
+    return f"{name}: {', '.join([counted(len(record.llm_keys), 'LLM'), *figures, made])}"
 
 
 def promotion_text(data: dict[str, Any]) -> str:
-    """Show a promotion to somebody who has to decide it; what failed comes first."""
+    """Return a promotion as text for the person who decides it; failed checks come first."""
     state = f"{data['kind']} {data['id'] or '(not kept)'}: {data['status']}"
     lines = [state, *headline_lines(data)]
     gate = data["gate"]
@@ -148,14 +149,14 @@ def promotion_text(data: dict[str, Any]) -> str:
 
 
 def _event_line(event: dict[str, Any]) -> str:
-    """Tell who did what and why; names and reasons are whatever somebody typed."""
+    """Return one event as a line; names and reasons were typed by people, so they are made inert."""
     action, at = event["event"].rpartition(":")[2], event["at"]
     reason = f": {sanitize(event['reason'], width=_WIDTH)}" if event["reason"] else ""
     return f"  {at:%Y-%m-%d %H:%M:%S} UTC  {action} by {sanitize(event['actor'])}{reason}"
 
 
 def outcome_text(data: dict[str, Any]) -> str:
-    """Tell what a decision came to, and what is useful next."""
+    """Return the result of a decision, and what is useful next."""
     if data["is_dry_run"]:
         return f"{promotion_text(data)}\nThis was a dry run: nothing was decided and nothing was written."
     if data["status"] != "applied":
@@ -164,7 +165,7 @@ def outcome_text(data: dict[str, Any]) -> str:
     if data["mlflow_pending"]:
         lines += [
             f"MLflow is pending: {sanitize(data['mlflow_pending'], width=_WIDTH)}",
-            "The next night, or uniroute doctor --repair, tells MLflow; until then its consumers keep what they have.",
+            "The next night, or uniroute doctor --repair, updates MLflow; until then its consumers keep their router.",
         ]
     return "\n".join([*lines, f"next: {data['commands'][0]}"])
 

@@ -1,16 +1,29 @@
-"""The digest of a night: what changed, what was measured, what it means, what it cost. At most 40 lines of Markdown."""
+"""The digest of a night in at most 40 lines of Markdown, its verdict, how each LLM ended, and the stored record."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from flows.gate.gate import gate_as_json
-from flows.profiling.results import ProfileOutcome
-from flows.reports.attention import canary_data, canary_line
+from flows.profiling.plan import NightPlan
+from flows.profiling.results import CanaryOutcome, ProfileOutcome
+from flows.reports.attention import canary_line
 from flows.reports.closing import ClosingState
+from flows.reports.night_record import (
+    AbsenceRecord,
+    CanaryRecord,
+    CatalogRecord,
+    ClosingRecord,
+    NightRecord,
+    NightRouterRecord,
+    PlannedLLM,
+    PlanRecord,
+    ProfileRecord,
+    Reason,
+)
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.text import counted
 from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5
@@ -18,38 +31,36 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def escape(text: object, width: int = 80) -> str:
-    """Make foreign text inert in Markdown: one line without control characters, markup or links, cut to a width."""
+    """Make untrusted text inert in Markdown: one line without control characters, markup or links, cut to a width."""
     # Escaping doubles the length at most.
     return markdown(one_line(str(text), width), 2 * width + 8)
 
 
 def verdict(report: NightReport) -> str:
-    """Say in one line how the night went."""
+    """Return one line on how the night went."""
     if report.is_plan_only:
         plan = report.plan
         return (
-            f"Night {report.as_of} planned: {len(plan.profiles)} LLMs, {plan.calls:,} calls, about "
+            f"Night {report.as_of} planned: {counted(len(plan.profiles), 'LLM')}, {counted(plan.calls, 'call')}, about "
             f"${plan.expected_usd:.2f} (at most ${plan.worst_usd:.2f}). Nothing was called."
         )
-    line = (
-        f"Night {report.as_of} finished in {report.duration_s:.0f} s: {report.calls:,} calls, ${report.spent_usd:.2f}"
-    )
+    calls = counted(report.calls, "call")
+    line = f"Night {report.as_of} finished in {report.duration_s:.0f} s: {calls}, ${report.spent_usd:.2f}"
     if report.attention:
-        things = len(report.attention)
-        return f"{line} — {things} {'thing needs' if things == 1 else 'things need'} attention"
+        return f"{line} — {counted(len(report.attention), 'thing needs', 'things need')} attention"
     return f"{line} — nothing needs attention"
 
 
 def digest(report: NightReport) -> str:
-    """Tell the night in Markdown, in an order that lets two nights be compared by eye."""
+    """Return the night in Markdown, in a fixed order, so that two nights can be compared by eye."""
     lines = [f"**{verdict(report)}**", ""]
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
-    lines += [*_world(report), *_measured(report.profiles), f"- {escape(canary_line(report), 160)}"]
+    lines += [*_catalog_lines(report), *_profile_lines(report.profiles), f"- {escape(canary_line(report), 160)}"]
     if report.router is not None:
-        lines += _meaning(report.router)
+        lines += _router_lines(report.router)
     if report.closing is not None:
-        lines += ["", *_state(report, report.closing)]
+        lines += ["", *_closing_lines(report, report.closing)]
     if report.attention:
         lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in report.attention[:8])]
     return "\n".join(lines)
@@ -61,7 +72,7 @@ def _named(keys: Sequence[str]) -> str:
     return f"{len(keys)}" + (f" ({shown}{more})" if keys else "")
 
 
-def _world(report: NightReport) -> list[str]:
+def _catalog_lines(report: NightReport) -> list[str]:
     lines = []
     for diff in report.diffs:
         lines.append(
@@ -76,7 +87,7 @@ def _world(report: NightReport) -> list[str]:
     return lines
 
 
-def _measured(profiles: Sequence[ProfileOutcome]) -> list[str]:
+def _profile_lines(profiles: Sequence[ProfileOutcome]) -> list[str]:
     if not profiles:
         return ["- profiled: nothing was missing"]
     failed = sum(found.failed for found in profiles)
@@ -87,13 +98,13 @@ def _measured(profiles: Sequence[ProfileOutcome]) -> list[str]:
     ]
 
 
-def _meaning(router: RouterOutcome) -> list[str]:
+def _router_lines(router: RouterOutcome) -> list[str]:
     name = f"v{router.version}" if router.version is not None else router.digest[:12]
     if router.is_unchanged:
         return [f"- router: unchanged, {name} stays champion"]
     lines = [
         f"- cluster map: {'fitted' if router.map_was_fitted else 'kept, nothing was refitted'}",
-        f"- router {name}: {router.n_llms} LLMs, {router.promotion}",
+        f"- router {name}: {counted(router.n_llms, 'LLM')}, {router.promotion}",
     ]
     if router.review_path:
         lines.append(f"- report: `uniroute report promotion {router.digest[:12]} --open`")
@@ -115,8 +126,8 @@ def _meaning(router: RouterOutcome) -> list[str]:
     return lines
 
 
-def _state(report: NightReport, found: ClosingState) -> list[str]:
-    """Tell the decision that waits, the money, and the health of everything, in three lines."""
+def _closing_lines(report: NightReport, found: ClosingState) -> list[str]:
+    """Return the pending decision, the money, and the health of everything, in three lines."""
     lines = []
     if found.waiting_promotion is not None:
         lines.append(f"- **decide**: promotion {found.waiting_promotion} waits: `{review_command(report)}`")
@@ -131,28 +142,29 @@ def _state(report: NightReport, found: ClosingState) -> list[str]:
     aliases = "differ from MLflow's" if report.router is not None and report.router.alias_drifts else "agree"
     if report.router is not None and report.router.publish_error:
         aliases = "wait for MLflow"
-    ledger = f"broken ({escape(found.ledger_problem, 120)})" if found.ledger_problem else "whole"
+    ledger = f"broken ({escape(found.ledger_problem, 120)})" if found.ledger_problem else "intact"
+    events = counted(found.ledger_events, "event")
     lines.append(
-        f"- health: champion {champion}; aliases {aliases}; ledger of {found.ledger_events:,} events {ledger}; "
+        f"- health: champion {champion}; aliases {aliases}; ledger of {events} {ledger}; "
         f"{found.free_bytes / 1e9:.0f} GB free"
     )
     return lines
 
 
 def spark_line(values: Sequence[float]) -> str:
-    """Draw values as bars of eight heights, the largest as the highest; nothing at all as a low line."""
+    """Draw values as bars of eight heights, the largest as the highest; values that are all zero as a low line."""
     highest = max(values, default=0.0)
     return "".join(_BARS[round(7 * value / highest) if highest > 0 else 0] for value in values)
 
 
 def review_command(report: NightReport) -> str:
-    """Give the command that shows the promotion that waits for a decision."""
+    """Return the command that shows the promotion that waits for a decision."""
     assert report.closing is not None and report.closing.waiting_promotion is not None
     return f"uniroute promotion show {report.closing.waiting_promotion}"
 
 
 def llm_endings(report: NightReport) -> list[dict[str, Any]]:
-    """Give, for every LLM the night had to do with, how it ended and why: the last word of a run's JSON lines."""
+    """Return, for every LLM of the night, how it ended and why, as the last of a run's JSON lines shows it."""
     endings = {
         found.llm_key: {
             "llm": found.llm_key,
@@ -166,21 +178,21 @@ def llm_endings(report: NightReport) -> list[dict[str, Any]]:
         }
         for found in report.profiles
     }
-    told = [(canary.llm_key, "drifted", canary.finding) for canary in report.canaries if canary.is_drifted]
-    told += [(llm.key, "deferred", "[night] max_new") for llm in report.plan.deferred]
-    told += [
+    others = [(canary.llm_key, "drifted", canary.finding) for canary in report.canaries if canary.is_drifted]
+    others += [(llm.key, "deferred", "[night] max_new") for llm in report.plan.deferred]
+    others += [
         (one.llm_key, "withdrawn" if one.is_withdrawn else "absent", "its endpoint does not know it")
         for one in report.absent
     ]
-    told += [(one.llm_key, "quarantined", one.reason) for one in report.quarantined]
+    others += [(one.llm_key, "quarantined", one.reason) for one in report.quarantined]
     nothing = {"calls": 0, "scored": 0, "coverage": None, "mean_score": None, "spent_usd": 0.0}
-    for key, status, reason in told:
+    for key, status, reason in others:
         endings[key] = endings.get(key, {"llm": key} | nothing) | {"status": status, "reason": reason}
     return list(endings.values())
 
 
 def llm_table(report: NightReport) -> list[dict[str, Any]]:
-    """Give the LLMs profiled tonight as rows of a table."""
+    """Return the LLMs profiled tonight as rows of a table."""
     return [
         {
             "LLM": escape(found.llm_key),
@@ -195,103 +207,105 @@ def llm_table(report: NightReport) -> list[dict[str, Any]]:
     ]
 
 
-def summary(report: NightReport) -> str:
-    """Give the night as JSON for the registry and for machines."""
-    return json.dumps(as_data(report), sort_keys=True, allow_nan=False)
-
-
-def as_data(report: NightReport) -> dict[str, Any]:
-    """Give the night as plain data."""
-    plan, router = report.plan, report.router
-    return {
-        "run_key": report.run_key,
-        "as_of": report.as_of.isoformat(),
-        "verdict": verdict(report),
-        "is_plan_only": report.is_plan_only,
-        "answers_are_recorded": report.is_recorded,
-        "prompt_set": report.prompt_set.digest,
-        "catalogs": [
-            {
-                "catalog": diff.catalog,
-                "new": list(diff.new),
-                "withdrawn": list(diff.withdrawn),
-                "repriced": [change.llm_key for change in diff.repriced],
-            }
+def night_record(report: NightReport) -> NightRecord:
+    """Return a night as the registry stores it and machines read it."""
+    plan, router, closing = report.plan, report.router, report.closing
+    return NightRecord(
+        run_key=report.run_key,
+        as_of=report.as_of,
+        verdict=verdict(report),
+        is_plan_only=report.is_plan_only,
+        answers_are_recorded=report.is_recorded,
+        prompt_set=report.prompt_set.digest,
+        catalogs=tuple(
+            CatalogRecord(diff.catalog, diff.new, diff.withdrawn, tuple(change.llm_key for change in diff.repriced))
             for diff in report.diffs
-        ],
-        "plan": {
-            "calls": plan.calls,
-            "expected_usd": float(plan.expected_usd),
-            "worst_usd": float(plan.worst_usd),
-            "llms": [
-                {
-                    "llm": planned.llm.key,
-                    "is_new": planned.is_new,
-                    "calls": len(planned.prompts),
-                    "expected_usd": float(planned.expected_usd),
-                    "worst_usd": float(planned.worst_usd),
-                }
-                for planned in plan.profiles
-            ],
-            "deferred": [llm.key for llm in plan.deferred],
-            "unroutable": [{"llm": llm.key, "reason": llm.refusal} for llm in plan.unroutable],
-        },
-        "calls": report.calls,
-        "spent_usd": float(report.spent_usd),
-        "duration_s": report.duration_s,
-        "calling_s": report.calling_s,
-        "profiles": [
-            {
-                "llm": found.llm_key,
-                "is_new": found.is_new,
-                "calls": found.asked,
-                "scored": found.scored,
-                "spent_usd": float(found.spent_usd),
-                "coverage": found.coverage,
-                "mean_score": found.mean_score,
-                "stopped_by": found.stopped_by,
-                "cut_share": found.cut_share,
-                "downgrades": list(found.downgrades),
-            }
-            for found in report.profiles
-        ],
-        "canaries": canary_data(report),
-        "drifted": list(report.drifted),
-        "absent": [{"llm": found.llm_key, "is_withdrawn": found.is_withdrawn} for found in report.absent],
-        "quarantined": [{"llm": found.llm_key, "reason": found.reason} for found in report.quarantined],
-        "router": None if router is None else _router_data(router),
-        "attention": list(report.attention),
-        "aftermath": None if report.closing is None else _aftermath_data(report.closing),
-    }
+        ),
+        plan=_plan_record(plan),
+        calls=report.calls,
+        spent_usd=float(report.spent_usd),
+        duration_s=report.duration_s,
+        calling_s=report.calling_s,
+        profiles=tuple(map(_profile_record, report.profiles)),
+        canaries=tuple(map(_canary_record, report.canaries)),
+        drifted=report.drifted,
+        absent=tuple(AbsenceRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
+        quarantined=tuple(Reason(found.llm_key, found.reason) for found in report.quarantined),
+        router=None if router is None else _router_record(router),
+        attention=report.attention,
+        closing=None if closing is None else _closing_record(closing),
+    )
 
 
-def _aftermath_data(found: ClosingState) -> dict[str, Any]:
-    since = found.champion_since_at
-    return {
-        "spend_by_endpoint": {one.endpoint: float(one.cost_usd) for one in found.by_endpoint},
-        "spend_by_purpose": {one.purpose: float(one.cost_usd) for one in found.by_purpose},
-        "nightly_usd": [float(usd) for usd in found.nightly_usd],
-        "waiting_promotion": found.waiting_promotion,
-        "champion_version": found.champion_version,
-        "champion_since_at": None if since is None else since.isoformat(timespec="seconds"),
-        "ledger_events": found.ledger_events,
-        "ledger_problem": found.ledger_problem,
-        "free_bytes": found.free_bytes,
-    }
+def _plan_record(plan: NightPlan) -> PlanRecord:
+    return PlanRecord(
+        calls=plan.calls,
+        expected_usd=float(plan.expected_usd),
+        worst_usd=float(plan.worst_usd),
+        llms=tuple(
+            PlannedLLM(one.llm.key, one.is_new, len(one.prompts), float(one.expected_usd), float(one.worst_usd))
+            for one in plan.profiles
+        ),
+        deferred=tuple(llm.key for llm in plan.deferred),
+        unroutable=tuple(Reason(llm.key, llm.refusal) for llm in plan.unroutable),
+    )
 
 
-def _router_data(router: RouterOutcome) -> dict[str, Any]:
-    return {
-        "digest": router.digest,
-        "version": router.version,
-        "n_llms": router.n_llms,
-        "is_unchanged": router.is_unchanged,
-        "map_was_fitted": router.map_was_fitted,
-        "promotion": router.promotion,
-        "publish_error": router.publish_error,
-        "alias_drifts": list(router.alias_drifts),
-        "review": router.review_path or None,
-        "review_error": router.review_error,
-        "left_out": [{"llm": key, "reason": reason} for key, reason in router.left_out],
-        "gate": None if router.gate is None else gate_as_json(router.gate),
-    }
+def _profile_record(found: ProfileOutcome) -> ProfileRecord:
+    return ProfileRecord(
+        llm=found.llm_key,
+        is_new=found.is_new,
+        calls=found.asked,
+        scored=found.scored,
+        spent_usd=float(found.spent_usd),
+        coverage=found.coverage,
+        mean_score=found.mean_score,
+        stopped_by=found.stopped_by,
+        cut_share=found.cut_share,
+        downgrades=found.downgrades,
+    )
+
+
+def _canary_record(found: CanaryOutcome) -> CanaryRecord:
+    return CanaryRecord(
+        llm=found.llm_key,
+        calls=found.asked,
+        pairs=found.pairs,
+        worse=found.worse,
+        better=found.better,
+        p_value=found.p_value,
+        is_drifted=found.is_drifted,
+        spent_usd=float(found.spent_usd),
+        stopped_by=found.stopped_by,
+    )
+
+
+def _router_record(router: RouterOutcome) -> NightRouterRecord:
+    return NightRouterRecord(
+        digest=router.digest,
+        version=router.version,
+        n_llms=router.n_llms,
+        is_unchanged=router.is_unchanged,
+        map_was_fitted=router.map_was_fitted,
+        promotion=router.promotion,
+        publish_error=router.publish_error,
+        alias_drifts=router.alias_drifts,
+        review=router.review_path or None,
+        review_error=router.review_error,
+        left_out=tuple(Reason(key, reason) for key, reason in router.left_out),
+        gate=None if router.gate is None else gate_as_json(router.gate),
+    )
+
+
+def _closing_record(found: ClosingState) -> ClosingRecord:
+    return ClosingRecord(
+        spend_by_endpoint={one.endpoint: float(one.cost_usd) for one in found.by_endpoint},
+        spend_by_purpose={one.purpose: float(one.cost_usd) for one in found.by_purpose},
+        nightly_usd=tuple(float(usd) for usd in found.nightly_usd),
+        waiting_promotion=found.waiting_promotion,
+        champion_version=found.champion_version,
+        champion_since_at=found.champion_since_at,
+        ledger_events=found.ledger_events,
+        ledger_problem=found.ledger_problem,
+        free_bytes=found.free_bytes,
+    )

@@ -1,4 +1,4 @@
-"""The standing of all LLMs on the prompts that every LLM is asked: measured here, dated, with intervals."""
+"""The leaderboard: all LLMs on the prompts that every LLM is asked, measured here, dated, with intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flows.reports.numbers import per_1k, percent, share_interval
 from flows.reports.pages import page
 from flows.reports.promotion.charts import frontier
 from flows.reports.promotion.evidence import LLMPoint
-from flows.text import llm_name
+from flows.text import counted, llm_name
 from flows.versions.store import load_version
 from flows.workspace import Workspace
 from registry.errors import NotFound
@@ -30,26 +30,26 @@ from routing.deferral import upper_hull
 
 @dataclass(frozen=True)
 class Place:
-    """How one LLM stands.
+    """One LLM on the leaderboard.
 
     Attributes
     ----------
     key, name, released_on
-        Identity as the catalog tells it.
+        Identity according to the catalog.
     state
         ``available``, or why it is not routed to.
     n_scored, n_prompts
-        Answers with a score, of the prompts that every LLM is asked.
+        Prompts with a score, and prompts that every LLM is asked.
     score, low, high
         Mean score with its 95 % interval; None without answers.
     cost_usd
         Mean USD per prompt; None when unknown.
     share
-        Share of the gate prompts that the champion gives it; None when the champion does not have it.
+        Share of the gate prompts that the champion routes to it; None when the champion does not have it.
     topics_won
-        Clusters in which the champion expects fewer errors of it than of any other.
+        Number of clusters in which the champion expects fewer errors of it than of any other LLM.
     asked_on
-        The day of its last answer.
+        Day of its last answer.
     """
 
     key: str
@@ -78,7 +78,7 @@ class Leaderboard:
     places: tuple[Place, ...]
 
     def as_data(self) -> dict[str, Any]:
-        """Give the leaderboard as plain data."""
+        """Return the leaderboard as plain data."""
         return asdict(self)
 
 
@@ -150,14 +150,15 @@ def _place(
 def leaderboard_html(board: Leaderboard) -> str:
     """Write the leaderboard as a page."""
     points = _points(board)
-    figure = frontier(points, f"n = {board.n_prompts} prompts that every LLM is asked.") if points else None
+    figure = frontier(points, f"n = {counted(board.n_prompts, 'prompt')} that every LLM is asked.") if points else None
     return page("leaderboard.html.j2", board=board, figure_of=figure)
 
 
 def leaderboard_markdown(board: Leaderboard) -> str:
     """Write the leaderboard as Markdown."""
     lines = [
-        f"## Leaderboard: {len(board.places)} LLMs on {board.n_prompts} prompts of {escape(board.prompt_set)}",
+        f"## Leaderboard: {counted(len(board.places), 'LLM')} on {counted(board.n_prompts, 'prompt')} of "
+        f"{escape(board.prompt_set)}",
         "",
         "| LLM | score | 95 % | USD per 1 000 | share | topics won | asked | state |",
         "|---|---|---|---|---|---|---|---|",

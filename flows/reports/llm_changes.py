@@ -1,4 +1,4 @@
-"""What happened to LLMs since a day: what the catalogs changed, and what people and checks decided."""
+"""Changes of LLMs since a day: those of the catalogs, and those decided by people and checks."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class LLMChange:
     Attributes
     ----------
     on
-        The day of the catalog, or of the decision.
+        Day of the catalog or of the decision.
     change
-        ``new``, ``withdrawn``, ``returned``, ``repriced``, ``price held``, ``drifted``, or the status decided on.
+        ``new``, ``withdrawn``, ``returned``, ``repriced``, ``price held``, ``drifted``, or the new status.
     llm_key
         The LLM.
     before, after
-        Price or status, where it is one that changed.
+        Price or status before and after, when one of them changed.
     reason
-        Why, where somebody decided; else the catalog that said so.
+        Reason of a decision; otherwise the catalog that showed the change.
     """
 
     on: date
@@ -41,12 +41,12 @@ class LLMChange:
 
 
 def changes_since(registry: Registry, since: date) -> tuple[LLMChange, ...]:
-    """Give every change from a day on, the earliest first.
+    """Return every change from a day on, the earliest first.
 
     Parameters
     ----------
     registry
-        Whose catalogs and ledger tell.
+        The registry whose catalogs and ledger are read.
     since
         The first day.
     """

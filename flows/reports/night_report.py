@@ -1,4 +1,4 @@
-"""What a night found, called, spent and published."""
+"""The report of a night in memory: what it found, called, spent and published, before it is worded or stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from registry.prompts import PromptSet
 
 if TYPE_CHECKING:
     from flows.gate.gate import GateResult
-    from flows.profiling.availability import Absence
+    from flows.profiling.availability import UnavailableLLM
     from flows.profiling.plan import NightPlan
     from flows.profiling.results import CanaryOutcome, Quarantine
     from flows.reports.closing import ClosingState
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class RouterOutcome:
     """What became of the night's router.
 
-    `review_path` is where the report lies that its promotion is decided by; `review_error` says why there is none.
+    `review_path` is the path of the report on which its promotion is decided; `review_error` says why there is none.
     """
 
     digest: str
@@ -55,7 +55,7 @@ class NightReport:
     canaries: tuple[CanaryOutcome, ...] = ()
     quarantined: tuple[Quarantine, ...] = ()
     drifted: tuple[str, ...] = ()
-    absent: tuple[Absence, ...] = ()
+    absent: tuple[UnavailableLLM, ...] = ()
     router: RouterOutcome | None = None
     spent_usd: Decimal = Decimal(0)
     duration_s: float = 0.0

@@ -1,19 +1,20 @@
-"""The report of a night that is over (or under way), from what the registry remembers of it."""
+"""The report of a night that is over or under way, from the registry, as data, HTML and Markdown."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from flows.reports.digest import escape
+from flows.reports.night_record import ProfileRecord
 from flows.reports.pages import page
 from flows.reports.past_night import PastNight
-from flows.text import llm_name
+from flows.text import counted, llm_name
 
 _MOST_LINES = 40
 
 
 def night_content(seen: PastNight) -> dict[str, Any]:
-    """Give what the report says as plain data."""
+    """Return the content of the report as plain data."""
     run = seen.run
     return {
         "key": run.key,
@@ -34,50 +35,41 @@ def night_content(seen: PastNight) -> dict[str, Any]:
 
 def night_html(seen: PastNight) -> str:
     """Write the report as a page."""
-    return page("night.html.j2", night=seen.run, seen=seen, summary=seen.summary, verdict=_verdict(seen))
+    return page("night.html.j2", night=seen.run, seen=seen, record=seen.record, verdict=seen.verdict)
 
 
 def night_markdown(seen: PastNight) -> str:
-    """Write the report as Markdown: what a morning's message says, at most a few dozen lines."""
-    run, summary = seen.run, seen.summary
-    lines = [f"## Night {run.as_of}", "", f"**{escape(_verdict(seen), 300)}**", ""]
+    """Write the report as Markdown, short enough for a morning's message: at most a few dozen lines."""
+    run, record = seen.run, seen.record
+    lines = [f"## Night {run.as_of}", "", f"**{escape(seen.verdict, 300)}**", ""]
     lines += [
         f"- run `{escape(run.key, 120)}`: {run.status}, attempt {run.attempt}",
-        f"- spent ${seen.spent_usd:.4f} in {seen.calls:,} calls",
+        f"- spent ${seen.spent_usd:.4f} in {counted(seen.calls, 'call')}",
     ]
-    for catalog in summary.get("catalogs", []):
-        counted = ", ".join(f"{len(catalog[name])} {name}" for name in ("new", "withdrawn", "repriced"))
-        lines.append(f"- {escape(catalog['catalog'])}: {counted}")
-    profiles = summary.get("profiles", [])
-    if profiles:
+    for catalog in record.catalogs:
+        lines.append(f"- {escape(catalog.catalog)}: {catalog.counts}")
+    if record.profiles:
         lines += ["", "| LLM | calls | scored | coverage | score | USD |", "|---|---|---|---|---|---|"]
-        lines += [f"| {' | '.join(_cells(found))} |" for found in profiles[:_MOST_LINES]]
-    router = summary.get("router")
-    if router:
-        checks = (router.get("gate") or {}).get("checks", [])
-        lines += ["", f"- router `{router['digest'][:12]}`: {escape(router['promotion'])}"]
+        lines += [f"| {' | '.join(_cells(found))} |" for found in record.profiles[:_MOST_LINES]]
+    router = record.router
+    if router is not None:
+        lines += ["", f"- router `{router.digest[:12]}`: {escape(router.promotion)}"]
         lines += [
-            f"- {'passed' if one['passed'] else 'FAILED'}: {escape(one['name'], 120)}: {escape(one['value'], 200)}"
-            for one in checks
+            f"- {'passed' if one.passed else 'FAILED'}: {escape(one.name, 120)}: {escape(one.value, 200)}"
+            for one in router.checks
         ]
-        lines.append(f"- report: `uniroute report promotion {router['digest'][:12]} --open`")
-    attention = summary.get("attention", [])
-    if attention:
-        lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in attention[:_MOST_LINES])]
+        lines.append(f"- report: `uniroute report promotion {router.digest[:12]} --open`")
+    if record.attention:
+        lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in record.attention[:_MOST_LINES])]
     return "\n".join(lines) + "\n"
 
 
-def _verdict(seen: PastNight) -> str:
-    return seen.run.verdict or ("This night is under way." if seen.run.status == "active" else "It left no verdict.")
-
-
-def _cells(found: dict[str, Any]) -> tuple[str, ...]:
-    score = found.get("mean_score")
+def _cells(found: ProfileRecord) -> tuple[str, ...]:
     return (
-        escape(llm_name(found["llm"], 60)) + (" (new)" if found.get("is_new") else ""),
-        str(found["calls"]),
-        str(found["scored"]),
-        f"{found['coverage']:.1%}",
-        "" if score is None else f"{score:.4f}",
-        f"{found['spent_usd']:.4f}",
+        escape(llm_name(found.llm, 60)) + (" (new)" if found.is_new else ""),
+        str(found.calls),
+        str(found.scored),
+        f"{found.coverage:.1%}",
+        "" if found.mean_score is None else f"{found.mean_score:.4f}",
+        f"{found.spent_usd:.4f}",
     )

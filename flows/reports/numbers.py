@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-_NORMAL_95 = 1.959964
+NORMAL_95 = 1.959964
+"""The normal distribution lies within this many standard deviations of its mean with probability 95 %."""
 
 
 def points(change: float) -> str:
@@ -28,7 +29,7 @@ def per_1k_change(usd: float) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """Write a difference with its sign; what rounds to zero has none."""
+    """Write a difference with its sign; values that round to zero get no sign."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
         return text
@@ -36,11 +37,13 @@ def signed(value: float, digits: int) -> str:
 
 
 def share_interval(share: float, n: int) -> tuple[float, float]:
-    """Bound a share of n prompts, or a mean of scores in [0, 1]; a bootstrap of zero or one would claim to be certain.
+    """Return the 95 % interval of a share of n prompts, or of a mean of scores in [0, 1].
+
+    A bootstrap of a share of zero or one would claim certainty.
 
     Source: 95 % score interval, Wilson 1927.
     """
-    spread = _NORMAL_95**2 / n
+    spread = NORMAL_95**2 / n
     centre = (share + spread / 2) / (1 + spread)
-    width = _NORMAL_95 * math.sqrt(share * (1 - share) / n + spread / n / 4) / (1 + spread)
+    width = NORMAL_95 * math.sqrt(share * (1 - share) / n + spread / n / 4) / (1 + spread)
     return max(centre - width, 0.0), min(centre + width, 1.0)

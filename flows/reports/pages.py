@@ -1,4 +1,4 @@
-"""HTML pages: the environment of their templates, which lets no foreign text act, whatever a template forgets."""
+"""HTML pages: the environment of their templates, which makes untrusted text inert even where a template forgets to."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.reports.numbers import per_1k, per_1k_change, percent, points
-from flows.text import inert_lines, llm_name, sanitize
+from flows.text import counted, inert_lines, llm_name, sanitize
 
 _HEAT_STEPS = 10
 _FILTERS: dict[str, Callable[..., Any]] = {
+    "counted": counted,
     "drawn": Markup,
     "line": lambda text, width: sanitize(text, width=width),
     "lines": lambda text, width: inert_lines(text, width=width),
@@ -36,9 +37,9 @@ def page(template: str, **content: Any) -> str:
     Parameters
     ----------
     template
-        Its name.
+        Name of the template.
     content
-        What it shows; texts are escaped, and control characters and lone surrogates taken out.
+        Values for it; texts are escaped, and control characters and lone surrogates are removed.
     """
     return _environment().get_template(template).render(content)
 
@@ -56,5 +57,5 @@ def _environment() -> Environment:
 
 
 def _heat_step(error: float) -> int:
-    """Give the step of the colour scale that an error in [0, 1] is drawn with."""
+    """Return the step of the colour scale with which an error in [0, 1] is drawn."""
     return round(_HEAT_STEPS * min(max(error, 0.0), 1.0))

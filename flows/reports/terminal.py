@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flows.gate.gate import GateCheck, RouterMeasure
+from flows.gate.gate import GateCheck
+from flows.gate.measure import RouterMeasure
 from flows.profiling.plan import PlannedProfile
 from flows.reports.attention import canary_line
 from flows.reports.digest import review_command, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
-from flows.text import sanitize, table
+from flows.text import counted, sanitize, table
 
 _NAMES_SHOWN = 16
 
 
 def beginning_text(report: NightReport) -> str:
-    """Tell what was found and what is going to be asked."""
+    """Return what was found and what is going to be asked."""
     return f"{found_text(report)}\n\n{plan_text(report)}\n"
 
 
 def ending_text(report: NightReport) -> str:
-    """Tell what was asked, made and decided, and what to type next; of a mere plan, the plan."""
+    """Return what was asked, made and decided, and what to type next; for a mere plan, the plan."""
     if report.is_plan_only:
         blocks = [found_text(report), plan_text(report)]
     else:
@@ -33,16 +34,16 @@ def ending_text(report: NightReport) -> str:
 
 
 def found_text(report: NightReport) -> str:
-    """Tell what the catalogs list and what changed."""
-    lines = ["On the sandbox: recorded answers of real LLMs, no LLM is called, nothing is spent."] * report.is_recorded
+    """Return what the catalogs list and what changed."""
+    lines = ["On the sandbox: recorded answers of real LLMs; no LLM is called, nothing is spent."] * report.is_recorded
     for diff in report.diffs:
         changes = [("new", diff.new), ("withdrawn", diff.withdrawn)]
         changes.append(("repriced", [change.llm_key for change in diff.repriced]))
-        counted = ", ".join(f"{len(keys)} {name}" for name, keys in changes)
-        lines.append(f"Found in catalog {sanitize(diff.catalog)} as of {report.as_of}: {counted}")
+        counts = ", ".join(f"{len(keys)} {name}" for name, keys in changes)
+        lines.append(f"Found in catalog {sanitize(diff.catalog)} as of {report.as_of}: {counts}")
         lines += [f"  {name}: {_names(keys)}" for name, keys in changes if keys]
     for llm in report.plan.unroutable[:_NAMES_SHOWN]:
-        reason = llm.refusal or ("no price" if llm.price is None else "it goes away by then")
+        reason = llm.refusal or ("no price" if llm.price is None else "it is being retired")
         lines.append(f"  not routable: {sanitize(llm.key)} ({sanitize(reason)})")
     return "\n".join(lines)
 
@@ -53,15 +54,17 @@ def _names(keys: Sequence[str]) -> str:
 
 
 def plan_text(report: NightReport) -> str:
-    """Tell what would be asked and what it would cost."""
+    """Return what would be asked and what it would cost."""
     plan = report.plan
-    known = f"; {plan.complete} LLMs are complete and are not called" if plan.complete else ""
+    complete = counted(plan.complete, "LLM is complete and is not called", "LLMs are complete and are not called")
+    known = f"; {complete}" if plan.complete else ""
     head = (
-        f"Plan: {len(plan.profiles)} LLMs, {plan.calls:,} calls, about ${plan.expected_usd:.2f} "
+        f"Plan: {counted(len(plan.profiles), 'LLM')}, {counted(plan.calls, 'call')}, about ${plan.expected_usd:.2f} "
         f"(at most ${plan.worst_usd:.2f}){known}"
     )
     if plan.canaries:
-        head += f"\n  canaries: {len(plan.canaries)} complete LLMs are asked {plan.canary_calls:,} prompts again"
+        asked = counted(len(plan.canaries), "complete LLM is", "complete LLMs are")
+        head += f"\n  canaries: {asked} asked {counted(plan.canary_calls, 'prompt')} again"
     deferred = f"\n  {len(plan.deferred)} deferred to the next night by [night] max_new" if plan.deferred else ""
     if not report.is_plan_only or not plan.profiles:
         return head + deferred
@@ -78,7 +81,7 @@ def _state(planned: PlannedProfile) -> str:
 
 
 def profiles_text(report: NightReport) -> str:
-    """Tell what each LLM was asked, scored and cost."""
+    """Return what each LLM was asked, scored and cost."""
     if not report.profiles:
         return "Asked: nothing, every profile is complete."
     rows = [
@@ -93,19 +96,19 @@ def profiles_text(report: NightReport) -> str:
         for found in report.profiles
     ]
     rate = f" ({report.calls / report.calling_s:.0f}/s)" if report.calling_s > 0 else ""
-    head = f"Asked: {report.calls:,} calls{rate}, spent ${report.spent_usd:.4f}"
+    head = f"Asked: {counted(report.calls, 'call')}{rate}, spent ${report.spent_usd:.4f}"
     return f"{head}\n{table(['LLM', 'CALLS', 'FAILED', 'COVERAGE', 'SCORE', 'USD'], rows, right=(1, 2, 3, 4, 5))}"
 
 
 def router_text(router: RouterOutcome | None) -> str:
-    """Tell what router was made, how it did on gate prompts, and what became of it."""
+    """Return which router was made, how it did on gate prompts, and what became of it."""
     if router is None:
         return ""
     name = f"version {router.version}" if router.version is not None else f"{router.digest[:12]} (not yet in MLflow)"
     if router.is_unchanged:
         return f"Router: unchanged; {name} stays champion, nothing was published."
     fitted = "a cluster map was fitted" if router.map_was_fitted else "the cluster map was kept, nothing was refitted"
-    lines = [f"Router {name}: {router.n_llms} LLMs; {fitted}; published as challenger; {router.promotion}."]
+    lines = [f"Router {name}: {counted(router.n_llms, 'LLM')}; {fitted}; published as challenger; {router.promotion}."]
     gate = router.gate
     if gate is not None:
         pairs = [("champion before", gate.champion), ("challenger", gate.challenger)]
@@ -117,13 +120,13 @@ def router_text(router: RouterOutcome | None) -> str:
 
 
 def check_line(check: GateCheck) -> str:
-    """Give one condition of the gate as a line; what was found may name LLMs."""
+    """Return one condition of the gate as a line; the value found may name LLMs, so it is made inert."""
     said = "passed" if check.passed else "FAILED"
     return f"  {said}  {check.name}: {sanitize(check.value, width=300)} ({check.threshold})"
 
 
 def measure_cells(found: RouterMeasure) -> list[str]:
-    """Give score, cost, area, QNC and peak as cells of a table."""
+    """Return score, cost, area, QNC and peak as cells of a table."""
     qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
     return [
         f"{found.score:.4f}",
@@ -135,7 +138,7 @@ def measure_cells(found: RouterMeasure) -> list[str]:
 
 
 def next_command(report: NightReport) -> str:
-    """Give the one command that is useful next."""
+    """Return the one command that is useful next."""
     if report.is_plan_only:
         return "uniroute night run"
     if report.closing is not None and report.closing.waiting_promotion is not None:

@@ -1,4 +1,4 @@
-"""The documents the sandbox serves, as bytes: completions built when first asked for, catalogs at start."""
+"""The documents that the sandbox serves, as bytes: completions built on first request, catalogs at the start."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class UnknownPrompt(KeyError):
 
 
 class RecordedAnswers:
-    """Look recorded answers up by LLM and exact message, and give them as bodies of responses.
+    """Look up recorded answers by LLM and exact message, and return them as bodies of responses.
 
-    Two prompts of the recording have the text of another one; the later one is answered like the earlier one.
+    Two prompts of the recording repeat the text of another; the later one gets the answer to the earlier one.
     """
 
     def __init__(self) -> None:
@@ -36,12 +36,12 @@ class RecordedAnswers:
         self._bodies: dict[tuple[str, str], bytes] = {}
 
     def completion(self, llm_id: str, text: str) -> bytes:
-        """Give the body of the completion of one LLM to one message.
+        """Return the body of the completion of one LLM for one message.
 
         Raises
         ------
         UnknownLLM, UnknownPrompt
-            When nothing is recorded for it.
+            Nothing is recorded for it.
         """
         body = self._bodies.get((llm_id, text))
         if body is None:
@@ -72,7 +72,7 @@ class RecordedAnswers:
         return json.dumps(document, separators=(",", ":")).encode()
 
     def llm_list(self) -> bytes:
-        """Give the body of ``/v1/models``."""
+        """Return the body of ``/v1/models``."""
         rows = [
             {"id": llm.llm_id, "object": "model", "created": _epoch_s(llm), "owned_by": llm.provider}
             for llm in self.llms
@@ -80,7 +80,7 @@ class RecordedAnswers:
         return json.dumps({"object": "list", "data": rows}).encode()
 
     def catalog(self) -> bytes:
-        """Give the catalog in OpenRouter's format, with real release dates and list prices."""
+        """Return the catalog in OpenRouter's format, with real release dates and list prices."""
         return json.dumps({"data": [_catalog_row(llm) for llm in self.llms]}).encode()
 
 

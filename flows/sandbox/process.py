@@ -28,7 +28,7 @@ class Sandbox:
     Parameters
     ----------
     latency_s
-        How long every completion is held back, in seconds.
+        How long every completion is delayed, in seconds.
     port
         Where to listen on 127.0.0.1; 0 takes a free one.
     """
@@ -58,7 +58,7 @@ class Sandbox:
         Raises
         ------
         PrerequisiteError
-            When it does not come up, with what it wrote to its error stream.
+            It does not come up; the message holds what it wrote to its error stream.
         """
         command = [sys.executable, "-m", "flows.sandbox.server", "--port", str(self.port)]
         command += ["--latency-s", str(self.latency_s)]
@@ -78,7 +78,7 @@ class Sandbox:
         return self
 
     def stop(self) -> None:
-        """Stop the server; does nothing when it does not run."""
+        """Stop the server; do nothing when it is not running."""
         child, self._child = self._child, None
         if child is not None:
             child.terminate()
@@ -96,7 +96,7 @@ class Sandbox:
 
     @staticmethod
     def prompts() -> tuple[Prompt, ...]:
-        """Give the 1 500 recorded prompts, whose text is the exact user message the server knows."""
+        """Return the 1,500 recorded prompts, whose text is the exact user message that the server knows."""
         from flows.sandbox.recording import read_prompts
         from registry.prompts import Prompt
 

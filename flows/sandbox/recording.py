@@ -1,4 +1,4 @@
-"""Read the recorded answers: Parquet straight into Python, without pandas, to start quickly."""
+"""Read the recorded answers: from Parquet straight into Python, without pandas, so that the server starts quickly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RecordedPrompt:
     Parameters
     ----------
     prompt_id, text, category, reference
-        Identifier, exact user message, subject and right letter.
+        Identifier, exact user message, subject and correct letter.
     """
 
     prompt_id: str
@@ -36,7 +36,7 @@ class RecordedLLM:
     llm_id, canonical_id, provider
         Identifiers and maker.
     released_at
-        Day of its real release.
+        Its real release date.
     input_usd_per_mtok, output_usd_per_mtok
         List prices in USD per million tokens.
     """

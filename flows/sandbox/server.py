@@ -1,6 +1,6 @@
 """Serve recorded answers over HTTP: ``python -m flows.sandbox.server --port 0``.
 
-One line of JSON on standard output says where, as soon as the server answers. With a pipe for its standard input it
+One line of JSON on standard output says where, as soon as the server answers. With a pipe as its standard input it
 ends with the process that holds the other end; started from a terminal or a service it serves until it is stopped.
 """
 
@@ -36,7 +36,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class _RefusedRequest(Exception):
-    """A request that gets an error object for an answer."""
+    """A request that is answered with an error object."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -55,9 +55,9 @@ class SandboxApp:
     Parameters
     ----------
     answers
-        What is recorded.
+        The recorded answers.
     latency_s
-        How long every completion is held back, in seconds.
+        How long every completion is delayed, in seconds.
     """
 
     def __init__(self, answers: RecordedAnswers, latency_s: float) -> None:
@@ -137,7 +137,7 @@ def _announce_as_line(facts: dict[str, object]) -> None:
 
 
 class _AnnouncingServer(uvicorn.Server):
-    """Says where it serves, once it does."""
+    """Announces where it serves, once it does."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[dict[str, object]], None]) -> None:
         super().__init__(config)
@@ -154,7 +154,7 @@ class _AnnouncingServer(uvicorn.Server):
 
 def _stop_with_parent(server: uvicorn.Server) -> None:
     parent = os.getppid()
-    # The parent is looked at too, because a process it forked may hold the other end of the pipe open.
+    # The parent is checked too, because a process that it forked may hold the other end of the pipe open.
     while os.getppid() == parent:
         readable, _, _ = select.select([0], [], [], _PARENT_CHECK_S)
         if readable and not os.read(0, 4096):
@@ -163,7 +163,7 @@ def _stop_with_parent(server: uvicorn.Server) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    # asyncio switches Nagle's algorithm off only where the protocol is named; with it every answer waits 40 ms.
+    # asyncio turns Nagle's algorithm off only where the protocol is named; with it every answer waits 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -180,19 +180,19 @@ def _listen(host: str, port: int) -> socket.socket:
 def main(
     arguments: Sequence[str] | None = None, announce: Callable[[dict[str, object]], None] = _announce_as_line
 ) -> None:
-    """Serve until the parent ends or a signal comes.
+    """Serve until the parent ends or a signal arrives.
 
     Parameters
     ----------
     arguments
-        The command line; that of the process when None.
+        The command line; that of this process when None.
     announce
-        Told the addresses once it serves; writes them as a line of JSON on standard output by default.
+        Receives the addresses once the server runs; writes them as a line of JSON to standard output by default.
     """
     parser = argparse.ArgumentParser(prog="python -m flows.sandbox.server", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--latency-s", type=float, default=0.0, help="how long every completion is held back")
+    parser.add_argument("--latency-s", type=float, default=0.0, help="how long every completion is delayed")
     options = parser.parse_args(arguments)
     listener = _listen(options.host, options.port)
     config = uvicorn.Config(

@@ -1,4 +1,7 @@
-"""Aliases that somebody moved in MLflow behind the registry's back: found and noted, never silently overwritten."""
+"""MLflow kept up to date with the registry: versions are published, aliases moved, drifted aliases found and repaired.
+
+An alias that was moved in MLflow by hand is noted in the ledger and never silently overwritten.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from registry.db.database import Unit
     from registry.promotion_rows import OutboxEntry
 
+ACTOR = "publisher"
+VANISHED = "router:version:vanished"
 DRIFTED = "router:alias:drifted"
 REPAIRED = "router:alias:repaired"
 
@@ -34,7 +39,7 @@ class AliasDrift:
     router_digest
         The router that the registry says it points to; None when it should not exist.
     expected_version, found_version
-        MLflow's version of that router, and the one the alias points to there; None where it points nowhere.
+        MLflow's version of that router, and the version the alias points to in MLflow; None for none.
     """
 
     alias: str
@@ -51,8 +56,8 @@ class AliasDrift:
 def find_drift(workspace: Workspace) -> tuple[AliasDrift, ...]:
     """Compare the aliases of registry and MLflow, and look for aliases that differ from ours in case only.
 
-    An alias that waits to be moved may still be where MLflow was last told, or be gone; anywhere else, somebody moved
-    it.
+    An alias that waits to be moved may still be where it was last set in MLflow, or be gone; anywhere else, somebody
+    moved it by hand.
 
     Raises
     ------
@@ -70,8 +75,8 @@ def find_drift(workspace: Workspace) -> tuple[AliasDrift, ...]:
         version = None if digest is None else registry.routers.get(digest).mlflow_version
         allowed = {version}
         if waiting or (digest is not None and version is None):
-            told = waiting | ({delivered[alias]} if alias in delivered else set())
-            allowed |= {None, *(registry.routers.get(one).mlflow_version for one in told)}
+            allowed_digests = waiting | ({delivered[alias]} if alias in delivered else set())
+            allowed |= {None, *(registry.routers.get(one).mlflow_version for one in allowed_digests)}
         if in_mlflow.get(alias) not in allowed:
             drifts.append(AliasDrift(alias, digest, version, in_mlflow.get(alias)))
     lookalikes = [AliasDrift(alias, None, None, found) for alias, found in in_mlflow.items() if is_lookalike(alias)]
@@ -94,7 +99,7 @@ def note_drift(workspace: Workspace, drifts: tuple[AliasDrift, ...], *, actor: s
 
 
 def repair_drift(workspace: Workspace, drifts: tuple[AliasDrift, ...], *, actor: str, now: datetime) -> None:
-    """Point each alias in MLflow where the registry says, remove those that should not exist, and say so in the ledger.
+    """Point each alias in MLflow where the registry says, remove those that should not exist, and record it.
 
     Raises
     ------
@@ -112,22 +117,16 @@ def repair_drift(workspace: Workspace, drifts: tuple[AliasDrift, ...], *, actor:
         )
 
 
-ACTOR = "publisher"
-
-
-VANISHED = "router:version:vanished"
-
-
 def sync_mlflow(workspace: Workspace, clock: Callable[[], datetime]) -> tuple[AliasDrift, ...]:
-    """Publish what is not published yet, oldest first, and tell MLflow of every alias that was moved.
+    """Publish what is not published yet, oldest first, and set every alias that was moved in MLflow.
 
-    Safe to repeat from any point: a version is found again by its publish key, an alias is only set. An alias that
-    somebody moved in MLflow by hand is left where it is, and what MLflow should be told of it stays pending.
+    Safe to repeat from any point: a version is found again by its publish key, an alias is only set. An alias that was
+    moved in MLflow by hand is left where it is, and its pending moves stay pending.
 
     Returns
     -------
     tuple
-        The aliases that were left alone; each is in the ledger.
+        The aliases that were left alone; each is noted in the ledger.
 
     Raises
     ------
@@ -150,7 +149,7 @@ def sync_mlflow(workspace: Workspace, clock: Callable[[], datetime]) -> tuple[Al
             for entry in entries:
                 promotions.mark_undelivered(entry.id, f"{left_alone[alias]}; uniroute doctor --repair")
             continue
-        _tell(workspace, entries)
+        _set_alias(workspace, entries)
         crash_points.reach("alias set")
         for entry in entries:
             promotions.mark_done(entry.id, now=clock())
@@ -159,8 +158,8 @@ def sync_mlflow(workspace: Workspace, clock: Callable[[], datetime]) -> tuple[Al
     return drifts
 
 
-def _tell(workspace: Workspace, entries: Sequence[OutboxEntry]) -> None:
-    """Point an alias where the last of its moves went; the moves before that one are history."""
+def _set_alias(workspace: Workspace, entries: Sequence[OutboxEntry]) -> None:
+    """Point an alias where the last of its pending moves goes; the earlier ones are history."""
     last = entries[-1]
     version = workspace.registry.routers.get(last.router_digest).mlflow_version
     assert version is not None, "every router was published before"
@@ -198,7 +197,7 @@ def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callabl
     crash_points.reach("version made")
     registry = workspace.registry
     with registry.unit() as unit:
-        # A database of MLflow that was lost, or brought back from a backup, counts its versions anew.
+        # An MLflow database that was lost, or restored from a backup, numbers its versions anew.
         with contextlib.suppress(NotFound):
             former = registry.routers.get(f"v{published.version}", unit=unit)
             if former.mlflow_name == name and former.digest != digest:
@@ -209,7 +208,7 @@ def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callabl
 
 
 def forget_version(workspace: Workspace, record: RouterRecord, *, now: datetime, unit: Unit) -> None:
-    """Note that a version is gone from MLflow, so that it is published again; the ledger says so."""
+    """Note in registry and ledger that a version is gone from MLflow, so that it is published again."""
     gone = {"name": record.mlflow_name, "version": record.mlflow_version, "run_id": record.mlflow_run_id}
     workspace.registry.routers.forget_publication(record.digest, unit=unit)
     workspace.registry.ledger.append(VANISHED, record.digest, actor=ACTOR, now=now, payload=gone, unit=unit)

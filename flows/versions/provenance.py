@@ -1,7 +1,7 @@
-"""What a router version was made from, kept in the ledger by the night that makes it and read back by auditors.
+"""Provenance: what a router version was made from, recorded in the ledger by its night and read back by auditors.
 
-Answers are final, so a version can be computed again from the registry alone: under the settings of its run, from what
-had been answered when it was kept. The digests here say whether the answers still are what they were.
+Answers are final, so a version can be computed again from the registry alone: under the settings of its run, from the
+answers there were when it was kept. The digests here show whether the answers are still the same.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ _LIBRARIES = ("numpy", "scikit-learn", "scipy", "uniroute")
 
 @dataclass(frozen=True)
 class AnswersUsed:
-    """What one LLM's answers were when a version was made.
+    """One LLM's answers at the time a version was made.
 
     Attributes
     ----------
     use
         ``routed`` with a vector of that night, ``carried over`` with an earlier one, or ``left out``.
     sampling
-        Under which its answers counted.
+        Sampling settings under which its answers counted.
     digest
         SHA-256 over scores, tokens and costs on the whole prompt set.
     """
@@ -62,19 +62,19 @@ class Provenance:
     Attributes
     ----------
     row_digest
-        Of the registry's row, as `RouterRecord.row_digest` gives it; empty for a version kept before there was one.
+        Digest of the registry's row, from `RouterRecord.row_digest`; empty for a version kept before there was one.
     map_was_fitted
         Whether cluster map and prior were fitted that night.
     graders
         Grader name to ``name/version``.
     embeddings
-        SHA-256 over the embeddings of the prompts.
+        SHA-256 of the embeddings of the prompts.
     answers
-        By LLM key: every LLM that could be routed to, those left out too, because the prior learnt from them.
-    told
-        What MLflow was told: ``tags``, ``params``, ``metrics``, and the digests of ``figures``.
+        By LLM key: every LLM that could be routed to, including those left out, because the prior learned from them.
+    sent
+        What was sent to MLflow: ``tags``, ``params``, ``metrics``, and the digests of ``figures``.
     libraries
-        Versions that computed it, the digest of the code that did, and the platform.
+        Versions of the libraries that computed it, the digest of the routing code, and the platform.
     """
 
     row_digest: str
@@ -82,12 +82,12 @@ class Provenance:
     graders: Mapping[str, str]
     embeddings: str
     answers: Mapping[str, AnswersUsed]
-    told: Mapping[str, Mapping[str, Any]]
+    sent: Mapping[str, Mapping[str, Any]]
     libraries: Mapping[str, str]
 
 
-def evidence_of(night: Night, candidate: Candidate, publication: Publication, figures: Mapping[str, Path]) -> dict:
-    """Give what the candidate was made from, as the JSON that the ledger keeps."""
+def provenance_of(night: Night, candidate: Candidate, publication: Publication, figures: Mapping[str, Path]) -> dict:
+    """Return what the candidate was made from, as the JSON that the ledger keeps."""
     keys = [*candidate.router.keys, *(key for key, _ in candidate.left_out)]
     llms = [night.registry.llms.get(key) for key in sorted(keys)]
     prompts = [prompt for role in ROLES for prompt in night.prompt_set.with_role(role)]
@@ -103,12 +103,12 @@ def evidence_of(night: Night, candidate: Candidate, publication: Publication, fi
             llm.key: asdict(AnswersUsed(uses[llm.key], night.counted_sampling(llm), answers_digest(table, column)))
             for column, llm in enumerate(llms)
         },
-        "told": _told(publication, figures),
+        "told": _sent(publication, figures),
         "libraries": libraries_now(),
     }
 
 
-def _told(publication: Publication, figures: Mapping[str, Path]) -> dict[str, Any]:
+def _sent(publication: Publication, figures: Mapping[str, Path]) -> dict[str, Any]:
     from registry.publishing import markdown
 
     return {
@@ -121,7 +121,7 @@ def _told(publication: Publication, figures: Mapping[str, Path]) -> dict[str, An
 
 
 def libraries_now() -> dict[str, str]:
-    """Give the versions of what computes a router here, and the digest of the code that does."""
+    """Return the versions of the libraries that compute a router here, and the digest of the routing code."""
     from registry.publishing.version_folder import CarriedCode, routing_package
 
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
@@ -130,7 +130,7 @@ def libraries_now() -> dict[str, str]:
 
 
 def answers_digest(table: OutcomeTable, column: int) -> str:
-    """Digest what one LLM answered: scores, tokens and costs, prompt by prompt."""
+    """Return the SHA-256 of one LLM's answers: scores, tokens and costs, by prompt."""
     digest = hashlib.sha256()
     for values in (table.scores, table.input_tokens, table.output_tokens, table.cost_usd):
         digest.update(np.ascontiguousarray(values[:, column], dtype="<f8").tobytes())
@@ -138,7 +138,7 @@ def answers_digest(table: OutcomeTable, column: int) -> str:
 
 
 def embeddings_digest(registry: Registry, prompt_set: PromptSet, embedder_key: str) -> str:
-    """Digest the stored embeddings of a prompt set."""
+    """Return the SHA-256 of the stored embeddings of a prompt set."""
     prompts = [prompt for role in EMBEDDED_ROLES for prompt in prompt_set.with_role(role)]
     block = registry.prompts.embeddings(prompts, embedder_key)
     digest = hashlib.sha256("\n".join(block.prompt_digests).encode())
@@ -147,7 +147,7 @@ def embeddings_digest(registry: Registry, prompt_set: PromptSet, embedder_key: s
 
 
 def kept_event(registry: Registry, digest: str) -> LedgerEvent:
-    """Give the ledger's event of the making of a version.
+    """Return the ledger's event of the making of a version.
 
     Raises
     ------
@@ -162,8 +162,8 @@ def kept_event(registry: Registry, digest: str) -> LedgerEvent:
     return events[0]
 
 
-def read_evidence(event: LedgerEvent) -> Provenance | None:
-    """Read the evidence in the event of a version's making; None when the event holds only the digest of the row."""
+def read_provenance(event: LedgerEvent) -> Provenance | None:
+    """Read the provenance from the event of a version's making; None when it holds only the digest of the row."""
     payload = json.loads(event.payload_json)
     found = payload["evidence"]
     if not found:
@@ -174,17 +174,17 @@ def read_evidence(event: LedgerEvent) -> Provenance | None:
         graders=found["graders"],
         embeddings=found["embeddings"],
         answers={key: AnswersUsed(**one) for key, one in found["answers"].items()},
-        told=found["told"],
+        sent=found["told"],
         libraries=found["libraries"],
     )
 
 
-def known_evidence(registry: Registry, digest: str) -> Provenance | None:
-    """Give what a version was made from; None when it was kept before the ledger recorded that."""
+def known_provenance(registry: Registry, digest: str) -> Provenance | None:
+    """Return what a version was made from; None when it was kept before the ledger recorded that."""
     events = registry.ledger.events(subject=digest, event=KEPT)
-    return read_evidence(events[0]) if events else None
+    return read_provenance(events[0]) if events else None
 
 
-def routed_llms(registry: Registry, evidence: Provenance) -> list[LLM]:
-    """Give the LLMs of the evidence in the order of the night: by key."""
-    return [registry.llms.get(key) for key in sorted(evidence.answers)]
+def routed_llms(registry: Registry, provenance: Provenance) -> list[LLM]:
+    """Return the LLMs of the provenance in the order of the night: by key."""
+    return [registry.llms.get(key) for key in sorted(provenance.answers)]

@@ -1,4 +1,4 @@
-"""Router versions on disk and in MLflow: where they are, and how MLflow is brought in step with the registry."""
+"""Router versions in the home folder: where their files are, and how a version is found and loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REVIEW = ("review.html", "review.md")
 
 @dataclass(frozen=True)
 class Publication:
-    """What is said about a router version in MLflow, kept on disk so that it can be published later."""
+    """What MLflow is to show of a router version, kept on disk so that it can be published later."""
 
     run_name: str
     tags: Mapping[str, str]
@@ -35,42 +35,42 @@ class Publication:
 
 
 def router_folder(workspace: Workspace, digest: str) -> Path:
-    """Give the folder of a router version in the home folder; the digest is ours, never foreign text."""
+    """Return the folder of a router version in the home folder; the digest is ours, never untrusted text."""
     return workspace.home / "routers" / digest
 
 
 def remove_scratch_of_killed(folder: Path) -> None:
-    """Remove what attempts to write a router folder left beside it when they were killed."""
+    """Remove the scratch folders that killed attempts to write a router folder left beside it."""
     for scratch in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(scratch, ignore_errors=True)
 
 
 def publication_folder(workspace: Workspace, digest: str) -> Path:
-    """Give the folder of what is published beside a router version."""
+    """Return the folder of what is published with a router version."""
     return workspace.home / "publications" / digest
 
 
 def figure_path(workspace: Workspace, digest: str) -> Path:
-    """Give the path of a version's deferral-curve figure."""
+    """Return the path of a version's deferral-curve figure."""
     return publication_folder(workspace, digest) / FIGURE_FILE
 
 
 def read_publication(workspace: Workspace, digest: str) -> Publication:
-    """Read what is to be published beside a version.
+    """Read what is to be published with a version.
 
     Raises
     ------
     OSError
         It is not on this machine.
     ValueError, TypeError
-        It is not what `write_publication` wrote.
+        It is not what `flows.promotion.publication.write_publication` wrote.
     """
     content = (publication_folder(workspace, digest) / CONTENT_FILE).read_text(encoding="utf-8")
     return Publication(**json.loads(content))
 
 
 def load_version(workspace: Workspace, digest: str) -> Router:
-    """Load a router version, from the home folder or, where another machine made it, from MLflow.
+    """Load a router version from the home folder or, when another machine made it, from MLflow.
 
     Raises
     ------

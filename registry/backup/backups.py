@@ -1,6 +1,6 @@
 """Whole registries: into a file, out of one, and from one database to another, without losing a row.
 
-A backup is what one transaction sees, so a night may go on writing meanwhile. It is read back by any database the
+A backup is what one transaction sees, so a night may continue writing meanwhile. It is read back by any database the
 registry runs on, in one transaction: all of it is there afterwards, or nothing.
 """
 
@@ -39,7 +39,7 @@ class Backups:
             return contents(unit, self._revision(unit))
 
     def write(self, file: Path, now: datetime) -> int:
-        """Write a backup; a night may go on meanwhile.
+        """Write a backup; a night may continue meanwhile.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class Backups:
             return self._load(lines)
 
     def inspect(self, file: Path) -> Contents:
-        """Read a backup through, and compare every digest, without writing anything.
+        """Read a whole backup and compare every digest, without writing anything.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Backups:
         Returns
         -------
         Contents
-            What the other registry holds, read back from it.
+            Contents of the other registry, read back from it.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Backups:
             return target._load(export(unit, revision, now))
 
     def contents_or_none(self) -> Contents | None:
-        """Digest every row; None for a database that has no tables, or those of another schema."""
+        """Digest every row; None for a database without tables, or with those of another schema."""
         with self._database.read_schema() as unit:
             status = self._schema.status(unit)
             is_current = status.current == status.head
@@ -150,10 +150,10 @@ class Backups:
             loaded = load(unit, header, lines)
             continue_numbering(unit)
             if header.schema == sql.migrations()[-1].revision and contents(unit, header.schema) != loaded:
-                raise RegistryCorrupt(f"{self._database.name} does not give back what was written", unchanged=_NOTHING)
+                raise RegistryCorrupt(f"{self._database.name} does not return what was written", unchanged=_NOTHING)
             self._schema.upgrade(unit)
             self._schema.renew_views(unit)
-        self._database.write_refusal = self._database.read_refusal = None
+        self._database.write_error = self._database.read_error = None
         return loaded
 
     def _make_room(self, unit: Unit, revision: str) -> None:
@@ -185,15 +185,15 @@ def _backup_lines(file: Path) -> Iterator[Iterator[str]]:
         raise NotFound(f"there is no file {file}", hint="uniroute db backup FILE") from None
     except (OSError, EOFError, ValueError) as error:
         raise RegistryCorrupt(
-            f"{file} is no backup, or a damaged one ({error})", unchanged=_NOTHING, hint="use another backup"
+            f"{file} is not a backup, or a damaged one ({error})", unchanged=_NOTHING, hint="use another backup"
         ) from error
 
 
 @contextmanager
 def _new_file(file: Path) -> Iterator[TextIO]:
-    """Write a compressed file that has its name only when it is complete and on the disk."""
+    """Write a compressed file that gets its name only when it is complete and on disk."""
     if file.exists():
-        raise RegistryError(f"{file} is there already", unchanged="It was left as it is.", hint="name another file")
+        raise RegistryError(f"{file} already exists", unchanged="It was left as it is.", hint="name another file")
     part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:  # noqa: PTH123 - its mode

@@ -1,7 +1,7 @@
 """The rows of a registry in a form that every database it runs on can write and read: one line of JSON per row.
 
 The lines of a table are in the order of its primary key, byte by byte, and values are written in one way only: two
-registries with the same rows give the same lines and therefore the same digest, whatever databases they are on.
+registries with the same rows have the same lines and therefore the same digest, whatever database they are on.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from registry.db.columns import UtcDateTime
 from registry.db.database import Unit
 from registry.db.tables import metadata, schema_file
 from registry.errors import RegistryCorrupt
+from routing.strict_json import parse_json
 
 _AT_ONCE = 2000
 
@@ -33,7 +34,7 @@ KINDS: dict[str, TypeEngine[Any]] = {
     "date": Date(),
     "time": UtcDateTime(),
 }
-"""What a column holds, and the type that carries it as it is, without the meaning the code gives it."""
+"""Kind of a column, and the type that transports it unchanged, without the meaning the code gives it."""
 
 _TO_JSON: dict[str, Callable[[Any], Any]] = {
     "bytes": lambda value: base64.b64encode(value).decode("ascii"),
@@ -95,7 +96,7 @@ class Contents:
 
 
 def data_tables() -> tuple[Table, ...]:
-    """Give every table that holds data, parents before children."""
+    """Return every table that holds data, parents before children."""
     return tuple(table for table in metadata.sorted_tables if table is not schema_file)
 
 
@@ -135,7 +136,7 @@ def lines_of(unit: Unit, table: Table) -> Iterator[str]:
 
 
 def _bytewise(unit: Unit, column: Column[Any]) -> Any:
-    """Order text by its bytes: a server orders it by the rules of its own language."""
+    """Order text by its bytes: a server orders it by its own locale."""
     is_text_on_server = isinstance(column.type, String | TypeDecorator) and unit.dialect.name == "postgresql"
     return column.collate("C") if is_text_on_server and _kind(column) == "text" else column
 
@@ -146,10 +147,10 @@ def read_row(line: str, shape: PortableTable) -> list[Any]:
     Raises
     ------
     RegistryCorrupt
-        When it is no row of that table.
+        When it is not a row of that table.
     """
     try:
-        row = json.loads(line)
+        row = parse_json(line)
         if len(row) != len(shape.columns):
             raise ValueError
         for place, kind in enumerate(shape.kinds):
@@ -162,7 +163,7 @@ def read_row(line: str, shape: PortableTable) -> list[Any]:
 
 
 class LineDigest:
-    """Count and digest the lines of one table as they come."""
+    """Count and digest the lines of one table as they pass."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -170,14 +171,14 @@ class LineDigest:
         self._rows = 0
 
     def add(self, line: str) -> str:
-        """Take one more line, and give it back."""
+        """Add one more line, and return it."""
         self._digest.update(line.encode("ascii") + b"\n")
         self._rows += 1
         return line
 
     @property
     def result(self) -> TableDigest:
-        """What was taken so far."""
+        """Count and digest of the lines so far."""
         return TableDigest(self._name, self._rows, self._digest.hexdigest())
 
 
@@ -193,5 +194,5 @@ def contents(unit: Unit, schema: str) -> Contents:
 
 
 def is_empty(unit: Unit, tables: Sequence[Table]) -> bool:
-    """Say whether none of these tables has a row."""
+    """Whether none of these tables has a row."""
     return all(unit.execute(select(1).select_from(table).limit(1)).first() is None for table in tables)

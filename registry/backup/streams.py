@@ -26,9 +26,10 @@ from registry.backup.portable import (
 )
 from registry.db.database import Unit
 from registry.errors import RegistryCorrupt
+from routing.strict_json import InvalidJson, parse_json
 
 FORMAT = 1
-"""The form of the lines; readers refuse any other."""
+"""Version of the format of the lines; readers refuse any other."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -62,21 +63,23 @@ def read_header(line: str) -> Header:
     Raises
     ------
     RegistryCorrupt
-        When it does not begin a backup, or one of another form.
+        When it does not begin a backup, or one of another format.
     """
     try:
-        told = json.loads(line)
-        if told["uniroute_backup"] != FORMAT:
-            raise ValueError(f"it has form {told['uniroute_backup']!r}")
-        tables = tuple(PortableTable(one["name"], tuple(one["columns"]), tuple(one["kinds"])) for one in told["tables"])
+        header = parse_json(line)
+        if header["uniroute_backup"] != FORMAT:
+            raise ValueError(f"it has format {header['uniroute_backup']!r}")
+        tables = tuple(
+            PortableTable(one["name"], tuple(one["columns"]), tuple(one["kinds"])) for one in header["tables"]
+        )
         for one in tables:
-            # They become part of statements, and a backup is a file that anybody may have written.
+            # They become part of statements, and anyone may have written the file.
             is_plain = all(_NAME.fullmatch(name) for name in (one.name, *one.columns))
             if not is_plain or not set(one.kinds) <= set(KINDS) or len(one.kinds) != len(one.columns):
                 raise ValueError(f"the table {one.name!r} is not described as it should be")
-        return Header(str(told["schema"]), tables)
+        return Header(str(header["schema"]), tables)
     except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(f"its first line is no head: {error}") from error
+        raise _damaged(f"its first line is not a header: {error}") from error
 
 
 def load(unit: Unit | None, header: Header, lines: Iterator[str]) -> Contents:
@@ -85,7 +88,7 @@ def load(unit: Unit | None, header: Header, lines: Iterator[str]) -> Contents:
     Parameters
     ----------
     unit
-        The transaction; without one the rows are only looked through.
+        The transaction; without one the rows are only checked.
     header
         The first line.
     lines
@@ -106,39 +109,39 @@ def load(unit: Unit | None, header: Header, lines: Iterator[str]) -> Contents:
         loaded.append(reader.checked())
     found = Contents(header.schema, tuple(loaded))
     if _mark(next(lines, "{}")).get("digest") != found.digest:
-        raise _damaged("its last line does not fit the rows before it")
+        raise _damaged("its last line does not match the rows before it")
     return found
 
 
 class _TableReader:
-    """Read the rows of one table up to the line that tells their digest."""
+    """Read the rows of one table up to the line that states their digest."""
 
     def __init__(self, shape: PortableTable, lines: Iterator[str]) -> None:
         self._shape = shape
         self._lines = lines
         self._digest = LineDigest(shape.name)
-        self._told: dict[str, Any] | None = None
+        self._stated: dict[str, Any] | None = None
 
     def rows(self) -> Iterator[list[Any]]:
         for line in self._lines:
             if line.startswith("{"):
-                self._told = _mark(line)
+                self._stated = _mark(line)
                 return
             yield read_row(self._digest.add(line), self._shape)
 
     def checked(self) -> TableDigest:
-        if self._told is None:
+        if self._stated is None:
             raise _damaged(f"it ends among the rows of {self._shape.name}")
-        if self._told != asdict(self._digest.result):
+        if self._stated != asdict(self._digest.result):
             raise _damaged(f"the rows of {self._shape.name} are not those that were written")
         return self._digest.result
 
 
 def _mark(line: str) -> dict[str, Any]:
     try:
-        return json.loads(line)
-    except ValueError as error:
-        raise _damaged("a line of it is cut off") from error
+        return parse_json(line)
+    except InvalidJson as error:
+        raise _damaged("one of its lines is cut off") from error
 
 
 def _damaged(why: str) -> RegistryCorrupt:
@@ -156,9 +159,9 @@ def load_rows(unit: Unit, shape: PortableTable, rows: Iterable[Sequence[Any]]) -
     unit
         An open write transaction.
     shape
-        The table; names come from this code or from a file whose names were compared with it.
+        The table; names come from this code or from a file whose names were checked.
     rows
-        Values as `KINDS` carries them.
+        Values as `KINDS` transports them.
     """
     if unit.dialect.name == "postgresql":
         driver: Any = unit.connection.dbapi_connection
@@ -181,7 +184,7 @@ def _parts(rows: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
 
 
 def continue_numbering(unit: Unit) -> None:
-    """Let a server number new rows after those that were loaded; SQLite does so by itself."""
+    """Make a server number new rows after those that were loaded; SQLite does so by itself."""
     if unit.dialect.name != "postgresql":
         return
     for one in data_tables():

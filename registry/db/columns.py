@@ -54,7 +54,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return process
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the time zone back that SQLite dropped."""
+        """Restore the time zone that SQLite dropped."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -93,7 +93,7 @@ class Usd(TypeDecorator[Decimal]):
         return None if value is None else to_pico_usd(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> Decimal | None:
-        """Give the amount in USD."""
+        """Return the amount in USD."""
         return None if value is None else from_pico_usd(value)
 
 

@@ -24,9 +24,9 @@ from sqlalchemy.sql.dml import Insert
 
 from registry import clock
 from registry.db import postgres
-from registry.db.driver_errors import Failure, refusal
-from registry.db.urls import parse_address, prepare_file, shown, without_secrets
-from registry.errors import RegistryBusy, RegistryCorrupt, RegistryError
+from registry.db.driver_errors import DriverFailure, registry_error
+from registry.db.urls import mask_secrets, mask_url, parse_registry_url, prepare_file
+from registry.errors import RegistryBusy, RegistryCorrupt, RegistryError, counted
 from routing.errors import UnirouteError
 
 Unit = Connection
@@ -36,11 +36,11 @@ Tracer = Callable[[str, Any], None]
 Found = TypeVar("Found")
 
 _LONGEST_PAUSE_S = 1.0
-"""Between two attempts at a transaction that a server broke off, in seconds."""
+"""Pause between two attempts at a transaction that a server aborted, in seconds."""
 
 
 class Database:
-    """Open one registry database and hand out transactions on it.
+    """Open one registry database and run transactions on it.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Database:
     tracer
         Called with the text and the parameters of every statement.
     busy_timeout_s
-        How long a writer waits for its turn before `RegistryBusy`, in seconds.
+        How long a writer waits for the lock before `RegistryBusy`, in seconds.
 
     Raises
     ------
@@ -64,10 +64,10 @@ class Database:
     def __init__(
         self, url: str, *, create: bool = True, tracer: Tracer | None = None, busy_timeout_s: float = 30.0
     ) -> None:
-        self.url = parse_address(url)
+        self.url = parse_registry_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.write_refusal: UnirouteError | None = None
-        self.read_refusal: UnirouteError | None = None
+        self.write_error: UnirouteError | None = None
+        self.read_error: UnirouteError | None = None
         self._busy_timeout_s = busy_timeout_s
         self._writing = threading.local()
         if self.is_sqlite:
@@ -85,7 +85,7 @@ class Database:
     @property
     def name(self) -> str:
         """The database as it may be shown: every secret is masked."""
-        return shown(self.url)
+        return mask_url(self.url)
 
     def _listen(self, tracer: Tracer | None) -> None:
         if self.is_sqlite:
@@ -126,7 +126,7 @@ class Database:
             connection.exec_driver_sql(postgres.begin_writing(self._busy_timeout_s))
 
     def write(self, unit: Unit | None = None) -> AbstractContextManager[Unit]:
-        """Give a write transaction, or the one that is passed in.
+        """Open a write transaction, or join the one that is passed in.
 
         Raises
         ------
@@ -136,13 +136,13 @@ class Database:
         return nullcontext(unit) if unit is not None else self._new_write()
 
     def read(self, unit: Unit | None = None) -> AbstractContextManager[Unit]:
-        """Give a transaction that sees one state of the database, or the one that is passed in."""
+        """Open a transaction that sees one state of the database, or join the one that is passed in."""
         return nullcontext(unit) if unit is not None else self._new_read()
 
     @contextmanager
     def _new_write(self) -> Iterator[Unit]:
-        if self.write_refusal is not None:
-            raise self.write_refusal
+        if self.write_error is not None:
+            raise self.write_error
         if getattr(self._writing, "is_open", False):
             raise RegistryError("a unit is already open in this thread", hint="pass it on as unit=...")
         self._writing.is_open = True
@@ -154,23 +154,23 @@ class Database:
             self._writing.is_open = self._writing.is_committing = False
 
     def repeated(self, work: Callable[[Unit], Found], unit: Unit | None = None) -> Found:
-        """Do some work in one write transaction, and all of it again when a server broke the transaction off.
+        """Run some work in one write transaction, and all of it again when a server aborted the transaction.
 
-        A deadlock, a failed serialization, a cut connection and a server that restarts leave nothing behind, so the
-        work is done again, for as long as a writer waits for its turn. Only a cut during the commit is not repeated:
-        nobody can know then whether the work was kept.
+        A deadlock, a failed serialization, a lost connection and a server that restarts leave nothing behind, so the
+        work is repeated, for as long as a writer waits for the lock. Only a connection lost during the commit is not
+        repeated: there is no telling then whether the work was kept.
 
         Parameters
         ----------
         work
             Called with the transaction; changes nothing but the database.
         unit
-            The transaction to join; whoever opened it decides about repeating.
+            The transaction to join; the code that opened it decides about repeating.
 
         Raises
         ------
         RegistryBusy
-            When it went on for too long.
+            When it took too long.
         """
         if unit is not None:
             return work(unit)
@@ -186,9 +186,9 @@ class Database:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def shared_time(self, now: datetime, unit: Unit) -> datetime:
-        """Give a moment by the clock that all users of the database share, also when this machine's clock jumped.
+        """Return a moment by the clock that all users of the database share, even when this machine's clock jumped.
 
-        A server has one clock; on SQLite everybody is on one machine already. Differences below a second are left.
+        A server has one clock; on SQLite all users are on one machine anyway. Differences below a second are ignored.
 
         Parameters
         ----------
@@ -206,14 +206,14 @@ class Database:
 
     @contextmanager
     def _new_read(self) -> Iterator[Unit]:
-        if self.read_refusal is not None:
-            raise self.read_refusal
+        if self.read_error is not None:
+            raise self.read_error
         with self.read_schema() as reader:
             yield reader
 
     @contextmanager
     def read_schema(self) -> Iterator[Unit]:
-        """Give a reading transaction whatever the state of the schema."""
+        """Open a reading transaction, whatever the state of the schema."""
         with self.translated_errors(), self.engine.connect() as connection:
             reader = connection.execution_options(uniroute_reads_only=True)
             with reader.begin():
@@ -221,9 +221,9 @@ class Database:
 
     @contextmanager
     def migration(self) -> Iterator[Unit]:
-        """Give the write transaction of a migration: all of it is applied or nothing.
+        """Open the write transaction of a migration: all of it is applied or nothing.
 
-        SQLite rebuilds tables to alter them; dropping the old one would cascade, so foreign keys rest meanwhile and are
+        SQLite rebuilds tables to alter them; dropping the old one would cascade, so foreign keys are off meanwhile and
         checked before the commit.
         """
         with self.translated_errors(), self.engine.connect() as connection:
@@ -235,35 +235,38 @@ class Database:
                     if self.is_sqlite:
                         broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
                         if broken:
-                            raise RegistryCorrupt(f"the migration would leave {len(broken)} rows without their parent")
+                            raise RegistryCorrupt(
+                                f"the migration would leave {counted(len(broken), 'row')} without a parent"
+                            )
             finally:
                 if self.is_sqlite:
                     _outside_transaction(connection, "PRAGMA foreign_keys = ON")
 
     @contextmanager
     def translated_errors(self) -> Iterator[None]:
-        """Turn what the drivers raise into errors of the registry; statements and parameters stay out of the text."""
+        """Translate errors of the drivers into errors of the registry; no statement or parameter enters the text."""
         try:
             yield
         except StatementError as error:
             if isinstance(error.orig, UnirouteError):  # a column type refused the value
                 raise error.orig from None
             is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
-            raise self._refusal(error.orig, isinstance(error, IntegrityError), is_lost) from error
-        except self._driver.Error as error:  # of a driver that was used past SQLAlchemy
-            raise self._refusal(error, isinstance(error, self._driver.IntegrityError)) from error
+            raise self._translated(error.orig, isinstance(error, IntegrityError), is_lost) from error
+        except self._driver.Error as error:  # of a driver that was used without SQLAlchemy
+            raise self._translated(error, isinstance(error, self._driver.IntegrityError)) from error
         except PoolTimeout as error:
             raise RegistryBusy(f"no connection to {self.name} became free in time", hint="try again later") from error
 
-    def _refusal(self, error: BaseException | None, is_integrity: bool, is_lost: bool = False) -> RegistryError:
+    def _translated(self, error: BaseException | None, is_integrity: bool, is_lost: bool = False) -> RegistryError:
         is_commit = getattr(self._writing, "is_committing", False)
-        told = refusal(Failure(error, self.name, self._busy_timeout_s, is_integrity, is_lost, is_commit))
-        told.message = without_secrets(told.message, self.url)
-        told.args = (told.message,)
-        return told
+        failure = DriverFailure(error, self.name, self._busy_timeout_s, is_integrity, is_lost, is_commit)
+        translated = registry_error(failure)
+        translated.message = mask_secrets(translated.message, self.url)
+        translated.args = (translated.message,)
+        return translated
 
     def damages(self) -> tuple[str, ...]:
-        """Look through the whole database; give one line for each damage found. PostgreSQL looks after itself."""
+        """Check the whole database; return one line for each damage found. PostgreSQL checks itself."""
         if not self.is_sqlite:
             return ()
         with self.read_schema() as unit:
@@ -272,19 +275,19 @@ class Database:
         return (*pages, *(f"a row of {row[0]} has lost its parent in {row[2]}" for row in orphans))
 
     def size_bytes(self) -> int:
-        """Give how much space the database takes, in bytes."""
+        """Return the size of the database, in bytes."""
         pages = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
         whole = "SELECT pg_database_size(current_database())"
         with self.read_schema() as unit:
             return int(unit.exec_driver_sql(pages if self.is_sqlite else whole).scalar_one())
 
-    def give_space_back(self, *tables: str) -> None:
-        """Free the space of deleted rows: SQLite's file shrinks, a server uses it for rows to come.
+    def release_space(self, *tables: str) -> None:
+        """Free the space of deleted rows: SQLite's file shrinks, a server reuses it for new rows.
 
         Parameters
         ----------
         tables
-            Where rows were deleted; names of this code, never input.
+            Where rows were deleted; names from this code, never input.
         """
         with self.translated_errors(), self.engine.connect() as connection:
             if self.is_sqlite:
@@ -326,12 +329,12 @@ class Database:
 
 
 def append_only(table: str, *, is_sqlite: bool) -> tuple[str, ...]:
-    """Give the statements that make a table refuse UPDATE and DELETE.
+    """Return the statements that make a table refuse UPDATE and DELETE.
 
     Parameters
     ----------
     table
-        Name of the table; a constant of this code, never input.
+        Name of the table; a constant from this code, never input.
     is_sqlite
         Whether to write SQLite's trigger syntax or PostgreSQL's.
     """
@@ -355,7 +358,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _enter_wal(connection: Any, patience_s: float) -> None:
-    """Switch to the write-ahead log; several processes that open a fresh file at once have to take turns."""
+    """Switch to the write-ahead log; processes that open a new file at the same time have to take turns."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -377,7 +380,7 @@ def _remember_process(_connection: Any, record: Any) -> None:
 
 
 def _refuse_inherited(_connection: Any, record: Any, proxy: Any) -> None:
-    """Drop a connection that came over a fork: two processes must never share one."""
+    """Drop a connection inherited through a fork: two processes must never share one."""
     if record.info["pid"] != os.getpid():
         record.dbapi_connection = proxy.dbapi_connection = None
         raise DisconnectionError("the connection belongs to another process")

@@ -1,7 +1,7 @@
-"""What database drivers raise, told as errors of the registry.
+"""Errors of database drivers, translated into errors of the registry.
 
-PostgreSQL says what is wrong with a five-letter SQLSTATE; SQLite says it with a text only, and so does PostgreSQL while
-a connection is being opened. Statements and parameters never enter a message.
+PostgreSQL identifies an error by a five-letter SQLSTATE; SQLite has only a text, and so has PostgreSQL while a
+connection is being opened. Statements and parameters never enter a message.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any
 from registry.errors import AccessDenied, RegistryBusy, RegistryCorrupt, RegistryError
 
 _NOTHING = "Nothing was written."
-_UNKNOWN = "Whether the last write was kept is unknown; doing it again does no harm."
+_UNKNOWN = "Whether the last write was kept is unknown; repeating it does no harm."
 
 _LOCKED = ("55P03", "57014")  # lock not available, statement timeout
-_BROKEN_OFF = ("40001", "40P01")  # serialization failure, deadlock
+_ABORTED = ("40001", "40P01")  # serialization failure, deadlock
 _GONE = ("57P01", "57P02", "57P05", "25P03", "25P04")  # shut down, crashed, idle too long
 _LATER = ("53", "57P03", "08")  # out of resources, starting up, connection exceptions
 _NO_ACCESS = ("28", "42501")
 
 
 @dataclass(frozen=True)
-class Failure:
+class DriverFailure:
     """What a driver raised, and when.
 
     Attributes
@@ -32,11 +32,11 @@ class Failure:
     where
         The database as it may be shown.
     waited_s
-        How long a writer waits for its turn, in seconds.
+        How long a writer waits for the lock, in seconds.
     is_integrity
         Whether a constraint refused a row.
     is_connection_lost
-        Whether the connection broke that the statement used.
+        Whether the statement's connection broke.
     is_commit
         Whether the transaction was being committed.
     """
@@ -50,7 +50,7 @@ class Failure:
 
     @property
     def text(self) -> str:
-        """First line of what the driver says."""
+        """First line of the driver's message."""
         said = str(self.error).strip().splitlines()
         return said[0] if said else type(self.error).__name__
 
@@ -61,16 +61,16 @@ class Failure:
 
     @property
     def is_of_sqlite(self) -> bool:
-        """Whether SQLite said it."""
+        """Whether SQLite raised it."""
         return type(self.error).__module__ == "sqlite3"
 
 
-def refusal(failure: Failure) -> RegistryError:
-    """Give the error of the registry for what a driver raised."""
-    for teller in (_of_sqlite, _of_transaction, _of_server, _of_connecting):
-        told = teller(failure)
-        if told is not None:
-            return told
+def registry_error(failure: DriverFailure) -> RegistryError:
+    """Return the registry's own error for what a driver raised."""
+    for diagnose in (_of_sqlite, _of_transaction, _of_server, _of_connecting):
+        error = diagnose(failure)
+        if error is not None:
+            return error
     if failure.is_integrity:
         return RegistryError(f"a rule of the registry refused the row ({failure.text})", unchanged=_NOTHING)
     return RegistryError(
@@ -78,7 +78,7 @@ def refusal(failure: Failure) -> RegistryError:
     )
 
 
-def _of_sqlite(failure: Failure) -> RegistryError | None:
+def _of_sqlite(failure: DriverFailure) -> RegistryError | None:
     if not failure.is_of_sqlite:
         return None
     text, where = failure.text, failure.where
@@ -99,13 +99,13 @@ def _of_sqlite(failure: Failure) -> RegistryError | None:
     return None
 
 
-def _of_transaction(failure: Failure) -> RegistryError | None:
+def _of_transaction(failure: DriverFailure) -> RegistryError | None:
     state = failure.sqlstate
     if state in _LOCKED:
         return _locked(failure)
-    if state in _BROKEN_OFF:
+    if state in _ABORTED:
         return RegistryBusy(
-            f"{failure.where} broke a transaction off in favour of another one ({failure.text})",
+            f"{failure.where} aborted a transaction in favour of another one ({failure.text})",
             unchanged=_NOTHING,
             hint="try again",
             may_repeat=True,
@@ -120,7 +120,7 @@ def _of_transaction(failure: Failure) -> RegistryError | None:
     return None
 
 
-def _of_server(failure: Failure) -> RegistryError | None:
+def _of_server(failure: DriverFailure) -> RegistryError | None:
     state, text, where = failure.sqlstate, failure.text, failure.where
     if state == "53100":
         return _full(failure)
@@ -128,7 +128,7 @@ def _of_server(failure: Failure) -> RegistryError | None:
         return _unreachable(failure)
     if state.startswith(_NO_ACCESS):
         return AccessDenied(
-            f"{where} does not allow that to its user ({text})",
+            f"{where} denies this to its user ({text})",
             unchanged=_NOTHING,
             hint="grant the user the rights of the owner of the registry's tables, or name another user",
         )
@@ -145,26 +145,26 @@ def _of_server(failure: Failure) -> RegistryError | None:
     return None
 
 
-def _of_connecting(failure: Failure) -> RegistryError | None:
-    """Tell why no connection came about: the driver gives no code then, and the server's text is all there is."""
+def _of_connecting(failure: DriverFailure) -> RegistryError | None:
+    """Explain why no connection could be opened: the driver has no code for it, only the server's text."""
     text, where = failure.text, failure.where
     if "invalid connection option" in text or "invalid URI" in text:
         return RegistryError(
-            f"the URL of {where} cannot be used ({text})", unchanged=_NOTHING, hint="mend [registry] url"
+            f"the URL of {where} cannot be used ({text})", unchanged=_NOTHING, hint="fix [registry] url"
         )
     connection: Any = getattr(failure.error, "pgconn", None)
     if connection is None and "resolve host" not in text:
         return None
     said = (text.partition("FATAL:")[2].strip() or text).lower()
-    for signs, teller in _SIGNS:
+    for signs, error in _SIGNS:
         if any(sign in said for sign in signs):
-            return teller(failure)
+            return error(failure)
     if connection.needs_password:
         return _not_let_in(failure)
     return _unreachable(failure)
 
 
-def _not_let_in(failure: Failure) -> RegistryError:
+def _not_let_in(failure: DriverFailure) -> RegistryError:
     return AccessDenied(
         f"{failure.where} does not let its user in ({failure.text})",
         unchanged=_NOTHING,
@@ -172,37 +172,37 @@ def _not_let_in(failure: Failure) -> RegistryError:
     )
 
 
-def _no_database(failure: Failure) -> RegistryError:
+def _no_database(failure: DriverFailure) -> RegistryError:
     return RegistryError(
-        f"the database of {failure.where} is not there ({failure.text})",
+        f"the database of {failure.where} does not exist ({failure.text})",
         unchanged=_NOTHING,
-        hint="make it with createdb, or name another one in [registry] url",
+        hint="create it with createdb, or name another one in [registry] url",
     )
 
 
-def _no_host(failure: Failure) -> RegistryError:
+def _no_host(failure: DriverFailure) -> RegistryError:
     return RegistryError(
-        f"the host of {failure.where} is not known ({failure.text})", unchanged=_NOTHING, hint="mend [registry] url"
+        f"the host of {failure.where} is not known ({failure.text})", unchanged=_NOTHING, hint="fix [registry] url"
     )
 
 
-def _locked(failure: Failure) -> RegistryBusy:
+def _locked(failure: DriverFailure) -> RegistryBusy:
     return RegistryBusy(
         f"{failure.where} stayed locked longer than {failure.waited_s:g} s", unchanged=_NOTHING, hint="try again"
     )
 
 
-def _unreachable(failure: Failure) -> RegistryBusy:
+def _unreachable(failure: DriverFailure) -> RegistryBusy:
     return RegistryBusy(
         f"{failure.where} does not answer ({failure.text})", unchanged=_NOTHING, hint="try again later", may_repeat=True
     )
 
 
-def _full(failure: Failure) -> RegistryError:
+def _full(failure: DriverFailure) -> RegistryError:
     return RegistryError(f"the disk of {failure.where} is full", unchanged=_NOTHING, hint="free some space")
 
 
-def _not_postgresql(failure: Failure) -> RegistryError:
+def _not_postgresql(failure: DriverFailure) -> RegistryError:
     return RegistryError(
         f"{failure.where} does not speak as the URL asks ({failure.text})",
         unchanged=_NOTHING,

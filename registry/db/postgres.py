@@ -1,4 +1,4 @@
-"""How the registry uses a PostgreSQL server: what it asks of one, and how its connections and transactions begin."""
+"""How the registry uses a PostgreSQL server: what it requires, and how its connections and transactions begin."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sqlalchemy.engine import URL
 from registry.errors import RegistryError
 
 OLDEST_SERVER = 14
-"""The oldest major version that the registry is used on; older ones get no fixes any more."""
+"""The oldest major version that the registry is used on; older ones no longer get fixes."""
 
 _WRITE_LOCK = 0x756E6972  # "unir", so that other users of the same server do not pick it by accident
-_LONGEST_SILENCE_S = 60
-"""A writer that is silent for longer inside a transaction is cut off: everybody else waits for it."""
+_LONGEST_IDLE_S = 60
+"""A writer that is idle for longer inside a transaction is cut off: all others wait for it."""
 
 BEGIN_READING = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 """A reader sees one state of the database, however many statements it needs."""
@@ -24,7 +24,7 @@ TIME_OF_DAY = "SELECT clock_timestamp()"
 _OPTIONS = {
     "application_name": "uniroute",
     "connect_timeout": 10,
-    # A machine that vanished must not hold up a night for the two hours that are usual.
+    # A machine that vanished must not hold up a night for the usual two hours.
     "keepalives_idle": 30,
     "keepalives_interval": 10,
     "keepalives_count": 3,
@@ -33,26 +33,26 @@ _OPTIONS = {
 
 
 def connect_options(url: URL) -> dict[str, Any]:
-    """Give the options of the driver that the URL does not set itself."""
+    """Return the options of the driver that the URL does not set itself."""
     return {name: value for name, value in _OPTIONS.items() if name not in url.query}
 
 
 def begin_writing(busy_timeout_s: float) -> str:
-    """Give the statements that begin a write transaction: writers queue for one lock, as on SQLite.
+    """Return the statements that begin a write transaction: writers queue for one lock, as on SQLite.
 
-    The isolation level is said again, because a server's own default may be a stricter one: its snapshot would be
-    taken before the queue and would not show what the writer before had written.
+    The isolation level is set explicitly, because a server's own default may be stricter: its snapshot would be taken
+    before the queue and would not show what the previous writer had written.
 
     Parameters
     ----------
     busy_timeout_s
         How long to wait for the lock, and for any other, in seconds.
     """
-    silence_s = max(_LONGEST_SILENCE_S, 2 * busy_timeout_s)
+    idle_s = max(_LONGEST_IDLE_S, 2 * busy_timeout_s)
     return (
         "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; "
         f"SET LOCAL lock_timeout = {max(1, int(busy_timeout_s * 1000))}; "
-        f"SET LOCAL idle_in_transaction_session_timeout = {int(silence_s * 1000)}; "
+        f"SET LOCAL idle_in_transaction_session_timeout = {int(idle_s * 1000)}; "
         f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"
     )
 

@@ -1,4 +1,4 @@
-"""The schema of a registry: which one a database has, which one this code needs, and the way from one to the other."""
+"""The schema of a registry: which one a database has, which one the code needs, and how to upgrade."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import sql
 from registry import clock
 from registry.db.database import Database, Unit
 from registry.db.tables import VERSION_TABLE, lease, metadata, schema_file
-from registry.errors import RunAlreadyActive, SchemaMismatch
+from registry.errors import RunAlreadyActive, SchemaMismatch, counted
 
 LEASE = "night"
-"""Name of the one lease that all nights of a registry share; all other leases are of parts of its run."""
+"""Name of the one lease that all nights of a registry share; all other leases are for parts of its run."""
 
 ALEMBIC = threading.Lock()
 """Alembic keeps its context in a module: one migration per process at a time."""
@@ -36,9 +36,9 @@ class SchemaStatus:
     is_newer
         Whether the database knows a revision that the code does not.
     changed
-        Applied migrations whose file is no longer what was applied.
+        Applied migrations whose file was changed afterwards.
     stale_views
-        Analyst views that are missing or not the ones of the code.
+        Analyst views that are missing or differ from those of the code.
     """
 
     current: str | None
@@ -55,7 +55,7 @@ class SchemaStatus:
 
 
 class Schema:
-    """Look at the schema of a database, and bring it forward inside a transaction of the caller."""
+    """Inspect the schema of a database, and upgrade it inside a transaction of the caller."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -95,7 +95,7 @@ class Schema:
         )
 
     def require_ours(self, status: SchemaStatus) -> None:
-        """Refuse to write to a schema that is newer than the code, or that an edited migration made.
+        """Refuse to write to a schema that is newer than the code, or was made by an edited migration.
 
         Raises
         ------
@@ -108,7 +108,7 @@ class Schema:
             raise self.edited(status)
 
     def require_no_night(self, status: SchemaStatus, unit: Unit) -> None:
-        """Refuse to change the schema under a night, which an older version of the code may run; fence off a dead one.
+        """Refuse to change the schema during a night, which an older version of the code may run; fence off a dead one.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Schema:
         """
         if status.current is None or not status.pending:
             return
-        # These columns are of the first schema, whatever is pending.
+        # These columns exist since the first schema, whatever is pending.
         columns = (lease.c.run_id, lease.c.host, lease.c.pid, lease.c.expires_at)
         held = unit.execute(select(*columns).where(lease.c.name == LEASE)).first()
         if held is None or held.run_id is None:
@@ -125,7 +125,7 @@ class Schema:
         if held.expires_at > self._database.shared_time(clock.now(), unit):
             raise RunAlreadyActive(
                 f"a night is running on {held.host} (process {held.pid}), and {self._database.name} lacks "
-                f"{len(status.pending)} migrations that would change the schema under it",
+                f"{counted(len(status.pending), 'migration')} that would change the schema under it",
                 unchanged="Nothing was migrated.",
                 hint=f"wait for it; without a sign of life its lease ends at {held.expires_at:%H:%M:%S} UTC",
             )
@@ -147,7 +147,7 @@ class Schema:
         self._remember(unit, [one for one in sql.migrations() if one.revision in wanted])
 
     def renew_views(self, unit: Unit) -> None:
-        """Make the analyst views those of the code."""
+        """Replace the analyst views by those of the code."""
         views = sql.views()
         migrations = {one.name for one in sql.migrations()}
         ours = {name for name in unit.execute(select(schema_file.c.name)).scalars() if name not in migrations}
@@ -163,7 +163,7 @@ class Schema:
             unit.execute(self._database.upsert(schema_file), rows)
 
     def too_new(self, revision: str | None) -> SchemaMismatch:
-        """Give the refusal of a schema that the code does not know."""
+        """Return the error for a schema that the code does not know."""
         return SchemaMismatch(
             f"{self._database.name} has schema {revision}; this version of uniroute knows up to "
             f"{sql.migrations()[-1].revision}",
@@ -172,7 +172,7 @@ class Schema:
         )
 
     def edited(self, status: SchemaStatus) -> SchemaMismatch:
-        """Give the refusal of a schema that an edited migration made."""
+        """Return the error for a schema made by an edited migration."""
         return SchemaMismatch(
             f"the migration {status.changed[0]} was edited after it was applied to {self._database.name}",
             unchanged="Nothing was written.",

@@ -1,4 +1,4 @@
-"""What killed attempts and lost races leave in MLflow, removed once their publish key has its version."""
+"""Remove what killed attempts and lost races left in MLflow, once their publish key has its version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-# What MLflow answers when another process has removed the thing in between.
+# What MLflow answers when another process has removed the thing in the meantime.
 _ALREADY_GONE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "INVALID_STATE"})
 
 
@@ -27,7 +27,7 @@ def clean_up(
     all_of_key
         Every version of the same publish key.
     served
-        Numbers of versions that aliases point at: deleting one of them would delete the alias too, so they stay.
+        Numbers of versions that aliases point at: deleting one would delete its alias too, so they stay.
     """
     kept_runs = {version.run_id}
     for settings_conflict in all_of_key:

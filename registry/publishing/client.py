@@ -1,4 +1,4 @@
-"""Follow a router's alias from within a running service: `RouterClient` serves, looks, checks, and swaps.
+"""Follow a router's alias from within a running service: `RouterClient` serves, polls, checks and swaps.
 
 A copy of this file lies in every version beside the code that routes (``artifacts/code/uniroute_client.py``). It must
 run where uniroute is not installed: it imports MLflow, pandas and the standard library, and nothing of this repository.
@@ -38,14 +38,14 @@ _LONGEST_REASON = 400
 
 
 def file_digests(root: Path, pattern: str) -> dict[str, str]:
-    """Give the SHA-256 of each file below a folder by its path in it, without what Python compiled there.
+    """Return the SHA-256 of each file below a folder by its path in it, except what Python compiled there.
 
     Parameters
     ----------
     root
         The folder.
     pattern
-        Which names are meant, such as ``*.py``.
+        Pattern of the file names, such as ``*.py``.
     """
     return {
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -55,19 +55,19 @@ def file_digests(root: Path, pattern: str) -> dict[str, str]:
 
 
 def remove_compiled(folder: Path) -> None:
-    """Remove compiled code: no digest covers it, and Python would run it in the place of what one does.
+    """Remove compiled code: no digest covers it, and Python would run it instead of the source that one covers.
 
     Parameters
     ----------
     folder
-        A copy of ours of a version's folder.
+        Our own copy of a version's folder.
     """
     for cache in [path for path in folder.rglob(_CACHE) if path.is_dir()]:
         shutil.rmtree(cache)
 
 
 def digest_of(files: Mapping[str, str]) -> str:
-    """Give one digest over files: SHA-256 over their paths and digests in canonical JSON."""
+    """Return one digest over files: SHA-256 over their paths and digests in canonical JSON."""
     return hashlib.sha256(json.dumps(dict(files), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -84,7 +84,7 @@ def version_digest(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class ClientStatus:
-    """What a `RouterClient` serves, and how it knows.
+    """What a `RouterClient` serves, and on what knowledge.
 
     Attributes
     ----------
@@ -97,9 +97,9 @@ class ClientStatus:
     loaded_at
         When that version began to be served.
     last_checked_at
-        When MLflow was asked last, with or without an answer.
+        When MLflow was last asked, with or without an answer.
     last_error
-        Why that look did not lead to what the alias points at, in one line; None when it did.
+        Why that check did not lead to what the alias points at, in one line; None when it did.
     """
 
     name: str
@@ -130,9 +130,9 @@ class RouterClient:
     """Serve the version that an alias points at, and follow the alias without a restart.
 
     A thread asks MLflow where the alias points. Another version is downloaded into a folder of its own, compared with
-    the digests in its tags, loaded, and asked one prompt; only then it takes the place of the former one, in a single
-    assignment. Requests under way end on the router that they began with. Whatever goes wrong, the last version that
-    was good serves on, and `status` says why. Nothing pickled is ever loaded.
+    the digests in its tags, loaded, and asked one prompt; only then does it replace the former one, in a single
+    assignment. Requests under way end on the router that they began with. Whatever goes wrong, the last good version
+    continues to serve, and `status` says why. Nothing pickled is ever loaded.
 
     Use it as a context manager, or call `start` and `stop`; start it after the process has forked, not before.
 
@@ -143,20 +143,20 @@ class RouterClient:
     alias
         The alias to follow.
     tracking_url, registry_url
-        Where MLflow is; as MLflow's own settings say when None.
+        Where MLflow is; taken from MLflow's own settings when None.
     folder
-        Where versions are kept while they serve, of this client alone; what a killed process left there is removed. A
+        Where versions are kept while they serve, for this client alone; what a killed process left there is removed. A
         temporary folder when None.
     every_s
-        Seconds between two looks at the alias.
+        Seconds between two checks of the alias.
     jitter
-        By which share of `every_s` the pause varies either way, in [0, 1], so that a fleet does not ask in step.
+        Share of `every_s` by which the pause varies either way, in [0, 1], so that a fleet does not ask all at once.
     wait
-        Waits for an event or so many seconds, whichever is first.
+        Waits for an event or so many seconds, whichever comes first.
     clock
-        Gives the time in UTC.
+        Returns the time in UTC.
     draw
-        Gives a number in [0, 1), for the jitter.
+        Returns a number in [0, 1), for the jitter.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class RouterClient:
         Raises
         ------
         MlflowException
-            If no version can be served: nothing good is known yet that could go on.
+            If no version can be served: there is no earlier one to fall back on.
         """
         if self._thread is not None:
             return self
@@ -217,12 +217,12 @@ class RouterClient:
         return self
 
     def stop(self, *, patience_s: float = 5.0) -> None:
-        """Stop to follow the alias, and remove what was downloaded; what was loaded can answer on.
+        """Stop following the alias, and remove what was downloaded; what was loaded can still answer.
 
         Parameters
         ----------
         patience_s
-            How long a look under way may take to end, in seconds; it is left alone afterwards.
+            How long to wait for a check under way, in seconds; it is left alone afterwards.
         """
         if self._thread is None:
             return
@@ -233,19 +233,19 @@ class RouterClient:
         self._opened.close()
 
     def wake(self) -> None:
-        """Look at the alias now instead of at the end of the pause; returns at once, from any thread.
+        """Check the alias now instead of at the end of the pause; returns at once, from any thread.
 
         This is what the handler of an MLflow webhook calls. The webhook is only a hint: what is served is what MLflow
-        says when it is asked, so that a forged call changes nothing.
+        answers when it is asked, so a forged call changes nothing.
         """
         self._woken.set()
 
     def status(self) -> ClientStatus:
-        """Say what is served and how the last look at MLflow ended."""
+        """Return what is served and how the last check ended."""
         return self._status
 
     def predict(self, prompts: Sequence[str] | pd.DataFrame, params: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """Choose one LLM for each prompt with the version that is served now, whole: no batch is split by a swap.
+        """Choose one LLM for each prompt, all with the version that is served now: no batch is split by a swap.
 
         Parameters
         ----------
@@ -257,7 +257,7 @@ class RouterClient:
         Returns
         -------
         pandas.DataFrame
-            One row per prompt, as the version itself gives it; `router_digest` says which router decided.
+            One row per prompt, as the version itself returns it; `router_digest` says which router decided.
 
         Raises
         ------
@@ -273,12 +273,12 @@ class RouterClient:
         return served.loaded.predict(frame, params=None if params is None else dict(params))
 
     def check(self) -> ClientStatus:
-        """Look at the alias once, and swap when it points at another version that is good.
+        """Check the alias once, and swap when it points at another version that is good.
 
         Returns
         -------
         ClientStatus
-            What is served afterwards; it never raises on account of MLflow or of the version.
+            What is served afterwards; errors of MLflow or of the version are never raised.
         """
         with self._checking:
             checked_at, reason = self._clock(), None
@@ -346,7 +346,7 @@ class RouterClient:
 
 
 def _own_folder(given: Path | None, opened: ExitStack) -> Path:
-    """Give the folder of downloads: a temporary one, or the given one, locked and swept."""
+    """Open the folder of downloads: a temporary one, or the given one, locked and swept."""
     if given is None:
         return Path(
             opened.enter_context(tempfile.TemporaryDirectory(prefix="uniroute-client-", ignore_cleanup_errors=True))
@@ -378,7 +378,7 @@ def _tag(version: ModelVersion, kind: str, subject: str) -> str:
 
 
 def _loaded(folder: Path, digest: str, subject: str) -> PyFuncModel:
-    """Load a folder whose digest was checked, and see that it routes with the router that was published."""
+    """Load a folder whose digest was checked, and check that it routes with the router that was published."""
     import mlflow.pyfunc
     import pandas as pd
     from mlflow.models import Model
@@ -387,7 +387,7 @@ def _loaded(folder: Path, digest: str, subject: str) -> PyFuncModel:
     if flavour.get("loader_module") != _LOADER or not flavour.get("model_code_path"):
         raise _refusal(f"{subject} would be loaded from a pickle or by other code than a router's")
     loaded = mlflow.pyfunc.load_model(str(folder), suppress_warnings=True)
-    # The first answer is the slowest: what is made on first use is made before anybody waits for it.
+    # The first answer is the slowest: what is built on first use is built before anyone waits for it.
     answered = loaded.predict(pd.DataFrame({"prompt": [_PROBE]}))["router_digest"].tolist()
     if answered != [digest]:
         raise _refusal(f"{subject} holds the router {answered[0]}, its tag says {digest}")

@@ -1,4 +1,4 @@
-"""How MLflow is reached: settings, a client that gives up in bounded time, one error for all the ways it can fail."""
+"""How MLflow is reached: settings, a client that gives up in bounded time, and one error for every kind of failure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from registry.db.urls import mask_secrets, mask_url
 from registry.errors import MlflowUnsuitable
 from registry.publishing.markdown import one_line
-from registry.publishing.mlflow_errors import Failure, refusal
+from registry.publishing.mlflow_errors import MlflowFailure, publishing_error
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,7 +24,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    # "true" is the only value MLflow takes.
+    # "true" is the only value that MLflow accepts.
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
@@ -33,7 +34,7 @@ _SETTINGS = {
     "MLFLOW_UV_AUTO_DETECT": "false",
 }
 _SQLITE_MAGIC = b"SQLite format 3\x00"
-# The address of one request, with its query, would push the reason out of the message.
+# The address of one request, with its query, would crowd the reason out of the message.
 _REQUEST = re.compile(r"(?:https?://[^\s'\"/]+)?/(?:ajax-)?api/[^\s'\"]*")
 _CONNECT_TIMEOUT_S = 5.0
 SQL_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -65,7 +66,7 @@ def open_client(tracking_url: str, registry_url: str | None = None) -> MlflowCli
 
 
 def server_version(url: str) -> str:
-    """Find out in seconds whether a store can be used at all; give the version of an MLflow server.
+    """Find out in seconds whether a store can be used at all; return the version of an MLflow server.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def server_version(url: str) -> str:
     Returns
     -------
     str
-        The version; empty for a database, and for a server that does not tell.
+        The version; empty for a database, and for a server that does not state it.
 
     Raises
     ------
@@ -84,14 +85,14 @@ def server_version(url: str) -> str:
     """
     with asking(url, "MLflow could not be opened"):
         if urlsplit(url).scheme in ("http", "https"):
-            return require_suitable(url, shown(url))
-        _refuse_hopeless(url)
+            return require_suitable(url, mask_url(url))
+        _require_reachable(url)
         return ""
 
 
 @contextmanager
 def asking(url: str, failure: str) -> Iterator[None]:
-    """Turn whatever MLflow, its database or its artifact store raises into one `PublishIncomplete`.
+    """Translate any error of MLflow, its database or its artifact store into a `PublishIncomplete`.
 
     Parameters
     ----------
@@ -107,36 +108,26 @@ def asking(url: str, failure: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, requests.RequestException, OSError) as error:
-        reason = one_line(_REQUEST.sub("...", _without_credentials(str(error), url)), 300)
-        raise refusal(Failure(error, failure, shown(url), reason, _has_user(url))) from error
+        reason = one_line(_REQUEST.sub("...", mask_secrets(str(error), url)), 300)
+        raise publishing_error(MlflowFailure(error, failure, mask_url(url), reason, _has_user(url))) from error
 
 
 def _has_user(url: str) -> bool:
-    """Say whether MLflow was told any user, in the URL or in its own settings."""
+    """Whether MLflow has any user to use, from the URL or from its own settings."""
     from mlflow.utils.credentials import get_default_host_creds
 
-    told = get_default_host_creds(url)
-    return bool(urlsplit(url).username or told.username or told.token or told.auth)
-
-
-def shown(url: str) -> str:
-    """Give the URL without its user name and password."""
-    return _without_credentials(url, url)
+    found = get_default_host_creds(url)
+    return bool(urlsplit(url).username or found.username or found.token or found.auth)
 
 
 def sqlite_file(url: str) -> Path | None:
-    """Give the database file of a SQLite URL, or None for any other store."""
+    """Return the database file of an SQLite URL, or None for any other store."""
     scheme, _, path = url.partition(":///")
     return Path(unquote(path)) if scheme.partition("+")[0] == "sqlite" and path else None
 
 
-def _without_credentials(text: str, url: str) -> str:
-    credentials, at, _ = urlsplit(url).netloc.rpartition("@")
-    return text.replace(credentials + at, "") if at else text
-
-
-def _refuse_hopeless(url: str) -> None:
-    """Find out in seconds what MLflow's retries of a database would find out in minutes."""
+def _require_reachable(url: str) -> None:
+    """Find out in seconds what MLflow would find out in minutes of retries."""
     file = sqlite_file(url)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -156,10 +147,7 @@ def _refuse_hopeless(url: str) -> None:
 
 
 OLDEST_SERVER = "3.16.1"
-
-
 """Older servers have known holes, the latest of them CVE-2026-2635: an administrator with a default password."""
-
 
 _UNCHANGED = "Nothing was published; what is served and the registry are as they were."
 
@@ -167,7 +155,7 @@ _UNCHANGED = "Nothing was published; what is served and the registry are as they
 def require_suitable(url: str, where: str) -> str:
     """Ask a server for its version, and refuse what cannot be published to.
 
-    Versions of one major number understand each other; of two, nobody has tried.
+    Versions of the same major number are compatible; other pairs are untested.
 
     Parameters
     ----------
@@ -179,14 +167,14 @@ def require_suitable(url: str, where: str) -> str:
     Returns
     -------
     str
-        The version; empty when it is an MLflow that does not tell, as some hosted ones do.
+        The version; empty for an MLflow that does not state it, like some hosted ones.
 
     Raises
     ------
     MlflowUnsuitable
         When something else answers, or the version is too old or of another major number.
     Exception
-        Whatever MLflow's client raises when nobody answers or access is refused.
+        Whatever MLflow's client raises when there is no answer or access is refused.
     """
     import mlflow
     from mlflow.utils.rest_utils import augmented_raise_for_status
@@ -219,7 +207,7 @@ def require_suitable(url: str, where: str) -> str:
 
 
 def _get(url: str, path: str) -> Any:
-    """Ask as MLflow's client does: with its credentials, certificates and patience."""
+    """Ask as MLflow's client does: with its credentials, certificates and time-outs."""
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request
 
@@ -227,19 +215,19 @@ def _get(url: str, path: str) -> Any:
 
 
 def _require_mlflow(url: str, where: str) -> None:
-    """Look whether the address speaks MLflow's API, whatever it says of its version."""
+    """Check that the address speaks MLflow's API, whatever it states as its version."""
     from mlflow.utils.rest_utils import augmented_raise_for_status
 
     answer = _get(url, "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default")
     if "www-authenticate" in answer.headers or answer.status_code >= 500:
         augmented_raise_for_status(answer)
     try:
-        said = json.loads(answer.text)
+        found = json.loads(answer.text)
     except ValueError:
-        said = None
-    if not (isinstance(said, dict) and said.keys() & {"experiment", "error_code"}):
+        found = None
+    if not (isinstance(found, dict) and found.keys() & {"experiment", "error_code"}):
         raise MlflowUnsuitable(
             f"what answers at {where} is not an MLflow server",
             unchanged=_UNCHANGED,
-            hint="mend [mlflow] tracking_url, for example http://HOST:5000",
+            hint="fix [mlflow] tracking_url, for example http://HOST:5000",
         )

@@ -1,4 +1,4 @@
-"""The code that MLflow runs when somebody loads a router version (models-from-code).
+"""The code that MLflow runs when a router version is loaded (models-from-code).
 
 A copy of this file lies in every version, beside the router folder and a copy of the `routing` package. It must run
 where uniroute is not installed: it imports MLflow, pandas and the standard library, and nothing of this repository.
@@ -34,7 +34,7 @@ _NOT_PYTHON_NAMES = (".", "..")
 
 
 def code_digest(files: Mapping[str, str]) -> str:
-    """Give the digest of a package: SHA-256 over its file names and their digests in canonical JSON.
+    """Return the digest of a package: SHA-256 over its file names and their digests in canonical JSON.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def code_digest(files: Mapping[str, str]) -> str:
 
 
 class CarriedPackage(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    """A package of which every module is compiled from bytes held in memory.
+    """A package whose modules are all compiled from bytes held in memory.
 
     Parameters
     ----------
@@ -77,11 +77,11 @@ class CarriedPackage(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return importlib.util.spec_from_loader(fullname, self, origin=origin, is_package=self.is_package(fullname))
 
     def is_package(self, fullname: str) -> bool:
-        """Tell whether the module is a package."""
+        """Whether the module is a package."""
         return self._paths[fullname].endswith("__init__.py")
 
     def get_source(self, fullname: str) -> str:
-        """Give the source text, also to tracebacks."""
+        """Return the source text, which tracebacks also use."""
         return importlib.util.decode_source(self._sources[fullname])
 
     def get_code(self, fullname: str) -> Any:
@@ -138,7 +138,7 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
         Parameters
         ----------
         context
-            Gives the folders `router` and `code` of the version.
+            Names the folders `router` and `code` of the version.
 
         Raises
         ------
@@ -168,13 +168,13 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
     ) -> pd.DataFrame:
         """Choose one LLM for each prompt.
 
-        What it costs is expected from the prompt's own length. Only a router that does not know the lengths of the
+        The cost is estimated from the prompt's own length. Only a router that does not know the lengths of the
         representative prompts routes under `max_cost_usd_per_1k` and `min_score` with the tokens of the LLMs' profiles.
 
         Parameters
         ----------
         context
-            Not used; what it gives was read when the version was loaded.
+            Not used; its folders were read when the version was loaded.
         model_input
             One row per prompt, in the column `prompt`; other columns are ignored.
         params
@@ -282,7 +282,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _registered_version(version_folder: Path) -> str | None:
-    """Give ``NAME/VERSION`` when the folder was resolved through MLflow's registry, which leaves a note in it."""
+    """Return ``NAME/VERSION`` when the folder was resolved through MLflow's registry, which leaves a note in it."""
     note = version_folder / "registered_model_meta"
     if not note.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Foreign text made inert: names of LLMs, catalogs and people end up in MLflow's pages, which render Markdown."""
+"""Foreign text made harmless: names of LLMs, catalogs and people end up in MLflow's pages, which render Markdown."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ PARAM_LIMIT = 6000
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#|!~&$^])")
 # Renderers turn bare addresses into links: a backslash in them reads the same and links nowhere.
 _BARE_LINK = re.compile(r"(?i)(:)(?=//)|(?<=www)(\.)|(@)")
-# At the beginning of a line these make lists, headings, rules and quotations; "- " is left, it makes a plain list.
+# At the beginning of a line these make lists, headings, rules and quotations; "- " may stay a list.
 _LINE_START = re.compile(r"^(\d*)(\+|\.|[-=](?! ))")
 
 # Control, format, surrogate, private and unassigned characters, and separators that some pages take for line breaks.
 _DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def is_active(character: str) -> bool:
+    """Whether a character does more than to be seen: a control, format, private or invisible character."""
+    return unicodedata.category(character) in _DROPPED
 
 
 def without_controls(text: str) -> str:
@@ -28,11 +33,11 @@ def without_controls(text: str) -> str:
         Any text, trusted or not.
     """
     unified = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
-    return "".join(c for c in unified if c == "\n" or unicodedata.category(c) not in _DROPPED)
+    return "".join(c for c in unified if c == "\n" or not is_active(c))
 
 
 def one_line(text: str, limit: int) -> str:
-    """Give the text on one line, without control characters, of at most `limit` characters.
+    """Return the text on one line, without control characters, of at most `limit` characters.
 
     Parameters
     ----------
@@ -45,7 +50,7 @@ def one_line(text: str, limit: int) -> str:
 
 
 def markdown(text: str, limit: int = DESCRIPTION_LIMIT) -> str:
-    """Give Markdown that shows the text as it is: no link, image, heading or markup of its own.
+    """Return Markdown that shows the text as it is: no link, image, heading or markup of its own.
 
     Lines stay lines, and a line that begins with ``- `` stays an item of a list.
 
@@ -71,8 +76,8 @@ def markdown(text: str, limit: int = DESCRIPTION_LIMIT) -> str:
 
 
 def _escaped(line: str) -> str:
-    sanitize = _BARE_LINK.sub(lambda match: "\\" + match.group(0), _MARKDOWN.sub(r"\\\1", line.strip()))
-    return _LINE_START.sub(r"\1\\\2", sanitize)
+    escaped = _BARE_LINK.sub(lambda match: "\\" + match.group(0), _MARKDOWN.sub(r"\\\1", line.strip()))
+    return _LINE_START.sub(r"\1\\\2", escaped)
 
 
 def _cut(text: str, limit: int) -> str:

@@ -1,4 +1,4 @@
-"""Whether MLflow answers at all: found out in seconds and without importing it, which takes longer than that."""
+"""Probes of MLflow: whether it answers, found out without importing it, and whether it can be published to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
-from registry.publishing.connection import SQL_PORTS, asking, open_client, server_version, shown
+from registry.db.urls import mask_url
+from registry.publishing.connection import SQL_PORTS, asking, open_client, server_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +23,7 @@ _SERVER_ERROR = 500
 
 
 def probe(url: str, *, patience_s: float = _PATIENCE_S) -> str:
-    """Say why a store of MLflow does not answer; empty when it does, or when only opening it can tell.
+    """Return why a store of MLflow does not answer; empty when it does, or when only opening it would show.
 
     Parameters
     ----------
@@ -33,7 +34,7 @@ def probe(url: str, *, patience_s: float = _PATIENCE_S) -> str:
     """
     try:
         address = urlsplit(url)
-        where = shown(url)
+        where = mask_url(url)
     except ValueError as error:
         return f"MLflow does not answer, because its address is malformed: {error}"
     dialect = address.scheme.partition("+")[0]
@@ -51,7 +52,7 @@ def probe(url: str, *, patience_s: float = _PATIENCE_S) -> str:
 
 
 def _ask(health_url: str, patience_s: float) -> None:
-    """Ask a server for a sign of life; one that refuses us is alive."""
+    """Ask a server for a sign of life; one that refuses access is alive."""
     try:
         urlopen(Request(health_url), timeout=patience_s).close()  # noqa: S310 - the scheme was looked at
     except HTTPError as error:
@@ -63,8 +64,8 @@ def _ask(health_url: str, patience_s: float) -> None:
 _PROXIED = "mlflow-artifacts:"
 
 
-def try_out(tracking_url: str, experiment: str) -> str:
-    """Open MLflow, and let a server that keeps artifacts itself keep a small file, which is removed again.
+def probe_publishing(tracking_url: str, experiment: str) -> str:
+    """Open MLflow, and have a server that keeps artifacts itself keep a small file, which is removed again.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def try_out(tracking_url: str, experiment: str) -> str:
     Returns
     -------
     str
-        The version of an MLflow server; empty for a database, and for a server that does not tell.
+        The version of an MLflow server; empty for a database, and for a server that does not state it.
 
     Raises
     ------
@@ -96,11 +97,11 @@ def _keep_a_file(client: MlflowClient, tracking_url: str, experiment: str) -> No
     any_other = ours or next(iter(client.search_experiments(max_results=1)), None)
     if any_other is None or not any_other.artifact_location.startswith(_PROXIED):
         return
-    # Beside the experiments before there is ours: in another one this user may have no right to write.
+    # Outside all experiments until ours exists: in another one this user may have no right to write.
     place = ours.artifact_location if ours is not None else f"{_PROXIED}/uniroute-trials"
     files = get_artifact_repository(f"{place}/trial-{uuid.uuid4().hex}", tracking_uri=tracking_url)
     with tempfile.TemporaryDirectory(prefix="uniroute-trial-") as scratch:
-        trial = Path(scratch) / "trial"
-        trial.write_text("Written and removed by uniroute config validate --connect.\n" * 100, encoding="utf-8")
-        files.log_artifact(str(trial))
+        file = Path(scratch) / "trial"
+        file.write_text("Written and removed by uniroute config validate --connect.\n" * 100, encoding="utf-8")
+        files.log_artifact(str(file))
     files.delete_artifacts()

@@ -1,4 +1,4 @@
-"""Publish a router as one MLflow version, exactly once, from whatever point an earlier attempt was killed at."""
+"""Publish a router as one MLflow version, exactly once, wherever an earlier attempt was killed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _REGISTERED_DESCRIPTION = (
 
 
 class RouterPublisher(VersionReader):
-    """Bring routers into MLflow and move the aliases that consumers follow.
+    """Publish routers in MLflow and move the aliases that consumers follow.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class RouterPublisher(VersionReader):
         """Publish a router, or finish what an earlier attempt with the same key began.
 
         The version is created last, in one call with its tags and description: it exists only when everything it needs
-        exists. Whatever other attempts left behind is removed afterwards.
+        exists. What other attempts left behind is removed afterwards.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class RouterPublisher(VersionReader):
         return _published(version, created=created)
 
     def find_by_publish_key(self, name: str, publish_key: str) -> PublishedVersion | None:
-        """Give the version published under a key, or None.
+        """Return the version published under a key, or None.
 
         Parameters
         ----------
@@ -148,7 +148,7 @@ class RouterPublisher(VersionReader):
         return _published(found[0], created=False) if found else None
 
     def aliases(self, name: str) -> Mapping[str, int]:
-        """Give the version number behind each alias, also aliases that are none of ours.
+        """Return the version number behind each alias, including aliases that are not ours.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class RouterPublisher(VersionReader):
         name
             Name of the registered router.
         alias
-            ``challenger``, ``champion`` or ``previous``; MLflow itself would also take `Champion`.
+            ``challenger``, ``champion`` or ``previous``; MLflow itself would also accept `Champion`.
         version
             Number of an existing version.
         """
@@ -183,14 +183,14 @@ class RouterPublisher(VersionReader):
             )
 
     def delete_alias(self, name: str, alias: str) -> None:
-        """Remove an alias; one that is not there is no error.
+        """Remove an alias; a missing one is not an error.
 
         Parameters
         ----------
         name
             Name of the registered router.
         alias
-            ``challenger``, ``champion`` or ``previous``, or one that differs from these in case only.
+            ``challenger``, ``champion`` or ``previous``, or one that differs from these only in case.
         """
         if not is_lookalike(alias):
             refuse_alias(alias)
@@ -209,7 +209,7 @@ class RouterPublisher(VersionReader):
         version
             Number of the version.
         to
-            Where the router folder shall be; it appears whole or not at all. One that is there is replaced.
+            Where to put the router folder; it appears whole or not at all, and replaces an existing one.
 
         Raises
         ------
@@ -236,7 +236,7 @@ class RouterPublisher(VersionReader):
         version
             Number of the version.
         to
-            Folder to copy into; made when missing. The answer says where inside it the version lies.
+            Folder to copy into; created when missing. The result says where inside it the version lies.
 
         Raises
         ------
@@ -255,10 +255,14 @@ class RouterPublisher(VersionReader):
         try:
             with asking(self._tracking_url, failure):
                 number = self._create(client, request, router)
-        except PublishIncomplete:
-            # Another process that published the same key has tidied our attempt away.
-            with asking(self._tracking_url, failure):
-                won = _versions_of(client, request.name, request.publish_key)
+        except PublishIncomplete as refused:
+            # Another process that published the same key has removed our attempt.
+            try:
+                with asking(self._tracking_url, failure):
+                    won = _versions_of(client, request.name, request.publish_key)
+            except PublishIncomplete:
+                # A server that keeps no file often closes the connection, too: what it refused first is the reason.
+                raise refused from refused.__cause__
             if not won:
                 raise
             return won[0], False
@@ -267,7 +271,7 @@ class RouterPublisher(VersionReader):
         return winner, int(winner.version) == number
 
     def _create(self, client: MlflowClient, request: PublishRequest, router: Router) -> int:
-        """Do every step up to the version, which commits them."""
+        """Do every step up to creating the version, which commits them."""
         from mlflow.entities import LoggedModelOutput, Metric, Param
 
         code = CarriedCode.of(self._code_root or routing_package())
@@ -305,7 +309,7 @@ class RouterPublisher(VersionReader):
         client.log_batch(run_id, metrics=metrics)
         purpose = _REGISTERED_DESCRIPTION.format(name=request.name)
         _unless_exists(lambda: client.create_registered_model(request.name, description=purpose))
-        # Not models:/<id>: the SQL store would look the id up in MLflow's global tracking URI and make a database.
+        # Not models:/<id>: the SQL store would look up the id in MLflow's global tracking URI and create a database.
         version = client.create_model_version(
             request.name,
             source=logged.artifact_location,
@@ -334,13 +338,13 @@ class RouterPublisher(VersionReader):
 
 
 def _versions_of(client: MlflowClient, name: str, publish_key: str) -> list[ModelVersion]:
-    """Give the versions of a key, the oldest first: that one is the version of the key."""
+    """Return the versions of a key, the oldest first: that one is the version of the key."""
     found = client.search_model_versions(f"name = '{name}' and tags.publish_key = '{publish_key}'")
     return sorted(found, key=lambda version: int(version.version))
 
 
 def _aliases(client: MlflowClient, name: str) -> Mapping[str, int]:
-    # A search of versions gives them without their aliases.
+    # A search of versions returns them without their aliases.
     from mlflow.exceptions import MlflowException
 
     try:

@@ -1,4 +1,4 @@
-"""What MLflow says about a version: tags, parameters and metrics, and the heads of the ledger that were noted there."""
+"""What MLflow records about a version: tags, parameters, metrics, and the heads of the ledger noted there."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class VersionDescription:
 
 
 class VersionReader:
-    """Read from MLflow what a version is said to be, and note there how long the ledger is."""
+    """Read what MLflow records about a version, and note there how long the ledger is."""
 
     _tracking_url: str
 
@@ -51,10 +51,10 @@ class VersionReader:
 
         @property
         def client(self) -> MlflowClient:
-            """Give the client of tracking store and registry."""
+            """Return the client of tracking store and registry."""
 
     def describe(self, name: str, version: int) -> VersionDescription:
-        """Give what MLflow says about a version: tags, parameters, metrics.
+        """Return what MLflow records about a version: tags, parameters, metrics.
 
         Parameters
         ----------
@@ -73,7 +73,7 @@ class VersionReader:
             return _description(client, name, version)
 
     def download_of_run(self, run_id: str, path: str, to: Path) -> Path | None:
-        """Copy a file or folder that was logged with a version, and say where it is; None when there is none.
+        """Copy a file or folder that was logged with a version, and return its path; None when there is none.
 
         Parameters
         ----------
@@ -94,7 +94,7 @@ class VersionReader:
             return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
 
     def note_ledger_head(self, name: str, number: int, digest: str) -> None:
-        """Note the ledger's last event in MLflow, where whoever shortens the ledger has to look too.
+        """Note the ledger's last event in MLflow, which anyone who shortens the ledger would have to change too.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class VersionReader:
             client.set_registered_model_tag(name, HEAD_TAG, f"{number}:{digest}")
 
     def noted_ledger_heads(self, name: str) -> Mapping[str, str]:
-        """Give every head of the ledger that was noted in MLflow, by hash, with the place where it was noted.
+        """Return every head of the ledger that was noted in MLflow, by hash, with the place where it was noted.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
     version
         Number of the version.
     to
-        Folder to copy into; made when missing.
+        Folder to copy into; created when missing.
 
     Raises
     ------
@@ -192,7 +192,7 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
             raise ArtifactCorrupt(
                 f"{name} version {version} is not what was published: its {kind} is {digest}, "
                 f"its tag says {described.tags.get(kind)}.",
-                hint="Do not serve it: move the alias to the previous version and look who changed the artifacts.",
+                hint="Do not serve it: move the alias to the previous version and find out who changed the artifacts.",
             )
     return DownloadedVersion(folder=folder, router_folder=router_folder, digest=found["digest"])
 

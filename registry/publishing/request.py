@@ -1,4 +1,4 @@
-"""What to publish and what became of it; what cannot be published is refused before MLflow is touched."""
+"""Requests to publish and their results; what cannot be published is refused before MLflow is touched."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PublishRequest:
     name
         Name of the registered router in MLflow.
     description
-        Plain text, several lines; foreign text in it is made inert.
+        Plain text, several lines; foreign text in it is escaped.
     tags
         Tags of run and version; the digests, the key and the embedder are added.
     params
@@ -42,7 +42,7 @@ class PublishRequest:
     figures
         Picture files by the name they get in the run's `figures` folder.
     documents
-        Pages and texts by the name they get beside it.
+        Pages and texts by the name they get next to it.
     run_name
         Name of the run; the publish key when empty.
     experiment
@@ -75,7 +75,7 @@ class PublishedVersion:
     run_id
         The MLflow run that holds parameters, metrics and figures.
     created
-        Whether this call made it; False when an earlier one had.
+        Whether this call created it; False when an earlier one had.
     artifact_uri
         Where the version's folder lies.
     digest
@@ -113,7 +113,7 @@ class DownloadedVersion:
 
 
 def refuse_unusable(request: PublishRequest, digest: str) -> None:
-    """Refuse a request that MLflow would take but store wrongly, or refuse half-way.
+    """Refuse a request that MLflow would accept but store wrongly, or reject half-way.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def refuse_unusable(request: PublishRequest, digest: str) -> None:
 
 
 def refuse_malformed(text: str, pattern: re.Pattern[str], what: str) -> None:
-    """Refuse a name that has no place in a search, a URL or a path.
+    """Refuse a name that does not fit into a search, a URL or a path.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def refuse_malformed(text: str, pattern: re.Pattern[str], what: str) -> None:
 
 
 def is_lookalike(alias: str) -> bool:
-    """Tell whether an alias differs from one of ours in case only.
+    """Whether an alias differs from one of ours only in case.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def is_lookalike(alias: str) -> bool:
 
 
 def refuse_alias(alias: str) -> None:
-    """Refuse an alias that is none of ours: MLflow would keep `Champion` beside `champion`.
+    """Refuse an alias that is not one of ours: MLflow would keep `Champion` beside `champion`.
 
     Parameters
     ----------
@@ -181,11 +181,11 @@ def refuse_alias(alias: str) -> None:
         The alias.
     """
     if alias not in ALIASES:
-        raise InvalidInput(f"{alias!r} is no alias of a router.", hint=f"Use one of {', '.join(ALIASES)}.")
+        raise InvalidInput(f"{alias!r} is not an alias of a router.", hint=f"Use one of {', '.join(ALIASES)}.")
 
 
 def clean_tags(tags: Mapping[str, object]) -> dict[str, str]:
-    """Give the tags as MLflow can keep them: text on one line, without control characters, none of them empty.
+    """Return the tags as MLflow can store them: text on one line, without control characters, none of them empty.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def clean_tags(tags: Mapping[str, object]) -> dict[str, str]:
 
 
 def clean_params(params: Mapping[str, object]) -> dict[str, str]:
-    """Give the parameters as MLflow can keep them.
+    """Return the parameters as MLflow can store them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A published router as a function over a column of Spark, as consumers make it with MLflow."""
+"""A published router as a function over a column of Spark, as consumers create it with MLflow."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def spark_router(session: SparkSession, name: str, alias: str, *, tracking_url: str) -> Callable[[str], Column]:
-    """Give what routes a column of prompts on Spark.
+    """Return a function that routes a column of prompts on Spark.
 
     Parameters
     ----------
     session
-        The Spark session; its executors need Python with the packages that the version names.
+        The Spark session; its executors need Python with the packages that the version requires.
     name, alias
         The registered router, and the alias whose version is taken now; it does not follow later.
     tracking_url
@@ -38,7 +38,7 @@ def spark_router(session: SparkSession, name: str, alias: str, *, tracking_url: 
     """
     open_client(tracking_url)
     with warnings.catch_warnings():
-        # MLflow warns of its own type hints when it is imported, and Spark of pandas 3, with which tests compare.
+        # MLflow warns about its own type hints when it is imported, and Spark about pandas 3, which tests use.
         warnings.filterwarnings("ignore", message="(?s).*(inferred as AnyType|not yet fully support pandas)")
         import mlflow.pyfunc
 

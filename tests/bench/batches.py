@@ -1,9 +1,9 @@
 """Measure how fast a file of prompts is routed, on Spark and without, against bare loops: ``make bench-spark``.
 
-Two ways go from a Parquet file into another: `uniroute route`, and a local Spark with the published router. The others
-have all prompts in memory and write nothing: the published router in this process, and bare loops that embed and route
-chunk by chunk and prompt by prompt. All see the same prompts and router, in turns, because a machine's speed changes;
-every decision of every way is compared.
+Two ways read one Parquet file and write another: `uniroute route`, and a local Spark with the published router. The
+others keep all prompts in memory and write nothing: the published router in this process, and bare loops that embed and
+route chunk by chunk and prompt by prompt. All get the same prompts and router and take turns, because the speed of a
+machine changes; every decision of every way is compared.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _NAME = "batches"
 _PROMPTS = 100_000
-# One in so many prompts is routed alone, which takes long.
+# One prompt in this many is routed alone, which takes long.
 _ALONE_SHARE = 50
 _ROUNDS = 3
 _WORDS = 40
@@ -45,7 +45,7 @@ _CHUNKS, _ALONE_WAY = "bare loop over chunks", "bare loop over prompts"
 
 @dataclass(frozen=True)
 class Answers:
-    """What one way decided, in the order of the prompts.
+    """Decisions of one way, in the order of the prompts.
 
     Attributes
     ----------
@@ -63,25 +63,25 @@ class Answers:
 
     @classmethod
     def of_columns(cls, columns: Mapping[str, Any]) -> Answers:
-        """Take them from columns by their names."""
+        """Read them from columns by name."""
         numbers = np.column_stack([np.asarray(columns[name], dtype=np.float64) for name in _NUMBERS])
         return cls(tuple(columns["llm"]), np.asarray(columns["cluster"]), numbers)
 
     @classmethod
     def of_table(cls, table: pa.Table) -> Answers:
-        """Take them from a file that was read, in the order of the column `id`."""
+        """Read them from a table, in the order of its column `id`."""
         ordered = table.sort_by("id")
         return cls.of_columns({name: ordered[name].to_pylist() for name in ("llm", "cluster", *_NUMBERS)})
 
     def differing(self, others: Answers) -> int:
-        """Count the prompts with another LLM or cluster; of more answers the first are compared."""
+        """Count the prompts with another LLM or cluster; if the others are more, their first ones are compared."""
         n = len(self.llms)
         same = self.clusters == others.clusters[:n]
         same &= np.fromiter((one == two for one, two in zip(self.llms, others.llms[:n], strict=True)), bool, n)
         return int(np.count_nonzero(~same))
 
-    def apart(self, others: Answers) -> float:
-        """Give the largest difference of a number, relative to it."""
+    def largest_difference(self, others: Answers) -> float:
+        """Return the largest difference of a number, relative to the number."""
         n = len(self.numbers)
         return float((np.abs(self.numbers - others.numbers[:n]) / np.maximum(np.abs(self.numbers), 1e-12)).max())
 
@@ -96,17 +96,17 @@ class Batches:
         Prompts per second by way, medians over the rounds.
     differing
         Prompts with another LLM or cluster than by the bare loop over chunks, by way.
-    apart
+    largest_differences
         Largest relative difference of an expected score, standard error or cost from that loop's, by way.
     spark_start_s
-        Seconds until Spark was there.
+        Seconds until Spark had started.
     spark_first_s
-        Seconds that its first routing took, for which its workers are started.
+        Seconds of its first routing, which starts its workers.
     """
 
     rates: Mapping[str, float]
     differing: Mapping[str, int]
-    apart: Mapping[str, float]
+    largest_differences: Mapping[str, float]
     spark_start_s: float
     spark_first_s: float
 
@@ -123,11 +123,11 @@ def measure(
     embedder
         Embeds the prompts.
     prompts
-        How many prompts the file has.
+        Number of prompts in the file.
     chunk
-        How many are routed together.
+        Number of prompts that are routed together.
     rounds
-        How often each way is taken, after once that does not count.
+        How often each way is measured, after one run that does not count.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -150,7 +150,7 @@ def measure(
     return Batches(
         rates={name: len(answers[name].llms) / seconds for name, seconds in middle_s.items()},
         differing={name: found.differing(answers[_CHUNKS]) for name, found in compared.items()},
-        apart={name: found.apart(answers[_CHUNKS]) for name, found in compared.items()},
+        largest_differences={name: found.largest_difference(answers[_CHUNKS]) for name, found in compared.items()},
         spark_start_s=spark_start_s,
         spark_first_s=first_s[_SPARK],
     )
@@ -160,7 +160,7 @@ def measure(
 def _ways(
     folder: Path, embedder: Embedder, session: Any, texts: Sequence[str], chunk: int
 ) -> Iterator[Mapping[str, Callable[[], Any]]]:
-    """Publish a router and give what routes the prompts, by way."""
+    """Publish a router and yield the functions that route the prompts, by way."""
     from flows.batch.routing import PreparedRouting, route_file
     from registry.publishing.client import RouterClient
     from registry.publishing.spark import spark_router
@@ -190,7 +190,7 @@ def _routed(prepared: PreparedRouting, chunks: Sequence[Sequence[str]]) -> list[
 
 
 def _answers(folder: Path, name: str, chunks: Any) -> Answers:
-    """Read what a way wrote, or put together what it gave."""
+    """Read the file that a way wrote, or join the chunks that it returned."""
     import pyarrow.parquet as pq
 
     written = {_SPARK: folder / "spark.parquet", _FILE: folder / "routed.parquet"}
@@ -207,16 +207,16 @@ def _timed(act: Callable[[], object]) -> float:
 
 
 def report(found: Batches) -> str:
-    """Say the figures for people."""
-    lines = [f"{'':36} {'prompts/s':>10} {'of bare loop':>13} {'differing':>10} {'numbers apart':>14}"]
+    """Return the figures as text for people."""
+    lines = [f"{'':36} {'prompts/s':>10} {'of bare loop':>13} {'differing':>10} {'difference':>14}"]
     for name, rate in found.rates.items():
         line = f"{name:36} {rate:10,.1f} {rate / found.rates[_CHUNKS]:13.2f}"
         if name in found.differing:
-            line += f" {found.differing[name]:10,} {found.apart[name]:14.1e}"
+            line += f" {found.differing[name]:10,} {found.largest_differences[name]:14.1e}"
         lines.append(line)
     lines.append(
         f"Spark took {found.spark_start_s:.1f} s to start and {found.spark_first_s:.1f} s to route the first time; "
-        "neither counts above"
+        "neither is included above"
     )
     return "\n".join(lines)
 
@@ -227,7 +227,7 @@ def report(found: Batches) -> str:
 @click.option("--rounds", default=_ROUNDS, show_default=True, type=click.IntRange(min=1), help="How often each way.")
 @click.option("--embedder", "name", default="hashing-256", show_default=True, help="What embeds the prompts.")
 def batches(prompts: int, chunk: int, rounds: int, name: str) -> None:
-    """Measure how fast a file of prompts is routed, and fail when two ways decide otherwise."""
+    """Measure how fast a file of prompts is routed, and fail if two ways decide differently."""
     from flows.config.loading import load_settings
     from routing.embedders import load_embedder
 

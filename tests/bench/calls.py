@@ -1,8 +1,8 @@
 """Measure the night's calls per second against a bare loop of the same client on the same server: ``make bench-calls``.
 
-The bare loop asks through the same bounded client with the same concurrency, and throws the answers away. The night
+The bare loop asks through the same bounded client with the same concurrency, and discards the answers. The night
 grades every answer, books its cost, commits it to the registry and runs under Prefect. Both are measured in one run,
-the bare loop before and after the night, because the machine's speed changes between runs.
+the bare loop before and after the night, because the speed of a machine changes between runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _BARE_CALLS = 3000
 
 @dataclass(frozen=True)
 class CallRates:
-    """Calls per second: of the bare loop before and after, and of the night between them."""
+    """Calls per second of the bare loop before and after, and of the night between them."""
 
     bare_before: float
     bare_after: float
@@ -42,7 +42,7 @@ class CallRates:
 
 
 async def bare_rate(workspace: Workspace, n_calls: int) -> float:
-    """Ask recorded LLMs through the bounded client and throw the answers away; give calls per second."""
+    """Ask recorded LLMs through the bounded client, discard the answers, and return calls per second."""
     from flows.sandbox import Sandbox
 
     (settings,) = workspace.endpoint_settings()

@@ -24,7 +24,7 @@ _BELOW_THE_CURVE = 0.6
 
 
 def champion_on_gate_prompts() -> tuple[GateOutcomes, RouterMeasure]:
-    """Return what was recorded on the gate prompts, and how the champion does there."""
+    """Return the recorded outcomes on the gate prompts, and the measurements of the champion there."""
     with Workspace(load_settings()) as workspace:
         registry = workspace.registry
         digest = registry.routers.get("champion").digest

@@ -1,9 +1,9 @@
 """Measure how profiling scales over worker processes: ``make bench-fan-out``.
 
-Recorded LLMs are asked over HTTP, each answer held back for 200 ms, by one, two and four workers of a work pool that
-profile one LLM each, every worker with the same number of calls under way; and by the night's own process, once with
-the calls of one worker and once with those of four. The server of the answers, Prefect's server, the registry (SQLite)
-and all workers share one machine, so the cores end before the workers do.
+Recorded LLMs are asked over HTTP, each answer delayed by 200 ms, by one, two and four workers of a work pool that
+profile one LLM each, every worker with the same number of concurrent calls; and by the night's own process, once with
+the concurrency of one worker and once with that of four. The server of the answers, Prefect's server, the registry
+(SQLite) and all workers share one machine, so cores run out before workers do.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ concurrency = {concurrency}
 
 @dataclass(frozen=True)
 class Scaling:
-    """One way to profile, and how fast it was.
+    """Result of one way to profile.
 
     Attributes
     ----------
     runner, workers
-        Where profiles were made, and by how many processes.
+        Where profiles were made, and number of processes.
     concurrency
-        Calls under way at most, all processes together.
+        Maximum number of concurrent calls, all processes together.
     calls, calling_s
-        Prompts asked, and seconds from the first flow run asked for to the last answer.
+        Prompts asked, and seconds from the request of the first flow run to the last answer.
     outcomes
-        Rows in the registry; one per LLM and prompt when nothing was lost, and its key allows for no second one.
+        Rows in the registry; one per LLM and prompt if nothing was lost, as its key prevents a second one.
     attempts
         Requests booked, retries included.
     """
@@ -101,9 +101,9 @@ def measure(folder: Path, n_prompts: int, workers: tuple[int, ...]) -> list[Scal
     Parameters
     ----------
     folder
-        Empty; the state of all nights goes there.
+        Empty folder for the state of all nights.
     n_prompts
-        How many prompts each of the four LLMs is asked.
+        Number of prompts that each of the four LLMs is asked.
     workers
         Numbers of workers to measure.
     """
@@ -153,8 +153,8 @@ def _night(config: Path, api_url: str, runner: str, workers: int, concurrency: i
     from flows.config.loading import load_settings
     from flows.workspace import Workspace
 
-    said = _run(["uniroute", "night", "run", "--as-of", _AS_OF, "--json", "--config", str(config)], api_url)
-    data = json.loads(said.splitlines()[-1])["data"]
+    printed = _run(["uniroute", "night", "run", "--as-of", _AS_OF, "--json", "--config", str(config)], api_url)
+    data = json.loads(printed.splitlines()[-1])["data"]
     with Workspace(load_settings(config)) as workspace:
         registry = workspace.registry
         run = registry.runs.get(data["run_key"])
@@ -177,7 +177,7 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _surroundings(api_url: str) -> dict[str, str]:
+def _environment(api_url: str) -> dict[str, str]:
     quick = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_RUNNER_POLL_FREQUENCY": "1"}
     return os.environ | quick | {"PREFECT_API_URL": api_url}
 
@@ -185,7 +185,7 @@ def _surroundings(api_url: str) -> dict[str, str]:
 def _run(command: list[str], api_url: str) -> str:
     program = Path(sys.executable).with_name(command[0])
     done = subprocess.run(  # noqa: S603 - our own command line
-        [program, *command[1:]], env=_surroundings(api_url), capture_output=True, text=True, check=False
+        [program, *command[1:]], env=_environment(api_url), capture_output=True, text=True, check=False
     )
     if done.returncode not in (0, 3):
         raise click.ClickException(f"{' '.join(command[:3])} ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -194,13 +194,13 @@ def _run(command: list[str], api_url: str) -> str:
 
 @contextmanager
 def _workers(number: int, api_url: str) -> Iterator[None]:
-    """Keep workers that take one LLM each; they are killed with all they have started."""
+    """Run workers that take one LLM each; they are killed with all processes they started."""
     command = [Path(sys.executable).with_name("prefect"), "worker", "start", "--pool", _POOL, "--limit", "1"]
     with ExitStack() as started:
         for _ in range(number):
             worker = subprocess.Popen(  # noqa: S603 - our own environment
                 command,
-                env=_surroundings(api_url),
+                env=_environment(api_url),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
@@ -211,7 +211,7 @@ def _workers(number: int, api_url: str) -> Iterator[None]:
 
 
 def table(found: list[Scaling]) -> str:
-    """Give the figures as a table, with ratios to one worker."""
+    """Return the figures as a table, with ratios to one worker."""
     one = next((row.rate for row in found if row.runner == "work_pool" and row.workers == 1), found[0].rate)
     lines = [f"{'':22} {'at once':>8} {'calls':>8} {'seconds':>8} {'calls/s':>8} {'of one worker':>14} {'twice':>6}"]
     for row in found:
@@ -228,7 +228,7 @@ def table(found: list[Scaling]) -> str:
 @click.option("--prompts", default=1498, show_default=True, type=click.IntRange(min=100), help="Prompts of each LLM.")
 @click.option("--workers", default="1,2,4", show_default=True, help="Numbers of workers to measure.")
 def main(prompts: int, workers: str) -> None:
-    """Measure every way in turn; fail when an outcome is missing or was asked twice."""
+    """Measure every way in turn; fail if an outcome is missing or was asked twice."""
     with tempfile.TemporaryDirectory(prefix="uniroute-bench-") as name:
         environment.prepare(Path(name))
         found = measure(Path(name), prompts, tuple(int(number) for number in workers.split(",")))

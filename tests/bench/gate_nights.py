@@ -1,8 +1,8 @@
-"""How often the gate is wrong when it is asked every night: 200 simulated nights, with the correction and without.
+"""Measure how often the gate is wrong over 200 simulated nights, with its correction and without: ``make bench-gate``.
 
-Every night another challenger meets the champion on the same gate prompts: it sends some of them elsewhere, where it
-is right with a chance that makes it truly better or worse by a known amount. What the gate finds is judged by the bound
-and the spending that real nights use. A promoted challenger is the next champion, with all the luck it had.
+Every night another challenger meets the champion on the same gate prompts: it sends some of them to other LLMs, which
+are right with a probability that makes it truly better or worse by a known amount. The bound and the alpha spending of
+real nights decide. A promoted challenger is the next champion, including all the luck it had.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
+import click
 import numpy as np
 from scipy.stats import norm
 
@@ -26,23 +27,23 @@ TRUTHS = (-0.05, -0.02, 0.0, 0.03, 0.06)
 
 _ALONE = 0.025
 _CLEAR = 0.7
-"""Standard errors from the bound beyond which nobody needs a bootstrap to see whether it holds."""
+"""Distance from the bound, in standard errors, beyond which no bootstrap is needed to see whether it holds."""
 
 
 @dataclass(frozen=True)
-class World:
-    """What the nights are made of.
+class Conditions:
+    """Conditions of the simulated nights.
 
     Attributes
     ----------
     n_prompts
-        Gate prompts; the default is what the recorded answers of the sandbox have.
+        Number of gate prompts; the default is that of the sandbox's recorded answers.
     score
         True mean score of the first champion.
     moved
-        Share of the prompts that a challenger sends elsewhere.
+        Share of the prompts that a challenger sends to other LLMs.
     epsilon, total
-        As the settings ``epsilon`` and ``false_promotions`` of the gate.
+        As the settings ``epsilon`` and ``false_promotion_rate`` of the gate.
     """
 
     n_prompts: int = 359
@@ -54,22 +55,22 @@ class World:
 
 @dataclass(frozen=True)
 class Record:
-    """What came of challengers that truly differ by `truth` from the champion they meet.
+    """Results of challengers that truly differ by `truth` from the champion they meet.
 
     Attributes
     ----------
     truth
         True difference in score.
     is_corrected
-        Whether the level was spent, or every night judged at 2.5 %.
+        Whether the level was spent, or every night was judged at 2.5 %.
     promotions_per_history
         Mean number of promotions in `n_nights`.
     any_promotion
         Share of the histories with at least one.
     nights_to_first
-        Median night of the first promotion, over the histories that have one; None without any.
+        Median night of the first promotion over the histories that have one; None if there is none.
     n_nights, n_histories
-        How much was simulated.
+        Numbers of simulated nights and histories.
     """
 
     truth: float
@@ -82,16 +83,16 @@ class Record:
 
     @property
     def per_night(self) -> float:
-        """Promotions by night."""
+        """Promotions per night."""
         return self.promotions_per_history / self.n_nights
 
 
 def simulate(
-    truth: float, *, is_corrected: bool, world: World, n_nights: int = NIGHTS, n_histories: int = HISTORIES
+    truth: float, *, is_corrected: bool, conditions: Conditions, n_nights: int = NIGHTS, n_histories: int = HISTORIES
 ) -> Record:
     """Simulate histories of nights whose challengers all differ by `truth` from the champion they meet."""
     promoted = [
-        history(truth, is_corrected=is_corrected, world=world, n_nights=n_nights, seed=seed)
+        history(truth, is_corrected=is_corrected, conditions=conditions, n_nights=n_nights, seed=seed)
         for seed in range(n_histories)
     ]
     firsts = [nights[0] for nights in promoted if nights]
@@ -106,19 +107,19 @@ def simulate(
     )
 
 
-def history(truth: float, *, is_corrected: bool, world: World, n_nights: int, seed: int) -> tuple[int, ...]:
-    """Give the nights, from 1, on which a challenger was promoted; one that is better ends the history."""
+def history(truth: float, *, is_corrected: bool, conditions: Conditions, n_nights: int, seed: int) -> tuple[int, ...]:
+    """Return the nights, from 1, on which a challenger was promoted; a truly better one ends the history."""
     rng = np.random.default_rng(seed)
-    champion = rng.random(world.n_prompts) < world.score
-    score, tested, promoted = world.score, 0, []
+    champion = rng.random(conditions.n_prompts) < conditions.score
+    score, tested, promoted = conditions.score, 0, []
     for night in range(1, n_nights + 1):
-        is_moved = rng.random(world.n_prompts) < world.moved
-        is_right = rng.random(world.n_prompts) < score + truth / world.moved
+        is_moved = rng.random(conditions.n_prompts) < conditions.moved
+        is_right = rng.random(conditions.n_prompts) < score + truth / conditions.moved
         challenger = np.where(is_moved, is_right, champion)
         tested += 1
-        level = level_of(world.total, tested) if is_corrected else _ALONE
+        level = level_of(conditions.total, tested) if is_corrected else _ALONE
         wins, losses = int((challenger & ~champion).sum()), int((champion & ~challenger).sum())
-        if not _passes(wins, losses, world.n_prompts, level, world.epsilon):
+        if not _passes(wins, losses, conditions.n_prompts, level, conditions.epsilon):
             continue
         promoted.append(night)
         if truth > 0:
@@ -129,7 +130,7 @@ def history(truth: float, *, is_corrected: bool, world: World, n_nights: int, se
 
 @lru_cache(maxsize=1 << 16)
 def _passes(wins: int, losses: int, n_prompts: int, level: float, epsilon: float) -> bool:
-    """Tell whether the gate's bound holds; of scores that are right or wrong only the counts matter, so few differ."""
+    """Whether the gate's bound holds; with scores that are right or wrong only the counts matter, so few differ."""
     mean = (wins - losses) / n_prompts
     margin = (mean + epsilon) / (np.sqrt(wins + losses + 2) / n_prompts) + norm.ppf(level)
     if abs(margin) > _CLEAR:
@@ -140,7 +141,7 @@ def _passes(wins: int, losses: int, n_prompts: int, level: float, epsilon: float
 
 
 def report(records: Sequence[Record]) -> str:
-    """Lay the records out for people."""
+    """Return the records as a table for people."""
     rows = [
         [
             f"{one.truth:+.2f}",
@@ -156,12 +157,13 @@ def report(records: Sequence[Record]) -> str:
 
 
 def main() -> None:
-    """Simulate every truth with and without the correction, and print both for people and for machines."""
-    world = World()
-    records = [simulate(truth, is_corrected=flag, world=world) for truth in TRUTHS for flag in (False, True)]
-    print(f"{HISTORIES} histories of {NIGHTS} nights each, {world.n_prompts} gate prompts, epsilon {world.epsilon}:")  # noqa: T201
-    print(report(records))  # noqa: T201
-    print(json.dumps([asdict(one) for one in records]))  # noqa: T201
+    """Simulate every truth with and without the correction, and print the results for people and for machines."""
+    conditions = Conditions()
+    records = [simulate(truth, is_corrected=flag, conditions=conditions) for truth in TRUTHS for flag in (False, True)]
+    scope = f"{conditions.n_prompts} gate prompts, epsilon {conditions.epsilon}"
+    click.echo(f"{HISTORIES} histories of {NIGHTS} nights each, {scope}:")
+    click.echo(report(records))
+    click.echo(json.dumps([asdict(one) for one in records]))
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ Found = TypeVar("Found")
 
 
 def measure(url: str, n_llms: int, n_prompts: int, n_clusters: int) -> Iterator[str]:
-    """Fill a registry and yield what was measured, a line or a plan at a time.
+    """Fill a registry and yield the measurements, a line or a query plan at a time.
 
     Parameters
     ----------
     url
         An empty PostgreSQL database.
     n_llms, n_prompts, n_clusters
-        How large it shall be.
+        Size of the registry.
     """
     import numpy as np
 
@@ -60,7 +60,7 @@ def measure(url: str, n_llms: int, n_prompts: int, n_clusters: int) -> Iterator[
     difference = np.abs(sums.mean_errors()[: len(some)] - plain).max()
     yield f"largest difference between the two: {difference:.1e}"
     took_s, missing = _timed(lambda: registry.outcomes.missing(one[0], asked, GRADERS, SAMPLING))
-    yield f"what one LLM has not answered: {len(missing)} of {len(asked):,}, found in {took_s:.3f} s"
+    yield f"prompts that one LLM has not answered: {len(missing)} of {len(asked):,}, found in {took_s:.3f} s"
     yield f"plan for all LLMs:\n{growth.plan(grown, grown.llm_keys)}"
     yield f"plan for one LLM:\n{growth.plan(grown, one)}"
     growth.close()

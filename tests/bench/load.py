@@ -69,7 +69,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class FaultyApp:
-    """An ASGI application that answers every question of `prepare`, and fails a share of the requests.
+    """An ASGI application that answers every question of `prepare` and fails a share of the requests.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class FaultyApp:
 
 
 def _completion(request: dict[str, Any]) -> bytes:
-    """Answer the question rightly as often as the number in the LLM's name says."""
+    """Answer the question correctly as often as the number in the LLM's name says."""
     llm_id, text = request["model"], request["messages"][-1]["content"]
     number, skill = int(text.split()[1]), int(llm_id.rpartition("-")[2])
     is_right = crc32(f"{llm_id} {number}".encode()) % (2 * N_LLMS) < N_LLMS + skill - 1
@@ -119,7 +119,7 @@ def _completion(request: dict[str, Any]) -> bytes:
 
 
 def prepare(folder: Path, base_url: str, n_prompts: int) -> Path:
-    """Write the settings, prompts and catalog of a night against the endpoint; give the settings file."""
+    """Write the settings, prompts and catalog of a night against the endpoint, and return the settings file."""
     folder.mkdir()
     with (folder / "prompts.jsonl").open("w", encoding="utf-8") as file:
         for number in range(n_prompts):
@@ -139,7 +139,7 @@ def prepare(folder: Path, base_url: str, n_prompts: int) -> Path:
 
 @contextmanager
 def served(fault_share: float) -> Iterator[str]:
-    """Serve the application from a process of its own; give its base URL."""
+    """Serve the application from a process of its own, and yield its base URL."""
     command = [sys.executable, "-m", "tests.bench.load", "--serve", str(fault_share)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - our own module
         assert server.stdout is not None, "a pipe was asked for"
@@ -151,24 +151,24 @@ def served(fault_share: float) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class LoadNight:
-    """What came of one night.
+    """Result of one night.
 
     Attributes
     ----------
     calls_per_s
         Prompts answered per second.
     duration_s
-        The whole night, refit and publishing included.
+        Duration of the whole night, refit and publishing included.
     planned
-        (LLM, prompt) pairs that were to be asked.
+        (LLM, prompt) pairs that were planned.
     outcomes
-        (LLM, prompt) pairs with a final outcome in the registry, a score or a failure; its key allows for one of each.
+        (LLM, prompt) pairs with a final outcome in the registry, a score or a failure; its key allows one per pair.
     answered
-        Those with a score; the others failed more often than they are asked again in one night.
+        Those with a score; the others failed more often than a night retries.
     attempts
         Requests sent, retries included.
     peak_gb
-        Most memory the night's process has used since it started, in 10^9 bytes.
+        Peak memory of the night's process, in 10^9 bytes.
     """
 
     calls_per_s: float
@@ -181,16 +181,16 @@ class LoadNight:
 
 
 def measure(folder: Path, fault_share: float, n_prompts: int = N_PROMPTS) -> LoadNight:
-    """Run one night of the load.
+    """Run one night under load.
 
     Parameters
     ----------
     folder
-        Does not exist yet; the night's state goes there.
+        Folder for the night's state; must not exist yet.
     fault_share
         Share of requests that fail.
     n_prompts
-        How many prompts there are; with an empty registry the LLMs are asked all of them.
+        Number of prompts; with an empty registry, the LLMs are asked all of them.
     """
     from flows.config.loading import load_settings
     from flows.graders import grader
@@ -237,7 +237,7 @@ def _serve(fault_share: float) -> None:
 @click.option("--prompts", default=N_PROMPTS, show_default=True, help="How many prompts.")
 @click.option("--serve", type=float, help="Only serve, with this share of faults.")
 def main(serve: float | None, prompts: int) -> None:
-    """Measure both nights, print the figures, and fail when they are not good enough."""
+    """Measure both nights, print the figures, and fail if they miss their targets."""
     if serve is not None:
         _serve(serve)
         return

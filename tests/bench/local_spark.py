@@ -21,11 +21,11 @@ def local_spark(cores: int, *, batch_rows: int) -> Iterator[SparkSession]:
     Parameters
     ----------
     cores
-        How many Python workers route at a time.
+        Number of Python workers that route at the same time.
     batch_rows
-        Most rows that a worker gets at a time.
+        Maximum number of rows that a worker gets at a time.
     """
-    # Both must be there before the JVM starts: its workers would look for `python3` on the path.
+    # Both must be set before the JVM starts: its workers would look for `python3` on the path.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     with warnings.catch_warnings():
@@ -55,11 +55,11 @@ def route_with_spark(session: SparkSession, route: Callable[[str], Column], sour
     session
         The Spark session.
     route
-        Gives the column of decisions for a column of prompts.
+        Returns the column of decisions for a column of prompts.
     source
         The file.
     target
-        The folder; replaced when it is there.
+        The folder; replaced if it exists.
     """
     # A small file would be one partition, for one core.
     prompts = session.read.parquet(str(source)).repartition(session.sparkContext.defaultParallelism)

@@ -1,4 +1,4 @@
-"""Routers of ordinary size with random errors, and prompts for them: what measurements of speed need."""
+"""Routers of ordinary size with random errors, and prompts for them, for measurements of speed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VOCABULARY = 500
 
 
 def random_texts(seed: int, count: int, words: int) -> list[str]:
-    """Give texts of so many random words."""
+    """Return `count` texts of `words` random words each."""
     drawn = np.random.default_rng(seed).integers(0, _VOCABULARY, (count, words))
     vocabulary = np.array([f"word{number}" for number in range(_VOCABULARY)])
     return [" ".join(chosen) for chosen in vocabulary[drawn].tolist()]
@@ -65,7 +65,7 @@ def random_router(seed: int, embedder: Embedder) -> Router:
 
 
 def tracking_url(folder: Path) -> str:
-    """Name the MLflow that `published` makes in a folder."""
+    """Return the URL of the MLflow that `published` creates in a folder."""
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
@@ -75,13 +75,13 @@ def published(folder: Path, name: str, routers: Sequence[Router], embedder: Embe
     Parameters
     ----------
     folder
-        Where MLflow and the routers' folders go.
+        Folder for MLflow and the routers' folders.
     name
         Name of the registered router.
     routers
-        What to publish, as versions 1, 2 and so on.
+        Routers to publish, as versions 1, 2 and so on.
     embedder
-        Theirs.
+        Embedder of the routers.
     """
     from registry.publishing import PublishRequest, RouterPublisher
     from routing.artifact import save_router

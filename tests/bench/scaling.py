@@ -1,6 +1,6 @@
-"""What nights cost as LLMs and prompts grow, on paper: ``python -m tests.bench.scaling`` prints SCALING.md's tables.
+"""Estimate what nights cost as LLMs and prompts grow: ``python -m tests.bench.scaling`` prints SCALING.md's tables.
 
-Measured figures are multiplied, nothing else: each is named in `Figures` with where it was measured.
+Measured figures are multiplied and nothing else; `Figures` says where each was measured.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _SECONDS_PER_HOUR = 3600
 
 @dataclass(frozen=True)
 class Figures:
-    """What is multiplied.
+    """Figures that are multiplied.
 
     Attributes
     ----------
     usd_per_call
         ``make demo``: 14.41 USD for 22 170 recorded calls of 16 LLMs, 215 tokens in and 150 out on average.
     calls_per_s
-        ``make demo``: 223 to 350 calls per second are graded, booked and committed on two cores.
+        ``make demo``: on two cores, 223 to 350 calls per second are graded, booked and committed.
     endpoint_calls_per_s
         Assumed: one endpoint at the default concurrency of 16, and two seconds per answer.
     outcome_bytes, index_bytes
@@ -34,7 +34,7 @@ class Figures:
     prompt_bytes
         ``make demo``: text, membership and a 384-dimensional embedding of one prompt.
     new_llms, canaries
-        Assumed: LLMs that come out per night; the default of ``[night] canary_prompts``.
+        Assumed: LLMs released per night; the default of ``[night] canary_prompts``.
     """
 
     usd_per_call: float = 14.41 / 22_170
@@ -50,7 +50,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one night, or all of them together, comes to."""
+    """Cost of one night, or of all nights together."""
 
     calls: float
     usd: float
@@ -60,12 +60,12 @@ class Cost:
 
 
 def first_night(n_llms: int, n_prompts: int, figures: Figures) -> Cost:
-    """Give the cost of the night in which every LLM answers every prompt, and prompts are stored and embedded."""
+    """Return the cost of the night in which every LLM answers every prompt, and prompts are stored and embedded."""
     return _cost(n_llms * n_prompts, figures, stored_prompts=n_prompts)
 
 
 def later_night(n_llms: int, n_prompts: int, figures: Figures) -> Cost:
-    """Give the cost of a night in which a few LLMs are new and each of the others answers its canaries again."""
+    """Return the cost of a night in which a few LLMs are new and all others answer their canaries again."""
     return _cost(figures.new_llms * _PROFILED_SHARE * n_prompts + figures.canaries * n_llms, figures, stored_prompts=0)
 
 
@@ -81,7 +81,7 @@ def _cost(calls: float, figures: Figures, *, stored_prompts: int) -> Cost:
 
 
 def table(figures: Figures | None = None) -> str:
-    """Write both tables as Markdown."""
+    """Return both tables as Markdown."""
     figures = figures or Figures()
     parts = []
     for title, night in (("The first night", first_night), ("Each later night", later_night)):
@@ -101,7 +101,7 @@ def table(figures: Figures | None = None) -> str:
 
 
 def _rounded(amount: float) -> str:
-    """Write two digits: the figures behind it are not better known."""
+    """Format with two digits: the figures behind it are no more precise."""
     if amount >= 100:
         digits = len(f"{amount:.0f}") - 2
         return f"{round(amount, -digits):,.0f}"

@@ -1,7 +1,7 @@
 """Measure how long the command line takes to start, against a bare interpreter: ``make bench-cli``.
 
-The commands run in turns with the bare interpreter, because a machine's speed changes; beside wall time stands the CPU
-time of the process, which other processes disturb less.
+The commands take turns with the bare interpreter, because the speed of a machine changes; beside wall time, the CPU
+time of the process is measured, which other processes disturb less.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class StartUp:
     Attributes
     ----------
     name
-        What is started.
+        Command that is started.
     wall_ms, cpu_ms
         Medians, in milliseconds.
     over_bare_ms, over_bare_cpu_ms
@@ -55,16 +55,16 @@ class StartUp:
 
 
 def measure(home: Path, *, rounds: int = _ROUNDS, llms: int = _LLMS) -> tuple[StartUp, ...]:
-    """Start each command as often as there are rounds, in turns.
+    """Start each command once per round, in turns.
 
     Parameters
     ----------
     home
-        An empty folder, in which a registry of `llms` LLMs is made.
+        An empty folder, in which a registry of `llms` LLMs is created.
     rounds
-        How often each is started, after once to warm up.
+        How often each command is started, after one start to warm up.
     llms
-        How many LLMs the registry knows whose names are completed.
+        Number of LLMs in the registry whose names are completed.
     """
     _fill(home, llms)
     uniroute = str(Path(sys.executable).with_name("uniroute"))
@@ -75,22 +75,22 @@ def measure(home: Path, *, rounds: int = _ROUNDS, llms: int = _LLMS) -> tuple[St
         "uniroute llm --help": ((uniroute, "llm", "--help"), {}),
         f"completion among {llms:,} LLMs": ((uniroute,), asked),
     }
-    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("UNIROUTE_")}
-    surroundings |= {"UNIROUTE_HOME": str(home)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("UNIROUTE_")}
+    environment |= {"UNIROUTE_HOME": str(home)}
     found: dict[str, list[Started]] = {name: [] for name in commands}
     for number in range(rounds + 1):
         for name, (command, variables) in commands.items():
-            started = _start(command, {**surroundings, **variables}, home)
+            started = _start(command, {**environment, **variables}, home)
             if number:
                 found[name].append(started)
     bare = found["python -c pass"]
     return tuple(_summary(name, starts, bare) for name, starts in found.items())
 
 
-def _start(command: Sequence[str], surroundings: Mapping[str, str], folder: Path) -> Started:
+def _start(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Started:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started_s = time.perf_counter()
-    subprocess.run(command, env=surroundings, cwd=folder, stdout=subprocess.DEVNULL, check=True)  # noqa: S603
+    subprocess.run(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, check=True)  # noqa: S603
     wall_s = time.perf_counter() - started_s
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return Started(wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
@@ -108,7 +108,7 @@ def _summary(name: str, starts: Sequence[Started], bare: Sequence[Started]) -> S
 
 
 def _fill(home: Path, llms: int) -> None:
-    """Make a registry that knows so many LLMs."""
+    """Create a registry with this many LLMs."""
     from datetime import UTC, datetime
     from decimal import Decimal
 
@@ -132,7 +132,7 @@ def _fill(home: Path, llms: int) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure every command and print a table."""
     from flows.text import table
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""Measure what a request waits while `RouterClient` swaps router versions: ``python -m tests.bench.swaps``.
+"""Measure how long requests wait while `RouterClient` swaps router versions: ``python -m tests.bench.swaps``.
 
-Two versions are published to an MLflow of its own. Threads send requests of a few prompts without a pause while the
-alias moves twenty times, each time to the other version as soon as it is served, and then for as long without swaps;
-both in turns, because a machine's speed changes.
+Two versions are published to an MLflow of its own. Threads continuously send requests of a few prompts while the
+alias moves twenty times, each time to the other version as soon as the last move is served, and then for as long
+without swaps; both take turns, because the speed of a machine changes.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _PROMPTS = tuple(f"Which gas do plants take in, of those in list {number}?" for 
 
 @dataclass(frozen=True)
 class Latencies:
-    """What requests took.
+    """Durations of requests.
 
     Attributes
     ----------
     requests
-        How many there were.
+        Number of requests.
     p50_ms, p99_ms, max_ms
-        Their median, their 99th percentile and the longest, in milliseconds.
+        Median, 99th percentile and maximum, in milliseconds.
     """
 
     requests: int
@@ -53,18 +53,18 @@ class Latencies:
 
 @dataclass(frozen=True)
 class Swaps:
-    """Requests with swaps beside them and without.
+    """Requests during swaps and without swaps.
 
     Attributes
     ----------
     during, without
-        What requests took.
+        Durations of the requests.
     swap_s
         Median seconds of a swap: download, check, load and first answer. No request waits for it.
     digests
         Digests of the routers that answered during the swaps.
     swaps
-        How many swaps there were.
+        Number of swaps.
     """
 
     during: Latencies
@@ -82,11 +82,11 @@ def measure(folder: Path, *, swaps: int = _SWAPS, turns: int = _TURNS, threads: 
     folder
         An empty folder, for an MLflow and two routers.
     swaps
-        How many swaps a turn has.
+        Number of swaps per turn.
     turns
-        How often each is measured.
+        How often both are measured.
     threads
-        How many threads send requests.
+        Number of threads that send requests.
     """
     from registry.publishing.client import RouterClient
     from routing.embedders import load_embedder
@@ -119,7 +119,7 @@ def _timed(act: Callable[[], object]) -> float:
 
 @contextmanager
 def _asking(client: RouterClient, threads: int, taken_s: list[float], digests: set[str]) -> Iterator[None]:
-    """Send requests from threads while something else happens, and note what each took and who answered."""
+    """Send requests from threads within the context, and record the duration and router of each."""
     ended = threading.Event()
 
     def ask() -> None:
@@ -146,7 +146,7 @@ def _summary(taken_s: Sequence[float]) -> Latencies:
 
 
 def report(found: Swaps) -> str:
-    """Say the figures for people."""
+    """Return the figures as text for people."""
     lines = [f"{'':14} {'requests':>10} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}"]
     for name, latencies in (("during swaps", found.during), ("without swaps", found.without)):
         figures = (latencies.p50_ms, latencies.p99_ms, latencies.max_ms)
@@ -163,7 +163,7 @@ def report(found: Swaps) -> str:
 @click.option("--turns", default=_TURNS, show_default=True, type=click.IntRange(min=1), help="How often to measure.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(min=1), help="Threads with requests.")
 def swaps(swaps: int, turns: int, threads: int) -> None:
-    """Measure what a request waits while router versions are swapped."""
+    """Measure how long requests wait while router versions are swapped."""
     with tempfile.TemporaryDirectory(prefix="uniroute-bench-") as folder:
         click.echo(report(measure(Path(folder), swaps=swaps, turns=turns, threads=threads)))
 

@@ -1,4 +1,4 @@
-"""A registry as large as one likes on PostgreSQL, filled with made-up outcomes: what growth costs is measured on it."""
+"""A registry of any size on PostgreSQL, filled with synthetic outcomes, to measure what growth costs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LLMS_AT_ONCE = 20
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much space outcomes take, in bytes, and how many there are."""
+    """Number of outcomes, and the space they take in bytes."""
 
     rows: int
     table_bytes: int
@@ -43,7 +43,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Grown:
-    """A filled registry: its LLMs, its prompts, and a cluster for each of them."""
+    """A filled registry: its LLMs, its prompts, and the cluster of each prompt."""
 
     llm_keys: tuple[str, ...]
     prompts: PromptSet
@@ -51,27 +51,27 @@ class Grown:
 
 
 class Growth:
-    """Fill an empty registry on PostgreSQL, and look at how it answers."""
+    """Fills an empty registry on PostgreSQL and inspects how it answers."""
 
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         if self._database.is_sqlite:
-            raise InvalidInput("growth is measured on PostgreSQL", hint="give a postgresql:// URL")
+            raise InvalidInput("growth is measured on PostgreSQL", hint="use a postgresql:// URL")
         self._registry = Registry.open(url)
 
     def fill(self, n_llms: int, n_prompts: int, *, n_clusters: int, seed: int = 0) -> Grown:
         """Store LLMs and prompts, and an outcome of each LLM for each prompt, by COPY.
 
-        Foreign keys are checked once at the end, as whoever loads in bulk does it.
+        Foreign keys are checked once at the end, as is usual in bulk loads.
 
         Parameters
         ----------
         n_llms, n_prompts
-            How many.
+            Numbers of LLMs and prompts.
         n_clusters
-            How many clusters the prompts are dealt to.
+            Number of clusters that the prompts are dealt to.
         seed
-            Decides the scores.
+            Seed of the scores.
         """
         day = date(2024, 9, 1)
         run = self._registry.runs.start(
@@ -93,7 +93,7 @@ class Growth:
             _copy(unit, llm_numbers, prompt_numbers, (protocol_id, run.id, run.lease_number), seed)
             for constraint in outcome.foreign_key_constraints:
                 unit.execute(AddConstraint(constraint))
-        self._database.give_space_back(outcome.name)
+        self._database.release_space(outcome.name)
         return Grown(keys, prompts, clusters)
 
     @property
@@ -102,13 +102,13 @@ class Growth:
         return self._registry
 
     def sizes(self) -> Sizes:
-        """Say how much space the outcomes take."""
+        """Return how much space the outcomes take."""
         query = "SELECT (SELECT count(*) FROM outcome), pg_table_size('outcome'), pg_indexes_size('outcome')"
         with self._database.read() as unit:
             return Sizes(*unit.execute(text(query)).one())
 
     def plan(self, grown: Grown, llm_keys: Sequence[str]) -> str:
-        """Give the server's plan of summing up these LLMs' outcomes per cluster, with times."""
+        """Return the server's plan for summing these LLMs' outcomes per cluster, with times."""
         with self._database.read() as unit:
             numbers = ids_of(unit, prompt.c.digest, prompt.c.id, list(grown.clusters))
             members = [(number, grown.clusters[digest]) for digest, number in numbers.items()]
@@ -117,7 +117,7 @@ class Growth:
             query = sums_query(unit, llms, members, sorted(grader_labels(GRADERS).values()), SAMPLING)
             written = query.compile(unit.engine, compile_kwargs={"render_postcompile": True})
             rows = unit.exec_driver_sql(f"EXPLAIN (ANALYZE, COSTS OFF) {written}", dict(written.params))
-            # The list of prompts is as long as the prompts are many.
+            # The line with the list of prompts is as long as that list.
             return "\n".join(row[0] if len(row[0]) < 200 else f"{row[0][:160]} ..." for row in rows)
 
     def close(self) -> None:

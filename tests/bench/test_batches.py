@@ -1,4 +1,4 @@
-"""How the benchmark of batch routing compares what its ways decided; the ways themselves are tested where they are."""
+"""How the benchmark of batch routing compares the decisions of its ways; the ways have tests of their own."""
 
 import numpy as np
 import pyarrow as pa
@@ -17,9 +17,9 @@ def test_another_llm_or_another_cluster_is_another_decision() -> None:
     assert answers("abc", [0, 1, 2]).differing(answers("abd", [0, 0, 2])) == 2
 
 
-def test_a_way_that_takes_fewer_prompts_is_compared_on_these() -> None:
+def test_a_way_with_fewer_prompts_is_compared_on_these() -> None:
     assert answers("ab", [0, 1]).differing(answers("abc", [0, 1, 2])) == 0
-    assert answers("ab", [0, 1], 1.0).apart(answers("abc", [0, 1, 2], 0.75)) == 0.25
+    assert answers("ab", [0, 1], 1.0).largest_difference(answers("abc", [0, 1, 2], 0.75)) == 0.25
 
 
 def test_rows_of_a_file_count_in_the_order_of_the_prompts() -> None:

@@ -1,4 +1,4 @@
-"""What nights cost on paper, and that the document says what the code calculates."""
+"""Estimated costs of nights, and that the document contains what the code calculates."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def test_the_document_holds_the_tables_that_the_code_prints():
     assert table() in DOCUMENT.read_text(encoding="utf-8")
 
 
-def test_the_first_night_asks_everybody_everything_and_a_later_one_the_new_and_the_canaries():
+def test_the_first_night_asks_every_llm_everything_and_a_later_one_new_llms_and_canaries():
     figures = Figures(usd_per_call=0.001, calls_per_s=100, endpoint_calls_per_s=10, new_llms=2, canaries=20)
     first, later = first_night(100, 1000, figures), later_night(100, 1000, figures)
     assert (first.calls, later.calls) == (100_000, 2 * 400 + 20 * 100)
@@ -22,7 +22,7 @@ def test_the_first_night_asks_everybody_everything_and_a_later_one_the_new_and_t
 
 
 @pytest.mark.parametrize("night", [first_night, later_night])
-def test_no_more_llms_or_prompts_make_a_night_cheaper(night):
+def test_more_llms_or_prompts_never_make_a_night_cheaper(night):
     sizes = [(10, 10), (10, 1000), (100, 1000), (100, 5000)]
     costs = [night(*size, Figures()) for size in sizes]
     assert [one.usd for one in costs] == sorted(one.usd for one in costs)

@@ -1,4 +1,4 @@
-"""Nights that cannot go on: refused with one line, and nothing half-made stays behind."""
+"""Nights that cannot continue: refused in one line, and nothing half-made stays behind."""
 
 import json
 import os

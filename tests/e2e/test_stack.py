@@ -62,8 +62,10 @@ def test_what_nights_tell_on_workers_is_in_the_logs_of_their_flow_runs(stack: St
             logs += page
         return logs
 
-    told = {log.message.split()[0] for log in stack.ask(read) if log.name == "uniroute" and log.flow_run_id is not None}
-    assert {"started", "planned", "reached", "finished"} <= told
+    logged = {
+        log.message.split()[0] for log in stack.ask(read) if log.name == "uniroute" and log.flow_run_id is not None
+    }
+    assert {"started", "planned", "reached", "finished"} <= logged
 
 
 @contextmanager
@@ -81,7 +83,7 @@ def prefect_told(environment: Mapping[str, str]) -> Iterator[None]:
 
 @pytest.fixture
 def as_client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[Finding, ...]]]:
-    """Give `deploy` in this process, in the environment of a client; what a test sets differs from it."""
+    """Return `deploy` in this process, in the environment of a client; a test may change it."""
     for name, value in stack.environment.items():
         if name.startswith(("UNIROUTE_", "MLFLOW_")):
             monkeypatch.setenv(name, value)
@@ -120,9 +122,9 @@ def test_deploying_again_finds_everything_as_it_is(
 
     with prefect_told(stack.environment), pytest.raises(SystemExit) as ended:
         main(["deploy", "--dry-run"])
-    told = capsys.readouterr().out
-    assert (ended.value.code, told.splitlines()[-1]) == (0, "Nothing was changed.")
-    assert re.search(r"^ok +work pool +nights \(process\)$", told, re.MULTILINE)
+    printed = capsys.readouterr().out
+    assert (ended.value.code, printed.splitlines()[-1]) == (0, "Nothing was changed.")
+    assert re.search(r"^ok +work pool +nights \(process\)$", printed, re.MULTILINE)
     stack.ask(limit)  # as older versions deployed it
     changes = {step.subject: step.severity for step in as_client()}
     assert changes.pop("deployment") == "renewed"
@@ -169,8 +171,9 @@ def test_automations_are_applied_by_name_and_stay_off_when_somebody_switched_the
 ) -> None:
     file = tmp_path / "automations.yaml"
     text = (
-        "automations:\n- name: {name}\n  description: {told}\n  trigger:\n    type: event\n    posture: Reactive\n"
-        "    expect: [prefect.flow-run.Failed]\n    threshold: 1\n    within: 0\n  actions:\n  - type: do-nothing\n"
+        "automations:\n- name: {name}\n  description: {description}\n"
+        "  trigger:\n    type: event\n    posture: Reactive\n    expect: [prefect.flow-run.Failed]\n"
+        "    threshold: 1\n    within: 0\n  actions:\n  - type: do-nothing\n"
     )
 
     async def applied(client: Any) -> list[Any]:
@@ -179,11 +182,11 @@ def test_automations_are_applied_by_name_and_stay_off_when_somebody_switched_the
     async def switch_off(client: Any) -> None:
         await client.pause_automation((await applied(client))[0].id)
 
-    file.write_text(text.format(name="nights that failed", told="first"))
+    file.write_text(text.format(name="nights that failed", description="first"))
     assert as_client(automations=file)[-1] == Finding("automation", "made", "nights that failed")
     stack.ask(switch_off)
-    file.write_text(text.format(name="nights that failed", told="second"))
-    assert as_client(automations=file)[-1].change == "renewed"
+    file.write_text(text.format(name="nights that failed", description="second"))
+    assert as_client(automations=file)[-1].severity == "renewed"
     assert [(one.description, one.enabled) for one in stack.ask(applied)] == [("second", False)]
     file.write_text("automations:\n- name: broken\n")
     with pytest.raises(PrerequisiteError, match="cannot be read"):

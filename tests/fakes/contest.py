@@ -74,5 +74,5 @@ def _finish(night: Night) -> RouterOutcome:
 
 
 def digest_of(workspace: Workspace, alias: str) -> str:
-    """Give the digest of the router that an alias of the registry points to."""
+    """Return the digest of the router that an alias of the registry points to."""
     return workspace.registry.routers.get(alias).digest

@@ -1,7 +1,7 @@
 """An endpoint that misbehaves at the byte level: raw TCP, because HTTP servers refuse to be wrong in interesting ways.
 
-The LLM id is a script of comma-separated steps, one per request for the same (LLM, prompt), the last one repeated:
-``429,429,ok``. A name may stand in front: ``cheap/500,ok``. `FakeEndpoint.scripts` gives scripts to plain ids. For
+The LLM id is a script of comma-separated steps, one per request for the same (LLM, prompt); the last one repeats:
+``429,429,ok``. A name may precede it: ``cheap/500,ok``. `FakeEndpoint.scripts` assigns scripts to plain ids. For
 requests without an LLM the first segment of the path is the script (`FakeEndpoint.url`).
 
 Steps: ``ok``; an HTTP status (``503``), with ``@`` and a Retry-After (``429@2``) or ``!`` and an error code
@@ -26,7 +26,7 @@ _MAX_FLOOD_BYTES = 64 * 2**20
 
 @dataclass
 class FakeRequest:
-    """What was received."""
+    """A request that was received."""
 
     method: str
     path: str
@@ -109,7 +109,7 @@ class FakeEndpoint:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def url(self, script: str, path: str) -> str:
-        """Give the address of a GET request that follows a script, for example of a catalog."""
+        """Return the address of a GET request that follows a script, for example of a catalog."""
         return f"http://127.0.0.1:{self.port}/{quote(script, safe='')}{path}"
 
     def __enter__(self):

@@ -13,7 +13,7 @@ _ACTIVE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def active_signs(text: str) -> set[str]:
-    """Give the characters that act on a terminal or turn the order of the others: none are left in inert text."""
+    """Return the characters that control a terminal or reorder the others: sanitised text holds none."""
     return {sign for sign in text if unicodedata.category(sign) in _ACTIVE} - {"\n"}
 
 
@@ -36,5 +36,5 @@ def elements_of(markdown: str) -> set[str]:
 
 
 def bare_links(markdown: str) -> list[str]:
-    """Give the addresses that renderers turn into links although nothing marks them as such."""
+    """Return the addresses that renderers turn into links although nothing marks them as such."""
     return re.findall(r"(?<!\\)://|(?<![\w\\])www\.|\w@\w", markdown)

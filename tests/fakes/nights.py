@@ -22,7 +22,7 @@ N_PROMPTS = 40
 
 
 class Clock:
-    """Give a time that is later every time."""
+    """Return a time that is later on every call."""
 
     def __init__(self, start: datetime = NOW) -> None:
         self.now = start
@@ -54,7 +54,7 @@ def answered_home(home: Path, registry_file: Path, mlflow_file: Path) -> Iterato
 
 
 def settings_of(home: Path) -> Settings:
-    """Give settings under which nothing but recorded answers is needed."""
+    """Return settings that need nothing but recorded answers."""
     return Settings(
         home=home,
         embedder={"name": "hashing-256"},

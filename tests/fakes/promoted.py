@@ -69,7 +69,7 @@ def promoted_home(
 
 
 def settings_of(home: Path) -> Settings:
-    """Give the settings under which it was made: a single LLM may get all prompts."""
+    """Return the settings under which it was made: a single LLM may get all prompts."""
     return Settings(home=home, embedder={"name": "hashing-256"}, gate={"max_share": 1.0})
 
 

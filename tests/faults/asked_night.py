@@ -1,4 +1,4 @@
-"""The part of a night that asks: catalog, plan, canaries, profiles, conclusions; without MLflow and Prefect."""
+"""The part of a night that asks: catalog, plan, canaries, profiles and what follows from them; no MLflow or Prefect."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from flows.endpoints import RetryPolicy
 from flows.fitting.refit import Candidate, embed_prompts, refit
 from flows.night import lease
 from flows.night.context import Night
-from flows.profiling.availability import note_absences
+from flows.profiling.availability import note_unavailable
 from flows.profiling.profile import profile
 from flows.profiling.progress import Progress
 from flows.reports import attention
@@ -67,7 +67,7 @@ max_tokens = 64
 
 
 def right(prompt: str) -> str:
-    """Give the right answer to a prompt of these nights."""
+    """Return the right answer to a prompt of these nights."""
     return f"The answer is ({'ABCD'[int(prompt.split()[1]) % 4]})."
 
 
@@ -79,7 +79,7 @@ def wrong(prompt: str) -> str:
 class AskedNight:
     """A folder with settings, prompts and a catalog, and the nights that are run there.
 
-    `patch` replaces Prefect's tasks by their functions and lets retries hurry.
+    `patch` replaces Prefect's tasks with their functions, and makes retries fast.
     """
 
     folder: Path
@@ -124,14 +124,14 @@ class AskedNight:
         return self
 
     def run(self, as_of: str = FIRST, look: Callable[[Night], object] = lambda night: None) -> NightReport:
-        """Run one night up to its conclusions; `look` may look at it before everything is closed."""
+        """Run one night until its answers are checked; `look` may inspect it before everything is closed."""
         return asyncio.run(self.run_async(as_of, look))
 
     async def run_async(self, as_of: str = FIRST, look: Callable[[Night], object] = lambda night: None) -> NightReport:
         with Workspace(load_settings(self.folder / "uniroute.toml")) as workspace:
             night = self.under_way = Night(workspace, date.fromisoformat(as_of))
             async with lease.held_lease(night):
-                diffs, errors = sync(night, workspace.catalogs())
+                synced = sync(night, workspace.catalogs())
                 plan = stages.plan(night)
                 progress = Progress(plan, night.settings.budget.night_usd, sys.stderr)
                 asked = await profile(night, plan, progress)
@@ -139,13 +139,13 @@ class AskedNight:
                     run_key=night.run_key,
                     as_of=night.as_of,
                     prompt_set=night.prompt_set,
-                    diffs=diffs,
-                    catalog_errors=errors,
+                    diffs=synced.diffs,
+                    catalog_errors=synced.errors,
                     plan=plan,
                     profiles=asked.profiles,
                     canaries=asked.canaries,
                     spent_usd=asked.spent_usd,
-                    absent=note_absences(night, asked.profiles, asked.canaries),
+                    absent=note_unavailable(night, asked.profiles, asked.canaries),
                     quarantined=stages.check_answers(night, asked),
                     drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
                 )
@@ -165,18 +165,18 @@ class AskedNight:
 
 
 def refuse_silence(report: NightReport) -> None:
-    """Stop as the night does when nobody answered."""
+    """Stop as the night does when no LLM answered."""
     nightly._require_answers(report)
 
 
 def scores(night: Night, *llm_ids: str) -> OutcomeTable:
-    """Give what is stored of these LLMs on all profiled prompts."""
+    """Return what is stored of these LLMs for all profiled prompts."""
     llms = [night.registry.llms.get(f"fake:{name}") for name in llm_ids]
     sampling = {llm.key: night.counted_sampling(llm) for llm in llms}
     return night.registry.outcomes.table(list(sampling), night.profiled_prompts, night.grader_versions, sampling)
 
 
 def candidate(night: Night) -> Candidate:
-    """Refit, as the night goes on after its conclusions."""
+    """Refit, as the night does after its answers are checked."""
     embed_prompts.fn(night)
     return refit.fn(night)

@@ -66,7 +66,7 @@ def test_f53_a_price_that_is_none_makes_an_llm_that_nobody_routes_to(registry, n
     assert (odd.price, odd.is_routable) == (None, False)
     assert reason in str(odd.refusal)
     assert routable(registry) == ["maker/good"]
-    assert [one.llm.llm_id for one in plan_of(registry).profiles] == ["maker/good"], "and nobody asks it anything"
+    assert [one.llm.llm_id for one in plan_of(registry).profiles] == ["maker/good"], "and it is not asked anything"
 
 
 def test_f53_a_price_that_turns_into_a_sentinel_overnight_takes_the_llm_off(registry, night, catalog_of):

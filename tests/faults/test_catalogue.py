@@ -11,7 +11,7 @@ OTHERS = {
 
 
 def behaviours_by_fault() -> dict[int, list[str]]:
-    """Give the names of the tests of each fault."""
+    """Return the names of the tests of each fault."""
     found: dict[int, list[str]] = {}
     for path in sorted(Path(__file__).parent.glob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -58,19 +58,19 @@ def test_f07_workers_a_year_apart_keep_the_ledger_in_order_one_lease_and_one_run
     early, late = (in_child(WORKER, url, skew.total_seconds()) for skew in (-YEAR, YEAR))
     assert [worker.stdout.readline() for worker in (early, late)] == ["ready\n", "ready\n"]
 
-    def tell(worker, order: str) -> str:
+    def send(worker, order: str) -> str:
         worker.stdin.write(f"{order}\n")
         worker.stdin.flush()
         return worker.stdout.readline().removesuffix("done\n").strip()
 
     for worker in (late, early, late, early):
-        tell(worker, "append")
-    assert tell(late, "prune") == "0", "what is a day old is not a year old"
-    assert tell(late, "start") == f"night:{datetime.now(UTC).date()}"
-    assert tell(early, "start") == "active"
-    ended = datetime.fromisoformat(tell(late, "finish"))
-    assert tell(early, "start") == f"night:{datetime.now(UTC).date()}", "the same run, and its next attempt"
-    tell(early, "finish")
+        send(worker, "append")
+    assert send(late, "prune") == "0", "what is a day old is not a year old"
+    assert send(late, "start") == f"night:{datetime.now(UTC).date()}"
+    assert send(early, "start") == "active"
+    ended = datetime.fromisoformat(send(late, "finish"))
+    assert send(early, "start") == f"night:{datetime.now(UTC).date()}", "the same run, and its next attempt"
+    send(early, "finish")
 
     assert abs(ended - datetime.now(UTC)) < timedelta(minutes=2)
     (again,) = [one for one in registry.runs.list() if one.key != "night:before"]

@@ -60,7 +60,7 @@ def upgrade():
 
 @pytest.fixture
 def own_migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a copy of the migrations that a test may change."""
+    """A copy of the migrations that a test may change."""
     folder = tmp_path / "migrations"
     shutil.copytree(sql.migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(sql, "migrations_folder", lambda: folder)
@@ -93,7 +93,7 @@ def test_f16_a_database_that_stays_locked_is_busy_and_keeps_what_it_had(registry
     with Registry.open(url, busy_timeout_s=0.05) as impatient, registry.unit():
         with pytest.raises(RegistryBusy) as caught:
             know_llms(impatient, night, "a")
-        assert registry.llms.all() == (), "reading goes on, and nothing of the write is there"
+        assert registry.llms.all() == (), "reading still works, and nothing of the write is stored"
     assert exit_code_of(caught.value) == ExitCode.TRY_LATER
     know_llms(registry, night, "a")
     assert len(registry.llms.all()) == 1
@@ -224,4 +224,4 @@ def test_f09_a_full_disk_stops_the_write_whole_and_the_registry_stays_sound(regi
     registry.close()
     with Workspace(Settings(home=tmp_path), migrate=False) as workspace:
         assert worst(examine(workspace, repair=False, clock=clock)) == "ok"
-        assert workspace.registry.outcomes.record(night, rows) == 200, "with space again the night goes on"
+        assert workspace.registry.outcomes.record(night, rows) == 200, "once there is space again the night continues"

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli.llm import llm as llm_commands
-from flows.endpoints.completion import NotACompletion, is_the_llm_asked_for, parse_json, read_answer
+from flows.endpoints.completion import NotACompletion, is_the_llm_asked_for, parse_body, read_answer
 from flows.errors import CredentialsMissing, EndpointError
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, refuse_silence, right, wrong
@@ -45,12 +45,12 @@ def is_hit(prompt: str) -> bool:
 @pytest.mark.parametrize(
     ("script", "least_s"), [("429,ok", 0), ("429@1,ok", 1), ("429@date,ok", 0.5), ("429@-5,ok", 0)]
 )
-def test_f28_patience_is_given_when_it_is_asked_for(bare, waits, script, least_s):
+def test_f28_a_call_waits_as_long_as_the_endpoint_asks(bare, waits, script, least_s):
     assert ask_one(bare, script, waits).attempts == 2
     assert least_s <= max(waits.seconds) < least_s + 2
 
 
-def test_f28_an_hour_of_patience_is_a_failure_and_no_wrong_answer(asked, fake):
+def test_f28_a_wait_of_an_hour_is_a_failure_and_not_a_wrong_answer(asked, fake):
     fake.scripts = {"busy": "429@3600"}
     report = asked.prepare("busy").run()
     assert set(asked.rows("o.score, o.failure", "busy")) == {(None, "rate_limited")}
@@ -120,11 +120,13 @@ def test_f33_an_error_inside_a_200_is_the_error_it_says(bare, waits, script, kin
 _GREEDY = """
 import asyncio, re, sys
 from pathlib import Path
+from flows.config.settings import EndpointSettings
 from flows.endpoints import BoundedEndpoint
 from flows.errors import EndpointError
 
 async def ask(script):
-    async with BoundedEndpoint("fake", sys.argv[1], timeout_s=20, max_attempts=1) as opened:
+    settings = EndpointSettings(name="fake", base_url=sys.argv[1], timeout_s=20, max_attempts=1)
+    async with BoundedEndpoint(settings) as opened:
         try:
             return (await opened.complete(script, "x")).text
         except EndpointError as error:
@@ -250,7 +252,7 @@ def test_f44_another_llms_answers_are_no_answers_of_the_one_asked(asked, fake):
     assert set(asked.rows("o.score, o.failure", "swapped")) == {(None, "substituted")}
     assert {name for (name,) in asked.rows("o.served_llm", "swapped")} == {"another-llm"}
     assert fake.calls["swapped"] <= 4, "no more money is spent on it tonight"
-    assert any("another-llm" in line and "may_serve" in line for line in report.attention)
+    assert any("another-llm" in line and "accepted_names" in line for line in report.attention)
 
 
 def test_f44_an_llm_whose_place_another_took_is_quarantined_until_a_person_accepts_it(asked, fake):
@@ -264,8 +266,8 @@ def test_f44_an_llm_whose_place_another_took_is_quarantined_until_a_person_accep
     assert [found.llm_key for found in report.quarantined] == ["fake:swapped"]
     assert any("uniroute llm include fake:swapped" in line for line in report.attention)
     before = fake.calls["swapped"]
-    asked.prepare("swapped", "honest", endpoint='may_serve = ["another-*"]').run(SECOND, look)
-    assert fake.calls["swapped"] == before, "nobody asks what is quarantined"
+    asked.prepare("swapped", "honest", endpoint='accepted_names = ["another-*"]').run(SECOND, look)
+    assert fake.calls["swapped"] == before, "a quarantined LLM is not asked"
     config = str(asked.folder / "uniroute.toml")
     done = CliRunner().invoke(llm_commands, ["include", "fake:swapped", "--reason", "the same LLM", "--config", config])
     assert done.exit_code == 0, done.output
@@ -321,7 +323,7 @@ def test_f47_usage_that_cannot_be_is_estimated_flagged_and_booked(asked, fake, s
 )
 def test_f48_json_that_python_would_take_or_die_of_is_refused(body):
     with pytest.raises(NotACompletion):
-        read_answer(parse_json(body), "prompt")
+        read_answer(parse_body(body), "prompt")
 
 
 def test_f50_an_llm_that_hangs_leaves_room_for_all_others(asked, fake):
@@ -422,10 +424,10 @@ def test_f52_only_failures_of_the_infrastructure_are_drawn_again(asked, fake):
     assert fake.calls["wrong"] == len(asked.rows("o.score", "wrong")), "a score is final"
 
 
-def test_f28_concurrency_shrinks_when_patience_is_asked_for():
+def test_f28_concurrency_shrinks_when_calls_are_rate_limited():
     with FakeEndpoint(latency_s=0.002) as fake:
         fake.choose = lambda request: "429" if len(fake.requests) <= 8 else None
         opened = endpoint(fake, Waits(), concurrency=8, max_attempts=9)
         outcomes = ask_together(opened, "ok", 16)
         assert all(not isinstance(outcome, Exception) for outcome in outcomes)
-        assert opened._gate.limit < 8
+        assert opened._limiter.limit < 8

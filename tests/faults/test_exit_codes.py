@@ -40,7 +40,7 @@ def ended(asked, monkeypatch, capsys):
         lines = [json.loads(line) for line in said.out.splitlines()]
         error = lines[-1]["error"]
         assert error["exit_code"] == stopped.value.code
-        assert error["message"].split(":")[0][:60] in said.err, "people are told the same"
+        assert error["message"].split(":")[0][:60] in said.err, "people read the same"
         assert error["unchanged"] or error["hint"]
         events = [line["event"] for line in lines[:-1]]
         assert "finished" not in events, "a stream without this line is a night that ended early"

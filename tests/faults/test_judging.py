@@ -25,7 +25,7 @@ MASTER_KEYS = (
 
 
 def quotations(prompt: str) -> list[str]:
-    """Give what stands between BEGIN and END of this judgement."""
+    """Return what stands between BEGIN and END of this judgement."""
     nonce = re.search(r"^BEGIN (\w+)$", prompt, re.MULTILINE)[1]
     return re.findall(rf"^BEGIN {nonce}$\n(.*?)\n^END {nonce}$", prompt, re.MULTILINE | re.DOTALL)
 
@@ -67,7 +67,7 @@ def asked(tmp_path, fake, migrated, monkeypatch):
 
 
 def charges(asked: AskedNight) -> dict[tuple[str, str], tuple[int, int, int]]:
-    """Give calls, cost and reservation by LLM and purpose."""
+    """Return calls, cost and reservation by LLM and purpose."""
     with sqlite3.connect(asked.folder / "home" / "registry.db") as connection:
         rows = connection.execute(
             "SELECT l.llm_id, c.purpose, c.calls, c.cost_picousd, c.reserved_picousd "
@@ -99,7 +99,7 @@ def test_f74_an_answer_that_says_nothing_is_wrong_and_the_judge_is_not_asked(ask
     )
     asked.prepare_judged("empty").run()
     assert set(asked.rows("o.score, o.failure", "empty")) == {(0.0, None)}
-    assert fake.calls["judge"] == 24, "the judge's own gate, and nothing else"
+    assert fake.calls["judge"] == 24, "the check of the judge, and nothing else"
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_f74_a_verdict_that_cannot_be_read_is_a_failure_and_no_wrong_answer(aske
 
 def test_f74_a_judge_that_believes_answers_is_refused_before_any_answer_is_paid_for(asked, fake):
     fake.answer = lambda llm_id, prompt: gullible_judge(prompt) if llm_id == "judge" else right(prompt)
-    with pytest.raises(GradingError, match=r"failed its gate: a wrong answer that says .* was judged right"):
+    with pytest.raises(GradingError, match=r"failed its check: a wrong answer that says .* was judged right"):
         asked.prepare_judged("fine").run()
     assert fake.calls["fine"] == 0
-    assert charges(asked)["judge", "judge"][0] == 24, "what the gate cost is booked all the same"
+    assert charges(asked)["judge", "judge"][0] == 24, "what the check cost is booked all the same"
 
 
 @pytest.mark.parametrize("wording", ["{nonce} RIGHT", "{nonce} WRONG"])

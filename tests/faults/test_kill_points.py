@@ -55,7 +55,7 @@ class Evening:
         shutil.copytree(self._before, self.night.folder)
 
     def is_killed(self, point: str) -> bool:
-        """Give whether a night died at a point; what serves is then whole, and the next start mends the rest."""
+        """Return whether a night died at a point; what serves is then intact, and the next start repairs the rest."""
         self.come_back()
         code = self.night.run(SECOND, UNIROUTE_TEST_KILL_AT=point, UNIROUTE_TEST_SIDE_EFFECTS="1")
         assert code in (KILLED, 0), self.night.output()
@@ -89,7 +89,7 @@ STRIDE = int(os.environ.get("UNIROUTE_TEST_KILL_STRIDE", "5"))
 
 @pytest.fixture(scope="module")
 def evening(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[Evening]:
-    """Give a state with a champion to beat and one new LLM to ask."""
+    """Return a state with a champion to beat and one new LLM to ask."""
     with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok")) as endpoint:
         folder = tmp_path_factory.mktemp("killed") / "night"
         # Small batches make several commits: a night is also killed between two of them.

@@ -71,7 +71,7 @@ def test_f04_of_two_nights_at_once_one_calls_and_the_other_is_told_to_come_back(
             child.stdin.write("go\n")
             child.stdin.flush()
         said = [child.stdout.readline() for child in nights]
-        assert sorted(said) == ["", "called\n"], "the second did not wait, and called nobody"
+        assert sorted(said) == ["", "called\n"], "the second did not wait, and called no LLM"
         active, refused = sorted(nights, key=lambda child: said[nights.index(child)], reverse=True)
         assert refused.wait(30) == ExitCode.TRY_LATER
         message = refused.stderr.read()

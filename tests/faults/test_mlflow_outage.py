@@ -20,7 +20,7 @@ def first_night(folder: Path, template: Path) -> Iterator[TinyNight]:
 
 @pytest.fixture(params=["closed port", "500", "hang"])
 def broken(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Give the address of an MLflow that does not answer as it should."""
+    """The address of an MLflow that does not answer as it should."""
     if request.param == "closed port":
         yield "http://127.0.0.1:9"
         return

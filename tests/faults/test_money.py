@@ -1,4 +1,4 @@
-"""Money: ceilings hold, what stopped at one goes on the next night, and nothing without a price is called."""
+"""Money: ceilings hold, what stopped at one continues the next night, and nothing without a price is called."""
 
 import asyncio
 import json
@@ -23,13 +23,13 @@ def asked(tmp_path, fake, migrated, monkeypatch):
     return AskedNight(tmp_path, fake, migrated, monkeypatch)
 
 
-DEAR = "input_usd_per_mtok = 1000\noutput_usd_per_mtok = 1000\n"
+EXPENSIVE = "input_usd_per_mtok = 1000\noutput_usd_per_mtok = 1000\n"
 
 
 @pytest.mark.parametrize("ceiling", ["night_usd = 0.6", "llm_usd = 0.6"])
 def test_f96_a_night_stops_before_its_ceiling_uses_no_half_profile_and_goes_on_the_next_night(asked, fake, ceiling):
-    fake.scripts = {"dear": "ok", "cheap": "ok"}
-    asked.prepare("dear", "cheap", budget=f"{ceiling}\ncall_usd = 0.5", night="canary_prompts = 0")
+    fake.scripts = {"costly": "ok", "cheap": "ok"}
+    asked.prepare("costly", "cheap", budget=f"{ceiling}\ncall_usd = 0.5", night="canary_prompts = 0")
     left_out, spends = [], []
 
     def look(night):
@@ -40,14 +40,14 @@ def test_f96_a_night_stops_before_its_ceiling_uses_no_half_profile_and_goes_on_t
         return asked.run(as_of, look)
 
     (asked.folder / "llms.toml").write_text(
-        f'[[llm]]\nid = "dear"\nreleased = 2024-01-02\n{DEAR}'
+        f'[[llm]]\nid = "costly"\nreleased = 2024-01-02\n{EXPENSIVE}'
         '[[llm]]\nid = "cheap"\nreleased = 2024-01-01\ninput_usd_per_mtok = 0.01\noutput_usd_per_mtok = 0.01\n'
     )
     first = run(FIRST)
-    dear = next(profile for profile in first.profiles if profile.llm_key == "fake:dear")
-    assert 0 < dear.coverage < 0.95
-    assert "ceiling" in dear.stopped_by and any("fake:dear is incomplete" in line for line in first.attention)
-    assert left_out[0] == ["fake:dear"], "half a profile is not used"
+    costly = next(profile for profile in first.profiles if profile.llm_key == "fake:costly")
+    assert 0 < costly.coverage < 0.95
+    assert "ceiling" in costly.stopped_by and any("fake:costly is incomplete" in line for line in first.attention)
+    assert left_out[0] == ["fake:costly"], "half a profile is not used"
     assert sum(float(usd) for usd in spends[0].by_llm.values()) <= 0.6
     assert first.spent_usd == spends[0].total_usd
 
@@ -58,8 +58,8 @@ def test_f96_a_night_stops_before_its_ceiling_uses_no_half_profile_and_goes_on_t
 
 
 def test_f96_a_night_started_again_does_not_get_its_budget_again(asked, fake):
-    fake.scripts = {"dear": "ok"}
-    asked.prepare("dear", prices={"dear": DEAR}, budget="night_usd = 0.3\ncall_usd = 0.3")
+    fake.scripts = {"costly": "ok"}
+    asked.prepare("costly", prices={"costly": EXPENSIVE}, budget="night_usd = 0.3\ncall_usd = 0.3")
     asked.run(FIRST)
     before = len(fake.requests)
     assert before > 0
@@ -100,7 +100,7 @@ def test_f99_an_answer_without_end_is_cut_off_and_one_beyond_max_tokens_is_booke
 
 
 def test_f99_the_second_night_is_as_bounded_as_the_first(asked, fake):
-    fake.scripts = {"dear": "ok"}
-    asked.prepare("dear", prices={"dear": DEAR}, budget="llm_usd = 0.2\ncall_usd = 0.2")
+    fake.scripts = {"costly": "ok"}
+    asked.prepare("costly", prices={"costly": EXPENSIVE}, budget="llm_usd = 0.2\ncall_usd = 0.2")
     assert asked.run(FIRST).spent_usd <= Decimal("0.2")
     assert asked.run(SECOND).spent_usd <= Decimal("0.2")

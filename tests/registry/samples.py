@@ -65,7 +65,7 @@ def fetch(
 
 
 def know_llms(registry: Registry, run: Run, *llm_ids: str) -> tuple[str, ...]:
-    """Make the registry know some priced LLMs; give their keys."""
+    """Make the registry know some priced LLMs; return their keys."""
     registry.llms.record_fetch(run, fetch([listing(one) for one in llm_ids], "known"), TODAY)
     return tuple(f"router:{one}" for one in llm_ids)
 
@@ -154,7 +154,7 @@ def router(run: Run, prompt_set: PromptSet, number: int, llm_keys: Sequence[str]
 
 
 def save_routers(registry: Registry, run: Run, n: int = 3) -> tuple[str, ...]:
-    """Store some routers; give their digests."""
+    """Store some routers; return their digests."""
     keys = know_llms(registry, run, "a", "b")
     prompt_set = freeze(registry)
     registry.routers.save_cluster_map(cluster_map(prompt_set))

@@ -42,7 +42,7 @@ def test_an_empty_ledger_is_intact(registry):
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(*[st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=60) for _ in range(3)])
-def test_whatever_the_words_the_chain_verifies(registry, subject, actor, reason):
+def test_the_chain_verifies_with_any_text(registry, subject, actor, reason):
     registry.ledger.append("test:words:said", subject, actor=actor, reason=reason, now=NOW, payload={"said": reason})
     assert registry.ledger.verify().is_intact
     assert registry.ledger.events(limit=1)[0].reason == reason
@@ -89,7 +89,7 @@ def test_a_ledger_cut_off_at_its_end_is_found(filled, url, statement, said):
     assert (check.is_intact, said in check.problem) == (False, True), check.problem
 
 
-def test_a_ledger_cut_off_together_with_the_note_of_its_end_no_longer_has_the_head_noted_elsewhere(filled, url):
+def test_a_ledger_cut_off_with_the_note_of_its_end_lacks_the_head_noted_elsewhere(filled, url):
     noted = {filled.ledger.head()[1]: "MLflow"}
     shorter = "UPDATE ledger_head SET number = 5, hash = (SELECT hash FROM ledger WHERE number = 5)"
     break_in(url, "DELETE FROM ledger WHERE number = 6", shorter)
@@ -138,13 +138,13 @@ def test_events_are_filtered(filled):
     assert numbers(subject="router-3") == [4]
     assert numbers(event="router:promotion:applied") == [1, 3, 5]
     assert numbers(event="router:promotion:") == [1, 2, 3, 4, 5, 6]
-    assert numbers(event="router_promotion") == [], "an underscore is no wildcard"
+    assert numbers(event="router_promotion") == [], "an underscore is not a wildcard"
     assert numbers(since=NOW + timedelta(hours=4)) == [5, 6]
     assert numbers(until=NOW + timedelta(hours=2)) == [1, 2]
     assert filled.ledger.count() == 6
 
 
-def test_a_payload_that_is_no_json_is_refused(registry):
+def test_a_payload_that_is_not_json_is_refused(registry):
     with pytest.raises(ValueError, match="JSON compliant"):
         registry.ledger.append("test:row:added", "x", actor="a", now=NOW, payload={"score": float("nan")})
     assert registry.ledger.count() == 0

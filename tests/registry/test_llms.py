@@ -39,7 +39,7 @@ def test_the_first_fetch_reports_every_visible_llm_as_new(registry, night):
     assert (found.first_seen_on, found.status, found.endpoint, found.llm_id) == (TODAY, "available", "router", "a")
 
 
-def test_what_changed_since_last_night_is_told(registry, night):
+def test_changes_since_last_night_are_reported(registry, night):
     registry.llms.record_fetch(night, fetch([listing(x) for x in "abcdefg"], "1"), TODAY)
     second = next_night(registry, DAY_2)
     listed = [listing("a"), listing("b", "2"), *(listing(x) for x in "defg"), listing("new")]
@@ -54,7 +54,7 @@ def test_what_changed_since_last_night_is_told(registry, night):
     assert registry.llms.price_history("router:b") == (price("1"), price("2", DAY_2))
 
 
-def test_a_listing_of_the_future_is_kept_but_not_visible(registry, night):
+def test_a_listing_with_a_future_date_is_kept_but_not_visible(registry, night):
     tomorrow = datetime(2024, 9, 2, tzinfo=UTC)
     listed = [listing("a"), listing("later", released_at=tomorrow)]
     assert registry.llms.record_fetch(night, fetch(listed, "1"), TODAY).new == ("router:a",)
@@ -82,7 +82,7 @@ def test_the_same_fetch_twice_in_one_run_changes_nothing(registry, night):
         assert unit.execute(select(func.count()).select_from(listing_table)).scalar() == n_rows
 
 
-def test_an_amended_fetch_gives_the_changes_of_the_whole_run(registry, night):
+def test_an_amended_fetch_returns_the_changes_of_the_whole_run(registry, night):
     registry.llms.record_fetch(night, fetch([listing(x) for x in "abcde"], "1"), TODAY)
     second = next_night(registry, DAY_2)
     registry.llms.record_fetch(
@@ -160,7 +160,7 @@ def test_f53_an_allow_listed_free_llm_is_routable(registry, night):
     assert registry.llms.get("router:a:free").is_routable
 
 
-def test_a_price_that_disappears_takes_the_llm_off_and_is_told(registry, night):
+def test_a_price_that_disappears_makes_the_llm_unroutable_and_is_reported(registry, night):
     registry.llms.record_fetch(night, fetch([listing("a")], "1"), TODAY)
     second = next_night(registry, DAY_2)
     diff = registry.llms.record_fetch(second, fetch([listing("a", None, refusal="negative price -1")], "2"), DAY_2)
@@ -186,7 +186,7 @@ def test_f54_an_implausible_price_is_held_and_the_old_one_stays(registry, night,
     assert "held for review" in found.refusal
     third = next_night(registry, DAY_3)
     diff = registry.llms.record_fetch(third, fetch([listing("a", new)], "3"), DAY_3)
-    assert (diff.held, diff.repriced) == ((), ()), "the same held price is no news"
+    assert (diff.held, diff.repriced) == ((), ()), "the same held price is not reported again"
     accepted = registry.llms.accept_price("router:a", actor="ann", reason="checked the price page", now=NOW)
     assert accepted.is_routable
     assert accepted.price == price(new, DAY_2)
@@ -208,7 +208,7 @@ def test_a_free_llm_that_starts_to_cost_is_held(registry, night):
     assert registry.llms.record_fetch(second, fetch([listing("a", "5")], "2"), DAY_2).held == ("router:a",)
 
 
-def test_a_held_price_that_goes_back_is_forgotten(registry, night):
+def test_a_held_price_that_is_withdrawn_is_deleted(registry, night):
     registry.llms.record_fetch(night, fetch([listing("a")], "1"), TODAY)
     second = next_night(registry, DAY_2)
     registry.llms.record_fetch(second, fetch([listing("a", "99")], "2"), DAY_2)
@@ -280,7 +280,7 @@ def test_the_same_raw_text_is_stored_once(registry, night):
         assert unit.execute(select(func.count()).select_from(catalog_fetch)).scalar() == 2
 
 
-def test_f61_hostile_names_are_stored_inert_and_hostile_ids_make_no_llm(registry, night):
+def test_f61_hostile_names_are_stored_escaped_and_hostile_ids_make_no_llm(registry, night):
     listed = [
         listing("a", name="x" * 10_000 + "\x00"),
         listing("b", name="\x1b[31m\ud800", canonical_id="\x00"),
@@ -328,7 +328,7 @@ def test_f59_an_llm_is_not_routable_after_its_last_day(registry, night):
 
 
 @pytest.mark.parametrize(("status", "reason"), [("gone", "x"), ("excluded", "  ")])
-def test_statuses_need_a_known_word_and_a_reason(registry, night, status, reason):
+def test_a_status_must_be_known_and_have_a_reason(registry, night, status, reason):
     registry.llms.record_fetch(night, fetch([listing("a")], "1"), TODAY)
     with pytest.raises(InvalidInput):
         registry.llms.set_status("router:a", status, reason, actor="ann", now=NOW)
@@ -338,10 +338,10 @@ def test_statuses_need_a_known_word_and_a_reason(registry, night, status, reason
 def test_llms_are_found_by_part_of_key_or_name(registry, night):
     listed = [listing("lab/one", name="Grand One"), listing("lab/one-mini"), listing("other/100%")]
     registry.llms.record_fetch(night, fetch(listed, "1"), TODAY)
-    assert [one.llm_id for one in registry.llms.find("lab/one")] == ["lab/one"], "an exact id comes alone"
+    assert [one.llm_id for one in registry.llms.find("lab/one")] == ["lab/one"], "an exact id matches alone"
     assert [one.llm_id for one in registry.llms.find("LAB")] == ["lab/one", "lab/one-mini"]
     assert [one.llm_id for one in registry.llms.find("grand")] == ["lab/one"]
-    assert [one.llm_id for one in registry.llms.find("%")] == ["other/100%"], "a percent sign is no wildcard"
+    assert [one.llm_id for one in registry.llms.find("%")] == ["other/100%"], "a percent sign is not a wildcard"
     assert registry.llms.find("nothing") == ()
 
 
@@ -370,7 +370,7 @@ DAYS = ("2025-07-20", "2025-07-29", "2026-08-19")
 
 
 def openrouter_day(folder, day):
-    """Read a real OpenRouter document the plain way, to know what the right answer is."""
+    """Read a real OpenRouter document in the simplest way, as the expected result."""
     rows = json.loads((folder / "catalogs" / f"openrouter_models_{day}.json").read_text())["data"]
     listed = []
     for row in rows:
@@ -395,7 +395,7 @@ def openrouter_day(folder, day):
     return {one.llm_id: one for one in listed}
 
 
-def test_three_real_days_of_openrouter_give_the_right_changes(registry, shared_data):
+def test_three_real_days_of_openrouter_result_in_the_right_changes(registry, shared_data):
     documents = [openrouter_day(shared_data, day) for day in DAYS]
     registry_knows: dict[str, Listing] = {}
     in_force: dict[str, tuple[Decimal, Decimal] | None] = {}
@@ -448,6 +448,6 @@ def test_the_counts_of_the_three_real_days(registry, shared_data):
     assert counts == [(147, 0, 0, 0), (8, 4, 3, 1), (342, 79, 29, 2)]
 
 
-def test_listings_give_the_key_of_their_llm():
+def test_a_listing_has_the_key_of_its_llm():
     assert listing("a/b:free").llm_key == "router:a/b:free"
     assert replace(listing("a"), endpoint="vllm").llm_key == "vllm:a"

@@ -130,7 +130,7 @@ def test_a_new_request_supersedes_the_open_ones(registry, routers):
     assert len(registry.ledger.events(event="router:promotion:superseded")) == 1
 
 
-def test_asking_again_gives_the_same_open_promotion(registry, routers, night):
+def test_a_repeated_request_returns_the_same_open_promotion(registry, routers, night):
     first = registry.promotions.request(routers[0], None, PASSED, actor="night", now=NOW, run_id=night.id)
     n_events = registry.ledger.count()
     again = registry.promotions.request(routers[0], None, PASSED, actor="night", now=NOW, run_id=night.id)
@@ -145,7 +145,7 @@ def test_a_resumed_run_finds_its_own_rejection(registry, routers, night):
     assert registry.promotions.reject(again.id, actor="night", reason="gate failed", now=NOW) == rejected
     other = start_night(registry, "night:other", holder_is_gone=lambda _: True)
     fresh = registry.promotions.request(routers[0], None, REFUSED, actor="night", now=NOW, run_id=other.id)
-    assert (fresh.id, fresh.status) == (asked.id + 1, "requested"), "another night may ask anew"
+    assert (fresh.id, fresh.status) == (asked.id + 1, "requested"), "another night may request it again"
 
 
 def test_approve_then_apply(registry, routers):
@@ -218,7 +218,7 @@ def test_rollback_takes_any_name_of_a_router_that_served(registry, routers):
     assert registry.promotions.rollback(to="v7", now=NOW, **WORDS).router_digest == routers[0]
 
 
-def test_rollback_is_no_way_around_the_gate(registry, routers):
+def test_rollback_does_not_bypass_the_gate(registry, routers):
     promote(registry, routers[0])
     promote(registry, routers[1])
     asked = registry.promotions.request(routers[2], routers[1], REFUSED, actor="night", now=NOW)
@@ -227,7 +227,7 @@ def test_rollback_is_no_way_around_the_gate(registry, routers):
         registry.promotions.rollback_target,
         lambda to: registry.promotions.rollback(to=to, now=NOW, **WORDS),
     ):
-        with pytest.raises(PromotionRefused, match="never was the champion"):
+        with pytest.raises(PromotionRefused, match="was never the champion"):
             go_back(routers[2])
     assert registry.routers.aliases().champion == routers[1]
 
@@ -236,7 +236,7 @@ def test_rollback_without_a_previous_router_is_refused(registry, routers):
     with pytest.raises(NotFound, match="no previous router"):
         registry.promotions.rollback(now=NOW, **WORDS)
     promote(registry, routers[0])
-    with pytest.raises(PromotionRefused, match="is the champion already"):
+    with pytest.raises(PromotionRefused, match="is already the champion"):
         registry.promotions.rollback(to=routers[0], now=NOW, **WORDS)
 
 
@@ -259,7 +259,7 @@ def test_unknown_routers_and_promotions_are_not_found(registry, routers):
     with pytest.raises(NotFound, match="there is no promotion 99"):
         registry.promotions.apply(99, now=NOW, **WORDS)
     promote(registry, routers[0])
-    with pytest.raises(PromotionRefused, match="is the champion already"):
+    with pytest.raises(PromotionRefused, match="is already the champion"):
         registry.promotions.request(routers[0], routers[0], PASSED, actor="night", now=NOW)
 
 
@@ -275,7 +275,7 @@ def test_the_challenger_moves_with_an_event_and_only_when_it_changes(registry, r
     ]
 
 
-def test_the_outbox_keeps_what_mlflow_was_not_told(registry, routers):
+def test_the_outbox_keeps_moves_until_mlflow_has_them(registry, routers):
     promote(registry, routers[0])
     (entry,) = registry.promotions.pending()
     registry.promotions.mark_undelivered(entry.id, "connection refused \x00")
@@ -312,13 +312,13 @@ def test_the_history_survives_reopening(registry, routers, url):
         assert again.promotions.list()[0].status == "applied"
 
 
-def test_whoever_asks_may_not_approve_where_two_persons_are_wanted(registry, routers):
+def test_the_requester_may_not_approve_where_two_people_are_required(registry, routers):
     promote(registry, routers[0])
     asked = registry.promotions.request(routers[1], routers[0], PASSED, actor="Ann Lee", now=NOW)
     for same in ("Ann Lee", "ann lee", "  ANN  LEE ", "\uff21nn Lee", "ann\u200b lee"):
         with pytest.raises(PromotionRefused, match="may not approve it") as caught:
             registry.promotions.approve(asked.id, actor=same, reason="fine", now=NOW, two_person=True)
-        assert caught.value.hint.startswith("ask somebody else")
+        assert caught.value.hint.startswith("ask another person")
     assert registry.promotions.get(asked.id).status == "requested"
     other = {"actor": "bob", "reason": "fine", "now": NOW, "two_person": True}
     assert registry.promotions.approve(asked.id, **other).decided_by == "bob"
@@ -354,7 +354,7 @@ def test_routers_are_counted_once_for_each_champion_they_were_tested_against(reg
     promote(registry, routers[2])
     assert registry.promotions.tested_against(routers[2]) == ()
     registry.promotions.rollback(now=NOW, **WORDS)
-    assert registry.promotions.tested_against(routers[0]) == routers[1:], "a rollback does not give the tests back"
+    assert registry.promotions.tested_against(routers[0]) == routers[1:], "a rollback does not restore the tests"
 
 
 def test_approving_and_applying_are_one_transaction_together(registry, routers):
@@ -367,16 +367,16 @@ def test_approving_and_applying_are_one_transaction_together(registry, routers):
     assert registry.routers.aliases() == Aliases()
 
 
-def test_a_person_who_rejected_or_rolled_back_has_spoken_until_somebody_approves(registry, routers, night):
+def test_a_rejection_or_rollback_by_a_person_is_a_veto_until_an_approval(registry, routers, night):
     promote(registry, routers[0])
     asked = registry.promotions.request(routers[1], routers[0], REFUSED, actor="night", now=NOW)
     registry.promotions.reject(asked.id, actor="night", reason="gate failed", now=NOW)
-    assert not registry.promotions.is_vetoed(routers[1]), "a failed gate is no word of a person"
+    assert not registry.promotions.is_vetoed(routers[1]), "a failed gate is not a decision of a person"
     asked = registry.promotions.request(routers[1], routers[0], PASSED, actor="night", now=NOW, run_id=night.id)
     rejected = registry.promotions.reject(asked.id, actor="ann", reason="not now", now=NOW)
     assert registry.promotions.is_vetoed(routers[1])
     again = registry.promotions.request(routers[1], routers[0], PASSED, actor="night", now=NOW, run_id=night.id)
-    assert again == rejected, "the night does not ask the same person the same thing again"
+    assert again == rejected, "the night does not request the same decision again"
     assert registry.promotions.request(routers[1], routers[0], PASSED, actor="ann", now=NOW).id > rejected.id
     promote(registry, routers[1])
     assert not registry.promotions.is_vetoed(routers[1])

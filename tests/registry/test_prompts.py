@@ -103,17 +103,20 @@ def test_equal_contents_count_once(registry):
     ("given_prompts", "said"),
     [
         ([], "the prompt set is empty"),
-        ([Prompt("a", "q", "", "choice")], "1 prompts have no reference: a"),
-        ([Prompt("a", "q", " \n", "choice")], "1 prompts have no reference: a"),
-        ([Prompt("a", "", "A", "choice")], "1 prompts have no text: a"),
-        ([Prompt("a", "q", "A", "")], "1 prompts have no grader: a"),
-        ([Prompt("", "q", "A", "choice")], r"1 prompts have no prompt_id: \(no id\)"),
-        ([Prompt("a", "q", "A", "choice"), Prompt("a", "r", "A", "choice")], "1 prompt ids stand for .* contents: a"),
+        ([Prompt("a", "q", "", "choice")], "1 prompt without reference: a"),
+        ([Prompt("a", "q", " \n", "choice")], "1 prompt without reference: a"),
+        ([Prompt("a", "", "A", "choice")], "1 prompt without text: a"),
+        ([Prompt("a", "q", "A", "")], "1 prompt without grader: a"),
+        ([Prompt("", "q", "A", "choice")], r"1 prompt without prompt_id: \(no id\)"),
+        (
+            [Prompt("a", "q", "A", "choice"), Prompt("a", "r", "A", "choice")],
+            "1 prompt id used for .*: a",
+        ),
         (
             [Prompt(f"p{i}", "q", "", "g") for i in range(9)],
-            "9 prompts have no reference: p0, p1, p2, p3, p4 and 4 more",
+            "9 prompts without reference: p0, p1, p2, p3, p4 and 4 more",
         ),
-        ([Prompt("\x1b[31m", "q", "", "g")], r"no reference: \\x1b\[31m"),
+        ([Prompt("\x1b[31m", "q", "", "g")], r"without reference: \\x1b\[31m"),
     ],
 )
 def test_prompts_that_cannot_be_frozen_are_named(registry, given_prompts, said):
@@ -177,5 +180,5 @@ def test_embeddings_that_do_not_fit_are_refused(registry, matrix):
 
 def test_embeddings_of_unknown_prompts_are_refused(registry):
     freeze(registry, 4)
-    with pytest.raises(NotFound, match="1 prompts are in no prompt set"):
+    with pytest.raises(NotFound, match="not in any prompt set: 1 prompt, the first is"):
         registry.prompts.store_embeddings("e", [Prompt("x", "new", "A", "choice")], np.zeros((1, 2), dtype=np.float32))

@@ -32,7 +32,7 @@ def count(url, table):
 
 @pytest.fixture
 def aged(registry):
-    """Give a registry a year after a night of two LLMs, three routers, and catalogs that changed a little each day."""
+    """A registry a year after a night with two LLMs, three routers, and catalogs that changed a little each day."""
     run = start_night(registry)
     save_routers(registry, run)
     prompt_set = freeze(registry)
@@ -49,10 +49,10 @@ def aged(registry):
     return registry
 
 
-def test_old_texts_and_listings_go_and_every_score_stays(aged, url):
+def test_old_texts_and_listings_are_deleted_and_every_score_stays(aged, url):
     before = {name: count(url, name) for name in ("outcome", "llm_price", "catalog_fetch", "router", "listing", "run")}
     planned = aged.pruning.plan(ALL_OLD, YEAR)
-    assert (planned.completions, count(url, "completion")) == (20, 20), "a plan forgets nothing"
+    assert (planned.completions, count(url, "completion")) == (20, 20), "a plan deletes nothing"
     done = aged.pruning.prune(ALL_OLD, YEAR, actor="ann")
     assert (done.completions, done.content_bytes) == (20, planned.content_bytes)
     assert done.content_bytes >= 20 * 2000
@@ -70,7 +70,7 @@ def test_old_texts_and_listings_go_and_every_score_stays(aged, url):
     assert (again.rows, len(aged.ledger.events(event="registry:retention:"))) == (0, 1), "nothing to do leaves no trace"
 
 
-def test_what_is_young_stays(aged, url):
+def test_recent_texts_and_listings_stay(aged, url):
     assert aged.pruning.prune(ALL_OLD, NOW + timedelta(days=10), actor="ann").rows == 0
     assert (count(url, "completion"), count(url, "listing")) == (20, 14)
     assert aged.pruning.prune(Retention(None, None), YEAR, actor="ann").rows == 0
@@ -104,7 +104,7 @@ def test_a_night_that_is_running_is_not_disturbed(aged, url):
     assert count(url, "completion") == 20
 
 
-def test_the_space_is_given_back(registry, url):
+def test_the_space_is_released(registry, url):
     run = start_night(registry)
     save_routers(registry, run)
     asked = freeze(registry, 200).prompts
@@ -117,11 +117,11 @@ def test_the_space_is_given_back(registry, url):
 
 
 @pytest.mark.parametrize("days", [0, -1])
-def test_a_retention_that_would_forget_today_is_refused(days):
+def test_a_retention_that_would_delete_today_is_refused(days):
     with pytest.raises(InvalidInput, match="this night has just stored"):
         Retention(days, None)
 
 
-def test_an_empty_registry_has_nothing_to_forget(url):
+def test_an_empty_registry_has_nothing_to_delete(url):
     with Registry.open(url) as registry:
         assert registry.pruning.prune(ALL_OLD, YEAR, actor="ann").rows == 0

@@ -21,7 +21,7 @@ from tests.registry.samples import (
 
 @pytest.fixture
 def mapped(registry, night):
-    """Give a registry's prompt set and LLM keys after a cluster map was stored."""
+    """Prompt set and LLM keys of a registry that holds a cluster map."""
     keys = know_llms(registry, night, "a", "b")
     prompt_set = freeze(registry)
     registry.routers.save_cluster_map(cluster_map(prompt_set))
@@ -139,7 +139,7 @@ def test_a_router_is_stored_once_and_found_by_every_name(registry, night, mapped
 
 
 @pytest.mark.parametrize("name", ["champion", "v1", "feed", "", "nonsense", "../../etc", "v", "%"])
-def test_a_name_nobody_has_is_not_found(registry, night, name):
+def test_an_unknown_name_is_not_found(registry, night, name):
     save_routers(registry, night, 1)
     with pytest.raises(NotFound, match="there is no router"):
         registry.routers.get(name)

@@ -25,7 +25,7 @@ def take(registry, run, llm_key, **changes):
 
 
 def outcomes(frozen, llm_key):
-    """Make a score for each prompt but the last, which fails."""
+    """A score for each prompt but the last, which fails."""
     first, *others = frozen.prompts
     return [*(outcome(llm_key, prompt) for prompt in others), failed(llm_key, first)]
 
@@ -34,7 +34,7 @@ def state(registry, run, llm_key, now=NOW):
     return registry.parts.states(run, [llm_key], now)[llm_key]
 
 
-def test_a_part_is_held_by_one_process_until_it_is_given_back(registry, night, llm_key):
+def test_a_part_is_held_by_one_process_until_it_is_returned(registry, night, llm_key):
     held = take(registry, night, llm_key)
     assert (held.id, held.lease_number, held.lease_s) == (night.id, night.lease_number, 30)
     with pytest.raises(PartAlreadyHeld, match="is being profiled on worker-a") as caught:
@@ -51,12 +51,12 @@ def test_a_part_of_a_process_that_vanished_is_taken_over_and_that_process_writes
     held = take(registry, night, llm_key)
     assert state(registry, night, llm_key, LATER) == PartState(is_held=False, is_silent=True, asked=0, scored=0)
     newer = take(registry, night, llm_key, host="worker-b", now=LATER)
-    with pytest.raises(RunAlreadyActive, match="was handed to another process"):
+    with pytest.raises(RunAlreadyActive, match="was assigned to another process"):
         registry.outcomes.record(held, outcomes(frozen, llm_key))
     with pytest.raises(RunAlreadyActive):
         registry.runs.heartbeat(held, LATER)
     registry.parts.leave(held)
-    assert state(registry, night, llm_key, LATER).is_held, "it stays with the process that has it now"
+    assert state(registry, night, llm_key, LATER).is_held, "it stays with the process that holds it now"
     registry.outcomes.record(newer, outcomes(frozen, llm_key))
     assert state(registry, night, llm_key, LATER).asked == len(outcomes(frozen, llm_key))
 
@@ -73,7 +73,7 @@ def test_signs_of_life_keep_a_part_and_leave_the_lease_of_the_run_alone(registry
     assert registry.runs.lease().heartbeat_at == NOW
 
 
-def test_parts_end_with_the_attempt_that_handed_them_out(registry, night, llm_key):
+def test_parts_end_with_the_attempt_that_assigned_them(registry, night, llm_key):
     frozen = freeze(registry)
     held = take(registry, night, llm_key)
     again = start_night(registry, pid=2, holder_is_gone=lambda _: True)
@@ -86,7 +86,7 @@ def test_parts_end_with_the_attempt_that_handed_them_out(registry, night, llm_ke
     assert take(registry, again, llm_key, host="worker-b").lease_number == again.lease_number
     registry.runs.finish(again, "completed", "fine", "{}", NOW)
     assert not state(registry, again, llm_key).is_held
-    with pytest.raises(RunAlreadyActive, match="gave its lease back"):
+    with pytest.raises(RunAlreadyActive, match="released its lease"):
         take(registry, again, llm_key)
 
 

@@ -29,7 +29,7 @@ def test_a_run_starts_and_finishes(registry):
     assert not registry.runs.lease().is_held(NOW)
 
 
-def test_f04_a_second_night_is_told_who_is_active(registry, night):
+def test_f04_the_error_of_a_second_night_names_the_active_one(registry, night):
     with pytest.raises(RunAlreadyActive) as caught:
         start_night(registry, "night:2024-09-01:other", host="host-b", pid=2)
     assert caught.value.message == (
@@ -54,7 +54,7 @@ def test_f05_an_expired_lease_is_taken_over_and_the_ledger_says_so(registry, nig
     assert registry.runs.get(night.key).status == "interrupted"
 
 
-def test_a_lease_that_was_given_back_is_no_take_over(registry, night):
+def test_starting_after_a_released_lease_is_not_a_take_over(registry, night):
     registry.runs.finish(night, "completed", "fine", "{}", NOW)
     start_night(registry, "night:other", now=LATER)
     assert registry.ledger.events(event="run:lease:taken_over") == ()
@@ -110,18 +110,18 @@ def test_f06_the_former_attempt_of_the_same_run_is_fenced_off_too(registry, nigh
 
 def test_a_finished_run_writes_no_more(registry, night):
     registry.runs.finish(night, "completed", "fine", "{}", NOW)
-    with pytest.raises(RunAlreadyActive, match="gave its lease back"):
+    with pytest.raises(RunAlreadyActive, match="released its lease"):
         registry.runs.finish(night, "failed", "again", "{}", NOW)
     assert registry.runs.get(night.id).verdict == "fine"
 
 
-def test_a_holder_whose_lease_ran_out_unnoticed_may_go_on(registry, night):
+def test_a_holder_whose_lease_ran_out_unnoticed_may_continue(registry, night):
     registry.runs.heartbeat(night, LATER)
     assert registry.runs.lease().is_held(LATER)
 
 
 @pytest.mark.parametrize("status", ["active", "done", ""])
-def test_a_run_ends_in_a_known_way(registry, night, status):
+def test_a_run_ends_with_a_known_status(registry, night, status):
     with pytest.raises(InvalidInput):
         registry.runs.finish(night, status, "x", "{}", NOW)
     assert registry.runs.get(night.id).status == "active"

@@ -31,7 +31,7 @@ def upgrade():
 
 @pytest.fixture
 def own_migrations(tmp_path, monkeypatch) -> Path:
-    """Give a copy of the migrations that a test may change."""
+    """A copy of the migrations that a test may change."""
     folder = tmp_path / "migrations"
     shutil.copytree(sql.migrations_folder(), folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(sql, "migrations_folder", lambda: folder)
@@ -47,14 +47,14 @@ def test_a_fresh_registry_has_every_table_and_view(url):
     assert tables_of(url) == set(metadata.tables) | views | {VERSION_TABLE}
 
 
-def test_the_migrations_make_what_the_tables_say(registry):
+def test_the_migrations_create_the_tables_of_the_code(registry):
     with registry._database.read() as unit:
         context = MigrationContext.configure(unit, opts={"compare_type": True, "version_table": VERSION_TABLE})
         differences = [one for one in compare_metadata(context, metadata) if one[0] != "remove_table"]
     assert differences == []
 
 
-def test_the_migrations_make_the_same_constraints_as_the_tables(registry, url, tmp_path, request):
+def test_the_migrations_create_the_constraints_of_the_code(registry, url, tmp_path, request):
     if url.startswith("sqlite"):
         direct = f"sqlite:///{tmp_path / 'direct.db'}"
     else:
@@ -119,8 +119,8 @@ def test_a_migration_that_orphans_rows_is_rolled_back(url, own_migrations):
         BREAKS_HALFWAY.format(head=HEAD, second='op.execute("DELETE FROM run")')
     )
     before = tables_of(url)
-    refusal = "1 rows without their parent" if url.startswith("sqlite") else "rule of the registry"
-    with pytest.raises(RegistryError, match=refusal):
+    cause = "1 row without a parent" if url.startswith("sqlite") else "rule of the registry"
+    with pytest.raises(RegistryError, match=cause):
         Registry.open(url)
     assert tables_of(url) == before
     with Registry.open(url, migrate=False) as registry:
@@ -157,12 +157,12 @@ def test_f19_a_newer_registry_may_be_read_and_not_written(url):
             registry.migrate()
 
 
-def test_f20_an_older_registry_tells_what_is_pending_and_migrates_on_request(url, own_migrations):
+def test_f20_an_older_registry_reports_what_is_pending_and_migrates_on_request(url, own_migrations):
     Registry.open(url).close()
     (own_migrations / "versions" / "9001_adds.py").write_text(BREAKS_HALFWAY.format(head=HEAD, second="pass"))
     with Registry.open(url, migrate=False) as registry:
         assert registry.schema_status().pending == ("9001",)
-        with pytest.raises(SchemaMismatch, match="lacks 1 migrations") as caught:
+        with pytest.raises(SchemaMismatch, match="lacks 1 migration,") as caught:
             registry.ledger.count()
         assert caught.value.hint == "uniroute db migrate"
         assert registry.migrate().is_current

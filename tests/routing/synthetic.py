@@ -1,4 +1,4 @@
-"""Small worlds for routing tests: seeded embeddings, vectors and routers, and one data set that is solved by hand."""
+"""Synthetic data for routing tests: seeded embeddings, vectors and routers, and one data set that is solved by hand."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def flat_router(llms: list[RoutedLLM], *, cost_weight: float = 0.0, soft: bool =
 
 @dataclass(frozen=True)
 class SolvedByHand:
-    """Four prompts and three LLMs, each a little better and dearer than the one before.
+    """Four prompts and three LLMs, each slightly better and more expensive than the one before.
 
-    A router that knows the scores takes (cheap, mid, dear, cheap) for free cost: mean cost 2, mean score 3/4. The third
-    prompt leaves dear for cheap at a cost weight of 1/3, the second leaves mid for cheap at 1. Relative to dear's 4 USD
-    the curve is (1/2, 3/4), (5/16, 1/2), (1/4, 1/4).
+    A router that knows the scores chooses (cheap, mid, dear, cheap) at cost weight zero: mean cost 2, mean score 3/4.
+    The third prompt switches from dear to cheap at a cost weight of 1/3, the second from mid to cheap at 1. Relative to
+    the 4 USD of dear, the curve is (1/2, 3/4), (5/16, 1/2), (1/4, 1/4).
     """
 
     keys = ("cheap", "mid", "dear")

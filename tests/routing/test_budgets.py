@@ -16,7 +16,7 @@ def mean_cost(router, weight: float) -> float:
 
 
 def test_the_solved_budget():
-    # Two prompts. On the first, dear is 0.5 better for 3 USD more, on the second 0.25: they leave it at 1/6 and 1/12.
+    # Two prompts. For 3 USD more, dear is 0.5 better on the first and 0.25 on the second: they switch at 1/6 and 1/12.
     router = flat_router([flat_llm("cheap", [0.5, 0.25], 1.0), flat_llm("dear", [0.0, 0.0], 4.0)])
     router = dataclasses.replace(router, calibration_weights=np.eye(2))
     assert router.cost_weight_for(max_cost_usd_per_1k=4000) == 0.0
@@ -32,8 +32,8 @@ def test_the_solved_budget():
 @pytest.mark.parametrize("soft", [False, True])
 def test_the_budget_is_kept_and_not_wasted(soft):
     router = random_router(soft=soft)
-    dearest, cheapest = mean_cost(router, 0.0), mean_cost(router, 1e12)
-    for budget in np.linspace(cheapest, dearest, 7):
+    most_expensive, cheapest = mean_cost(router, 0.0), mean_cost(router, 1e12)
+    for budget in np.linspace(cheapest, most_expensive, 7):
         weight = router.cost_weight_for(max_cost_usd_per_1k=float(budget) * 1000)
         assert mean_cost(router, weight) <= budget * (1 + 1e-6)
         if weight > 0:

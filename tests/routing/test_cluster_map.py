@@ -7,20 +7,25 @@ from routing import ClusterMap, InvalidInput
 from routing.prompt_weights import Block
 from tests.routing.synthetic import unit_rows
 
+
+def joined(*parts: tuple[ClusterMap, Block]) -> ClusterMap:
+    """Join the columns of several maps, each as the block beside it."""
+    matrix = np.vstack([fitted.matrix for fitted, _ in parts])
+    bias = np.concatenate([fitted.bias for fitted, _ in parts])
+    return ClusterMap("joined", matrix, bias, tuple(block for _, block in parts))
+
+
 MAPS = {
     "nearest": ClusterMap.nearest(unit_rows(5)),
     "soft": ClusterMap.soft(unit_rows(5), 6.0),
-    "two resolutions": ClusterMap.side_by_side(
-        [ClusterMap.soft(unit_rows(3), 6.0), ClusterMap.nearest(unit_rows(5))], [0.25, 0.75], kind="two"
+    "two resolutions": joined(
+        (ClusterMap.soft(unit_rows(3), 6.0), Block("softmax", 3, 0.25)),
+        (ClusterMap.nearest(unit_rows(5)), Block("nearest", 5, 0.75)),
     ),
-    "with linear features": ClusterMap.side_by_side(
-        [
-            ClusterMap.soft(unit_rows(3), 6.0),
-            ClusterMap.soft(unit_rows(4), 6.0),
-            ClusterMap("line", unit_rows(3)[:1], np.array([0.5]), (Block("softmax", 1),)),
-        ],
-        [0.5, 0.25, 0.25],
-        kind="posterior",
+    "two resolutions and soft features": joined(
+        (ClusterMap.soft(unit_rows(3), 6.0), Block("softmax", 3, 0.5)),
+        (ClusterMap.soft(unit_rows(4), 6.0), Block("softmax", 4, 0.5)),
+        (ClusterMap.soft(unit_rows(2), 6.0), Block("soft_feature", 2)),
     ),
 }
 LINEAR = ClusterMap(
@@ -81,7 +86,7 @@ def test_linear_features_are_plain_scores():
     assert (LINEAR.n_clusters, LINEAR.n_linear) == (3, 2)
 
 
-def test_side_by_side_predicts_the_weighted_mean():
+def test_blocks_side_by_side_predict_the_weighted_mean():
     parts = [ClusterMap.soft(unit_rows(3), 6.0), ClusterMap.nearest(unit_rows(5))]
     rows, psi = unit_rows(9, seed=8), np.linspace(0, 1, 8)
     alone = 0.25 * parts[0].weights(rows) @ psi[:3] + 0.75 * parts[1].weights(rows) @ psi[3:]

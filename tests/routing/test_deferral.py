@@ -4,15 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from routing import DeferralCurve, InvalidInput, aiq, area, deferral_curve, paired_bootstrap, peak, qnc, score_at_cost
+from routing import DeferralCurve, InvalidInput, aiq, area, deferral_curve, paired_bootstrap, peak, qnc, scores_at_costs
 from tests.routing.synthetic import SolvedByHand
 
-world = SolvedByHand()
+solved = SolvedByHand()
 
 
 def solved_curve() -> DeferralCurve:
     return deferral_curve(
-        1 - world.scores, world.costs_usd, world.scores, world.costs_usd, reference_cost_usd=world.reference_cost_usd
+        1 - solved.scores,
+        solved.costs_usd,
+        solved.scores,
+        solved.costs_usd,
+        reference_cost_usd=solved.reference_cost_usd,
     )
 
 
@@ -37,7 +41,7 @@ def test_area_counts_the_best_score_up_to_each_cost_only():
     assert area(points((0.2, 0.5), (0.6, 0.3))) == pytest.approx(0.5)
 
 
-def test_area_stops_at_the_dearest_llm():
+def test_area_stops_at_the_most_expensive_llm():
     assert area(points((0.5, 0.0), (1.5, 1.0))) == pytest.approx(0.5 * 0.25)
 
 
@@ -65,7 +69,7 @@ def test_qnc_against_the_best_llms_own_cost():
     assert qnc(curve, 0.9, best_cost_usd=2.0).value == pytest.approx(0.5)
 
 
-def test_peak_is_the_largest_score_and_not_the_dearest_points():
+def test_peak_is_the_largest_score_not_that_of_the_most_expensive_point():
     assert peak(points((0.2, 0.5), (0.6, 0.3))) == 0.5
 
 
@@ -77,7 +81,7 @@ def test_aiq_bridges_dents_that_area_keeps():
 
 def test_score_at_cost_is_flat_beyond_the_ends():
     curve = solved_curve()
-    assert [score_at_cost(curve, cost) for cost in (0.0, 9 / 32, 0.5, 3.0)] == pytest.approx([0.25, 0.375, 0.75, 0.75])
+    assert scores_at_costs(curve, [0.0, 9 / 32, 0.5, 3.0]) == pytest.approx([0.25, 0.375, 0.75, 0.75])
 
 
 def test_equal_expectations_start_with_the_cheaper_llm():
@@ -118,10 +122,10 @@ def test_area_and_aiq_stay_between_the_worst_and_the_peak(scores, costs):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_number_that_is_not_finite_is_refused_by_name(name, bad):
     given_tables = {
-        "expected_errors": 1 - world.scores,
-        "expected_costs": world.costs_usd,
-        "scores": world.scores,
-        "costs_usd": world.costs_usd,
+        "expected_errors": 1 - solved.scores,
+        "expected_costs": solved.costs_usd,
+        "scores": solved.scores,
+        "costs_usd": solved.costs_usd,
     }
     broken = given_tables[name].copy()
     broken[2, 1] = bad

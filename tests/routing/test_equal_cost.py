@@ -9,16 +9,22 @@ from routing import InvalidInput, deferral_curve
 from routing.equal_cost import scores_at_equal_cost
 from tests.routing.synthetic import SolvedByHand
 
-world = SolvedByHand()
+solved = SolvedByHand()
 
 
 def at(target_usd: float):
-    return scores_at_equal_cost(1 - world.scores, world.costs_usd, world.scores, world.costs_usd, target_usd=target_usd)
+    return scores_at_equal_cost(
+        1 - solved.scores, solved.costs_usd, solved.scores, solved.costs_usd, target_usd=target_usd
+    )
 
 
 def test_at_a_point_of_the_curve_nothing_is_mixed():
     curve = deferral_curve(
-        1 - world.scores, world.costs_usd, world.scores, world.costs_usd, reference_cost_usd=world.reference_cost_usd
+        1 - solved.scores,
+        solved.costs_usd,
+        solved.scores,
+        solved.costs_usd,
+        reference_cost_usd=solved.reference_cost_usd,
     )
     for weight, cost, score in zip(curve.cost_weights, curve.costs_usd, curve.scores, strict=True):
         found = at(float(cost))
@@ -29,7 +35,7 @@ def test_at_a_point_of_the_curve_nothing_is_mixed():
 
 
 def test_between_two_points_the_target_is_spent_to_the_cent():
-    """One prompt, a cheap wrong LLM at 1 USD and a dear right one at 4 USD: 2 USD buy the right one a third of the
+    """One prompt, a wrong LLM at 1 USD and a right one at 4 USD: 2 USD buy the right one a third of the
     time."""
     found = scores_at_equal_cost([[1, 0]], [[1, 4]], [[0, 1]], [[1, 4]], target_usd=2)
     assert (found.cost_usd, found.is_reached) == (2, True)
@@ -41,7 +47,7 @@ def test_more_money_than_the_best_costs_is_not_spent():
     assert (found.is_reached, found.cost_weight, found.cost_usd) == (
         True,
         0,
-        pytest.approx(0.5 * world.reference_cost_usd),
+        pytest.approx(0.5 * solved.reference_cost_usd),
     )
 
 

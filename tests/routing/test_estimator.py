@@ -21,7 +21,7 @@ from routing.prompt_weights import ClusterMap
 DIM = 8
 
 
-def world(n: int, n_llms: int, seed: int = 0):
+def synthetic_errors(n: int, n_llms: int, seed: int = 0):
     """Prompts around four axes; every LLM has a level and knows some of the axes better than others."""
     rng = np.random.default_rng(seed)
     topics = rng.integers(0, 4, n)
@@ -33,8 +33,8 @@ def world(n: int, n_llms: int, seed: int = 0):
     return rows, topics, errors, error_rates
 
 
-ROWS, TOPICS, ERRORS, RATES = world(600, 9)
-FEW_ROWS, FEW_TOPICS, FEW_ERRORS, _ = world(60, 9, seed=1)
+ROWS, TOPICS, ERRORS, RATES = synthetic_errors(600, 9)
+FEW_ROWS, FEW_TOPICS, FEW_ERRORS, _ = synthetic_errors(60, 9, seed=1)
 
 
 def fitted(n_training: int = 6) -> PosteriorEstimator:
@@ -88,7 +88,7 @@ def test_a_vector_and_a_batch_say_the_same(estimator):
 
 @pytest.mark.parametrize("n_missing", [0, 4, 30])
 def test_prompts_prepared_for_many_llms_say_what_an_llms_own_prompts_say(estimator, n_missing):
-    prompts = estimator.asked(FEW_ROWS)
+    prompts = estimator.prepared(FEW_ROWS)
     for column in (6, 7):
         scored = np.arange(60) >= n_missing
         scores, tokens = 1 - FEW_ERRORS[scored, column], np.linspace(50, 200, 60)[scored]
@@ -110,7 +110,7 @@ def test_shown_errors_are_the_expected_errors_of_the_cluster(estimator):
 def test_standard_errors_shrink_with_answers_and_cover_the_truth(estimator):
     few, many = vector_of(estimator, 6, count=15), vector_of(estimator, 6)
     assert (few.standard_errors > many.standard_errors).all()
-    rows, topics, _, rates = world(400, 9, seed=5)
+    rows, topics, _, rates = synthetic_errors(400, 9, seed=5)
     weights = estimator.cluster_map_.weights(rows)[:, : estimator.cluster_map_.n_clusters]
     apart = []
     for column in (6, 7, 8):
@@ -152,7 +152,8 @@ def test_missing_labels_are_not_wrong_answers(estimator):
     np.testing.assert_allclose(
         estimator.coefficients(FEW_ROWS, errors),
         estimator.coefficients(FEW_ROWS[:40], FEW_ERRORS[:40, 6:7]),
-        atol=1e-9,
+        # float32 products of another shape: another processor rounds them in another way.
+        atol=1e-5,
     )
     holes = ERRORS[:, :6].copy()
     holes[::7, 2] = np.nan
@@ -163,7 +164,7 @@ def test_what_is_judged_is_not_shown_to_pseudo_new_llms():
     # The representative prompts are map prompts themselves: with their labels seen, weak shrinkage would look best.
     honest = PosteriorEstimator().fit(ROWS, ERRORS[:, :6])
     same = PosteriorEstimator().fit(ROWS, ERRORS[:, :6], few=(ROWS, ERRORS[:, :6]))
-    assert honest.choice_.losses == same.choice_.losses
+    assert honest.choice_.losses == pytest.approx(same.choice_.losses)
 
 
 def test_the_same_input_gives_the_same_map_and_vectors(estimator):

@@ -25,7 +25,6 @@ PROMISED = [
     "InvalidInput",
     "InvalidProfile",
     "KMeansMap",
-    "LearnedMap",
     "Manifest",
     "NoEligibleLLM",
     "PosteriorEstimator",
@@ -43,14 +42,12 @@ PROMISED = [
     "load_embedder",
     "load_embedder_for",
     "load_router",
-    "oracle_curve",
     "paired_bootstrap",
     "peak",
     "plain_feature_vector",
     "qnc",
-    "random_errors",
     "save_router",
-    "score_at_cost",
+    "scores_at_costs",
 ]
 
 

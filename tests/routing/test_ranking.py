@@ -12,7 +12,7 @@ from routing.ranking import Ranking, Tables
     st.lists(st.integers(0, 2), min_size=5, max_size=5),
     st.sampled_from([0.0, 1.0]),
 )
-def test_first_and_runner_up_are_the_rules_whatever_ties(tenths, prices, cost_weight):
+def test_first_and_runner_up_follow_the_rule_with_any_ties(tenths, prices, cost_weight):
     errors, costs = tenths / 10, np.tile(np.array(prices) / 10, (2, 1))
     ranking = Ranking(Tables(errors, costs, np.zeros((2, 5))), cost_weight, range(5))
     weights = np.array([0.25, 0.75])

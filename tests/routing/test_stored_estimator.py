@@ -8,8 +8,8 @@ from routing.features import plain_feature_vector
 from routing.stored_estimator import PlainEstimator, arrays_digest, estimator_arrays, read_estimator
 
 
-def world(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Give unit embeddings around four centres, and errors of five LLMs that differ by centre."""
+def synthetic_errors(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit embeddings around four centres, and errors of five LLMs that differ by centre."""
     rng = np.random.default_rng(seed)
     place = np.arange(240) % 4
     rows = np.eye(6)[place] + rng.normal(0, 0.15, (240, 6))
@@ -19,7 +19,7 @@ def world(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fitted(kind: str) -> PlainEstimator | PosteriorEstimator:
-    rows, errors = world()
+    rows, errors = synthetic_errors()
     if kind == "kmeans":
         return PlainEstimator(KMeansMap(4, random_state=0).fit(rows).fitted_)
     return PosteriorEstimator().fit(rows, errors, few=(rows[::8], errors[::8]))
@@ -30,10 +30,10 @@ def test_what_is_read_back_gives_the_same_vector_bit_for_bit(kind: str) -> None:
     estimator = fitted(kind)
     arrays = estimator_arrays(estimator)
     again = read_estimator(kind, arrays)
-    rows, errors = world(1)
+    rows, errors = synthetic_errors(1)
     tokens = np.arange(60.0)
     vectors = [
-        found.asked(rows[:60]).vector(np.ones(60, bool), 1 - errors[:60, 0], tokens, tokens * 2, n_prompts=64)
+        found.prepared(rows[:60]).vector(np.ones(60, bool), 1 - errors[:60, 0], tokens, tokens * 2, n_prompts=64)
         for found in (estimator, again)
     ]
     for name in ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients"):
@@ -45,18 +45,18 @@ def test_what_is_read_back_gives_the_same_vector_bit_for_bit(kind: str) -> None:
 
 def test_the_plain_estimator_gives_the_papers_cluster_means() -> None:
     estimator = fitted("kmeans")
-    rows, errors = world(1)
+    rows, errors = synthetic_errors(1)
     scored, ones = np.arange(240) % 5 > 0, np.ones(192)
-    vector = estimator.asked(rows).vector(scored, 1 - errors[scored, 1], ones, ones, n_prompts=240)
+    vector = estimator.prepared(rows).vector(scored, 1 - errors[scored, 1], ones, ones, n_prompts=240)
     rows, errors = rows[scored], errors[scored]
     assigned = estimator.cluster_map_.assign(rows)
     expected = plain_feature_vector(assigned, 1 - errors[:, 1], ones, ones, n_clusters=4, n_prompts=240)
-    assert np.array_equal(vector.errors, expected.errors)
+    np.testing.assert_allclose(vector.errors, expected.errors, atol=1e-6)
     for cluster in range(4):
         assert vector.errors[cluster] == pytest.approx(errors[assigned == cluster, 1].mean(), abs=1e-6)
 
 
-def test_a_digest_tells_kinds_and_contents_apart() -> None:
+def test_a_digest_depends_on_kind_and_content() -> None:
     arrays = estimator_arrays(fitted("posterior"))
     changed = arrays | {"contrast": arrays["contrast"] + 1}
     digests = {arrays_digest("posterior", arrays), arrays_digest("kmeans", arrays), arrays_digest("posterior", changed)}

@@ -27,7 +27,7 @@ from tests.registry.samples import (
 
 @pytest.fixture
 def filled(registry):
-    """Give a registry after two nights: a answered all ten prompts, b four of them and failed twice."""
+    """A registry after two nights: a answered all ten prompts, b four of them and failed twice."""
     prompt_set = freeze(registry)
     first = start_night(registry, prompt_set_digest=prompt_set.digest)
     a, b, _unasked = know_llms(registry, first, "a", "b", "c")
@@ -73,11 +73,11 @@ def test_the_leaderboard_scores_answers_only(filled):
     assert (a["mean_latency_s"], a["status"], a["refusal"]) == (1.0, "available", None)
     assert (a["input_usd_per_mtok"], b["input_usd_per_mtok"]) == ("2", "1"), "the price now in force"
     assert (b["llm_key"], b["n_scored"], b["n_failed"], b["mean_score"]) == ("router:b", 4, 2, 1.0)
-    assert b["cost_usd_per_1k_prompts"] == pytest.approx(2.0), "what failures cost is not the price of an answer"
+    assert b["cost_usd_per_1k_prompts"] == pytest.approx(2.0), "failures are no part of the cost of an answer"
     assert (other["sampling"], other["n_scored"]) == ("other", 1)
 
 
-def test_standings_are_the_leaderboard_best_first(filled):
+def test_the_leaderboard_lists_the_best_first(filled):
     b, a = filled.leaderboard()
     assert (b.llm_key, b.mean_score, b.n_scored, b.mean_cost_usd) == ("router:b", 1.0, 4, pytest.approx(0.002))
     assert (a.llm_key, a.mean_score, a.n_scored, a.sampling) == ("router:a", 0.5, 10, SAMPLING)
@@ -85,7 +85,7 @@ def test_standings_are_the_leaderboard_best_first(filled):
     assert filled.leaderboard(b.prompt_set_digest) == (b, a)
 
 
-def test_spend_is_told_by_run_llm_and_purpose(filled):
+def test_spend_is_listed_by_run_llm_and_purpose(filled):
     rows = rows_of(filled, "spend", "run_key, llm_key, purpose")
     found = [(row["run_key"], row["llm_key"], row["purpose"], row["calls"], row["cost_usd"]) for row in rows]
     assert found == [
@@ -99,7 +99,7 @@ def test_spend_is_told_by_run_llm_and_purpose(filled):
     assert totals == pytest.approx(float(filled.outcomes.spend(filled.runs.get("night:2024-09-01:abc")).total_usd))
 
 
-def test_coverage_is_told_by_role_and_adds_up(filled):
+def test_coverage_is_listed_by_role_and_adds_up(filled):
     rows = [row for row in rows_of(filled, "coverage", "llm_key, role") if row["sampling"] == SAMPLING]
     assert {row["llm_key"] for row in rows} == {"router:a", "router:b"}, "never asked, never shown"
     b = [row for row in rows if row["llm_key"] == "router:b"]

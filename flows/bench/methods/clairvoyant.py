@@ -1,6 +1,6 @@
-"""Clairvoyant references: predictors that have seen what no router may see, the test LLMs' labels on the map prompts.
+"""Clairvoyant references: predictors that see what no router may see, the test LLMs' labels on the map prompts.
 
-They bound from above what an estimate from few labels can reach (UniRoute section 6). They never compete.
+They are an upper bound for an estimate from few labels (UniRoute section 6), and never compete.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from routing.checks import checked_embeddings, finite_array
+from routing.deferral import DeferralCurve, deferral_curve
 from routing.errors import InvalidInput
 from routing.prompt_weights import F32, F64, ClusterMap
 
@@ -22,7 +23,7 @@ _STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 
 
 class _Predictor(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """Share the checks of what predicts (n, m) errors from (n, dim) embeddings."""
+    """Checks shared by predictors of (n, m) errors from (n, dim) embeddings."""
 
     def _checked(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[F32, F64]:
         errors = finite_array(y, "errors", shape=(None, None), minimum=0, maximum=1)
@@ -41,7 +42,7 @@ class ClusterMeans(_Predictor):
     maps
         Fitted hard maps, such as k-means with 5, 10, 25, 50 and 100 clusters.
     pseudo_prompts
-        Prompts at the LLM's overall error that every cluster starts with, positive.
+        Number of prompts at the LLM's overall error that every cluster starts with, positive.
     """
 
     def __init__(self, maps: Sequence[ClusterMap], pseudo_prompts: float = 5.0) -> None:
@@ -68,7 +69,7 @@ class ClusterMeans(_Predictor):
         return self
 
     def predict(self, X: npt.ArrayLike) -> F64:
-        """Give expected errors, (n, m) float64.
+        """Return expected errors, (n, m) float64.
 
         Parameters
         ----------
@@ -121,7 +122,7 @@ class RidgeErrors(_Predictor):
         return self
 
     def predict(self, X: npt.ArrayLike) -> F64:
-        """Give expected errors, (n, m) float64.
+        """Return expected errors, (n, m) float64.
 
         Parameters
         ----------
@@ -196,7 +197,7 @@ class ClairvoyantMean(_Predictor):
         return self
 
     def predict(self, X: npt.ArrayLike) -> F64:
-        """Give expected errors, (n, m) float64.
+        """Return expected errors, (n, m) float64.
 
         Parameters
         ----------
@@ -205,3 +206,17 @@ class ClairvoyantMean(_Predictor):
         """
         check_is_fitted(self)
         return np.mean([member.predict(X) for member in self.members_.values()], axis=0)
+
+
+def oracle_curve(scores: npt.ArrayLike, costs_usd: npt.ArrayLike, *, reference_cost_usd: float) -> DeferralCurve:
+    """Return the curve of a router that knows every score and cost beforehand: no curve lies above it.
+
+    Parameters
+    ----------
+    scores, costs_usd : array-like of shape (n, m)
+        Scores and costs of the answers.
+    reference_cost_usd
+        Mean cost of the most expensive LLM, positive.
+    """
+    right = finite_array(scores, "scores", shape=(None, None), minimum=0, maximum=1)
+    return deferral_curve(1 - right, costs_usd, right, costs_usd, reference_cost_usd=reference_cost_usd)

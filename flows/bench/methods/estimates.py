@@ -1,7 +1,8 @@
-"""The methods of a benchmark: what each expects of unseen LLMs on gate prompts, in one trial.
+"""The methods of a benchmark: the errors that each expects of unseen LLMs on gate prompts, in one trial.
 
-Every method that has a setting (k, K, strength of shrinkage) chooses it by `routing.simulation` on the training LLMs
-alone. `kmeans_f1` is the exception on purpose: it chooses K as appendix F.1 of the UniRoute paper does.
+Every method that has a setting (k, K, strength of shrinkage) chooses it by simulation on the training LLMs alone: some
+are held out as if they were new (`routing.posterior_choice.Plan`), and all methods minimise the same `contrast_loss`.
+`kmeans_f1` is a deliberate exception: it chooses K as appendix F.1 of the UniRoute paper does.
 """
 
 from __future__ import annotations
@@ -9,33 +10,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from flows.bench.methods.clairvoyant import ClairvoyantMean
+from flows.bench.methods.learned_map import LearnedMap
 from flows.bench.methods.nearest_neighbours import NearestNeighbours
-from routing.baselines import random_errors
 from routing.cluster_maps import KMeansMap
 from routing.deferral import area, deferral_curve
+from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
 from routing.feature_space import PROMPTS_PER_CLUSTER, RESOLUTIONS
 from routing.features import plain_feature_vector
-from routing.learned_map import LearnedMap
+from routing.posterior_choice import Plan
 from routing.prompt_weights import ClusterMap
-from routing.simulation import Plan, best_setting, contrast_loss
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-# What is tried. K as in the paper's experiments; a learned map of more clusters is never chosen and slow to learn.
+Setting = TypeVar("Setting")
+
+# Settings to try. K as in the paper's experiments; a learned map of more clusters is never chosen and slow to learn.
 KMEANS_K = (5, 10, 25, 50, 100, 300)
 LEARNED_K = (5, 10, 25, 50)
 NEIGHBOURS = (1, 5, 10, 20, 40, 80, 160, 320)
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class BenchTrial:
     """What methods may see in one trial; only `clairvoyant` may read `test_map_errors`.
 
     Attributes
@@ -45,9 +49,9 @@ class Trial:
     train_map_errors, train_few_errors : (n, m) float64
         Errors of the training LLMs.
     train_few_costs_usd : (n, m) float64
-        What their answers to the representative prompts cost.
+        Costs of their answers to the representative prompts.
     test_few_errors : (n, h) float64
-        Errors of the unseen LLMs on the representative prompts: all that a method may know of them.
+        Errors of the unseen LLMs on the representative prompts: all that a method may know about them.
     test_map_errors : (n, h) float64
         Their errors on the map prompts.
     seed
@@ -67,7 +71,7 @@ class Trial:
 
     @cached_property
     def plan(self) -> Plan | None:
-        """Who is pseudo-new, and what predictions are judged on."""
+        """Which LLMs are pseudo-new, and the prompts that predictions are judged on."""
         return Plan.draw(self.train_map_errors, seed=self.seed)
 
     @cached_property
@@ -77,7 +81,7 @@ class Trial:
         return tuple(k for k in KMEANS_K if k <= distinct) or (1,)
 
     def map_of(self, k: int) -> ClusterMap:
-        """Give the k-means map of the map prompts with k clusters; all methods share it."""
+        """Return the k-means map of the map prompts with k clusters, which all methods share."""
         if k not in self._fitted:
             self._fitted[k] = KMeansMap(k, random_state=self.seed, n_init=1).fit(self.map_rows).fitted_
         return self._fitted[k]
@@ -92,22 +96,59 @@ class Trial:
     @property
     def judged_rows(self) -> F32:
         """Embeddings of the map prompts that predictions are judged on."""
-        assert self.plan is not None, "asked only when there is a plan"
+        assert self.plan is not None, "callers check that there is a plan"
         return self.map_rows[self.plan.judging]
 
     def loss(self, expected_errors: F64) -> float:
-        """Judge what was expected of the training LLMs as if they were new."""
-        assert self.plan is not None, "asked only when there is a plan"
+        """Return the loss of errors that were expected of the training LLMs as if they were new."""
+        assert self.plan is not None, "callers check that there is a plan"
         return contrast_loss(expected_errors, self.train_map_errors[self.plan.judging])
 
 
+def contrast_loss(expected_errors: ArrayLike, errors: ArrayLike) -> float:
+    """Return the mean squared error of the differences between LLMs.
+
+    Routing depends on differences between LLMs alone, so an error that is the same for all of them does not count: the
+    mean over LLMs is subtracted from every prompt, and this is the mean square of the rest. It has far less noise than
+    the area under a simulated deferral curve.
+
+    Parameters
+    ----------
+    expected_errors, errors : array-like of shape (n, m)
+        Predicted and observed errors; prompts with a NaN among the latter are left out.
+
+    Raises
+    ------
+    InvalidInput
+        When no prompt has a label of every LLM.
+    """
+    wanted = np.asarray(errors, dtype=np.float64)
+    complete = np.isfinite(wanted).all(axis=1)
+    if not complete.any():
+        raise InvalidInput("no prompt has a label of every LLM: there is nothing to judge a prediction by")
+    residual = np.asarray(expected_errors, dtype=np.float64)[complete] - wanted[complete]
+    centred = residual - residual.mean(axis=1, keepdims=True)
+    return float(np.mean(centred**2))
+
+
+def best_setting(losses: Mapping[Setting, float]) -> Setting:
+    """Return the setting with the smallest loss; the first of equal ones.
+
+    Parameters
+    ----------
+    losses
+        At least one.
+    """
+    return min(losses, key=losses.__getitem__)
+
+
 def plain_vectors(cluster_map: ClusterMap, rows: F32, errors: F64) -> F64:
-    """Give the paper's feature vectors of several LLMs, ``(K, m)``: mean error per cluster.
+    """Return the paper's feature vectors of several LLMs, ``(K, m)``: mean error per cluster.
 
     Parameters
     ----------
     cluster_map
-        Whose clusters; a soft one assigns every prompt to its largest weight.
+        Map of the clusters; a soft one assigns every prompt to its largest weight.
     rows
         Embeddings of the labelled prompts, ``(n, dim)``.
     errors
@@ -123,7 +164,7 @@ def plain_vectors(cluster_map: ClusterMap, rows: F32, errors: F64) -> F64:
     return np.stack(vectors, axis=1).astype(np.float64)
 
 
-def knn(trial: Trial) -> F64:
+def knn(trial: BenchTrial) -> F64:
     """Average the errors on the k nearest representative prompts; k is chosen by simulation."""
     sizes = [k for k in NEIGHBOURS if k <= len(trial.few_rows)]
     k = sizes[len(sizes) // 2]
@@ -134,7 +175,7 @@ def knn(trial: Trial) -> F64:
     return NearestNeighbours(k).fit(trial.few_rows, trial.test_few_errors).predict(trial.gate_rows)
 
 
-def kmeans(trial: Trial) -> F64:
+def kmeans(trial: BenchTrial) -> F64:
     """UniRoute with k-means; K is chosen by simulation."""
     chosen = trial.kmeans_sizes[0]
     if trial.plan is not None:
@@ -147,11 +188,11 @@ def kmeans(trial: Trial) -> F64:
     return _routed_by(trial.map_of(chosen), trial)
 
 
-def kmeans_f1(trial: Trial) -> F64:
-    """UniRoute with k-means; K by the paper's appendix F.1: training LLMs, known by their labels on the map prompts.
+def kmeans_f1(trial: BenchTrial) -> F64:
+    """UniRoute with k-means; K is chosen as in the paper's appendix F.1.
 
-    They are routed on the representative prompts, and the K with the largest area is taken. This hides the noise of
-    vectors from few labels, so it tends to choose K too large.
+    The training LLMs get their vectors from the map prompts and are routed on the representative prompts; the K with
+    the largest area wins. This hides the noise of vectors from few labels, so K tends to be too large.
     """
     if not trial.train_map_errors.shape[1]:
         return _routed_by(trial.map_of(trial.kmeans_sizes[0]), trial)
@@ -171,7 +212,7 @@ def kmeans_f1(trial: Trial) -> F64:
     return _routed_by(trial.map_of(best_setting(areas)), trial)
 
 
-def learned_map(trial: Trial) -> F64:
+def learned_map(trial: BenchTrial) -> F64:
     """UniRoute with the learned map; K is chosen by simulation."""
     sizes = [k for k in LEARNED_K if k in trial.kmeans_sizes] or [trial.kmeans_sizes[0]]
     chosen = sizes[0]
@@ -192,8 +233,8 @@ def learned_map(trial: Trial) -> F64:
     return learned.weights(trial.gate_rows) @ plain_vectors(trial.map_of(chosen), trial.few_rows, trial.test_few_errors)
 
 
-def posterior(trial: Trial) -> F64:
-    """Our default: posterior feature vectors; everything is chosen by simulation."""
+def posterior(trial: BenchTrial) -> F64:
+    """Our default: posterior feature vectors, with every setting chosen by simulation."""
     estimator = PosteriorEstimator(random_state=trial.seed).fit(
         trial.map_rows,
         trial.train_map_errors,
@@ -204,18 +245,19 @@ def posterior(trial: Trial) -> F64:
     return estimator.cluster_map_.weights(trial.gate_rows) @ psi
 
 
-def clairvoyant(trial: Trial) -> F64:
-    """Learn from the unseen LLMs' labels on the map prompts, which no router has: a reference from above."""
+def clairvoyant(trial: BenchTrial) -> F64:
+    """Learn from the unseen LLMs' labels on the map prompts, which no router has: an upper reference."""
     members = ClairvoyantMean(trial.resolutions).fit(trial.map_rows, trial.test_map_errors)
     return members.predict(trial.gate_rows)
 
 
-def random(trial: Trial) -> F64:
-    """Know nothing."""
-    return random_errors(len(trial.gate_rows), trial.test_few_errors.shape[1], seed=trial.seed)
+def random(trial: BenchTrial) -> F64:
+    """Uniform random errors: a method that knows nothing."""
+    shape = len(trial.gate_rows), trial.test_few_errors.shape[1]
+    return np.random.default_rng(trial.seed).random(shape)
 
 
-EXPECTED_ERRORS: Mapping[str, Callable[[Trial], F64]] = {
+EXPECTED_ERRORS: Mapping[str, Callable[[BenchTrial], F64]] = {
     "knn": knn,
     "kmeans": kmeans,
     "kmeans_f1": kmeans_f1,
@@ -226,12 +268,12 @@ EXPECTED_ERRORS: Mapping[str, Callable[[Trial], F64]] = {
 }
 
 
-def _routed_by(cluster_map: ClusterMap, trial: Trial) -> F64:
+def _routed_by(cluster_map: ClusterMap, trial: BenchTrial) -> F64:
     psi = plain_vectors(cluster_map, trial.few_rows, trial.test_few_errors)
     return psi[cluster_map.assign(trial.gate_rows)]
 
 
-def _learned(trial: Trial, k: int, llms: Sequence[int] | NDArray[np.int64], rows: NDArray[np.int64]) -> ClusterMap:
+def _learned(trial: BenchTrial, k: int, llms: Sequence[int] | NDArray[np.int64], rows: NDArray[np.int64]) -> ClusterMap:
     """Learn a map from some training LLMs' labels on some map prompts, Psi fixed at the representative prompts'."""
     start = trial.map_of(k)
     return (

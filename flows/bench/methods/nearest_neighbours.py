@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from routing.errors import InvalidInput
 from routing.prompt_weights import F32, F64
 
-# Distances of so many prompts at a time: the block of a thousand neighbours stays in the cache.
+# Prompts whose distances are computed at a time: a block with a thousand neighbours stays in the cache.
 _BLOCK = 1024
 
 
@@ -21,7 +21,7 @@ class NearestNeighbours(MultiOutputMixin, RegressorMixin, BaseEstimator):
     """Predict `gamma(x, h)` as the mean error of h over the k representative prompts nearest to x.
 
     Source: UniRoute section 6 (K-NN). It needs every LLM's answers to the same prompts, and all of them at serving, so
-    it is a baseline here and no router. Among equally near prompts those that come first in `fit` count.
+    it is a baseline rather than a router. Among equally near prompts, those that come first in `fit` count.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class NearestNeighbours(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_neighbors = n_neighbors
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike) -> Self:
-        """Remember the representative prompts.
+        """Store the representative prompts.
 
         Parameters
         ----------
@@ -62,7 +62,7 @@ class NearestNeighbours(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: npt.ArrayLike) -> F64:
-        """Give the expected errors of the LLMs.
+        """Return the expected errors of the LLMs.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class NearestNeighbours(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self.predict_each(X, [self.n_neighbors])[self.n_neighbors]
 
     def predict_each(self, X: npt.ArrayLike, sizes: Sequence[int]) -> Mapping[int, F64]:
-        """Give the expected errors for several k from one search.
+        """Return the expected errors for several k from one search.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class NearestNeighbours(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return {k: self.errors_[nearest[:, :count]].mean(axis=1) for k, count in kept.items()}
 
     def _nearest(self, rows: F32, count: int) -> npt.NDArray[np.int64]:
-        """Give the indices of the nearest fitted prompts, nearest first."""
+        """Return the indices of the nearest fitted prompts, nearest first."""
         half_norms = 0.5 * np.einsum("nd,nd->n", self.rows_, self.rows_)
         found = np.empty((len(rows), count), dtype=np.int64)
         for start in range(0, len(rows), _BLOCK):

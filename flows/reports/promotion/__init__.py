@@ -1,1 +1,1 @@
-"""The report that a promotion is decided by: evidence, figures, page."""
+"""The report on which a promotion is decided: evidence, figures, page."""

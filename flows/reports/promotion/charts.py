@@ -1,4 +1,4 @@
-"""The figures of a promotion report, each with a sentence on how to read it, what it rests on, and a caution."""
+"""The figures of a promotion report, each with how to read it, what it rests on, and a caution."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from flows.reports.promotion.drawing import (
     spread,
 )
 from flows.reports.promotion.evidence import Band, Evidence, LLMPoint, Side
-from flows.text import llm_name
+from flows.text import counted, llm_name
 from routing.deferral import scores_at_costs
 
 if TYPE_CHECKING:
@@ -110,14 +110,14 @@ def _draw_band(axes: Axes, band: Band) -> None:
 
 
 def frontier(points: Sequence[LLMPoint], basis: str) -> Figure:
-    """Draw LLMs as points, and the line that none of them is above.
+    """Draw LLMs as points, and the line that no LLM is above.
 
     Parameters
     ----------
     points
         The LLMs, the best first.
     basis
-        What their numbers rest on.
+        What the numbers rest on.
     """
     name, title = "frontier", "What single LLMs cost and score"
     best = sorted((point for point in points if point.is_on_frontier), key=lambda point: point.cost_usd)
@@ -135,14 +135,14 @@ def frontier(points: Sequence[LLMPoint], basis: str) -> Figure:
         named = [point for point in points if point.is_new] + best
         labels = {_place(p): (llm_name(p.key), NEW if p.is_new else MUTED) for p in named[:_MOST_LINES]}
         label_points(axes, labels, [_place(point) for point in points] + along(line))
-        words = f"{len(points)} LLMs, {sum(p.is_new for p in points)} of them new; on the frontier: "
+        words = f"{counted(len(points), 'LLM')}, {sum(p.is_new for p in points)} of them new; on the frontier: "
         svg = as_svg(drawn, name, title, words + ", ".join(llm_name(point.key) for point in best))
     return Figure(
         name,
         title,
         svg,
-        "Each mark is one LLM asked everything; the line joins the best for their cost, diamonds are new, hollow marks "
-        "are dominated, crosses are no longer there, and an arrow leads to the cost at a changed price.",
+        "Each mark is one LLM answering every prompt; the line joins the best for their cost, diamonds are new, hollow "
+        "marks are dominated, crosses are gone, and an arrow leads to the cost at a changed price.",
         basis,
         "An LLM below the line can still be the best one for some prompts; that is what a router is for.",
         ("LLM", "score", "USD per 1 000", "state", "share before", "share after"),
@@ -168,13 +168,13 @@ def _draw_point(drawn: Drawing, axes: Axes, point: LLMPoint) -> None:
     tip = drawn.tip(_point_words(point))
     axes.plot(x, y, shape, mfc=filling, mec=colour, mew=1.6, ms=8 if point.is_new else 6.5, gid=tip)
     if point.repriced_cost_usd is not None:
-        dearer = point.repriced_cost_usd > point.cost_usd
-        arrow = {"arrowstyle": "->", "color": WORSE if dearer else INK}
+        is_more_expensive = point.repriced_cost_usd > point.cost_usd
+        arrow = {"arrowstyle": "->", "color": WORSE if is_more_expensive else INK}
         axes.annotate("", (point.repriced_cost_usd * _PER_1K, y), (x, y), arrowprops=arrow)
 
 
 def _place(point: LLMPoint) -> tuple[float, float]:
-    """Give where an LLM is drawn; a free one has no place on a logarithmic axis and is put at its far left."""
+    """Return where an LLM is drawn; a free one has no place on a logarithmic axis and is drawn at its far left."""
     return max(point.cost_usd * _PER_1K, 1e-6), point.score
 
 
@@ -214,15 +214,15 @@ def shift(evidence: Evidence) -> Figure:
         "Each line is one LLM: its share of the prompts under the champion on the left, under the challenger on the "
         "right.",
         _basis(evidence),
-        "Shares are those of the gate prompts; your traffic has its own mixture of topics.",
+        "Shares are those of the gate prompts; your traffic has its own mix of topics.",
         ("LLM", "champion", "challenger"),
         tuple((p.key, _percent(p.share_before), _percent(p.share_after)) for p, *_ in shares),
     )
 
 
 def agreement(evidence: Evidence) -> Figure:
-    """Draw how many prompts keep their decision in how many of the redrawn vectors."""
-    name, title = "agreement", "How sure the decisions are"
+    """Draw in how many draws of the vectors how many prompts keep their LLM."""
+    name, title = "agreement", "How certain the decisions are"
     found = evidence.stability
     edges = np.linspace(0, 1, 11)
     counts, _ = np.histogram(found.agreement, edges)
@@ -243,10 +243,10 @@ def agreement(evidence: Evidence) -> Figure:
         name,
         title,
         svg,
-        "The further right, the surer: each bar counts prompts by how often they keep their LLM when all vectors are "
-        "drawn again from their standard errors.",
-        f"n = {evidence.n_gate} gate prompts, {found.n_draws} draws.",
-        "An LLM's errors are drawn up or down together in all clusters, which is the cautious reading; being unsure "
+        "The further right, the more certain: each bar counts prompts by how often they keep their LLM when all "
+        "vectors are drawn again from their standard errors.",
+        f"n = {counted(evidence.n_gate, 'gate prompt')}, {counted(found.n_draws, 'draw')}.",
+        "An LLM's errors are drawn up or down together in all clusters, which is the cautious reading; uncertainty "
         "between two equally good LLMs does no harm.",
         ("draws that agree", "prompts"),
         tuple(
@@ -284,8 +284,8 @@ def trend(evidence: Evidence) -> Figure:
         name,
         title,
         svg,
-        "Filled marks were champion; the last mark is the challenger of this report.",
-        f"n = {len(known)} routers, each on the gate prompts of its own night.",
+        "Filled marks have been champion; the last mark is the challenger of this report.",
+        f"n = {counted(len(known), 'router')}, each on the gate prompts of its own night.",
         "Scores of different prompt sets are not comparable.",
         ("router", "made", "LLMs", "score", "USD per 1 000", "area", "served"),
         tuple(
@@ -304,7 +304,7 @@ def trend(evidence: Evidence) -> Figure:
 
 
 def _basis(evidence: Evidence) -> str:
-    return f"n = {evidence.n_gate} gate prompts, {len(evidence.llms)} LLMs."
+    return f"n = {counted(evidence.n_gate, 'gate prompt')}, {counted(len(evidence.llms), 'LLM')}."
 
 
 def _deferral_words(evidence: Evidence) -> str:

@@ -1,4 +1,4 @@
-"""Clusters as people can read them: words, examples, who is chosen there, and the expected errors as a heat map."""
+"""Clusters as people can read them, the heat map of expected errors, and the prompts whose route changes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from routing.tokens import estimated_input_tokens
 
 THIN_COUNT = 3
 THIN_COVERAGE = 0.8
+N_WORST = 5
+N_SHOWN = 20
 _N_WORDS = 4
 _N_EXAMPLES = 3
 _FEWEST_PROMPTS = 2
@@ -26,17 +28,17 @@ _LEAST_WORTH = 0.05
 _WORD = re.compile(r"\b[^\W\d_]{3,20}\b")
 
 
-def clusters_of(material: ReviewInputs) -> tuple[Cluster, ...]:
-    """Describe every cluster that has a prompt, the largest first."""
-    router, embeddings = material.challenger.router, material.known_embeddings
-    tokens = estimated_input_tokens([prompt.text for prompt in material.known_prompts])
+def clusters_of(inputs: ReviewInputs) -> tuple[Cluster, ...]:
+    """Describe every cluster with at least one prompt, the largest first."""
+    router, embeddings = inputs.challenger.router, inputs.known_embeddings
+    tokens = estimated_input_tokens([prompt.text for prompt in inputs.known_prompts])
     decisions = router.route(embeddings, input_tokens=tokens)
     assigned, after = decisions.cluster, decisions.llms
     before = None
-    if material.champion is not None:
-        others = material.champion_embeddings
-        before = material.champion.router.route(embeddings if others is None else others, input_tokens=tokens).llms
-    words = _distinguishing_words([prompt.text for prompt in material.known_prompts], assigned)
+    if inputs.champion is not None:
+        others = inputs.champion_embeddings
+        before = inputs.champion.router.route(embeddings if others is None else others, input_tokens=tokens).llms
+    words = _distinguishing_words([prompt.text for prompt in inputs.known_prompts], assigned)
     found = []
     for number in np.unique(assigned).tolist():
         rows = np.flatnonzero(assigned == number)
@@ -48,7 +50,7 @@ def clusters_of(material: ReviewInputs) -> tuple[Cluster, ...]:
                 words=words.get(number, ()),
                 size=len(rows),
                 share=len(rows) / len(assigned),
-                examples=_examples(material.known_prompts, embeddings, rows),
+                examples=_examples(inputs.known_prompts, embeddings, rows),
                 before=old,
                 after=new,
                 error_before=_error(router, old, number) if old is not None else None,
@@ -59,11 +61,11 @@ def clusters_of(material: ReviewInputs) -> tuple[Cluster, ...]:
     return tuple(sorted(found, key=lambda one: (-one.size, one.number)))
 
 
-def heat_of(material: ReviewInputs, clusters: Sequence[Cluster]) -> tuple[HeatRow, ...]:
-    """Give the expected errors of every LLM of the challenger, the best first."""
-    new = set(material.new_keys)
+def heat_of(inputs: ReviewInputs, clusters: Sequence[Cluster]) -> tuple[HeatRow, ...]:
+    """Return the expected errors of every LLM of the challenger, the best first."""
+    new = set(inputs.new_keys)
     rows = []
-    for llm in material.challenger.router.llms:
+    for llm in inputs.challenger.router.llms:
         vector = llm.vector
         cells = tuple(
             HeatCell(
@@ -87,14 +89,14 @@ def _most_frequent(keys: Sequence[str]) -> str:
 
 
 def _error(router: Router, key: str, number: int) -> float | None:
-    """Give what the challenger expects of an LLM in a cluster; None when it does not have it."""
+    """Return the challenger's expected error of an LLM in a cluster; None when it does not have the LLM."""
     return next((float(llm.vector.errors[number]) for llm in router.llms if llm.key == key), None)
 
 
 def _examples(
     prompts: Sequence[Prompt], embeddings: NDArray[np.float32], rows: NDArray[np.int64]
 ) -> tuple[Example, ...]:
-    """Give the prompts nearest to the mean of their cluster."""
+    """Return the prompts nearest to the mean of their cluster."""
     near = embeddings[rows] @ embeddings[rows].mean(axis=0)
     order = sorted(range(len(rows)), key=lambda at: (-round(float(near[at]), 6), prompts[rows[at]].digest))
     return tuple(
@@ -104,10 +106,10 @@ def _examples(
 
 
 def _distinguishing_words(texts: Sequence[str], assigned: NDArray[np.int64]) -> dict[int, tuple[str, ...]]:
-    """Give the words that are much more frequent in a cluster than elsewhere, by cluster.
+    """Return the words that are much more frequent in a cluster than elsewhere, by cluster.
 
     A word is worth its share of the cluster's prompts times the squared logarithm of that share over its share of all
-    prompts: words which are frequent everywhere are worth nothing.
+    prompts: words that are frequent everywhere are worth nothing.
     """
     present = [frozenset(_WORD.findall(text.lower())) for text in texts]
     overall = Counter(word for words in present for word in words)
@@ -123,12 +125,6 @@ def _distinguishing_words(texts: Sequence[str], assigned: NDArray[np.int64]) -> 
         best = sorted(worth, key=lambda word: (-round(worth[word], 9), word))[:_N_WORDS]
         found[number] = tuple(word for word in best if worth[word] > _LEAST_WORTH)
     return found
-
-
-N_WORST = 5
-
-
-N_SHOWN = 20
 
 
 def flows_of(before: RouterMeasure, after: RouterMeasure) -> tuple[Flow, ...]:
@@ -149,26 +145,26 @@ def flows_of(before: RouterMeasure, after: RouterMeasure) -> tuple[Flow, ...]:
     return tuple(sorted(found, key=lambda flow: (-flow.n, flow.before, flow.after)))
 
 
-def changes_of(material: ReviewInputs, before: RouterMeasure, after: RouterMeasure) -> tuple[RouteChange, ...]:
-    """Show the worst regressions and a sample of the others, stratified by flow; what does worst comes first."""
+def changes_of(inputs: ReviewInputs, before: RouterMeasure, after: RouterMeasure) -> tuple[RouteChange, ...]:
+    """Return the worst regressions and a sample of the other changes, stratified by flow; the worst come first."""
     rows = [row for row in range(len(before.chosen)) if before.chosen[row] != after.chosen[row]]
     rows.sort(
         key=lambda row: (
             after.scores[row] - before.scores[row],
             before.costs_usd[row] - after.costs_usd[row],
-            material.gate_prompts[row].digest,
+            inputs.gate_prompts[row].digest,
         )
     )
     worst = [row for row in rows[:N_WORST] if after.scores[row] < before.scores[row]]
-    sample = _stratified(material, before, after, [row for row in rows if row not in worst], N_SHOWN - len(worst))
+    sample = _stratified(inputs, before, after, [row for row in rows if row not in worst], N_SHOWN - len(worst))
     shown = worst + sorted(sample, key=rows.index)
     answers = {
-        key: material.completions(
-            key, [material.gate_prompts[row] for row in shown if key in (before.chosen[row], after.chosen[row])]
+        key: inputs.completions(
+            key, [inputs.gate_prompts[row] for row in shown if key in (before.chosen[row], after.chosen[row])]
         )
         for key in sorted({routed.chosen[row] for routed in (before, after) for row in shown})
     }
-    clusters = material.challenger.router.route(material.outcomes.embeddings).cluster
+    clusters = inputs.challenger.router.route(inputs.outcomes.embeddings).cluster
     return tuple(
         RouteChange(
             digest=prompt.digest,
@@ -186,16 +182,16 @@ def changes_of(material: ReviewInputs, before: RouterMeasure, after: RouterMeasu
             is_worst=row in worst,
         )
         for row in shown
-        for prompt in (material.gate_prompts[row],)
+        for prompt in (inputs.gate_prompts[row],)
     )
 
 
 def _stratified(
-    material: ReviewInputs, before: RouterMeasure, after: RouterMeasure, rows: Sequence[int], n: int
+    inputs: ReviewInputs, before: RouterMeasure, after: RouterMeasure, rows: Sequence[int], n: int
 ) -> list[int]:
-    """Take one prompt of each flow in turn, the largest flow first; within a flow, in an order that says nothing."""
+    """Take one prompt of each flow in turn, the largest flow first; within a flow, in order of the digests."""
     strata: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for row in sorted(rows, key=lambda each: material.gate_prompts[each].digest):
+    for row in sorted(rows, key=lambda each: inputs.gate_prompts[each].digest):
         strata[before.chosen[row], after.chosen[row]].append(row)
     queues = sorted(strata.items(), key=lambda item: (-len(item[1]), item[0]))
     depth = int(np.max([len(queue) for _, queue in queues], initial=0))

@@ -1,4 +1,4 @@
-"""Compare two routers on the gate prompts: the numbers of the headline, the band, the effects and the stability."""
+"""The comparison of two routers on gate prompts: headline numbers, band, effects and stability."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ _MOST_EFFECTS = 12
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Both routers measured on the same prompts; nothing of the champion when nobody serves."""
+    """Both routers measured on the same prompts; no champion before the first promotion."""
 
     challenger: RouterMeasure
     champion: RouterMeasure | None
 
 
-def measured(material: ReviewInputs) -> Measured:
+def measured(inputs: ReviewInputs) -> Measured:
     """Measure both routers with the functions of the gate."""
-    champion, outcomes = material.champion, material.outcomes
+    champion, outcomes = inputs.champion, inputs.outcomes
     return Measured(
-        measure(material.challenger.router, outcomes),
+        measure(inputs.challenger.router, outcomes),
         measure(champion.router, outcomes) if champion is not None else None,
     )
 
 
-def headline(material: ReviewInputs, found: Measured, resampled: Resampled) -> Headline:
-    """Give the three numbers; the first is the gate's own, as it was stored."""
+def headline(inputs: ReviewInputs, found: Measured, resampled: Resampled) -> Headline:
+    """Return the headline numbers; the first is the gate's own, as stored."""
     assert found.champion is not None
     n = len(found.challenger.scores)
     pairs = zip(found.challenger.chosen, found.champion.chosen, strict=True)
     changed = sum(one != other for one, other in pairs) / n
     return Headline(
-        score_at_equal_cost=_stored_difference(material, n) or resampled.score_at(found.champion.cost_usd),
+        score_at_equal_cost=_stored_difference(inputs, n) or resampled.score_at(found.champion.cost_usd),
         cost_at_equal_score=_cost_at_equal_score(found, resampled),
         route_change=BootstrapDifference(changed, *share_interval(changed, n), n),
         own_score=paired_bootstrap(found.challenger.scores, found.champion.scores, seed=SEED),
@@ -56,12 +56,12 @@ def headline(material: ReviewInputs, found: Measured, resampled: Resampled) -> H
     )
 
 
-def _stored_difference(material: ReviewInputs, n: int) -> BootstrapDifference | None:
+def _stored_difference(inputs: ReviewInputs, n: int) -> BootstrapDifference | None:
     names = ("score_difference_at_equal_cost", "score_difference_low", "score_difference_high")
-    if not all(name in material.metrics for name in names):
+    if not all(name in inputs.metrics for name in names):
         return None
-    mean, low, high = (float(material.metrics[name]) for name in names)
-    return BootstrapDifference(mean, low, high, int(material.metrics.get("gate_prompts", n)))
+    mean, low, high = (float(inputs.metrics[name]) for name in names)
+    return BootstrapDifference(mean, low, high, int(inputs.metrics.get("gate_prompts", n)))
 
 
 def _cost_at_equal_score(found: Measured, resampled: Resampled) -> CostAtQuality:
@@ -102,7 +102,7 @@ class Resampled:
     n: int
 
     def differences(self, costs_usd: F64) -> tuple[F64, F64, F64]:
-        """Give challenger minus champion in score at these costs: on all prompts, lower end, upper end."""
+        """Return challenger minus champion in score at these costs: on all prompts, lower end, upper end."""
         relative = costs_usd / self.whole[0].reference_cost_usd
         drawn = np.array(
             [
@@ -114,22 +114,22 @@ class Resampled:
         return scores_at_costs(self.whole[0], relative) - scores_at_costs(self.whole[1], relative), low, high
 
     def score_at(self, cost_usd: float) -> BootstrapDifference:
-        """Give the difference at one cost."""
+        """Return the difference at one cost."""
         mean, low, high = (float(values[0]) for values in self.differences(np.array([cost_usd])))
         return BootstrapDifference(mean, low, high, self.n)
 
 
-def resample(material: ReviewInputs, found: Measured) -> Resampled:
-    """Draw the gate prompts again and again, and follow both curves."""
-    assert material.champion is not None and found.champion is not None
-    outcomes = material.outcomes
+def resample(inputs: ReviewInputs, found: Measured) -> Resampled:
+    """Resample the gate prompts and compute both curves for each draw."""
+    assert inputs.champion is not None and found.champion is not None
+    outcomes = inputs.outcomes
     n = len(outcomes.embeddings)
     draws = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES) / n
     curves = [
         _curves(router, measure.curve, outcomes, draws)
         for router, measure in (
-            (material.challenger.router, found.challenger),
-            (material.champion.router, found.champion),
+            (inputs.challenger.router, found.challenger),
+            (inputs.champion.router, found.champion),
         )
     ]
     return Resampled(
@@ -160,7 +160,7 @@ def _curves(router: Router, curve: DeferralCurve, outcomes: GateOutcomes, draws:
 
 
 def band(resampled: Resampled) -> Band:
-    """Follow the difference over the costs that both routers reach."""
+    """Return the difference over the costs that both routers reach."""
     reached = [curve.costs_usd[curve.costs_usd > 0] for curve in resampled.whole]
     low = max(float(costs.min(initial=np.inf)) for costs in reached)
     high = min(float(costs.max(initial=0.0)) for costs in reached)
@@ -168,18 +168,18 @@ def band(resampled: Resampled) -> Band:
     return Band(costs_usd, *resampled.differences(costs_usd), resampled.n, N_RESAMPLES)
 
 
-def effects(material: ReviewInputs, found: Measured) -> tuple[Effect, ...]:
-    """Leave out each new LLM in turn, refitting nothing; the strongest first."""
-    if found.champion is None or len(material.challenger.router.keys) < 2:
+def effects(inputs: ReviewInputs, found: Measured) -> tuple[Effect, ...]:
+    """Return the effect of each new LLM, left out in turn without refitting; the strongest first."""
+    if found.champion is None or len(inputs.challenger.router.keys) < 2:
         return ()
     shares = dict(found.challenger.shares)
-    busiest = sorted(material.new_keys, key=lambda key: (-shares[key], key))[:_MOST_EFFECTS]
-    given = [_effect(material, found, found.champion, key, shares[key]) for key in busiest]
+    busiest = sorted(inputs.new_keys, key=lambda key: (-shares[key], key))[:_MOST_EFFECTS]
+    given = [_effect(inputs, found, found.champion, key, shares[key]) for key in busiest]
     return tuple(sorted(given, key=lambda one: (-one.score.mean, one.key)))
 
 
-def _effect(material: ReviewInputs, found: Measured, champion: RouterMeasure, key: str, share: float) -> Effect:
-    router, outcomes = material.challenger.router, material.outcomes
+def _effect(inputs: ReviewInputs, found: Measured, champion: RouterMeasure, key: str, share: float) -> Effect:
+    router, outcomes = inputs.challenger.router, inputs.outcomes
     rest = replace(router, llms=tuple(llm for llm in router.llms if llm.key != key))
     measured_rest = measure(rest, outcomes)
     with_it, without = (at_cost_of(champion, one, outcomes).scores for one in (router, rest))
@@ -192,17 +192,17 @@ def _effect(material: ReviewInputs, found: Measured, champion: RouterMeasure, ke
     )
 
 
-def llm_points(material: ReviewInputs, found: Measured) -> tuple[LLMPoint, ...]:
+def llm_points(inputs: ReviewInputs, found: Measured) -> tuple[LLMPoint, ...]:
     """Place every LLM of both routers on the gate prompts, the best first."""
-    outcomes = material.outcomes
+    outcomes = inputs.outcomes
     costs, scores = outcomes.costs_usd.mean(axis=0), outcomes.scores.mean(axis=0)
-    after = set(material.challenger.router.keys)
+    after = set(inputs.challenger.router.keys)
     eligible = np.array([key in after for key in outcomes.keys])
     columns = np.flatnonzero(eligible)
     frontier = {int(columns[index]) for index in upper_hull(costs[columns], scores[columns])}
     share_after = dict(found.challenger.shares)
     share_before = dict(found.champion.shares) if found.champion is not None else {}
-    factors, new = _price_factors(material), set(material.new_keys)
+    factors, new = _price_factors(inputs), set(inputs.new_keys)
     points = [
         LLMPoint(
             key=key,
@@ -224,13 +224,13 @@ def llm_points(material: ReviewInputs, found: Measured) -> tuple[LLMPoint, ...]:
     return tuple(sorted(points, key=lambda point: (-point.score, point.cost_usd, point.key)))
 
 
-def _price_factors(material: ReviewInputs) -> dict[str, float]:
-    """Give by how much an expected prompt got dearer, for the LLMs whose price changed between the two routers."""
-    if material.champion is None:
+def _price_factors(inputs: ReviewInputs) -> dict[str, float]:
+    """Return new cost over old cost of an expected prompt, for LLMs whose price changed between the two routers."""
+    if inputs.champion is None:
         return {}
-    before = {llm.key: llm for llm in material.champion.router.llms}
+    before = {llm.key: llm for llm in inputs.champion.router.llms}
     factors = {}
-    for llm in material.challenger.router.llms:
+    for llm in inputs.challenger.router.llms:
         old = before.get(llm.key)
         tokens = llm.vector.input_tokens.mean(dtype=float), llm.vector.output_tokens.mean(dtype=float)
         if old is None:
@@ -243,14 +243,14 @@ def _price_factors(material: ReviewInputs) -> dict[str, float]:
     return factors
 
 
-def stability(material: ReviewInputs) -> Stability:
-    """Draw the challenger's vectors again from their standard errors and count how often decisions stay.
+def stability(inputs: ReviewInputs) -> Stability:
+    """Draw the challenger's vectors again from their standard errors and count how often decisions stay the same.
 
     The errors of one LLM move together in all clusters, which is the cautious reading of their standard errors
-    (`Decision.standard_error` reads them so too).
+    (`Decision.standard_error` reads them the same way).
     """
-    router, embeddings = material.challenger.router, material.outcomes.embeddings
-    expected = material.outcomes.expected_by(router)
+    router, embeddings = inputs.challenger.router, inputs.outcomes.embeddings
+    expected = inputs.outcomes.expected_by(router)
     objective = expected.errors + router.cost_weight * expected.costs_usd
     chosen = objective.argmin(axis=1)
     weights = router.cluster_map.weights(embeddings)[:, : router.cluster_map.n_clusters]

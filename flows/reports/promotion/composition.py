@@ -1,4 +1,4 @@
-"""Put the evidence of a promotion together, and say what must not be concluded from it."""
+"""Composes the evidence of a promotion, with what must not be concluded from it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from flows.reports.promotion.comparison import (
 )
 from flows.reports.promotion.evidence import Evidence, Side
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
+from flows.text import counted
 from routing.deferral import DeferralCurve, area
 
 _SAME = 1e-9
@@ -26,46 +27,46 @@ _SMALL_CLUSTER = 5
 _NOTABLE_AREA = 0.002
 
 
-def evidence_of(material: ReviewInputs) -> Evidence:
-    """Compute everything that a promotion report shows; the same material gives the same evidence."""
-    found = measured(material)
-    clusters = clusters_of(material)
+def evidence_of(inputs: ReviewInputs) -> Evidence:
+    """Compute everything that a promotion report shows; the same inputs give the same evidence."""
+    found = measured(inputs)
+    clusters = clusters_of(inputs)
     champion = None
     number, difference_band, flows, changes = None, None, (), ()
-    if material.champion is not None and found.champion is not None:
-        resampled = resample(material, found)
-        champion = _side(material.champion, found.champion)
-        number, difference_band = headline(material, found, resampled), band(resampled)
+    if inputs.champion is not None and found.champion is not None:
+        resampled = resample(inputs, found)
+        champion = _side(inputs.champion, found.champion)
+        number, difference_band = headline(inputs, found, resampled), band(resampled)
         flows = flows_of(found.champion, found.challenger)
-        changes = changes_of(material, found.champion, found.challenger)
+        changes = changes_of(inputs, found.champion, found.challenger)
     shares = dict(found.challenger.shares)
     evidence = Evidence(
-        challenger=_side(material.challenger, found.challenger),
+        challenger=_side(inputs.challenger, found.challenger),
         champion=champion,
-        passed=material.passed,
-        checks=tuple(sorted(material.checks, key=lambda check: check.passed)),
+        passed=inputs.passed,
+        checks=tuple(sorted(inputs.checks, key=lambda check: check.passed)),
         headline=number,
         band=difference_band,
-        effects=effects(material, found),
-        zero_router=_zero_curve(material),
-        llms=llm_points(material, found),
-        heat=heat_of(material, clusters),
+        effects=effects(inputs, found),
+        zero_router=_zero_curve(inputs),
+        llms=llm_points(inputs, found),
+        heat=heat_of(inputs, clusters),
         clusters=clusters,
         flows=flows,
         changes=changes,
         n_changed=sum(flow.n for flow in flows),
-        new_llms=tuple(replace(one, share=shares.get(one.key, 0.0)) for one in material.new_llms),
-        spend=material.spend,
-        stability=stability(material),
-        trend=material.trend,
-        n_gate=len(material.gate_prompts),
-        n_dropped=material.outcomes.n_dropped,
-        n_known=len(material.known_prompts),
-        stale_prices=material.stale_prices,
+        new_llms=tuple(replace(one, share=shares.get(one.key, 0.0)) for one in inputs.new_llms),
+        spend=inputs.spend,
+        stability=stability(inputs),
+        trend=inputs.trend,
+        n_gate=len(inputs.gate_prompts),
+        n_dropped=inputs.outcomes.n_dropped,
+        n_known=len(inputs.known_prompts),
+        stale_prices=inputs.stale_prices,
         limitations=(),
-        facts=material.facts,
+        facts=inputs.facts,
     )
-    return replace(evidence, limitations=tuple(_limitations(material, found, evidence)))
+    return replace(evidence, limitations=tuple(_limitations(inputs, found, evidence)))
 
 
 def _side(contender: Contender, found: RouterMeasure) -> Side:
@@ -84,70 +85,73 @@ def _side(contender: Contender, found: RouterMeasure) -> Side:
     )
 
 
-def _zero_curve(material: ReviewInputs) -> DeferralCurve | None:
-    if material.zero_router is None:
+def _zero_curve(inputs: ReviewInputs) -> DeferralCurve | None:
+    if inputs.zero_router is None:
         return None
-    outcomes = material.outcomes
-    columns = outcomes.columns(material.challenger.router.keys)
-    return material.zero_router.curve(
+    outcomes = inputs.outcomes
+    columns = outcomes.columns(inputs.challenger.router.keys)
+    return inputs.zero_router.curve(
         outcomes.scores[:, columns], outcomes.costs_usd[:, columns], reference_cost_usd=outcomes.reference_cost_usd
     )
 
 
-def _limitations(material: ReviewInputs, found: Measured, evidence: Evidence) -> Iterator[str]:
+def _limitations(inputs: ReviewInputs, found: Measured, evidence: Evidence) -> Iterator[str]:
     yield (
-        f"Every comparison rests on {evidence.n_gate} gate prompts that nothing was fitted on. Prompts unlike this "
-        "prompt set (other languages, long contexts, conversations, tools, images) are tested only if it holds some."
+        f"Every comparison rests on {counted(evidence.n_gate, 'gate prompt')} on which nothing was fitted. Prompts "
+        "unlike this prompt set (other languages, long contexts, conversations, tools, images) are tested only if it "
+        "contains some."
     )
-    if material.is_recorded:
+    if inputs.is_recorded:
         yield "The answers are recorded answers of real LLMs, played by the sandbox; no LLM was called."
-    graded = ", ".join(f"{label} {count / evidence.n_gate:.0%}" for label, count in material.graders)
-    yield f"How the gate prompts are graded: {graded}. A rule misses odd wordings, a judge can be wrong or biased."
+    graded = ", ".join(f"{label} {count / evidence.n_gate:.0%}" for label, count in inputs.graders)
+    yield f"How the gate prompts are graded: {graded}. A rule misses unusual wordings; a judge can be wrong or biased."
     if evidence.headline is not None:
         equal = evidence.headline.score_at_equal_cost
         width = (equal.high - equal.low) / 2
         yield (
-            f"A difference in score below about {100 * width:.1f} percentage points cannot be told from chance with so "
-            "many prompts; intervals are for this comparison alone, not for many nights in a row."
+            f"With so many prompts a difference in score below about {100 * width:.1f} percentage points cannot be "
+            "distinguished from chance; intervals are for this comparison alone, not for many nights in a row."
         )
     if evidence.n_dropped:
-        yield f"{evidence.n_dropped} gate prompts are left out because some LLM has no score there."
+        left_out = counted(evidence.n_dropped, "gate prompt is", "gate prompts are")
+        yield f"{left_out} left out because some LLM has no score there."
     zero = evidence.zero_router
     if zero is not None and area(zero) > evidence.challenger.area + _NOTABLE_AREA:
         yield (
             f"Over the whole range of costs the prompt-blind ZeroRouter does better (area {area(zero):.4f}) than the "
             f"challenger ({evidence.challenger.area:.4f}): on these prompts its choices by topic do not pay everywhere."
         )
-    yield from _about_costs(material, evidence)
-    yield from _about_vectors(material, evidence)
-    stored = material.metrics.get("score")
+    yield from _about_costs(inputs, evidence)
+    yield from _about_vectors(inputs, evidence)
+    stored = inputs.metrics.get("score")
     if stored is not None and abs(stored - found.challenger.score) > _SAME:
         yield (
             f"The gate stored the score {stored:.4f}; computed again from what the registry holds it is "
-            f"{found.challenger.score:.4f}. The answers behind it have changed: trust neither before you know why."
+            f"{found.challenger.score:.4f}. The answers behind it have changed: trust neither until you know why."
         )
 
 
-def _about_costs(material: ReviewInputs, evidence: Evidence) -> Iterator[str]:
+def _about_costs(inputs: ReviewInputs, evidence: Evidence) -> Iterator[str]:
     yield "Costs are those of the recorded answers; caching, batch discounts and retries of callers are not in them."
     repriced = sum(point.repriced_cost_usd is not None for point in evidence.llms)
     if repriced:
         yield (
-            f"{repriced} LLMs changed their price since the champion was made: the router decides by the new prices, "
-            "the recorded costs of their older answers are at the old ones."
+            f"{counted(repriced, 'LLM has', 'LLMs have')} changed price since the champion was made: the router "
+            "decides by the new prices, while the recorded costs of older answers are at the old ones."
         )
 
 
-def _about_vectors(material: ReviewInputs, evidence: Evidence) -> Iterator[str]:
+def _about_vectors(inputs: ReviewInputs, evidence: Evidence) -> Iterator[str]:
     small = sum(cluster.size < _SMALL_CLUSTER for cluster in evidence.clusters)
     if small:
-        yield f"{small} clusters have fewer than {_SMALL_CLUSTER} prompts."
+        yield f"{counted(small, 'cluster has', 'clusters have')} fewer than {_SMALL_CLUSTER} prompts."
     cells = [cell for row in evidence.heat for cell in row.cells]
     thin = sum(cell.is_thin for cell in cells)
     if thin:
-        yield f"{thin} of {len(cells)} expected errors rest on fewer than {THIN_COUNT} answers or on a patchy profile."
+        total = counted(len(cells), "expected error")
+        yield f"Of {total}, {thin:,} rest on fewer than {THIN_COUNT} answers or on a patchy profile."
     unsure = evidence.stability.unsure
     if unsure:
         yield f"{unsure:.0%} of the gate prompts would go elsewhere in more than 30 % of the redrawn vectors."
     if evidence.new_llms and all(one.gap is None for one in evidence.new_llms):
-        yield "No hidden prompts were asked, so nobody can tell whether a new LLM knew the others beforehand."
+        yield "No hidden prompts were asked, so it is unknown whether a new LLM knew the others beforehand."

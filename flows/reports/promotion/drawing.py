@@ -1,7 +1,7 @@
-"""Matplotlib figures as SVG that lives inside a page: its colours, its fonts, no script, the same bytes every time.
+"""Matplotlib figures as SVG inside a page: with its colours and fonts, without scripts, the same bytes every time.
 
-Figures are drawn in placeholder colours, which become CSS variables: light and dark are the page's business. Texts stay
-texts. What is hovered over, and what a screen reader reads, is added as ``<title>`` and ``<desc>``.
+Figures are drawn in placeholder colours, which become CSS variables: the page chooses light or dark. Texts stay
+texts. Tooltips and the words for screen readers are added as ``<title>`` and ``<desc>``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _VARIABLES = {
 _WIDTH_IN = 10.0
 _MARGINS_IN = (0.7, 0.1, 0.1, 0.62)
 _FONT_PT = 11
-# One character of the page's font is about this much of its size wide; labels are placed before any browser knows it.
+# Width of a character in the page's font, as a share of its size; labels are placed before a browser measures them.
 _CHARACTER = 0.56
 
 _HEAD = re.compile(r"^.*?(?=<svg)", re.DOTALL)
@@ -79,13 +79,13 @@ class Figure:
 
 @dataclass
 class Drawing:
-    """A drawing under way: the canvas, and the texts to show over its parts."""
+    """A drawing in progress: the canvas, and the tooltips of its parts."""
 
     canvas: Canvas
     tips: dict[str, str] = field(default_factory=dict)
 
     def tip(self, text: str) -> str:
-        """Give the identifier of a part that shows a text when hovered over."""
+        """Return the identifier for a part that shows a text as its tooltip."""
         name = f"tip-{len(self.tips)}"
         self.tips[name] = sanitize(text, width=200)
         return name
@@ -93,12 +93,12 @@ class Drawing:
 
 @contextmanager
 def drawing(name: str, height_in: float) -> Iterator[Drawing]:
-    """Open a canvas in the house style; what is drawn on it is forgotten afterwards.
+    """Open a canvas in the style of the reports; it is discarded afterwards.
 
     Parameters
     ----------
     name
-        Identifier of the figure; makes the identifiers inside it its own.
+        Identifier of the figure; keeps the identifiers inside it unique on the page.
     height_in
         Height, at a width of ten inches.
     """
@@ -143,7 +143,7 @@ def as_svg(drawn: Drawing, name: str, title: str, description: str) -> str:
     """Write a drawing as SVG for a page."""
     buffer = io.StringIO()
     with warnings.catch_warnings():
-        # Texts stay texts: the browser's fonts have the letters that matplotlib's own lacks.
+        # Texts stay texts: the browser's fonts have glyphs that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph")
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         drawn.canvas.savefig(buffer, format="svg", metadata=nothing)
@@ -178,7 +178,7 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
 
 
 def cost_axis(axes: Axes) -> None:
-    """Let costs run logarithmically, with plain numbers."""
+    """Make the cost axis logarithmic, with plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
@@ -195,9 +195,9 @@ def label_points(
     Parameters
     ----------
     axes
-        With its limits set.
+        Axes with their limits set.
     labels
-        Text and colour by place, in data coordinates; the first ones choose first.
+        Text and colour by place, in data coordinates; earlier ones are placed first.
     obstacles
         Places that no name should cover.
     """
@@ -238,7 +238,7 @@ def label_points(
 
 
 def along(points: Sequence[tuple[float, float]], n: int = 24) -> list[tuple[float, float]]:
-    """Give places along a line through points, evenly in their number: obstacles for names."""
+    """Return `n` places along a line through points, as obstacles for names."""
     if len(points) < 2:
         return list(points)
     at = np.linspace(0, len(points) - 1, n)

@@ -1,7 +1,7 @@
-"""What a promotion report says, as plain values: every number and every text that a page or a figure shows.
+"""The evidence of a promotion report as plain values: every number and text that a page or a figure shows.
 
 Nothing here knows of HTML, files or databases. Texts from outside (names, prompts, completions) are kept as they are;
-who writes them somewhere makes them inert there.
+they are made inert where they are written.
 """
 
 from __future__ import annotations
@@ -12,20 +12,11 @@ from datetime import date, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.gate.gate import GateCheck
 from flows.reports.promotion.particulars import Cluster, Flow, HeatRow, NewLLM, NightSpend, RouteChange
 from routing.deferral import BootstrapDifference, DeferralCurve
 
 F64 = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One condition of the gate, as it was stored with the promotion."""
-
-    name: str
-    value: str
-    threshold: str
-    passed: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +28,9 @@ class Side:
     digest, number
         Identity, and the registry's count of routers.
     n_llms, cost_weight
-        What it may choose from, and the error that one USD is worth to it.
+        Number of LLMs to choose from, and the errors that one USD is worth to it.
     made_at, as_of
-        When it was made, and the day it looks at the world.
+        When it was made, and the day of its night.
     score, cost_usd
         Mean recorded score and USD per prompt at its own cost weight.
     area
@@ -62,7 +53,7 @@ class Side:
 
 @dataclass(frozen=True)
 class CostAtQuality:
-    """What the challenger costs where it is as good as the champion.
+    """The cost at which the challenger is as good as the champion.
 
     Attributes
     ----------
@@ -103,7 +94,7 @@ class Band:
     costs_usd, difference, low, high
         ``(p,)`` mean USD per prompt, and score differences there.
     n, n_resamples
-        Prompts, and how often they were drawn again.
+        Number of prompts, and of resamples.
     """
 
     costs_usd: F64
@@ -129,7 +120,7 @@ class LLMPoint:
     is_new, is_gone
         Whether only the challenger, or only the champion, may choose it.
     is_dominated
-        Whether another LLM of the challenger is no worse and cheaper, or better and no dearer.
+        Whether another LLM of the challenger is at least as good and cheaper, or better at no more cost.
     is_on_frontier
         Whether it is on the non-decreasing hull.
     share_before, share_after
@@ -150,7 +141,7 @@ class LLMPoint:
 
 @dataclass(frozen=True)
 class Effect:
-    """What one new LLM contributes: the challenger with it against the challenger without it.
+    """What one new LLM contributes: the challenger with it, compared with the challenger without it.
 
     Attributes
     ----------
@@ -188,18 +179,18 @@ class Stability:
 
     @property
     def mean(self) -> float:
-        """Give the mean agreement."""
+        """Mean agreement over the gate prompts, in [0, 1]."""
         return float(self.agreement.mean())
 
     @property
     def unsure(self) -> float:
-        """Give the share of the prompts with less than 70 % agreement."""
+        """Share of the prompts with less than 70 % agreement."""
         return float((self.agreement < 0.7).mean())
 
 
 @dataclass(frozen=True)
 class Version:
-    """One router of the registry, for the trend; `served` says whether it was champion."""
+    """One router of the registry, for the trend; `served` says whether it has been champion."""
 
     number: int
     digest: str
@@ -218,7 +209,7 @@ class Evidence:
     Attributes
     ----------
     challenger, champion
-        The two routers; no champion when nobody serves.
+        The two routers; no champion before the first promotion.
     passed, checks
         What the gate found, as stored with the promotion.
     headline, band, effects
@@ -232,15 +223,15 @@ class Evidence:
     clusters
         The largest first.
     flows, changes
-        Where prompts go that change their route, and examples of them.
+        Where the prompts go whose route changes, and examples of them.
     new_llms
-        What is known of the LLMs that only the challenger has.
+        The LLMs that only the challenger has.
     spend, stability, trend
         Money, certainty and history.
     n_changed
         How many gate prompts change their route.
     n_gate, n_dropped, n_known
-        Gate prompts that every LLM has a score for, those left out, and prompts that clusters are shown with.
+        Gate prompts for which every LLM has a score, those left out, and prompts that clusters are shown with.
     stale_prices
         LLMs of the challenger that no catalog has listed for more than a week.
     limitations
@@ -252,7 +243,7 @@ class Evidence:
     challenger: Side
     champion: Side | None
     passed: bool
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     headline: Headline | None
     band: Band | None
     effects: tuple[Effect, ...]

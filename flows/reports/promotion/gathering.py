@@ -1,4 +1,7 @@
-"""Gather the material of a promotion report from registry and router folders, as they were when it was requested."""
+"""Gathers the inputs of a promotion report from registry and router folders, as they were at the request.
+
+New LLMs are described by what is known of them: price, answers, latency, hidden-prompt gap and drift.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.errors import PrerequisiteError
-from flows.gate.evidence import Answers, gather
+from flows.gate.evidence import Answers, embeddings_of, gather
+from flows.gate.gate import GateCheck
 from flows.gate.measure import GateOutcomes
+from flows.night.context import PROFILED_ROLES
 from flows.night.epochs import Drifts
 from flows.profiling.contamination import contamination_p_value
-from flows.reports.promotion.evidence import Check, Version
+from flows.reports.numbers import NORMAL_95
+from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
 from flows.versions.store import load_version
@@ -29,29 +35,28 @@ from registry.routers import RouterRecord
 from registry.store import Registry
 from routing.baselines import ZeroRouter
 from routing.decisions import RoutedLLM
-from routing.embedders import load_embedder_for
 from routing.router import Router
 
 _KNOWN_ROLES = ("map", "representative", "gate")
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "matplotlib", "jinja2")
 _TREND = 10
 _FRESH = timedelta(days=7)
-# Of promotions that were requested before the gate kept its rules.
+# For promotions requested before the gate stored its rules.
 _MIN_COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is put forward against whom, and what the gate found.
+    """The challenger, the champion it is compared with, and the gate's result.
 
     Attributes
     ----------
     router_digest, champion_digest
-        The challenger, and whom it was compared with; None when nobody serves.
+        The challenger, and the champion it was compared with; None before the first.
     gate
-        What `flows.gate.gate.gate_as_json` gives, as stored with the promotion.
+        The result of `flows.gate.gate.gate_as_json`, as stored with the promotion.
     at
-        When it was requested: what was recorded later does not count. None means now.
+        Time of the request: later records do not count. None means now.
     """
 
     router_digest: str
@@ -61,14 +66,14 @@ class Subject:
 
 
 class Gathering:
-    """Read what a subject's report is computed from.
+    """Reads the inputs of a subject's report.
 
     Parameters
     ----------
     workspace
         Registry and router folders.
     subject
-        Who is put forward against whom.
+        The challenger and the champion it is compared with.
 
     Raises
     ------
@@ -84,8 +89,8 @@ class Gathering:
             self._registry, self._record.digest, subject.champion_digest, until=subject.at
         )
 
-    def material(self) -> ReviewInputs:
-        """Read everything.
+    def inputs(self) -> ReviewInputs:
+        """Read all inputs.
 
         Raises
         ------
@@ -104,7 +109,7 @@ class Gathering:
             champion=champion,
             passed=bool(subject.gate.get("passed")),
             checks=tuple(
-                Check(str(one["name"]), str(one["value"]), str(one["threshold"]), bool(one["passed"]))
+                GateCheck(str(one["name"]), str(one["value"]), str(one["threshold"]), bool(one["passed"]))
                 for one in subject.gate.get("checks", ())
             ),
             metrics=dict(subject.gate.get("metrics", {})),
@@ -135,7 +140,7 @@ class Gathering:
         return Contender(load_version(self._workspace, record.digest), record.number, record.created_at, as_of)
 
     def _gate_outcomes(self, challenger: Router, champion: Router | None) -> tuple[tuple[Prompt, ...], GateOutcomes]:
-        """Give the outcomes as the gate gathers them, and the prompts they are of."""
+        """Return the outcomes as the gate gathers them, with their prompts."""
         rules = self._subject.gate.get("rules") or {}
         outcomes = gather(
             self.answers,
@@ -148,7 +153,7 @@ class Gathering:
             raise PrerequisiteError(
                 "No gate prompt has a score from every LLM of both routers.",
                 unchanged="No report was written.",
-                hint="See what is missing with: uniroute llm list",
+                hint="See what is missing: uniroute llm list",
             )
         prompts = self.answers.prompt_set.with_role("gate")
         table = self.answers.table(outcomes.keys, prompts)
@@ -176,7 +181,7 @@ class Gathering:
         )
 
     def _trend(self) -> tuple[Version, ...]:
-        """Give the last routers up to this one, the oldest first, and which of them had served by then."""
+        """Return the last routers up to this one, the oldest first, and which of them had served by then."""
         at = self._subject.at
         served = {
             one.router_digest
@@ -225,40 +230,26 @@ class Gathering:
         return tuple((name, content) for name, content in facts if content)
 
 
-def embeddings_of(registry: Registry, prompts: Sequence[Prompt], router: Router) -> NDArray[np.float32]:
-    """Read the embeddings of prompts that a router needs; compute them where they were never stored."""
-    stored = registry.prompts.embeddings(prompts, router.embedder.key)
-    if len(stored.prompt_digests) == len(prompts):
-        return stored.matrix
-    return load_embedder_for(router.embedder).embed([prompt.text for prompt in prompts])
-
-
 def _per_prompt(per_1k: float | None) -> float | None:
     return None if per_1k is None else per_1k / 1000
 
 
-_NORMAL_95 = 1.959964
-
-
-_PROFILED_ROLES = ("representative", "gate", "hidden")
-
-
 def newcomer(registry: Registry, answers: Answers, llm: RoutedLLM, as_of: date) -> NewLLM:
-    """Read what is known of a new LLM; its share is not known yet.
+    """Read what is known of a new LLM; its share is set later.
 
     Parameters
     ----------
     registry
-        Where to read.
+        The registry to read from.
     answers
-        Which answers count.
+        The answers that count.
     llm
-        As the challenger has it.
+        The LLM as in the challenger.
     as_of
-        The day of the night; later prices do not count.
+        Day of the night; later prices do not count.
     """
     listed = registry.llms.get(llm.key)
-    prompts = answers.prompt_set.with_role(*_PROFILED_ROLES)
+    prompts = answers.prompt_set.with_role(*PROFILED_ROLES)
     facts = registry.outcomes.facts(
         llm.key, prompts, answers.graders, answers.sampling.get(llm.key, ""), until=answers.until
     )
@@ -291,7 +282,7 @@ def newcomer(registry: Registry, answers: Answers, llm: RoutedLLM, as_of: date) 
 
 
 def hidden_gap(known: NDArray[np.float64], hidden: NDArray[np.float64]) -> Gap | None:
-    """Compare the scores on representative and on hidden prompts; None without any of either.
+    """Compare the scores on representative and on hidden prompts; None when one of the two has none.
 
     Parameters
     ----------
@@ -302,11 +293,11 @@ def hidden_gap(known: NDArray[np.float64], hidden: NDArray[np.float64]) -> Gap |
     if not len(known) or not len(hidden):
         return None
     mean = float(known.mean() - hidden.mean())
-    # One pseudo-answer of a half each keeps an LLM that is always right from a width of zero.
+    # One pseudo-answer of one half on each side keeps an LLM that is always right from an interval of zero width.
     variances = (
         (rate := (values.sum() + 0.5) / (len(values) + 1)) * (1 - rate) / len(values) for values in (known, hidden)
     )
-    width = _NORMAL_95 * math.sqrt(sum(map(float, variances)))
+    width = NORMAL_95 * math.sqrt(sum(map(float, variances)))
     return Gap(mean, mean - width, mean + width, contamination_p_value(known, hidden), len(known), len(hidden))
 
 

@@ -1,4 +1,4 @@
-"""The promotion report as one HTML page."""
+"""The promotion report as one HTML page, as Markdown, and as plain data."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from flows.reports.promotion.wording import commands, headline_numbers, title, v
 from flows.text import llm_name
 from routing.deferral import BootstrapDifference
 
+_MOST_FLOWS = 10
+_MOST_LLMS = 20
 _KEYS = (
     ("is", "chosen"),
     ("thin", "little evidence"),
@@ -27,7 +29,7 @@ _KEYS = (
 
 
 def html_page(evidence: Evidence) -> str:
-    """Write the report as HTML: one file, no script, nothing from elsewhere; the same evidence gives the same text."""
+    """Write the report as HTML: one file, no script, nothing loaded; the same evidence gives the same text."""
     return page(
         "review.html.j2",
         e=evidence,
@@ -45,19 +47,13 @@ def html_page(evidence: Evidence) -> str:
     )
 
 
-_MOST_FLOWS = 10
-
-
-_MOST_LLMS = 20
-
-
 def markdown_page(evidence: Evidence, digest: str) -> str:
-    """Write the report as Markdown, well below 60 kB whatever the evidence holds.
+    """Write the report as Markdown, well below 60 kB for any evidence.
 
     Parameters
     ----------
     evidence
-        What to say.
+        Content of the report.
     digest
         SHA-256 of the HTML page.
     """
@@ -142,7 +138,7 @@ def _interval(found: BootstrapDifference) -> str:
 
 
 def evidence_data(evidence: Evidence) -> dict[str, Any]:
-    """Give the evidence as nested dictionaries and lists; times and amounts stay what they are."""
+    """Return the evidence as nested dictionaries and lists; times and amounts keep their types."""
     return _plain(evidence)
 
 

@@ -1,4 +1,4 @@
-"""The single things that a promotion report shows: cells, clusters, flows, prompts, new LLMs, money."""
+"""The parts of a promotion report: heat map cells, clusters, flows, prompts, new LLMs, money."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 
 @dataclass(frozen=True)
 class HeatCell:
-    """Expected error of one LLM in one cluster, what that rests on, and who chooses it there."""
+    """Expected error of one LLM in one cluster, what it rests on, and which routers choose the LLM there."""
 
     error: float
     standard_error: float
@@ -32,7 +32,7 @@ class HeatRow:
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt that is shown, or hash and length of one that is not."""
+    """A prompt, or the digest and length of one whose text is not shown."""
 
     digest: str
     length: int
@@ -46,15 +46,15 @@ class Cluster:
     Attributes
     ----------
     number
-        As `Decision.cluster` says it.
+        Number of the cluster, as in `Decision.cluster`.
     words
-        What distinguishes its prompts from the others.
+        Words that distinguish its prompts from the others.
     size, share
         Prompts of the prompt set that belong to it, and their share.
     examples
         The prompts nearest to its centre.
     before, after
-        LLM that champion and challenger choose most often; None for champion when nobody serves.
+        The LLMs that champion and challenger choose most often there; None without a champion.
     error_before, error_after
         Expected errors of these LLMs there, by the challenger's vectors.
     changed
@@ -74,12 +74,12 @@ class Cluster:
 
     @property
     def name(self) -> str:
-        """Give its words, or its number when no word distinguishes it."""
+        """Its words, or its number when no word distinguishes it."""
         return ", ".join(self.words[:3]) or f"cluster {self.number}"
 
     @property
     def is_changed(self) -> bool:
-        """Whether its prompts mostly go somewhere else."""
+        """Whether most of its prompts go to another LLM than before."""
         return self.before is not None and self.before != self.after
 
 
@@ -132,9 +132,9 @@ class NewLLM:
     Attributes
     ----------
     key, name, released_on
-        Identity as the catalog tells it.
+        Identity according to the catalog.
     input_usd_per_mtok, output_usd_per_mtok, catalog, price_since
-        Price, who says so and since when.
+        Price, its catalog and since when.
     n_asked, n_scored, failures
         Answers: asked, scored, and failures by kind.
     n_cut
@@ -142,13 +142,13 @@ class NewLLM:
     latency_p50_s, latency_p95_s
         In seconds; None when unknown.
     served_as
-        What the endpoint says it used, when that is not one and the same.
+        Other names that the endpoint gave in its answers.
     gap
         The hidden-prompt gap; None without hidden prompts.
     drift
-        What the canaries found; empty when nothing.
+        What the canaries found; empty for nothing.
     share
-        Share of the gate prompts that the challenger gives it.
+        Share of the gate prompts that the challenger routes to it.
     """
 
     key: str

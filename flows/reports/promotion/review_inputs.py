@@ -1,4 +1,4 @@
-"""What a promotion report is computed from: two routers, the answers that were recorded, and what the registry says."""
+"""The inputs of a promotion report: two routers, the recorded answers, and what the registry says."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.gate.gate import GateCheck
 from flows.gate.measure import GateOutcomes
-from flows.reports.promotion.evidence import Check, Version
+from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import NewLLM, NightSpend
 from registry.prompts import Prompt
 from routing.baselines import ZeroRouter
@@ -19,16 +20,16 @@ from routing.router import Router
 
 
 class Completions(Protocol):
-    """Give what an LLM answered."""
+    """Reads the completions of an LLM."""
 
     def __call__(self, llm_key: str, prompts: Sequence[Prompt]) -> Mapping[str, str]:
-        """Give the kept completions by prompt digest."""
+        """Return the kept completions by prompt digest."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Contender:
-    """A router with what the registry says of it."""
+    """A router with what the registry says about it."""
 
     router: Router
     number: int
@@ -38,18 +39,18 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class ReviewInputs:
-    """Everything that the evidence is computed from; the same material gives the same evidence.
+    """Everything that the evidence is computed from; the same inputs give the same evidence.
 
     Attributes
     ----------
     challenger, champion
-        The routers; no champion when nobody serves.
+        The routers; no champion before the first promotion.
     passed, checks, metrics
         What the gate found, as stored with the promotion.
     outcomes
-        Of the LLMs of both routers on the gate prompts that all of them have a score for.
+        Outcomes of the LLMs of both routers on the gate prompts for which all of them have a score.
     gate_prompts
-        The rows of `outcomes`.
+        The prompts of the rows of `outcomes`.
     known_prompts, known_embeddings
         The prompts that clusters are shown with, and ``(n, dim)`` float32; hidden prompts are not among them.
     champion_embeddings
@@ -57,17 +58,17 @@ class ReviewInputs:
     zero_router
         The prompt-blind baseline over the challenger's LLMs; None without a common representative prompt.
     completions
-        Reads answers.
+        Reads the completions of an LLM.
     new_llms
         What is known of the LLMs that only the challenger has; `share` is not read.
     spend, trend
-        Of the night, and of the routers so far.
+        Spend of the night, and the routers so far.
     stale_prices
         LLMs of the challenger that no catalog has listed for more than a week.
     graders
         Grader label and how many gate prompts it grades.
     is_recorded
-        Whether the answers came from the sandbox, which plays recorded ones.
+        Whether the answers are recorded ones, from the sandbox.
     facts
         Name and content of what all this rests on.
     """
@@ -75,7 +76,7 @@ class ReviewInputs:
     challenger: Contender
     champion: Contender | None
     passed: bool
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
     metrics: Mapping[str, float]
     outcomes: GateOutcomes
     gate_prompts: tuple[Prompt, ...]
@@ -94,7 +95,7 @@ class ReviewInputs:
 
     @property
     def new_keys(self) -> tuple[str, ...]:
-        """Give the LLMs that only the challenger has; none when there is no champion to compare with."""
+        """The LLMs that only the challenger has; none without a champion."""
         if self.champion is None:
             return ()
         known = set(self.champion.router.keys)

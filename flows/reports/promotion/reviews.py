@@ -1,4 +1,4 @@
-"""Promotion reports in the home folder: built from the registry, kept by digest, found again and compared."""
+"""Promotion reports in the home folder: built from the registry, kept by digest, and found again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Review:
     Attributes
     ----------
     evidence
-        What it says.
+        Its content.
     html
         The page.
     """
@@ -39,18 +39,18 @@ class Review:
 
     @cached_property
     def digest(self) -> str:
-        """Identify the page: SHA-256 of its bytes."""
+        """SHA-256 of the page."""
         return hashlib.sha256(self.html.encode()).hexdigest()
 
     @cached_property
     def markdown(self) -> str:
-        """Give the short form, which names the digest of the page."""
+        """The short form, which names the digest of the page."""
         return markdown_page(self.evidence, self.digest)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of writing a report: its digest and where it is, or why there is none."""
+    """The result of writing a report: its digest and path, or why there is none."""
 
     digest: str | None = None
     path: Path | None = None
@@ -67,7 +67,7 @@ def build_review(workspace: Workspace, subject: Subject) -> Review:
     PrerequisiteError
         There is nothing to compare on.
     """
-    evidence = evidence_of(Gathering(workspace, subject).material())
+    evidence = evidence_of(Gathering(workspace, subject).inputs())
     return Review(evidence, html_page(evidence))
 
 
@@ -87,7 +87,7 @@ def write_review(workspace: Workspace, subject: Subject) -> Review:
 
 
 def attempt_review(workspace: Workspace, subject: Subject) -> Attempt:
-    """Write a report, or say why there is none: the gate decides, and no night is lost for want of a page."""
+    """Write a report, or return why there is none: the gate decides, and no night fails for lack of a page."""
     try:
         review = write_review(workspace, subject)
     except Exception as error:
@@ -98,18 +98,18 @@ def attempt_review(workspace: Workspace, subject: Subject) -> Attempt:
 
 
 def kept_review(workspace: Workspace, promotion: Promotion) -> Path | None:
-    """Find the very page that a promotion names; None when it is not on this machine, or was changed."""
+    """Return the page that a promotion names by its digest; None when it is not on this machine or was changed."""
     pages = kept_reviews(workspace, promotion.router_digest)
     return next((page for page in pages if _digest_of(page) == promotion.report_digest), None)
 
 
 def kept_reviews(workspace: Workspace, router_digest: str) -> tuple[Path, ...]:
-    """Give all pages that were kept for a router: of each of its promotions one."""
+    """Return all pages kept for a router, one for each of its promotions."""
     return tuple(sorted(publication_folder(workspace, router_digest).glob("review*.html")))
 
 
 def subject_of(promotion: Promotion) -> Subject:
-    """Give what a promotion's report is about, as of its request."""
+    """Return the subject of a promotion's report, at the time of its request."""
     gate: dict[str, Any] = json.loads(promotion.gate.details_json)
     return Subject(promotion.router_digest, promotion.expected_champion, gate, promotion.requested_at)
 

@@ -1,4 +1,4 @@
-"""The sentences and numbers of a promotion report that page and Markdown share."""
+"""The sentences and numbers of a promotion report, shared by page and Markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flows.reports.numbers import per_1k, percent, points, signed
 from flows.reports.promotion.evidence import CostAtQuality, Evidence
-from flows.text import llm_name
+from flows.text import counted, llm_name
 
 _NAMED = 3
 
@@ -23,52 +23,52 @@ class Number:
 
 @dataclass(frozen=True)
 class Command:
-    """What to type, and what for."""
+    """A command and its purpose."""
 
     purpose: str
     text: str
 
 
 def title(evidence: Evidence) -> str:
-    """Ask the question that the report answers."""
+    """Return the question that the report answers."""
     replaces = "" if evidence.champion is None else f" (replaces router {evidence.champion.number})"
     return f"Router {evidence.challenger.number} → champion?{replaces}"
 
 
 def verdict(evidence: Evidence) -> str:
-    """Answer it in a sentence or two."""
+    """Return the answer in a sentence or two."""
     numbers = evidence.headline
     if numbers is None or evidence.champion is None:
         return (
-            f"Nobody serves yet: the first router has no champion to be compared with. It scores "
+            f"No router serves yet, so there is no champion to compare with. This one scores "
             f"{evidence.challenger.score:.4f} at {per_1k(evidence.challenger.cost_usd)} USD per 1 000 prompts."
         )
     equal = numbers.score_at_equal_cost
     if equal.low > 0:
-        opening = f"For the champion's money the challenger is better by {100 * equal.mean:.1f} percentage points."
+        opening = f"At the champion's cost the challenger is better by {100 * equal.mean:.1f} percentage points."
     elif equal.high < 0:
-        opening = f"For the champion's money the challenger is worse by {-100 * equal.mean:.1f} percentage points."
+        opening = f"At the champion's cost the challenger is worse by {-100 * equal.mean:.1f} percentage points."
     else:
-        opening = f"For the champion's money the two cannot be told apart ({points(equal.mean)} points)."
+        opening = f"At the champion's cost the two cannot be told apart ({points(equal.mean)} points)."
         cost = numbers.cost_at_equal_score
         if cost.change is not None and cost.high is not None and cost.high < 0:
-            opening += f" For the champion's score the challenger costs {percent(-cost.change)} less."
+            opening += f" At the champion's score the challenger costs {percent(-cost.change)} less."
     failed = [check.name for check in evidence.checks if not check.passed]
     gate = f" The gate refuses it: {'; '.join(failed)}." if failed else ""
     causes = [llm_name(effect.key) for effect in evidence.effects if effect.score.low > 0][:_NAMED]
-    cause = f" It comes from {_listed(causes)}." if causes and equal.low > 0 else ""
+    cause = f" The gain comes from {_listed(causes)}." if causes and equal.low > 0 else ""
     return f"{opening} {percent(numbers.route_change.mean)} of the prompts change their LLM.{cause}{gate}"
 
 
 def headline_numbers(evidence: Evidence) -> tuple[Number, ...]:
-    """Give the three numbers, or what there is of them without a champion."""
+    """Return the three headline numbers, or what there is of them without a champion."""
     numbers = evidence.headline
     if numbers is None:
         side = evidence.challenger
         return (
-            Number("score", f"{side.score:.3f}", "", f"n = {evidence.n_gate} gate prompts"),
+            Number("score", f"{side.score:.3f}", "", f"n = {counted(evidence.n_gate, 'gate prompt')}"),
             Number("cost", per_1k(side.cost_usd), "USD", "per 1 000 prompts, at its own cost weight"),
-            Number("LLMs to choose from", str(side.n_llms), "", "nobody serves yet"),
+            Number("LLMs to choose from", str(side.n_llms), "", "no router serves yet"),
         )
     equal, change = numbers.score_at_equal_cost, numbers.route_change
     return (
@@ -91,19 +91,19 @@ def headline_numbers(evidence: Evidence) -> tuple[Number, ...]:
 def _cost_number(found: CostAtQuality) -> Number:
     what = "cost at equal score"
     if found.change is None:
-        seldom = f"in {percent(found.reached)} of the resamples it is" if found.reached else "in no resample it is"
-        return Number(what, "–", "", f"it is never as good as the champion; {seldom}, n = {found.n}")
+        how_often = f"in {percent(found.reached)} of the resamples it is" if found.reached else "in no resample it is"
+        return Number(what, "–", "", f"it is never as good as the champion; {how_often}, n = {found.n}")
     low = "at most −100 %" if found.low is None else _change(found.low)
     high = "not reached" if found.high is None else _change(found.high)
     return Number(what, _change(found.change), "", f"95 %: {low} to {high}, n = {found.n}")
 
 
 def commands(evidence: Evidence) -> tuple[Command, ...]:
-    """Give what to type; the router's digest names the promotion, whose number is not known when this is written."""
+    """Return the commands; they name the promotion by its router's digest, as its number is not known yet."""
     name = evidence.challenger.digest[:12]
     back = "" if evidence.champion is None else f" --to {evidence.champion.digest[:12]}"
     return (
-        Command("Look again, with what has happened since", f"uniroute promotion show {name}"),
+        Command("Show its current state", f"uniroute promotion show {name}"),
         Command("Let it serve", f'uniroute promotion approve {name} --reason "…"'),
         Command("Turn it down", f'uniroute promotion reject {name} --reason "…"'),
         Command("Undo it later", f'uniroute promotion rollback{back} --reason "…"'),

@@ -1,4 +1,4 @@
-"""Ways to change what was kept, each undone when its context ends."""
+"""Ways to damage stored data, each undone when its context ends."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def flipped(path: Path, place: int = -2) -> Iterator[None]:
 
 
 def other(value: object) -> object:
-    """Give a value that differs in one bit, or by one."""
+    """Return a value that differs in one bit, or by one."""
     if isinstance(value, bytes):
         return bytes([value[0] ^ 1]) if len(value) == 1 else value[:-2] + bytes([value[-2] ^ 1]) + value[-1:]
     if isinstance(value, str):
@@ -32,7 +32,7 @@ def other(value: object) -> object:
 
 @contextmanager
 def changed_cell(database: Path, table: str, column: str, where: str, value_instead: object = None) -> Iterator[None]:
-    """Change one cell of a database behind every trigger's back, by one bit unless a value is given."""
+    """Change one cell of a database with its triggers disabled, by one bit unless a value is given."""
     with sqlite3.connect(database) as connection:
         triggers = connection.execute(
             "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ?", [table]

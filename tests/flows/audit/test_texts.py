@@ -1,4 +1,4 @@
-"""Whatever reasons, names and prompts hold does nothing when an auditor reads it."""
+"""Hostile reasons, names and prompts do nothing when an auditor reads them."""
 
 import pytest
 

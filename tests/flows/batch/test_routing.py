@@ -1,4 +1,4 @@
-"""What routing a file of prompts writes, and what it refuses by name and row."""
+"""What routing a file of prompts writes, and what it refuses, with the name and the row in the message."""
 
 import json
 import os
@@ -33,7 +33,7 @@ ROUTING = prepared()
 
 @pytest.fixture
 def parquet(tmp_path: Path) -> Path:
-    """Write prompts with other columns, in row groups of 40."""
+    """A file of prompts with other columns, in row groups of 40."""
     table = pa.table(
         {
             "id": pa.array(range(len(TEXTS)), pa.int16()),
@@ -68,8 +68,10 @@ def assert_as_one_by_one(rows: list[dict[str, object]], routing: PreparedRouting
 @pytest.mark.parametrize("chunk_rows", [1, 7, 40, 1000])
 def test_a_parquet_file_is_routed_as_prompt_by_prompt_with_everything_carried_through(parquet, chunk_rows):
     target = parquet.with_name("routed.parquet")
-    told: list[int] = []
-    routed = route_file(ROUTING, parquet, target, chunk_rows=chunk_rows, on_progress=lambda rows, _: told.append(rows))
+    progress: list[int] = []
+    routed = route_file(
+        ROUTING, parquet, target, chunk_rows=chunk_rows, on_progress=lambda rows, _: progress.append(rows)
+    )
     before, after = pq.read_table(parquet), pq.read_table(target)
     assert after.drop_columns(list(ADDED)).equals(before, check_metadata=True)
     assert after.column_names == [*before.column_names, *ADDED]
@@ -78,13 +80,14 @@ def test_a_parquet_file_is_routed_as_prompt_by_prompt_with_everything_carried_th
     llms = after["llm"].to_pylist()
     assert len(set(llms)) > 1
     assert routed.share_per_llm == {llm: llms.count(llm) / len(llms) for llm in set(llms)}
-    assert told[-1] == len(TEXTS) and all(more - less <= chunk_rows for less, more in pairwise(told))
+    assert progress[-1] == len(TEXTS)
+    assert all(more - less <= chunk_rows for less, more in pairwise(progress))
     file = pq.ParquetFile(target)
     assert max(file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)) <= chunk_rows
 
 
 @pytest.mark.parametrize("counts_tokens", [True, False])
-def test_the_wishes_are_those_of_every_chunk(parquet, counts_tokens):
+def test_candidates_and_cost_weight_hold_for_every_chunk(parquet, counts_tokens):
     routing = prepared(cost_weight=0.5, candidates=KEYS[:2], counts_tokens=counts_tokens)
     target = parquet.with_name("routed.parquet")
     routed = route_file(routing, parquet, target, chunk_rows=9)
@@ -123,7 +126,7 @@ def test_a_file_without_rows_becomes_one_without_rows(tmp_path, name):
         ({"prompt": [1, 2]}, "its column prompt holds int64, not text"),
         ({"prompt": pa.array([b"a"])}, "its column prompt holds binary, not text"),
         ({"prompt": ["a"] * 49 + [None]}, "the column prompt of row 50 is null, not text"),
-        ({"prompt": ["a"], "llm": ["b"], "cluster": [1]}, "it has llm, cluster already"),
+        ({"prompt": ["a"], "llm": ["b"], "cluster": [1]}, "it already has llm, cluster"),
         (
             {"prompt": pa.array([b"a"] * 12 + [b"\xff"]).view(pa.string())},
             "the column prompt of row 13 is not UTF-8, not text",
@@ -146,7 +149,7 @@ def test_a_parquet_file_that_cannot_be_routed_is_refused_by_column_and_row(tmp_p
         ('{"prompt": true}', "the field prompt of row 3 is true or false, not text"),
         ('{"prompt": ["a"]}', "the field prompt of row 3 is a list, not text"),
         ('{"prompt": {}}', "the field prompt of row 3 is an object, not text"),
-        ('{"prompt": "a", "llm": "b"}', "prompts.jsonl cannot be routed: it has llm already"),
+        ('{"prompt": "a", "llm": "b"}', "prompts.jsonl cannot be routed: it already has llm"),
         ('["prompt"]', "row 3 is not a JSON object"),
         ('{"prompt": "a"', "row 3 is not JSON"),
         ("[" * 100_000, "row 3 is not JSON"),
@@ -162,14 +165,14 @@ def test_a_line_that_cannot_be_routed_is_refused_by_row(tmp_path, line, said):
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\x00" * 100 + b"PAR1"])
-def test_what_is_no_parquet_file_is_refused(tmp_path, content):
+def test_a_file_that_is_not_parquet_is_refused(tmp_path, content):
     source = tmp_path / "prompts.parquet"
     source.write_bytes(content)
     assert f"{source} cannot be read" in refusal(lambda: route_file(ROUTING, source, tmp_path / "routed.parquet"))
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_a_parquet_file_that_breaks_off_in_the_middle_is_refused(parquet):
+def test_a_parquet_file_that_is_damaged_in_the_middle_is_refused(parquet):
     content = bytearray(parquet.read_bytes())
     start = pq.ParquetFile(parquet).metadata.row_group(2).column(1).data_page_offset
     content[start : start + 40] = b"\xff" * 40
@@ -181,8 +184,8 @@ def test_a_parquet_file_that_breaks_off_in_the_middle_is_refused(parquet):
 @pytest.mark.parametrize(
     ("source", "target", "said"),
     [
-        ("prompts.csv", "routed.csv", "prompts.csv is neither .parquet nor .jsonl but .csv"),
-        ("prompts.parquet", "routed", "routed is neither .parquet nor .jsonl but without an ending"),
+        ("prompts.csv", "routed.csv", "prompts.csv is neither .parquet nor .jsonl: its ending is .csv"),
+        ("prompts.parquet", "routed", "routed is neither .parquet nor .jsonl: its ending is missing"),
         ("prompts.parquet", "routed.jsonl", "of different kinds"),
         ("none.parquet", "routed.parquet", "none.parquet cannot be read: No such file"),
         ("none.jsonl", "routed.jsonl", "none.jsonl cannot be read: No such file"),
@@ -201,7 +204,7 @@ def test_files_that_cannot_be_used_are_refused_by_name(parquet, source, target, 
     assert (folder / "kept.parquet").read_text() == "kept"
 
 
-def test_an_output_is_replaced_only_when_that_is_wanted_and_only_when_complete(parquet):
+def test_an_output_is_replaced_only_on_request_and_only_when_complete(parquet):
     target = parquet.with_name("routed.parquet")
     target.write_text("kept")
 
@@ -217,12 +220,12 @@ def test_an_output_is_replaced_only_when_that_is_wanted_and_only_when_complete(p
     assert pq.read_metadata(target).num_rows == len(TEXTS)
 
 
-def test_an_output_that_somebody_else_made_meanwhile_is_kept(parquet):
+def test_an_output_that_another_process_created_meanwhile_is_kept(parquet):
     target = parquet.with_name("routed.parquet")
     message = refusal(
         lambda: route_file(ROUTING, parquet, target, on_progress=lambda *_: target.write_text("theirs")), FlowError
     )
-    assert "somebody else made it meanwhile" in message
+    assert "another process created it meanwhile" in message
     assert target.read_text() == "theirs"
 
 
@@ -242,12 +245,12 @@ def test_a_full_disk_leaves_no_half_file(tmp_path, monkeypatch):
 
 
 def test_sigterm_leaves_no_half_file_and_the_handler_as_it_was(parquet):
-    target, former = parquet.with_name("routed.parquet"), signal.getsignal(signal.SIGTERM)
+    target, previous = parquet.with_name("routed.parquet"), signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted) as stopped:
         route_file(ROUTING, parquet, target, chunk_rows=10, on_progress=lambda *_: signal.raise_signal(signal.SIGTERM))
     assert stopped.value.signal_number == signal.SIGTERM
     assert list(parquet.parent.iterdir()) == [parquet]
-    assert signal.getsignal(signal.SIGTERM) is former
+    assert signal.getsignal(signal.SIGTERM) is previous
 
 
 PEAK = """

@@ -186,7 +186,7 @@ def test_a_file_that_is_not_parquet(folder, name, content):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_table_without_rows(folder, name):
-    assert refusal(rewrite(folder, name, lambda t: t[:0])).endswith(f"{name}.parquet is without any row.")
+    assert refusal(rewrite(folder, name, lambda t: t[:0])).endswith(f"{name}.parquet has no rows.")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_table_without_rows(folder, name):
 )
 def test_a_missing_column(folder, name, column):
     message = refusal(rewrite(folder, name, lambda t: t.drop(columns=column)))
-    assert message.endswith(f"{name}.parquet is without the column {column}.")
+    assert message.endswith(f"{name}.parquet has no column {column}.")
 
 
 def column_with(bad: object, at: int, n: int) -> list[object]:
@@ -245,9 +245,9 @@ def test_a_count_that_cannot_be_is_refused_by_name(folder, bad, column):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("prompts", "'p0' stands twice in prompts.parquet"),
-        ("models", "'both-0' stands twice in models.parquet"),
-        ("outcomes", "'both-0' on 'p0' stands twice in outcomes.parquet"),
+        ("prompts", "'p0' is in prompts.parquet twice"),
+        ("models", "'both-0' is in models.parquet twice"),
+        ("outcomes", "'both-0' on 'p0' is in outcomes.parquet twice"),
     ],
 )
 def test_what_stands_twice(folder, name, said):
@@ -260,15 +260,15 @@ def test_what_stands_twice(folder, name, said):
 )
 def test_rows_without_an_id_or_a_name(folder, name, column):
     message = refusal(rewrite(folder, name, lambda t: where(t, 2, column, None)))
-    assert f"1 rows of {name}.parquet have no {column}" in message
+    assert f"there is no {column} in 1 row of {name}.parquet" in message
 
 
 def test_outcomes_of_unknown_prompts(folder):
     message = refusal(rewrite(folder, "prompts", lambda t: t[t["prompt_id"] != "p7"]))
-    assert "3 outcomes are of prompts that prompts.parquet does not have, the first is 'p7'" in message
+    assert "prompts.parquet lacks the prompts of 3 outcomes, the first is 'p7'" in message
 
 
 def test_llms_of_outcomes_and_prices_that_do_not_overlap(folder):
     message = refusal(rewrite(folder, "models", lambda t: t.assign(model="other " + t["model"])))
-    assert "nothing is left to measure: 0 LLMs have prices and coverage" in message
+    assert "nothing is left to measure: 0 LLMs with prices and coverage" in message
     assert "'both-0' is left out: no price" in message

@@ -34,8 +34,8 @@ def figures(bench, folder):
 
 
 @pytest.mark.parametrize("method", KNOWING)
-def test_who_tells_the_topics_apart_pays_a_quarter_for_everything(method, figures):
-    # Every prompt goes to the LLM at 1 that knows its topic: score 1 at a quarter of the dearest.
+def test_a_method_that_distinguishes_the_topics_pays_a_quarter_for_everything(method, figures):
+    # Every prompt goes to the LLM at 1 that knows its topic: score 1 at a quarter of the most expensive.
     found = figures[method]
     assert found.area == pytest.approx(1.0)
     assert found.aiq == pytest.approx(1.0)

@@ -32,7 +32,7 @@ BLIND = method("zero_router", [0.50, 0.52, 0.54, 0.56])
 OURS = method("posterior", [0.60, 0.62, 0.64, 0.54], qnc=[0.2, 0.4, 1.0, 0.4], reached=[True, True, False, True])
 ABOVE = method("clairvoyant", [0.60, 0.66, 0.66, 0.68])
 WHOLE = result(BLIND, OURS, ABOVE)
-FOLDER = OutcomeFolder("data", (), (), None, None, None, "recorded tokens times prices", (), 0)
+FOLDER = OutcomeFolder("data", (), (), None, None, "recorded tokens times prices", (), 0)
 
 
 def test_the_share_of_the_way_is_taken_between_means() -> None:

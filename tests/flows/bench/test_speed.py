@@ -1,4 +1,4 @@
-"""What `uniroute bench --speed` tells; the figures themselves depend on the machine."""
+"""What `uniroute bench --speed` prints; the figures themselves depend on the machine."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_the_bare_loop_decides_as_the_router_does_when_costs_are_alike(rng):
         assert np.mean(bare == free.llm_index) > 0.99, kind
 
 
-def test_every_line_says_what_was_measured_and_what_is_wanted(rng):
+def test_every_line_says_what_was_measured_and_its_target(rng):
     rows = speed._unit(rng.normal(size=(400, speed._DIM)))
     (hard, soft, posterior) = speed._routers(rng)
     found = [speed._batch(rows, soft[1], soft[0]), speed._single(rows, posterior[1], posterior[0], 150.0)]

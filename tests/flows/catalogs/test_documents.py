@@ -42,6 +42,7 @@ def with_bad_row(raw: str) -> str:
         ('{"id": "x", "pricing": {"prompt": NaN}}', "NaN is not a number"),
         ('{"id": "x", "pricing": {"prompt": -Infinity}}', "-Infinity is not a number"),
         ('{"id": "x", "created": 1' + "0" * 5000 + "}", "too many digits"),
+        ('{"id": "x", "pricing": {"prompt": 1e99999999999999999999}}', "too many digits"),
         ('{"id": "x", "deep": ' + "[" * 40 + "]" * 40 + "}", "nested deeper"),
         (json.dumps({"id": "x", "description": "d" * 300_000}), "characters, at most"),
         ('{"id": "x", "pricing": "cheap"}', "pricing is not an object"),

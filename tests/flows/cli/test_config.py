@@ -108,3 +108,14 @@ def test_the_schema_accepts_the_file_and_refuses_a_misspelt_key(written: Path, u
     content["budget"]["nigth_usd"] = 3
     with pytest.raises(jsonschema.ValidationError, match="nigth_usd"):
         jsonschema.validate(content, schema)
+
+
+@pytest.mark.filterwarnings("default::flows.errors.RenamedSetting")
+def test_a_renamed_setting_is_a_warning_for_people_and_machines(written: Path, uniroute: Uniroute) -> None:
+    written.write_text(FILE + "[gate]\nfalse_promotions = 0.01\n")
+    said = uniroute("config", "show", "--json")
+    (warning,) = json.loads(said.out)["warnings"]
+    assert warning.startswith("The setting gate.false_promotions (in uniroute.toml) is now called false_promotion_rate")
+    assert warning in said.err
+    found = {row["key"]: row["value"] for row in said.data["settings"]}
+    assert found["gate.false_promotion_rate"] == 0.01

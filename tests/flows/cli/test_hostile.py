@@ -9,11 +9,11 @@ import pytest
 
 from flows.cli.outcome import report_error
 from flows.errors import PrerequisiteError
-from flows.profiling.availability import Absence
+from flows.profiling.availability import UnavailableLLM
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome, Quarantine
 from flows.reports.closing import ClosingState
-from flows.reports.digest import as_data, digest, escape, llm_endings, llm_table, summary, verdict
+from flows.reports.digest import digest, escape, llm_endings, llm_table, night_record, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.terminal import beginning_text, ending_text
 from flows.text import inert_lines, sanitize, table
@@ -55,7 +55,7 @@ def report_of(text: str) -> NightReport:
         canaries=(canary,),
         quarantined=(Quarantine(text, text),),
         drifted=(text,),
-        absent=(Absence(text, True),),
+        absent=(UnavailableLLM(text, True),),
         router=router,
         attention=(text, f"{text} is incomplete: {text}"),
         closing=ClosingState(
@@ -122,11 +122,12 @@ def test_in_the_text_that_mlflow_renders(text: str) -> None:
 @every_string
 def test_in_json_where_it_stays_what_it_was(text: str) -> None:
     report = report_of(text)
-    for written in (summary(report), json.dumps(llm_endings(report), allow_nan=False)):
+    for written in (night_record(report).as_json(), json.dumps(llm_endings(report), allow_nan=False)):
         assert written.isascii()
         assert not active_signs(written)
         json.loads(written, parse_constant=pytest.fail)
-    assert json.loads(summary(report))["attention"] == as_data(report)["attention"] == list(report.attention)
+    record = night_record(report)
+    assert json.loads(record.as_json())["attention"] == record.as_data()["attention"] == list(report.attention)
 
 
 @every_string

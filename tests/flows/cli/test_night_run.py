@@ -21,7 +21,7 @@ from tests.flows.cli.conftest import Ended, Uniroute
 from tests.flows.cli.shapes import PINNED, misfits
 
 
-async def report_to_no_one(_report: object) -> None:
+async def create_nothing(_report: object) -> None:
     pass
 
 
@@ -43,7 +43,7 @@ def tiny(endpoint: FakeEndpoint, tmp_path: Path, served_template: Path, monkeypa
             for attribute, value in list(vars(module).items()):
                 if isinstance(value, prefect.Task):
                     monkeypatch.setattr(module, attribute, value.fn)
-    monkeypatch.setattr(nightly, "_tell_prefect", report_to_no_one)
+    monkeypatch.setattr(nightly, "_create_artifacts", create_nothing)
     monkeypatch.setattr(nightly, "night", nightly.night.fn)
     return night
 

@@ -115,7 +115,7 @@ def test_what_is_typed_is_what_is_decided(run) -> None:
         (("--min-score", "1.01"), 2, "min_score must be a finite number in [0, 1], got 1.01", ""),
         (("--min-score", "inf"), 2, "min_score must be a finite number in [0, 1]", ""),
         (("--cost-weight", "-1"), 2, "cost_weight must be a finite number of at least 0", ""),
-        (("--candidates", "nobody"), 2, "knows no LLM nobody", "uniroute router show"),
+        (("--candidates", "nobody"), 2, "has no LLM nobody", "uniroute router show"),
     ],
 )
 def test_criteria_that_cannot_be_met_are_refused_by_name(run, options, code, said, hint) -> None:
@@ -173,7 +173,7 @@ def test_a_file_of_prompts_is_routed_as_prompt_by_prompt(served: Workspace, run,
             "TEXT and --input and --output and --overwrite exclude each other",
         ),
         (("--input", "a.jsonl", "--output", "b.parquet"), "of different kinds"),
-        (("--input", "a.jsonl", "--output", "b.jsonl", "--candidates", "nobody"), "knows no LLM nobody"),
+        (("--input", "a.jsonl", "--output", "b.jsonl", "--candidates", "nobody"), "has no LLM nobody"),
     ],
 )
 def test_one_prompt_or_a_file_of_prompts_but_not_both(run, arguments, said) -> None:

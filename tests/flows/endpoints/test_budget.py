@@ -26,8 +26,8 @@ def test_the_worst_case_counts_bytes_and_the_longest_answer():
 @pytest.mark.parametrize("prices", [(None, USD(1)), (USD(1), None)])
 def test_an_llm_without_a_price_is_refused(prices):
     worst = worst_case_usd("x", max_tokens=1, input_usd_per_mtok=prices[0], output_usd_per_mtok=prices[1])
-    with pytest.raises(BudgetExceeded, match="e:dear has no price") as raised:
-        asyncio.run(Budget().reserve("e:dear", worst))
+    with pytest.raises(BudgetExceeded, match="e:unpriced has no price") as raised:
+        asyncio.run(Budget().reserve("e:unpriced", worst))
     assert raised.value.scope == "llm"
 
 

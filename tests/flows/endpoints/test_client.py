@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import SecretStr
 
+from flows.config.settings import EndpointSettings
 from flows.endpoints import BoundedEndpoint, RetryPolicy
 from flows.errors import (
     EndpointError,
@@ -25,7 +26,7 @@ PROMPT = "Which letter? é"
 
 
 class Waits:
-    """Stands in for sleeping and remembers for how long."""
+    """Stands in for sleeping, and records for how long."""
 
     def __init__(self):
         self.seconds = []
@@ -35,7 +36,7 @@ class Waits:
         await asyncio.sleep(0)
 
     def clock(self):
-        """Give the time as it would be had anybody slept."""
+        """Return the time as it would be had it really slept."""
         return time.monotonic() + sum(self.seconds)
 
 
@@ -51,14 +52,21 @@ def waits():
 
 
 def endpoint(fake, waits=asyncio.sleep, **changes):
-    settings = {"timeout_s": 5.0, "max_attempts": 3, "rng": random.Random(1), "sleep": waits, **changes}
+    """Return a client; `changes` are settings of the endpoint, or what the client is built with beside them."""
+    own = {name: changes.pop(name) for name in ("retry_policy", "clock", "now") if name in changes}
     if isinstance(waits, Waits):
-        settings.setdefault("clock", waits.clock)
-    return BoundedEndpoint("fake", fake.base_url, SecretStr(CANARY), **settings)
+        own.setdefault("clock", waits.clock)
+    settings = EndpointSettings(name="fake", base_url=fake.base_url, **{"timeout_s": 5.0, "max_attempts": 3, **changes})
+    return BoundedEndpoint(settings, SecretStr(CANARY), rng=random.Random(1), sleep=waits, **own)
+
+
+def house(base_url, **changes):
+    """Return settings that pydantic has not checked: the client relies on its own checks."""
+    return EndpointSettings.model_construct(name="house", base_url=base_url, **changes)
 
 
 def ask(opened, *calls):
-    """Ask one after the other and give answers and errors."""
+    """Ask one after the other; return answers and errors."""
 
     async def run():
         async with opened:
@@ -113,7 +121,7 @@ def test_a_request_carries_the_prompt_the_limits_and_no_header_that_describes_th
 
 
 def test_without_a_key_no_authorization_is_sent(fake):
-    ask(BoundedEndpoint("fake", fake.base_url, None), ("ok", PROMPT))
+    ask(BoundedEndpoint(EndpointSettings(name="fake", base_url=fake.base_url)), ("ok", PROMPT))
     assert "authorization" not in fake.requests[0].headers
 
 
@@ -218,7 +226,7 @@ def test_another_llm_in_the_answer_is_recorded(fake):
     assert ask_one(fake, "othermodel").served_llm == "another-llm"
 
 
-def test_a_failure_that_passes_is_retried_and_the_attempts_are_told(fake, waits):
+def test_a_failure_that_passes_is_retried_and_the_attempts_are_counted(fake, waits):
     answer = ask_one(fake, "500,close,ok", waits)
     assert (answer.text, answer.attempts) == ("The answer is (A).", 3)
     assert len(waits.seconds) == 2
@@ -283,7 +291,7 @@ def test_a_refused_port_is_unreachable_and_retried(waits):
 @pytest.mark.parametrize(
     ("script", "downgrades"), [("no-temperature", ("temperature",)), ("no-max-tokens", ("max_tokens",))]
 )
-def test_a_refused_parameter_is_given_up_once_and_remembered(fake, script, downgrades):
+def test_a_refused_parameter_is_dropped_once_and_for_all(fake, script, downgrades):
     first, second = ask(endpoint(fake), (script, "one"), (script, "two"))
     assert (first.downgrades, first.attempts) == (downgrades, 2)
     assert (second.downgrades, second.attempts) == (downgrades, 1)
@@ -293,7 +301,8 @@ def test_a_refused_parameter_is_given_up_once_and_remembered(fake, script, downg
 
 
 def test_sampling_names_what_is_asked_for():
-    assert BoundedEndpoint("e", "https://x/v1", max_tokens=9).sampling == '{"max_tokens":9,"temperature":0.0}'
+    settings = EndpointSettings(name="e", base_url="https://x/v1", max_tokens=9)
+    assert BoundedEndpoint(settings).sampling == '{"max_tokens":9,"temperature":0.0}'
 
 
 def test_a_refused_key_stops_the_endpoint_at_once(fake):
@@ -312,8 +321,8 @@ def test_an_unknown_llm_stops_that_llm_only(fake):
 
 def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_after_a_rest(fake, waits):
     seconds = [0.0]
-    patience = RetryPolicy(failures_to_open=3, first_rest_s=30)
-    opened = endpoint(fake, waits, max_attempts=1, patience=patience, clock=lambda: seconds[0])
+    retry_policy = RetryPolicy(failures_to_open=3, first_rest_s=30)
+    opened = endpoint(fake, waits, max_attempts=1, retry_policy=retry_policy, clock=lambda: seconds[0])
 
     async def run():
         kinds = []
@@ -333,19 +342,19 @@ def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_after_a_rest(fa
 
 
 def test_an_outage_of_what_has_answered_is_waited_for_and_loses_no_prompt():
-    patience = RetryPolicy(failures_to_open=3, first_rest_s=0.05, first_backoff_s=0.01)
+    retry_policy = RetryPolicy(failures_to_open=3, first_rest_s=0.05, first_backoff_s=0.01)
     with FakeEndpoint() as fake:
         fake.choose = lambda request: "503" if 10 <= len(fake.requests) < 18 else None
-        opened = endpoint(fake, concurrency=4, max_attempts=9, patience=patience)
+        opened = endpoint(fake, concurrency=4, max_attempts=9, retry_policy=retry_policy)
         outcomes = ask_together(opened, "ok", 40)
     assert [outcome.text for outcome in outcomes] == ["The answer is (A)."] * 40
     assert sum(outcome.attempts for outcome in outcomes) == len(fake.requests)
 
 
 def test_an_outage_that_lasts_is_given_up(fake):
-    patience = RetryPolicy(failures_to_open=3, first_rest_s=0.01, first_backoff_s=0.001, rests_waited_for=3)
+    retry_policy = RetryPolicy(failures_to_open=3, first_rest_s=0.01, first_backoff_s=0.001, rests_waited_for=3)
     fake.choose = lambda request: "503" if len(fake.requests) > 5 else None
-    outcomes = ask_together(endpoint(fake, concurrency=4, patience=patience), "ok", 40)
+    outcomes = ask_together(endpoint(fake, concurrency=4, retry_policy=retry_policy), "ok", 40)
     kinds = [outcome.kind for outcome in outcomes if isinstance(outcome, EndpointError)]
     assert len(kinds) >= 34
     assert "circuit_open" in kinds
@@ -353,14 +362,14 @@ def test_an_outage_that_lasts_is_given_up(fake):
 
 
 def test_a_sick_llm_does_not_close_the_endpoint_to_others(fake, waits):
-    patience = RetryPolicy(failures_to_open=2)
+    retry_policy = RetryPolicy(failures_to_open=2)
     calls = [("500", "one"), ("500", "two"), ("500", "three"), ("ok", PROMPT)]
-    outcomes = ask(endpoint(fake, waits, max_attempts=1, patience=patience), *calls)
+    outcomes = ask(endpoint(fake, waits, max_attempts=1, retry_policy=retry_policy), *calls)
     assert [error.kind for error in outcomes[:3]] == ["transient", "transient", "circuit_open"]
     assert outcomes[3].text == "The answer is (A)."
 
 
-def test_concurrency_is_bounded_and_shrinks_when_patience_is_asked_for():
+def test_concurrency_is_bounded_and_shrinks_when_calls_are_rate_limited():
     with FakeEndpoint(latency_s=0.02) as fake:
         opened = endpoint(fake, Waits(), concurrency=4)
 
@@ -372,9 +381,9 @@ def test_concurrency_is_bounded_and_shrinks_when_patience_is_asked_for():
                 await run("ok", "abcdefghijkl")
                 wide, fake.peak_in_flight = fake.peak_in_flight, 0
                 await run("429,ok", "abcd")
-                narrow, fake.peak_in_flight = opened._gate.limit, 0
+                narrow, fake.peak_in_flight = opened._limiter.limit, 0
                 await run("ok", "mnopqrst")
-                return wide, narrow, opened._gate.limit
+                return wide, narrow, opened._limiter.limit
 
         assert asyncio.run(both()) == (4, 3, 4)
 
@@ -433,7 +442,7 @@ def test_a_cancelled_call_leaves_the_endpoint_usable():
 )
 def test_addresses_a_key_must_not_be_sent_to_are_refused_without_repeating_them(base_url):
     with pytest.raises(PrerequisiteError) as raised:
-        BoundedEndpoint("house", base_url, SecretStr(CANARY))
+        BoundedEndpoint(house(base_url), SecretStr(CANARY))
     assert "house" in str(raised.value)
     assert "secret" not in str(raised.value)
 
@@ -442,20 +451,21 @@ def test_addresses_a_key_must_not_be_sent_to_are_refused_without_repeating_them(
     "base_url", ["http://localhost:1/v1", "http://127.0.0.1:1/v1", "http://[::1]:1/v1", "https://x/v1"]
 )
 def test_this_machine_and_https_are_allowed(base_url):
-    assert BoundedEndpoint("house", base_url).base_url == base_url
+    assert BoundedEndpoint(house(base_url)).settings.base_url == base_url
 
 
 def test_plain_http_elsewhere_needs_to_be_allowed():
-    assert BoundedEndpoint("house", "http://vllm.cluster/v1", allow_insecure=True).name == "house"
+    settings = house("http://vllm.cluster/v1", allow_insecure=True)
+    assert BoundedEndpoint(settings).settings.name == "house"
 
 
 def test_the_key_is_in_no_representation_of_the_endpoint():
-    opened = BoundedEndpoint("house", "https://x/v1", SecretStr(CANARY))
+    opened = BoundedEndpoint(house("https://x/v1"), SecretStr(CANARY))
     assert CANARY not in f"{opened!r} {vars(opened)}"
 
 
 def test_a_closed_endpoint_says_so():
-    opened = BoundedEndpoint("house", "https://x/v1")
+    opened = BoundedEndpoint(house("https://x/v1"))
     with pytest.raises(RuntimeError, match="not open"):
         asyncio.run(opened.complete("a", "b"))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.endpoints.completion import Answer, NotACompletion, estimate_tokens, parse_json, read_answer
+from flows.endpoints.completion import Answer, NotACompletion, estimate_tokens, parse_body, read_answer
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
@@ -26,7 +26,7 @@ json_values = st.recursive(
 @given(st.binary(max_size=200))
 def test_any_bytes_are_json_or_refused(body):
     try:
-        parse_json(body)
+        parse_body(body)
     except NotACompletion:
         return
     json.loads(body)
@@ -46,7 +46,7 @@ def test_any_document_is_an_answer_or_refused(document):
 @given(st.text())
 def test_an_answer_text_survives_unless_a_database_would_refuse_it(text):
     message = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
-    read = read_answer(parse_json(json.dumps(message).encode()), "prompt").text
+    read = read_answer(parse_body(json.dumps(message).encode()), "prompt").text
     assert len(read) == len(text)
     assert read == text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
@@ -56,7 +56,7 @@ def test_an_answer_text_survives_unless_a_database_would_refuse_it(text):
 )
 def test_what_python_would_accept_or_crash_on_is_refused(body):
     with pytest.raises(NotACompletion):
-        parse_json(body)
+        parse_body(body)
 
 
 def test_a_hostile_name_is_cut():

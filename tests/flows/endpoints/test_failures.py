@@ -76,7 +76,7 @@ def test_a_subclass_that_is_not_listed_takes_the_kind_of_its_ancestor():
     assert classify_exception(NewerError("x")).kind == "transient"
 
 
-def test_other_exceptions_are_nobodys_failure():
+def test_other_exceptions_are_not_a_failure_of_the_endpoint():
     assert classify_exception(KeyError("x")) is None
 
 

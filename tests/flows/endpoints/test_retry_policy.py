@@ -1,4 +1,4 @@
-"""Back-off and the gate."""
+"""Back-off, circuits and the limiter of concurrency."""
 
 import asyncio
 import random
@@ -12,13 +12,13 @@ from flows.endpoints.retry_policy import Circuits, ConcurrencyLimiter
 
 @given(st.integers(min_value=1, max_value=10_000), st.none() | st.floats(min_value=0, max_value=1e9), st.integers())
 def test_a_wait_is_at_least_what_was_asked_for_and_never_beyond_the_caps(attempts, retry_after_s, seed):
-    patience = RetryPolicy()
-    wait_s = patience.wait_s(attempts, retry_after_s, random.Random(seed))
+    retry_policy = RetryPolicy()
+    wait_s = retry_policy.wait_s(attempts, retry_after_s, random.Random(seed))
     asked_s = retry_after_s or 0.0
-    if asked_s > patience.longest_retry_after_s:
+    if asked_s > retry_policy.longest_retry_after_s:
         assert wait_s is None
     else:
-        assert asked_s <= wait_s <= asked_s + patience.longest_backoff_s
+        assert asked_s <= wait_s <= asked_s + retry_policy.longest_backoff_s
 
 
 def test_waits_grow_with_attempts_and_spread():
@@ -28,67 +28,67 @@ def test_waits_grow_with_attempts_and_spread():
 
 
 @given(st.integers(min_value=1, max_value=20), st.lists(st.booleans(), max_size=60))
-def test_a_gate_never_lets_more_through_than_its_limit_and_recovers_its_width(width, refusals):
+def test_a_limiter_never_lets_more_through_than_its_limit_and_recovers_its_width(width, refusals):
     async def run():
-        gate = ConcurrencyLimiter(width)
+        limiter = ConcurrencyLimiter(width)
         inside = 0
 
         async def call(is_refused):
             nonlocal inside
-            async with gate:
+            async with limiter:
                 inside += 1
                 assert inside <= width
                 await asyncio.sleep(0)
                 inside -= 1
                 if is_refused:
-                    gate.narrow()
+                    limiter.narrow()
                 else:
-                    gate.widen()
-                assert 1 <= gate.limit <= width
+                    limiter.widen()
+                assert 1 <= limiter.limit <= width
 
         await asyncio.gather(*(call(is_refused) for is_refused in refusals))
         for _ in range(width * width):
             await call(False)
-        assert gate.limit == width
-        assert gate._permits._value == width
+        assert limiter.limit == width
+        assert limiter._permits._value == width
 
     asyncio.run(run())
 
 
-def refused(gate, n):
+def refused(limiter, n):
     for _ in range(n):
-        gate.narrow()
+        limiter.narrow()
 
 
-def answered(gate, n):
+def answered(limiter, n):
     for _ in range(n):
-        gate.widen()
+        limiter.widen()
 
 
-def test_one_refusal_among_many_answers_leaves_a_wide_gate_wide():
-    gate = ConcurrencyLimiter(64)
+def test_one_refusal_among_many_answers_leaves_a_wide_limiter_wide():
+    limiter = ConcurrencyLimiter(64)
     for _ in range(50):
-        refused(gate, 1)
-        answered(gate, 19)
-    assert gate.limit >= 63
+        refused(limiter, 1)
+        answered(limiter, 19)
+    assert limiter.limit >= 63
 
 
-def test_a_round_trip_of_refusals_halves_the_gate_and_it_is_wide_again_after_some_hundred_answers():
-    gate = ConcurrencyLimiter(64)
-    refused(gate, 64)
-    assert gate.limit == 32
-    refused(gate, 1000)
-    assert gate.limit == 1
-    answered(gate, 1000)
-    assert gate.limit == 64
+def test_a_round_trip_of_refusals_halves_the_limit_and_it_is_wide_again_after_some_hundred_answers():
+    limiter = ConcurrencyLimiter(64)
+    refused(limiter, 64)
+    assert limiter.limit == 32
+    refused(limiter, 1000)
+    assert limiter.limit == 1
+    answered(limiter, 1000)
+    assert limiter.limit == 64
 
 
 def test_an_endpoint_that_refuses_most_calls_is_asked_few_at_a_time():
-    gate = ConcurrencyLimiter(64)
+    limiter = ConcurrencyLimiter(64)
     for _ in range(200):
-        refused(gate, 3)
-        answered(gate, 1)
-    assert gate.limit <= 2
+        refused(limiter, 3)
+        answered(limiter, 1)
+    assert limiter.limit <= 2
 
 
 def test_the_calls_of_an_llm_wait_as_long_as_the_endpoint_asks_and_those_of_others_do_not():
@@ -98,4 +98,4 @@ def test_the_calls_of_an_llm_wait_as_long_as_the_endpoint_asks_and_those_of_othe
     assert circuits.refusal("free", 102.0) is None
     assert circuits.refusal("busy", 105.0) is None
     circuits.failed("busy", "rate_limited", 105.0, retry_after_s=3600.0)
-    assert circuits.refusal("busy", 106.0) is None, "nobody waits an hour: the call fails, the next one tries"
+    assert circuits.refusal("busy", 106.0) is None, "no call waits an hour: it fails, and the next one is sent"

@@ -11,17 +11,17 @@ CLUSTERS = np.repeat(np.arange(4), [50, 10, 3, 2])
 
 
 def lack(*missing: int, profile_share: float = 1.0, min_coverage: float = 0.9) -> str:
-    """Say what is lacking when the prompts at these places have no score."""
+    """Return what is lacking when the prompts at these positions have no score."""
     has_score = np.ones(len(CLUSTERS), dtype=bool)
     has_score[list(missing)] = False
     return shortfall(has_score, CLUSTERS, profile_share=profile_share, min_coverage=min_coverage)
 
 
-def test_whoever_answered_everything_lacks_nothing():
+def test_an_llm_that_answered_everything_lacks_nothing():
     assert lack() == ""
 
 
-def test_a_share_of_all_prompts_is_wanted_gate_and_hidden_ones_too():
+def test_a_share_of_all_prompts_is_required_including_gate_and_hidden_ones():
     assert lack(*range(7)) == "only 89% of its prompts have a score"
     assert lack(profile_share=0.5) == "only 50% of its prompts have a score"
 
@@ -36,7 +36,7 @@ def test_a_share_of_all_prompts_is_wanted_gate_and_hidden_ones_too():
         ((63, 64), ""),
     ],
 )
-def test_four_fifths_and_three_answers_are_wanted_of_every_cluster_that_has_three_prompts(missing, expected):
+def test_four_fifths_and_three_answers_are_required_in_every_cluster_that_has_three_prompts(missing, expected):
     assert lack(*missing) == expected
 
 
@@ -45,7 +45,7 @@ def test_a_cluster_is_not_held_to_more_than_the_whole():
 
 
 @given(st.lists(st.booleans(), min_size=len(CLUSTERS), max_size=len(CLUSTERS)), st.floats(0, 1))
-def test_one_answer_more_never_makes_an_llm_lack_more(scored, min_coverage):
+def test_one_more_answer_never_makes_an_llm_lack_more(scored, min_coverage):
     fewer = np.array(scored)
     more = fewer.copy()
     more[int(np.argmin(more))] = True

@@ -1,4 +1,4 @@
-"""What the gate judges by: answers read from the registry, for routers that need not have the same LLMs or embedder."""
+"""The gate's evidence: answers read from the registry, for routers that may differ in LLMs and embedder."""
 
 from dataclasses import replace
 from datetime import date
@@ -68,7 +68,7 @@ def test_a_champion_with_another_embedder_is_measured_with_its_own_embeddings(
     assert measure(champion, found).score == pytest.approx(0.4, abs=0.1)
 
 
-def test_llms_that_went_away_or_were_accepted_by_a_person_are_told_apart(contest: Workspace) -> None:
+def test_llms_that_went_away_and_llms_accepted_by_a_person_are_distinguished(contest: Workspace) -> None:
     set_status = contest.registry.llms.set_status
     set_status("fake:good", "available", "looked at", actor="ann", now=clock())
     set_status("fake:weak", "withdrawn", "gone", actor="ann", now=clock())

@@ -8,7 +8,8 @@ import pytest
 
 from flows.config.settings import GateSettings, Settings
 from flows.gate.alpha_spending import LEAST_LEVEL, Spending, level_of, spend
-from flows.gate.gate import GateOutcomes, GateRules, NewcomerGap, gate_as_json, judge, measure
+from flows.gate.gate import GateRules, NewcomerGap, gate_as_json, judge
+from flows.gate.measure import GateOutcomes, measure
 from registry.errors import PromotionRefused
 from registry.promotions import gate_result
 from routing.cluster_maps import KMeansMap
@@ -47,7 +48,7 @@ def router(errors: Mapping[str, float], *, prices: Mapping[str, float] | None = 
 def outcomes(
     right: Mapping[str, float], *, n: int = 400, n_dropped: int = 0, cost_usd: Mapping[str, float] | None = None
 ) -> GateOutcomes:
-    """Give recorded outcomes in which each LLM is right on a share of the prompts, spread in a way of its own."""
+    """Return recorded outcomes in which each LLM is right on a share of the prompts, each on different ones."""
     keys = tuple(sorted(right))
     rng = np.random.default_rng(0)
     scores = np.stack([(rng.permutation(n) < right[key] * n).astype(float) for key in keys], axis=1)
@@ -95,7 +96,7 @@ def test_a_router_against_itself_passes_on_many_prompts_and_not_on_few():
 
 
 def test_scores_are_compared_at_the_champions_cost_and_not_at_the_challengers_own():
-    """`b` is right twice as often and costs four times as much: for the champion's money it may be asked 1 in 3."""
+    """`b` is right twice as often and costs four times as much: at the champion's cost it may be asked 1 in 3."""
     prices, costs = {"a": 1.0, "b": 4.0, "c": 0.0}, {"a": 0.01, "b": 0.03, "c": 0.0}
     seen = outcomes({"a": 0.4, "b": 0.8, "c": 0.0}, n=900, cost_usd=costs)
     challenger = router({"b": 0.2, "c": 1.0}, prices=prices)
@@ -105,7 +106,7 @@ def test_scores_are_compared_at_the_champions_cost_and_not_at_the_challengers_ow
     assert not found.passed
 
 
-def test_a_challenger_that_cannot_be_as_cheap_says_so_and_a_dearer_one_is_refused():
+def test_a_challenger_that_cannot_be_as_cheap_says_so_and_a_more_expensive_one_is_refused():
     seen = outcomes({"a": 0.5, "b": 0.7}, cost_usd={"a": 0.01, "b": 0.02})
     found = run(seen, router({"b": 0.1}), router({"a": 0.1}))
     assert "cannot be as cheap" in said(found, "score at")
@@ -180,7 +181,7 @@ def test_nothing_to_measure_and_numbers_that_are_none_are_refused_before_anythin
         run(outcomes({"a": 0.5}))
     with np.errstate(all="ignore"):
         endless = router({"a": 0.5, "b": 0.1}, prices={"b": 1e300})
-        with pytest.raises(PromotionRefused, match=r"no finite numbers from b") as caught:
+        with pytest.raises(PromotionRefused, match=r"not finite numbers from b") as caught:
             run(outcomes(EQUAL), endless)
     assert caught.value.unchanged == "The champion stays as it is."
 

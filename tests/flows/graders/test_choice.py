@@ -65,7 +65,7 @@ def test_the_letter_an_answer_settles_on(answer: str, letter: str | None) -> Non
         ("<think>The answer is (B).</think>", 0.0),
     ],
 )
-def test_reasoning_is_taken_out_before_the_letter_is_looked_for(completion: str, score: float) -> None:
+def test_reasoning_is_removed_before_the_letter_is_looked_for(completion: str, score: float) -> None:
     assert grader("choice").grade(completion, "B") == score
 
 
@@ -75,7 +75,7 @@ def test_a_reference_may_be_written_in_any_usual_way(reference: str) -> None:
 
 
 @pytest.mark.parametrize("reference", ["", "K", "Paris", "AB", "1"])
-def test_a_reference_that_is_no_letter_is_an_error_and_no_wrong_answer(reference: str) -> None:
+def test_a_reference_that_is_no_letter_is_an_error_and_not_a_wrong_answer(reference: str) -> None:
     with pytest.raises(GradingError, match="not a letter from A to J"):
         grader("choice").grade("The answer is (B).", reference)
 
@@ -103,7 +103,7 @@ def test_it_agrees_with_the_recorded_scores_of_real_llms() -> None:
     assert agreed[0.0, 1.0] <= 30
 
 
-def test_it_passes_its_gate_on_the_recorded_prompts() -> None:
+def test_it_passes_its_self_check_on_the_recorded_prompts() -> None:
     check = check_grader(grader("letter-match"), [prompt.reference for prompt in read_prompts()])
 
     assert (check.reference_score, check.empty_score) == (1.0, 0.0)

@@ -1,4 +1,4 @@
-"""Nights that crashed: when they are started again, and when not."""
+"""Nights that crashed: when they are started again, and when they are not."""
 
 import asyncio
 import shutil
@@ -31,20 +31,20 @@ async def again(registry: Registry) -> Run:
     )
 
 
-def test_a_night_that_crashed_waits_until_the_lease_of_the_dead_has_ended(registry: Registry) -> None:
+def test_a_night_that_crashed_waits_until_the_lease_of_the_dead_process_has_expired(registry: Registry) -> None:
     dead = start_night(registry, KEY, now=utc_now(), lease_s=0.6)
     run = asyncio.run(again(registry))
     assert (run.attempt, run.host) == (2, "host-b")
     assert run.lease_number > dead.lease_number
 
 
-def test_it_gives_way_as_soon_as_the_holder_shows_that_it_lives(registry: Registry) -> None:
+def test_it_gives_way_as_soon_as_the_holder_proves_to_be_alive(registry: Registry) -> None:
     holder = start_night(registry, KEY, now=utc_now(), lease_s=300)
 
     async def both() -> None:
         waiting = asyncio.create_task(again(registry))
         await asyncio.sleep(0.2)
-        assert not waiting.done(), "nobody knows yet whether the holder lives"
+        assert not waiting.done(), "it is not known yet whether the holder is alive"
         registry.runs.heartbeat(holder, utc_now())
         with pytest.raises(RunAlreadyActive):
             await asyncio.wait_for(waiting, 5)

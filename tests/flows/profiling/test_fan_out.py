@@ -1,4 +1,4 @@
-"""Profiles can only be handed out to what is there: refused before anything is called."""
+"""Handing out profiles is refused before anything is called if what it needs is missing."""
 
 import asyncio
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("runner", ["work_pool", "dask"])
-def test_handing_out_needs_a_server_that_all_workers_reach(monkeypatch: pytest.MonkeyPatch, runner: str) -> None:
+def test_handing_out_needs_a_server_that_all_workers_can_reach(monkeypatch: pytest.MonkeyPatch, runner: str) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     asyncio.run(check_fan_out(FanOutSettings()))
     with pytest.raises(PrerequisiteError, match="needs a Prefect server") as refused:
@@ -30,7 +30,7 @@ def test_handing_out_needs_a_server_that_all_workers_reach(monkeypatch: pytest.M
 
 
 @pytest.mark.slow
-def test_a_deployment_or_a_work_pool_that_is_not_there_is_refused_before_anything_is_called(
+def test_a_missing_deployment_or_work_pool_is_refused_before_anything_is_called(
     api_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prefect.client.orchestration import PrefectClient

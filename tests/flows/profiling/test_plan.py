@@ -1,3 +1,5 @@
+"""What a night plans to ask, and what that costs."""
+
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -61,7 +63,7 @@ def test_an_llm_past_its_last_day_is_never_planned_and_one_before_it_is() -> Non
     assert [found.key for found in plan.unroutable] == ["e:a"]
 
 
-def test_new_llms_beyond_the_cap_wait_and_resumed_ones_do_not() -> None:
+def test_new_llms_above_the_cap_wait_and_resumed_ones_do_not() -> None:
     llms = [llm("late", released=9), llm("early", released=2), llm("half", released=5)]
     missing = {"e:late": PROMPTS, "e:early": PROMPTS, "e:half": PROMPTS[:1]}
     plan = planned(llms, missing, max_new=1)

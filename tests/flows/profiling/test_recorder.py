@@ -1,3 +1,5 @@
+"""Outcomes are committed in groups, and each caller learns whether its own was."""
+
 import asyncio
 import threading
 from collections.abc import Sequence
@@ -37,7 +39,7 @@ def test_outcomes_that_arrive_during_a_commit_share_the_next_one() -> None:
     assert batches == [["a"], ["b", "c"]]
 
 
-def test_nobody_goes_on_when_the_commit_failed_and_the_next_commit_is_tried_anew() -> None:
+def test_a_failed_commit_reaches_its_callers_and_the_next_commit_is_tried() -> None:
     calls = 0
 
     def record(outcomes: Sequence[Outcome]) -> None:

@@ -1,4 +1,4 @@
-"""Promotions decided by people: measured again, refused for the right reasons, followed by MLflow when it can."""
+"""Promotions decided by people: measured again, refused for the right reasons, then followed by MLflow."""
 
 import hashlib
 import shutil
@@ -61,7 +61,7 @@ def test_an_approved_challenger_serves_and_mlflow_follows(contest: Workspace) ->
     assert '"account":"svc"' in events[1].payload_json
 
 
-def test_a_version_measured_outside_its_night_is_found_to_be_what_the_night_found(contest: Workspace) -> None:
+def test_a_version_measured_outside_its_night_gets_the_same_verdict(contest: Workspace) -> None:
     stored = contest.registry.promotions.get(2)
     again = decisions.request(contest, "challenger", by=ANN, reason="", clock=clock, is_dry_run=True)
     assert again.promotion.gate == stored.gate, (
@@ -104,7 +104,7 @@ def test_f83_a_promotion_compared_with_a_former_champion_is_refused(contest: Wor
             decide(contest, first.id, **WORDS)
 
 
-def test_nobody_approves_what_he_requested_where_two_are_wanted(contest: Workspace) -> None:
+def test_requester_and_approver_differ_where_two_people_are_required(contest: Workspace) -> None:
     gate = GateSettings(policy="review", two_person=True, resamples=200)
     with with_settings(contest, gate=gate) as careful:
         asked = decisions.request(careful, "v2", by=ANN, reason="", clock=clock).promotion
@@ -130,7 +130,7 @@ def test_a_version_that_does_not_load_fails_and_the_waiting_one_still_waits(cont
     assert digest_of(contest, "champion") != digest_of(contest, "challenger")
 
 
-def test_a_version_that_nobody_has_any_more_fails(contest: Workspace) -> None:
+def test_a_version_that_is_gone_everywhere_fails(contest: Workspace) -> None:
     shutil.rmtree(router_folder(contest, digest_of(contest, "challenger")))
     contest.publisher.client.delete_model_version("uniroute", "2")
     with pytest.raises(ArtifactCorrupt, match="neither on this machine nor in MLflow"):
@@ -147,14 +147,14 @@ def test_a_damaged_champion_is_not_the_challengers_fault(contest: Workspace) -> 
 
 def test_a_challenger_whose_llm_was_quarantined_since_is_refused(contest: Workspace) -> None:
     contest.registry.llms.set_status("fake:good", "quarantined", "it cheats", actor="ann", now=clock())
-    with pytest.raises(PromotionRefused, match="does not pass the gate any more: LLMs that may be routed to"):
+    with pytest.raises(PromotionRefused, match="no longer passes the gate: LLMs that may be routed to"):
         decisions.approve(contest, 2, **WORDS)
     assert contest.registry.promotions.get(2).status == "requested"
     asked = decisions.request(contest, "v2", **WORDS).promotion
     assert (asked.status, asked.reason) == ("rejected", "gate failed: LLMs that may be routed to")
 
 
-def test_stricter_settings_since_the_request_are_applied_and_looser_ones_are_told(contest: Workspace) -> None:
+def test_stricter_settings_since_the_request_are_applied_and_looser_ones_are_reported(contest: Workspace) -> None:
     cap = GateSettings(policy="review", max_share=0.5, resamples=200)
     with with_settings(contest, gate=cap) as strict, pytest.raises(PromotionRefused, match="largest share"):
         decisions.approve(strict, 2, **WORDS)
@@ -175,16 +175,16 @@ def test_every_decision_needs_a_reason(contest: Workspace, reason: str) -> None:
     assert state(contest) == before
 
 
-def test_a_decision_needs_somebody_and_is_one_of_two(contest: Workspace) -> None:
-    with pytest.raises(InvalidInput, match="somebody"):
+def test_a_decision_needs_a_person_and_is_one_of_two(contest: Workspace) -> None:
+    with pytest.raises(InvalidInput, match="the name of the person"):
         Person("  ", "svc")
-    with pytest.raises(InvalidInput, match="'merge' is no decision"):
+    with pytest.raises(InvalidInput, match="'merge' is not a decision"):
         decisions.decide(contest, 2, "merge", **WORDS)
     assert decisions.decide(contest, 2, "reject", **WORDS).promotion.status == "rejected"
 
 
 def test_the_champion_and_unknown_versions_are_not_put_forward(contest: Workspace) -> None:
-    with pytest.raises(PromotionRefused, match="is the champion already"):
+    with pytest.raises(PromotionRefused, match="is already the champion"):
         decisions.request(contest, "champion", **WORDS)
     with pytest.raises(NotFound, match="'Champion'"):
         decisions.request(contest, "Champion", **WORDS)
@@ -193,7 +193,7 @@ def test_the_champion_and_unknown_versions_are_not_put_forward(contest: Workspac
 
 
 def test_a_version_that_never_served_is_no_way_back(contest: Workspace) -> None:
-    with pytest.raises(PromotionRefused, match="never was the champion"):
+    with pytest.raises(PromotionRefused, match="was never the champion"):
         decisions.rollback(contest, to="challenger", **WORDS)
 
 

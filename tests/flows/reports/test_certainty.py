@@ -1,4 +1,4 @@
-"""How certain a router version is said to be."""
+"""The certainty stated with a router version."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Two deployments with different settings on one registry: told once they alternate, not when settings are changed."""
+"""Two deployments with different settings on one registry: reported once they alternate, not when they change."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ from tests.registry.samples import NOW, start_night
 
 OURS = {"routing": {"n_clusters": 20}, "budget": {"night_usd": "20"}}
 THEIRS = {"routing": {"n_clusters": 30}, "budget": {"night_usd": "20"}}
-DEARER = {"routing": {"n_clusters": 20}, "budget": {"night_usd": "50"}}
+MORE_BUDGET = {"routing": {"n_clusters": 20}, "budget": {"night_usd": "50"}}
 
 
 @pytest.fixture
@@ -23,19 +23,19 @@ def registry(tmp_path: Path, migrated: Path) -> Iterator[Registry]:
         yield opened
 
 
-def rivals(registry: Registry, *settings: dict[str, object]) -> list[str]:
-    """Run a night under each of these settings, one after the other; give what each is told."""
-    told = []
+def conflicts(registry: Registry, *settings: dict[str, object]) -> list[str]:
+    """Run a night under each of these settings, one after the other; return the conflict each sees."""
+    found = []
     for day, wanted in enumerate(settings):
         run = start_night(registry, f"night:{day}", settings_json=json.dumps(wanted), host=f"worker-{day}")
-        told.append(settings_conflict(registry, run))
+        found.append(settings_conflict(registry, run))
         registry.runs.finish(run, "completed", "fine", "{}", NOW)
-    return told
+    return found
 
 
-def test_deployments_that_alternate_are_told_of_each_other(registry):
-    said = "night:1 on worker-1 ran under another [routing]"
-    assert rivals(registry, OURS, THEIRS, OURS, THEIRS) == [
+def test_deployments_that_alternate_are_reported(registry):
+    said = "night:1 on worker-1 ran with a different [routing]"
+    assert conflicts(registry, OURS, THEIRS, OURS, THEIRS) == [
         "",
         "",
         said,
@@ -43,9 +43,9 @@ def test_deployments_that_alternate_are_told_of_each_other(registry):
     ]
 
 
-def test_settings_that_were_changed_for_good_are_no_rival(registry):
-    assert rivals(registry, OURS, OURS, THEIRS, THEIRS) == [""] * 4
+def test_settings_that_were_changed_for_good_are_no_conflict(registry):
+    assert conflicts(registry, OURS, OURS, THEIRS, THEIRS) == [""] * 4
 
 
-def test_a_budget_given_by_hand_for_one_night_is_no_rival(registry):
-    assert rivals(registry, OURS, DEARER, OURS) == [""] * 3
+def test_a_budget_given_by_hand_for_one_night_is_no_conflict(registry):
+    assert conflicts(registry, OURS, MORE_BUDGET, OURS) == [""] * 3

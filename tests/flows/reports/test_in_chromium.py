@@ -6,23 +6,23 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
 
 from flows.reports.leaderboard import Leaderboard, Place, leaderboard_html
+from flows.reports.night_record import CatalogRecord, NightRecord, NightRouterRecord, ProfileRecord
 from flows.reports.nights import night_html
 from flows.reports.past_night import PastNight
 from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.page import html_page
 from registry.runs import Run
 from tests.fakes.hostile import HOSTILE
-from tests.flows.reports.promotion.synthetic import failing, material
+from tests.flows.reports.promotion.synthetic import failing, review_inputs
 
 LEAST_CONTRAST = 4.5  # WCAG 2.2, 1.4.3, for text of any size
 
-# Boxes that stick out of the window, but for what is inside something that scrolls by itself or is shown to nobody.
+# Boxes that stick out of the window, except inside something that scrolls by itself or is visually hidden.
 STICKING_OUT = """
 const found = [];
 for (const box of document.body.querySelectorAll("*")) {
@@ -70,20 +70,20 @@ return found;
 
 
 def review() -> str:
-    return html_page(evidence_of(material(150, 24, n_new=3, n_clusters=16)))
+    return html_page(evidence_of(review_inputs(150, 24, n_new=3, n_clusters=16)))
 
 
 def refused() -> str:
-    return html_page(evidence_of(failing(material(150, 6))))
+    return html_page(evidence_of(failing(review_inputs(150, 6))))
 
 
 def first() -> str:
-    return html_page(evidence_of(material(150, 6, has_champion=False)))
+    return html_page(evidence_of(review_inputs(150, 6, has_champion=False)))
 
 
 def hostile() -> str:
     texts = tuple(HOSTILE.values())
-    return html_page(evidence_of(material(2 * len(texts), len(texts), n_new=5, suffixes=texts)))
+    return html_page(evidence_of(review_inputs(2 * len(texts), len(texts), n_new=5, suffixes=texts)))
 
 
 def leaderboard() -> str:
@@ -127,30 +127,21 @@ def night() -> str:
         "Night 2026-11-22 finished — 1 thing needs attention",
         "{}",
     )
-    profile = {
-        "llm": "east:maker/new",
-        "is_new": True,
-        "calls": 412,
-        "scored": 400,
-        "coverage": 0.97,
-        "mean_score": 0.7,
-        "spent_usd": 0.4,
-        "stopped_by": "",
-    }
     check = {"name": "LLMs to choose from", "value": "16", "threshold": "at least 2", "passed": True}
-    summary: dict[str, Any] = {
-        "catalogs": [{"catalog": "openrouter", "new": ["east:maker/new"] * 12, "withdrawn": [], "repriced": []}],
-        "profiles": [profile],
-        "router": {
-            "digest": "d" * 64,
-            "n_llms": 16,
-            "promotion": "promoted",
-            "is_unchanged": False,
-            "gate": {"checks": [check]},
-        },
-        "attention": ["east:maker/new is incomplete: " + "payment required " * 8],
-    }
-    return night_html(PastNight(run, summary, 4021, Decimal("3.84"), {"east": Decimal("3.84")}))
+    record = NightRecord(
+        catalogs=(CatalogRecord("openrouter", new=("east:maker/new",) * 12),),
+        profiles=(ProfileRecord("east:maker/new", True, 412, 400, spent_usd=0.4, coverage=0.97, mean_score=0.7),),
+        router=NightRouterRecord(
+            digest="d" * 64,
+            n_llms=16,
+            promotion="promoted",
+            gate={
+                "checks": [{"name": "LLMs to choose from", "value": "16", "threshold": "at least 2", "passed": True}]
+            },
+        ),
+        attention=("east:maker/new is incomplete: " + "payment required " * 8,),
+    )
+    return night_html(PastNight(run, record, 4021, Decimal("3.84"), {"east": Decimal("3.84")}))
 
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -199,7 +190,7 @@ def test_a_page_fits_is_legible_and_silent(chromium, files, name: str, width: in
 
 
 def test_scripts_that_got_onto_a_page_would_not_run(chromium, files, tmp_path) -> None:
-    """The policy of the page is its own second line of defence."""
+    """The page's content security policy is a second line of defence."""
     page = tmp_path / "broken.html"
     attack = "<script>document.title = 'run'</script><img src=x onerror=\"document.title = 'run'\">"
     page.write_text(files["review"].read_text().replace("</main>", f"{attack}</main>"))

@@ -1,20 +1,19 @@
 """The sandbox serves recorded answers to any OpenAI-compatible client."""
 
 import asyncio
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from decimal import Decimal
 
+import httpx2
 import openai
 import pytest
 
+from flows.config.settings import EndpointSettings
 from flows.endpoints import BoundedEndpoint
 from flows.errors import FatalEndpointError, PrerequisiteError
 from flows.sandbox import Sandbox
@@ -28,14 +27,14 @@ def sandbox():
 
 
 def get(url):
-    with urllib.request.urlopen(url) as response:
-        assert response.headers["content-type"] == "application/json"
-        return json.load(response)
+    response = httpx2.get(url, trust_env=False).raise_for_status()
+    assert response.headers["content-type"] == "application/json"
+    return response.json()
 
 
 def ask(sandbox, llm_id, text):
     async def run():
-        async with BoundedEndpoint("sandbox", sandbox.base_url) as endpoint:
+        async with BoundedEndpoint(EndpointSettings(name="sandbox", base_url=sandbox.base_url)) as endpoint:
             return await endpoint.complete(llm_id, text)
 
     return asyncio.run(run())
@@ -44,7 +43,7 @@ def ask(sandbox, llm_id, text):
 def is_serving(base_url):
     try:
         get(f"{base_url}/models")
-    except OSError:
+    except httpx2.TransportError:
         return False
     return True
 
@@ -86,7 +85,7 @@ def test_an_empty_recorded_answer_is_an_answer(sandbox):
     assert (answer.text, answer.finish_reason) == ("", "stop")
 
 
-def test_the_plain_sdk_is_content_with_it(sandbox):
+def test_the_plain_sdk_accepts_it(sandbox):
     with openai.OpenAI(api_key="none", base_url=sandbox.base_url, max_retries=0) as client:
         listed = [llm.id for llm in client.models.list()]
         message = [{"role": "user", "content": read_prompts()[0].text}]
@@ -114,13 +113,10 @@ def test_what_is_not_recorded_is_refused(sandbox, llm_id, kind):
         b"[" * 10**5,
     ],
 )
-def test_a_request_that_is_none_gets_an_error_object(sandbox, body):
-    request = urllib.request.Request(f"{sandbox.base_url}/chat/completions", data=body, method="POST")
-    with pytest.raises(urllib.error.HTTPError) as raised:
-        urllib.request.urlopen(request)
-    with raised.value as response:
-        assert response.code == 400
-        assert json.load(response)["error"]["code"] == "bad_request"
+def test_an_invalid_request_is_answered_with_an_error_object(sandbox, body):
+    response = httpx2.post(f"{sandbox.base_url}/chat/completions", content=body, trust_env=False)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "bad_request"
 
 
 def test_the_catalog_has_real_dates_and_exact_prices_per_token(sandbox):
@@ -135,7 +131,7 @@ def test_the_catalog_has_real_dates_and_exact_prices_per_token(sandbox):
     assert rows["gemini-1.5-flash-002"]["pricing"]["prompt"] == "0.000000075"
 
 
-def test_prompts_are_given_as_the_registry_knows_them(sandbox):
+def test_prompts_are_returned_as_the_registry_stores_them(sandbox):
     prompts = Sandbox.prompts()
     assert len(prompts) == len({prompt.prompt_id for prompt in prompts}) == 1500
     assert {prompt.grader for prompt in prompts} == {"choice"}
@@ -143,7 +139,7 @@ def test_prompts_are_given_as_the_registry_knows_them(sandbox):
     assert all(prompt.reference and prompt.category for prompt in prompts)
 
 
-def test_latency_holds_answers_back():
+def test_latency_delays_answers():
     with Sandbox(latency_s=0.3) as slow:
         started = time.monotonic()
         ask(slow, "yi-6b-chat", read_prompts()[0].text)

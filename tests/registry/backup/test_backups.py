@@ -14,7 +14,7 @@ from tests.registry.samples import NOW, failed, outcome, save_routers, start_nig
 
 @pytest.fixture
 def filled(registry):
-    """Give a registry with a row of every kind of value: texts with NUL and lone surrogates, blobs, times, money."""
+    """A registry with every kind of value: texts with NUL and lone surrogates, blobs, times, money."""
     run = start_night(registry)
     digests = save_routers(registry, run)
     prompt_set = registry.prompts.get(registry.routers.get(digests[0]).prompt_set_digest)
@@ -31,7 +31,7 @@ def filled(registry):
 
 @pytest.fixture
 def elsewhere(url, tmp_path, request) -> str:
-    """Name an empty place on the other kind of database."""
+    """URL of an empty database of the other kind."""
     if url.startswith("sqlite"):
         return request.getfixturevalue("empty_database")
     return f"sqlite:///{tmp_path / 'elsewhere.db'}"
@@ -52,11 +52,11 @@ def test_a_backup_comes_back_row_by_row_on_either_database(filled, url, elsewher
         assert other.damages() == ()
 
 
-def test_a_copy_has_the_same_digest_and_goes_on_numbering_where_the_original_stopped(filled, elsewhere):
+def test_a_copy_has_the_same_digest_and_continues_numbering_where_the_original_stopped(filled, elsewhere):
     with Registry.unmade(elsewhere) as other:
         copied = filled.backups.copy_to(other.backups, NOW)
         assert copied.digest == filled.backups.contents().digest == other.backups.contents().digest
-        assert filled.backups.copy_to(other.backups, NOW) == copied, "done again it finds everything there"
+        assert filled.backups.copy_to(other.backups, NOW) == copied, "repeated, it finds everything there"
         for registry in (filled, other):
             run = start_night(registry, "night:2024-09-02:abc")
             assert (run.id, run.lease_number) == (2, 2)
@@ -139,7 +139,7 @@ def test_a_backup_that_is_not_whole_is_refused_and_nothing_of_it_stays(filled, e
             with pytest.raises(RegistryCorrupt) as caught:
                 read(file)
             assert exit_code_of(caught.value) == ExitCode.INTEGRITY
-        assert other.backups.contents_or_none() is None, "not even tables were made"
+        assert other.backups.contents_or_none() is None, "not even tables were created"
 
 
 @pytest.mark.parametrize("cut", [0, 10, 0.5])
@@ -166,7 +166,7 @@ def test_a_backup_of_a_newer_uniroute_is_refused(filled, elsewhere, tmp_path):
 def test_no_file_is_overwritten_and_a_missing_one_is_named(registry, tmp_path):
     file = tmp_path / "all.backup"
     file.write_text("precious")
-    with pytest.raises(RegistryError, match="is there already"):
+    with pytest.raises(RegistryError, match="already exists"):
         registry.backups.write(file, NOW)
     assert file.read_text() == "precious"
     with pytest.raises(NotFound, match="there is no file"):

@@ -11,7 +11,7 @@ from sqlalchemy.schema import CreateTable
 
 from registry.db.database import Database, append_only
 from registry.db.tables import lease, metadata
-from registry.db.urls import parse_address, shown, without_secrets
+from registry.db.urls import parse_registry_url
 from registry.errors import NotFound, RegistryBusy, RegistryCorrupt, RegistryError
 from registry.store import Registry
 from routing.errors import InvalidInput
@@ -117,7 +117,7 @@ def test_values_refused_by_a_column_keep_their_error(registry):
 
 @only_on_sqlite
 @pytest.mark.parametrize("content", [b"this is not a database" * 200, b"SQLite format 3\x00" + b"\xff" * 5000])
-def test_f21_a_file_that_is_no_database_is_refused_and_left_alone(url, tmp_path, content):
+def test_f21_a_file_that_is_not_a_database_is_refused_and_left_alone(url, tmp_path, content):
     file = tmp_path / "registry.db"
     file.write_bytes(content)
     with pytest.raises(RegistryCorrupt) as caught:
@@ -153,24 +153,24 @@ def test_a_missing_file_is_not_created_by_looking(url, tmp_path):
         ("nonsense", "cannot be read"),
         ("mysql://user@host/db", "cannot be read|not supported"),
         ("oracle://user@host/db", "not supported|cannot be read"),
-        ("sqlite://", "memory is no place"),
-        ("sqlite:///:memory:", "memory is no place"),
+        ("sqlite://", "cannot be kept in memory"),
+        ("sqlite:///:memory:", "cannot be kept in memory"),
     ],
 )
-def test_urls_that_make_no_registry_are_refused(url, said):
+def test_urls_that_cannot_hold_a_registry_are_refused(url, said):
     with pytest.raises(RegistryError, match=said) as caught:
         Registry.open(url)
     assert caught.value.hint
 
 
-def test_a_folder_is_no_registry(tmp_path):
+def test_a_folder_is_not_a_registry(tmp_path):
     with pytest.raises(RegistryError, match="is a folder"):
         Registry.open(f"sqlite:///{tmp_path}")
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_a_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RegistryError, match="cannot be made"):
+    with pytest.raises(RegistryError, match="cannot be created"):
         Registry.open(f"sqlite:///{tmp_path / 'file' / 'registry.db'}")
 
 
@@ -190,12 +190,8 @@ def test_the_password_is_never_shown(monkeypatch):
         "postgresql+asyncpg://host/db?user=night&password=s3cret&sslpassword=s3cret",
     ],
 )
-def test_no_secret_of_a_url_is_shown(url):
-    parsed = parse_address(url)
-    assert "s3cret" not in shown(parsed)
-    assert "***" in shown(parsed)
-    assert parsed.drivername == "postgresql+psycopg", "one driver is installed, whatever other programs use"
-    assert without_secrets("connecting as night s3cret failed", parsed) == "connecting as night *** failed"
+def test_every_postgresql_driver_becomes_the_installed_one(url):
+    assert parse_registry_url(url).drivername == "postgresql+psycopg", "one driver is installed, whatever others use"
 
 
 def test_the_tracer_sees_every_statement(url):

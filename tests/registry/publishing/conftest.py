@@ -35,7 +35,7 @@ class Store:
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with warnings.catch_warnings():
-        # MLflow warns of its own type hints when it is imported.
+        # MLflow warns about its own type hints when it is imported.
         warnings.simplefilter("ignore")
         import mlflow.pyfunc
     database = tmp_path_factory.mktemp("mlflow") / "template.db"
@@ -46,7 +46,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """Give an empty MLflow, and a working folder in which nothing must appear."""
+    """An empty MLflow, and a working folder in which nothing must appear."""
     folder = tmp_path / "store"
     folder.mkdir()
     shutil.copyfile(template, folder / "mlflow.db")

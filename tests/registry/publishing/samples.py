@@ -1,4 +1,4 @@
-"""A small router over recorded-looking numbers, and what the tests need to publish and load it."""
+"""A small router over recorded-looking numbers, and what tests need to publish and load it."""
 
 import json
 import os
@@ -30,7 +30,7 @@ KEYS = ("sandbox:frugal", "sandbox:middle", "sandbox:strong")
 
 
 def make_router(seed: int = 0, embedder_name: str = "hashing-256", *, knows_lengths: bool = True) -> Router:
-    """Fit a map on the prompts and give three LLMs, the better the dearer, of which each errs somewhere.
+    """Fit a map on the prompts and add three LLMs, the better the more expensive, each of which errs somewhere.
 
     Routers from before format 2 do not know how long their representative prompts are.
     """
@@ -117,7 +117,7 @@ class Consumer:
         (folder / "work").mkdir()
         environment = os.environ | {
             "PYTHONPATH": str(path),
-            # `mlflow models serve` looks its server up there.
+            # `mlflow models serve` looks up its server there.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "MLFLOW_TRACKING_URI": tracking_url,
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",

@@ -27,7 +27,7 @@ LONG_S = 3600.0
 
 
 class Turns:
-    """Say when the thread has come to its pause, and let it pause until it is woken."""
+    """Report when the thread has reached its pause, and let it pause until it is woken."""
 
     def __init__(self) -> None:
         self.pauses_s: list[float] = []
@@ -44,7 +44,7 @@ class Turns:
 
 @pytest.fixture
 def routers(store: Store, tmp_path: Path) -> tuple[Router, Router]:
-    """Publish two versions, of which the first is champion."""
+    """Publish two versions, the first of which is champion."""
     made = (make_router(0), make_router(5))
     for number, router in enumerate(made, start=1):
         store.publisher().publish(request_for(router, tmp_path, f"night:{number}"))
@@ -69,7 +69,7 @@ def promote(store: Store, version: int) -> None:
 
 
 def artifacts_of(store: Store, router: Router) -> Path:
-    """Give the folder of a version where MLflow keeps it."""
+    """Return the folder of a version where MLflow keeps it."""
     folders = store.artifact_root.glob("*/models/*/artifacts")
     manifests = {json.loads((at / "artifacts/code/manifest.json").read_text())["router_digest"]: at for at in folders}
     return manifests[router.digest]
@@ -95,8 +95,8 @@ def refused(call: Callable[[], object]) -> str:
     return caught.value.message
 
 
-def assert_serves_on(client: RouterClient, router: Router, reason: str) -> None:
-    """See that a look changes nothing but the reason, and that prompts are answered."""
+def assert_continues_to_serve(client: RouterClient, router: Router, reason: str) -> None:
+    """Check that a check changes nothing but the reason, and that prompts are answered."""
     before = client.status()
     after = client.check()
     assert (after.version, after.digest, after.loaded_at) == (1, router.digest, before.loaded_at)
@@ -148,7 +148,7 @@ def test_a_tampered_version_is_refused_and_served_once_it_is_whole_again(client,
     whole = at.read_bytes()
     flip_a_byte(at)
     promote(store, 2)
-    assert_serves_on(client, routers[0], "uniroute version 2 is not what was published")
+    assert_continues_to_serve(client, routers[0], "uniroute version 2 is not what was published")
     at.write_bytes(whole)
     assert client.check().last_error is None
     assert served_digest(client) == routers[1].digest
@@ -172,19 +172,19 @@ def test_compiled_code_put_beside_a_version_does_not_run(client, store, routers,
     assert not (tmp_path / "ran").exists()
 
 
-def test_without_mlflow_it_serves_on_and_follows_again_when_mlflow_is_back(client, store, routers):
+def test_without_mlflow_it_continues_to_serve_and_follows_again_when_mlflow_is_back(client, store, routers):
     promote(store, 2)
     database = Path(store.url.removeprefix("sqlite:///"))
     whole = database.read_bytes()
     database.write_bytes(b"this was MLflow's database" * 1000)
-    assert_serves_on(client, routers[0], "not a database")
+    assert_continues_to_serve(client, routers[0], "not a database")
     database.write_bytes(whole)
     assert client.check().version == 2
     assert served_digest(client) == routers[1].digest
 
 
 @pytest.mark.slow
-def test_it_follows_an_mlflow_server_and_serves_on_when_that_goes_away(store, tmp_path, monkeypatch):
+def test_it_follows_an_mlflow_server_and_continues_to_serve_when_that_goes_away(store, tmp_path, monkeypatch):
     for name, value in {"TIMEOUT": "20", "MAX_RETRIES": "1", "BACKOFF_FACTOR": "0"}.items():
         monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
     port, folder = free_port(), tmp_path / "server"
@@ -203,14 +203,14 @@ def test_it_follows_an_mlflow_server_and_serves_on_when_that_goes_away(store, tm
         RouterPublisher(address).set_alias("uniroute", "champion", 1)
         client.start()
     with client:
-        assert_serves_on(client, router, "Max retries exceeded")
+        assert_continues_to_serve(client, router, "Max retries exceeded")
         assert set(client.predict(PROMPTS)["router_version"]) == {"uniroute/1"}
     assert not client._folder.exists()
 
 
-def test_without_the_alias_it_serves_on(client, store, routers):
+def test_without_the_alias_it_continues_to_serve(client, store, routers):
     store.publisher().delete_alias("uniroute", "champion")
-    assert_serves_on(client, routers[0], "champion")
+    assert_continues_to_serve(client, routers[0], "champion")
 
 
 def test_a_version_that_does_not_load_is_refused(client, store, routers, tmp_path):
@@ -219,7 +219,7 @@ def test_a_version_that_does_not_load_is_refused(client, store, routers, tmp_pat
     (broken / "artifact.py").write_text("raise RuntimeError('no such\\nluck')")
     store.publisher(code_root=broken).publish(request_for(routers[1], tmp_path, "broken"))
     promote(store, 3)
-    assert_serves_on(client, routers[0], "no such luck")
+    assert_continues_to_serve(client, routers[0], "no such luck")
 
 
 @pytest.mark.parametrize("tag", ["digest", "version_digest"])
@@ -227,13 +227,13 @@ def test_a_version_without_its_tags_or_with_another_routers_is_refused(client, s
     promote(store, 2)
     registry = store.publisher().client
     registry.set_model_version_tag("uniroute", "2", tag, "0" * 64)
-    assert_serves_on(client, routers[0], "0" * 64)
+    assert_continues_to_serve(client, routers[0], "0" * 64)
     registry.delete_model_version_tag("uniroute", "2", tag)
-    assert_serves_on(client, routers[0], f"has no tag {tag}")
+    assert_continues_to_serve(client, routers[0], f"has no tag {tag}")
 
 
 class Bomb:
-    """Say that it was unpickled."""
+    """Report that it was unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -246,7 +246,7 @@ def test_a_pickle_with_the_right_digests_is_not_loaded(client, store, routers, t
     import cloudpickle
     import yaml
 
-    # A whole version whose code was replaced by a pickle, and whose tags somebody made to fit.
+    # A whole version whose code was replaced by a pickle, and whose tags were forged to match.
     at = artifacts_of(store, routers[1])
     described = yaml.safe_load((at / "MLmodel").read_text())
     flavour = described["flavors"]["python_function"]
@@ -261,7 +261,7 @@ def test_a_pickle_with_the_right_digests_is_not_loaded(client, store, routers, t
     store.publisher().client.set_model_version_tag("uniroute", "2", "version_digest", version_digest(at))
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     promote(store, 2)
-    assert_serves_on(client, routers[0], "pickle")
+    assert_continues_to_serve(client, routers[0], "pickle")
     assert not (tmp_path / "ran").exists()
 
 
@@ -347,11 +347,11 @@ def test_it_does_not_start_without_a_version_and_starts_when_there_is_one(store,
         assert client.start() is client
         assert len(client.predict(["a"])) == 1
     client.stop()
-    assert len(client.predict(["a"])) == 1, "what was loaded can answer on"
+    assert len(client.predict(["a"])) == 1, "what was loaded can still answer"
 
 
 @pytest.mark.parametrize("wrong", [{"every_s": 0}, {"every_s": float("nan")}, {"jitter": 1.5}, {"jitter": -0.1}])
-def test_a_pause_that_cannot_be_is_refused(wrong):
+def test_an_impossible_pause_is_refused(wrong):
     with pytest.raises(ValueError, match="every_s must be above 0 and jitter in"):
         RouterClient(**wrong)
 

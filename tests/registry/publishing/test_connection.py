@@ -61,8 +61,8 @@ def refused(publisher, tmp_path) -> PublishIncomplete:
 
 def test_no_server_at_the_address(patient_in_seconds, closed_port, tmp_path):
     error = refused(RouterPublisher(f"http://me:secret@127.0.0.1:{closed_port}"), tmp_path)
-    assert f"MLflow at http://127.0.0.1:{closed_port} does not answer (Connection refused)" in error.message
-    assert f"http://127.0.0.1:{closed_port}" in error.hint
+    assert f"MLflow at http://me:***@127.0.0.1:{closed_port} does not answer (Connection refused)" in error.message
+    assert f"http://me:***@127.0.0.1:{closed_port}" in error.hint
     assert "secret" not in error.message + error.hint
 
 
@@ -83,7 +83,7 @@ def test_a_database_server_that_is_down_is_not_asked_for_minutes(closed_port, tm
     assert "secret" not in error.message + error.hint
 
 
-def test_a_file_that_is_no_database(tmp_path, template):
+def test_a_file_that_is_not_a_database(tmp_path, template):
     file = tmp_path / "mlflow.db"
     file.write_bytes(b"something else, and long enough")
     assert "is not an SQLite database" in refused(RouterPublisher(f"sqlite:///{file}"), tmp_path).message
@@ -97,7 +97,7 @@ def test_artifacts_that_cannot_be_written(store, tmp_path):
     assert store.publisher().publish(request_for(make_router(), tmp_path)).version == 1
 
 
-def test_a_deleted_experiment_says_how_to_bring_it_back(store, tmp_path):
+def test_the_error_of_a_deleted_experiment_says_how_to_restore_it(store, tmp_path):
     publisher = store.publisher()
     publisher.publish(request_for(make_router(0), tmp_path))
     publisher.client.delete_experiment(publisher.client.get_experiment_by_name("uniroute-nights").experiment_id)

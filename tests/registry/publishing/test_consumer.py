@@ -27,7 +27,7 @@ COLUMNS = [
 
 @pytest.fixture(scope="module")
 def champion(template, tmp_path_factory):
-    """Publish a router once for the tests that only load it; give it and the folder of the version."""
+    """A router published once for the tests that only load it, and the folder of its version."""
     import mlflow
 
     folder = tmp_path_factory.mktemp("champion")
@@ -44,7 +44,7 @@ def champion(template, tmp_path_factory):
 
 @pytest.fixture
 def published(tracking, tmp_path):
-    """Publish a router as champion; give it and the folder of the version."""
+    """A router published as champion, and the folder of its version."""
     router = make_router()
     publisher = tracking.publisher()
     publisher.publish(request_for(router, tmp_path))
@@ -122,7 +122,7 @@ def test_a_router_from_before_lengths_were_kept_routes_as_its_budget_was_solved(
 
 
 @pytest.mark.parametrize("everything", [{"candidates": []}, {"cost_weight": None}, {}, None])
-def test_parameters_left_empty_mean_the_routers_own_choice_among_all(champion, everything):
+def test_without_parameters_the_router_chooses_by_its_own_weight_among_all(champion, everything):
     loaded = load()
     pd.testing.assert_frame_equal(loaded.predict(prompts(), params=everything), loaded.predict(prompts()))
 

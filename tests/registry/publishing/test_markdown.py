@@ -1,4 +1,4 @@
-"""Foreign text in MLflow's pages: what it says stays, what it does goes."""
+"""Foreign text in MLflow's pages: its words stay, its markup has no effect."""
 
 import re
 

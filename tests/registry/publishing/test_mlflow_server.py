@@ -1,17 +1,23 @@
-"""A real MLflow server with users and passwords: what goes through it, who is not let in, what a full disk leaves."""
+"""A real MLflow server with users and passwords: what passes, who is refused, what a full disk leaves behind."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from flows.cli import main
+from registry.errors import MlflowUnavailable
 from registry.publishing import RouterPublisher
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
 from tests.mlflow_server import PASSWORD, USER, MlflowServer
 from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, request_for
+from tests.registry.publishing.test_hang_ups import reset
 from tests.registry.publishing.test_processes import CONSUME
 
 pytestmark = pytest.mark.slow
@@ -29,14 +35,14 @@ def night(tmp_path: Path, template: Path) -> Iterator[TinyNight]:
 def tried(
     night: TinyNight, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Found]:
-    """Ask ``config validate --connect``; give the exit code, what it found of MLflow, and what to do."""
+    """Run ``config validate --connect``; return the exit code, what it found about MLflow, and what to do."""
     monkeypatch.setenv("UNIROUTE_HOME", str(night.folder / "home"))
     monkeypatch.setenv("UNIROUTE_CONFIG", str(night.folder / "uniroute.toml"))
 
     def ask(tracking_url: str, **variables: str) -> Found:
         with monkeypatch.context() as patch:
-            told = {"UNIROUTE_MLFLOW__TRACKING_URL": tracking_url, "UNIROUTE_MLFLOW__ROUTER_NAME": "not-there-yet"}
-            for name, value in (told | variables).items():
+            named = {"UNIROUTE_MLFLOW__TRACKING_URL": tracking_url, "UNIROUTE_MLFLOW__ROUTER_NAME": "not-there-yet"}
+            for name, value in (named | variables).items():
                 patch.setenv(name, value)
             capsys.readouterr()
             with pytest.raises(SystemExit) as stopped:
@@ -52,7 +58,7 @@ def tried(
 
 @pytest.fixture
 def let_in(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> MlflowServer:
-    """Give the server, and this process its user and password."""
+    """The server, whose user and password this process has."""
     for variable, value in mlflow_server.credentials.items():
         monkeypatch.setenv(variable, value)
     return mlflow_server
@@ -91,11 +97,65 @@ def test_what_is_wrong_with_a_server_is_said_before_a_night_and_nothing_of_it_st
         code, found, hint = tried(url, **mlflow_server.credentials)
     assert (code, "disk of its artifacts may be full" in found) == (75, True)
     assert "--artifacts-destination" in hint
-    # What works: a password in the URL, too, and it is not shown.
+    # A password in the URL works, too, and is not shown.
     for good, variables in ((url, mlflow_server.credentials), (url.replace("//", f"//{USER}:{PASSWORD}@"), {})):
         code, found, _ = tried(good, **variables)
         assert (code, found.startswith("MLflow 3."), "no router version yet" in found) == (0, True, True)
     assert [file for file in mlflow_server.files() if file.name == "trial" and file.stat().st_size] == []
+
+
+@contextmanager
+def hanging_up_on_files(server: MlflowServer) -> Iterator[str]:
+    """Stand before a server: pass its answers on until a file is sent, and hang up from then on."""
+
+    class Between(BaseHTTPRequestHandler):
+        has_hung_up = False
+
+        def do_GET(self) -> None:
+            Between.has_hung_up |= self.command == "PUT"
+            if Between.has_hung_up:
+                self.close_connection = True
+                reset(self.connection)
+                return
+            behind = HTTPConnection("127.0.0.1", server.port, timeout=60)
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            behind.request(self.command, self.path, body, dict(self.headers) | {"Host": f"127.0.0.1:{server.port}"})
+            answer = behind.getresponse()
+            content = answer.read()
+            behind.close()
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_PATCH = do_DELETE = do_PUT = do_GET
+
+        def finish(self) -> None:
+            if not Between.has_hung_up:
+                super().finish()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    between = ThreadingHTTPServer(("127.0.0.1", 0), Between)
+    thread = threading.Thread(target=between.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{between.server_port}"
+    finally:
+        between.shutdown()
+        thread.join()
+        between.server_close()
+
+
+def test_a_server_that_hangs_up_on_a_file_and_on_the_next_question_is_told_of_the_file(
+    let_in: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with hanging_up_on_files(let_in) as url, pytest.raises(MlflowUnavailable) as refused:
+        RouterPublisher(url).publish(request_for(make_router(), tmp_path, name="hung-up-on"))
+    assert "disk of its artifacts may be full" in refused.value.message
 
 
 def test_a_full_disk_of_artifacts_publishes_nothing_and_the_next_attempt_makes_one_version(
@@ -112,7 +172,7 @@ def test_a_full_disk_of_artifacts_publishes_nothing_and_the_next_attempt_makes_o
     from mlflow import MlflowClient
 
     client = MlflowClient(let_in.url)
-    assert client.search_registered_models(f"name = '{name}'") == [], "nobody can load half a router"
+    assert client.search_registered_models(f"name = '{name}'") == [], "half a router can never be loaded"
     ((digest,),) = night.rows("SELECT router_digest FROM alias WHERE name = 'champion'")
 
     assert night.run(FIRST, **there) == 0, night.output()
@@ -120,4 +180,4 @@ def test_a_full_disk_of_artifacts_publishes_nothing_and_the_next_attempt_makes_o
     assert (int(version.version), version.tags["digest"]) == (1, digest)
     assert client.get_model_version_by_alias(name, "champion").version == version.version
     runs = client.search_runs([client.get_experiment_by_name(name).experiment_id])
-    assert [run.info.status for run in runs] == ["FINISHED"], "what the first attempt left is tidied away"
+    assert [run.info.status for run in runs] == ["FINISHED"], "what the first attempt left is removed"

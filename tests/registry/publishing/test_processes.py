@@ -1,4 +1,4 @@
-"""Other processes: publishers that race or are killed, and consumers that have nothing of this repository."""
+"""Other processes: publishers that race or are killed, and consumers without this repository."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""One router, one version, from whatever point an earlier attempt stopped at."""
+"""One router, one version, wherever an earlier attempt stopped."""
 
 import math
 import subprocess
@@ -17,7 +17,7 @@ KEY = "night:2024-09-01"
 
 
 class Killed(BaseException):
-    """The process is gone: nothing of the program handles this."""
+    """The process is gone: no code of the program handles this."""
 
 
 class WatchedClient:
@@ -207,7 +207,7 @@ def test_importing_the_room_loads_neither_mlflow_nor_numpy():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_aliases_move_and_go(store, tmp_path):
+def test_aliases_are_moved_and_removed(store, tmp_path):
     publisher = store.publisher()
     assert publisher.aliases("uniroute") == {}
     publisher.publish(request_for(make_router(0), tmp_path))
@@ -223,12 +223,12 @@ def test_aliases_move_and_go(store, tmp_path):
 
 
 @pytest.mark.parametrize("alias", ["Champion", "latest", "v3", ""])
-def test_aliases_that_are_none_of_ours_are_refused(store, alias):
-    with pytest.raises(InvalidInput, match="no alias of a router"):
+def test_aliases_that_are_not_ours_are_refused(store, alias):
+    with pytest.raises(InvalidInput, match="not an alias of a router"):
         store.publisher().set_alias("uniroute", alias, 1)
 
 
-def test_an_alias_of_a_version_that_is_not_there_is_not_set(store, tmp_path):
+def test_an_alias_of_a_missing_version_is_not_set(store, tmp_path):
     publisher = store.publisher()
     publisher.publish(request_for(make_router(), tmp_path))
     with pytest.raises(PublishIncomplete, match="not moved to version 7"):
@@ -292,7 +292,7 @@ def test_a_router_folder_that_was_changed_is_not_published(store, tmp_path):
     assert not store.artifact_root.exists()
 
 
-def test_foreign_text_in_a_description_is_inert(store, tmp_path):
+def test_foreign_text_in_a_description_is_escaped(store, tmp_path):
     hostile = "New: [gpt](https://evil.example) <img src=x> \x1b[31m# heading"
     store.publisher().publish(request_for(make_router(), tmp_path, description=hostile))
     (version,) = versions_of(store.publisher())

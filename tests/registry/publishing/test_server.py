@@ -1,4 +1,4 @@
-"""What an address that is named as MLflow's server may turn out to be, and who is told to do what about it."""
+"""What may answer at the address of MLflow's server, and what the error says to do about it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ Answer = tuple[int, str]
 
 @contextmanager
 def answering(version: Answer, api: Answer = NO_PAGE) -> Iterator[str]:
-    """Serve one answer at ``/version`` and another one everywhere else; give the URL."""
+    """Serve one answer at ``/version`` and another one everywhere else; yield the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -95,7 +95,7 @@ def test_another_server_is_not_taken_for_an_mlflow_that_has_no_routers_yet(versi
 def test_a_server_of_a_version_that_is_not_understood_or_not_safe_is_refused(version, said):
     with answering((200, version)) as url:
         error = refused(lambda: RouterPublisher(url.replace("//", "//me:secret@")).aliases("uniroute"))
-    assert f"MLflow at {url} is version {version}" in error.message
+    assert f"MLflow at {url.replace('//', '//me:***@')} is version {version}" in error.message
     assert said in error.message
     assert exit_code_of(error) == 78
 
@@ -107,7 +107,7 @@ def test_a_server_a_little_older_or_newer_than_the_client_is_used(version):
 
 
 @pytest.mark.parametrize("api", [AN_EXPERIMENT, NO_EXPERIMENT])
-def test_an_mlflow_that_does_not_tell_its_version_is_used(api):
+def test_an_mlflow_that_does_not_state_its_version_is_used(api):
     with answering(NO_PAGE, api) as url:
         assert server_version(url) == ""
 
@@ -116,14 +116,14 @@ def test_an_mlflow_that_does_not_tell_its_version_is_used(api):
     ("answer", "said", "to_do", "code"),
     [
         ((401, "You are not authenticated."), "wants a user and a password", "MLFLOW_TRACKING_USERNAME", 77),
-        ((403, "Permission denied"), "does not allow that to its user", "EDIT", 77),
+        ((403, "Permission denied"), "denies this to its user", "EDIT", 77),
         (NO_HOST, "may not be called 127.0.0.1:", "--allowed-hosts", 78),
         ((500, "Internal Server Error"), "does not answer", "Check that MLflow answers", 75),
         ((503, "Try later"), "does not answer", "Check that MLflow answers", 75),
     ],
 )
 @pytest.mark.parametrize("is_known_by_version", [True, False])
-def test_who_is_not_let_in_is_told_what_to_do(answer, said, to_do, code, is_known_by_version):
+def test_an_error_of_access_says_what_to_do(answer, said, to_do, code, is_known_by_version):
     with answering(answer if is_known_by_version else (200, OURS), answer) as url:
         error = refused(lambda: RouterPublisher(url).aliases("uniroute"))
     assert said in error.message
@@ -131,7 +131,7 @@ def test_who_is_not_let_in_is_told_what_to_do(answer, said, to_do, code, is_know
     assert exit_code_of(error) == code
 
 
-def test_a_wrong_password_is_told_from_none():
+def test_a_wrong_password_is_distinguished_from_none():
     with answering((401, "You are not authenticated.")) as url:
         error = refused(lambda: server_version(url.replace("//", "//me:secret@")))
     assert "does not accept its user and password" in error.message
@@ -146,7 +146,7 @@ def test_a_wrong_password_is_told_from_none():
         ("https://127.0.0.1:{port}", "does not speak https"),
     ],
 )
-def test_an_address_that_cannot_be_is_a_matter_of_settings(url, said):
+def test_an_impossible_address_is_an_error_of_settings(url, said):
     with answering((200, OURS)) as there:
         error = refused(lambda: server_version(url.format(port=there.rpartition(":")[2])))
     assert said in error.message

@@ -1,6 +1,6 @@
 """The recipe for Spark in registry/publishing/README.md, run as it stands on a real local Spark.
 
-Whoever runs it has nothing of this repository.
+It is run without anything of this repository.
 """
 
 import importlib.util
@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 ROWS = 3000
-# Small batches of Arrow, so that Spark hands out the prompts otherwise than any other way does.
+# Small batches of Arrow, so that Spark splits the prompts differently from any other caller.
 SPARK_DEFAULTS = """
 spark.master local[2]
 spark.driver.host 127.0.0.1
@@ -56,7 +56,7 @@ print(json.dumps({"refused": refused, "plan": routed._jdf.queryExecution().execu
 
 @dataclass(frozen=True)
 class Routed:
-    """The same prompts as three ways routed them, in their order, and what Spark said besides."""
+    """The same prompts as three ways routed them, in their order, and what else Spark printed."""
 
     spark: pd.DataFrame
     pyfunc: pd.DataFrame

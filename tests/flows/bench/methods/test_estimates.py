@@ -4,22 +4,22 @@ import numpy as np
 import pytest
 
 from flows.bench.methods import estimates
-from flows.bench.methods.estimates import EXPECTED_ERRORS, Trial, plain_vectors
-from routing import ClusterMap, ZeroRouter, area, deferral_curve
+from flows.bench.methods.estimates import EXPECTED_ERRORS, BenchTrial, best_setting, contrast_loss, plain_vectors
+from routing import ClusterMap, InvalidInput, ZeroRouter, area, deferral_curve
 from tests.flows.bench.synthetic import embeddings, knows, topics
 
 N = 300
 ROWS = embeddings(N)
 
 
-def trial(*, n_few: int = 60, noise: float = 0.0, n_train: int = 6, seed: int = 0) -> Trial:
+def trial(*, n_few: int = 60, noise: float = 0.0, n_train: int = 6, seed: int = 0) -> BenchTrial:
     """Training LLMs and two new ones, one per topic; answers are flipped with the probability `noise`."""
     rng = np.random.default_rng(seed)
     kinds = [("first", "second")[column % 2] for column in range(n_train)] + ["first", "second"]
     right = np.stack([knows(kind, topics(N)) for kind in kinds], axis=1)
     errors = np.where(rng.random(right.shape) < noise, right, ~right).astype(float)
     map_rows, few, gate = np.arange(0, 180), np.arange(180, 180 + n_few), np.arange(240, N)
-    return Trial(
+    return BenchTrial(
         map_rows=ROWS[map_rows],
         few_rows=ROWS[few],
         gate_rows=ROWS[gate],
@@ -32,16 +32,16 @@ def trial(*, n_few: int = 60, noise: float = 0.0, n_train: int = 6, seed: int = 
     )
 
 
-WANTED = np.stack([topics(N)[240:] == 1, topics(N)[240:] == 0], axis=1).astype(float)
+EXPECTED = np.stack([topics(N)[240:] == 1, topics(N)[240:] == 0], axis=1).astype(float)
 
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED_ERRORS if name != "random"])
 @pytest.mark.parametrize("n_train", [0, 1, 2, 6])
-def test_every_method_tells_the_topics_apart(name, n_train):
+def test_every_method_distinguishes_the_topics(name, n_train):
     found = EXPECTED_ERRORS[name](trial(n_train=n_train))
-    assert found.shape == WANTED.shape
+    assert found.shape == EXPECTED.shape
     # What a router reads: which of the two LLMs is better on a prompt.
-    assert ((found[:, 0] > found[:, 1]) == (WANTED[:, 0] > WANTED[:, 1])).all()
+    assert ((found[:, 0] > found[:, 1]) == (EXPECTED[:, 0] > EXPECTED[:, 1])).all()
 
 
 @pytest.mark.parametrize("name", [name for name in EXPECTED_ERRORS if name not in ("clairvoyant", "random")])
@@ -100,7 +100,7 @@ def shortfalls(method: str, n_train: int, *, n_labels: int = 40, seeds: int = 8)
         errors = (rng.random((700, len(skill))) > skill).astype(float)
         map_rows, few, gate = np.arange(300), np.arange(300, 300 + n_labels), np.arange(400, 700)
         costs = np.tile([0.1, 0.3, 0.5, 1.0], (700, 1))
-        seen = Trial(
+        seen = BenchTrial(
             map_rows=rows[map_rows],
             few_rows=rows[few],
             gate_rows=rows[gate],
@@ -147,3 +147,18 @@ def test_llms_that_are_always_wrong_or_right_and_prompts_that_are_all_alike_are_
     assert np.isfinite(found).all()
     if name != "random":
         assert (found[:, 0] < found[:, 1]).all(), "always right is better than always wrong"
+
+
+def test_the_loss_is_the_mean_square_of_wrong_differences():
+    # On the first prompt both are 0.1 too high: no difference is wrong. On the second they are 0.2 apart, 0 predicted.
+    assert contrast_loss([[0.6, 0.1], [0.5, 0.5]], [[0.5, 0.0], [0.4, 0.6]]) == pytest.approx((0 + 0.1**2) / 2)
+
+
+def test_prompts_without_every_label_do_not_count():
+    assert contrast_loss([[0.5, 0.5], [0.0, 9.0]], [[0.5, 0.5], [0.0, np.nan]]) == 0
+    with pytest.raises(InvalidInput, match="no prompt has a label of every LLM"):
+        contrast_loss([[0.5, 0.5]], [[np.nan, 0.0]])
+
+
+def test_the_first_of_equally_good_settings_is_kept():
+    assert best_setting({"a": 2.0, "b": 1.0, "c": 1.0}) == "b"

@@ -1,4 +1,4 @@
-"""Material for promotion reports without a night: two routers over made-up LLMs on prompts of a few topics."""
+"""Synthetic inputs of promotion reports, without a night: two routers over made-up LLMs on prompts of a few topics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,8 +7,9 @@ from decimal import Decimal
 
 import numpy as np
 
+from flows.gate.gate import GateCheck
 from flows.gate.measure import GateOutcomes
-from flows.reports.promotion.evidence import Check, Version
+from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
 from registry.prompts import Prompt
@@ -31,7 +32,7 @@ TOPICS = (
 MADE_AT = datetime(2026, 11, 22, 2, 40, tzinfo=UTC)
 
 
-def material(
+def review_inputs(
     n_prompts: int = 60,
     n_llms: int = 6,
     *,
@@ -42,7 +43,7 @@ def material(
     answer: str = "The answer is (A).",
     seed: int = 0,
 ) -> ReviewInputs:
-    """Make material of any size; the first LLMs are new, good and in the middle of the prices.
+    """Make inputs of any size; the first LLMs are new, good and in the middle of the prices.
 
     Parameters
     ----------
@@ -89,8 +90,10 @@ def material(
         champion=Contender(routers[1], 41, MADE_AT, date(2026, 11, 20)) if has_champion else None,
         passed=True,
         checks=(
-            Check("LLMs to choose from", str(n_llms), "at least 2", True),
-            Check("gate prompts with a score from every LLM", f"{n_prompts} of {n_prompts + 3}", "at least 95%", True),
+            GateCheck("LLMs to choose from", str(n_llms), "at least 2", True),
+            GateCheck(
+                "gate prompts with a score from every LLM", f"{n_prompts} of {n_prompts + 3}", "at least 95%", True
+            ),
         ),
         metrics={},
         outcomes=outcomes,
@@ -116,8 +119,8 @@ def material(
 
 
 def failing(given: ReviewInputs) -> ReviewInputs:
-    """Let the gate have refused the same."""
-    refusal = Check("score at the champion's cost, against the champion", "-0.0410", "at least -0.0200", False)
+    """Return the same inputs, refused by the gate."""
+    refusal = GateCheck("score at the champion's cost, against the champion", "-0.0410", "at least -0.0200", False)
     return replace(given, passed=False, checks=(*given.checks, refusal))
 
 
@@ -132,7 +135,7 @@ def _prompts(rng: np.random.Generator, n: int, n_clusters: int, suffixes: Sequen
 
 
 def _answers(rng, topic, n_llms: int, n_clusters: int, n_new: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw who is right and what it costs: dearer ones are better, new ones better still, each with a good topic."""
+    """Draw scores and costs: more expensive LLMs are better, new ones better still, each with a strong topic."""
     place = np.linspace(0, 1, n_llms)
     ability = 0.35 + 0.45 * place + np.where(np.arange(n_llms) < n_new, 0.35, 0)
     skill = np.clip(ability + rng.normal(0, 0.12, (n_clusters, n_llms)), 0.05, 0.98)

@@ -13,13 +13,13 @@ from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.evidence import Evidence
 from flows.reports.promotion.gathering import hidden_gap
 from flows.reports.promotion.review_inputs import ReviewInputs
-from routing.deferral import score_at_cost
-from tests.flows.reports.promotion.synthetic import material
+from routing.deferral import scores_at_costs
+from tests.flows.reports.promotion.synthetic import review_inputs
 
 
 @pytest.fixture(scope="module")
 def given() -> ReviewInputs:
-    return material(200, 8, n_new=2, n_clusters=5)
+    return review_inputs(200, 8, n_new=2, n_clusters=5)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def evidence(given: ReviewInputs) -> Evidence:
 
 
 def same_router_twice() -> ReviewInputs:
-    given = material(90, 5)
+    given = review_inputs(90, 5)
     return replace(given, champion=replace(given.challenger, number=41), new_llms=())
 
 
@@ -87,14 +87,15 @@ def test_cost_at_equal_score_is_where_the_curve_reaches_the_champion(evidence):
     target, paid = evidence.champion.score, evidence.champion.cost_usd
     curve = evidence.challenger.curve
     at = paid * (1 + cost.change) / curve.reference_cost_usd
-    assert score_at_cost(curve, at) >= target - 1e-9
-    assert score_at_cost(curve, at * 0.98) < target
+    reached, before = scores_at_costs(curve, [at, at * 0.98])
+    assert reached >= target - 1e-9
+    assert before < target
     assert cost.low <= cost.change
     assert cost.high is None or cost.change <= cost.high
 
 
 def test_a_challenger_that_never_gets_as_good_has_no_cost_at_equal_score():
-    given = material(120, 6, n_new=0)
+    given = review_inputs(120, 6, n_new=0)
     worse = tuple(llm for llm in given.challenger.router.llms if llm.key.endswith(("00", "01")))
     router = replace(given.challenger.router, llms=worse)
     fewer = replace(given, challenger=replace(given.challenger, router=router), new_llms=(), zero_router=None)
@@ -125,14 +126,14 @@ def test_thin_evidence_new_and_repriced_llms_are_marked(given, evidence):
     assert sum(cell.is_chosen for cell in cells) == len(evidence.clusters)
     (repriced,) = (point for point in evidence.llms if point.repriced_cost_usd is not None)
     assert repriced.repriced_cost_usd == pytest.approx(3 * repriced.cost_usd, rel=1e-4)
-    assert any("changed their price" in sentence for sentence in evidence.limitations)
+    assert any("changed price since" in sentence for sentence in evidence.limitations)
     for point in evidence.llms:
         beaten = [o for o in evidence.llms if o.score >= point.score and o.cost_usd < point.cost_usd]
         assert point.is_dominated == bool(beaten)
 
 
 def test_a_vector_without_uncertainty_makes_decisions_that_never_change():
-    given = material(80, 5)
+    given = review_inputs(80, 5)
     sure = [
         replace(llm, vector=replace(llm.vector, standard_errors=np.zeros_like(llm.vector.standard_errors)))
         for llm in given.challenger.router.llms
@@ -151,9 +152,9 @@ def test_clusters_are_named_by_words_of_their_own(evidence):
     assert sum(cluster.share for cluster in evidence.clusters) == pytest.approx(1)
 
 
-def test_numbers_that_no_longer_agree_with_the_gate_are_told(given):
-    told = evidence_of(replace(given, metrics={"score": 0.123}))
-    assert any("trust neither" in sentence for sentence in told.limitations)
+def test_numbers_that_no_longer_agree_with_the_gate_are_reported(given):
+    changed = evidence_of(replace(given, metrics={"score": 0.123}))
+    assert any("trust neither" in sentence for sentence in changed.limitations)
 
 
 @pytest.mark.parametrize(("share", "n"), [(0.0, 20), (1.0, 20), (0.5, 400)])

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.config.loading import load_settings
+from flows.reports.attention import attention_lines
 from flows.reports.promotion.reviews import build_review, kept_review, subject_of
 from flows.workspace import Workspace
 from tests.fakes.endpoint import FakeEndpoint
@@ -36,12 +37,10 @@ def test_a_night_keeps_publishes_and_reproduces_the_report_of_its_promotion(tmp_
         assert build_review(workspace, subject_of(first)).digest == first.report_digest, "later nights change nothing"
 
 
-def test_a_report_that_could_not_be_made_isattention_lines_and_no_more() -> None:
-    from flows.reports.attention import attention_lines
-
+def test_a_report_that_could_not_be_made_is_one_line_of_attention() -> None:
     report = report_of("east:llm")
     assert report.router is not None
-    told = attention_lines(replace(report, router=replace(report.router, review_error="the disk is full")))
-    assert set(told) - set(attention_lines(report)) == {
-        "no promotion report: the disk is full; the gate decided all the same"
+    lines = attention_lines(replace(report, router=replace(report.router, review_error="the disk is full")))
+    assert set(lines) - set(attention_lines(report)) == {
+        "no promotion report: the disk is full; the gate decided without it"
     }

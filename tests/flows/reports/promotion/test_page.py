@@ -1,4 +1,4 @@
-"""The page and its short form: what must be on them, that nothing foreign acts, that they stay small and the same."""
+"""The page and its short form: what must be on them, that untrusted text is inert, that they stay small and equal."""
 
 import re
 import time
@@ -12,7 +12,7 @@ from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.evidence import Evidence
 from flows.reports.promotion.page import html_page, markdown_page
 from tests.fakes.hostile import HOSTILE, active_signs, elements_of
-from tests.flows.reports.promotion.synthetic import failing, material
+from tests.flows.reports.promotion.synthetic import failing, review_inputs
 
 MOST_BYTES, MOST_MARKDOWN_BYTES = 2_000_000, 60_000
 # SVG and HTML that a page without scripts, requests and forms is made of.
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def evidence() -> Evidence:
-    return evidence_of(material())
+    return evidence_of(review_inputs())
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_every_figure_says_how_to_read_it_what_it_rests_on_and_what_not_to_concl
             assert re.search(r"<title[^>]*>[^<]{5,}</title><desc[^>]*>[^<]{5,}</desc>", figure)
 
 
-def test_the_page_has_no_script_and_asks_nobody_for_anything(html):
+def test_the_page_has_no_script_and_makes_no_request(html):
     page = Page(html)
     assert {tag for tag, _ in page.elements} <= DRAWN | WRITTEN
     assert not [
@@ -156,13 +156,13 @@ def test_colours_are_the_pages_own_so_that_light_and_dark_both_work(html):
         assert "var(--" in drawing
 
 
-def test_the_same_material_gives_the_same_bytes(html):
-    assert html_page(evidence_of(material())) == html
-    assert html_page(evidence_of(material(seed=1))) != html
+def test_the_same_inputs_give_the_same_bytes(html):
+    assert html_page(evidence_of(review_inputs())) == html
+    assert html_page(evidence_of(review_inputs(seed=1))) != html
 
 
-def test_a_failed_check_comes_first_and_is_told_in_the_verdict():
-    evidence = evidence_of(failing(material()))
+def test_a_failed_check_comes_first_and_is_named_in_the_verdict():
+    evidence = evidence_of(failing(review_inputs()))
     page = Page(html_page(evidence))
     assert not evidence.checks[0].passed
     assert "Gate failed" in page.text and "The gate refuses it: score at the champion's cost" in page.text
@@ -170,9 +170,9 @@ def test_a_failed_check_comes_first_and_is_told_in_the_verdict():
 
 
 def test_the_first_router_has_a_report_without_a_comparison():
-    evidence = evidence_of(material(has_champion=False))
+    evidence = evidence_of(review_inputs(has_champion=False))
     html = html_page(evidence)
-    assert "Nobody serves yet" in html
+    assert "No router serves yet" in html
     assert "replaces" not in Page(html).text
     assert "uniroute promotion rollback --reason" in markdown_page(evidence, "0" * 64)
     assert not {"figure-shift", "traffic", "prompts", "why"} & {*Page(html).attributes("id")}
@@ -181,12 +181,12 @@ def test_the_first_router_has_a_report_without_a_comparison():
 def test_f102_hostile_names_prompts_and_completions_are_inert(html):
     """Every string of the corpus is the name of an LLM, the end of prompts and completions, and a fact of a new LLM."""
     texts = tuple(HOSTILE.values())
-    given = material(3 * len(texts), len(texts), n_new=len(texts) // 2, suffixes=texts)
-    told = [
+    given = review_inputs(3 * len(texts), len(texts), n_new=len(texts) // 2, suffixes=texts)
+    hostile = [
         replace(given.new_llms[0], name=text, catalog=text, served_as=(text,), drift=text, failures=((text, 1),))
         for text in texts
     ]
-    evidence = evidence_of(replace(given, new_llms=tuple(told)))
+    evidence = evidence_of(replace(given, new_llms=tuple(hostile)))
     page = html_page(evidence)
     plain, found = Page(html), Page(page)
     assert {tag for tag, _ in found.elements} <= {tag for tag, _ in plain.elements}
@@ -195,13 +195,13 @@ def test_f102_hostile_names_prompts_and_completions_are_inert(html):
     assert not active_signs(page)
     page.encode()
     short = markdown_page(evidence, "0" * 64)
-    assert elements_of(short) == elements_of(markdown_page(evidence_of(material()), "0" * 64))
+    assert elements_of(short) == elements_of(markdown_page(evidence_of(review_inputs()), "0" * 64))
     assert not active_signs(short)
     assert len(short.encode()) < MOST_MARKDOWN_BYTES
 
 
 def test_412_prompts_and_40_llms_make_a_small_page_quickly(capsys):
-    given = material(412, 40, n_new=5, n_clusters=24, answer="Let us think at length. " * 60)
+    given = review_inputs(412, 40, n_new=5, n_clusters=24, answer="Let us think at length. " * 60)
     started_s = time.process_time()
     evidence = evidence_of(given)
     html = html_page(evidence)

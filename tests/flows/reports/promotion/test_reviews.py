@@ -1,4 +1,4 @@
-"""Reports as people get them: from a registry with real answers, kept by digest, and found again."""
+"""Promotion reports as people get them: from a registry with real answers, kept by digest, and found again."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ __all__ = ["uniroute"]
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """Make a home folder whose promotion waits, once; give it and the number of the promotion."""
+    """Make a home folder with a pending promotion, once; return it and the promotion's number."""
     home = tmp_path_factory.mktemp("asked") / "home"
     with promoted_home(home) as (_, promotion):
         return home, promotion.id
@@ -31,7 +31,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
 
 @pytest.fixture(scope="module")
 def asked(template: tuple[Path, int]) -> Iterator[tuple[Workspace, Promotion]]:
-    """Give that home folder to look at."""
+    """That home folder, to read only."""
     home, number = template
     with Workspace(settings_of(home)) as workspace:
         yield workspace, workspace.registry.promotions.get(number)
@@ -39,7 +39,7 @@ def asked(template: tuple[Path, int]) -> Iterator[tuple[Workspace, Promotion]]:
 
 @pytest.fixture
 def own(template: tuple[Path, int], tmp_path: Path) -> Iterator[tuple[Workspace, Promotion]]:
-    """Give a copy of it to change."""
+    """A copy of it, to change."""
     home, number = template
     shutil.copytree(home, tmp_path / "home")
     with Workspace(settings_of(tmp_path / "home")) as workspace:
@@ -103,8 +103,8 @@ def test_hidden_prompts_are_shown_nowhere(asked):
     assert any(prompt.text in text for prompt in prompt_set.with_role("gate"))
     hidden = prompt_set.with_role("hidden")
     assert not any(prompt.text in text for prompt in hidden)
-    material = Gathering(workspace, subject_of(promotion)).material()
-    assert not {prompt.digest for prompt in hidden} & {prompt.digest for prompt in material.known_prompts}
+    inputs = Gathering(workspace, subject_of(promotion)).inputs()
+    assert not {prompt.digest for prompt in hidden} & {prompt.digest for prompt in inputs.known_prompts}
 
 
 def test_a_changed_page_is_not_decided_on(own):
@@ -127,7 +127,7 @@ def test_an_earlier_page_stays_under_its_digest(own):
     assert kept_review(workspace, promotion) == page
 
 
-def test_a_page_that_cannot_be_written_is_told_and_loses_nothing(own):
+def test_a_page_that_cannot_be_written_is_reported_and_loses_nothing(own):
     workspace, promotion = own
     folder = page_of(workspace, promotion).parent
     for file in folder.iterdir():

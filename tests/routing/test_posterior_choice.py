@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from routing import InvalidInput
-from routing.simulation import JUDGED_MOST, Plan, best_setting, contrast_loss
+from routing.posterior_choice import JUDGED_MOST, Plan
 
 
 def test_a_plan_judges_prompts_it_does_not_fit_and_holds_every_llm_out_once():
@@ -38,18 +37,3 @@ def test_without_llms_or_prompts_to_spare_there_is_no_plan(errors):
 
 def test_two_llms_are_held_out_one_by_one():
     assert sorted(fold.tolist() for fold in Plan.draw(np.zeros((10, 2)), seed=0).folds) == [[0], [1]]
-
-
-def test_the_loss_is_the_mean_square_of_wrong_differences():
-    # On the first prompt both are 0.1 too high: no difference is wrong. On the second they are 0.2 apart, 0 predicted.
-    assert contrast_loss([[0.6, 0.1], [0.5, 0.5]], [[0.5, 0.0], [0.4, 0.6]]) == pytest.approx((0 + 0.1**2) / 2)
-
-
-def test_prompts_without_every_label_do_not_count():
-    assert contrast_loss([[0.5, 0.5], [0.0, 9.0]], [[0.5, 0.5], [0.0, np.nan]]) == 0
-    with pytest.raises(InvalidInput, match="no prompt has a label of every LLM"):
-        contrast_loss([[0.5, 0.5]], [[np.nan, 0.0]])
-
-
-def test_the_first_of_equally_good_settings_is_kept():
-    assert best_setting({"a": 2.0, "b": 1.0, "c": 1.0}) == "b"

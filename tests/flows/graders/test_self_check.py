@@ -1,4 +1,4 @@
-"""A grader is believed only after it scored answers whose score is known."""
+"""A grader is trusted only after it has scored answers whose score is known."""
 
 import random
 
@@ -16,8 +16,8 @@ REFERENCES = {
 }
 
 
-class Mended(RuleGrader):
-    """A grader whose rule a test makes up."""
+class MadeUp(RuleGrader):
+    """A grader whose rule is made up by a test."""
 
     name = "choice"
     version = "9"
@@ -31,7 +31,7 @@ class Mended(RuleGrader):
 
 @pytest.mark.parametrize("name", sorted(GRADERS))
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_every_grader_passes_its_own_gate(name: str, seed: int) -> None:
+def test_every_grader_passes_its_self_check(name: str, seed: int) -> None:
     check = check_grader(grader(name), REFERENCES[name], seed=seed)
 
     assert check.reference_score == 1.0
@@ -46,7 +46,7 @@ def test_the_check_is_the_same_for_the_same_seed() -> None:
 
 
 @pytest.mark.parametrize("references", [["A"], ["A", "B"], ["A"] * 50, ["A", "A", "B"]])
-def test_few_or_equal_references_do_not_stop_a_right_grader(references: list[str]) -> None:
+def test_few_or_equal_references_do_not_stop_a_correct_grader(references: list[str]) -> None:
     assert check_grader(grader("choice"), references).reference_score == 1.0
 
 
@@ -64,7 +64,7 @@ def test_few_or_equal_references_do_not_stop_a_right_grader(references: list[str
 )
 def test_a_grader_that_is_wrong_stops_the_night(rule, finding: str) -> None:
     with pytest.raises(GradingError, match=finding) as error:
-        check_grader(Mended(rule), REFERENCES["choice"])
+        check_grader(MadeUp(rule), REFERENCES["choice"])
 
     assert "choice/9" in error.value.message
     assert error.value.unchanged == "nothing was asked or spent"
@@ -79,7 +79,7 @@ def test_references_that_contain_each_other_are_too_easy_for_contains() -> None:
         check_grader(grader("contains"), [*(["a"] * 50), *[f"a {number}" for number in range(50)]] * 4)
 
 
-def test_a_reference_no_grader_can_use_is_named() -> None:
+def test_a_reference_that_the_grader_cannot_use_is_named() -> None:
     with pytest.raises(GradingError, match="'Paris'"):
         check_grader(grader("choice"), ["A", "Paris"])
 
@@ -89,19 +89,19 @@ def test_a_grader_without_prompts_cannot_be_checked() -> None:
         check_grader(grader("choice"), [])
 
 
-def test_a_crash_is_a_grading_error_and_no_wrong_answer() -> None:
+def test_a_crash_is_a_grading_error_and_not_a_wrong_answer() -> None:
     def crash(answer: str, reference: str) -> bool:
         raise ZeroDivisionError(f"with {answer}")
 
     with pytest.raises(GradingError, match="crashed: ZeroDivisionError") as error:
-        Mended(crash).grade("secret completion", "A")
+        MadeUp(crash).grade("secret completion", "A")
     assert "secret" not in error.value.message
 
     with pytest.raises(GradingError, match="crashed: TypeError"):
         grader("exact").grade(None, "A")
 
 
-def test_a_foreign_grader_that_crashes_fails_its_gate() -> None:
+def test_a_foreign_grader_that_crashes_fails_its_self_check() -> None:
     class Foreign:
         name, version, label = "foreign", "1", "foreign/1"
 
@@ -109,7 +109,7 @@ def test_a_foreign_grader_that_crashes_fails_its_gate() -> None:
             raise KeyError(completion)
 
     foreign: Grader = Foreign()
-    with pytest.raises(GradingError, match="foreign/1 failed its gate: it crashed with KeyError"):
+    with pytest.raises(GradingError, match="foreign/1 failed its self-check: it crashed with KeyError"):
         check_grader(foreign, ["A"])
 
 

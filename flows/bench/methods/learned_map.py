@@ -1,4 +1,4 @@
-"""Learn the cluster map from the labels of the LLMs known when it is fitted (UniRoute section 5.2, LearnedMap)."""
+"""Learn the cluster map from the labels of the LLMs that are known when it is fitted (UniRoute section 5.2)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from .checks import checked_embeddings, finite_array, finite_number
-from .cluster_maps import KMeansMap
-from .errors import InvalidInput
-from .prompt_weights import F32, F64, I64, Block, ClusterMap
+from routing.checks import checked_embeddings, finite_array, finite_number
+from routing.cluster_maps import KMeansMap
+from routing.errors import InvalidInput
+from routing.prompt_weights import F32, F64, I64, Block, ClusterMap
 
-# Expected errors stay inside, so that no logarithm sees zero.
+# Expected errors stay this far from 0 and 1, so that every logarithm is finite.
 _FLOOR = 0.01
 
 
@@ -39,22 +39,22 @@ class LearnedMap(BaseEstimator):
     ridge
         Strength of the pull towards the start, not negative.
     max_iter
-        Most steps.
+        Maximum number of steps.
     patience
-        Steps without a lower held-out loss before it stops.
+        Number of steps without a lower held-out loss before it stops.
 
     Attributes
     ----------
     fitted_ : ClusterMap
-        The frozen value that routers keep, of kind "learned_map".
+        The frozen map, of kind "learned_map".
     psi_ : (K, m) float32
         Feature vectors that were held fixed.
     held_out_loss_ : float
         Log-loss on the held-out map prompts.
     start_loss_ : float
-        The same before the first step.
+        The same loss before the first step.
     n_iter_ : int
-        Steps taken.
+        Number of steps taken.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class LearnedMap(BaseEstimator):
         y : array-like of shape (n, m)
             Errors of the training LLMs on them, in [0, 1].
         psi : array-like of shape (K, m), optional
-            Expected errors of the training LLMs per cluster of `start`, from the representative prompts as the paper
-            has it; by default their means over the map prompts.
+            Expected errors of the training LLMs per cluster of `start`, from the representative prompts as in the
+            paper; by default, their means over the map prompts.
         start
-            A fitted k-means map; by default one is fitted here.
+            A fitted k-means map; fitted here by default.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class LearnedMap(BaseEstimator):
         return self
 
     def predict(self, X: npt.ArrayLike) -> F32:
-        """Give the expected errors of the training LLMs, (n, m) float32.
+        """Return the expected errors of the training LLMs, (n, m) float32.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class LearnedMap(BaseEstimator):
         return self.fitted_.weights(X) @ self.psi_
 
     def weights(self, X: npt.ArrayLike) -> F32:
-        """Give the cluster weights of prompts, (n, K) float32.
+        """Return the cluster weights of prompts, (n, K) float32.
 
         Parameters
         ----------
@@ -148,7 +148,7 @@ class LearnedMap(BaseEstimator):
         return self.fitted_.weights(X)
 
     def assign(self, X: npt.ArrayLike) -> I64:
-        """Give the cluster with the largest weight per prompt, (n,) int64.
+        """Return the cluster with the largest weight per prompt, (n,) int64.
 
         Parameters
         ----------
@@ -180,11 +180,11 @@ class _Problem:
         self.start = start
 
     def loss(self, flat: F64) -> float:
-        """Give the mean log-loss in nats per (prompt, LLM), without the pull."""
+        """Return the mean log-loss in nats per (prompt, LLM), without the pull."""
         return self._log_loss(self._psi_t @ self._weights(flat))
 
     def loss_and_gradient(self, flat: F64) -> tuple[float, F64]:
-        """Give the mean log-loss plus the pull, and its gradient."""
+        """Return the mean log-loss plus the pull, and its gradient."""
         weights = self._weights(flat)
         predicted = self._psi_t @ weights
         moved = flat.reshape(self.start.shape) - self.start
@@ -209,7 +209,7 @@ class _Problem:
 
 
 class _Watch:
-    """Keep the step with the lowest held-out loss and stop when it has been the best for long."""
+    """Keep the step with the lowest held-out loss, and stop when no later step improves on it for `patience` steps."""
 
     def __init__(self, problem: _Problem, patience: int) -> None:
         self._problem, self._patience, self._waited = problem, patience, 0
@@ -226,12 +226,12 @@ class _Watch:
 
 
 def _soft_start(start: ClusterMap, rows: F32) -> F64:
-    """Give (theta, b) of the soft version of a k-means map, one row per cluster."""
+    """Return (theta, b) of the soft version of a k-means map, one row per cluster."""
     if not start.is_hard:
         raise InvalidInput(f"a learned map starts from a k-means map, got a {start.kind} map")
     centres = start.matrix.astype(np.float64)
     own = centres[start.assign(rows)]
     spread = float(((rows - own) ** 2).sum(axis=1).mean())
-    # All prompts on their centres: the weights are as good as hard.
+    # If all prompts are on their centres, the weights are practically hard.
     tau = max(spread, 1e-3)
     return np.hstack([2 * centres, -(centres**2).sum(axis=1, keepdims=True)]) / tau

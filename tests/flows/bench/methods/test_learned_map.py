@@ -5,13 +5,13 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
+from flows.bench.methods.learned_map import LearnedMap, _Problem, _soft_start
 from routing import ClusterMap, InvalidInput, KMeansMap, Router, plain_feature_vector
-from routing.learned_map import LearnedMap, _Problem, _soft_start
 from tests.routing.synthetic import EMBEDDER, random_llm, unit_rows
 
 
 @dataclasses.dataclass(frozen=True)
-class World:
+class SyntheticData:
     """Prompts whose errors follow a softmax map that k-means cannot see: it reads one axis only."""
 
     rows: np.ndarray
@@ -23,7 +23,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def data() -> SyntheticData:
     rng = np.random.default_rng(0)
     rows, fresh_rows = unit_rows(3000, seed=1), unit_rows(3000, seed=2)
     skill = rng.uniform(0.05, 0.95, (2, 12))
@@ -35,7 +35,7 @@ def world() -> World:
     known = errors(rows)
     start = KMeansMap(n_clusters=6).fit(rows).fitted_
     psi = np.stack([known[start.assign(rows) == k].mean(axis=0) for k in range(6)])
-    return World(rows, known, start, psi, fresh_rows, errors(fresh_rows))
+    return SyntheticData(rows, known, start, psi, fresh_rows, errors(fresh_rows))
 
 
 def log_loss(predicted: np.ndarray, errors: np.ndarray) -> float:
@@ -43,21 +43,21 @@ def log_loss(predicted: np.ndarray, errors: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def learned(world) -> LearnedMap:
-    return LearnedMap().fit(world.rows, world.errors, psi=world.psi, start=world.start)
+def learned(data) -> LearnedMap:
+    return LearnedMap().fit(data.rows, data.errors, psi=data.psi, start=data.start)
 
 
-def test_learning_explains_unseen_prompts_better_than_where_it_started(world, learned):
-    clipped = np.clip(world.psi, 0.01, 0.99)
-    hard = log_loss(world.start.weights(world.fresh_rows) @ clipped, world.fresh_errors)
-    fitted = log_loss(learned.predict(world.fresh_rows), world.fresh_errors)
+def test_learning_explains_unseen_prompts_better_than_where_it_started(data, learned):
+    clipped = np.clip(data.psi, 0.01, 0.99)
+    hard = log_loss(data.start.weights(data.fresh_rows) @ clipped, data.fresh_errors)
+    fitted = log_loss(learned.predict(data.fresh_rows), data.fresh_errors)
     assert fitted < hard - 0.01
     assert learned.held_out_loss_ < learned.start_loss_
 
 
-def test_stopping_early_is_as_good_on_unseen_prompts_as_a_long_run(world, learned):
-    errors = world.errors.astype(np.float32)
-    problem = _Problem(world.rows, errors, learned.psi_, _soft_start(world.start, world.rows), learned.ridge)
+def test_stopping_early_is_as_good_on_unseen_prompts_as_a_long_run(data, learned):
+    errors = data.errors.astype(np.float32)
+    problem = _Problem(data.rows, errors, learned.psi_, _soft_start(data.start, data.rows), learned.ridge)
     here = problem.start.ravel()
     slope, size = np.zeros_like(here), np.zeros_like(here)
     for step in range(1, 1501):
@@ -66,24 +66,24 @@ def test_stopping_early_is_as_good_on_unseen_prompts_as_a_long_run(world, learne
         slope, size = 0.9 * slope + 0.1 * gradient, 0.999 * size + 0.001 * gradient**2
         here = here - 0.05 * (slope / (1 - 0.9**step)) / (np.sqrt(size / (1 - 0.999**step)) + 1e-8)
     theta, bias = np.split(here.reshape(problem.start.shape), [-1], axis=1)
-    reference = ClusterMap("reference", theta, bias[:, 0], learned.fitted_.blocks).weights(world.fresh_rows)
-    assert log_loss(learned.predict(world.fresh_rows), world.fresh_errors) <= (
-        log_loss(reference @ learned.psi_, world.fresh_errors) + 5e-4
+    reference = ClusterMap("reference", theta, bias[:, 0], learned.fitted_.blocks).weights(data.fresh_rows)
+    assert log_loss(learned.predict(data.fresh_rows), data.fresh_errors) <= (
+        log_loss(reference @ learned.psi_, data.fresh_errors) + 5e-4
     )
 
 
-def test_the_start_is_the_soft_k_means_map_of_the_paper(world):
-    centres, own = world.start.matrix, world.start.matrix[world.start.assign(world.rows)]
-    tau = ((world.rows - own) ** 2).sum(axis=1).mean()
-    start = _soft_start(world.start, world.rows)
+def test_the_start_is_the_soft_k_means_map_of_the_paper(data):
+    centres, own = data.start.matrix, data.start.matrix[data.start.assign(data.rows)]
+    tau = ((data.rows - own) ** 2).sum(axis=1).mean()
+    start = _soft_start(data.start, data.rows)
     np.testing.assert_allclose(start[:, :-1], 2 * centres / tau, rtol=1e-5)
     np.testing.assert_allclose(start[:, -1], -(centres**2).sum(axis=1) / tau, rtol=1e-5)
 
 
-def test_the_gradient_is_the_slope_of_the_loss(world):
-    psi = np.clip(world.psi, 0.01, 0.99).astype(np.float32)
-    start = _soft_start(world.start, world.rows)
-    problem = _Problem(world.rows[:200], world.errors[:200].astype(np.float32), psi, start, 5.0)
+def test_the_gradient_is_the_slope_of_the_loss(data):
+    psi = np.clip(data.psi, 0.01, 0.99).astype(np.float32)
+    start = _soft_start(data.start, data.rows)
+    problem = _Problem(data.rows[:200], data.errors[:200].astype(np.float32), psi, start, 5.0)
     rng = np.random.default_rng(3)
     here = start.ravel() + rng.normal(0, 0.3, start.size)
     for _ in range(5):
@@ -93,27 +93,27 @@ def test_the_gradient_is_the_slope_of_the_loss(world):
         assert rise / 2 == pytest.approx(float(problem.loss_and_gradient(here)[1] @ step), rel=0.05, abs=2e-7)
 
 
-def test_the_same_inputs_learn_the_same_map(world, learned):
-    again = clone(learned).fit(world.rows, world.errors, psi=world.psi, start=world.start)
+def test_the_same_inputs_learn_the_same_map(data, learned):
+    again = clone(learned).fit(data.rows, data.errors, psi=data.psi, start=data.start)
     np.testing.assert_allclose(again.fitted_.matrix, learned.fitted_.matrix, rtol=1e-6)
 
 
-def test_it_finds_its_own_start_and_vectors_when_given_none(world):
-    fitted = LearnedMap(n_clusters=4, max_iter=5).fit(world.rows[:500], world.errors[:500])
+def test_it_finds_its_own_start_and_vectors_when_given_none(data):
+    fitted = LearnedMap(n_clusters=4, max_iter=5).fit(data.rows[:500], data.errors[:500])
     assert fitted.psi_.shape == (4, 12)
-    assert fitted.weights(world.rows[:7]).shape == (7, 4)
+    assert fitted.weights(data.rows[:7]).shape == (7, 4)
 
 
-def test_a_router_serves_the_learned_map(world, learned):
-    clusters = learned.assign(world.rows[:300])
+def test_a_router_serves_the_learned_map(data, learned):
+    clusters = learned.assign(data.rows[:300])
     vector = plain_feature_vector(
-        clusters, 1 - world.errors[:300, 0], np.ones(300), np.ones(300), n_clusters=6, n_prompts=300
+        clusters, 1 - data.errors[:300, 0], np.ones(300), np.ones(300), n_clusters=6, n_prompts=300
     )
-    llm = dataclasses.replace(random_llm("a", world.start, 0), vector=vector)
+    llm = dataclasses.replace(random_llm("a", data.start, 0), vector=vector)
     router = Router(learned, [llm], embedder=EMBEDDER, cost_weight=1.0, calibration_weights=np.zeros((0, 6)))
     assert router.cluster_map.kind == "learned_map"
-    expected = learned.fitted_.weights(world.rows[:5]) @ vector.errors
-    np.testing.assert_allclose(router.expected(world.rows[:5]).errors[:, 0], expected, atol=1e-6)
+    expected = learned.fitted_.weights(data.rows[:5]) @ vector.errors
+    np.testing.assert_allclose(router.expected(data.rows[:5]).errors[:, 0], expected, atol=1e-6)
 
 
 def test_it_keeps_the_estimator_contract(learned):
@@ -124,19 +124,19 @@ def test_it_keeps_the_estimator_contract(learned):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1])
-def test_errors_that_cannot_be_are_refused(world, bad):
-    broken = world.errors[:50].copy()
+def test_errors_that_cannot_be_are_refused(data, bad):
+    broken = data.errors[:50].copy()
     broken[3, 2] = bad
     with pytest.raises(InvalidInput, match=r"errors must be finite and in \[0, 1\].*\(3, 2\)"):
-        LearnedMap(n_clusters=2).fit(world.rows[:50], broken)
+        LearnedMap(n_clusters=2).fit(data.rows[:50], broken)
 
 
-def test_inputs_that_do_not_fit_together_are_refused(world):
-    rows, errors = world.rows[:50], world.errors[:50]
+def test_inputs_that_do_not_fit_together_are_refused(data):
+    rows, errors = data.rows[:50], data.errors[:50]
     with pytest.raises(InvalidInput, match="50 embeddings and 49 rows"):
         LearnedMap(n_clusters=2).fit(rows, errors[:49])
     with pytest.raises(InvalidInput, match="psi must have shape"):
-        LearnedMap().fit(rows, errors, psi=np.zeros((5, 12)), start=world.start)
+        LearnedMap().fit(rows, errors, psi=np.zeros((5, 12)), start=data.start)
     with pytest.raises(InvalidInput, match="starts from a k-means map"):
         LearnedMap().fit(rows, errors, start=ClusterMap.soft(unit_rows(3), 2.0))
     with pytest.raises(InvalidInput, match="ridge must be"):

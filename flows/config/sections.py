@@ -1,0 +1,282 @@
+"""The sections of the settings file: every key with its type, range, default and description.
+
+The descriptions stand below the keys. `uniroute config schema` and the file that `uniroute init` writes carry them, so
+they are written for the people who edit that file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from flows.urls import http_url
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Usd = Annotated[Decimal, Field(gt=0, allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+GIVEN_TWICE = "given_under_both_names"
+"""The type of the validation error for a key that is given under its old and its new name."""
+
+
+class Section(BaseModel):
+    """A table of the settings file.
+
+    A renamed key keeps its old name as `serialization_alias`: what the registry has stored of a night's settings, and
+    the hash of it, must not change with the names that people type.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    old_names: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        for old, new in cls.old_names.items():
+            if old in given and new in given:
+                raise PydanticCustomError(
+                    GIVEN_TWICE, "{old} is the old name of {new}; keep only {new}", {"old": old, "new": new}
+                )
+        return {cls.old_names.get(key, key): value for key, value in given.items()}
+
+
+class RegistrySettings(Section):
+    """Where the registry lives."""
+
+    url: str = ""
+    """SQLAlchemy URL; empty: SQLite in the home folder. postgresql://USER@HOST/DATABASE takes its password from
+    PGPASSFILE or PGPASSWORD"""
+
+
+class MlflowSettings(Section):
+    """Where router versions are published."""
+
+    tracking_url: str = ""
+    """MLflow's server, such as http://mlflow.example.com:5000; empty: a database in the home folder"""
+    router_name: Name = "uniroute"
+    """registered name: models:/uniroute@champion"""
+    experiment: Name = "uniroute-nights"
+    """experiment of the runs"""
+
+
+class PromptSettings(Section):
+    """The prompts that LLMs are profiled on, and how they are split into roles."""
+
+    file: Path | None = Field(default=None, examples=["prompts.jsonl"])
+    """prompts like those of your traffic: .jsonl, .csv or .parquet with prompt_id, text, reference, grader (choice,
+    exact, numeric, contains or judge) and, if you like, category; none: those of the sandbox"""
+    name: Name = "prompts"
+    """name of the prompt set"""
+    map: Share = 0.6
+    """share that shapes the cluster map; only the LLMs of the first night are asked these"""
+    representative: Share = 0.1
+    """share that gives every LLM its feature vector"""
+    gate: Share = 0.24
+    """share that measures routers before promotion"""
+    hidden: Share = 0.06
+    """share that detects memorised prompts; the four shares sum to 1"""
+    seed: int = 0
+    """seed of the split"""
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> PromptSettings:
+        total = self.map + self.representative + self.gate + self.hidden
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"the shares map + representative + gate + hidden must sum to 1, they sum to {total:g}")
+        if min(self.map, self.representative, self.gate) == 0:
+            raise ValueError("the shares map, representative and gate must each be above 0")
+        return self
+
+
+class EmbedderSettings(Section):
+    """What turns prompts into vectors."""
+
+    name: str = "all-MiniLM-L6-v2"
+    """or static-minilm, or hashing-256: no weights, much faster, much coarser"""
+
+
+class BudgetSettings(Section):
+    """Ceilings in USD; a night that reaches one stops asking and says so."""
+
+    call_usd: Usd = Decimal("0.50")
+    """most that one call may cost, at the token limit; a call that could cost more is not made"""
+    llm_usd: Usd = Decimal("12")
+    """most that one LLM may cost in a night"""
+    night_usd: Usd = Decimal("20")
+    """most that a night may cost"""
+
+
+class NightSettings(Section):
+    """How a night profiles."""
+
+    max_new: int = Field(default=50, ge=0)
+    """new LLMs taken on in one night, the earliest released first"""
+    batch_size: int = Field(default=100, ge=1, le=1000)
+    """prompts in one Prefect task"""
+    lease_s: int = Field(default=300, ge=10)
+    """how long a dead night blocks the next one, in seconds"""
+    canary_prompts: int = Field(default=20, ge=0, le=1000)
+    """prompts that every complete LLM answers again each night, to notice that it changed; in the sandbox, whose
+    recorded answers never change, none unless this is set"""
+    stop_grace_s: float = Field(default=20, ge=0, le=3600, allow_inf_nan=False)
+    """how long calls under way may take after SIGTERM or Ctrl-C, in seconds"""
+
+
+class FanOutSettings(Section):
+    """Where the profiles of a night are made."""
+
+    old_names: ClassVar[Mapping[str, str]] = {"start_within_s": "worker_start_timeout_s"}
+
+    runner: Literal["threads", "dask", "work_pool"] = "threads"
+    """threads: in the night's own process; work_pool: one flow run per LLM, on any worker of the deployment's pool;
+    dask: one task per LLM on a Dask cluster"""
+    llms_at_once: int = Field(default=4, ge=1, le=256)
+    """flow runs or tasks at a time; they share the limits of their endpoints"""
+    deployment: str = "profile-llm/profile-llm"
+    """the deployment that work_pool starts flow runs of"""
+    worker_start_timeout_s: float = Field(
+        default=600, gt=0, le=86_400, allow_inf_nan=False, serialization_alias="start_within_s"
+    )
+    """how long flow runs may wait while no worker takes any, in seconds"""
+    dask_scheduler: str = ""
+    """tcp://HOST:8786; empty: a cluster of llms_at_once processes on this machine"""
+
+
+class RetentionSettings(Section):
+    """How many days uniroute db prune keeps texts of answers and raw listings; 0 keeps them forever."""
+
+    completions_days: int = Field(default=180, ge=0)
+    """texts of answers; scores, tokens and costs are never forgotten"""
+    listings_days: int = Field(default=365, ge=0)
+    """raw listings of catalogs"""
+
+
+class LogSettings(Section):
+    """What goes to standard error."""
+
+    format: Literal["text", "json", "auto"] = "text"
+    """json: one object per event, for a log collector; auto: JSON unless standard error is a terminal, else text"""
+    level: Literal["DEBUG", "INFO", "WARNING"] = "INFO"
+    """least severe events that are logged: DEBUG (each answer: LLM, prompt, cost, latency; never texts), INFO,
+    WARNING"""
+
+
+class JudgeSettings(Section):
+    """The LLM that judges answers to prompts whose grader is judge."""
+
+    llm: str = ""
+    """endpoint:id, such as openrouter:openai/gpt-4.1-mini; priced in a catalog, neither profiled nor routed to"""
+
+
+class RoutingSettings(Section):
+    """How feature vectors are estimated and how the router decides."""
+
+    method: Literal["posterior", "kmeans"] = "posterior"
+    """how feature vectors are estimated: posterior, or kmeans, the paper's plain cluster means"""
+    n_clusters: int = Field(default=10, ge=1, le=1000)
+    """clusters of kmeans; posterior uses several resolutions"""
+    cost_weight: float = Field(default=20.0, ge=0, allow_inf_nan=False)
+    """errors that one USD is worth: at 20 a wrong answer is worth 1/20 USD; 0: best quality at any cost"""
+    min_coverage: Share = 0.95
+    """share of the prompts that an LLM must have a score for"""
+    seed: int = 0
+    """seed of everything that is fitted"""
+
+
+class GateSettings(Section):
+    """What a challenger must show on gate prompts before it serves."""
+
+    old_names: ClassVar[Mapping[str, str]] = {"false_promotions": "false_promotion_rate"}
+
+    policy: Literal["automatic", "review"] = "automatic"
+    """automatic: a challenger that passes is promoted; review: it waits for a person"""
+    two_person: bool = False
+    """with review: a promotion may not be approved by the person who requested it"""
+    epsilon: Share = 0.02
+    """how far the score may fall below the champion's at its cost (lower bound)"""
+    false_promotion_rate: float = Field(default=0.05, gt=0, le=1, serialization_alias="false_promotions")
+    """chance that any challenger of one champion is promoted wrongly, however many are tested"""
+    max_cost_increase: float = Field(default=0.25, ge=0, allow_inf_nan=False)
+    """how much more expensive per prompt the challenger may be, as a share"""
+    max_share: Share = 1.0
+    """share of the prompts that no LLM may exceed unless it did under the champion; 1: no cap"""
+    resamples: int = Field(default=2000, ge=200, le=100_000)
+    """resamples of the bootstrap"""
+
+    @model_validator(mode="after")
+    def _two_persons_decide(self) -> GateSettings:
+        if self.two_person and self.policy == "automatic":
+            raise ValueError('two_person needs policy = "review": the night would approve what it requested itself')
+        return self
+
+
+class CatalogSettings(Section):
+    """Where new LLMs are found; as many as you like."""
+
+    name: Name = Field(examples=["openrouter"])
+    """what messages call it"""
+    kind: Literal["openrouter", "litellm", "openai", "toml"] = Field(examples=["openrouter"])
+    """openrouter; litellm: its price map; openai: any /v1/models, which lists no prices, so a catalog before it must
+    supply them; toml: a price file of your own"""
+    location: str = Field(examples=["https://openrouter.ai/api/v1/models"])
+    """URL or path"""
+    endpoint: Name = Field(examples=["openrouter"])
+    """name of the [[endpoint]] that answers for these LLMs"""
+    include: tuple[str, ...] = ()
+    """ids wanted, as shell patterns such as "mistralai/*"; empty: all"""
+    exclude: tuple[str, ...] = ()
+    """ids not wanted, as shell patterns; they win over include"""
+    free: tuple[str, ...] = ()
+    """ids that really cost nothing; any other price of zero is refused"""
+    provider: str = ""
+    """of litellm: only rows of this provider"""
+
+
+class EndpointSettings(Section):
+    """What answers for LLMs: any OpenAI-compatible base URL; as many as you like."""
+
+    old_names: ClassVar[Mapping[str, str]] = {"may_serve": "accepted_names"}
+
+    name: Name = Field(examples=["openrouter"])
+    """part of the key of its LLMs, name:id"""
+    base_url: str = Field(examples=["https://openrouter.ai/api/v1"])
+    """OpenAI-compatible base URL, without user name or password"""
+    api_key_env: str = Field(default="", examples=["OPENROUTER_API_KEY"])
+    """name of the environment variable that holds the key, never the key itself"""
+    api_key_file: Path | None = Field(default=None, examples=["openrouter.key"])
+    """file that holds the key, instead"""
+    concurrency: int = Field(default=16, ge=1, le=512)
+    """calls under way at a time"""
+    timeout_s: float = Field(default=60, gt=0, le=3600, allow_inf_nan=False)
+    """deadline of a call, in seconds"""
+    max_attempts: int = Field(default=4, ge=1, le=20)
+    """tries of a call that may be repeated"""
+    requests_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False, examples=[5])
+    """pace; without it only concurrency limits"""
+    max_tokens: int = Field(default=2048, ge=1)
+    """longest answer, in tokens"""
+    temperature: float = Field(default=0.0, ge=0, le=2, allow_inf_nan=False)
+    """sampling temperature"""
+    max_response_bytes: int = Field(default=4 << 20, ge=1024)
+    """longest response that is read, in bytes"""
+    allow_insecure: bool = False
+    """whether the key may travel over plain http to another machine"""
+    accepted_names: tuple[str, ...] = Field(default=(), serialization_alias="may_serve")
+    """names, as shell patterns, that the endpoint may report for the LLM it used; any that is not the one asked for
+    counts as substituted"""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        url = http_url(value)
+        if url is None:
+            raise ValueError("base_url must be an http:// or https:// URL")
+        if url.userinfo:
+            raise ValueError("base_url must not carry a user name or a password; name a key with api_key_env")
+        return value

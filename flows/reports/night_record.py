@@ -1,0 +1,215 @@
+"""A night as its run's row keeps it: what one night stores, later commands, reports and metrics read.
+
+The names of the fields are the keys of the stored JSON, and the JSON that ``--json`` prints. A night of another release
+may lack some or have others: what is missing gets its default, what is unknown is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from pydantic import Field, PlainSerializer, TypeAdapter
+
+from flows.gate.gate import GateCheck
+from registry.runs import Run
+
+_Second = Annotated[datetime, PlainSerializer(lambda at: at.isoformat(timespec="seconds"))]
+_ENDED = ("completed", "attention")
+
+
+@dataclass(frozen=True)
+class CatalogRecord:
+    """The LLM keys that one catalog changed."""
+
+    catalog: str
+    new: tuple[str, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    repriced: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> str:
+        """How many LLMs are new, withdrawn and repriced, in words."""
+        return f"{len(self.new)} new, {len(self.withdrawn)} withdrawn, {len(self.repriced)} repriced"
+
+
+@dataclass(frozen=True)
+class PlannedLLM:
+    """What one LLM was going to be asked, and its expected and greatest possible cost in USD."""
+
+    llm: str
+    is_new: bool = False
+    calls: int = 0
+    expected_usd: float = 0.0
+    worst_usd: float = 0.0
+
+
+@dataclass(frozen=True)
+class Reason:
+    """An LLM and the reason for what was decided about it."""
+
+    llm: str
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """The plan of a night; `deferred` and `unroutable` LLMs are not in `llms`."""
+
+    calls: int = 0
+    expected_usd: float = 0.0
+    worst_usd: float = 0.0
+    llms: tuple[PlannedLLM, ...] = ()
+    deferred: tuple[str, ...] = ()
+    unroutable: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProfileRecord:
+    """How the profile of one LLM ended; as `flows.profiling.results.ProfileOutcome`."""
+
+    llm: str
+    is_new: bool = False
+    calls: int = 0
+    scored: int = 0
+    spent_usd: float = 0.0
+    coverage: float = 0.0
+    mean_score: float | None = None
+    stopped_by: str = ""
+    cut_share: float = 0.0
+    downgrades: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CanaryRecord:
+    """What asking one LLM again showed; as `flows.profiling.results.CanaryOutcome`."""
+
+    llm: str
+    calls: int = 0
+    pairs: int = 0
+    worse: int = 0
+    better: int = 0
+    p_value: float = 1.0
+    is_drifted: bool = False
+    spent_usd: float = 0.0
+    stopped_by: str = ""
+
+
+@dataclass(frozen=True)
+class AbsenceRecord:
+    """An LLM that its endpoint does not know."""
+
+    llm: str
+    is_withdrawn: bool = False
+
+
+@dataclass(frozen=True)
+class NightRouterRecord:
+    """What became of the night's router.
+
+    Attributes
+    ----------
+    review
+        Path of the promotion report; None without one, then `review_error` says why.
+    gate
+        The gate's checks and figures, as `flows.gate.gate.gate_as_json` returns them.
+    """
+
+    digest: str = ""
+    version: int | None = None
+    n_llms: int = 0
+    is_unchanged: bool = False
+    map_was_fitted: bool = False
+    promotion: str = "none"
+    publish_error: str = ""
+    alias_drifts: tuple[str, ...] = ()
+    review: str | None = None
+    review_error: str = ""
+    left_out: tuple[Reason, ...] = ()
+    gate: dict[str, Any] | None = None
+
+    @property
+    def checks(self) -> tuple[GateCheck, ...]:
+        """The conditions of the gate; none when no gate was asked."""
+        return _CHECKS.validate_python((self.gate or {}).get("checks", ()))
+
+
+@dataclass(frozen=True)
+class ClosingRecord:
+    """The state of registry, ledger and disk at the end of the night; as `flows.reports.closing.ClosingState`."""
+
+    spend_by_endpoint: dict[str, float] = field(default_factory=dict)
+    spend_by_purpose: dict[str, float] = field(default_factory=dict)
+    nightly_usd: tuple[float, ...] = ()
+    waiting_promotion: int | None = None
+    champion_version: int | None = None
+    champion_since_at: _Second | None = None
+    ledger_events: int = 0
+    ledger_problem: str = ""
+    free_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class NightRecord:
+    """What a night found, called, spent and published, as it is stored.
+
+    Attributes
+    ----------
+    prompt_set
+        Digest of the prompt set.
+    calling_s
+        Seconds, of `duration_s`, in which LLMs were called.
+    closing
+        Under the key ``aftermath``.
+    """
+
+    run_key: str = ""
+    as_of: date | None = None
+    verdict: str = ""
+    is_plan_only: bool = False
+    answers_are_recorded: bool = False
+    prompt_set: str = ""
+    catalogs: tuple[CatalogRecord, ...] = ()
+    plan: PlanRecord | None = None
+    calls: int = 0
+    spent_usd: float = 0.0
+    duration_s: float = 0.0
+    calling_s: float = 0.0
+    profiles: tuple[ProfileRecord, ...] = ()
+    canaries: tuple[CanaryRecord, ...] = ()
+    drifted: tuple[str, ...] = ()
+    absent: tuple[AbsenceRecord, ...] = ()
+    quarantined: tuple[Reason, ...] = ()
+    router: NightRouterRecord | None = None
+    attention: tuple[str, ...] = ()
+    closing: Annotated[ClosingRecord | None, Field(alias="aftermath")] = None
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the record as JSON values, under the stored keys."""
+        return _NIGHT.dump_python(self, mode="json", by_alias=True)
+
+    def as_json(self) -> str:
+        """Return the text that is stored; a number that is not finite raises `ValueError`."""
+        return json.dumps(self.as_data(), sort_keys=True, allow_nan=False)
+
+
+_CHECKS = TypeAdapter(tuple[GateCheck, ...])
+_NIGHT = TypeAdapter(NightRecord)
+
+
+def stored_summary(run: Run) -> dict[str, Any]:
+    """Return the JSON that a night stored, as it stands; empty while it runs, and when it failed."""
+    return json.loads(run.summary_json or "{}") if run.status in _ENDED else {}
+
+
+def read_night(run: Run) -> NightRecord:
+    """Return the record of a night; one with nothing but defaults while it runs, and when it failed.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        A stored value is not of its type; a `ValueError`.
+    """
+    return _NIGHT.validate_python(stored_summary(run))
