@@ -150,7 +150,7 @@ def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> in
         here = registry.backups.contents()
         there = target.backups.contents_or_none()
         if is_dry_run and there is not None and there.rows and there != here:
-            raise RegistryError(f"{target.name} already has rows", hint="name an empty database")
+            raise RegistryError(f"{target.name} holds rows already", hint="name an empty database")
         if not is_dry_run:
             there = registry.backups.copy_to(target.backups, now)
         is_intact = is_dry_run or _is_intact(target)

@@ -193,7 +193,7 @@ def test_f74_prompts_for_a_judge_that_is_not_named_are_refused_before_anything_i
     asked.prepare("fine", grader="judge")
     with (
         Workspace(load_settings(asked.folder / "uniroute.toml")) as workspace,
-        pytest.raises(PrerequisiteError, match="no LLM is named to judge") as refused,
+        pytest.raises(PrerequisiteError, match="no LLM is named as the judge") as refused,
     ):
         check(workspace)
     assert "[judge] llm" in refused.value.hint

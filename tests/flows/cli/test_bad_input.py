@@ -96,7 +96,7 @@ def test_an_unknown_grader(run: Run) -> None:
 def test_fewer_prompts_than_clusters(run: Run) -> None:
     code, error = run(prompt_rows=lines(prompts(40)))
     assert code == 78
-    assert "fewer than the 10 clusters" in error
+    assert "too few for 10 clusters" in error
 
 
 def test_a_key_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

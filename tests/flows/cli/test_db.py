@@ -36,7 +36,7 @@ def test_a_server_with_other_rows_is_left_as_it_is(home, uniroute: Uniroute, emp
     break_in(empty_database, "INSERT INTO llm_price VALUES (1, 1, '2024-09-01', 'x', '1', '1', false)")
     for words in (["--dry-run"], []):
         refused = uniroute("db", "copy-to", empty_database, *words)
-        assert (refused.code, "already has rows" in refused.err) == (ExitCode.CONFIGURATION, True)
+        assert (refused.code, "holds rows already" in refused.err) == (ExitCode.CONFIGURATION, True)
     assert break_in(empty_database, "SELECT count(*) FROM llm") == [(0,)]
 
 

@@ -55,7 +55,7 @@ def test_the_diff_lists_what_catalogs_and_people_changed_since_a_day(
     assert (found["sandbox:middle"]["change"], found["sandbox:middle"]["after"]) == ("repriced", "1.5/1.5")
     assert found["sandbox:strong"]["change"] == "price held"
     assert (found[KEY]["change"], found[KEY]["reason"]) == ("excluded", "too slow")
-    assert uniroute("llm", "diff", "--since", "2999-01-01").out == "Nothing changed since 2999-01-01.\n"
+    assert uniroute("llm", "diff", "--since", "2999-01-01").out == "Nothing has changed since 2999-01-01.\n"
     assert "too slow" in uniroute("llm", "diff").out
 
 

@@ -78,7 +78,7 @@ def test_a_night_elsewhere_reads_in_the_ledger_that_it_must_stop(
     run = start_night(registry, "night:now", host="elsewhere", pid=os.getpid(), now=datetime.now(UTC))
     assert not is_cancelled(registry, run)
     asked = uniroute("night", "cancel", "night:now", "--reason", "too dear")
-    assert "It reads that within 20 s." in asked.out
+    assert "It will notice within 20 s." in asked.out
     assert is_cancelled(registry, run)
     registry.runs.finish(run, "interrupted", "stopped", "{}", datetime.now(UTC))
     again = start_night(registry, "night:now", now=datetime.now(UTC))
