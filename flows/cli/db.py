@@ -53,7 +53,10 @@ def status(config: str | None, as_json: bool) -> int:
 @config_option
 @json_option
 def migrate(is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Update the registry to the schema of this code. A migration that fails leaves it as it was."""
+    """Update the registry to the schema of this code.
+
+    A migration that fails leaves it as it was.
+    """
     from flows.config.loading import load_settings
     from registry.errors import NotFound
     from registry.store import Registry, SchemaStatus
@@ -92,7 +95,10 @@ def _facts(contents: Contents) -> dict[str, Any]:
 @config_option
 @json_option
 def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Write a consistent copy of the whole registry to FILE; a night may run meanwhile."""
+    """Write a copy of the whole registry to FILE.
+
+    The copy is consistent, even while a night runs.
+    """
     with _existing(config) as registry:
         if is_dry_run:
             contents, size_bytes = registry.backups.contents(), None
@@ -110,7 +116,10 @@ def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> N
 @config_option
 @json_option
 def restore(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> int:
-    """Restore FILE, which `db backup` wrote, into an empty registry: all of it or nothing."""
+    """Restore FILE, a backup, into an empty registry.
+
+    All of it is restored, or nothing.
+    """
     from flows.config.loading import load_settings
     from registry.store import Registry
 
@@ -130,10 +139,11 @@ def restore(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> 
 @config_option
 @json_option
 def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> int:
-    """Copy the registry to the empty one at URL, for example from a laptop to a team's server.
+    """Copy the registry to the empty one at URL.
 
-    The copy is one transaction, so the command can be repeated and interrupted. Keep a password in PGPASSFILE rather
-    than in URL, where other users of this machine can see it.
+    That moves it from a laptop to a team's server, for example. The copy is one transaction, so the command can be
+    repeated and interrupted. Keep a password in PGPASSFILE rather than in URL, where other users of this machine can
+    see it.
     """
     from registry.errors import RegistryError, RunAlreadyActive
     from registry.store import Registry
@@ -174,7 +184,10 @@ def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> in
 @config_option
 @json_option
 def prune(is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Delete old texts of answers and raw listings, as [retention] says. Scores and decisions are kept forever."""
+    """Delete old texts of answers and old raw listings.
+
+    [retention] says what is old. Scores and decisions are kept forever.
+    """
     from flows.config.loading import load_settings
     from registry.pruning import Retention
 

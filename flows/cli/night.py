@@ -52,7 +52,7 @@ def run(
     max_new: int | None,
     as_json: bool,
 ) -> int:
-    """Run one night.
+    """Run one night: find, profile, publish, promote.
 
     It finds new LLMs, profiles them, publishes a router, and promotes it when the gate passes. With --json, standard
     output is a stream of JSON lines: "started" comes once the night holds the lease, "finished" is the last; without

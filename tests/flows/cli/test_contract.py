@@ -51,6 +51,18 @@ def test_every_command_has_help_json_and_the_options_that_all_share(path: str) -
     assert all(option.help for option in command.params if isinstance(option, click.Option)), path
 
 
+def test_lists_of_commands_say_in_whole_sentences_what_each_does() -> None:
+    context = click.Context(cli, terminal_width=80)
+    groups = {"": cli} | {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    helps = {
+        name: group.get_help(click.Context(group, info_name=f"uniroute {name}", terminal_width=80))
+        for name, group in groups.items()
+        if isinstance(group, click.Group)
+    }
+    assert len(helps) > 8
+    assert [name for name, text in helps.items() if "..." in text.partition("Commands:")[2]] == []
+
+
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_command_is_in_the_readme(path: str) -> None:
     assert re.search(rf"(uniroute |`){path}\b", README), f"flows/README.md's table of commands lacks uniroute {path}"
