@@ -27,6 +27,13 @@ def db() -> None:
     """Migrate, back up, copy and prune the registry's database; without a command, show its schema."""
 
 
+def _existing(config: str | None) -> Registry:
+    from flows.config.loading import load_settings
+    from registry.store import Registry
+
+    return Registry.open(load_settings(config).registry_url, migrate=False)
+
+
 @db.command("status")
 @config_option
 @json_option
@@ -57,12 +64,11 @@ def migrate(is_dry_run: bool, config: str | None, as_json: bool) -> None:
 
     A migration that fails leaves it as it was.
     """
-    from flows.config.loading import load_settings
     from registry.errors import NotFound
-    from registry.store import Registry, SchemaStatus
+    from registry.store import SchemaStatus
 
     before: SchemaStatus | None = None
-    with contextlib.suppress(NotFound), Registry.open(load_settings(config).registry_url, migrate=False) as registry:
+    with contextlib.suppress(NotFound), _existing(config) as registry:
         before = registry.schema_status()
     applied = [] if before is None else list(before.pending)
     head = None if before is None else before.current
@@ -75,13 +81,6 @@ def migrate(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     outcome = f"{would}; nothing was changed" if is_dry_run else f"schema {head}, up to date"
     data = {"current": head, "applied": applied, "was_missing": before is None, "is_dry_run": is_dry_run}
     show("db.migrate", data, as_json=as_json, text=lambda: f"registry: {outcome}")
-
-
-def _existing(config: str | None) -> Registry:
-    from flows.config.loading import load_settings
-    from registry.store import Registry
-
-    return Registry.open(load_settings(config).registry_url, migrate=False)
 
 
 def _facts(contents: Contents) -> dict[str, Any]:
@@ -106,7 +105,7 @@ def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> N
             size_bytes = registry.backups.write(file, clock.now())
             contents = registry.backups.inspect(file)
     data = {**_facts(contents), "file": str(file), "size_bytes": size_bytes, "is_dry_run": is_dry_run}
-    outcome = f"would write {file}" if is_dry_run else f"{file}: {size_bytes:,} bytes, read back and intact"
+    outcome = f"would write {file}" if is_dry_run else f"{file}: {counted(size_bytes, 'byte')}, read back and intact"
     show("db.backup", data, as_json=as_json, text=lambda: f"{sanitize(outcome, width=300)}\n{_summary(contents)}")
 
 
@@ -202,13 +201,14 @@ def prune(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     data = {**vars(found), "is_dry_run": is_dry_run}
     verb = "would be deleted" if is_dry_run else "deleted"
     lines = [
-        f"{found.completions:>12,} texts of answers {_older(retention.completions_days)} {verb}",
-        f"{found.listings:>12,} raw listings {_older(retention.listings_days)} {verb}, "
-        f"with {found.listing_texts:,} texts that nothing else uses",
-        f"{found.content_bytes:>12,} bytes of text in all",
+        f"{verb}: {counted(found.completions, 'text')} of answers {_older(retention.completions_days)}",
+        f"{verb}: {counted(found.listings, 'raw listing')} {_older(retention.listings_days)}, "
+        f"with {counted(found.listing_texts, 'text')} that nothing else uses",
+        f"in all: {counted(found.content_bytes, 'byte')} of text",
     ]
     if not is_dry_run:
-        lines.append(f"{found.size_before_bytes:>12,} bytes before, {found.size_after_bytes:,} bytes after")
+        before, after = (counted(size, "byte") for size in (found.size_before_bytes, found.size_after_bytes))
+        lines.append(f"the database: {before} before, {after} after")
     show("db.prune", data, as_json=as_json, text=lambda: "\n".join(lines))
 
 

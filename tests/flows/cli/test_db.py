@@ -78,13 +78,13 @@ def test_a_damaged_ledger_is_restored_as_it_was_and_reported(home, uniroute: Uni
 def test_prune_reports_first_and_then_does_what_it_reported(home, uniroute: Uniroute, monkeypatch):
     monkeypatch.setenv("UNIROUTE_RETENTION__COMPLETIONS_DAYS", "1")
     monkeypatch.setenv("UNIROUTE_RETENTION__LISTINGS_DAYS", "0")
-    told = uniroute("db", "prune", "--dry-run", "--json").data
+    planned = uniroute("db", "prune", "--dry-run", "--json").data
     done = uniroute("db", "prune", "--json").data
     sizes = {"size_before_bytes", "size_after_bytes", "is_dry_run"}
-    assert {key: value for key, value in told.items() if key not in sizes} == {
+    assert {key: value for key, value in planned.items() if key not in sizes} == {
         key: value for key, value in done.items() if key not in sizes
     }
-    assert done["listings"] == 0, "0 days keep them for ever"
+    assert done["listings"] == 0, "0 days keep them forever"
     assert uniroute("db", "prune").code == ExitCode.DONE
 
 
