@@ -4,13 +4,40 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import pytest
 
+from tests import properties
+from tests.commands import uniroute
+from tests.homes import (
+    answered_template,
+    contest,
+    contest_folder,
+    contest_template,
+    migrated,
+    once,
+    served_template,
+    template,
+)
 from tests.mlflow_server import mlflow_server
 from tests.postgres import empty_database, migrated_database, postgres
 
-# One definition for all folders: each import elsewhere would be a server's fixture of its own.
-__all__ = ["empty_database", "migrated_database", "mlflow_server", "postgres"]
+# One definition for all folders: each import elsewhere would be a fixture of its own, made once more.
+__all__ = [
+    "answered_template",
+    "contest",
+    "contest_folder",
+    "contest_template",
+    "empty_database",
+    "migrated",
+    "migrated_database",
+    "mlflow_server",
+    "once",
+    "postgres",
+    "served_template",
+    "template",
+    "uniroute",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOWN_FILES = 10
@@ -26,6 +53,48 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section(f"slowest {SHOWN_FILES} files of {len(seconds)}, in seconds of one process")
         for file, duration in seconds.most_common(SHOWN_FILES):
             terminalreporter.write_line(f"{duration:7.1f} s  {file}")
+
+
+for _name, _value in {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+hypothesis.settings.load_profile(properties.PROFILE)
+
+# A file stays on one process, so the last one must not run alone for long: these come first.
+LONGEST_FIRST = (
+    "e2e/test_stack.py",
+    "faults/test_kill_points.py",
+    "e2e/test_two_nights.py",
+    "registry/publishing/test_spark.py",
+    "faults/test_secrets.py",
+    "faults/test_signals.py",
+    "registry/publishing/test_processes.py",
+    "e2e/test_automations.py",
+    "faults/test_promotions.py",
+    "faults/test_mlflow_outage.py",
+    "registry/publishing/test_mlflow_server.py",
+    "registry/publishing/test_client.py",
+    "registry/publishing/test_publisher.py",
+    "faults/test_postgres_night.py",
+    "e2e/test_refusals.py",
+    "routing/test_determinism.py",
+    "flows/profiling/test_fan_out.py",
+    "flows/batch/test_routing.py",
+    "flows/checks/test_doctor.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files come first."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,13 @@ def modules() -> list[Path]:
     return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -60,8 +66,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 def importers_of(library: str) -> set[str]:
     found = set()
     for path in modules():
-        names = imported(ast.parse(path.read_text(encoding="utf-8")))
-        if any(name == library or name.startswith(f"{library}.") for name in names):
+        if any(name == library or name.startswith(f"{library}.") for name in imported(path)):
             found.add(path.relative_to(ROOT).as_posix())
     return found
 
@@ -129,7 +134,7 @@ def test_the_bare_word_model_stays_at_the_mlflow_boundary() -> None:
         name = path.relative_to(ROOT).as_posix()
         if name.startswith("registry/publishing/"):
             continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in nodes_of(path):
             found = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "name", None)
             found = found or getattr(node, "arg", None)
             if isinstance(found, str) and "model" in found.lower() and found not in LIBRARY_NAMES_WITH_MODEL:

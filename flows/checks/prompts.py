@@ -32,8 +32,7 @@ class PromptReview:
     prompt_set
         The prompts with the roles they would have.
     graders
-        By grader name, how many prompts it grades; each has passed its self-check, except the judge, whose check calls
-        LLMs.
+        By grader name, how many prompts it grades; each but the judge, whose check calls LLMs, passed its self-check.
     categories
         By category, how many prompts; those without one are under the empty string.
     duplicates

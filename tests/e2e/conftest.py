@@ -1,57 +1,74 @@
 """One demo, run as a newcomer runs it, that all end-to-end tests look at."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from flows.config.settings import Settings
+from flows.sandbox import Sandbox
 from flows.workspace import Workspace
+from tests.commands import Uniroute
+from tests.fakes.plain import without_prefect
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
+EVERY_NTH_PROMPT = 4
 
 
 @dataclass(frozen=True)
 class Demo:
-    """A finished demo: where its state is, what it printed, and the environment to go on in."""
+    """A finished demo: where its state is, what it printed, and the settings to continue with."""
 
     home: Path
     output: str
-    environment: dict[str, str]
-
-    def uniroute(self, *arguments: str, expect: int = 0) -> str:
-        """Run a command on the demo's state and give what it printed on standard output."""
-        done = subprocess.run(
-            [UNIROUTE, *arguments],
-            env=self.environment,
-            cwd=self.home.parent,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+    variables: dict[str, str]
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """Run ``uniroute demo`` with the quick embedder, so that the suite stays short; `make demo` uses the default."""
+    """Run ``uniroute demo`` with the quick embedder and a part of its prompts; `make demo` uses the defaults."""
     folder = tmp_path_factory.mktemp("demo")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("UNIROUTE_", "PREFECT_"))}
-    environment |= {"UNIROUTE_HOME": str(folder / "home"), "UNIROUTE_EMBEDDER__NAME": "hashing-256"}
-    done = subprocess.run([UNIROUTE, "demo"], env=environment, cwd=folder, capture_output=True, text=True, timeout=800)
+    prompts = folder / "prompts.jsonl"
+    keys = ("prompt_id", "text", "reference", "grader")
+    rows = [{key: getattr(prompt, key) for key in keys} for prompt in Sandbox.prompts()[::EVERY_NTH_PROMPT]]
+    prompts.write_text("\n".join(map(json.dumps, rows)))
+    variables = {
+        "UNIROUTE_HOME": str(folder / "home"),
+        "UNIROUTE_EMBEDDER__NAME": "hashing-256",
+        "UNIROUTE_PROMPTS__FILE": str(prompts),
+    }
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("UNIROUTE_", "PREFECT_"))}
+    command = [UNIROUTE, "demo"]
+    done = subprocess.run(command, env=clean | variables, cwd=folder, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return Demo(folder / "home", done.stdout, environment)
+    return Demo(folder / "home", done.stdout, variables)
 
 
 @pytest.fixture
 def workspace(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """Open the state that the demo left."""
-    monkeypatch.setenv("UNIROUTE_HOME", str(demo.home))
-    monkeypatch.setenv("UNIROUTE_EMBEDDER__NAME", "hashing-256")
+    for name, value in demo.variables.items():
+        monkeypatch.setenv(name, value)
     with Workspace(Settings()) as opened:
         yield opened
+
+
+@pytest.fixture
+def at_demo(demo: Demo, uniroute: Uniroute, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Run a command on the demo's state in this process and return what it printed on standard output."""
+    for name, value in demo.variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(demo.home.parent)
+    without_prefect(monkeypatch.setattr)
+
+    def run(*arguments: str, expect: int = 0) -> str:
+        ended = uniroute(*arguments)
+        assert ended.code == expect, f"exit {ended.code}\n{ended.out}\n{ended.err}"
+        return ended.out
+
+    return run

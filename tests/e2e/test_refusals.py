@@ -9,9 +9,16 @@ import pytest
 
 from flows.config.loading import load_settings
 from flows.workspace import Workspace
+from tests.commands import Uniroute
 from tests.e2e.conftest import UNIROUTE
+from tests.fakes.plain import without_prefect
 
-pytestmark = [pytest.mark.slow]
+GOOD = {
+    "id": "good",
+    "name": "Good",
+    "created": 1700000000,
+    "pricing": {"prompt": "0.000001", "completion": "0.000002"},
+}
 
 
 def written(folder: Path, catalog: str, base_url: str) -> Path:
@@ -30,36 +37,13 @@ def written(folder: Path, catalog: str, base_url: str) -> Path:
     return config
 
 
-@pytest.fixture(scope="module")
-def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Let the nights here share Prefect's own database: making it takes longer than they do."""
-    return tmp_path_factory.mktemp("prefect")
-
-
-def night(config: Path, prefect_home: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("UNIROUTE_", "PREFECT_"))}
-    environment["PREFECT_HOME"] = str(prefect_home)
-    return subprocess.run(
-        [UNIROUTE, "night", "run", "--config", config, *options],
-        env=environment,
-        cwd=config.parent,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-
-
-GOOD = {
-    "id": "good",
-    "name": "Good",
-    "created": 1700000000,
-    "pricing": {"prompt": "0.000001", "completion": "0.000002"},
-}
-
-
-def test_an_endpoint_that_is_down_ends_the_night_and_counts_nobody_as_wrong(tmp_path: Path, prefect_home: Path) -> None:
+@pytest.mark.slow
+def test_an_endpoint_that_is_down_ends_the_night_and_counts_nobody_as_wrong(tmp_path: Path) -> None:
+    """Under Prefect, which wants to report the exception of a flow in its own way."""
     config = written(tmp_path, json.dumps({"data": [GOOD]}), "http://127.0.0.1:9/v1")
-    done = night(config, prefect_home)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("UNIROUTE_")}
+    command = [UNIROUTE, "night", "run", "--config", config]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 75, done.stderr
     error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert "endpoint here" in error
@@ -71,14 +55,17 @@ def test_an_endpoint_that_is_down_ends_the_night_and_counts_nobody_as_wrong(tmp_
         assert all(row.mean_score is None for row in workspace.registry.leaderboard())
 
 
-def test_one_bad_row_is_quarantined_and_a_malformed_catalog_is_refused(tmp_path: Path, prefect_home: Path) -> None:
+def test_one_bad_row_is_quarantined_and_a_malformed_catalog_is_refused(
+    tmp_path: Path, uniroute: Uniroute, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = {"id": "bad\nid", "pricing": "free?"}
     config = written(tmp_path, json.dumps({"data": [GOOD, bad]}), "http://127.0.0.1:9/v1")
-    planned = night(config, prefect_home, "--plan", "--json")
-    assert planned.returncode in (0, 3), planned.stderr
-    data = json.loads(planned.stdout.splitlines()[-1])["data"]
+    without_prefect(monkeypatch.setattr)
+    planned = uniroute("night", "run", "--config", str(config), "--plan", "--json")
+    assert planned.code in (0, 3), planned.err
+    data = json.loads(planned.out.splitlines()[-1])["data"]
     assert [row["llm"] for row in data["plan"]["llms"]] == ["here:good"]
     (tmp_path / "catalog.json").write_text("<html>")
-    refused = night(config, prefect_home, "--plan")
-    assert refused.returncode == 78, refused.stderr
-    assert "mine" in next(line for line in refused.stderr.splitlines() if line.startswith("error: "))
+    refused = uniroute("night", "run", "--config", str(config), "--plan")
+    assert refused.code == 78, refused.err
+    assert "mine" in next(line for line in refused.err.splitlines() if line.startswith("error: "))

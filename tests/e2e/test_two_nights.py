@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -116,51 +117,49 @@ def test_the_demo_says_plainly_that_the_answers_are_recorded(demo: Demo) -> None
         assert promised in demo.output
 
 
-def test_a_night_run_again_asks_nothing_and_publishes_nothing(demo: Demo) -> None:
-    out = json.loads(demo.uniroute("night", "run", "--as-of", "2024-10-01", "--json").splitlines()[-1])["data"]
+def test_a_night_run_again_asks_nothing_and_publishes_nothing(at_demo: Callable[..., str]) -> None:
+    out = json.loads(at_demo("night", "run", "--as-of", "2024-10-01", "--json").splitlines()[-1])["data"]
     assert out["calls"] == 0
     assert out["router"]["is_unchanged"]
     assert out["router"]["version"] == 2
-    assert [row["version"] for row in json.loads(demo.uniroute("router", "list", "--json"))["data"]] == [2, 1]
+    assert [row["version"] for row in json.loads(at_demo("router", "list", "--json"))["data"]] == [2, 1]
 
 
-def test_a_plan_calls_nothing(demo: Demo) -> None:
-    out = json.loads(demo.uniroute("night", "run", "--as-of", "2024-10-02", "--plan", "--json").splitlines()[-1])[
-        "data"
-    ]
+def test_a_plan_calls_nothing(at_demo: Callable[..., str]) -> None:
+    out = json.loads(at_demo("night", "run", "--as-of", "2024-10-02", "--plan", "--json").splitlines()[-1])["data"]
     assert out["is_plan_only"]
     assert out["plan"]["calls"] == 0
     assert out["router"] is None
 
 
-def test_the_command_line_routes_and_gives_its_reasons(demo: Demo) -> None:
+def test_the_command_line_routes_and_gives_its_reasons(at_demo: Callable[..., str]) -> None:
     text = "Which planet is the largest?"
-    best = json.loads(demo.uniroute("route", text, "--cost-weight", "0", "--json"))["data"]
-    cheap = json.loads(demo.uniroute("route", text, "--cost-weight", "1e9", "--json"))["data"]
+    best = json.loads(at_demo("route", text, "--cost-weight", "0", "--json"))["data"]
+    cheap = json.loads(at_demo("route", text, "--cost-weight", "1e9", "--json"))["data"]
     assert best["expected_score"] >= cheap["expected_score"]
     assert best["expected_cost_usd"] > cheap["expected_cost_usd"]
     assert best["router_version"] == 2
-    only = json.loads(demo.uniroute("route", text, "--candidates", "yi-6b-chat", "--json"))["data"]
+    only = json.loads(at_demo("route", text, "--candidates", "yi-6b-chat", "--json"))["data"]
     assert only["llm"] == "sandbox:yi-6b-chat"
     assert only["runner_up"] is None
-    old = json.loads(demo.uniroute("route", text, "--router", "1", "--json"))["data"]
+    old = json.loads(at_demo("route", text, "--router", "1", "--json"))["data"]
     assert old["router_version"] == 1
     assert old["llm"] not in RELEASED_BETWEEN
-    assert "runner-up" in demo.uniroute("route", text)
-    demo.uniroute("route", text, "--candidates", "nobody", expect=2)
+    assert "runner-up" in at_demo("route", text)
+    at_demo("route", text, "--candidates", "nobody", expect=2)
 
 
-def test_llms_and_routers_are_listed_and_shown(demo: Demo) -> None:
-    llms = json.loads(demo.uniroute("llm", "list", "--json"))["data"]
+def test_llms_and_routers_are_listed_and_shown(at_demo: Callable[..., str]) -> None:
+    llms = json.loads(at_demo("llm", "list", "--json"))["data"]
     assert len(llms) == 16
     assert all(row["is_routable"] and row["mean_score"] > 0 for row in llms)
-    shown = json.loads(demo.uniroute("llm", "show", "gemini-1.5-pro-002", "--json"))["data"]
+    shown = json.loads(at_demo("llm", "show", "gemini-1.5-pro-002", "--json"))["data"]
     assert shown["price_history"][0]["input_usd_per_mtok"] == 1.25
-    router = json.loads(demo.uniroute("router", "show", "--json"))["data"]
+    router = json.loads(at_demo("router", "show", "--json"))["data"]
     assert len(router["llms"]) == 16
-    assert "sandbox:gemini-1.5-pro-002" in demo.uniroute("router", "show")
-    assert "completed" in demo.uniroute("night", "list")
-    assert "up to date" in demo.uniroute("db", "status")
+    assert "sandbox:gemini-1.5-pro-002" in at_demo("router", "show")
+    assert "completed" in at_demo("night", "list")
+    assert "up to date" in at_demo("db", "status")
 
 
 def test_consumers_load_the_champion_where_this_repository_is_not(demo: Demo, tmp_path: Path) -> None:

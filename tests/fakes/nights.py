@@ -8,7 +8,9 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+from flows.config.loading import load_settings
 from flows.config.settings import Settings
+from flows.config.sources import CONFIG_NAME
 from flows.night.context import Night
 from flows.reports.night_report import RouterOutcome
 from flows.workspace import Workspace
@@ -19,6 +21,33 @@ from tests.registry.samples import NOW, fetch, listing
 FIRST, SECOND = date(2024, 9, 1), date(2024, 10, 1)
 RIGHT_UNLESS = {"weak": 2, "fair": 3, "good": 6, "late": 7}
 N_PROMPTS = 40
+SETTINGS = """
+home = "home"
+[embedder]
+name = "hashing-256"
+[prompts]
+file = "home/prompts.jsonl"
+map = 0.4
+representative = 0.3
+gate = 0.2
+hidden = 0.1
+[gate]
+policy = "{policy}"
+resamples = 200
+epsilon = 1.0
+max_cost_increase = 100.0
+max_share = 1.0
+[night]
+canary_prompts = 0
+[[catalog]]
+name = "ours"
+kind = "toml"
+location = "llms.toml"
+endpoint = "fake"
+[[endpoint]]
+name = "fake"
+base_url = "http://127.0.0.1:9"
+"""
 
 
 class Clock:
@@ -34,8 +63,9 @@ class Clock:
 
 @contextmanager
 def answered_home(home: Path, registry_file: Path, mlflow_file: Path) -> Iterator[Workspace]:
-    """Open an empty home with prompts and settings; empty databases are copied, because making them takes seconds."""
+    """Open an empty folder ``home`` with prompts, and settings beside it; copying empty databases is quick."""
     home.mkdir(parents=True)
+    home.with_name(CONFIG_NAME).write_text(SETTINGS.format(policy="automatic"))
     shutil.copy(registry_file, home / "registry.db")
     shutil.copy(mlflow_file, home / "mlflow.db")
     topics = ("numbers and sums", "rivers and lakes", "lakes and rivers")
@@ -54,16 +84,8 @@ def answered_home(home: Path, registry_file: Path, mlflow_file: Path) -> Iterato
 
 
 def settings_of(home: Path) -> Settings:
-    """Return settings that need nothing but recorded answers."""
-    return Settings(
-        home=home,
-        embedder={"name": "hashing-256"},
-        prompts={"file": home / "prompts.jsonl", "map": 0.4, "representative": 0.3, "gate": 0.2, "hidden": 0.1},
-        gate={"resamples": 200, "epsilon": 1.0, "max_cost_increase": 100.0, "max_share": 1.0},
-        night={"canary_prompts": 0},
-        catalog=[{"name": "ours", "kind": "toml", "location": "llms.toml", "endpoint": "fake"}],
-        endpoint=[{"name": "fake", "base_url": "http://127.0.0.1:9"}],
-    )
+    """Load the settings beside a home folder, under which nothing but recorded answers is needed."""
+    return load_settings(home.with_name(CONFIG_NAME))
 
 
 def run_night(

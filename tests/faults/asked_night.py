@@ -2,19 +2,14 @@
 
 import asyncio
 import json
-import os
 import shutil
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
-os.environ.setdefault("PREFECT_HOME", str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"))
-
-import prefect
 import pytest
 
 from flows import nightly, stages
@@ -32,6 +27,7 @@ from flows.stages import sync
 from flows.workspace import Workspace
 from registry.outcomes import OutcomeTable
 from tests.fakes.endpoint import FakeEndpoint
+from tests.fakes.plain import without_prefect
 
 FIRST, SECOND, THIRD = "2024-09-01", "2024-09-02", "2024-09-03"
 _QUICK = RetryPolicy(first_backoff_s=0.001, longest_backoff_s=0.01, first_rest_s=0.01, failures_to_open=4)
@@ -89,11 +85,7 @@ class AskedNight:
     under_way: Night | None = field(default=None)
 
     def __post_init__(self) -> None:
-        for name, module in list(sys.modules.items()):
-            if name.startswith("flows."):
-                for attribute, value in list(vars(module).items()):
-                    if isinstance(value, prefect.Task):
-                        self.patch.setattr(module, attribute, value.fn)
+        without_prefect(self.patch.setattr)
         self.patch.setattr("flows.endpoints.client.RetryPolicy", lambda: _QUICK)
 
     def prepare(

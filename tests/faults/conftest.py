@@ -11,18 +11,16 @@ import pytest
 from flows.workspace import Workspace
 from tests.fakes.served import served_home
 from tests.flows.catalogs.conftest import catalog_of, server
-from tests.registry.conftest import backend, migrated, night, registry, url
-from tests.registry.publishing.conftest import store, template
+from tests.registry.conftest import backend, night, registry, url
+from tests.registry.publishing.conftest import store
 
 __all__ = [
     "backend",
     "catalog_of",
-    "migrated",
     "night",
     "registry",
     "server",
     "store",
-    "template",
     "url",
 ]
 

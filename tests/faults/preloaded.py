@@ -1,5 +1,7 @@
-"""What the fork server of `tiny_night` imports once for all nights."""
+"""What the fork server of `tiny_night` does once for all nights: imports, and what libraries keep of a first use."""
 
+import gc
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -7,11 +9,12 @@ from pathlib import Path
 os.environ.setdefault("PREFECT_HOME", str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"))
 
 import alembic.command
-import matplotlib.pyplot
+import matplotlib.figure
 import mlflow.pyfunc
 import mlflow.store.tracking.sqlalchemy_store
 import pandas
 import sklearn.cluster
+from mlflow.utils import requirements_utils
 
 import flows.catalogs
 import flows.cli.outcome
@@ -20,7 +23,20 @@ import flows.graders
 import flows.nightly
 import flows.promotion.publication
 import flows.prompt_file
+import flows.reports.promotion.reviews
 import registry.publishing.publisher
 import routing.embedding
+import tests.fakes.plain
 
-__all__ = ["alembic", "flows", "matplotlib", "mlflow", "pandas", "registry", "routing", "sklearn"]
+__all__ = ["alembic", "flows", "matplotlib", "mlflow", "pandas", "registry", "routing", "sklearn", "tests"]
+
+for name in [name for name in os.environ if name.startswith("UNIROUTE_")]:
+    del os.environ[name]  # of the test that happened to come first
+# MLflow reads the metadata of every package that is installed; a fifth of a night.
+requirements_utils._init_packages_to_modules_map()
+for form in ("png", "svg"):
+    figure = matplotlib.figure.Figure(layout="constrained")
+    figure.subplots().plot([0, 1], label="0123456789")
+    figure.savefig(io.BytesIO(), format=form)
+gc.collect()
+gc.freeze()

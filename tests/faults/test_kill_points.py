@@ -21,11 +21,11 @@ POINTS = sorted(
         point
         for module in FLOWS.rglob("*.py")
         if module.name != DECISIONS
-        for point in re.findall(r'\breach\((?:night, )?"([^"]+)"\)', module.read_text())
+        for point in re.findall(r'\b_?reach\((?:night, )?"([^"]+)"\)', module.read_text())
     }
 )
 
-assert POINTS, "the kill points are found by their name in the source"
+assert {"refitted", "answered", "version made"} <= {*POINTS}, "kill points are found by their name in the source"
 
 
 class Evening:

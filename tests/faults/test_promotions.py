@@ -1,9 +1,6 @@
 """Decisions under way when something else happens: another decision, a kill, an MLflow that is down (F83, F93)."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,27 +10,15 @@ from flows.promotion import decisions
 from flows.workspace import Workspace
 from tests.fakes.contest import ANN, BOB, clock, digest_of, run_again
 from tests.faults.asked_night import THIRD
-from tests.flows.conftest import contest, contest_folder, contest_template
+from tests.faults.tiny_night import ForkedCommand
 
-__all__ = ["contest", "contest_folder", "contest_template"]
-
-UNIROUTE = Path(sys.executable).with_name("uniroute")
 KILLED = -9
 FOURTH = "2024-09-04"
 
 
-def start(folder: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+def start(folder: Path, *arguments: str, **variables: str) -> ForkedCommand:
     """Start ``uniroute promotion`` in a process of its own."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("UNIROUTE_")}
-    return subprocess.Popen(
-        [UNIROUTE, "promotion", *arguments, "--yes", "--json"],
-        cwd=folder,
-        env=clean | variables,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return ForkedCommand.start(folder, "promotion", *arguments, "--yes", "--json", **variables)
 
 
 def test_f83_two_people_who_decide_at_once_make_one_decision(contest_folder: Path) -> None:
@@ -41,7 +26,7 @@ def test_f83_two_people_who_decide_at_once_make_one_decision(contest_folder: Pat
         start(contest_folder, verb, "2", "--reason", verb, "--actor", actor)
         for verb, actor in (("approve", "ann"), ("reject", "bob"))
     ]
-    ended = [(json.loads(process.communicate(timeout=120)[0]), process.returncode) for process in deciding]
+    ended = [(json.loads(one.out), one.code) for one in [process.end() for process in deciding]]
     codes = sorted(code for _, code in ended)
     assert codes[1] == 4, ended
     assert codes[0] in (0, 3)
@@ -61,9 +46,8 @@ def test_f83_two_people_who_decide_at_once_make_one_decision(contest_folder: Pat
 def test_f93_a_rollback_killed_anywhere_is_decided_once_and_mlflow_follows(contest_folder: Path, point: str) -> None:
     with Workspace(load_settings(contest_folder / "uniroute.toml")) as workspace:
         decisions.approve(workspace, 2, by=ANN, reason="better", clock=clock)
-    process = start(contest_folder, "rollback", "--reason", "worse", UNIROUTE_TEST_KILL_AT=point)
-    process.communicate(timeout=120)
-    assert process.returncode == KILLED
+    killed = start(contest_folder, "rollback", "--reason", "worse", UNIROUTE_TEST_KILL_AT=point)
+    assert killed.end().code == KILLED
     with Workspace(load_settings(contest_folder / "uniroute.toml")) as workspace:
         (event,) = workspace.registry.ledger.events(event="router:rollback:applied")
         assert event.reason == "worse"

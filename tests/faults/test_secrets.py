@@ -30,6 +30,24 @@ HOSTILE = [
     "{{ 7 * 7 }} {% for x in y %}",
     "line\r\nERROR forged log line\u2028\u202egnirts",
 ]
+CONFIG = ("--config", "uniroute.toml")
+LOOKED_AT = (
+    ("night", "list"),
+    ("llm", "list"),
+    ("llm", "show", "fake:good"),
+    ("router", "show"),
+    ("llm", "list", "--json"),
+)
+# All in one process: importing what they need takes longer than they do.
+LOOK = """
+import json, sys
+from flows.cli import main
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as ended:
+        assert ended.code in (0, 3), (arguments, ended.code)
+"""
 NAME = "Nice <script>alert(1)</script> [/b] =1+1 $x_{"
 
 
@@ -95,27 +113,18 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory):
             api_key_file = "key"
             """
         )
-        output = "".join(
-            run(folder, *command)
-            for command in (("night", "run"), ("night", "list"), ("llm", "list"), ("llm", "show", "fake:good"))
-        )
-        output += run(folder, "router", "show") + run(folder, "llm", "list", "--json")
+        output = run(folder, [UNIROUTE, "night", "run", *CONFIG])
+        output += run(folder, [sys.executable, "-c", LOOK, json.dumps([[*words, *CONFIG] for words in LOOKED_AT])])
         assert any(request.headers.get("authorization") == f"Bearer {CANARY}" for request in fake.requests)
         assert any(request.method == "GET" for request in fake.requests)
     (folder / "key").unlink()
     return folder, output
 
 
-def run(folder: Path, *arguments: str) -> str:
+def run(folder: Path, command: list[str | Path]) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UNIROUTE_", "PREFECT_"))}
     environment |= {"OUR_KEY": CANARY, "PREFECT_LOGGING_LEVEL": "DEBUG"}
-    done = subprocess.run(
-        [UNIROUTE, *arguments, "--config", "uniroute.toml"],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        timeout=240,
-    )
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, timeout=240)
     output = (done.stdout + done.stderr).decode()
     assert done.returncode in (0, 3), output
     return output

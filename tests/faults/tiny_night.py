@@ -11,10 +11,12 @@ import re
 import shutil
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.commands import Ended
 from tests.fakes.endpoint import FakeEndpoint
 from tests.postgres import look_into
 
@@ -186,19 +188,54 @@ def mlflow_state(url: str) -> list[tuple]:
     return [row for query in queries for row in look_into(url, query)]
 
 
+@dataclass(frozen=True)
+class ForkedCommand:
+    """A command of ``uniroute`` in a process of its own, which had nothing to import."""
+
+    process: "multiprocessing.process.BaseProcess"
+    streams: tuple[Path, Path]
+
+    @classmethod
+    def start(cls, folder: Path, *arguments: str, **variables: str) -> "ForkedCommand":
+        streams = (Path(tempfile.mkstemp(dir=folder)[1]), Path(tempfile.mkstemp(dir=folder)[1]))
+        process = CONTEXT.Process(target=_command, args=(folder, arguments, variables, streams))
+        process.start()
+        return cls(process, streams)
+
+    def end(self) -> Ended:
+        """Wait for its end; the code is negative for a signal."""
+        self.process.join(240)
+        assert self.process.exitcode is not None, "the command hangs"
+        return Ended(self.process.exitcode, *(stream.read_text() for stream in self.streams))
+
+
+def _command(
+    folder: Path, arguments: tuple[str, ...], variables: Mapping[str, str], streams: tuple[Path, Path]
+) -> None:
+    from flows.cli import main
+
+    os.chdir(folder)
+    os.environ |= variables
+    sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - until the process ends
+    sys.stdout, sys.stderr = (stream.open("w") for stream in streams)
+    main([*arguments])
+
+
 def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
     """Run one night in this process, its tasks as plain functions, and end with the exit code of the command line."""
     os.chdir(folder)
     os.environ |= {"UNIROUTE_HOME": str(Path(folder) / "home")} | variables
     sys.stdout = sys.stderr = Path("output.txt").open("w", buffering=1)  # noqa: SIM115 - until the process ends
+    from flows import nightly
     from flows.cli.outcome import report_bug, report_error
     from routing.errors import UnirouteError
+    from tests.fakes.plain import without_prefect
 
     if os.environ.get("UNIROUTE_TEST_SIDE_EFFECTS"):
         _count_side_effects()
-    night = _plain_night()
+    without_prefect()
     try:
-        report = asyncio.run(night(as_of=as_of, config="uniroute.toml"))
+        report = asyncio.run(nightly.night(as_of=as_of, config="uniroute.toml"))
         code = 3 if report.attention else 0
         print("\n".join(report.attention))
     except UnirouteError as error:
@@ -207,23 +244,6 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
         code = report_bug(error)
     sys.stdout.flush()
     os._exit(code)
-
-
-def _plain_night():
-    import prefect
-
-    from flows import nightly
-
-    async def create_nothing(_report) -> None:
-        pass
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith("flows."):
-            for attribute, value in list(vars(module).items()):
-                if isinstance(value, prefect.Task):
-                    setattr(module, attribute, value.fn)
-    nightly._create_artifacts = create_nothing
-    return nightly.night.fn
 
 
 def _count_side_effects() -> None:

@@ -20,10 +20,7 @@ from flows.night.lease import log_take_over
 from flows.workspace import Workspace
 from registry.errors import RegistryBusy
 from tests.fakes.endpoint import FakeEndpoint
-from tests.registry.conftest import migrated
 from tests.registry.samples import NOW, start_night
-
-__all__ = ["migrated"]
 
 
 @pytest.fixture

@@ -5,16 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from registry.runs import Run
 from registry.store import Registry
 from tests.postgres import empty
 from tests.registry.samples import start_night
-
-# Machines are shared, so the duration of one example means nothing.
-settings.register_profile("uniroute", deadline=None)
-settings.load_profile("uniroute")
 
 only_on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 only_on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
@@ -24,14 +19,6 @@ only_on_postgresql = pytest.mark.parametrize("backend", ["postgresql"], indirect
 def backend(request: pytest.FixtureRequest) -> str:
     """Name the database under test; everything that uses a registry runs on both."""
     return request.param
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Migrate once; every test starts from a copy."""
-    file = tmp_path_factory.mktemp("migrated") / "registry.db"
-    Registry.open(f"sqlite:///{file}").close()
-    return file
 
 
 @pytest.fixture

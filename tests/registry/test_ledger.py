@@ -2,12 +2,13 @@ import sqlite3
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from registry.ledger import GENESIS
 from registry.store import Registry
 from tests.postgres import break_in
+from tests.properties import examples
 from tests.registry.conftest import only_on_sqlite
 from tests.registry.samples import NOW
 
@@ -40,7 +41,7 @@ def test_an_empty_ledger_is_intact(registry):
     assert (check.is_intact, check.n_events, check.head_hash) == (True, 0, GENESIS)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(*[st.text(alphabet=st.characters(codec=None, exclude_categories=()), max_size=60) for _ in range(3)])
 def test_the_chain_verifies_with_any_text(registry, subject, actor, reason):
     registry.ledger.append("test:words:said", subject, actor=actor, reason=reason, now=NOW, payload={"said": reason})
@@ -108,7 +109,7 @@ COLUMNS = ("at", "event", "subject", "actor", "reason", "payload_json", "previou
 
 
 @only_on_sqlite
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(number=st.integers(1, 6), column=st.sampled_from(COLUMNS), place=st.integers(0, 80), bit=st.integers(0, 7))
 def test_one_flipped_bit_in_any_event_is_found_where_it_is(filled, url, number, column, place, bit):
     connection = sqlite3.connect(url.removeprefix("sqlite:///"))

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy import event, func, select
 
@@ -15,6 +15,7 @@ from registry.errors import NotFound, RegistryError, RunAlreadyActive
 from registry.outcomes import MAX_COMPLETION_BYTES, grader_labels
 from routing.errors import InvalidInput
 from routing.features import plain_feature_vector
+from tests.properties import examples
 from tests.registry.samples import GRADERS, NOW, SAMPLING, failed, freeze, know_llms, outcome, start_night
 
 versions = itertools.count(100)
@@ -244,7 +245,7 @@ def test_f24_outcomes_with_impossible_values_cannot_be_created(registry, night, 
         outcome(a, prompts[0], **changes)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     score=st.floats(0, 1),
     latency_s=st.floats(0, 1e8),

@@ -3,13 +3,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from registry.db.tables import ROLES
 from registry.errors import NotFound, PromptSetInvalid
 from registry.prompts import Prompt, RoleShares
 from routing.errors import InvalidInput
+from tests.properties import examples
 from tests.registry.samples import freeze, prompts
 
 any_text = st.text(alphabet=st.characters(codec=None, exclude_categories=()), min_size=1, max_size=80).filter(
@@ -18,7 +19,7 @@ any_text = st.text(alphabet=st.characters(codec=None, exclude_categories=()), mi
 any_prompt = st.builds(Prompt, any_text, any_text, any_text, st.just("choice"), st.none() | any_text)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@examples(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(any_prompt, min_size=1, max_size=8, unique_by=lambda one: one.prompt_id), st.integers(0, 2**32))
 def test_f26_a_frozen_set_comes_back_to_the_byte(registry, given_prompts, seed):
     frozen = registry.prompts.freeze("any", given_prompts, seed=seed)
@@ -72,7 +73,7 @@ def test_a_set_that_is_already_stored_keeps_its_first_name(registry):
     assert registry.prompts.freeze("other", prompts(10)).name == "core"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(1, 200), st.integers(1, 6), st.integers(0, 1000))
 def test_roles_get_their_shares_in_all_and_in_each_category(registry, n, n_categories, seed):
     given_prompts = [Prompt(f"p{i}", f"Question {i}?", "A", "choice", f"c{i % n_categories}") for i in range(n)]

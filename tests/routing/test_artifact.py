@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from routing import (
@@ -25,6 +25,7 @@ from routing import (
 from routing.artifact import ARRAYS_FILE, DIGESTS_FILE, ROUTER_FILE
 from routing.prompt_weights import Block
 from routing.strict_json import canonical_json
+from tests.properties import examples
 from tests.routing.synthetic import EMBEDDER, flat_llm, random_llm, random_router, unit_rows
 
 DATA = Path(__file__).parents[1] / "data"
@@ -47,7 +48,7 @@ def forge(folder: Path, name: str, data: bytes) -> None:
 
 
 @given(seed=st.integers(0, 10_000), soft=st.booleans(), n_llms=st.integers(1, 6), n_clusters=st.integers(1, 6))
-@settings(max_examples=25)
+@examples(25)
 def test_a_router_survives_its_folder(tmp_path_factory, seed, soft, n_llms, n_clusters):
     router = random_router(soft=soft, n_llms=n_llms, n_clusters=n_clusters, seed=seed)
     folder = tmp_path_factory.mktemp("artifact") / "router"
@@ -93,7 +94,7 @@ def test_one_flipped_bit_anywhere_is_found(tmp_path_factory, name):
     whole = (folder / name).read_bytes()
 
     @given(position=st.integers(0, len(whole) - 1), bit=st.integers(0, 7))
-    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def flip(position, bit):
         changed = bytearray(whole)
         changed[position] ^= 1 << bit
@@ -226,7 +227,6 @@ def test_content_edited_with_corrected_checksums_is_not_the_router_it_claims(sav
 
 
 @given(data=st.binary(max_size=300), name=st.sampled_from([ROUTER_FILE, ARRAYS_FILE]))
-@settings(max_examples=100)
 def test_any_bytes_in_place_of_a_file_are_refused(tmp_path_factory, data, name):
     folder = tmp_path_factory.mktemp("artifact") / "router"
     save_router(random_router(n_llms=1, n_clusters=1), folder)

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing import (
@@ -25,8 +25,6 @@ def test_an_identity_reads_as_one_text():
     assert EmbedderId("name", "abc", 5).key == "name@abc/5"
 
 
-# The first example imports scikit-learn.
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=())), max_size=10))
 def test_hashing_gives_a_unit_row_for_any_text_even_lone_surrogates(texts):
     rows = HashingEmbedder(16).embed(texts)
@@ -123,7 +121,8 @@ from routing import load_embedder
 embedder = load_embedder("all-MiniLM-L6-v2")
 assert "torch" not in sys.modules
 sums = "What is 2 + 2?", "What is two plus two?"
-texts = [sums[0], "", "lone \\ud800 surrogate", "word " * 2000, sums[1], "The French Revolution"]
+# Nothing is read beyond 256 tokens.
+texts = [sums[0], "", "lone \\ud800 surrogate", "word " * 300, sums[1], "The French Revolution"]
 rows = embedder.embed(texts)
 assert rows.shape == (6, 384) and rows.dtype == np.float32
 assert np.abs(np.linalg.norm(rows, axis=1) - 1).max() < 1e-5

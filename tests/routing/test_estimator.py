@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -17,6 +17,7 @@ from routing import (
 )
 from routing.feature_space import profile_maps, resolution_maps
 from routing.prompt_weights import ClusterMap
+from tests.properties import examples
 
 DIM = 8
 
@@ -269,7 +270,7 @@ def test_a_profile_that_cannot_be_is_refused(scores, tokens, message, estimator)
 
 
 @given(hnp.arrays(np.float64, (12,), elements=st.floats(allow_nan=True, allow_infinity=True)))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_no_number_slips_through(scores):
     estimator = _small()
     if np.isfinite(scores).all() and (scores >= 0).all() and (scores <= 1).all():

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.posterior import (
@@ -17,6 +17,7 @@ from routing.posterior import (
     scales_of,
     surfaces,
 )
+from tests.properties import examples
 
 RNG = np.random.default_rng(0)
 DESIGN = np.hstack([np.ones((50, 1)), RNG.normal(size=(50, 3))]).astype(np.float32)
@@ -74,7 +75,7 @@ def test_the_weaker_the_shrinkage_the_nearer_to_least_squares():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.booleans())
-@settings(max_examples=40, deadline=None)
+@examples(40)
 def test_more_labels_never_widen_the_posterior(seed, n, follows):
     rng = np.random.default_rng(seed)
     design = np.hstack([np.ones((n + 5, 1)), rng.normal(size=(n + 5, 3))]).astype(np.float32)

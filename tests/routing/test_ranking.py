@@ -1,12 +1,11 @@
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from routing.ranking import Ranking, Tables
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(np.int64, (2, 5), elements=st.integers(0, 3)),
     st.lists(st.integers(0, 2), min_size=5, max_size=5),

@@ -6,10 +6,6 @@ import pytest
 
 from flows.workspace import Workspace
 from tests.fakes.nights import FIRST, SECOND, Clock, answered_home, run_night
-from tests.registry.conftest import migrated
-from tests.registry.publishing.conftest import template
-
-__all__ = ["migrated", "template"]
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import main
+from flows.config.sources import CONFIG_NAME
 from flows.versions.store import publication_folder, router_folder
 from tests.flows.audit.damage import changed_cell, flipped
 
@@ -18,10 +19,9 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.fixture
 def ask(audited, monkeypatch, capsys):
     """Run a command at the audited home; return exit code, standard output and standard error."""
-    from tests.fakes.nights import settings_of
-
     monkeypatch.chdir(audited.home)
-    monkeypatch.setattr("flows.config.loading.load_settings", lambda _config=None: settings_of(audited.home))
+    # Not a function in place of load_settings: modules that are imported meanwhile would keep it for ever.
+    monkeypatch.setenv("UNIROUTE_CONFIG", str(audited.home.with_name(CONFIG_NAME)))
 
     def run(*arguments):
         with pytest.raises(SystemExit) as stopped:

@@ -5,7 +5,7 @@ import sqlite3
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from flows.audit.moments import Span
@@ -14,6 +14,7 @@ from flows.audit.serving import served_in
 from registry.errors import NotFound, RegistryCorrupt, RegistryError
 from registry.promotions import gate_result
 from registry.store import Registry
+from tests.properties import examples
 from tests.registry.samples import NOW, save_routers, start_night
 
 STEP = st.tuples(
@@ -42,7 +43,7 @@ def take(registry, routers, action, router, now):
         pass
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(steps=[("promote", 0, 1), ("promote", 1, 1), ("rollback", 0, 1)], asked=[1, 2, 3])
 @given(steps=st.lists(STEP, min_size=1, max_size=10), asked=st.lists(st.integers(0, 400), min_size=1, max_size=6))
 def test_who_served_when_agrees_with_what_happened(migrated, tmp_path, steps, asked):

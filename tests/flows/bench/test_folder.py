@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.bench.folder import read_folder
 from flows.errors import PrerequisiteError
 from tests.flows.bench.synthetic import rewrite, write_folder
+from tests.properties import examples
 
 FILES = ("prompts", "outcomes", "models")
 
@@ -212,7 +213,7 @@ def column_with(bad: object, at: int, n: int) -> list[object]:
     return [bad if row == at else "1" if isinstance(bad, str) else 1.0 for row in range(n)]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     row=st.integers(0, 299),
     bad=st.sampled_from([np.nan, np.inf, -np.inf, None, "right", "", "1.5"])

@@ -5,12 +5,13 @@ import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from flows.catalogs import Catalog
 from flows.errors import CatalogMalformed
 from tests.flows.catalogs.conftest import openrouter_document, openrouter_row
+from tests.properties import examples
 
 CatalogOf = Callable[..., Catalog]
 SOUND = [openrouter_row(f"sound-{place}") for place in range(9)]
@@ -170,7 +171,7 @@ ROW_KEYS = ["id", "name", "created", "pricing", "architecture", "canonical_slug"
 ROWS = st.dictionaries(st.sampled_from([*ROW_KEYS, "mode", "tiered_pricing", "input_cost_per_token"]), JSON_VALUES)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
+@examples(80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(ROWS | JSON_VALUES, max_size=5), kind=st.sampled_from(["openrouter", "openai", "litellm"]))
 def test_any_rows_end_as_listings_or_in_quarantine(catalog_of: CatalogOf, rows: list[object], kind: str) -> None:
     document = {f"llm-{place}": row for place, row in enumerate(rows)} if kind == "litellm" else {"data": rows}
@@ -183,7 +184,7 @@ def test_any_rows_end_as_listings_or_in_quarantine(catalog_of: CatalogOf, rows: 
     assert all(listing.released_at is None or listing.released_at.tzinfo is not None for listing in fetch.listings)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=st.binary(max_size=60) | st.text(alphabet='{}[]":,data1e-. \n', max_size=60).map(str.encode))
 def test_any_bytes_are_a_catalog_or_malformed(catalog_of: CatalogOf, document: bytes) -> None:
     for kind in ("openrouter", "litellm", "openai", "toml"):

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from flows.catalogs import Catalog
 from flows.catalogs.prices import LEAST_USD_PER_MTOK, MOST_USD_PER_MTOK, dearest, is_positive, listed_price, per_mtok
 from tests.flows.catalogs.conftest import openrouter_row
+from tests.properties import examples
 
 CatalogOf = Callable[..., Catalog]
 
@@ -129,7 +130,7 @@ JSON_NUMERALS = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(st.tuples(JSON_NUMERALS, JSON_NUMERALS), min_size=1, max_size=6))
 def test_no_listing_without_a_real_price_is_ever_routable(catalog_of: CatalogOf, rows: list[tuple]) -> None:
     listed = [

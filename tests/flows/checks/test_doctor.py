@@ -24,11 +24,7 @@ from flows.workspace import Workspace
 from registry import clock as registry_clock
 from tests.fakes.served import clock, served_home
 from tests.postgres import PostgresServer, empty
-from tests.registry.conftest import migrated
-from tests.registry.publishing.conftest import template
 from tests.registry.samples import NOW, start_night
-
-__all__ = ["migrated", "template"]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from flows.cli.completion import registry_url
 from flows.config.loading import load_settings
 from registry.completion_names import names
 from registry.store import Registry
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 from tests.flows.cli.test_contract import COMMANDS
 from tests.registry.samples import fetch, listing
 

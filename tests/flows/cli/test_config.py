@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from flows.config.loading import load_settings
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 
 PROMPTS = "".join(
     json.dumps({"prompt_id": f"p{n}", "text": f"question {n}", "reference": "ABCD"[n % 4], "grader": "choice"}) + "\n"

@@ -11,7 +11,7 @@ import pytest
 from flows.cli import cli
 from flows.cli.options import NounGroup
 from flows.cli.outcome import ErrorKind, ExitCode
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 from tests.flows.cli.shapes import PINNED, misfits, shape_of
 
 README = (Path(__file__).resolve().parents[3] / "flows" / "README.md").read_text(encoding="utf-8")

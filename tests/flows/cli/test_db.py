@@ -7,7 +7,7 @@ import pytest
 
 from flows.cli.outcome import ExitCode
 from registry.store import Registry
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 from tests.postgres import break_in
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.workspace import Workspace
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 
 UNIROUTE = str(Path(sys.executable).with_name("uniroute"))
 

@@ -22,8 +22,8 @@ from registry.llms import LLM, CatalogDiff, Price, Repricing
 from registry.prompts import PromptSet
 from registry.publishing import markdown, one_line
 from registry.store import Registry
+from tests.commands import Uniroute
 from tests.fakes.hostile import HOSTILE, active_signs, bare_links, elements_of
-from tests.flows.cli.conftest import Uniroute
 from tests.registry.samples import NOW, fetch, listing
 
 every_string = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)

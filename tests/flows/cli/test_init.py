@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.config.template import price_file_template, settings_template
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from datetime import date
 import pytest
 
 from registry.store import Registry
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 from tests.registry.samples import fetch, listing, start_night
 
 KEY = "sandbox:frugal"

@@ -2,27 +2,18 @@
 
 import json
 import os
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("PREFECT_HOME", str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"))
-
-import prefect
 import pytest
 
-from flows import nightly
 from registry.store import Registry
+from tests.commands import Ended, Uniroute
 from tests.fakes.endpoint import FakeEndpoint
+from tests.fakes.plain import without_prefect
 from tests.faults.tiny_night import FIRST, LLMS, SECOND, TinyNight, answer
-from tests.flows.cli.conftest import Ended, Uniroute
 from tests.flows.cli.shapes import PINNED, misfits
-
-
-async def create_nothing(_report: object) -> None:
-    pass
 
 
 @pytest.fixture
@@ -32,19 +23,13 @@ def endpoint() -> Iterator[FakeEndpoint]:
 
 
 @pytest.fixture
-def tiny(endpoint: FakeEndpoint, tmp_path: Path, served_template: Path, monkeypatch: pytest.MonkeyPatch) -> TinyNight:
+def tiny(endpoint: FakeEndpoint, tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> TinyNight:
     """Prepare a night of three LLMs and two dozen prompts, in the working folder."""
     for name in [name for name in os.environ if name.startswith("UNIROUTE_")]:
         monkeypatch.delenv(name)
-    night = TinyNight.prepare(tmp_path / "night", endpoint, served_template.parent / "mlflow.db")
+    night = TinyNight.prepare(tmp_path / "night", endpoint, template)
     monkeypatch.chdir(night.folder)
-    for name, module in list(sys.modules.items()):
-        if name.startswith("flows."):
-            for attribute, value in list(vars(module).items()):
-                if isinstance(value, prefect.Task):
-                    monkeypatch.setattr(module, attribute, value.fn)
-    monkeypatch.setattr(nightly, "_create_artifacts", create_nothing)
-    monkeypatch.setattr(nightly, "night", nightly.night.fn)
+    without_prefect(monkeypatch.setattr)
     return night
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from registry.prompts import Prompt
 from registry.store import Registry
-from tests.flows.cli.conftest import Uniroute
+from tests.commands import Uniroute
 
 
 def rows(numbers: range, **changes: str) -> str:

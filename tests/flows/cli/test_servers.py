@@ -11,9 +11,9 @@ import click
 import pytest
 
 from flows.config.settings import Settings
+from tests.commands import Uniroute
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
-from tests.flows.cli.conftest import Uniroute
 from tests.flows.cli.shapes import PINNED, misfits
 from tests.flows.cli.test_hostile import report_of
 
@@ -54,7 +54,7 @@ def test_the_demo_leaves_standard_output_to_machines(
     assert machines.data["nights"][0]["run_key"] == "night:x"
 
 
-def test_a_night_stops_when_the_ledger_says_so_wherever_that_was_written(tmp_path: Path, served_template: Path) -> None:
+def test_a_night_stops_when_the_ledger_says_so_wherever_that_was_written(tmp_path: Path, template: Path) -> None:
     """The night sends a heartbeat every third of its lease, and then reads whether it was asked to stop."""
     asked: list[str] = []
 
@@ -71,7 +71,6 @@ def test_a_night_stops_when_the_ledger_says_so_wherever_that_was_written(tmp_pat
             asked[0] = done.stdout + done.stderr
 
     with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok"), choose=ask_once, latency_s=0.5) as endpoint:
-        template = served_template.parent / "mlflow.db"
         night = TinyNight.prepare(tmp_path / "night", endpoint, template, concurrency=1, night="lease_s = 10")
         assert night.run(FIRST) == 143, asked
     assert "It reads that within 3 s." in asked[0]

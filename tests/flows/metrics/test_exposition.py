@@ -21,12 +21,13 @@ from flows.metrics.registry_figures import KINDS, add_registry_figures
 from registry.monitoring import Champion, EndpointFigures, FailureCount, LlmCount, MonitoringSnapshot, Waiting
 from registry.runs import Lease, Run
 from registry.store import Registry
+from tests.commands import Uniroute
 from tests.fakes.hostile import HOSTILE, active_signs
-from tests.flows.cli.conftest import Uniroute, home, served_template, uniroute
+from tests.flows.cli.conftest import home
 from tests.postgres import break_in
 from tests.registry.samples import NOW, start_night
 
-__all__ = ["home", "served_template", "uniroute"]
+__all__ = ["home"]
 UNIROUTE = str(Path(sys.executable).with_name("uniroute"))
 
 

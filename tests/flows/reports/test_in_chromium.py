@@ -135,9 +135,7 @@ def night() -> str:
             digest="d" * 64,
             n_llms=16,
             promotion="promoted",
-            gate={
-                "checks": [{"name": "LLMs to choose from", "value": "16", "threshold": "at least 2", "passed": True}]
-            },
+            gate={"checks": [check]},
         ),
         attention=("east:maker/new is incomplete: " + "payment required " * 8,),
     )

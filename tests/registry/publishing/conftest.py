@@ -1,24 +1,12 @@
 """MLflow on a copied database per test: making its schema takes seconds, copying a file milliseconds."""
 
-import os
 import shutil
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from registry.publishing import RouterPublisher
-
-for _name, _value in {
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}.items():
-    os.environ.setdefault(_name, _value)
 
 
 @dataclass(frozen=True)
@@ -30,18 +18,6 @@ class Store:
 
     def publisher(self, **changes: object) -> RouterPublisher:
         return RouterPublisher(self.url, artifact_root=self.artifact_root, **changes)
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with warnings.catch_warnings():
-        # MLflow warns about its own type hints when it is imported.
-        warnings.simplefilter("ignore")
-        import mlflow.pyfunc
-    database = tmp_path_factory.mktemp("mlflow") / "template.db"
-    client = mlflow.MlflowClient(f"sqlite:///{database}")
-    client.search_registered_models()
-    return database
 
 
 @pytest.fixture

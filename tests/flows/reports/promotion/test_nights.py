@@ -11,9 +11,6 @@ from flows.workspace import Workspace
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.tiny_night import FIRST, LLMS, SECOND, TinyNight, answer
 from tests.flows.cli.test_hostile import report_of
-from tests.registry.publishing.conftest import template
-
-__all__ = ["template"]
 
 
 def test_a_night_keeps_publishes_and_reproduces_the_report_of_its_promotion(tmp_path: Path, template: Path) -> None:

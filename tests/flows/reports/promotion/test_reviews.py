@@ -15,10 +15,8 @@ from flows.versions.store import REVIEW, publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.errors import RegistryCorrupt
 from registry.promotions import Promotion
+from tests.commands import Uniroute
 from tests.fakes.promoted import BY, REQUESTED_AT, promoted_home, settings_of
-from tests.flows.cli.conftest import Uniroute, uniroute
-
-__all__ = ["uniroute"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,28 @@
+"""Nights as plain functions in the process at hand: everything real but Prefect's engine."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("PREFECT_HOME", str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"))
+
+import prefect
+
+from flows import nightly
+
+
+async def _create_nothing(_report: object) -> None:
+    pass
+
+
+def without_prefect(replace: Callable[[object, str, object], None] = setattr) -> None:
+    """Replace Prefect's tasks and the night's flow by the functions that they wrap."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("flows."):
+            for attribute, value in list(vars(module).items()):
+                if isinstance(value, prefect.Task):
+                    replace(module, attribute, value.fn)
+    replace(nightly, "_create_artifacts", _create_nothing)
+    replace(nightly, "night", getattr(nightly.night, "fn", nightly.night))
