@@ -60,10 +60,10 @@ def run(
     """
     from flows.logs import listening
 
-    def say_event(event: str, facts: dict[str, Any]) -> None:
+    def print_event(event: str, facts: dict[str, Any]) -> None:
         click.echo(event_line("night.run", event, **facts))
 
-    with listening(say_event) if as_json else nullcontext():
+    with listening(print_event) if as_json else nullcontext():
         report = run_night_now(
             config,
             as_of=as_of.date().isoformat() if as_of else None,
