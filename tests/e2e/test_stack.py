@@ -243,7 +243,7 @@ def another_server(version: bytes) -> Iterator[str]:
     ("version", "kind", "said"),
     [
         (b'"2.19.9"', PrerequisiteError, "is version 2.19.9, which does not understand"),
-        (b'"3.99.0"', ServerUnavailable, "went away"),
+        (b'"3.99.0"', ServerUnavailable, "stopped answering"),
     ],
 )
 def test_a_server_of_another_version_is_refused_and_one_that_goes_away_is_reported(
@@ -276,7 +276,7 @@ def test_workers_need_a_settings_file_and_a_home_that_stays(
 ) -> None:
     (tmp_path / "homeless.toml").write_text("")
     monkeypatch.setenv("UNIROUTE_CONFIG", str(tmp_path / "homeless.toml"))
-    with pytest.raises(PrerequisiteError, match="must say where home is"):
+    with pytest.raises(PrerequisiteError, match="must name the home folder"):
         as_client()
     monkeypatch.delenv("UNIROUTE_CONFIG")
     monkeypatch.chdir(tmp_path)

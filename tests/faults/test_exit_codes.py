@@ -1,4 +1,4 @@
-"""How the night's command ends when the night is refused: one code per cause, and the same as data for machines."""
+"""How ``uniroute night run`` ends when a night is refused: one code per cause, and the same in JSON."""
 
 import json
 import socket
