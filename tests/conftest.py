@@ -1,6 +1,7 @@
 """Fixtures that every room shares."""
 
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.homes import (
     contest_template,
     migrated,
     once,
+    served,
     served_template,
     template,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "mlflow_server",
     "once",
     "postgres",
+    "served",
     "served_template",
     "template",
     "uniroute",
@@ -55,7 +58,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{duration:7.1f} s  {file}")
 
 
+# The first import of Prefect reads it, whatever test that is.
 for _name, _value in {
+    "PREFECT_HOME": str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"),
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",

@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import pytest
 def made_once(folders: pytest.TempPathFactory, worker: str, name: str, make: Callable[[Path], None]) -> Path:
     """Return a folder that `make` fills; the first process that wants it makes it, and the others wait.
 
-    Nothing may be changed in it: MLflow's databases name files there also when they have been copied.
+    Nothing may be changed in it. MLflow's databases name files there, also when they were copied; see `copied_home`.
     """
     root = folders.getbasetemp() if worker == "master" else folders.getbasetemp().parent
     folder, made = root / f"shared-{name}", root / f"shared-{name}.made"
@@ -24,6 +25,20 @@ def made_once(folders: pytest.TempPathFactory, worker: str, name: str, make: Cal
             folder.mkdir()
             make(folder)
             made.touch()
+    return folder
+
+
+def copied_home(made: Path, folder: Path) -> Path:
+    """Copy a home folder with what is in its MLflow, so that also the files of versions may be changed."""
+    shutil.copytree(made, folder)
+    connection = sqlite3.connect(folder / "mlflow.db")
+    with connection:
+        for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for _, column, kind, *_ in connection.execute(f"PRAGMA table_info({table})").fetchall():
+                if kind.startswith(("VARCHAR", "TEXT")):
+                    moved = f"UPDATE {table} SET {column} = replace({column}, ?1, ?2) WHERE instr({column}, ?1) > 0"
+                    connection.execute(moved, (str(made), str(folder)))
+    connection.close()
     return folder
 
 
@@ -67,6 +82,17 @@ def served_template(once: Once, migrated: Path, template: Path) -> Path:
             pass
 
     return once("served", make) / "home"
+
+
+@pytest.fixture
+def served(tmp_path: Path, served_template: Path) -> Iterator[object]:
+    """A copy of that home folder, opened as a workspace, with an MLflow of its own."""
+    from flows.config.settings import Settings
+    from flows.workspace import Workspace
+
+    home = copied_home(served_template, tmp_path / "home")
+    with Workspace(Settings(home=home, embedder={"name": "hashing-256"})) as workspace:
+        yield workspace
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,7 @@
 """Nights as plain functions in the process at hand: everything real but Prefect's engine."""
 
-import os
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
-
-os.environ.setdefault("PREFECT_HOME", str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"))
 
 import prefect
 

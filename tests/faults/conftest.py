@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from flows.workspace import Workspace
-from tests.fakes.served import served_home
 from tests.flows.catalogs.conftest import catalog_of, server
 from tests.registry.conftest import backend, night, registry, url
 from tests.registry.publishing.conftest import store
@@ -25,13 +23,6 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def served(tmp_path: Path, migrated: Path, template: Path) -> Iterator[Workspace]:
-    """Give a home folder with a previous router and a champion, both published."""
-    with served_home(tmp_path / "home", migrated, template) as workspace:
-        yield workspace
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,15 +21,9 @@ from flows.versions.mlflow_sync import sync_mlflow
 from flows.versions.store import router_folder
 from flows.workspace import Workspace
 from registry import clock as registry_clock
-from tests.fakes.served import clock, served_home
+from tests.fakes.served import clock
 from tests.postgres import PostgresServer, empty
 from tests.registry.samples import NOW, start_night
-
-
-@pytest.fixture
-def served(tmp_path: Path, migrated: Path, template: Path) -> Iterator[Workspace]:
-    with served_home(tmp_path / "home", migrated, template) as workspace:
-        yield workspace
 
 
 def look(workspace: Workspace, *, repair: bool = False) -> dict[str, Finding]:

@@ -8,21 +8,18 @@ import pytest
 
 from flows.cli import main
 from flows.cli.route import decide
+from flows.config.settings import Settings
 from flows.workspace import Workspace
-from registry.store import Registry
 from routing.artifact import load_router
-from tests.fakes.served import served_home
+from tests.homes import copied_home
 from tests.registry.publishing.samples import make_router
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
-    import mlflow
-
-    folder = tmp_path_factory.mktemp("route")
-    Registry.open(f"sqlite:///{folder / 'registry.db'}").close()
-    mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_registered_models()
-    with served_home(folder / "home", folder / "registry.db", folder / "mlflow.db") as workspace:
+def served(tmp_path_factory: pytest.TempPathFactory, served_template: Path) -> Iterator[Workspace]:
+    """One home for all tests here: none of them changes anything."""
+    home = copied_home(served_template, tmp_path_factory.mktemp("route") / "home")
+    with Workspace(Settings(home=home, embedder={"name": "hashing-256"})) as workspace:
         yield workspace
 
 
