@@ -143,7 +143,7 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
         if found.added:
             lines += [
                 f"Roles changed for {counted(found.moved, 'earlier prompt')}. The next night fits a new cluster map",
-                "and asks every LLM the prompts that it has not answered. The cost: uniroute night run --plan",
+                "and asks every LLM the prompts it has not answered. See what that costs: uniroute night run --plan",
             ]
         return "\n".join([*lines, *_lines(data)])
 
