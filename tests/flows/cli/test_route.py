@@ -150,7 +150,7 @@ def test_a_file_of_prompts_is_routed_as_prompt_by_prompt(served: Workspace, run,
     assert sum(data["share_per_llm"].values()) == 1
     assert [row["llm"] for row in rows] == [decide(served, champion, text, cost_weight=10.0).llm for text in texts]
     assert [row["n"] for row in rows] == [len(text) for text in texts]
-    assert "4 prompts in" in err and "a second" in err
+    assert "4 prompts in" in err and "per second" in err
     code, out, err = run(*files)
     assert (code, out) == (2, "")
     assert f"The output {target} exists" in err and "--overwrite" in err
