@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.config.settings import CONFIG_NAME
+from flows.config.sources import CONFIG_NAME
 from flows.workspace import Workspace
 from tests.fakes.nights import FIRST, SECOND, SETTINGS, Clock, answered_home, run_night, settings_of
 from tests.homes import Once, copied_home
