@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from registry.errors import counted as counted  # offered here beside what else makes texts
 from registry.publishing.markdown import is_active
 
 
@@ -32,21 +33,6 @@ def sanitize(text: object, *, width: int = 80) -> str:
     """
     clean = " ".join(without_controls(str(text)).split())
     return clean if len(clean) <= width else clean[: width - 1] + "…"
-
-
-def counted(n: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun in the right form: ``1 prompt``, ``9 LLMs``, ``1,200 calls``.
-
-    Parameters
-    ----------
-    n
-        The number; thousands are separated by commas.
-    noun
-        What is counted, in the singular.
-    plural
-        What stands after every number but one; the noun with an ``s`` when None.
-    """
-    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
 
 
 def llm_name(key: str, width: int = 30) -> str:
