@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from registry.publishing.markdown import is_active
+from registry.db.characters import is_active
 
 
 def without_controls(text: str, *, keep: str = "") -> str:
