@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from registry.db.characters import is_active
 from registry.errors import counted as counted  # offered here beside what else makes texts
-from registry.publishing.markdown import is_active
 
 
 def without_controls(text: str, *, keep: str = "") -> str:

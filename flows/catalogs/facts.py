@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from flows.catalogs.prices import ListedPrice
-from registry.publishing.markdown import is_active
+from registry.db.characters import is_active
 
 MAX_ID_CHARACTERS: Final = 200
 _MAX_NAME_CHARACTERS = 200
