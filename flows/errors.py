@@ -10,7 +10,7 @@ class RenamedSetting(FutureWarning):
 
 
 class FlowError(UnirouteError):
-    """Base of everything that `flows` raises on purpose."""
+    """Base of the errors that `flows` raises."""
 
 
 class PrerequisiteError(FlowError):

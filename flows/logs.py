@@ -17,6 +17,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from flows.errors import CredentialsMissing
 from flows.masking import mask
 from flows.text import sanitize
 
@@ -214,9 +215,9 @@ def _as_json() -> logging.Handler:
 
 
 def _secrets_of(settings: Settings) -> Iterable[str]:
+    # Settings and SQLAlchemy are slow to import, and many commands need neither.
     from flows.config.loading import read_key
-    from flows.errors import CredentialsMissing
-    from registry.db.urls import secrets_of
+    from registry.db.url_masking import secrets_of
 
     for endpoint in settings.endpoint:
         try:

@@ -1,10 +1,11 @@
-"""Plain text for terminals: foreign text without what acts on a terminal, a page or a reader, and aligned tables."""
+"""Plain text for terminals: untrusted text without control characters, counted nouns, aligned tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from registry.publishing.markdown import is_active
+from registry.db.characters import is_active
+from registry.errors import counted as counted  # offered here beside what else makes texts
 
 
 def without_controls(text: str, *, keep: str = "") -> str:
@@ -26,27 +27,12 @@ def sanitize(text: object, *, width: int = 80) -> str:
     Parameters
     ----------
     text
-        Anything; a name, a prompt, a completion, an error text.
+        Anything: a name, a prompt, a completion, an error text.
     width
-        The most characters to keep; a cut is shown by an ellipsis.
+        Maximum number of characters; a cut is shown by an ellipsis.
     """
     clean = " ".join(without_controls(str(text)).split())
     return clean if len(clean) <= width else clean[: width - 1] + "…"
-
-
-def counted(n: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun in the right form: ``1 prompt``, ``9 LLMs``, ``1,200 calls``.
-
-    Parameters
-    ----------
-    n
-        The number; thousands are separated by commas.
-    noun
-        What is counted, in the singular.
-    plural
-        What stands after every number but one; the noun with an ``s`` when None.
-    """
-    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
 
 
 def llm_name(key: str, width: int = 30) -> str:
@@ -60,16 +46,16 @@ def inert_lines(text: object, *, width: int | None = 600) -> str:
     Parameters
     ----------
     text
-        Anything; a prompt, a completion.
+        Anything: a prompt, a completion.
     width
-        The most characters to keep, all when None; a cut is shown by an ellipsis.
+        Maximum number of characters, unlimited when None; a cut is shown by an ellipsis.
     """
     clean = without_controls(str(text).replace("\r\n", "\n").expandtabs(4), keep="\n")
     return clean if width is None or len(clean) <= width else clean[: width - 1] + "…"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[int] = ()) -> str:
-    """Lay out rows under headers, columns aligned, the columns numbered in `right` to the right."""
+    """Lay out rows under headers in aligned columns; the columns numbered in `right` are aligned to the right."""
     cells = [[sanitize(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))]
 

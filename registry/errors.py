@@ -77,6 +77,16 @@ class MlflowUnsuitable(PublishIncomplete):
     """What the settings name is not an MLflow server, or not one that can be published to."""
 
 
-def counted(number: int, noun: str) -> str:
-    """Write a number with its noun for a message: ``1 prompt``, ``9 prompts``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(n: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun in the right form: ``1 prompt``, ``9 LLMs``, ``1,200 calls``.
+
+    Parameters
+    ----------
+    n
+        The number; thousands are separated by commas.
+    noun
+        What is counted, in the singular.
+    plural
+        What stands after every number but one; the noun with an ``s`` when None.
+    """
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"

@@ -223,7 +223,7 @@ def _corrupt_unless_readable(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, EOFError) as error:
-        raise ArtifactCorrupt(f"{name} in {folder} is not what a router holds: {error}", hint=_REPAIR) from error
+        raise ArtifactCorrupt(f"{name} in {folder} is not the content of a router: {error}", hint=_REPAIR) from error
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, MemoryError, OverflowError) as error:
         raise ArtifactCorrupt(f"{name} in {folder} cannot be read: {error}", hint=_REPAIR) from error
 

@@ -111,7 +111,7 @@ class HashingEmbedder:
 
     def __init__(self, dim: int = 256) -> None:
         if not isinstance(dim, int) or dim < 2:
-            raise InvalidInput(f"a hashing embedder needs a whole dimension of at least 2, got {dim!r}")
+            raise InvalidInput(f"a hashing embedder needs an integer dimension of at least 2, got {dim!r}")
         self.id = EmbedderId(_HASHING, "words-1", dim)
 
     def embed(self, texts: Sequence[str]) -> F32:

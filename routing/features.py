@@ -81,7 +81,7 @@ class FeatureVector:
             raise InvalidProfile(error.message) from None
         object.__setattr__(self, "input_token_ratio", ratio)
         if not 0 <= self.n_scored <= self.n_prompts:
-            raise InvalidProfile(f"{self.n_scored} scored prompts of {self.n_prompts} asked cannot be")
+            raise InvalidProfile(f"n_scored must be between 0 and n_prompts, got {self.n_scored} of {self.n_prompts}")
 
     @property
     def coverage(self) -> float:

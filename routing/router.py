@@ -109,10 +109,10 @@ class Router:
         keys = [llm.key for llm in llms]
         if len(set(keys)) < len(keys):
             twice = sorted({key for key in keys if keys.count(key) > 1})
-            raise InvalidInput(f"LLMs given twice to one router: {', '.join(twice)}")
+            raise InvalidInput(f"a router cannot have the same LLM twice: {', '.join(twice)}")
         if cluster_map.dim != self.embedder.dim:
             raise InvalidInput(
-                f"the map reads {cluster_map.dim} dimensions, {self.embedder.key} gives {self.embedder.dim}"
+                f"the map reads {cluster_map.dim} dimensions, {self.embedder.key} has {self.embedder.dim}"
             )
         width = cluster_map.n_clusters + cluster_map.n_linear
         calibration = finite_array(self.calibration_weights, "calibration_weights", shape=(None, width))
@@ -395,7 +395,9 @@ def _checked_cost_weight(value: float) -> float:
 def _checked_calibration_tokens(given: npt.ArrayLike, n_prompts: int) -> F32:
     tokens = finite_array(given, "calibration_tokens", shape=(None,), minimum=0, maximum=MOST_TOKENS)
     if len(tokens) not in (0, n_prompts):
-        raise InvalidInput(f"calibration_tokens are of {len(tokens)} prompts, calibration_weights of {n_prompts}")
+        raise InvalidInput(
+            f"calibration_tokens must be as many as calibration_weights has rows, got {len(tokens)} for {n_prompts}"
+        )
     checked = tokens.astype(np.float32)
     checked.setflags(write=False)
     return checked
@@ -406,5 +408,5 @@ def _checked_provenance(given: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
         if isinstance(value, float):
             finite_number(value, f"provenance {name}")
         if not isinstance(name, str) or not (value is None or isinstance(value, (str, int, float, bool))):
-            raise InvalidInput(f"provenance {name!r} must be a text, a number, a truth value or null, got {value!r}")
+            raise InvalidInput(f"provenance {name!r} must be a text, a number, true, false or null, got {value!r}")
     return MappingProxyType(dict(sorted(given.items())))

@@ -182,7 +182,7 @@ def read_estimator(kind: str, arrays: Mapping[str, np.ndarray]) -> PlainEstimato
             raise ArtifactCorrupt(f"no estimator is called {kind!r}")
         return _read_posterior(cluster_map, arrays)
     except KeyError as error:
-        raise ArtifactCorrupt(f"the stored {kind} estimator is without {error}") from None
+        raise ArtifactCorrupt(f"the stored {kind} estimator lacks {error}") from None
 
 
 def _read_posterior(cluster_map: ClusterMap, arrays: Mapping[str, np.ndarray]) -> PosteriorEstimator:

@@ -85,9 +85,7 @@ def _rows(records: Sequence[RouterRecord], kept: dict[str, LedgerEvent]) -> Find
         if (record.row_digest(), record.created_at) != facts:
             lines.append(f"the row of router {record.digest[:12]} is not what was kept (event {event.number})")
     lines += [f"the row of router {digest[:12]} is gone" for digest in kept]
-    return compared(
-        "rows of router versions", lines, f"{n_known} of {len(records)} are known to the ledger, and intact"
-    )
+    return compared("rows of router versions", lines, f"{n_known} of {len(records)} known to the ledger and intact")
 
 
 def _folders(workspace: Workspace, records: Sequence[RouterRecord]) -> Finding:
@@ -104,7 +102,7 @@ def _folders(workspace: Workspace, records: Sequence[RouterRecord]) -> Finding:
             continue
         if digest != record.digest:
             lines.append(f"the folder of router {record.digest[:12]} holds router {digest[:12]}")
-    return compared("router folders", lines, f"{n_here} of {len(records)} are on this machine, and intact")
+    return compared("router folders", lines, f"{n_here} of {len(records)} on this machine, intact")
 
 
 def _publications(workspace: Workspace, records: Sequence[RouterRecord]) -> Finding:
@@ -117,7 +115,7 @@ def _publications(workspace: Workspace, records: Sequence[RouterRecord]) -> Find
             continue
         n_here += 1
         lines += [f"{folder.name[:12]}: {line}" for line in _publication_differences(workspace, record, provenance)]
-    return compared("publications", lines, f"{n_here} are on this machine, and intact")
+    return compared("publications", lines, f"{n_here} on this machine, intact")
 
 
 def _publication_differences(workspace: Workspace, record: RouterRecord, provenance: Provenance) -> list[str]:
@@ -152,4 +150,4 @@ def _reports(workspace: Workspace) -> Finding:
         n_here += bool(pages)
         if pages and one.report_digest not in {hashlib.sha256(page.read_bytes()).hexdigest() for page in pages}:
             lines.append(f"the report of promotion {one.id} is not the one that the reviewer saw")
-    return compared("reports", lines, f"{n_here} of {len(wanted)} are on this machine, and intact")
+    return compared("reports", lines, f"{n_here} of {len(wanted)} on this machine, intact")

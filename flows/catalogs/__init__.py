@@ -1,4 +1,4 @@
-"""Catalogs: where LLMs and their prices are listed. `open_catalog` opens one, its `fetch` reads it as it is now."""
+"""Catalogs: where LLMs and their prices are listed. `open_catalog` opens one; its `fetch` reads its present content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A catalog: one document somewhere, read into listings row by row."""
+"""A catalog: one document, read into listings row by row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from registry.llms import CatalogFetch, Listing, QuarantinedRow
 CatalogKind = Literal["openrouter", "litellm", "openai", "toml"]
 DEFAULT_MAX_BYTES: Final = 64 * 2**20
 LARGEST_QUARANTINED_SHARE: Final = 0.2
-"""When more rows than this cannot be read, absence from the rest says nothing."""
+"""When a larger share of the rows cannot be read, absence from the others means nothing."""
 
 _MAX_QUARANTINED_CHARACTERS = 2000
 
@@ -40,23 +40,23 @@ class Catalog(Protocol):
 
 
 class DocumentFormat(Protocol):
-    """How the document of one kind of catalog is cut and read."""
+    """How the document of one kind of catalog is split into rows and read."""
 
     def rows(self, text: str) -> Iterator[Row]:
-        """Cut the document into rows, or raise `DocumentError`."""
+        """Split the document into rows, or raise `DocumentError`."""
         ...
 
     def read(self, row: Row, is_free: Callable[[str], bool]) -> Facts | None:
-        """Read one row, give None for one that is none of the catalog's business, or raise `RowRefused`."""
+        """Read one row; return None for one that does not belong to the catalog, or raise `RowRefused`."""
         ...
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which ids the user wants, as shell patterns; case counts.
+    """Which ids the user wants, as case-sensitive shell patterns.
 
-    An id that is not wanted is listed but refused, so that an LLM the user stops wanting is never routed to for want of
-    news about it.
+    An id that is not wanted is listed but refused: an LLM that the user no longer wants must not stay routable because
+    there is no news of it.
 
     Attributes
     ----------
@@ -73,13 +73,13 @@ class Selection:
     free: tuple[str, ...] = ()
 
     def refusal(self, llm_id: str) -> str | None:
-        """Say why an id is not wanted; None when it is."""
+        """Return why an id is not wanted; None when it is."""
         if self.include and not _matches(llm_id, self.include):
             return "not among the included ids"
         return "excluded by the settings" if _matches(llm_id, self.exclude) else None
 
     def is_free(self, llm_id: str) -> bool:
-        """Say whether an id may cost nothing."""
+        """Whether an id may cost nothing."""
         return _matches(llm_id, self.free)
 
 
@@ -181,7 +181,7 @@ class _Rows:
         if facts is None:
             self.n_skipped += 1
         elif facts.llm_id in self.listings:
-            # Its LLM is listed all the same, so it does not make the fetch less complete.
+            # Its LLM is listed by the first row, so the fetch is no less complete.
             self._quarantine(row, f"the id {facts.llm_id!r} is listed twice; the first row counts")
         else:
             self.listings[facts.llm_id] = self._listing(row, facts)
@@ -237,13 +237,13 @@ def open_catalog(
     include, exclude
         Shell patterns of ids that are wanted (all when empty) and not wanted; what is not wanted is listed but refused.
     free
-        Shell patterns of ids that may cost nothing; a price of zero refuses every other.
+        Shell patterns of ids that may cost nothing; any other id with a price of zero is refused.
     provider
         LiteLLM only: which provider's rows; all when empty.
     prefix
-        LiteLLM only: what ids start with there but not at the endpoint; by default the provider and a slash.
+        LiteLLM only: how ids start in the catalog but not at the endpoint; by default the provider and a slash.
     api_key
-        For catalogs that ask for one; sent to the host of `location` only.
+        For catalogs that require one; sent to the host of `location` only.
     timeout_s
         Deadline of a fetch, in seconds.
     max_bytes

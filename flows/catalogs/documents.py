@@ -1,4 +1,4 @@
-"""Cut a JSON document into its rows, each exactly as fetched, so that one bad row does not cost the others."""
+"""Split a JSON document into its rows, each exactly as fetched, so that one bad row does not affect the others."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Row:
     Attributes
     ----------
     position
-        Its place in the document, from 0.
+        Its position in the document, from 0.
     key
-        What it is filed under, in documents that are maps; else None.
+        Its key, in documents that are maps; else None.
     value
         The parsed row; numbers with a point are `Decimal`. None when `flaw` is set.
     raw
@@ -43,11 +43,11 @@ class Row:
 
 
 class DocumentError(ValueError):
-    """The text is not the document it should be; the message is in our own words."""
+    """The text is not the document it should be; the message quotes nothing of it."""
 
 
 def rows_of_list(text: str, key: str) -> Iterator[Row]:
-    """Give the rows of the list that a JSON object holds under a key, or of a bare list.
+    """Yield the rows of the list that a JSON object holds under a key, or of a bare list.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def rows_of_list(text: str, key: str) -> Iterator[Row]:
 
 
 def rows_of_map(text: str) -> Iterator[Row]:
-    """Give the rows of a JSON object whose keys name them.
+    """Yield the rows of a JSON object whose keys name them.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def rows_of_map(text: str) -> Iterator[Row]:
 
 
 def decode(body: bytes, subject: str) -> str:
-    """Give the text of a document.
+    """Return the text of a document.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def decode(body: bytes, subject: str) -> str:
 
 
 def malformed(subject: str, reason: str, hint: str = "") -> CatalogMalformed:
-    """Make the error for a document that cannot be used."""
+    """Return the error for a document that cannot be used."""
     return CatalogMalformed(
         f"{subject} is not usable: {reason}",
         unchanged="the listings of the last night stay",
@@ -131,7 +131,7 @@ def _row(raw: str, position: int, key: str | None) -> Row:
 
 
 def _depth(raw: str) -> int:
-    """Give how deep brackets are nested, those in strings included: an upper bound, which is enough here."""
+    """Return how deep brackets are nested, counting those in strings: an upper bound, which is enough here."""
     depth = deepest = 0
     for bracket in re.findall(r"[\[\]{}]", raw):
         depth += 1 if bracket in "[{" else -1
@@ -139,7 +139,7 @@ def _depth(raw: str) -> int:
     return deepest
 
 
-# Only finds where a value ends: it must not stumble over what `parse_json` refuses in a single row.
+# Only finds where a value ends: it must accept what `parse_json` refuses in a single row.
 _LENIENT = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
 
@@ -163,7 +163,7 @@ def _not_json(text: str, position: int) -> str:
 
 
 def _next(text: str, position: int, allowed: str) -> tuple[str, int]:
-    """Give the next sign and the place of what follows it."""
+    """Return the next character and the position of what follows it."""
     position = _after_space(text, position)
     sign = text[position : position + 1]
     if not sign or sign not in allowed:

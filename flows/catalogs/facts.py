@@ -1,4 +1,4 @@
-"""Facts of a row, read from untrusted values: taken when they are what they should be, refused otherwise."""
+"""Facts of a row, read from untrusted values: accepted when they are valid, refused otherwise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from flows.catalogs.prices import ListedPrice
-from registry.publishing.markdown import is_active
+from registry.db.characters import is_active
 
 MAX_ID_CHARACTERS: Final = 200
 _MAX_NAME_CHARACTERS = 200
@@ -19,23 +19,23 @@ _LATEST_S = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
 
 
 class RowRefused(ValueError):
-    """A row that cannot be understood: it is quarantined, the others are used. The message is in our own words."""
+    """A row that cannot be understood: it is quarantined, the others are used. The message quotes little of it."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a row says, in one form for all kinds of catalogs.
+    """The content of a row, in one form for all kinds of catalogs.
 
     Attributes
     ----------
     llm_id
-        The id the endpoint knows it by.
+        Its id at the endpoint.
     name, canonical_id, released_at, context_tokens, deprecated_at
         As in `registry.llms.Listing`.
     price
         In USD per million tokens, or why there is none.
     refusal
-        Why the LLM must not be routed to whatever its price is; None when nothing speaks against it.
+        Why the LLM must not be routed to, whatever its price; None when there is no reason.
     """
 
     llm_id: str
@@ -49,7 +49,7 @@ class Facts:
 
 
 def mapping(value: Any, what: str) -> Mapping[str, Any]:
-    """Take an object; a missing one is empty."""
+    """Return an object; a missing one is empty."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -58,7 +58,7 @@ def mapping(value: Any, what: str) -> Mapping[str, Any]:
 
 
 def identifier(value: Any, what: str = "the id") -> str:
-    """Take an id: text of at most `MAX_ID_CHARACTERS`, without spaces, control or invisible characters."""
+    """Return an id: text of at most `MAX_ID_CHARACTERS`, without spaces, control or invisible characters."""
     if not isinstance(value, str) or not value:
         raise RowRefused(f"{what} is missing or not text")
     if len(value) > MAX_ID_CHARACTERS:
@@ -73,12 +73,12 @@ def _is_hidden(character: str) -> bool:
 
 
 def optional_identifier(value: Any, what: str) -> str | None:
-    """Take an id that may be missing."""
+    """Return an id that may be missing."""
     return None if value is None or value == "" else identifier(value, what)
 
 
 def display_name(value: Any, llm_id: str) -> str:
-    """Take a name for people, cut to a sane length and without control or invisible characters; else the id."""
+    """Return a name for people, shortened and without control or invisible characters; the id where there is none."""
     if not isinstance(value, str):
         return llm_id
     visible = "".join(character for character in value[:2000] if character == " " or not _is_hidden(character))
@@ -86,7 +86,7 @@ def display_name(value: Any, llm_id: str) -> str:
 
 
 def token_count(value: Any) -> int | None:
-    """Take a number of tokens; None for anything that is none, because nothing depends on it."""
+    """Return a number of tokens; None for anything else, because nothing depends on it."""
     if isinstance(value, Decimal):
         value = int(value) if value.is_finite() and abs(value) < _MAX_CONTEXT_TOKENS else None
     is_count = type(value) is int and 0 < value < _MAX_CONTEXT_TOKENS
@@ -94,7 +94,7 @@ def token_count(value: Any) -> int | None:
 
 
 def epoch_moment(value: Any, what: str) -> datetime | None:
-    """Take seconds since 1970 as a moment in UTC; None when missing or zero."""
+    """Return seconds since 1970 as a moment in UTC; None when missing or zero."""
     if value is None or value == 0 or value is False:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not _EARLIEST_S <= value <= _LATEST_S:
@@ -103,7 +103,7 @@ def epoch_moment(value: Any, what: str) -> datetime | None:
 
 
 def day_moment(value: Any, what: str) -> datetime | None:
-    """Take a day or a moment, as text or as TOML knows it, in UTC; None when missing."""
+    """Return a day or a moment, given as text or as a TOML date, in UTC; None when missing."""
     if value is None or value == "":
         return None
     try:
@@ -126,5 +126,5 @@ def _from_text(text: str) -> datetime:
 
 
 def lacks_text(modalities: Any) -> bool:
-    """Say whether a list of modalities is given and has no text in it."""
+    """Whether a list of modalities is given and does not include text."""
     return isinstance(modalities, Sequence) and not isinstance(modalities, str) and "text" not in modalities

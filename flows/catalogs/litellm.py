@@ -1,4 +1,4 @@
-"""LiteLLM's price map: one row per id, prices as numbers in USD per token, all makers of LLMs in one file."""
+"""LiteLLM's price map: one row per id, prices as numbers in USD per token, all providers in one file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.catalogs.documents import Row, rows_of_map
 from flows.catalogs.facts import Facts, RowRefused, day_moment, identifier, lacks_text, mapping, token_count
-from flows.catalogs.prices import ListedPrice, dearest, is_positive, listed_price, per_mtok
+from flows.catalogs.prices import ListedPrice, highest_price, is_positive, listed_price, per_mtok
 
 _EXAMPLE = "sample_spec"
 
@@ -18,25 +18,25 @@ class LiteLLMFormat:
     """Read LiteLLM's price map: rows of mode ``chat``, of one provider when that is set.
 
     Refused are LLMs that do not write text, and those billed per request or per second, which the price per token does
-    not show. A price map tells no release dates. Of tiered prices those for the shortest prompts count.
+    not show. A price map has no release dates. Of tiered prices, those for the shortest prompts count.
 
     Attributes
     ----------
     provider
         Only rows with this `litellm_provider`; all when empty.
     prefix
-        What ids start with here but not at the endpoint; rows without it keep their id.
+        How ids start here but not at the endpoint; rows without it keep their id.
     """
 
     provider: str = ""
     prefix: str = ""
 
     def rows(self, text: str) -> Iterator[Row]:
-        """Cut the document into rows, the example row left out."""
+        """Split the document into rows, without the example row."""
         return (row for row in rows_of_map(text) if row.key != _EXAMPLE)
 
     def read(self, row: Row, is_free: Callable[[str], bool]) -> Facts | None:
-        """Read one row; None for what is no chat LLM of the provider."""
+        """Read one row; return None for anything but a chat LLM of the provider."""
         value = mapping(row.value, "the row")
         if value.get("mode") != "chat" or (self.provider and value.get("litellm_provider") != self.provider):
             return None
@@ -58,7 +58,7 @@ def _price(value: Mapping[str, Any], *, is_free_allowed: bool) -> ListedPrice:
     # Hidden reasoning is billed too; where it costs more than the visible answer, the answer may cost as much.
     reasoning = value.get("output_cost_per_reasoning_token", shortest.get("output_cost_per_reasoning_token"))
     if is_positive(reasoning) and is_positive(output_price):
-        output_price = dearest([output_price, reasoning])
+        output_price = highest_price([output_price, reasoning])
     return listed_price(per_mtok(input_price), per_mtok(output_price), is_free_allowed=is_free_allowed)
 
 

@@ -1,4 +1,4 @@
-"""Where a catalog document is: a URL or a path, read within limits of time and size."""
+"""Locations of catalog documents: a URL or a path, read within limits of time and size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Location:
     Parameters
     ----------
     catalog
-        What the settings call the catalog, for messages.
+        Name of the catalog in the settings, for messages.
     location
         An ``http://`` or ``https://`` URL, or the path of a regular file.
     api_key
@@ -95,7 +95,7 @@ class Location:
 
         limits = {"timeout_s": self._timeout_s, "max_bytes": self._max_bytes}
         try:
-            # A thread of its own, because the caller may be inside an event loop already.
+            # In a thread of its own, because the caller may already be inside an event loop.
             with ThreadPoolExecutor(1, thread_name_prefix="catalog") as pool:
                 return pool.submit(fetch, self._location, self._api_key, **limits).result()
         except FetchFailed as failed:

@@ -13,13 +13,13 @@ from flows.catalogs.prices import ListedPrice, listed_price
 class OpenAIFormat:
     """Read an OpenAI-compatible list.
 
-    It tells no prices, so nothing is routable by it alone: a catalog named before it (a price map or a TOML file for
-    the same endpoint) must tell them. An id allow-listed as free costs zero. `created` is the day of release at OpenAI
-    and the start of the server elsewhere; what cannot be a date is left out.
+    It has no prices, so nothing is routable by it alone: a catalog before it (a price map or a TOML file for the same
+    endpoint) must supply them. An id allow-listed as free costs zero. `created` is the day of release at OpenAI
+    and the start of the server elsewhere; impossible dates are left out.
     """
 
     def rows(self, text: str) -> Iterator[Row]:
-        """Cut the document into rows; a bare list, as some servers send, will do."""
+        """Split the document into rows; a bare list, as some servers send it, is accepted."""
         return rows_of_list(text, "data")
 
     def read(self, row: Row, is_free: Callable[[str], bool]) -> Facts:

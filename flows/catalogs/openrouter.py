@@ -18,10 +18,10 @@ from flows.catalogs.facts import (
     optional_identifier,
     token_count,
 )
-from flows.catalogs.prices import ListedPrice, dearest, is_positive, listed_price, per_mtok
+from flows.catalogs.prices import ListedPrice, highest_price, is_positive, listed_price, per_mtok
 
 _LONG_PROMPT_TOKENS = 16_000
-"""A dearer tier that starts above this concerns no prompt that is profiled or routed here."""
+"""A more expensive tier that starts above this affects no prompt that is profiled or routed here."""
 
 
 class OpenRouterFormat:
@@ -30,12 +30,12 @@ class OpenRouterFormat:
     Refused are aliases (``~...`` ids, `alias_target`), ``:batch`` variants (they answer within a day, not at once),
     LLMs that neither read nor write text, and those with a fee per request, which the price per token does not show.
     ``:free`` variants cost zero and are refused unless allow-listed; ``:thinking``, ``:beta`` and ``:extended`` are
-    LLMs of their own. Where a price depends on the hour or starts early in a prompt, the dearest one counts; tiers of
+    LLMs of their own. Where a price depends on the hour or starts early in a prompt, the highest one counts; tiers of
     long prompts do not.
     """
 
     def rows(self, text: str) -> Iterator[Row]:
-        """Cut the document into rows."""
+        """Split the document into rows."""
         return rows_of_list(text, "data")
 
     def read(self, row: Row, is_free: Callable[[str], bool]) -> Facts:
@@ -65,7 +65,7 @@ def _price(pricing: Mapping[str, Any], *, is_free_allowed: bool) -> ListedPrice:
     if is_positive(reasoning) and is_positive(pricing.get("completion")):
         output_prices.append(reasoning)
     return listed_price(
-        per_mtok(dearest(input_prices)), per_mtok(dearest(output_prices)), is_free_allowed=is_free_allowed
+        per_mtok(highest_price(input_prices)), per_mtok(highest_price(output_prices)), is_free_allowed=is_free_allowed
     )
 
 

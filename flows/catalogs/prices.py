@@ -1,4 +1,4 @@
-"""Prices as catalogs write them: exact, or refused with a reason, never guessed."""
+"""Prices as catalogs write them: read exactly or refused with a reason, never guessed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from decimal import Context, Decimal, Inexact
 from typing import Any, Final
 
 LEAST_USD_PER_MTOK: Final = Decimal("0.001")
-"""A positive price below this would win every comparison like a zero; no real one is."""
+"""A positive price below this would win every comparison, as zero would; no real price is that low."""
 
 MOST_USD_PER_MTOK: Final = Decimal(10_000)
-"""A price above this is a mistake of unit: somebody wrote USD per million tokens as USD per token."""
+"""A price above this is a wrong unit: USD per million tokens written as USD per token."""
 
 _NUMERAL = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 _EXACT = Context(prec=200, traps=[Inexact])
@@ -65,8 +65,8 @@ def listed_price(input_usd_per_mtok: Any, output_usd_per_mtok: Any, *, is_free_a
     return ListedPrice(*amounts)
 
 
-def dearest(prices: Iterable[Any]) -> Any:
-    """Give the highest of several prices of the same thing, or the first that is none."""
+def highest_price(prices: Iterable[Any]) -> Any:
+    """Return the highest of several prices of the same thing, or the first that is not a price."""
     highest: Any = None
     for price in prices:
         number = _number(price)
@@ -78,7 +78,7 @@ def dearest(prices: Iterable[Any]) -> Any:
 
 
 def is_positive(price: Any) -> bool:
-    """Say whether this is a number above zero; a fee that cannot be read counts as one."""
+    """Whether this is a number above zero; a fee that cannot be read counts as one."""
     if price is None:
         return False
     number = _number(price)

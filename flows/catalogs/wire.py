@@ -24,7 +24,7 @@ class FetchFailed(Exception):
     reason
         Why, without anything the server sent.
     hint
-        What to do about it; empty when the server answered with a document that cannot be used.
+        What to do about it; empty when the server sent a document that cannot be used.
     """
 
     def __init__(self, reason: str, hint: str = "") -> None:
@@ -43,7 +43,7 @@ def fetch(url: str, api_key: SecretStr | None, *, timeout_s: float, max_bytes: i
     api_key
         Sent as a bearer token; None sends none.
     timeout_s
-        Deadline in seconds: the client's own timeouts start anew with every byte.
+        Deadline in seconds; the client's own timeouts restart with every byte.
     max_bytes
         Longest body that is read.
 

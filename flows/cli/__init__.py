@@ -21,7 +21,7 @@ from routing.errors import UnirouteError
 _COMMANDS = {
     "audit": ("flows.cli.audit", "Read, verify and export the ledger."),
     "bench": ("flows.cli.bench", "Measure routing methods over a folder of recorded outcomes."),
-    "completion": ("flows.cli.completion", "Print the script with which a shell completes commands and names."),
+    "completion": ("flows.cli.completion", "Print the script that completes commands and names."),
     "config": ("flows.cli.config", "Show, validate and describe settings."),
     "db": ("flows.cli.db", "Migrate, back up, copy and prune the registry's database."),
     "demo": ("flows.cli.demo", "Watch two nights on recorded answers of real LLMs."),

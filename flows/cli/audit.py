@@ -63,7 +63,10 @@ def log(
     config: str | None,
     as_json: bool,
 ) -> None:
-    """List the ledger's latest events, the newest last unless they are sorted."""
+    """List the ledger's latest events.
+
+    The newest is last, unless they are sorted.
+    """
     from flows.audit.moments import read_span
     from flows.reports.audit import log_text
 

@@ -17,7 +17,7 @@ import click
 from flows.cli.options import json_option
 from flows.cli.screen import show
 from flows.config.environment import COMPLETE_VARIABLE, home_folder
-from registry.publishing.markdown import is_active
+from registry.db.characters import is_active
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

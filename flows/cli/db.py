@@ -27,6 +27,13 @@ def db() -> None:
     """Migrate, back up, copy and prune the registry's database; without a command, show its schema."""
 
 
+def _existing(config: str | None) -> Registry:
+    from flows.config.loading import load_settings
+    from registry.store import Registry
+
+    return Registry.open(load_settings(config).registry_url, migrate=False)
+
+
 @db.command("status")
 @config_option
 @json_option
@@ -53,13 +60,15 @@ def status(config: str | None, as_json: bool) -> int:
 @config_option
 @json_option
 def migrate(is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Update the registry to the schema of this code. A migration that fails leaves it as it was."""
-    from flows.config.loading import load_settings
+    """Update the registry to the schema of this code.
+
+    A migration that fails leaves it as it was.
+    """
     from registry.errors import NotFound
-    from registry.store import Registry, SchemaStatus
+    from registry.store import SchemaStatus
 
     before: SchemaStatus | None = None
-    with contextlib.suppress(NotFound), Registry.open(load_settings(config).registry_url, migrate=False) as registry:
+    with contextlib.suppress(NotFound), _existing(config) as registry:
         before = registry.schema_status()
     applied = [] if before is None else list(before.pending)
     head = None if before is None else before.current
@@ -74,13 +83,6 @@ def migrate(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     show("db.migrate", data, as_json=as_json, text=lambda: f"registry: {outcome}")
 
 
-def _existing(config: str | None) -> Registry:
-    from flows.config.loading import load_settings
-    from registry.store import Registry
-
-    return Registry.open(load_settings(config).registry_url, migrate=False)
-
-
 def _facts(contents: Contents) -> dict[str, Any]:
     tables = {one.name: one.rows for one in contents.tables}
     return {"schema": contents.schema, "digest": contents.digest, "rows": contents.rows, "tables": tables}
@@ -92,7 +94,10 @@ def _facts(contents: Contents) -> dict[str, Any]:
 @config_option
 @json_option
 def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Write a consistent copy of the whole registry to FILE; a night may run meanwhile."""
+    """Write a copy of the whole registry to FILE.
+
+    The copy is consistent, even while a night runs.
+    """
     with _existing(config) as registry:
         if is_dry_run:
             contents, size_bytes = registry.backups.contents(), None
@@ -100,7 +105,7 @@ def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> N
             size_bytes = registry.backups.write(file, clock.now())
             contents = registry.backups.inspect(file)
     data = {**_facts(contents), "file": str(file), "size_bytes": size_bytes, "is_dry_run": is_dry_run}
-    outcome = f"would write {file}" if is_dry_run else f"{file}: {size_bytes:,} bytes, read back and intact"
+    outcome = f"would write {file}" if is_dry_run else f"{file}: {counted(size_bytes, 'byte')}, read back and intact"
     show("db.backup", data, as_json=as_json, text=lambda: f"{sanitize(outcome, width=300)}\n{_summary(contents)}")
 
 
@@ -110,7 +115,10 @@ def backup(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> N
 @config_option
 @json_option
 def restore(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> int:
-    """Restore FILE, which `db backup` wrote, into an empty registry: all of it or nothing."""
+    """Restore FILE, a backup, into an empty registry.
+
+    All of it is restored, or nothing.
+    """
     from flows.config.loading import load_settings
     from registry.store import Registry
 
@@ -130,10 +138,11 @@ def restore(file: Path, is_dry_run: bool, config: str | None, as_json: bool) -> 
 @config_option
 @json_option
 def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> int:
-    """Copy the registry to the empty one at URL, for example from a laptop to a team's server.
+    """Copy the registry to the empty one at URL.
 
-    The copy is one transaction, so the command can be repeated and interrupted. Keep a password in PGPASSFILE rather
-    than in URL, where other users of this machine can see it.
+    That moves it from a laptop to a team's server, for example. The copy is one transaction, so the command can be
+    repeated and interrupted. Keep a password in PGPASSFILE rather than in URL, where other users of this machine can
+    see it.
     """
     from registry.errors import RegistryError, RunAlreadyActive
     from registry.store import Registry
@@ -150,7 +159,7 @@ def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> in
         here = registry.backups.contents()
         there = target.backups.contents_or_none()
         if is_dry_run and there is not None and there.rows and there != here:
-            raise RegistryError(f"{target.name} already has rows", hint="name an empty database")
+            raise RegistryError(f"{target.name} holds rows already", hint="name an empty database")
         if not is_dry_run:
             there = registry.backups.copy_to(target.backups, now)
         is_intact = is_dry_run or _is_intact(target)
@@ -174,7 +183,10 @@ def copy_to(url: str, is_dry_run: bool, config: str | None, as_json: bool) -> in
 @config_option
 @json_option
 def prune(is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Delete old texts of answers and raw listings, as [retention] says. Scores and decisions are kept forever."""
+    """Delete old texts of answers and old raw listings.
+
+    [retention] says what is old. Scores and decisions are kept forever.
+    """
     from flows.config.loading import load_settings
     from registry.pruning import Retention
 
@@ -189,13 +201,14 @@ def prune(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     data = {**vars(found), "is_dry_run": is_dry_run}
     verb = "would be deleted" if is_dry_run else "deleted"
     lines = [
-        f"{found.completions:>12,} texts of answers {_older(retention.completions_days)} {verb}",
-        f"{found.listings:>12,} raw listings {_older(retention.listings_days)} {verb}, "
-        f"with {found.listing_texts:,} texts that nothing else uses",
-        f"{found.content_bytes:>12,} bytes of text in all",
+        f"{verb}: {counted(found.completions, 'text')} of answers {_older(retention.completions_days)}",
+        f"{verb}: {counted(found.listings, 'raw listing')} {_older(retention.listings_days)}, "
+        f"with {counted(found.listing_texts, 'text')} that nothing else uses",
+        f"in all: {counted(found.content_bytes, 'byte')} of text",
     ]
     if not is_dry_run:
-        lines.append(f"{found.size_before_bytes:>12,} bytes before, {found.size_after_bytes:,} bytes after")
+        before, after = (counted(size, "byte") for size in (found.size_before_bytes, found.size_after_bytes))
+        lines.append(f"the database: {before} before, {after} after")
     show("db.prune", data, as_json=as_json, text=lambda: "\n".join(lines))
 
 

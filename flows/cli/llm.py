@@ -172,7 +172,10 @@ def _next_steps(data: dict[str, Any]) -> list[str]:
 @config_option
 @json_option
 def diff(since: datetime | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
-    """List changes: new, withdrawn, repriced and drifted LLMs, and decisions."""
+    """List what has changed about LLMs.
+
+    New, withdrawn, repriced and drifted LLMs, and decisions about them.
+    """
     from flows.reports.llm_changes import changes_since
     from registry.clock import utc_now
 
@@ -240,19 +243,19 @@ _decision(
     "include",
     "available",
     "the next night routes to it",
-    "Route to LLM again, after it was quarantined, withdrawn or excluded.\n\nLLM is a whole key.",
+    "Route to LLM again.\n\nAfter it was quarantined, withdrawn or excluded. LLM is a whole key.",
 )
 _decision(
     "exclude",
     "excluded",
     "the next night neither asks nor routes to it",
-    "Neither ask LLM nor route to it, from the next night on.\n\nUntil it is included again. LLM is a whole key.",
+    "Neither ask LLM nor route to it, from the next night on.\n\nThat lasts until it is included. LLM is a whole key.",
 )
 _decision(
     "quarantine",
     "quarantined",
     "the next night neither asks nor routes to it",
-    "Take LLM out of routing because its answers are in doubt.\n\nUntil it is included again. LLM is a whole key.",
+    "Take LLM out of routing because its answers are in doubt.\n\nThat lasts until it is included. LLM is a whole key.",
 )
 
 

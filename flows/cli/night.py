@@ -52,7 +52,7 @@ def run(
     max_new: int | None,
     as_json: bool,
 ) -> int:
-    """Run one night.
+    """Run one night: find, profile, publish, promote.
 
     It finds new LLMs, profiles them, publishes a router, and promotes it when the gate passes. With --json, standard
     output is a stream of JSON lines: "started" comes once the night holds the lease, "finished" is the last; without
@@ -60,10 +60,10 @@ def run(
     """
     from flows.logs import listening
 
-    def say_event(event: str, facts: dict[str, Any]) -> None:
+    def print_event(event: str, facts: dict[str, Any]) -> None:
         click.echo(event_line("night.run", event, **facts))
 
-    with listening(say_event) if as_json else nullcontext():
+    with listening(print_event) if as_json else nullcontext():
         report = run_night_now(
             config,
             as_of=as_of.date().isoformat() if as_of else None,

@@ -40,19 +40,29 @@ class OutputOptions:
     notes: list[str] = field(default_factory=list)
 
 
+def output_options() -> OutputOptions:
+    """Return the output options of the running command; the defaults outside a command."""
+    context = click.get_current_context(silent=True)
+    found = context.find_object(OutputOptions) if context is not None else None
+    return found if found is not None else OutputOptions()
+
+
+@contextmanager
+def opened(config: str | None) -> Iterator[Workspace]:
+    """Open the workspace that the settings describe, and close it at the end."""
+    from flows.config.loading import load_settings
+    from flows.workspace import Workspace
+
+    with Workspace(load_settings(config)) as workspace:
+        yield workspace
+
+
 def acting_person() -> str:
     """Return the name under which the ledger records decisions of this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container may run under a user id without a name
         return f"uid {os.getuid()}"
-
-
-def output_options() -> OutputOptions:
-    """Return the output options of the running command; the defaults outside of any."""
-    context = click.get_current_context(silent=True)
-    found = context.find_object(OutputOptions) if context is not None else None
-    return found if found is not None else OutputOptions()
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
@@ -223,13 +233,3 @@ def _with_shared_options(command: click.Command) -> click.Command:
     elif not any("--quiet" in option.opts for option in command.params):
         command.params.extend(_shared())
     return command
-
-
-@contextmanager
-def opened(config: str | None) -> Iterator[Workspace]:
-    """Open the workspace that the settings describe, and close it at the end."""
-    from flows.config.loading import load_settings
-    from flows.workspace import Workspace
-
-    with Workspace(load_settings(config)) as workspace:
-        yield workspace

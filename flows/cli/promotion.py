@@ -84,9 +84,10 @@ def _name(router: dict[str, Any] | None) -> str:
 @config_option
 @json_option
 def show_promotion(name: str, config: str | None, as_json: bool) -> None:
-    """Show a promotion: its changes, the gate's result and the decisions.
+    """Show what a promotion changes and what the gate found.
 
-    It ends with what to type. ID is the promotion's number, or its router's digest, version or alias.
+    The decisions so far are shown, too, and what to type next. ID is the promotion's number, or its router's digest,
+    version or alias.
     """
     from flows.reports.decisions import promotion_text, review_data
 

@@ -107,9 +107,8 @@ def _lines(data: dict[str, Any]) -> list[str]:
         lines.append(f"by {title}: " + ", ".join(f"{sanitize(name) or '(none)'} {count}" for name, count in counts))
     if data["duplicates"]:
         shown = ", ".join(sanitize(name, width=40) for name in data["duplicates"][:8])
-        lines.append(
-            f"{counted(len(data['duplicates']), 'prompt')} with the text of an earlier one, which counts once: {shown}"
-        )
+        repeated = counted(len(data["duplicates"]), "duplicate")
+        lines.append(f"{repeated} of earlier prompts, not counted: {shown}")
     return lines
 
 
@@ -144,7 +143,7 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
         if found.added:
             lines += [
                 f"Roles changed for {counted(found.moved, 'earlier prompt')}. The next night fits a new cluster map",
-                "and asks every LLM the prompts that it has not answered. See what that costs: uniroute night run --plan",
+                "and asks every LLM the prompts it has not answered. See what that costs: uniroute night run --plan",
             ]
         return "\n".join([*lines, *_lines(data)])
 

@@ -127,7 +127,7 @@ def _router_text(data: dict[str, Any], workspace: Workspace) -> str:
         f"parent      {data['parent'] or 'none'}",
         f"prompt set  {data['prompt_set']}",
         f"embedder    {sanitize(data['embedder'])}",
-        f"cluster map {data['cluster_map']} ({data['n_clusters']} clusters)",
+        f"cluster map {data['cluster_map']} ({counted(data['n_clusters'], 'cluster')})",
         f"cost weight {data['cost_weight']:g} errors per USD",
         "on gate prompts: " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(data["metrics"].items())),
         "",

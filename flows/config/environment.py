@@ -1,7 +1,7 @@
-"""What Prefect, MLflow and the embedder must find in the environment before they are imported.
+"""Environment variables that Prefect, MLflow and the embedder need before they are imported.
 
-Every setting is a default: what the user has set stays. The reasons are measured traps of those libraries: their
-servers report home, and Prefect's embedded one gives up after 20 s on a busy machine and loses task runs on SQLite when
+All are defaults: what the user has set stays. They avoid known traps of those libraries: their servers report usage,
+and Prefect's embedded one gives up after 20 s on a busy machine and loses task runs on SQLite when
 it writes them in small batches.
 """
 
@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 COMPLETE_VARIABLE = "_UNIROUTE_COMPLETE"
-"""In which a shell says what it wants completed; the completion scripts set it."""
+"""The variable in which a shell says what to complete; the completion scripts set it."""
 
 DEFAULTS = {
     # MLflow accepts only the string "true" here.
@@ -41,7 +41,7 @@ DEFAULTS = {
 
 
 def home_folder() -> Path:
-    """Give the folder in which all state lives: ``UNIROUTE_HOME``, else ``./.uniroute``."""
+    """Return the folder of all state: ``UNIROUTE_HOME``, else ``./.uniroute``."""
     return Path(os.environ.get("UNIROUTE_HOME", ".uniroute")).resolve()
 
 
@@ -51,9 +51,9 @@ def prepare(home: Path | None = None, *, quiet: bool = True) -> None:
     Parameters
     ----------
     home
-        The home folder; taken from the environment when omitted.
+        The home folder; read from the environment when omitted.
     quiet
-        Whether Prefect's log lines are left to the digest and the progress line.
+        Whether Prefect's own log lines are kept off the terminal.
     """
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

@@ -163,9 +163,9 @@ def _translated_failures(url: str) -> Iterator[None]:
 
 def _detail(error: Any) -> str:
     try:
-        return str(error.response.json().get("detail", "it gives no reason"))[:300]
+        return str(error.response.json().get("detail", "no reason given"))[:300]
     except (ValueError, AttributeError):
-        return "it gives no reason"
+        return "no reason given"
 
 
 async def _pool(client: PrefectClient, name: str, is_dry_run: bool) -> Finding:

@@ -159,12 +159,7 @@ class BoundedEndpoint:
         self._limiter.widen()
         self._log_state()
         return Completion(
-            text=outcome.text,
-            input_tokens=outcome.input_tokens,
-            output_tokens=outcome.output_tokens,
-            usage_estimated=outcome.usage_estimated,
-            finish_reason=outcome.finish_reason,
-            served_llm=outcome.served_llm,
+            **vars(outcome),
             latency_s=max(0.0, ended_s - started_s),
             attempts=attempts,
             downgrades=given_up,

@@ -15,8 +15,8 @@ _MAX_NAME_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
-class Completion:
-    """What an LLM answered to one prompt.
+class Answer:
+    """What an endpoint says that an LLM answered to one prompt.
 
     Parameters
     ----------
@@ -30,6 +30,24 @@ class Completion:
         As reported by the endpoint (``stop``, ``length``, ``content_filter``, ...); ``unknown`` when it reports none.
     served_llm
         The LLM that the endpoint says it used, which may differ from the one asked for; None when it does not say.
+    """
+
+    text: str
+    input_tokens: int
+    output_tokens: int
+    usage_estimated: bool
+    finish_reason: str
+    served_llm: str | None
+
+
+@dataclass(frozen=True)
+class Completion(Answer):
+    """An answer, and what it took to get it.
+
+    Parameters
+    ----------
+    text, input_tokens, output_tokens, usage_estimated, finish_reason, served_llm
+        As in `Answer`.
     latency_s
         Duration of the attempt that was answered, in seconds of a monotonic clock.
     attempts
@@ -38,33 +56,9 @@ class Completion:
         Request parameters that had to be dropped because the LLM refuses them, for example ``temperature``.
     """
 
-    text: str
-    input_tokens: int
-    output_tokens: int
-    usage_estimated: bool
-    finish_reason: str
-    served_llm: str | None
     latency_s: float
     attempts: int
     downgrades: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The part of a `Completion` that comes from the endpoint.
-
-    Parameters
-    ----------
-    text, input_tokens, output_tokens, usage_estimated, finish_reason, served_llm
-        As in `Completion`.
-    """
-
-    text: str
-    input_tokens: int
-    output_tokens: int
-    usage_estimated: bool
-    finish_reason: str
-    served_llm: str | None
 
 
 class NotACompletion(ValueError):
@@ -192,7 +186,7 @@ _REVISION = re.compile(r"(?:[-@.:](?:\d[\d.-]*|v\d[\d.]*|latest|free|preview))*\
 
 
 def is_the_llm_asked_for(served: str, *asked: str | None) -> bool:
-    """Whether names mean the same LLM, whatever maker (``openai/``) stands before or revision (``-2024-08-06``) after.
+    """Whether names mean the same LLM; a maker (``openai/``) and a revision (``-2024-08-06``) make no difference.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ class FailureRule:
         How often a call may be repeated because of this kind; None leaves it to ``max_attempts`` of the endpoint.
         Kinds that cost a whole deadline or a whole answer are repeated once.
     counts_against
-        Whose circuit opens after several of them in a row: the LLM's, the endpoint's, or nobody's.
+        Whose circuit opens after several of them in a row: that of the LLM, that of the endpoint, or neither.
     stops
         What is not called again for the rest of the night after a single one, because a repeat cannot succeed.
     hint

@@ -102,7 +102,9 @@ class GateRules:
     def of(cls, settings: Settings) -> GateRules:
         """Take the thresholds from the settings."""
         wanted, routing = settings.gate, settings.routing
-        content = {"gate": wanted.model_dump(mode="json"), "min_coverage": routing.min_coverage, "seed": routing.seed}
+        # By alias: the digest of a policy keeps the names that its settings had when they were first stored.
+        gate = wanted.model_dump(mode="json", by_alias=True)
+        content = {"gate": gate, "min_coverage": routing.min_coverage, "seed": routing.seed}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return cls(
             epsilon=wanted.epsilon,

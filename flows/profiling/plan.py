@@ -147,7 +147,7 @@ def plan_night(
     n_prompts
         How many prompts a complete profile has.
     max_new
-        At most so many LLMs without any score are taken on in one night; the earliest released come first.
+        The most LLMs without any score that one night takes on; those released earliest come first.
     max_tokens
         By endpoint, the maximum output tokens of one answer.
     seen_output_tokens

@@ -25,7 +25,8 @@ from sqlalchemy.sql.dml import Insert
 from registry import clock
 from registry.db import postgres
 from registry.db.driver_errors import DriverFailure, registry_error
-from registry.db.urls import mask_secrets, mask_url, parse_registry_url, prepare_file
+from registry.db.url_masking import mask_secrets, mask_url
+from registry.db.urls import parse_registry_url, prepare_file
 from registry.errors import RegistryBusy, RegistryCorrupt, RegistryError, counted
 from routing.errors import UnirouteError
 

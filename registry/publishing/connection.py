@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from registry.db.urls import mask_secrets, mask_url
 from registry.errors import MlflowUnsuitable
 from registry.publishing.markdown import one_line
 from registry.publishing.mlflow_errors import MlflowFailure, publishing_error
@@ -85,6 +84,8 @@ def server_version(url: str) -> str:
     """
     with asking(url, "MLflow could not be opened"):
         if urlsplit(url).scheme in ("http", "https"):
+            from registry.db.url_masking import mask_url
+
             return require_suitable(url, mask_url(url))
         _require_reachable(url)
         return ""
@@ -104,6 +105,8 @@ def asking(url: str, failure: str) -> Iterator[None]:
     import requests
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
+
+    from registry.db.url_masking import mask_secrets, mask_url
 
     try:
         yield

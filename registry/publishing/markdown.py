@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from registry.db.characters import is_active
 
 DESCRIPTION_LIMIT = 4000
 TAG_LIMIT = 5000
@@ -14,14 +15,6 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#|!~&$^])")
 _BARE_LINK = re.compile(r"(?i)(:)(?=//)|(?<=www)(\.)|(@)")
 # At the beginning of a line these make lists, headings, rules and quotations; "- " may stay a list.
 _LINE_START = re.compile(r"^(\d*)(\+|\.|[-=](?! ))")
-
-# Control, format, surrogate, private and unassigned characters, and separators that some pages take for line breaks.
-_DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-
-
-def is_active(character: str) -> bool:
-    """Whether a character does more than to be seen: a control, format, private or invisible character."""
-    return unicodedata.category(character) in _DROPPED
 
 
 def without_controls(text: str) -> str:

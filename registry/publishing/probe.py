@@ -12,7 +12,6 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
-from registry.db.urls import mask_url
 from registry.publishing.connection import SQL_PORTS, asking, open_client, server_version
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ def probe(url: str, *, patience_s: float = _PATIENCE_S) -> str:
     patience_s
         How long to wait, in seconds.
     """
+    from registry.db.url_masking import mask_url
+
     try:
         address = urlsplit(url)
         where = mask_url(url)

@@ -1,4 +1,4 @@
-"""compose.yaml is valid, and keeps what it promises: pinned, confined, healthy, secrets as files, nothing published."""
+"""compose.yaml is valid and keeps its promises: pinned, confined, healthy, secrets as files, nothing published."""
 
 import os
 import re
@@ -48,7 +48,7 @@ def test_a_compose_file_follows_the_specification(path: Path) -> None:
 
 
 @pytest.mark.parametrize("files", [[COMPOSE], [COMPOSE, UI]], ids=["compose.yaml", "with compose.ui.yaml"])
-def test_docker_compose_takes_the_files(files: list[Path]) -> None:
+def test_docker_compose_accepts_the_files(files: list[Path]) -> None:
     found = compose()
     if found is None:
         pytest.skip("there is no Docker Compose 2 on this machine; the schema and the rules below were checked")
@@ -143,7 +143,7 @@ def test_every_secret_is_a_file_that_git_and_the_image_leave_out() -> None:
     assert not any("secrets" in line for line in ignore)
 
 
-def test_every_service_is_given_the_secrets_it_needs_and_no_other() -> None:
+def test_every_service_gets_the_secrets_it_needs_and_no_others() -> None:
     assert {name: set(service["secrets"]) for name, service in SERVICES.items()} == {
         "postgres": {"postgres_password", "uniroute_db_password", "mlflow_db_password", "prefect_db_password"},
         "mlflow": {"mlflow_db_password", "mlflow_admin_password", "mlflow_secret_key"},
@@ -166,7 +166,7 @@ def test_nothing_is_published_and_only_the_worker_may_call_out() -> None:
 
 
 def test_the_uis_are_published_on_loopback_over_a_network_that_does_not_masquerade() -> None:
-    """Docker publishes nothing of a container that has internal networks only, and says nothing about it."""
+    """Docker silently publishes nothing of a container that has only internal networks."""
     overlay = read(UI)
     assert set(overlay["services"]) == {"mlflow", "prefect"}
     for service in overlay["services"].values():

@@ -1,4 +1,4 @@
-"""The users and databases that the service `postgres` makes: each server may do what it must, and no more."""
+"""The users and databases that the service `postgres` creates: each server may do what it must, and no more."""
 
 import asyncio
 import subprocess
@@ -20,7 +20,7 @@ each_user = pytest.mark.parametrize("user", sorted(DATABASES))
 
 @pytest.fixture
 def given(databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Container:
-    """Give every user's password to this process, as the entrypoint gives it to a server."""
+    """Write every user's password for this process, as the entrypoint does for a server."""
     container = Container(tmp_path)
     container.give(**{f"{user}_db_password": password for user, password in PASSWORDS.items()})
     subprocess.run([DOCKER / "entrypoint.sh", "true"], env=container.environment, check=True)
@@ -118,7 +118,7 @@ def test_mlflow_is_sent_to_its_own_databases() -> None:
     ]
 
 
-def test_the_script_done_again_changes_passwords_and_leaves_data(given: Container, databases: Databases) -> None:
+def test_running_the_script_again_changes_passwords_and_keeps_data(given: Container, databases: Databases) -> None:
     run(databases, "prefect", "prefect", "CREATE TABLE kept (x integer)")
     databases.container.give(prefect_db_password="rotated")
     try:
@@ -147,7 +147,7 @@ def test_a_secret_that_is_empty_makes_no_user_and_no_password_is_logged(database
     assert not any(password in log for password in PASSWORDS.values())
 
 
-def test_a_dump_of_a_database_comes_back_to_its_user_alone(given: Container, databases: Databases) -> None:
+def test_a_dump_of_a_database_is_restored_for_its_user_alone(given: Container, databases: Databases) -> None:
     """With the options of docker/README.md."""
     run(databases, "mlflow", "mlflow", "CREATE TABLE saved AS SELECT 7 AS x", "CREATE VIEW seen AS SELECT x FROM saved")
     dump = databases.program("pg_dump", "--format=custom", "mlflow")

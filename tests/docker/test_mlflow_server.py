@@ -33,7 +33,7 @@ class Served:
     artifacts: Path
 
     def status(self, path: str, login: str = "", **headers: str) -> int:
-        """Give the status with which a path is answered."""
+        """Return the status of the answer to a path."""
         if login:
             headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
         try:
@@ -76,7 +76,7 @@ def served(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def make_user(served: Served, folder: Path, password: str) -> Container:
-    """Run the service `mlflow-user` and give a container of the worker's, with the password of the user."""
+    """Run the service `mlflow-user` and return a container of the worker, with the user's password."""
     container, worker = Container(folder / "setup"), Container(folder / "worker")
     container.folder.mkdir(parents=True)
     worker.folder.mkdir(parents=True)
@@ -93,7 +93,7 @@ def make_user(served: Served, folder: Path, password: str) -> Container:
     return worker
 
 
-def test_the_server_wants_to_know_who_asks(served: Served) -> None:
+def test_the_server_requires_authentication(served: Served) -> None:
     assert served.status("/health") == 200
     assert [served.status(path) for path in ("/", SEARCH, "/api/2.0/mlflow-artifacts/artifacts")] == [401, 401, 401]
     assert [served.status(SEARCH, login) for login in ("admin:password1234", f"admin:{ADMIN}")] == [401, 200]

@@ -127,7 +127,7 @@ def test_only_the_mlflow_server_has_secrets_in_its_environment(container: Contai
     }
 
 
-def test_a_container_without_secrets_runs_what_it_is_told(container: Container) -> None:
+def test_a_container_without_secrets_runs_its_command(container: Container) -> None:
     ended = run(ENTRYPOINT, "sh", "-c", "echo $0 $# $1; exit 7", "it self", **container.environment)
     assert (ended.returncode, ended.stdout) == (7, "it self 0\n")
 
@@ -142,7 +142,7 @@ def test_a_secret_that_is_empty_starts_nothing(container: Container, name: str) 
 
 @pytest.mark.parametrize("password", ["a:b", "a\\b", "a b", "a\tb"])
 def test_a_password_that_drivers_would_read_differently_starts_nothing(container: Container, password: str) -> None:
-    """asyncpg takes the escapes of the file's form for a part of the password, and libpq cuts it without them."""
+    """asyncpg reads the escapes of the file format as part of the password; without them, libpq truncates it."""
     container.give(prefect_db_password=password)
     refused = run(ENTRYPOINT, "echo", "started", **container.environment)
     assert (refused.returncode, refused.stdout) == (78, "")

@@ -1,4 +1,4 @@
-"""What compose.yaml says, for the tests that hold it to its word."""
+"""What compose.yaml says, for the tests that check it."""
 
 import os
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def command_of(service: str) -> list[str]:
-    """Give the command of a service."""
+    """Return the command of a service."""
     return list(read(COMPOSE)["services"][service]["command"])
 
 
 def environment_of(service: str) -> dict[str, str]:
-    """Give the environment that compose gives a service, on top of the image's."""
+    """Return the environment that compose gives a service, on top of the image's."""
     return dict(read(COMPOSE)["services"][service]["environment"])
 
 
@@ -40,12 +40,12 @@ class Container:
 
     @property
     def secrets(self) -> Path:
-        """Give the folder in place of /run/secrets."""
+        """The folder in place of /run/secrets."""
         return self.folder / "secrets"
 
     @property
     def environment(self) -> dict[str, str]:
-        """Give what image and compose say to every program, moved into the folder."""
+        """Return the environment that image and compose give to every program, with paths moved into the folder."""
         return {
             "PATH": os.environ["PATH"],
             "SECRETS": str(self.secrets),

@@ -53,7 +53,7 @@ def automations() -> list[dict[str, Any]]:
     return yaml.safe_load(FILE.read_text(encoding="utf-8"))["automations"]
 
 
-def test_the_automations_are_what_prefects_client_and_server_take() -> None:
+def test_the_automations_are_accepted_by_prefects_client_and_server() -> None:
     from prefect.events.schemas.automations import AutomationCore
     from prefect.server.events.schemas.automations import AutomationCore as OnServer
 

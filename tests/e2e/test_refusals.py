@@ -38,7 +38,7 @@ def written(folder: Path, catalog: str, base_url: str) -> Path:
 
 
 @pytest.mark.slow
-def test_an_endpoint_that_is_down_ends_the_night_and_counts_nobody_as_wrong(tmp_path: Path) -> None:
+def test_an_endpoint_that_is_down_ends_the_night_and_counts_no_answer_as_wrong(tmp_path: Path) -> None:
     """Under Prefect, which wants to report the exception of a flow in its own way."""
     config = written(tmp_path, json.dumps({"data": [GOOD]}), "http://127.0.0.1:9/v1")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UNIROUTE_")}

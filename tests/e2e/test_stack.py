@@ -1,4 +1,4 @@
-"""What a team runs: PostgreSQL, an MLflow server and a Prefect server, and nights that these start by themselves."""
+"""What a team runs: PostgreSQL, an MLflow server and a Prefect server, and nights that these start."""
 
 import re
 import socket
@@ -55,7 +55,7 @@ def test_a_night_whose_worker_was_killed_ends_on_another_one_like_an_uninterrupt
     assert all(found.resident_bytes > 10_000_000 for found in proof.memory.values())
 
 
-def test_what_nights_tell_on_workers_is_in_the_logs_of_their_flow_runs(stack: Stack, proof: Proof) -> None:
+def test_what_nights_log_on_workers_is_in_the_logs_of_their_flow_runs(stack: Stack, proof: Proof) -> None:
     async def read(client: Any) -> list[Any]:
         logs: list[Any] = []
         while page := await client.read_logs(limit=200, offset=len(logs)):
@@ -70,7 +70,7 @@ def test_what_nights_tell_on_workers_is_in_the_logs_of_their_flow_runs(stack: St
 
 @contextmanager
 def prefect_told(environment: Mapping[str, str]) -> Iterator[None]:
-    """Let Prefect in this process believe that it was started in an environment."""
+    """Make Prefect in this process believe that it was started in a given environment."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     names = {PREFECT_API_AUTH_STRING, PREFECT_API_URL}
@@ -166,7 +166,7 @@ def test_a_scheduled_night_that_prefect_says_has_crashed_is_started_once_more_as
     stack.ask(lambda client: client.delete_flow_run(found.id))
 
 
-def test_automations_are_applied_by_name_and_stay_off_when_somebody_switched_them_off(
+def test_automations_are_applied_by_name_and_stay_off_when_a_person_switched_them_off(
     stack: Stack, as_client: Callable[..., tuple[Finding, ...]], tmp_path: Path
 ) -> None:
     file = tmp_path / "automations.yaml"
@@ -202,7 +202,7 @@ def test_automations_are_applied_by_name_and_stay_off_when_somebody_switched_the
         ({"pool": "containers"}, ExitCode.CONFIGURATION, "The work pool containers is of type docker"),
     ],
 )
-def test_a_prefect_server_that_cannot_be_deployed_to_is_told_in_a_line(
+def test_a_prefect_server_that_cannot_be_deployed_to_is_reported_in_a_line(
     stack: Stack, as_client: Callable[..., tuple[Finding, ...]], changes: dict[str, str], code: int, said: str
 ) -> None:
     if "pool" in changes:
@@ -219,7 +219,7 @@ def test_a_prefect_server_that_cannot_be_deployed_to_is_told_in_a_line(
 
 @contextmanager
 def another_server(version: bytes) -> Iterator[str]:
-    """Serve a health check and a version, and hang up on whatever else is asked; give the address."""
+    """Serve a health check and a version, and hang up on every other request; return the address."""
 
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -243,10 +243,10 @@ def another_server(version: bytes) -> Iterator[str]:
     ("version", "kind", "said"),
     [
         (b'"2.19.9"', PrerequisiteError, "is version 2.19.9, which does not understand"),
-        (b'"3.99.0"', ServerUnavailable, "went away"),
+        (b'"3.99.0"', ServerUnavailable, "stopped answering"),
     ],
 )
-def test_a_server_of_another_version_is_refused_and_one_that_goes_away_is_told(
+def test_a_server_of_another_version_is_refused_and_one_that_goes_away_is_reported(
     as_client: Callable[..., tuple[Finding, ...]], version: bytes, kind: type[UnirouteError], said: str
 ) -> None:
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -259,7 +259,7 @@ def test_a_server_of_another_version_is_refused_and_one_that_goes_away_is_told(
         as_client(PREFECT_API_URL=url)
 
 
-def test_an_mlflow_that_refuses_the_password_or_is_away_is_told_in_a_line(
+def test_an_mlflow_that_refuses_the_password_or_is_down_is_reported_in_a_line(
     as_client: Callable[..., tuple[Finding, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "guessed")
@@ -276,7 +276,7 @@ def test_workers_need_a_settings_file_and_a_home_that_stays(
 ) -> None:
     (tmp_path / "homeless.toml").write_text("")
     monkeypatch.setenv("UNIROUTE_CONFIG", str(tmp_path / "homeless.toml"))
-    with pytest.raises(PrerequisiteError, match="must say where home is"):
+    with pytest.raises(PrerequisiteError, match="must name the home folder"):
         as_client()
     monkeypatch.delenv("UNIROUTE_CONFIG")
     monkeypatch.chdir(tmp_path)

@@ -27,7 +27,7 @@ def clock():
 
 
 def answer(llm_id: str, prompt: str) -> str:
-    """Answer rightly 4 prompts of ten (`weak`), 6 (`fair`) or 9 (`good`)."""
+    """Answer 4 prompts out of ten correctly (`weak`), 6 (`fair`) or 9 (`good`)."""
     is_right = int(prompt.split()[1]) % 10 < _RIGHT_OUT_OF_TEN[llm_id]
     return (right if is_right else wrong)(prompt)
 
@@ -56,7 +56,7 @@ def prepare_contest(folder: Path, migrated: Path, template: Path) -> None:
 
 
 def run_again(folder: Path, migrated: Path, night: str, **changed: str) -> RouterOutcome:
-    """Run another night in such a folder, in which nothing is new, and give what became of its router."""
+    """Run another night in such a folder, in which nothing is new, and return what became of its router."""
     settings = folder / "uniroute.toml"
     text = settings.read_text()
     for before, after in changed.items():

@@ -1,4 +1,4 @@
-"""The corpus of hostile strings, and what it means that one is inert."""
+"""The corpus of hostile strings, and checks that none of them has an effect."""
 
 import json
 import re
@@ -28,7 +28,7 @@ class _Elements(HTMLParser):
 
 
 def elements_of(markdown: str) -> set[str]:
-    """Render Markdown as generously as any page does, and give the elements and dangerous attributes that come out."""
+    """Render Markdown as generously as any page does; return the elements and dangerous attributes that result."""
     renderer = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     parser = _Elements()
     parser.feed(renderer.render(markdown))

@@ -91,7 +91,7 @@ def settings_of(home: Path) -> Settings:
 def run_night(
     workspace: Workspace, as_of: date, names: tuple[str, ...], clock: Clock, *, answering: tuple[str, ...] | None = None
 ) -> RouterOutcome:
-    """Run the stages of a night that follow the answers, with these LLMs listed, and give what became of its router."""
+    """Run the stages of a night that follow the answers, with these LLMs listed; return what became of its router."""
     from flows.fitting.refit import embed_prompts, refit
     from flows.promotion.publish import keep_and_publish, measure_candidate
 

@@ -103,7 +103,7 @@ def _outcome(key: str, at: int, prompt: Prompt, answer: str) -> Outcome:
 
 
 def _keep(workspace: Workspace, run: Run, prompt_set: PromptSet, keys: list[str]) -> str:
-    """Make a router of these LLMs as a night would, and keep it with its evidence; give its digest."""
+    """Make a router of these LLMs as a night would, and store it with its evidence; return its digest."""
     registry, embedder_key = workspace.registry, workspace.embedder.id.key
     prompts = prompt_set.with_role("representative")
     embeddings = registry.prompts.embeddings(prompts, embedder_key).matrix

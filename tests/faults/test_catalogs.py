@@ -58,7 +58,7 @@ SENTINELS = [
 
 
 @pytest.mark.parametrize(("price", "reason"), SENTINELS, ids=lambda value: str(value)[:12])
-def test_f53_a_price_that_is_none_makes_an_llm_that_nobody_routes_to(registry, night, catalog_of, price, reason):
+def test_f53_an_llm_with_an_invalid_price_is_not_routed_to(registry, night, catalog_of, price, reason):
     pricing = {"prompt": price, "completion": "0.000002"}
     document = openrouter_document(openrouter_row("maker/odd", pricing=pricing), openrouter_row("maker/good"))
     registry.llms.record_fetch(night, catalog_of(document).fetch(), TODAY)
@@ -80,7 +80,7 @@ def test_f53_a_price_that_turns_into_a_sentinel_overnight_takes_the_llm_off(regi
     assert registry.llms.price_history("router:maker/a")[0].input_usd_per_mtok == Decimal(1)
 
 
-def test_f53_only_what_the_user_calls_free_may_cost_nothing(registry, night, catalog_of):
+def test_f53_only_what_the_user_declares_free_may_cost_nothing(registry, night, catalog_of):
     nothing = {"prompt": "0", "completion": "0"}
     document = openrouter_document(*(openrouter_row(f"maker/{name}", pricing=nothing) for name in ("mine", "other")))
     registry.llms.record_fetch(night, catalog_of(document, free=("maker/mine",)).fetch(), TODAY)
@@ -105,7 +105,7 @@ def test_f55_a_catalog_that_is_down_or_empty_leaves_yesterday_as_it_was(
     assert routable(registry) == list(FIVE)
 
 
-def test_f55_half_a_list_withdraws_nobody_until_it_says_so_twice(registry, night, catalog_of):
+def test_f55_half_a_list_withdraws_no_llm_until_it_says_so_twice(registry, night, catalog_of):
     registry.llms.record_fetch(night, catalog_of(rows(*FIVE)).fetch(), TODAY)
     second = next_night(registry, night)
     half = catalog_of(rows(*FIVE[:3])).fetch()

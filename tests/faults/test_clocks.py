@@ -44,7 +44,7 @@ YEAR = timedelta(days=365)
 
 @pytest.fixture(params=["postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Run here on PostgreSQL alone: on SQLite everybody is on one machine."""
+    """Run these tests on PostgreSQL alone: on SQLite all processes are on one machine."""
     return request.param
 
 

@@ -1,4 +1,4 @@
-"""Faults of the registry's database: writers at once, locks, half migrations, damage, disks that are full."""
+"""Faults of the registry's database: concurrent writers, locks, half migrations, damage, full disks."""
 
 import shutil
 import sqlite3
@@ -148,7 +148,7 @@ def test_f19_a_registry_newer_than_the_code_is_read_and_never_written(url):
 
 
 @pytest.mark.parametrize("content", [b"this is a text" * 300, b"SQLite format 3\x00" + b"\xff" * 5000])
-def test_f21_a_file_that_is_no_database_is_named_and_never_made_anew(tmp_path, content):
+def test_f21_a_file_that_is_not_a_database_is_named_and_never_replaced(tmp_path, content):
     file = tmp_path / "registry.db"
     file.write_bytes(content)
     with pytest.raises(RegistryCorrupt) as caught:
@@ -192,7 +192,7 @@ def test_f23_no_connection_lets_a_parent_go_while_it_has_children(registry, nigh
     field=st.sampled_from(["score", "latency_s", "input_tokens"]),
     bad=st.floats(max_value=-1e-9) | st.sampled_from([float("nan"), float("inf")]),
 )
-def test_f24_no_outcome_holds_a_number_that_is_none(field, bad):
+def test_f24_no_outcome_holds_an_invalid_number(field, bad):
     with pytest.raises(InvalidInput):
         outcome("router:a", ASKED, **{field: bad})
 

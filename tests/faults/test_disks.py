@@ -1,4 +1,4 @@
-"""Faults of disks: full, read-only, a folder that may not be written."""
+"""Faults of disks: full, read-only, a folder that must not be written to."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_f10_a_full_disk_leaves_no_half_router_and_the_old_one_whole(tmp_path, i
     assert load_router(tmp_path / "routers" / "old").digest == old.digest
 
 
-def test_f10_what_lies_in_the_way_of_a_router_is_never_overwritten(tmp_path):
+def test_f10_what_is_in_the_place_of_a_router_is_never_overwritten(tmp_path):
     (tmp_path / "router").mkdir()
     (tmp_path / "router" / "router.json").write_text("half a router")
     with pytest.raises(ArtifactCorrupt, match="something else") as caught:
@@ -50,7 +50,7 @@ def test_f10_what_lies_in_the_way_of_a_router_is_never_overwritten(tmp_path):
 
 
 @only_on_sqlite
-def test_f12_a_registry_that_may_only_be_read_names_itself_and_is_still_read(tmp_path, registry, night, monkeypatch):
+def test_f12_a_read_only_registry_is_named_and_still_read(tmp_path, registry, night, monkeypatch):
     monkeypatch.chdir(tmp_path)
     url = f"sqlite:///file:{tmp_path / 'registry.db'}?mode=ro&uri=true"
     with Registry.open(url, migrate=False) as opened:
@@ -62,7 +62,7 @@ def test_f12_a_registry_that_may_only_be_read_names_itself_and_is_still_read(tmp
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".db", ".db-shm", ".db-wal"]
 
 
-def test_f12_a_home_that_cannot_be_made_is_named_before_anything_starts(tmp_path, monkeypatch, capsys):
+def test_f12_a_home_that_cannot_be_created_is_named_before_anything_starts(tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("in the way")
     home = tmp_path / "file" / "home"
     monkeypatch.setenv("UNIROUTE_HOME", str(home))
@@ -76,7 +76,7 @@ def test_f12_a_home_that_cannot_be_made_is_named_before_anything_starts(tmp_path
     assert "UNIROUTE_HOME" in said
 
 
-def test_f12_a_router_folder_that_cannot_be_made_is_named(tmp_path):
+def test_f12_a_router_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "routers").write_text("in the way")
     with pytest.raises(ArtifactError, match=str(tmp_path / "routers")) as caught:
         save_router(random_router(), tmp_path / "routers" / "one")

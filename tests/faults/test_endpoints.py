@@ -1,4 +1,4 @@
-"""Endpoints that misbehave: nothing they do is a wrong answer, and nothing they do takes the night with them."""
+"""Endpoints that misbehave: nothing they do counts as a wrong answer, and nothing they do brings down the night."""
 
 import asyncio
 import time
@@ -95,7 +95,7 @@ def test_f31_half_an_answer_is_asked_again_and_never_graded(asked, fake, script,
 
 
 @pytest.mark.parametrize("script", ["garbled", "empty", "html", "text", "204", "json-as-text", "latin1"])
-def test_f32_what_is_no_completion_is_asked_once_more_and_then_malformed(bare, waits, script):
+def test_f32_what_is_not_a_completion_is_asked_once_more_and_is_then_malformed(bare, waits, script):
     raised = ask_one(bare, script, waits, max_attempts=9)
     assert (raised.kind, raised.attempts, bare.calls[script]) == ("malformed", 2, 2)
 
@@ -151,7 +151,7 @@ def test_f34_floods_and_bombs_cost_no_memory(bare, in_child):
     assert bare.bytes_sent < 64 * 2**20
 
 
-def test_f35_a_redirect_is_named_and_nobody_is_sent_anywhere(bare, waits):
+def test_f35_a_redirect_is_named_and_not_followed(bare, waits):
     raised = ask_one(bare, "redirect", waits)
     assert (raised.kind, raised.attempts) == ("redirect", 1)
     assert "169.254.169.254" in raised.message and "token" not in raised.message
@@ -172,7 +172,7 @@ def test_f36_a_refused_key_stops_the_endpoint_after_one_call_and_its_echo_is_dro
         refuse_silence(report)
 
 
-def test_f37_an_endpoint_without_credit_is_left_alone_and_others_go_on(asked, fake):
+def test_f37_an_endpoint_without_credit_is_left_alone_and_others_continue(asked, fake):
     fake.scripts = {"poor": "402", "rich": "ok"}
     second = (
         f'[[endpoint]]\nname = "other"\nbase_url = "{fake.base_url}"\nmax_tokens = 64\n'
@@ -210,7 +210,7 @@ def test_f38_an_llm_gone_from_its_endpoint_is_masked_at_once_and_withdrawn_on_th
     assert {score for (score,) in asked.rows("o.score", "gone")} == {1.0, None}, "nothing counts as wrong"
 
 
-def test_f39_a_refused_parameter_is_given_up_once_and_the_night_says_so(asked, fake):
+def test_f39_a_refused_parameter_is_dropped_once_and_the_night_says_so(asked, fake):
     fake.scripts = {"picky": "no-temperature", "hopeless": "no-messages"}
     report = asked.prepare("picky", "hopeless", endpoint="concurrency = 1").run()
     found = {profile.llm_key: profile for profile in report.profiles}
@@ -234,7 +234,7 @@ def test_f39_a_refused_parameter_is_given_up_once_and_the_night_says_so(asked, f
         ("content-image", "malformed"),
     ],
 )
-def test_f41_whatever_the_content_is_it_is_an_answer_or_malformed(bare, waits, script, expected):
+def test_f41_any_content_is_an_answer_or_malformed(bare, waits, script, expected):
     outcome = ask_one(bare, script, waits)
     assert (outcome.kind if isinstance(outcome, EndpointError) else outcome.text) == expected
 
@@ -246,7 +246,7 @@ def test_f42_answers_cut_at_max_tokens_are_graded_and_the_profile_is_called_degr
     assert any("fake:wordy is degraded: 100% of its answers were cut" in line for line in report.attention)
 
 
-def test_f44_another_llms_answers_are_no_answers_of_the_one_asked(asked, fake):
+def test_f44_the_answers_of_another_llm_are_not_answers_of_the_one_asked(asked, fake):
     fake.scripts = {"swapped": "othermodel"}
     report = asked.prepare("swapped", endpoint="concurrency = 2").run()
     assert set(asked.rows("o.score, o.failure", "swapped")) == {(None, "substituted")}
@@ -300,7 +300,7 @@ def test_f44_a_dated_release_is_the_same_llm_and_a_small_one_is_not(served, aske
 
 
 @pytest.mark.parametrize("script", ["usage-missing", "usage-negative", "usage-absurd", "usage-float"])
-def test_f47_usage_that_cannot_be_is_estimated_flagged_and_booked(asked, fake, script):
+def test_f47_impossible_usage_is_estimated_flagged_and_booked(asked, fake, script):
     fake.scripts = {"odd": script}
     report = asked.prepare("odd", n_prompts=20).run()
     rows = asked.rows("o.usage_estimated, o.output_tokens, o.cost_picousd", "odd")
@@ -321,7 +321,7 @@ def test_f47_usage_that_cannot_be_is_estimated_flagged_and_booked(asked, fake, s
         b"null",
     ],
 )
-def test_f48_json_that_python_would_take_or_die_of_is_refused(body):
+def test_f48_json_that_python_would_accept_or_crash_on_is_refused(body):
     with pytest.raises(NotACompletion):
         read_answer(parse_body(body), "prompt")
 

@@ -1,4 +1,4 @@
-"""How the night's command ends when the night is refused: one code per cause, and for machines the same as data."""
+"""How ``uniroute night run`` ends when a night is refused: one code per cause, and the same in JSON."""
 
 import json
 import socket
@@ -27,7 +27,7 @@ def asked(tmp_path, fake, migrated, monkeypatch):
 
 @pytest.fixture
 def ended(asked, monkeypatch, capsys):
-    """Run ``uniroute night run --json`` in this process, without Prefect, and give its code, error and events."""
+    """Run ``uniroute night run --json`` in this process, without Prefect, and return its code, error and events."""
 
     def run():
         from flows import nightly
@@ -59,7 +59,7 @@ def test_f36_a_key_that_every_endpoint_refuses_ends_the_night_with_77(asked, fak
     assert events[0] == "started"
 
 
-def test_f36_a_key_that_is_not_there_ends_the_night_with_77_before_it_has_begun(asked, fake, ended):
+def test_f36_a_missing_key_ends_the_night_with_77_before_it_has_begun(asked, fake, ended):
     asked.prepare("one", endpoint='api_key_env = "NO_SUCH_KEY_HERE"')
     code, error, events = ended()
     assert (code, error["kind"], events) == (77, "credentials", [])
@@ -97,7 +97,7 @@ def test_f29_an_endpoint_that_is_down_ends_the_night_with_75(asked, ended):
     assert (code, error["kind"]) == (75, "unavailable")
 
 
-def test_f96_a_budget_that_leaves_nobody_to_route_to_ends_the_night_with_3(asked, fake, ended):
+def test_f96_a_budget_that_leaves_no_llm_to_route_to_ends_the_night_with_3(asked, fake, ended):
     asked.prepare("one", "two", budget="night_usd = 0.0002", endpoint="concurrency = 1")
     code, error, _ = ended()
     assert (code, error["kind"]) == (3, "budget")
@@ -113,7 +113,7 @@ def test_f96_a_budget_that_leaves_nobody_to_route_to_ends_the_night_with_3(asked
         ('endpoint = "fake"', 'endpoint = "nobody"'),
     ],
 )
-def test_f106_settings_that_cannot_be_end_the_night_with_78(asked, fake, ended, written, instead):
+def test_f106_impossible_settings_end_the_night_with_78(asked, fake, ended, written, instead):
     asked.prepare("one")
     path = asked.folder / "uniroute.toml"
     path.write_text(path.read_text().replace(written, instead, 1))

@@ -1,4 +1,4 @@
-"""The night is killed anywhere and started again: nothing shows that it was (claims C1, C2, C5 to C7, C9)."""
+"""The night is killed anywhere and started again, and leaves no sign of it (claims C1, C2, C5 to C7, C9)."""
 
 import os
 import re
@@ -29,7 +29,7 @@ assert {"refitted", "answered", "version made"} <= {*POINTS}, "kill points are f
 
 
 class Evening:
-    """The state before a night, to come back to as often as wanted, and what an uninterrupted night makes of it."""
+    """The state before a night, to be restored as often as needed, and what an uninterrupted night makes of it."""
 
     def __init__(self, night: TinyNight, endpoint: FakeEndpoint) -> None:
         self.night = night
@@ -50,7 +50,7 @@ class Evening:
         return sum(self.endpoint.calls.values())
 
     def come_back(self) -> None:
-        """Restore the very same paths: MLflow remembers them."""
+        """Restore the state at the very same paths, because MLflow stores them."""
         shutil.rmtree(self.night.folder)
         shutil.copytree(self._before, self.night.folder)
 
@@ -99,13 +99,13 @@ def evening(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterato
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_f01_a_night_killed_at_a_named_step_ends_as_if_it_had_not_been(evening: Evening, point: str) -> None:
+def test_f01_a_night_killed_at_a_named_step_ends_as_if_it_had_not_been_killed(evening: Evening, point: str) -> None:
     assert evening.is_killed(point)
     assert evening.champion() == evening.new_champion != evening.old_champion
 
 
 @pytest.mark.slow
-def test_f01_a_night_killed_before_its_nth_side_effect_ends_as_if_it_had_not_been(
+def test_f01_a_night_killed_before_its_nth_side_effect_ends_as_if_it_had_not_been_killed(
     evening: Evening,
 ) -> None:
     n = 1

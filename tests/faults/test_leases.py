@@ -63,7 +63,7 @@ with Registry.open(sys.argv[1]) as registry:
 LATER = NOW + timedelta(seconds=61)
 
 
-def test_f04_of_two_nights_at_once_one_calls_and_the_other_is_told_to_come_back(url, registry, in_child):
+def test_f04_of_two_nights_at_once_one_calls_and_the_other_is_asked_to_come_back_later(url, registry, in_child):
     with FakeEndpoint(documents={"/called": {}}) as endpoint:
         nights = [in_child(ONE_NIGHT, url, endpoint.port) for _ in range(2)]
         assert [child.stdout.readline() for child in nights] == ["ready\n", "ready\n"]
@@ -100,7 +100,7 @@ def test_f05_a_night_whose_process_died_is_taken_over_when_its_lease_ends(url, r
     assert spent.calls == 1, "what the dead night had recorded is there"
 
 
-def test_f06_a_night_that_slept_through_the_end_of_its_lease_can_write_nothing_more(url, registry, in_child):
+def test_f06_a_night_that_slept_through_the_end_of_its_lease_can_no_longer_write(url, registry, in_child):
     child = in_child(HOLDER, url)
     assert child.stdout.readline() == "holds\n"
     os.kill(child.pid, signal.SIGSTOP)

@@ -27,7 +27,7 @@ EXPENSIVE = "input_usd_per_mtok = 1000\noutput_usd_per_mtok = 1000\n"
 
 
 @pytest.mark.parametrize("ceiling", ["night_usd = 0.6", "llm_usd = 0.6"])
-def test_f96_a_night_stops_before_its_ceiling_uses_no_half_profile_and_goes_on_the_next_night(asked, fake, ceiling):
+def test_f96_a_night_stops_before_its_ceiling_uses_no_half_profile_and_continues_the_next_night(asked, fake, ceiling):
     fake.scripts = {"costly": "ok", "cheap": "ok"}
     asked.prepare("costly", "cheap", budget=f"{ceiling}\ncall_usd = 0.5", night="canary_prompts = 0")
     left_out, spends = [], []

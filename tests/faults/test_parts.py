@@ -1,4 +1,4 @@
-"""A night whose profiles are made by other processes: nothing is asked or spent twice, whatever becomes of them."""
+"""A night whose profiles are made by other processes: nothing is asked or spent twice, whatever happens to them."""
 
 import asyncio
 import time
@@ -38,7 +38,7 @@ def asked(tmp_path, fake, migrated, monkeypatch):
 
 @contextmanager
 def handing_out(asked: AskedNight, as_of: str = FIRST):
-    """Start a night that makes no profile itself."""
+    """Start a night that makes no profiles itself."""
     given = SettingsSource(config=str(asked.folder / "uniroute.toml"))
     with Workspace(given.load()) as workspace:
         night = Night(workspace, date.fromisoformat(as_of), given=given)
@@ -131,7 +131,7 @@ def test_a_worker_of_another_version_is_refused_before_it_asks(asked, fake, chan
     assert not fake.calls
 
 
-def test_a_worker_whose_night_was_taken_over_keeps_nothing_more(asked, fake):
+def test_a_worker_whose_night_was_taken_over_can_no_longer_store_anything(asked, fake):
     fake.latency_s = 0.02
     asked.prepare("one", night="canary_prompts = 0", endpoint="concurrency = 1")
     with handing_out(asked) as night:
@@ -156,7 +156,7 @@ def test_a_worker_whose_night_was_taken_over_keeps_nothing_more(asked, fake):
     assert Counter(fake.calls_per_prompt.values())[2] <= 10, "only what was under way is asked again"
 
 
-def test_a_night_that_is_stopped_stops_the_workers_it_handed_out_to(asked, fake, monkeypatch):
+def test_a_night_that_is_stopped_stops_its_workers(asked, fake, monkeypatch):
     monkeypatch.setattr("flows.profiling.assignment.LONGEST_LEASE_S", 0.3)
     ended = []
     monkeypatch.setattr("flows.night.interruption._EXIT_LIMIT_S", 0.1)

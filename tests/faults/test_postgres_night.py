@@ -1,4 +1,4 @@
-"""A night on PostgreSQL comes to what it comes to on SQLite, killed or not (claims C1, C2)."""
+"""A night on PostgreSQL has the same result as on SQLite, killed or not (claims C1, C2)."""
 
 import shutil
 from pathlib import Path

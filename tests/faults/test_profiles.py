@@ -1,4 +1,4 @@
-"""Faults of what a router is made from: other prompts, another embedder, numbers that are none, extreme LLMs."""
+"""Faults of what a router is made from: other prompts, another embedder, invalid numbers, extreme LLMs."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def written(n: int = 60) -> list[dict[str, str]]:
 
 @pytest.fixture
 def night_over(tmp_path: Path, migrated: Path) -> Iterator[Callable[..., Night]]:
-    """Start a night over some prompts on the registry of this test; the one before it gives its lease back."""
+    """Start a night over some prompts on the registry of this test; the night before it returns its lease."""
     (tmp_path / "registry.db").write_bytes(migrated.read_bytes())
     nights: list[Night] = []
 
@@ -128,7 +128,7 @@ def test_f64_a_vector_of_other_prompts_is_never_mixed_in_even_on_the_same_map(ni
 
 
 class SecondRevision:
-    """The same embedder, trained once more."""
+    """The same embedder, trained again."""
 
     def __init__(self) -> None:
         self._first = HashingEmbedder()

@@ -1,4 +1,4 @@
-"""Decisions under way when something else happens: another decision, a kill, an MLflow that is down (F83, F93)."""
+"""Decisions during which something else happens: another decision, a kill, an MLflow that is down (F83, F93)."""
 
 import json
 from pathlib import Path

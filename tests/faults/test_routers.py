@@ -60,7 +60,7 @@ def test_f76_a_tie_goes_to_the_cheaper_llm_and_then_to_the_first_key_in_any_orde
 
 
 @given(bad=st.floats(max_value=-1e-300) | st.sampled_from([float("nan"), float("inf"), float("-inf")]))
-def test_f77_a_cost_weight_that_is_none_never_decides(bad):
+def test_f77_an_invalid_cost_weight_never_decides(bad):
     with pytest.raises(InvalidInput, match="cost_weight"):
         ROUTER.route(ROWS, cost_weight=bad)
     with pytest.raises(InvalidInput, match="cost_weight"):
@@ -76,7 +76,7 @@ def test_f77_no_weight_takes_the_best_and_the_largest_the_cheapest():
         np.testing.assert_allclose(expected.costs_usd[each, cheap], expected.costs_usd.min(axis=1), rtol=1e-6)
 
 
-def test_f78_nobody_left_to_choose_from_is_an_error_and_never_the_first_llm():
+def test_f78_no_llm_left_to_choose_from_is_an_error_and_never_the_first_llm():
     for ask in (lambda: ROUTER.route(ROWS, candidates=[]), lambda: ROUTER.decide(ROWS[0], candidates=[])):
         with pytest.raises(NoEligibleLLM) as caught:
             ask()
@@ -143,7 +143,7 @@ def test_f87_a_champion_that_was_tampered_with_is_refused_and_stays_the_champion
     assert load_version(served, aliases.previous).digest == aliases.previous
 
 
-def test_f87_a_router_swapped_for_another_whole_one_is_not_what_the_registry_knows(served):
+def test_f87_a_router_swapped_for_another_intact_one_is_not_the_one_in_the_registry(served):
     aliases = served.registry.routers.aliases()
     folder = router_folder(served, aliases.champion)
     shutil.rmtree(folder)
@@ -154,7 +154,7 @@ def test_f87_a_router_swapped_for_another_whole_one_is_not_what_the_registry_kno
         load_version(served, aliases.champion)
 
 
-def test_f87_a_price_changed_by_somebody_who_corrects_the_checksums_is_found(saved):
+def test_f87_a_changed_price_is_found_although_the_checksums_were_corrected(saved):
     content = json.loads((saved / "router.json").read_bytes())
     content["cost_weight"] = 0.001
     forge(saved, "router.json", json.dumps(content, sort_keys=True, separators=(",", ":")).encode() + b"\n")
@@ -171,7 +171,7 @@ def test_f87_a_version_changed_in_mlflow_is_not_taken_over(served, tmp_path):
     assert not list(tmp_path.glob(".copy-*")), "and nothing half is left"
 
 
-def test_f87_a_file_that_is_none_of_ours_is_ignored_and_told(served):
+def test_f87_a_foreign_file_is_ignored_and_reported(served):
     digest = served.registry.routers.aliases().champion
     (router_folder(served, digest) / "extra.json").write_text("{}")
     assert load_version(served, digest).digest == digest
@@ -180,7 +180,7 @@ def test_f87_a_file_that_is_none_of_ours_is_ignored_and_told(served):
 
 
 class Bomb:
-    """Leaves a trace when it is unpickled."""
+    """An object that leaves a trace when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -290,7 +290,7 @@ def test_f84_an_alias_that_differs_in_case_is_drift_and_goes_on_request(served):
     assert drift_events(served) == [DRIFTED, REPAIRED]
 
 
-def test_f84_a_version_number_that_mlflow_gives_again_belongs_to_the_router_that_got_it(served):
+def test_f84_a_version_number_that_mlflow_reuses_belongs_to_the_router_that_got_it(served):
     champion, previous = (served.registry.routers.get(alias) for alias in ("champion", "previous"))
     with served.registry.unit() as unit:
         for record in (champion, previous):

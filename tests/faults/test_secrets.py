@@ -1,4 +1,4 @@
-"""Keys are written nowhere, and hostile text does nothing anywhere: one whole night, then every byte it left."""
+"""Keys are written nowhere, and hostile text has no effect anywhere: one whole night, then every byte it left."""
 
 import base64
 import json
@@ -53,7 +53,7 @@ NAME = "Nice <script>alert(1)</script> [/b] =1+1 $x_{"
 
 @pytest.fixture(scope="module")
 def left_behind(tmp_path_factory: pytest.TempPathFactory):
-    """Run a night with keys against an endpoint that repeats them wherever it can; give folder and output."""
+    """Run a night with keys against an endpoint that repeats them wherever it can; return folder and output."""
     folder = tmp_path_factory.mktemp("secrets")
 
     def answer(llm_id: str, prompt: str) -> str:
@@ -183,7 +183,7 @@ def test_what_a_night_logs_is_in_the_log_of_its_flow_run_in_prefect(left_behind)
 
 
 @pytest.mark.parametrize("script", ["ok", "401"])
-def test_f100_the_log_tells_every_event_and_neither_keys_nor_texts(tmp_path, template, script):
+def test_f100_the_log_holds_every_event_and_neither_keys_nor_texts(tmp_path, template, script):
     def echo(llm_id: str, prompt: str) -> str:
         return f"{CANARY} SECRET-COMPLETION {answer(llm_id, prompt)}"
 

@@ -1,4 +1,4 @@
-"""Faults of settings: a typing mistake must never be read as silence."""
+"""Faults of settings: a typing mistake must never be ignored."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def test_f106_a_misspelt_variable_stops_the_command_with_the_nearest_name(monkey
 
 
 @pytest.mark.parametrize("value", ["-5", "0", "nan", "inf", "'a lot'"])
-def test_f106_a_budget_that_is_none_is_refused(tmp_path, value):
+def test_f106_an_invalid_budget_is_refused(tmp_path, value):
     (tmp_path / "uniroute.toml").write_text(f"[budget]\nnight_usd = {value}")
     with pytest.raises(PrerequisiteError, match=r"budget\.night_usd"):
         load_settings(tmp_path / "uniroute.toml")

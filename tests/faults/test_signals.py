@@ -1,4 +1,4 @@
-"""A night that is asked to stop, or that was killed while money was under way (claims C1, C2, C3, C7)."""
+"""A night that is asked to stop, or that was killed with calls in flight (claims C1, C2, C3, C7)."""
 
 import asyncio
 import os
@@ -65,7 +65,7 @@ def stopped(night: TinyNight, stopper: Stopper) -> int:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_f02_a_signal_lets_calls_under_way_finish_and_the_next_start_asks_the_rest(
+def test_f02_a_signal_lets_calls_in_flight_finish_and_the_next_start_asks_the_rest(
     tmp_path: Path, template: Path, number: signal.Signals, code: int
 ) -> None:
     stopper = Stopper({5: number})
@@ -82,7 +82,7 @@ def test_f02_a_signal_lets_calls_under_way_finish_and_the_next_start_asks_the_re
         assert (night.rows(OUTCOMES), stopper.seen) == ([(calls, calls)], calls), "nothing was asked twice"
 
 
-def test_f02_a_call_that_outlives_the_grace_is_given_up_and_counted_at_its_worst(
+def test_f02_a_call_that_outlives_the_grace_period_is_dropped_and_counted_at_its_worst_case(
     tmp_path: Path, template: Path
 ) -> None:
     stopper = Stopper({5: signal.SIGTERM}, step=lambda n: "hang" if n == 4 else None)
@@ -94,7 +94,7 @@ def test_f02_a_call_that_outlives_the_grace_is_given_up_and_counted_at_its_worst
         assert night.rows(RESERVED)[0][0] > 0, "what the hanging call cost is not known"
 
 
-def test_f03_a_second_signal_ends_the_grace_at_once(tmp_path: Path, template: Path) -> None:
+def test_f03_a_second_signal_ends_the_grace_period_at_once(tmp_path: Path, template: Path) -> None:
     stopper = Stopper({4: signal.SIGINT}, step=lambda n: "hang" if n == 3 else None, again_after_s=0.5)
     with night_with(tmp_path, template, stopper, night="stop_grace_s = 3600") as night:
         assert stopped(night, stopper) == 130, night.output()

@@ -1,4 +1,4 @@
-"""What nights conclude about LLMs: drift, memorised prompts, and answers that try to be graded by their looks."""
+"""What nights conclude about LLMs: drift, contamination, and answers that try to be graded by their looks."""
 
 import json
 
@@ -125,7 +125,7 @@ def test_f72_an_llm_that_knows_the_representative_prompts_is_quarantined_before_
     assert asked.run(SECOND).quarantined == (), "a person's decision stands"
 
 
-def test_f72_honest_llms_are_hardly_ever_taken_for_memorisers():
+def test_f72_honest_llms_are_hardly_ever_found_contaminated():
     rng = np.random.default_rng(1)
     figures = [
         contamination_p_value((rng.random(240) < 0.6).astype(float), (rng.random(60) < 0.6).astype(float))

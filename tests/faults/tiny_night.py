@@ -1,4 +1,4 @@
-"""A night of a second, in a process that may be killed: three LLMs, two dozen prompts, all parts real but Prefect.
+"""A night of a second, in a process that may be killed: three LLMs, two dozen prompts, all parts real except Prefect.
 
 Processes come from a fork server that has imported everything, because imports take longer than the night.
 """
@@ -128,7 +128,7 @@ class TinyNight:
         return process
 
     def run(self, as_of: str, **variables: str) -> int:
-        """Run the night in a process of its own and give its exit code, negative for a signal."""
+        """Run the night in a process of its own; return its exit code, negative for a signal."""
         process = self.start(as_of, **variables)
         process.join(120)
         assert process.exitcode is not None, "the night hangs"
@@ -247,7 +247,7 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
 
 
 def _count_side_effects() -> None:
-    """Let every commit that writes and every rename be a point of death, just before it happens."""
+    """Make a crash point of every commit that writes and of every rename, just before it happens."""
     from sqlalchemy import Engine, event
 
     from flows import crash_points

@@ -120,7 +120,7 @@ def test_a_missing_file_is_named(saved, name):
         load_router(saved)
 
 
-def test_an_empty_place_is_no_router(tmp_path):
+def test_an_empty_folder_is_not_a_router(tmp_path):
     with pytest.raises(ArtifactCorrupt):
         load_router(tmp_path / "nothing")
 
@@ -131,7 +131,7 @@ def test_extra_files_are_ignored(saved):
     assert load_router(saved).digest == random_router().digest
 
 
-def test_a_later_format_asks_for_a_later_version(saved):
+def test_a_later_format_requires_a_later_version(saved):
     content = json.loads((saved / ROUTER_FILE).read_bytes())
     forge(saved, ROUTER_FILE, canonical_json(content | {"format": 99, "unheard_of": True}).encode())
     with pytest.raises(ArtifactTooNew, match="has format 99, this version reads 1, 2") as caught:

@@ -10,7 +10,7 @@ from tests.routing.synthetic import SolvedByHand
 solved = SolvedByHand()
 
 
-def test_zero_router_keeps_the_hull_of_the_solved_world():
+def test_zero_router_keeps_the_hull_of_the_case_solved_by_hand():
     zero = ZeroRouter.fit(solved.scores, solved.costs_usd, solved.keys)
     assert zero.keys == ("cheap", "mid", "dear")
     assert zero.scores == (0.25, 0.5, 0.75)

@@ -15,7 +15,7 @@ def mean_cost(router, weight: float) -> float:
     return float(np.take_along_axis(costs, choice[:, None], 1).mean())
 
 
-def test_the_solved_budget():
+def test_the_budget_solved_by_hand():
     # Two prompts. For 3 USD more, dear is 0.5 better on the first and 0.25 on the second: they switch at 1/6 and 1/12.
     router = flat_router([flat_llm("cheap", [0.5, 0.25], 1.0), flat_llm("dear", [0.0, 0.0], 4.0)])
     router = dataclasses.replace(router, calibration_weights=np.eye(2))
@@ -40,7 +40,7 @@ def test_the_budget_is_kept_and_not_wasted(soft):
             assert mean_cost(router, weight * 0.99) > budget * (1 - 1e-6)
 
 
-def test_a_budget_below_the_cheapest_llm_names_what_it_takes():
+def test_a_budget_below_the_cheapest_llm_is_refused_with_the_least_budget():
     router = flat_router([flat_llm("a", [0.5], 2.0)])
     with pytest.raises(InvalidInput, match="the cheapest LLMs cost 2") as caught:
         router.cost_weight_for(max_cost_usd_per_1k=1999)
@@ -55,13 +55,13 @@ def test_candidates_bound_what_a_budget_can_choose_from():
 
 
 @pytest.mark.parametrize("limits", [{}, {"max_cost_usd_per_1k": 1.0, "min_score": 0.5}])
-def test_exactly_one_limit_is_asked_for(limits):
+def test_exactly_one_limit_is_required(limits):
     with pytest.raises(InvalidInput, match="either"):
         random_router().cost_weight_for(**limits)
 
 
 @pytest.mark.parametrize("limits", [{"max_cost_usd_per_1k": np.nan}, {"max_cost_usd_per_1k": -1}, {"min_score": 1.1}])
-def test_limits_that_cannot_be_are_refused(limits):
+def test_invalid_limits_are_refused(limits):
     with pytest.raises(InvalidInput, match="must be a finite number"):
         random_router().cost_weight_for(**limits)
 
@@ -129,7 +129,7 @@ def spent_usd_per_1k(router: Router, weight: float) -> float:
 
 
 @pytest.mark.parametrize("budget", [0.25, 0.5, 1.0, 1.5, 2.0])
-def test_what_other_prompts_cost_is_within_a_tenth_of_the_budget(budget):
+def test_other_prompts_cost_within_a_tenth_of_the_budget(budget):
     router = router_for(1000, by_tokens=True)
     spent = spent_usd_per_1k(router, router.cost_weight_for(max_cost_usd_per_1k=budget))
     assert spent == pytest.approx(budget, rel=0.1)
@@ -156,8 +156,9 @@ def test_the_share_of_the_best_score_is_kept_on_prompts_of_any_length(share):
 
 
 @pytest.mark.parametrize(
-    ("tokens", "said"), [([1.0], "of 1 prompts"), ([-1.0] * 30, "finite"), ([np.nan] * 30, "finite"), ("many", "array")]
+    ("tokens", "cause"),
+    [([1.0], "got 1 for 30"), ([-1.0] * 30, "finite"), ([np.nan] * 30, "finite"), ("many", "array")],
 )
-def test_calibration_tokens_that_cannot_be_are_refused(tokens, said):
-    with pytest.raises(InvalidInput, match=f"calibration_tokens.*{said}"):
+def test_invalid_calibration_tokens_are_refused(tokens, cause):
+    with pytest.raises(InvalidInput, match=f"calibration_tokens.*{cause}"):
         dataclasses.replace(random_router(), calibration_tokens=tokens)

@@ -49,7 +49,7 @@ def test_a_ratio_by_hand():
     assert credible_ratio(tokens, estimates) == pytest.approx(1 + share * 0.5)
 
 
-def test_a_ratio_from_many_prompts_is_their_own_and_from_one_is_near_one():
+def test_a_ratio_from_many_prompts_is_their_own_and_from_one_prompt_is_close_to_one():
     estimates = np.random.default_rng(0).uniform(20, 2000, 1000)
     assert credible_ratio(1.4 * estimates, estimates) == pytest.approx(1.4, abs=0.002)
     assert 1 < credible_ratio(np.array([1400.0]), np.array([1000.0])) < 1.2
@@ -66,7 +66,7 @@ def test_without_an_estimate_the_ratio_is_one(estimates):
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(1, 1e6)), min_size=1, max_size=30))
-def test_a_ratio_is_between_one_and_what_the_prompts_say(drawn):
+def test_a_ratio_is_between_one_and_that_of_the_prompts(drawn):
     tokens, estimates = np.array(drawn).T
     low, high = sorted((1.0, tokens.sum() / estimates.sum()))
     assert low * (1 - 1e-9) <= credible_ratio(tokens, estimates) <= high * (1 + 1e-9)

@@ -25,19 +25,19 @@ def points(*pairs: tuple[float, float]) -> DeferralCurve:
     return DeferralCurve(np.zeros(len(pairs)), np.array([c for c, _ in pairs]), np.array([s for _, s in pairs]), 1.0)
 
 
-def test_the_sweep_finds_every_switch_of_the_solved_world():
+def test_the_sweep_finds_every_switch_of_the_case_solved_by_hand():
     curve = solved_curve()
     np.testing.assert_allclose(curve.cost_weights, [0, 1 / 3, 1])
     np.testing.assert_allclose(curve.costs, [1 / 2, 5 / 16, 1 / 4])
     np.testing.assert_allclose(curve.scores, [3 / 4, 1 / 2, 1 / 4])
 
 
-def test_area_of_the_solved_world():
+def test_area_of_the_case_solved_by_hand():
     flat_start, first, second, flat_end = 1 / 4 * 1 / 4, 1 / 16 * 3 / 8, 3 / 16 * 5 / 8, 1 / 2 * 3 / 4
     assert area(solved_curve()) == pytest.approx(flat_start + first + second + flat_end)
 
 
-def test_area_counts_the_best_score_up_to_each_cost_only():
+def test_area_counts_only_the_best_score_up_to_each_cost():
     assert area(points((0.2, 0.5), (0.6, 0.3))) == pytest.approx(0.5)
 
 
@@ -104,7 +104,7 @@ def test_every_point_is_the_best_trade_inside_its_interval(errors, costs):
 
 
 @given(errors=table, costs=table)
-def test_a_router_that_knows_the_truth_loses_score_and_cost_along_its_curve(errors, costs):
+def test_score_and_cost_of_a_router_that_knows_the_truth_fall_along_its_curve(errors, costs):
     curve = deferral_curve(errors, costs, 1 - errors, costs, reference_cost_usd=1.0)
     assert (np.diff(curve.costs_usd) <= 1e-12).all()
     assert (np.diff(curve.scores) <= 1e-12).all()

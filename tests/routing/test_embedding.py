@@ -45,13 +45,13 @@ def test_hashing_does_not_depend_on_the_batch():
 
 
 @pytest.mark.parametrize("bad", ["one text", ["fine", 3], [None]])
-def test_what_is_no_list_of_texts_is_refused(bad):
+def test_anything_but_a_list_of_texts_is_refused(bad):
     with pytest.raises(InvalidInput, match="texts must be"):
         HashingEmbedder().embed(bad)
 
 
 @pytest.mark.parametrize("bad", [0, 1, -5, 2.5])
-def test_a_dimension_that_cannot_be_is_refused(bad):
+def test_an_invalid_dimension_is_refused(bad):
     with pytest.raises(InvalidInput, match="dimension of at least 2"):
         HashingEmbedder(bad)
 
@@ -133,7 +133,7 @@ assert sys.modules["torch"].get_num_threads() == 1
 """
 
 
-def test_sentence_transformers_embed_offline_silently_and_with_as_many_threads_as_they_are_given():
+def test_sentence_transformers_embed_offline_silently_and_with_the_given_number_of_threads():
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "error::UserWarning", "-c", EMBED], capture_output=True, text=True, env=environment

@@ -42,7 +42,7 @@ def test_between_two_points_the_target_is_spent_to_the_cent():
     assert found.scores.tolist() == [pytest.approx(1 / 3)]
 
 
-def test_more_money_than_the_best_costs_is_not_spent():
+def test_a_budget_above_the_cost_of_the_best_is_not_spent():
     found = at(1e6)
     assert (found.is_reached, found.cost_weight, found.cost_usd) == (
         True,
@@ -51,7 +51,7 @@ def test_more_money_than_the_best_costs_is_not_spent():
     )
 
 
-def test_less_money_than_the_cheapest_costs_is_said():
+def test_a_target_below_the_cheapest_choice_is_reported():
     found = scores_at_equal_cost([[1, 0]], [[1, 4]], [[0, 1]], [[1, 4]], target_usd=0.5)
     assert (found.cost_usd, found.is_reached, found.scores.tolist()) == (1, False, [0])
 

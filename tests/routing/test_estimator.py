@@ -56,7 +56,7 @@ def expected_errors(estimator, vector, rows):
     return estimator.cluster_map_.weights(rows) @ np.concatenate([vector.errors, vector.coefficients])
 
 
-def test_new_llms_are_known_better_than_by_plain_means(estimator):
+def test_new_llms_are_estimated_better_than_by_plain_means(estimator):
     plain_map = resolution_maps(ROWS, seed=0)[1]
     ours, plain = [], []
     for column in (6, 7, 8):
@@ -74,21 +74,21 @@ def test_new_llms_are_known_better_than_by_plain_means(estimator):
     assert np.mean(ours) < 0.8 * np.mean(plain)
 
 
-def test_what_is_chosen_is_among_the_best_that_was_tried(estimator):
+def test_the_choice_is_among_the_best_that_were_tried(estimator):
     choice = estimator.choice_
     assert len(choice.shrinkages) == 4
     of_contrast = sorted(loss for (contrast, _), loss in choice.losses.items() if contrast == choice.contrast)
     assert [choice.losses[choice.contrast, s] for s in choice.shrinkages] == of_contrast[:4]
 
 
-def test_a_vector_and_a_batch_say_the_same(estimator):
+def test_a_vector_and_a_batch_agree(estimator):
     psi = estimator.coefficients(FEW_ROWS, FEW_ERRORS[:, 6:])
     vector = vector_of(estimator, 7)
     np.testing.assert_allclose(np.concatenate([vector.errors, vector.coefficients]), psi[:, 1], atol=1e-6)
 
 
 @pytest.mark.parametrize("n_missing", [0, 4, 30])
-def test_prompts_prepared_for_many_llms_say_what_an_llms_own_prompts_say(estimator, n_missing):
+def test_prompts_prepared_for_many_llms_result_in_the_vector_of_an_llms_own_prompts(estimator, n_missing):
     prompts = estimator.prepared(FEW_ROWS)
     for column in (6, 7):
         scored = np.arange(60) >= n_missing
@@ -161,7 +161,7 @@ def test_missing_labels_are_not_wrong_answers(estimator):
     assert np.isfinite(PosteriorEstimator().fit(ROWS, holes).coefficients(FEW_ROWS, errors)).all()
 
 
-def test_what_is_judged_is_not_shown_to_pseudo_new_llms():
+def test_judged_prompts_are_not_shown_to_pseudo_new_llms():
     # The representative prompts are map prompts themselves: with their labels seen, weak shrinkage would look best.
     honest = PosteriorEstimator().fit(ROWS, ERRORS[:, :6])
     same = PosteriorEstimator().fit(ROWS, ERRORS[:, :6], few=(ROWS, ERRORS[:, :6]))
@@ -227,7 +227,7 @@ def test_profiles_follow_what_is_hard_and_not_where_prompts_lie():
     assert slopes[0] > 5 * slopes[1:].max()
 
 
-def test_resolutions_need_ten_prompts_a_cluster():
+def test_resolutions_need_ten_prompts_per_cluster():
     assert [m.n_clusters for m in resolution_maps(ROWS, seed=0)] == [5, 10, 25, 50]
     assert [m.n_clusters for m in resolution_maps(ROWS[:30], seed=0)] == [2]
     assert [m.n_clusters for m in resolution_maps(np.repeat(ROWS[:1], 9, axis=0), seed=0)] == [1]
@@ -243,7 +243,7 @@ def test_resolutions_need_ten_prompts_a_cluster():
         (np.zeros((0, DIM)), np.zeros((0, 3)), "at least one map prompt"),
     ],
 )
-def test_what_must_not_be_learned_from_is_refused(rows, errors, message):
+def test_invalid_training_data_is_refused(rows, errors, message):
     with pytest.raises(InvalidInput, match=message):
         PosteriorEstimator().fit(rows, errors)
 
@@ -263,7 +263,7 @@ def test_labels_of_other_llms_on_the_representative_prompts_are_refused():
         ([1.0, 1.0], [1.0], "must have shape"),
     ],
 )
-def test_a_profile_that_cannot_be_is_refused(scores, tokens, message, estimator):
+def test_an_invalid_profile_is_refused(scores, tokens, message, estimator):
     rows = FEW_ROWS[: min(len(scores), 1)]
     with pytest.raises(InvalidProfile, match=message):
         estimator.vector(rows, scores, tokens, tokens, n_prompts=5)
@@ -271,7 +271,7 @@ def test_a_profile_that_cannot_be_is_refused(scores, tokens, message, estimator)
 
 @given(hnp.arrays(np.float64, (12,), elements=st.floats(allow_nan=True, allow_infinity=True)))
 @examples(60)
-def test_no_number_slips_through(scores):
+def test_no_invalid_number_is_accepted(scores):
     estimator = _small()
     if np.isfinite(scores).all() and (scores >= 0).all() and (scores <= 1).all():
         assert np.isfinite(estimator.vector(FEW_ROWS[:12], scores, scores, scores, n_prompts=12).errors).all()
@@ -289,7 +289,7 @@ def _small() -> PosteriorEstimator:
     return _SMALL[0]
 
 
-def test_soft_features_are_no_clusters(estimator):
+def test_soft_features_are_not_clusters(estimator):
     fitted_map = estimator.cluster_map_
     weights = fitted_map.weights(ROWS[:5])
     np.testing.assert_allclose(weights[:, : fitted_map.n_clusters].sum(axis=1), 1, atol=1e-5)

@@ -72,7 +72,7 @@ def test_a_score_outside_its_range_is_refused_by_name(bad):
 
 @pytest.mark.parametrize("name", ["tokens_in", "tokens_out"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1])
-def test_tokens_that_cannot_be_are_refused(name, bad):
+def test_invalid_tokens_are_refused(name, bad):
     with pytest.raises(InvalidProfile, match="put_tokens must be finite"):
         vector([0, 1], [1, 0], **{name: [1, bad]})
 
@@ -94,7 +94,7 @@ def test_arrays_of_different_prompts_are_refused():
 
 
 def test_more_scores_than_prompts_asked_are_refused():
-    with pytest.raises(InvalidProfile, match="2 scored prompts of 1 asked"):
+    with pytest.raises(InvalidProfile, match="n_scored must be between 0 and n_prompts, got 2 of 1"):
         vector([0, 1], [1, 1], n_prompts=1)
 
 
@@ -103,7 +103,7 @@ FIELDS = ("errors", "standard_errors", "input_tokens", "output_tokens", "coeffic
 
 @pytest.mark.parametrize("name", FIELDS)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e300])
-def test_no_vector_holds_a_number_that_is_not_finite(name, bad):
+def test_no_vector_contains_a_number_that_is_not_finite(name, bad):
     found = vector([0, 1, 2], [1, 0, 1])
     broken = np.zeros(3, dtype=np.float64)
     broken[1] = bad
@@ -117,7 +117,7 @@ def test_a_vector_cannot_be_changed_after_it_was_checked():
         found.errors[0] = np.nan
 
 
-def test_changing_the_array_it_was_made_from_changes_no_vector():
+def test_changing_the_source_array_does_not_change_a_vector():
     errors = np.array([0.1, 0.2, 0.3], dtype=np.float32)
     found = dataclasses.replace(vector([0, 1, 2], [1, 0, 1]), errors=errors)
     errors[0] = np.nan
@@ -129,12 +129,12 @@ def test_counts_are_kept_to_the_last_prompt():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1e7, "many", None])
-def test_a_ratio_of_tokens_that_cannot_be_is_refused_by_name(bad):
+def test_an_invalid_ratio_of_tokens_is_refused_by_name(bad):
     with pytest.raises(InvalidProfile, match="input_token_ratio must be a finite number in"):
         FeatureVector([0.5], [0.1], [1], [10], [10], 1, 1, input_token_ratio=bad)
 
 
-def test_what_an_llm_counts_where_one_token_is_estimated_is_kept_and_shrunk():
+def test_the_ratio_of_counted_to_estimated_tokens_is_kept_and_shrunk():
     n = 400
     estimates = np.random.default_rng(0).uniform(10, 1000, n)
     tokens = {"input_tokens": 1.25 * estimates, "output_tokens": np.ones(n)}
@@ -144,6 +144,6 @@ def test_what_an_llm_counts_where_one_token_is_estimated_is_kept_and_shrunk():
 
 
 @pytest.mark.parametrize("bad", [[1.0], [np.nan, 1.0], [-1.0, 1.0], "many"])
-def test_estimates_that_cannot_be_are_refused_by_name(bad):
+def test_invalid_estimates_are_refused_by_name(bad):
     with pytest.raises(InvalidProfile, match="estimated_tokens must"):
         plain_feature_vector([0, 0], [1, 0], [1, 1], [1, 1], n_clusters=1, n_prompts=2, estimated_tokens=bad)

@@ -21,7 +21,7 @@ def three_groups() -> np.ndarray:
     return (groups / np.linalg.norm(groups, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_finds_groups_that_are_there(three_groups):
+def test_finds_existing_groups(three_groups):
     labels = KMeansMap(n_clusters=3).fit(three_groups).labels_.reshape(3, 20)
     assert (labels == labels[:, :1]).all()
     assert len(set(labels[:, 0].tolist())) == 3
@@ -52,7 +52,7 @@ def test_more_clusters_than_distinct_prompts_are_refused_with_the_number(three_g
     assert "at most 3" in caught.value.hint
 
 
-def test_as_many_clusters_as_distinct_prompts_keep_every_prompt_its_own(three_groups):
+def test_with_as_many_clusters_as_distinct_prompts_every_prompt_has_its_own(three_groups):
     repeated = np.repeat(three_groups[[0, 20, 40]], 10, axis=0)
     fitted = KMeansMap(n_clusters=3).fit(repeated)
     assert fitted.inertia_ == pytest.approx(0, abs=1e-6)
@@ -72,6 +72,6 @@ def test_embeddings_that_are_not_finite_are_refused(bad):
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.5, "3"])
-def test_a_number_of_clusters_that_cannot_be_is_refused(bad):
+def test_an_invalid_number_of_clusters_is_refused(bad):
     with pytest.raises(InvalidInput, match="n_clusters must be an integer"):
         KMeansMap(n_clusters=bad).fit(unit_rows(20))

@@ -56,7 +56,7 @@ def test_without_labels_the_prior_comes_back(shrinkage):
     np.testing.assert_allclose(found.coefficients, np.repeat(prior.mean[:, None], 2, axis=1), atol=1e-12)
 
 
-def test_columns_out_of_use_have_no_coefficient_and_no_variance():
+def test_unused_columns_have_no_coefficient_and_no_variance():
     prior = Prior(np.zeros(4), np.zeros(4), scales_of(4, 2, 0.0))
     (found,) = posterior(prior, Moments.of(DESIGN, ERRORS), [Shrinkage(0.01, 0.0, False)])
     assert not found.coefficients[2:].any()

@@ -62,7 +62,7 @@ def test_every_promised_name_is_there_and_documented(name):
     assert name == "FORMATS" or value.__doc__
 
 
-def test_other_names_are_not():
+def test_other_names_are_not_public():
     with pytest.raises(AttributeError, match="no attribute 'anything'"):
         _ = routing.anything
 

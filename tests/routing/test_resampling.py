@@ -8,7 +8,7 @@ from routing import InvalidInput, paired_bootstrap, resampling
 from routing.resampling import paired_lower_bound, resampled_means
 
 
-def test_resampling_in_parts_gives_what_resampling_at_once_gives(monkeypatch: pytest.MonkeyPatch):
+def test_resampling_in_parts_equals_resampling_at_once(monkeypatch: pytest.MonkeyPatch):
     differences = np.array([0.0, 0.5, -1.0, 1.0, 0.25])
     whole = resampled_means(differences, seed=4, n_resamples=1000)
     monkeypatch.setattr(resampling, "_CELLS", 64)
@@ -26,7 +26,7 @@ def test_a_bound_is_the_same_every_time_and_lower_for_a_smaller_level():
     assert bounds[0] < (ours - theirs).mean()
 
 
-def test_a_loss_that_did_not_happen_is_allowed_for():
+def test_a_loss_that_was_not_observed_is_taken_into_account():
     """Nothing but ties on 20 prompts: a plain bootstrap is certain, but one prompt in ten may still be lost."""
     ties = np.ones(20)
     assert paired_bootstrap(ties, ties, seed=0).low == 0
@@ -35,7 +35,7 @@ def test_a_loss_that_did_not_happen_is_allowed_for():
 
 
 @pytest.mark.parametrize(("n", "differing"), [(100, 0.1), (359, 0.05)])
-def test_the_bound_is_wrong_about_as_often_as_it_says_where_routers_hardly_differ(n: int, differing: float):
+def test_the_bound_is_wrong_about_as_often_as_it_claims_where_routers_hardly_differ(n: int, differing: float):
     """At a truth of -0.02, the chance that the bound lies above it, summed over all wins and losses."""
     truth, level = -0.02, 0.025
     losing, winning = (differing - truth) / 2, (differing + truth) / 2

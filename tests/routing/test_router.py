@@ -42,7 +42,7 @@ def test_a_batch_and_single_decisions_agree_in_every_field(router):
 
 
 @any_router
-def test_a_decision_says_what_and_why(router):
+def test_a_decision_contains_the_choice_and_its_reasons(router):
     row = unit_rows(1, seed=9)
     decision, expected = router.decide(row[0]), router.expected(row)
     column = router.keys.index(decision.llm)
@@ -86,7 +86,7 @@ def test_a_tie_between_error_and_cost_goes_to_the_cheaper():
 
 
 @any_router
-def test_no_weight_on_cost_asks_for_the_best_and_a_huge_one_for_the_cheapest(router):
+def test_cost_weight_zero_chooses_the_best_and_a_huge_one_the_cheapest(router):
     rows = unit_rows(50)
     expected = router.expected(rows)
     each = np.arange(50)
@@ -99,7 +99,7 @@ def test_no_weight_on_cost_asks_for_the_best_and_a_huge_one_for_the_cheapest(rou
 
 @any_router
 @pytest.mark.parametrize("bad", [-1e-9, np.nan, np.inf, "much", None])
-def test_a_cost_weight_that_cannot_be_is_refused(router, bad):
+def test_an_invalid_cost_weight_is_refused(router, bad):
     if bad is not None:
         with pytest.raises(InvalidInput, match="cost_weight must be a finite number of at least 0"):
             router.route(unit_rows(1), cost_weight=bad)
@@ -129,20 +129,20 @@ def test_unknown_candidates_are_named(router):
     assert router.keys[0] in caught.value.hint
 
 
-def test_a_text_is_no_collection_of_candidates():
+def test_a_text_is_not_a_collection_of_candidates():
     with pytest.raises(InvalidInput, match="collection of keys"):
         ROUTERS[0].route(unit_rows(1), candidates=ROUTERS[0].keys[0])
 
 
-def test_a_router_without_llms_cannot_be():
+def test_a_router_without_llms_is_refused():
     with pytest.raises(NoEligibleLLM):
         flat_router([flat_llm("a", [0.5], 1.0)]).__class__(
             ROUTERS[0].cluster_map, [], embedder=EMBEDDER, cost_weight=0, calibration_weights=np.zeros((0, 4))
         )
 
 
-def test_an_llm_given_twice_is_named():
-    with pytest.raises(InvalidInput, match="twice to one router: a"):
+def test_a_duplicate_llm_is_refused_by_name():
+    with pytest.raises(InvalidInput, match="cannot have the same LLM twice: a"):
         flat_router([flat_llm("a", [0.5], 1.0), flat_llm("a", [0.4], 1.0)])
 
 
@@ -214,7 +214,7 @@ def test_every_part_is_in_the_digest(change):
     bad=st.sampled_from([np.nan, np.inf, -np.inf]),
     which=st.integers(0, 3),
 )
-def test_no_router_is_made_of_numbers_that_are_not_finite(name, bad, which):
+def test_no_router_contains_a_number_that_is_not_finite(name, bad, which):
     llm = ROUTERS[0].llms[0]
     broken = getattr(llm.vector, name).copy()
     broken[which] = bad
@@ -226,7 +226,7 @@ def test_no_router_is_made_of_numbers_that_are_not_finite(name, bad, which):
 
 @pytest.mark.parametrize("name", ["input_usd_per_mtok", "output_usd_per_mtok"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0, None, "free"])
-def test_a_price_that_cannot_be_is_refused_by_name(name, bad):
+def test_an_invalid_price_is_refused_by_name(name, bad):
     prices = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 1.0} | {name: bad}
     with pytest.raises(InvalidInput, match=f"{name} of somebody"):
         RoutedLLM("somebody", vector=ROUTERS[0].llms[0].vector, **prices)
@@ -270,7 +270,7 @@ def test_an_embedding_of_another_embedder_is_refused(router):
 
 
 @any_router
-def test_more_kinds_of_requests_than_are_remembered_stay_right(router):
+def test_more_kinds_of_requests_than_are_cached_are_still_answered_correctly(router):
     row = unit_rows(1)[0]
     first = [router.decide(row, cost_weight=float(weight)) for weight in range(40)]
     assert [router.decide(row, cost_weight=float(weight)) for weight in range(40)] == first

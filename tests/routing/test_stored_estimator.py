@@ -26,7 +26,7 @@ def fitted(kind: str) -> PlainEstimator | PosteriorEstimator:
 
 
 @pytest.mark.parametrize("kind", ["kmeans", "posterior"])
-def test_what_is_read_back_gives_the_same_vector_bit_for_bit(kind: str) -> None:
+def test_an_estimator_that_is_read_back_computes_the_same_vector_bit_for_bit(kind: str) -> None:
     estimator = fitted(kind)
     arrays = estimator_arrays(estimator)
     again = read_estimator(kind, arrays)

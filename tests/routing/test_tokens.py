@@ -37,7 +37,7 @@ def test_no_texts_have_no_tokens():
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_the_expected_cost_is_what_can_be_computed_by_hand(soft):
+def test_the_expected_cost_equals_the_one_computed_by_hand(soft):
     # Small: 1 USD per million in, 2 out, 500 output tokens; large: 5 in, 20 out, 300 output tokens.
     small, large = llm("small", [0.5], [500.0], 1.0, 2.0), llm("large", [0.25], [300.0], 5.0, 20.0)
     router = flat_router([small, large], cost_weight=25.0, soft=soft)
@@ -80,7 +80,7 @@ def test_the_rule_is_expected_error_plus_weighted_cost(router, monkeypatch):
 
 
 @any_router
-def test_candidates_and_cost_weight_hold_with_and_without_tokens_in_turn(router):
+def test_candidates_and_cost_weight_apply_with_and_without_tokens_in_turn(router):
     row, allowed = unit_rows(1, seed=2)[0], set(router.keys[1:3])
     plain = router.decide(row, candidates=allowed, cost_weight=7.0)
     long = router.decide(row, candidates=allowed, cost_weight=7.0, input_tokens=1e5)
@@ -137,7 +137,7 @@ def test_ties_go_to_the_cheaper_llm_then_to_the_first_key(soft):
 
 @any_router
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, -1.0, 1e13, "many"])
-def test_tokens_that_cannot_be_are_refused_by_name(router, bad):
+def test_invalid_tokens_are_refused_by_name(router, bad):
     rows, tokens = unit_rows(3), [1.0, bad, 1.0]
     for ask in (
         lambda: router.route(rows, input_tokens=tokens),

@@ -120,7 +120,7 @@ def test_a_file_without_rows_becomes_one_without_rows(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "cause"),
     [
         ({"text": ["a"]}, "there is no column named prompt, only text"),
         ({"prompt": [1, 2]}, "its column prompt holds int64, not text"),
@@ -133,15 +133,15 @@ def test_a_file_without_rows_becomes_one_without_rows(tmp_path, name):
         ),
     ],
 )
-def test_a_parquet_file_that_cannot_be_routed_is_refused_by_column_and_row(tmp_path, columns, said):
+def test_a_parquet_file_that_cannot_be_routed_is_refused_by_column_and_row(tmp_path, columns, cause):
     source, target = tmp_path / "prompts.parquet", tmp_path / "routed.parquet"
     pq.write_table(pa.table(columns), source)
-    assert said in refusal(lambda: route_file(ROUTING, source, target, chunk_rows=10))
+    assert cause in refusal(lambda: route_file(ROUTING, source, target, chunk_rows=10))
     assert list(tmp_path.iterdir()) == [source]
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "cause"),
     [
         ('{"text": "a"}', "prompts.jsonl cannot be routed: there is no column named prompt, only text"),
         ('{"prompt": null}', "the field prompt of row 3 is null, not text"),
@@ -156,11 +156,11 @@ def test_a_parquet_file_that_cannot_be_routed_is_refused_by_column_and_row(tmp_p
         ('{"prompt": "\udcff"}', "row 3 is not JSON"),
     ],
 )
-def test_a_line_that_cannot_be_routed_is_refused_by_row(tmp_path, line, said):
+def test_a_line_that_cannot_be_routed_is_refused_by_row(tmp_path, line, cause):
     source, target = tmp_path / "prompts.jsonl", tmp_path / "routed.jsonl"
     source.write_bytes(b'{"prompt": "a"}\n\n' + line.encode("utf-8", "surrogateescape"))
     message = refusal(lambda: route_file(ROUTING, source, target, chunk_rows=1))
-    assert said in message and "row 3 " in message
+    assert cause in message and "row 3 " in message
     assert list(tmp_path.iterdir()) == [source]
 
 
@@ -182,7 +182,7 @@ def test_a_parquet_file_that_is_damaged_in_the_middle_is_refused(parquet):
 
 
 @pytest.mark.parametrize(
-    ("source", "target", "said"),
+    ("source", "target", "cause"),
     [
         ("prompts.csv", "routed.csv", "prompts.csv is neither .parquet nor .jsonl: its ending is .csv"),
         ("prompts.parquet", "routed", "routed is neither .parquet nor .jsonl: its ending is missing"),
@@ -194,12 +194,12 @@ def test_a_parquet_file_that_is_damaged_in_the_middle_is_refused(parquet):
         ("prompts.parquet", "kept.parquet", "exists"),
     ],
 )
-def test_files_that_cannot_be_used_are_refused_by_name(parquet, source, target, said):
+def test_files_that_cannot_be_used_are_refused_by_name(parquet, source, target, cause):
     folder = parquet.parent
     (folder / "folder.parquet").mkdir()
     (folder / "kept.parquet").write_text("kept")
     before = set(folder.iterdir())
-    assert said in refusal(lambda: route_file(ROUTING, folder / source, folder / target))
+    assert cause in refusal(lambda: route_file(ROUTING, folder / source, folder / target))
     assert set(folder.iterdir()) == before
     assert (folder / "kept.parquet").read_text() == "kept"
 

@@ -141,7 +141,7 @@ def test_without_output_tokens_the_cost_is_the_mean_of_the_two_prices(folder, la
     assert found.cost_note == "the mean of the two prices (no output tokens are recorded)"
 
 
-def test_a_count_that_is_missing_is_the_mean_of_the_llms_others(folder):
+def test_a_missing_count_is_replaced_by_the_mean_of_the_llm(folder):
     counts = np.where(np.arange(300) % 100 == 7, np.nan, np.arange(300) % 2 * 2.0)
     found = read_folder(rewrite(folder, "outcomes", lambda t: t.assign(output_tokens=counts)))
     # 49 of the 99 others are two, the rest none.
@@ -219,7 +219,7 @@ def column_with(bad: object, at: int, n: int) -> list[object]:
     bad=st.sampled_from([np.nan, np.inf, -np.inf, None, "right", "", "1.5"])
     | st.floats(allow_nan=False).filter(lambda score: not 0 <= score <= 1),
 )
-def test_a_score_that_is_no_number_in_the_unit_interval_is_refused_by_name(tmp_path_factory, row, bad):
+def test_a_score_that_is_not_a_number_in_the_unit_interval_is_refused_by_name(tmp_path_factory, row, bad):
     folder = write_folder(tmp_path_factory.mktemp("score") / "topics", n=100, of_a_kind=1)
     rewrite(folder, "outcomes", lambda t: t.assign(score=column_with(bad, row, 300)))
     llm, prompt_id = ("both-0", "first-0", "second-0")[row // 100], f"p{row % 100}"
@@ -231,28 +231,28 @@ def test_a_score_that_is_no_number_in_the_unit_interval_is_refused_by_name(tmp_p
     [(np.inf, "inf"), (-np.inf, "-inf"), (-1.0, "-1.0"), (2e9, "2000000000.0"), ("free", "'free'"), ("nan", "'nan'")],
 )
 @pytest.mark.parametrize("column", ["usd_per_1m_input", "usd_per_1m_output"])
-def test_a_price_that_cannot_be_is_refused_by_name(folder, bad, shown, column):
+def test_an_invalid_price_is_refused_by_name(folder, bad, shown, column):
     message = refusal(rewrite(folder, "models", lambda t: t.assign(**{column: column_with(bad, 1, 3)})))
     assert message.endswith(f"{column} of 'first-0' in models.parquet is {shown}, not a number in [0, 1e+09].")
 
 
 @pytest.mark.parametrize("bad", [np.inf, -1.0, 1e13, "many"])
 @pytest.mark.parametrize("column", ["input_tokens", "output_tokens"])
-def test_a_count_that_cannot_be_is_refused_by_name(folder, bad, column):
+def test_an_invalid_count_is_refused_by_name(folder, bad, column):
     message = refusal(rewrite(folder, "outcomes", lambda t: t.assign(**{column: column_with(bad, 9, 300)})))
     assert f"{column} of 'both-0' on 'p9' in outcomes.parquet is" in message
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "cause"),
     [
         ("prompts", "'p0' is in prompts.parquet twice"),
         ("models", "'both-0' is in models.parquet twice"),
         ("outcomes", "'both-0' on 'p0' is in outcomes.parquet twice"),
     ],
 )
-def test_what_stands_twice(folder, name, said):
-    assert said in refusal(rewrite(folder, name, lambda t: pd.concat([t, t[:1]])))
+def test_duplicates(folder, name, cause):
+    assert cause in refusal(rewrite(folder, name, lambda t: pd.concat([t, t[:1]])))
 
 
 @pytest.mark.parametrize(

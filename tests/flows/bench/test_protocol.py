@@ -52,7 +52,7 @@ def test_zero_router_mixes_one_topic_with_both(figures):
     assert (found.peak, found.qnc, found.qnc_vs_best, found.reached) == (1.0, 1.0, 1.0, True)
 
 
-def test_who_knows_nothing_reads_half_of_it(figures):
+def test_a_method_that_knows_nothing_reaches_half_of_it(figures):
     # With random errors, the first choice is any of the three: score 2/3, and later choices are cheaper and worse.
     assert figures["random"].peak == pytest.approx(2 / 3, abs=0.1)
     assert figures["random"].area < figures["zero_router"].area

@@ -41,13 +41,13 @@ def test_the_share_of_the_way_is_taken_between_means() -> None:
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
-def test_without_one_of_the_three_there_is_no_share(missing) -> None:
+def test_without_one_of_the_three_methods_there_is_no_share(missing) -> None:
     kept = [one for place, one in enumerate((BLIND, OURS, ABOVE)) if place != missing]
     assert result(*kept).share_of_clairvoyant() is None
     assert json.loads(as_json(result(*kept)))["share_of_clairvoyant"] is None
 
 
-def test_a_way_of_no_length_has_no_share() -> None:
+def test_with_equal_base_and_ceiling_there_is_no_share() -> None:
     same = method("clairvoyant", list(BLIND.area))
     assert result(BLIND, OURS, same).share_of_clairvoyant() is None
 

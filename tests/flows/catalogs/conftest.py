@@ -1,4 +1,4 @@
-"""A web server that answers whatever a test wants, byte by byte if need be."""
+"""A web server that answers what a test wants, byte by byte if necessary."""
 
 import json
 import socketserver
@@ -30,7 +30,7 @@ def response(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
 
 @dataclass
 class DocumentServer:
-    """Answers every request with the parts it is given; `release` ends an answer that hangs."""
+    """Answer every request with the given parts; `release` ends an answer that hangs."""
 
     parts: list[bytes] = field(default_factory=list)
     hangs_after: bool = False
@@ -65,7 +65,7 @@ def server() -> Iterator[DocumentServer]:
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """Say nothing: a client that gives up in the middle is what these tests are about."""
+            """Log nothing: these tests are about clients that give up halfway."""
 
     with Server(("127.0.0.1", 0), Handler) as listening:
         state.url = f"http://127.0.0.1:{listening.server_address[1]}/api/v1/models"

@@ -1,4 +1,4 @@
-"""One bad row costs itself; a document that is none costs nothing but tonight's news."""
+"""One bad row is lost and nothing else; of an unusable document, only tonight's changes are lost."""
 
 import hashlib
 import json
@@ -113,7 +113,7 @@ def test_an_id_listed_twice_does_not_make_a_fetch_incomplete(catalog_of: Catalog
     ],
     ids=lambda value: value[:24] if isinstance(value, bytes) else None,
 )
-def test_what_is_no_catalog_is_malformed_and_changes_nothing(
+def test_a_document_that_is_not_a_catalog_is_malformed_and_changes_nothing(
     catalog_of: CatalogOf, document: bytes, problem: str
 ) -> None:
     with pytest.raises(CatalogMalformed, match=problem) as error:
@@ -135,7 +135,7 @@ def test_what_is_no_catalog_is_malformed_and_changes_nothing(
         (b'{"x" {"mode": "chat"}}', "not JSON"),
     ],
 )
-def test_what_is_no_price_map_is_malformed(catalog_of: CatalogOf, document: bytes, problem: str) -> None:
+def test_a_document_that_is_not_a_price_map_is_malformed(catalog_of: CatalogOf, document: bytes, problem: str) -> None:
     with pytest.raises(CatalogMalformed, match=problem):
         catalog_of(document, "litellm").fetch()
 

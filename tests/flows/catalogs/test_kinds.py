@@ -1,4 +1,4 @@
-"""What each kind of catalog says of an LLM, and why some must not be routed to."""
+"""How each kind of catalog describes an LLM, and why some LLMs must not be routed to."""
 
 import json
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def test_an_openrouter_row_becomes_a_listing_with_its_text_as_fetched(catalog_of
         ({"pricing": {"prompt": "-1", "completion": "-1"}}, "negative input price -1"),
     ],
 )
-def test_what_an_openrouter_row_says_against_routing(
+def test_an_openrouter_row_can_rule_out_routing(
     catalog_of: CatalogOf, changes: dict[str, object], refusal: str | None
 ) -> None:
     assert only(catalog_of(openrouter_document(openrouter_row() | changes))).refusal == refusal
@@ -133,15 +133,13 @@ def test_without_a_provider_all_litellm_ids_stay_as_they_are(catalog_of: Catalog
         ),
     ],
 )
-def test_what_a_litellm_row_says_against_routing(
-    catalog_of: CatalogOf, row: dict[str, object], refusal: str | None
-) -> None:
+def test_a_litellm_row_can_rule_out_routing(catalog_of: CatalogOf, row: dict[str, object], refusal: str | None) -> None:
     said = only(catalog_of(json.dumps({"llm": {"mode": "chat"} | row}), "litellm")).refusal
 
     assert said is None if refusal is None else said.startswith(refusal)
 
 
-def test_litellm_tiers_and_dear_reasoning_set_the_price_of_a_short_prompt(catalog_of: CatalogOf) -> None:
+def test_litellm_tiers_and_expensive_reasoning_set_the_price_of_a_short_prompt(catalog_of: CatalogOf) -> None:
     tiers = [
         {"range": [0, 256000.0], "input_cost_per_token": 5e-08, "output_cost_per_token": 4e-07},
         {"range": [256000.0, 1e6], "input_cost_per_token": 2.5e-07, "output_cost_per_token": 2e-06},
@@ -154,7 +152,7 @@ def test_litellm_tiers_and_dear_reasoning_set_the_price_of_a_short_prompt(catalo
 
 
 @pytest.mark.parametrize("form", ['{"object": "list", "data": [%s]}', "[%s]"])
-def test_an_openai_compatible_list_tells_ids_and_no_prices(catalog_of: CatalogOf, form: str) -> None:
+def test_an_openai_compatible_list_has_ids_and_no_prices(catalog_of: CatalogOf, form: str) -> None:
     row = '{"id": "llm", "object": "model", "created": 1715367049, "owned_by": "maker"}'
 
     listing = only(catalog_of(form % row, "openai"))
@@ -177,7 +175,7 @@ def test_a_self_hosted_llm_that_is_allow_listed_costs_nothing(catalog_of: Catalo
     assert (listing.input_usd_per_mtok, listing.refusal) == (Decimal(0), None)
 
 
-def test_a_toml_file_tells_what_its_author_knows(catalog_of: CatalogOf) -> None:
+def test_a_toml_file_holds_what_its_author_knows(catalog_of: CatalogOf) -> None:
     document = """
     [[llm]]
     id = "in-house-7b"

@@ -99,7 +99,7 @@ def test_a_document_that_declares_too_many_bytes_is_not_read(server: DocumentSer
         at(server.url, max_bytes=1000).fetch()
 
 
-def test_a_document_that_goes_on_and_on_is_cut_off(server: DocumentServer) -> None:
+def test_an_endless_document_is_cut_off(server: DocumentServer) -> None:
     server.parts = [
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         *[b"400\r\n" + b" " * 1024 + b"\r\n"] * 64,
@@ -156,12 +156,12 @@ def test_a_server_that_is_not_there_makes_the_catalog_unavailable() -> None:
             at(location).fetch()
 
 
-def test_a_host_that_is_none_makes_the_catalog_unavailable() -> None:
+def test_a_host_that_does_not_exist_makes_the_catalog_unavailable() -> None:
     with pytest.raises(CatalogUnavailable):
         at("http://" + "a" * 70 + ".invalid/models").fetch()
 
 
-def test_a_file_that_is_missing_or_none_makes_the_catalog_unavailable(tmp_path: Path) -> None:
+def test_a_missing_file_or_one_that_is_not_regular_makes_the_catalog_unavailable(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
@@ -181,7 +181,7 @@ def test_a_file_that_is_too_large_is_malformed(tmp_path: Path) -> None:
         at(str(path), max_bytes=len(DOCUMENT) - 1).fetch()
 
 
-def test_every_error_of_the_http_client_is_told_as_a_catalog_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_error_of_the_http_client_becomes_a_catalog_error(monkeypatch: pytest.MonkeyPatch) -> None:
     import httpx2
 
     errors = [error for error in vars(httpx2).values() if isinstance(error, type) and issubclass(error, Exception)]
@@ -196,6 +196,6 @@ def test_every_error_of_the_http_client_is_told_as_a_catalog_error(monkeypatch: 
             raise error
 
         monkeypatch.setattr(httpx2.AsyncClient, "stream", stream)
-        with pytest.raises(CatalogError) as told:
+        with pytest.raises(CatalogError) as raised:
             at("https://host.example/models").fetch()
-        assert KEY not in told.value.message, kind
+        assert KEY not in raised.value.message, kind

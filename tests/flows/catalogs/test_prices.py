@@ -9,7 +9,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from flows.catalogs import Catalog
-from flows.catalogs.prices import LEAST_USD_PER_MTOK, MOST_USD_PER_MTOK, dearest, is_positive, listed_price, per_mtok
+from flows.catalogs.prices import (
+    LEAST_USD_PER_MTOK,
+    MOST_USD_PER_MTOK,
+    highest_price,
+    is_positive,
+    listed_price,
+    per_mtok,
+)
 from tests.flows.catalogs.conftest import openrouter_row
 from tests.properties import examples
 
@@ -72,7 +79,7 @@ def test_a_price_per_token_becomes_exact_per_million_tokens(per_token: object, u
         ("1e-30", "implausible input price of 1e-24 USD per million tokens, a mistake of unit?"),
     ],
 )
-def test_a_price_that_is_none_is_refused_with_its_reason(listed: object, reason: str) -> None:
+def test_an_invalid_price_is_refused_with_its_reason(listed: object, reason: str) -> None:
     price = listed_price(per_mtok(listed), per_mtok("0.000001"), is_free_allowed=False)
 
     assert (price.input_usd_per_mtok, price.output_usd_per_mtok, price.refusal) == (None, None, reason)
@@ -88,10 +95,10 @@ def test_zero_is_a_price_only_for_what_the_user_calls_free() -> None:
     assert listed_price("1e-9", "0", is_free_allowed=True).refusal.startswith("implausible")
 
 
-def test_of_several_prices_the_dearest_counts_and_an_unreadable_one_is_not_overlooked() -> None:
-    assert dearest(["0.1", "0.3", Decimal("0.2")]) == "0.3"
-    assert dearest(["0.1", "-1", "0.3"]) == "-1"
-    assert dearest([]) is None
+def test_of_several_prices_the_highest_counts_and_an_unreadable_one_is_not_overlooked() -> None:
+    assert highest_price(["0.1", "0.3", Decimal("0.2")]) == "0.3"
+    assert highest_price(["0.1", "-1", "0.3"]) == "-1"
+    assert highest_price([]) is None
 
 
 @pytest.mark.parametrize(("fee", "counts"), [(None, False), ("0", False), ("0.01", True), ("-1", False), ("?", True)])

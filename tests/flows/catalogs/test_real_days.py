@@ -1,4 +1,4 @@
-"""Documents as they were really served: every row is read, and the nights between them tell what changed.
+"""Documents as they were really served: every row is read, and the nights between them report what changed.
 
 The expected changes are computed here from the raw JSON by plain set arithmetic, without the code under test.
 """
@@ -36,7 +36,7 @@ def raw_rows(shared_data: Path, day: str) -> dict[str, dict]:
 
 
 def usable_prices(rows: dict[str, dict]) -> dict[str, Pair]:
-    """Give the prices that may be used, read from the raw rows."""
+    """Return the prices that may be used, read from the raw rows."""
     prices = {}
     for llm_id, row in rows.items():
         by_hour = [tier for tier in row["pricing"].get("overrides", []) if "utc_start" in tier]
@@ -119,7 +119,7 @@ def keys(ids: set[str]) -> set[str]:
     return {f"router:{llm_id}" for llm_id in ids}
 
 
-def test_three_real_days_tell_what_is_new_withdrawn_returned_and_repriced(
+def test_three_real_days_show_what_is_new_withdrawn_returned_and_repriced(
     shared_data: Path, registry: Registry
 ) -> None:
     listed = {day: raw_rows(shared_data, day) for day in DAYS}

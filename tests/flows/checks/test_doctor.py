@@ -1,4 +1,4 @@
-"""What ``uniroute doctor`` finds, what it says to type, and what ``--repair`` brings back in step."""
+"""What ``uniroute doctor`` finds, what it says to type, and what ``--repair`` repairs."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def champion_folder(workspace: Workspace) -> Path:
     return router_folder(workspace, str(workspace.registry.routers.aliases().champion))
 
 
-def test_a_whole_home_is_ok_and_nothing_is_written(served: Workspace) -> None:
+def test_an_intact_home_is_ok_and_nothing_is_written(served: Workspace) -> None:
     before = served.registry.ledger.count()
     checks = look(served)
     assert [check.severity for check in checks.values()] == ["ok"] * 11
@@ -106,7 +106,7 @@ def test_what_waits_in_the_outbox_is_delivered(served: Workspace) -> None:
     assert served.publisher.aliases("uniroute") == {"champion": 1, "challenger": 2, "previous": 2}
 
 
-def test_a_lease_without_a_sign_of_life_is_told(served: Workspace) -> None:
+def test_a_lease_without_a_heartbeat_is_reported(served: Workspace) -> None:
     start_night(served.registry, "night:2024-09-02:abc")
     assert bad(served) == {}
     later = examine(served, repair=False, clock=lambda: NOW + timedelta(hours=1))
@@ -147,14 +147,14 @@ def test_a_ledger_shortened_together_with_its_note_lacks_the_head_that_mlflow_no
     assert "MLflow's tags of uniroute is no longer part of the chain" in look(served)["ledger in mlflow"].text
 
 
-def test_an_alias_that_is_none_of_ours_is_told(served: Workspace) -> None:
+def test_an_unknown_alias_is_reported(served: Workspace) -> None:
     served.publisher.client.set_registered_model_alias("uniroute", "staging", "1")
     assert bad(served) == {"other aliases": "attention"}
     assert "staging" in look(served)["other aliases"].text
     assert bad(served, repair=True) == {"other aliases": "attention"}, "it may be somebody's on purpose"
 
 
-def test_a_champion_without_all_of_its_llms_is_told(served: Workspace) -> None:
+def test_a_champion_without_all_of_its_llms_is_reported(served: Workspace) -> None:
     served.registry.llms.set_status("sandbox:strong", "withdrawn", "gone", actor="me", now=NOW)
     assert bad(served) == {"champion": "attention"}
     assert look(served)["champion"].next_step.startswith("uniroute night run")
@@ -171,7 +171,7 @@ def test_a_registry_that_is_no_database_is_damage_and_nothing_else_is_looked_at(
         assert "uniroute db restore" in look(workspace)["registry"].next_step
 
 
-def test_mlflow_that_cannot_be_read_is_told_and_the_rest_is_checked(served: Workspace) -> None:
+def test_mlflow_that_cannot_be_read_is_reported_and_the_rest_is_checked(served: Workspace) -> None:
     (served.home / "mlflow.db").write_bytes(b"no database at all" * 100)
     served.__dict__.pop("publisher")
     found = bad(served)
@@ -179,7 +179,7 @@ def test_mlflow_that_cannot_be_read_is_told_and_the_rest_is_checked(served: Work
     assert "champion" in look(served)
 
 
-def test_mlflow_that_is_gone_is_told_not_made_and_published_again_on_request(served: Workspace) -> None:
+def test_mlflow_that_is_gone_is_reported_and_published_again_on_request(served: Workspace) -> None:
     file = served.home / "mlflow.db"
     file.unlink()
     shutil.rmtree(served.home / "mlflow-artifacts")
@@ -195,7 +195,7 @@ def test_mlflow_that_is_gone_is_told_not_made_and_published_again_on_request(ser
     assert file.exists()
 
 
-def test_a_schema_that_is_behind_is_brought_up_to_date_on_request(served: Workspace) -> None:
+def test_a_schema_that_is_behind_is_updated_on_request(served: Workspace) -> None:
     with sqlite3.connect(served.home / "registry.db") as connection:
         connection.execute("DROP VIEW spend")
         connection.execute("DELETE FROM schema_file WHERE name = 'spend'")
@@ -208,7 +208,7 @@ def test_a_schema_that_is_behind_is_brought_up_to_date_on_request(served: Worksp
     assert bad(served, repair=True) == {"schema": "refused"}
 
 
-def test_a_full_disk_is_told_in_time(served: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_in_time(served: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 1 << 60)
     assert bad(served) == {"disk": "attention"}
 
@@ -242,7 +242,7 @@ def test_the_command_prints_one_line_per_check_and_the_repair(
     assert run() == 0
 
 
-def test_the_command_makes_nothing_where_nothing_is(
+def test_the_command_creates_nothing_where_nothing_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("UNIROUTE_HOME", str(tmp_path / "none"))

@@ -50,7 +50,7 @@ def type_of(value: Any) -> str:
 
 
 def shape_of(value: Any) -> Any:
-    """Give the shape of a value, as a first draft of what to pin."""
+    """Return the shape of a value, as a first draft of what to pin."""
     if isinstance(value, dict):
         return {name: shape_of(entry) for name, entry in value.items()}
     if isinstance(value, list):

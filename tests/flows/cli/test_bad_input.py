@@ -1,4 +1,4 @@
-"""Bad input to ``uniroute night run``: one clear line, what to type next, the right exit code, and nothing called."""
+"""Bad input to ``uniroute night run``: one clear line, what to type next, the right exit code, and no calls."""
 
 import json
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     return refused
 
 
-def test_no_such_setting(run: Run) -> None:
+def test_an_unknown_setting(run: Run) -> None:
     code, error = run("[budget]\nnigth_usd = 5\n")
     assert code == 78
     assert "'night_usd'" in error
@@ -96,7 +96,7 @@ def test_an_unknown_grader(run: Run) -> None:
 def test_fewer_prompts_than_clusters(run: Run) -> None:
     code, error = run(prompt_rows=lines(prompts(40)))
     assert code == 78
-    assert "fewer than the 10 clusters" in error
+    assert "too few for 10 clusters" in error
 
 
 def test_a_key_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_a_registry_that_is_not_a_database(run: Run, tmp_path: Path) -> None:
     assert "registry.db" in error
 
 
-def test_a_home_that_cannot_be_made(run: Run, tmp_path: Path) -> None:
+def test_a_home_that_cannot_be_created(run: Run, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
     code, error = run()
     assert code == 78

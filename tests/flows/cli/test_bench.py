@@ -86,7 +86,7 @@ def test_all_methods_measure_a_pool_of_few_llms(run: Run, tmp_path: Path, n_llms
     assert tuple(found["methods"]) == METHODS
     assert found["n_llms"] == n_llms
     if n_llms == 1:
-        # Whoever chooses, chooses it.
+        # Every method chooses it.
         assert len({method["area"]["mean"] for method in found["methods"].values()}) == 1
 
 
@@ -95,12 +95,12 @@ def test_all_methods_measure_a_pool_of_few_llms(run: Run, tmp_path: Path, n_llms
     [
         ((), 2, "DATA is missing"),
         (("nowhere",), 78, "nowhere is not a folder"),
-        (("topics", "--methods", "knn,magic"), 2, "no method is called magic; there are zero_router, knn"),
+        (("topics", "--methods", "knn,magic"), 2, "unknown method magic; there are zero_router, knn"),
         (("topics", "--trials", "0"), 2, "--trials"),
         (("topics", "--seed", "-1"), 2, "--seed"),
         (("topics", "--n-val", "250"), 78, "300 prompts cannot be split into map, 250 representative and gate prompts"),
-        (("topics", "--out", "topics/models.parquet/a.json"), 78, "models.parquet cannot be made"),
-        (("topics", "--figures", "topics/models.parquet/a"), 78, "cannot be made"),
+        (("topics", "--out", "topics/models.parquet/a.json"), 78, "models.parquet cannot be created"),
+        (("topics", "--figures", "topics/models.parquet/a"), 78, "cannot be created"),
     ],
 )
 def test_what_is_refused_before_anything_is_measured(
@@ -136,4 +136,4 @@ def test_what_is_left_out_is_named_and_foreign_names_cannot_draw_on_the_terminal
     assert code == 0
     assert "\x1b" not in out
     assert "left out: [31mred line (no price)" in out
-    assert "dropped: 1 prompts that some kept LLM did not answer" in out
+    assert "dropped: 1 prompt that some kept LLM did not answer" in out

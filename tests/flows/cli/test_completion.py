@@ -1,4 +1,4 @@
-"""What shells complete: commands, options, and names of the registry, without loading anything of weight."""
+"""What shells complete: commands, options, and names of the registry, without a heavy import."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def naming(command: click.Command) -> list[click.Parameter]:
 
 
 def completed(*words: str, variables: dict[str, str] | None = None) -> list[str]:
-    """Complete the last word as zsh asks for it, and refuse to have loaded anything of weight for that."""
+    """Complete the last word as fish asks for it, and fail if that imported anything heavy."""
     script = (
         "import sys\nfrom flows.cli import main\ntry:\n    main()\nexcept SystemExit:\n    pass\n"
         f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\nassert not loaded, loaded\n"

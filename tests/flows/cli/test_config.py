@@ -77,7 +77,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(written: Path, uniroute:
     assert "'night_usd'" in error["message"]
 
 
-def test_valid_settings_are_said_to_be_and_leave_no_trace(written: Path, uniroute: Uniroute, tmp_path: Path) -> None:
+def test_valid_settings_are_called_valid_and_leave_no_trace(written: Path, uniroute: Uniroute, tmp_path: Path) -> None:
     before = (tmp_path / "home" / "registry.db").read_bytes()
     found = uniroute("config", "validate")
     assert found.code == 0

@@ -21,7 +21,7 @@ LISTS = {"list", "log", "events", "history", "diff"}
 
 
 def commands() -> dict[str, click.Command]:
-    """Give every command by its path."""
+    """Return every command by its path."""
 
     def below(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
         if not isinstance(command, click.Group):
@@ -51,13 +51,25 @@ def test_every_command_has_help_json_and_the_options_that_all_share(path: str) -
     assert all(option.help for option in command.params if isinstance(option, click.Option)), path
 
 
+def test_lists_of_commands_say_in_whole_sentences_what_each_does() -> None:
+    context = click.Context(cli, terminal_width=80)
+    groups = {"": cli} | {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    helps = {
+        name: group.get_help(click.Context(group, info_name=f"uniroute {name}", terminal_width=80))
+        for name, group in groups.items()
+        if isinstance(group, click.Group)
+    }
+    assert len(helps) > 8
+    assert [name for name, text in helps.items() if "..." in text.partition("Commands:")[2]] == []
+
+
 @pytest.mark.parametrize("path", COMMANDS)
 def test_every_command_is_in_the_readme(path: str) -> None:
     assert re.search(rf"(uniroute |`){path}\b", README), f"flows/README.md's table of commands lacks uniroute {path}"
 
 
 @pytest.mark.parametrize("path", [path for path in COMMANDS if path.split()[-1] in LISTS and path != "router diff"])
-def test_every_list_is_cut_and_sorted(path: str) -> None:
+def test_every_list_is_limited_and_sorted(path: str) -> None:
     assert {"--limit", "--sort"} <= options_of(COMMANDS[path])
 
 
@@ -90,7 +102,7 @@ def test_json_has_the_pinned_schema_and_shape(eventful: Path, uniroute: Uniroute
 
 
 @pytest.mark.parametrize("path", COMMANDS)
-def test_a_refused_command_says_nothing_on_standard_output_unless_json_is_wanted(
+def test_a_refused_command_prints_nothing_on_standard_output_without_json(
     home: Path, uniroute: Uniroute, path: str
 ) -> None:
     refused = uniroute(*path.split(), "--no-such-option")

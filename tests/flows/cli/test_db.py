@@ -1,4 +1,4 @@
-"""The registry from the command line: into a file and out of it, to a server, and what it may forget."""
+"""The registry from the command line: backed up, restored, copied to a server, and pruned."""
 
 import json
 from pathlib import Path
@@ -31,12 +31,12 @@ def test_a_laptops_registry_moves_to_a_server_without_losing_a_row(
     assert uniroute("db", "backup", "server.backup", "--json").data["digest"] == moved["digest"]
 
 
-def test_a_server_that_holds_something_else_is_left_as_it_is(home, uniroute: Uniroute, empty_database):
+def test_a_server_with_other_rows_is_left_as_it_is(home, uniroute: Uniroute, empty_database):
     Registry.open(empty_database).close()
     break_in(empty_database, "INSERT INTO llm_price VALUES (1, 1, '2024-09-01', 'x', '1', '1', false)")
     for words in (["--dry-run"], []):
         refused = uniroute("db", "copy-to", empty_database, *words)
-        assert (refused.code, "already has rows" in refused.err) == (ExitCode.CONFIGURATION, True)
+        assert (refused.code, "holds rows already" in refused.err) == (ExitCode.CONFIGURATION, True)
     assert break_in(empty_database, "SELECT count(*) FROM llm") == [(0,)]
 
 
@@ -67,7 +67,7 @@ def test_a_damaged_backup_is_an_integrity_error_in_one_line(home, uniroute: Unir
     assert "all.backup" in refused.err
 
 
-def test_a_ledger_that_was_not_whole_is_restored_as_it_was_and_told(home, uniroute: Uniroute, tmp_path, monkeypatch):
+def test_a_damaged_ledger_is_restored_as_it_was_and_reported(home, uniroute: Uniroute, tmp_path, monkeypatch):
     break_in(registry_of(home), "UPDATE ledger SET actor = 'eve' WHERE number = 2")
     uniroute("db", "backup", "all.backup")
     monkeypatch.setenv("UNIROUTE_REGISTRY__URL", f"sqlite:///{tmp_path / 'new.db'}")
@@ -75,21 +75,21 @@ def test_a_ledger_that_was_not_whole_is_restored_as_it_was_and_told(home, unirou
     assert (restored.code, "event 2 was changed" in restored.err) == (ExitCode.INTEGRITY, True)
 
 
-def test_prune_tells_first_and_then_does_what_it_told(home, uniroute: Uniroute, monkeypatch):
+def test_prune_reports_first_and_then_does_what_it_reported(home, uniroute: Uniroute, monkeypatch):
     monkeypatch.setenv("UNIROUTE_RETENTION__COMPLETIONS_DAYS", "1")
     monkeypatch.setenv("UNIROUTE_RETENTION__LISTINGS_DAYS", "0")
-    told = uniroute("db", "prune", "--dry-run", "--json").data
+    planned = uniroute("db", "prune", "--dry-run", "--json").data
     done = uniroute("db", "prune", "--json").data
     sizes = {"size_before_bytes", "size_after_bytes", "is_dry_run"}
-    assert {key: value for key, value in told.items() if key not in sizes} == {
+    assert {key: value for key, value in planned.items() if key not in sizes} == {
         key: value for key, value in done.items() if key not in sizes
     }
-    assert done["listings"] == 0, "0 days keep them for ever"
+    assert done["listings"] == 0, "0 days keep them forever"
     assert uniroute("db", "prune").code == ExitCode.DONE
 
 
 @pytest.mark.parametrize("words", [["backup", "/nowhere/all.backup"], ["backup", "."], ["restore", "."]])
-def test_files_that_cannot_be_are_named(home, uniroute: Uniroute, words):
+def test_files_that_cannot_be_read_or_written_are_named(home, uniroute: Uniroute, words):
     refused = uniroute("db", *words)
     assert refused.code in (ExitCode.CONFIGURATION, ExitCode.USAGE)
     assert words[1] in refused.err

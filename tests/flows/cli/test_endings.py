@@ -1,4 +1,4 @@
-"""How commands end: the code on every path, and what is said on which stream."""
+"""How commands end: the code on every path, and what goes to which stream."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_verbose_adds_the_traceback_of_an_error(home: Path, uniroute: Uniroute) 
     assert "Traceback" in verbose.err
 
 
-def test_attention_is_forgiven_only_when_asked_and_nothing_else_ever_is(
+def test_only_attention_becomes_0_and_only_on_request(
     home: Path, uniroute: Uniroute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows.errors import BudgetExceeded
@@ -85,7 +85,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(home: Path) -> None:
 
 
 def on_a_terminal(*command: str, **variables: str) -> bytes:
-    """Run a command whose standard error is a terminal, and give what it shows there."""
+    """Run a command whose standard error is a terminal, and return what it shows there."""
     leader, follower = pty.openpty()
     surroundings = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
     child = subprocess.Popen([UNIROUTE, *command], stdout=follower, stderr=follower, env=surroundings | variables)
@@ -102,7 +102,7 @@ def on_a_terminal(*command: str, **variables: str) -> bytes:
     return shown
 
 
-def test_colours_are_for_terminals_whose_owner_wants_them(home: Path, uniroute: Uniroute) -> None:
+def test_colours_are_only_for_terminals_that_allow_them(home: Path, uniroute: Uniroute) -> None:
     assert b"\x1b[31m" in on_a_terminal("llm", "nothing")
     assert b"\x1b" not in on_a_terminal("llm", "nothing", NO_COLOR="1")
     assert b"\x1b" not in on_a_terminal("llm", "nothing", TERM="dumb")

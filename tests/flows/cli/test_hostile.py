@@ -1,4 +1,4 @@
-"""Fault F102: whatever names, prompts, completions and error texts contain does nothing wherever it is shown."""
+"""Fault F102: names, prompts, completions and error texts are harmless wherever they are shown."""
 
 import json
 from datetime import date
@@ -28,12 +28,12 @@ from tests.registry.samples import NOW, fetch, listing
 
 every_string = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 TODAY = date(2024, 9, 1)
-# Emphasis and lists are the digest's own; an address, an image, a script or a heading would be somebody else's.
+# Emphasis and lists are the digest's own; an address, an image, a script or a heading would be foreign.
 PLAIN = {"p", "br", "ul", "li", "strong", "code", "table", "thead", "tbody", "tr", "th", "td"}
 
 
 def report_of(text: str) -> NightReport:
-    """Make the report of a night in which every foreign name and message is the given text."""
+    """Return the report of a night in which every foreign name and message is the given text."""
     price = Price(Decimal(1), Decimal(2), TODAY, text)
     dates = {"released_at": None, "deprecated_at": None, "first_seen_on": TODAY, "last_seen_on": TODAY}
     names = {"key": text, "endpoint": "here", "llm_id": text, "canonical_id": text, "name": text, "catalog": text}
@@ -151,7 +151,7 @@ def test_escaped_text_reads_the_same(text: str) -> None:
 
 @pytest.fixture
 def poisoned(home: Path, registry: Registry, tmp_path: Path) -> Path:
-    """Let catalogs, people and prompt files say every hostile string wherever they may say something."""
+    """Put every hostile string wherever catalogs, people and prompt files can put text."""
     run = registry.runs.latest()
     assert run is not None
     listings = [

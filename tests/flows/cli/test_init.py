@@ -7,6 +7,7 @@ import pytest
 
 from flows.config.template import price_file_template, settings_template
 from tests.commands import Uniroute
+from tests.flows.cli.shapes import PINNED, misfits
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +23,7 @@ def test_it_writes_a_settings_file(uniroute: Uniroute, tmp_path: Path) -> None:
 def test_it_writes_a_price_file_and_never_touches_one(uniroute: Uniroute, tmp_path: Path) -> None:
     data = uniroute("init", "--catalog", "prices.toml", "--json").data
     assert data["path"] == "prices.toml"
+    assert not [*misfits(data, PINNED["uniroute.init/1"]["data"])]
     assert (tmp_path / "prices.toml").read_text() == price_file_template()
     (tmp_path / "prices.toml").write_text("mine")
     refused = uniroute("init", "--catalog", "prices.toml", "--json")

@@ -1,4 +1,4 @@
-"""Looking at LLMs, and deciding about them."""
+"""LLMs on the command line: listed, shown, and decided about."""
 
 from datetime import date
 
@@ -41,7 +41,7 @@ def test_a_decision_about_an_unknown_llm_is_refused(home, uniroute: Uniroute) ->
     assert "nobody" in refused.err
 
 
-def test_the_diff_tells_what_catalogs_and_people_changed_since_a_day(
+def test_the_diff_lists_what_catalogs_and_people_changed_since_a_day(
     home, registry: Registry, uniroute: Uniroute
 ) -> None:
     run = start_night(registry, "night:2024-09-02:abc", as_of=LATER)
@@ -55,7 +55,7 @@ def test_the_diff_tells_what_catalogs_and_people_changed_since_a_day(
     assert (found["sandbox:middle"]["change"], found["sandbox:middle"]["after"]) == ("repriced", "1.5/1.5")
     assert found["sandbox:strong"]["change"] == "price held"
     assert (found[KEY]["change"], found[KEY]["reason"]) == ("excluded", "too slow")
-    assert uniroute("llm", "diff", "--since", "2999-01-01").out == "Nothing changed since 2999-01-01.\n"
+    assert uniroute("llm", "diff", "--since", "2999-01-01").out == "Nothing has changed since 2999-01-01.\n"
     assert "too slow" in uniroute("llm", "diff").out
 
 
@@ -72,7 +72,7 @@ def test_a_held_price_is_accepted_by_decision(home, registry: Registry, uniroute
     assert uniroute("llm", "accept-price", "sandbox:middle", "--reason", "announced").code == 2
 
 
-def test_llms_are_sorted_and_cut(home, uniroute: Uniroute) -> None:
+def test_llms_are_sorted_and_limited(home, uniroute: Uniroute) -> None:
     rows = uniroute("llm", "--sort", "-key", "--limit", "2", "--json").data
     assert [row["key"] for row in rows] == sorted((row["key"] for row in rows), reverse=True)
     assert len(rows) == 2

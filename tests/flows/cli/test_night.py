@@ -1,4 +1,4 @@
-"""Looking back at nights, and stopping one that runs."""
+"""Nights on the command line: listed, shown, and cancelled."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def test_a_night_that_is_not_running_cannot_be_cancelled(home: Path, registry: R
     assert registry.ledger.count() == before
 
 
-def test_a_running_night_of_this_host_is_signalled_and_the_ledger_says_who_wanted_that(
+def test_a_running_night_on_this_host_is_signalled_and_the_ledger_says_by_whom(
     home: Path, registry: Registry, uniroute: Uniroute
 ) -> None:
     sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -70,7 +70,7 @@ def test_a_running_night_of_this_host_is_signalled_and_the_ledger_says_who_wante
     assert json.loads(event.payload_json)["lease"] == run.lease_number
 
 
-def test_a_night_elsewhere_reads_in_the_ledger_that_it_shall_stop(
+def test_a_night_elsewhere_reads_in_the_ledger_that_it_must_stop(
     home: Path, registry: Registry, uniroute: Uniroute
 ) -> None:
     from flows.night.cancel import is_cancelled
@@ -78,7 +78,7 @@ def test_a_night_elsewhere_reads_in_the_ledger_that_it_shall_stop(
     run = start_night(registry, "night:now", host="elsewhere", pid=os.getpid(), now=datetime.now(UTC))
     assert not is_cancelled(registry, run)
     asked = uniroute("night", "cancel", "night:now", "--reason", "too dear")
-    assert "It reads that within 20 s." in asked.out
+    assert "It will notice within 20 s." in asked.out
     assert is_cancelled(registry, run)
     registry.runs.finish(run, "interrupted", "stopped", "{}", datetime.now(UTC))
     again = start_night(registry, "night:now", now=datetime.now(UTC))

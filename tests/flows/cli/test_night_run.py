@@ -1,4 +1,4 @@
-"""``uniroute night run`` with its options, told in JSON lines: a whole small night, all parts real but Prefect."""
+"""``uniroute night run`` with its options, as JSON lines: a whole small night, with every part real except Prefect."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def lines_of(ended: Ended) -> list[dict[str, Any]]:
     return [json.loads(line, parse_constant=pytest.fail) for line in ended.out.splitlines()]
 
 
-def test_a_night_is_told_from_its_lease_to_the_status_of_every_llm(tiny: TinyNight, uniroute: Uniroute) -> None:
+def test_a_night_is_reported_from_its_lease_to_the_status_of_every_llm(tiny: TinyNight, uniroute: Uniroute) -> None:
     ended = uniroute("night", "run", "--as-of", FIRST, "--json")
     assert ended.code in (0, 3), ended.err
     first, *between, last = lines_of(ended)
@@ -79,7 +79,7 @@ def test_only_the_named_llm_is_asked(tiny: TinyNight, endpoint: FakeEndpoint, un
     assert not endpoint.calls
 
 
-def test_an_llm_beyond_max_new_is_deferred_and_told(tiny: TinyNight, uniroute: Uniroute) -> None:
+def test_an_llm_beyond_max_new_is_deferred_and_reported(tiny: TinyNight, uniroute: Uniroute) -> None:
     last = lines_of(uniroute("night", "run", "--as-of", FIRST, "--max-new", "1", "--plan", "--json"))[-1]
     assert last["data"]["plan"]["deferred"] == ["fake:fair"]
     assert [(row["llm"], row["status"]) for row in last["llms"]] == [("fake:fair", "deferred")]
@@ -109,7 +109,7 @@ def test_without_the_lease_nothing_is_started(tiny: TinyNight, uniroute: Unirout
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "0"])
-def test_a_ceiling_that_is_none_is_refused(tiny: TinyNight, uniroute: Uniroute, value: str) -> None:
+def test_an_impossible_budget_is_refused(tiny: TinyNight, uniroute: Uniroute, value: str) -> None:
     refused = uniroute("night", "run", "--budget-usd", value)
     assert (refused.code, refused.out) == (78, "")
     assert "budget.night_usd (in the command line)" in refused.err

@@ -16,7 +16,7 @@ DOWN = "http://127.0.0.1:9"
 
 
 class Terminal(io.StringIO):
-    """Somebody who types."""
+    """A person at a keyboard."""
 
     def isatty(self) -> bool:
         return True
@@ -46,7 +46,7 @@ def test_the_list_names_what_waits_and_who_decided(at_contest: Path, uniroute) -
     assert [row["id"] for row in uniroute("promotion", "list", "--sort", "id", "--json").data] == [1, 2]
 
 
-def test_show_tells_a_reviewer_what_changes_and_what_to_type(at_contest: Path, uniroute) -> None:
+def test_show_says_what_changes_and_what_to_type(at_contest: Path, uniroute) -> None:
     ended = uniroute("promotion", "show", "2")
     assert ended.code == 0
     for part in (
@@ -79,7 +79,7 @@ def test_approve_shows_the_changes_asks_and_serves(at_contest: Path, uniroute, m
     assert stored(at_contest, 2).decided_by == acting_person()
 
 
-def test_without_a_terminal_nobody_is_asked_and_nothing_decided(at_contest: Path, uniroute) -> None:
+def test_without_a_terminal_nothing_is_asked_or_decided(at_contest: Path, uniroute) -> None:
     ended = uniroute("promotion", "reject", "2", *REASON)
     assert (ended.code, "--yes" in ended.err) == (2, True)
     assert stored(at_contest, 2).status == "requested"
@@ -150,7 +150,7 @@ def test_f93_rollback_says_what_is_pending_while_mlflow_is_down(at_contest: Path
     assert uniroute("promotion", "rollback", "--to", "v2", *REASON, "--yes", "--exit-zero-on", "attention").code == 0
 
 
-def test_foreign_text_in_names_and_reasons_is_inert(at_contest: Path, uniroute) -> None:
+def test_foreign_text_in_names_and_reasons_is_sanitized(at_contest: Path, uniroute) -> None:
     hostile = "[/b]\x1b[31mred\x07\u202e"
     ended = uniroute("promotion", "reject", "2", "--reason", hostile, "--actor", hostile, "--yes")
     shown = uniroute("promotion", "show", "2").out + uniroute("promotion", "list").out + ended.out

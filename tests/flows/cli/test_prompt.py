@@ -1,4 +1,4 @@
-"""Prompts before LLMs are asked them."""
+"""Prompts on the command line: listed, checked, added, and shown by cluster."""
 
 import json
 from pathlib import Path
@@ -36,14 +36,14 @@ def test_prompts_are_listed_with_their_roles(prompt_file: Path, uniroute: Unirou
     assert "2 of 60 prompts" in uniroute("prompt", "list", "--limit", "2").out
 
 
-def test_sound_prompts_are_said_to_be_and_duplicates_are_named(prompt_file: Path, uniroute: Uniroute) -> None:
+def test_sound_prompts_are_reported_and_duplicates_are_named(prompt_file: Path, uniroute: Uniroute) -> None:
     prompt_file.write_text(rows(range(60)) + rows(range(1), prompt_id="again"))
     found = uniroute("prompt", "check", "--json").data
     assert (found["prompts"], found["duplicates"], found["graders"]) == (60, ["again"], {"choice": 60})
     assert sum(found["roles"].values()) == 60
     text = uniroute("prompt", "check").out
     assert text.startswith("The prompts are sound.")
-    assert "1 say the same as an earlier one and count once: again" in text
+    assert "1 duplicate of earlier prompts, not counted: again" in text
 
 
 def test_prompts_whose_references_the_grader_cannot_read_are_refused(

@@ -1,4 +1,4 @@
-"""What `uniroute route` decides for a text."""
+"""What `uniroute route` decides for a prompt."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ def test_a_prompt_costs_its_own_tokens(served: Workspace) -> None:
     record = served.registry.routers.get("champion")
     short, long = (decide(served, record, "word " * n, candidates="middle") for n in (20, 2000))
     assert short.llm == long.llm == "sandbox:middle"
-    # Five bytes a word, four bytes a token, 10 USD per million tokens; the tokens of the answer stay the same.
+    # Five bytes per word, four bytes per token, 10 USD per million tokens; the answer's tokens stay the same.
     assert long.expected_cost_usd - short.expected_cost_usd == pytest.approx(1980 * 5 / 4 * 10 / 1e6)
 
 
@@ -115,7 +115,7 @@ def test_what_is_typed_is_what_is_decided(run) -> None:
         (("--candidates", "nobody"), 2, "has no LLM nobody", "uniroute router show"),
     ],
 )
-def test_wishes_that_cannot_be_met_are_refused_by_name(run, options, code, said, hint) -> None:
+def test_criteria_that_cannot_be_met_are_refused_by_name(run, options, code, said, hint) -> None:
     found, out, err = run("word", *options)
     assert (found, out) == (code, "")
     assert said in err
@@ -147,7 +147,7 @@ def test_a_file_of_prompts_is_routed_as_prompt_by_prompt(served: Workspace, run,
     assert sum(data["share_per_llm"].values()) == 1
     assert [row["llm"] for row in rows] == [decide(served, champion, text, cost_weight=10.0).llm for text in texts]
     assert [row["n"] for row in rows] == [len(text) for text in texts]
-    assert "4 prompts in" in err and "a second" in err
+    assert "4 prompts in" in err and "per second" in err
     code, out, err = run(*files)
     assert (code, out) == (2, "")
     assert f"The output {target} exists" in err and "--overwrite" in err
@@ -173,7 +173,7 @@ def test_a_file_of_prompts_is_routed_as_prompt_by_prompt(served: Workspace, run,
         (("--input", "a.jsonl", "--output", "b.jsonl", "--candidates", "nobody"), "has no LLM nobody"),
     ],
 )
-def test_one_prompt_or_a_file_of_them_but_not_something_between(run, arguments, said) -> None:
+def test_one_prompt_or_a_file_of_prompts_but_not_both(run, arguments, said) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert said in err

@@ -37,7 +37,7 @@ def test_the_envelope_names_its_schema_and_knows_numbers_or_null() -> None:
     assert found["warnings"] == ["look"]
 
 
-def test_what_json_has_no_place_for_is_a_bug_and_not_a_string() -> None:
+def test_what_json_cannot_represent_is_a_bug_and_not_a_string() -> None:
     with pytest.raises(TypeError, match="object"):
         envelope("llm.list", [object()])
 

@@ -1,4 +1,4 @@
-"""Commands that go on until they are stopped, or for minutes: what they say for machines, and how they end."""
+"""Commands that run until they are stopped, or for minutes: what they print for machines, and how they end."""
 
 import json
 import signal
@@ -55,7 +55,7 @@ def test_the_demo_leaves_standard_output_to_machines(
 
 
 def test_a_night_stops_when_the_ledger_says_so_wherever_that_was_written(tmp_path: Path, template: Path) -> None:
-    """The night beats every third of its lease, and reads then whether somebody asked it to stop."""
+    """The night sends a heartbeat every third of its lease, and then reads whether it was asked to stop."""
     asked: list[str] = []
 
     def ask_once(_request: object) -> None:

@@ -16,7 +16,7 @@ HEAVY = (
 )
 
 
-def test_help_imports_nothing_of_weight() -> None:
+def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys\n"
         "from flows.cli import cli\n"

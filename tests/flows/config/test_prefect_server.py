@@ -1,4 +1,4 @@
-"""A Prefect server that is configured and cannot be worked with: said in seconds, on one line, with an exit code."""
+"""A Prefect server that is configured and cannot be used: reported in seconds, on one line, with an exit code."""
 
 import socket
 import threading
@@ -51,7 +51,7 @@ class Quiet(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize("version", [HERE, f"{MAJOR}.{MINOR}.999", f"{MAJOR}.{MINOR + 1}.0"])
-def test_a_server_of_this_version_or_a_newer_one_is_worked_with(name: Name, version: str) -> None:
+def test_a_server_of_this_version_or_a_newer_one_is_used(name: Name, version: str) -> None:
     with FakeEndpoint(documents={"/api/admin/version": version}) as server:
         name(f"http://127.0.0.1:{server.port}/api")
         assert require_prefect() == version
@@ -68,7 +68,7 @@ def test_a_server_that_does_not_understand_this_client_is_refused(name: Name, ve
 
 @pytest.mark.parametrize("path", ["/api", ""])
 @pytest.mark.parametrize("said", [{"hello": "world"}, "welcome", None])
-def test_another_server_and_a_forgotten_api_are_told(name: Name, path: str, said: object) -> None:
+def test_another_server_and_a_forgotten_api_are_reported(name: Name, path: str, said: object) -> None:
     documents = {} if said is None else {f"{path}/admin/version": said}
     with FakeEndpoint(documents=documents) as server:
         name(f"http://me:secret@127.0.0.1:{server.port}{path}")
@@ -79,18 +79,18 @@ def test_another_server_and_a_forgotten_api_are_told(name: Name, path: str, said
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "said", "code"),
+    ("status", "credentials", "said", "code"),
     [
         ("401", None, "wants a user and a password", 77),
         ("401", "me:secret", "does not accept PREFECT_API_AUTH_STRING", 77),
         ("500", None, "fails with status 500", 75),
     ],
 )
-def test_who_is_not_let_in_and_a_server_that_fails_are_told_apart(
-    name: Name, monkeypatch: pytest.MonkeyPatch, status: str, told: str | None, said: str, code: int
+def test_refused_credentials_and_a_failing_server_are_told_apart(
+    name: Name, monkeypatch: pytest.MonkeyPatch, status: str, credentials: str | None, said: str, code: int
 ) -> None:
-    if told is not None:
-        monkeypatch.setenv("PREFECT_API_AUTH_STRING", told)
+    if credentials is not None:
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", credentials)
     with FakeEndpoint(choose=lambda _request: status) as server:
         name(f"http://127.0.0.1:{server.port}/api")
         error = refusal()
@@ -106,7 +106,7 @@ def test_who_is_not_let_in_and_a_server_that_fails_are_told_apart(
         ("localhost:4200", "is not the API of a Prefect server", 78),
     ],
 )
-def test_an_address_where_nobody_is(name: Name, closed_port: int, url: str, said: str, code: int) -> None:
+def test_a_url_where_no_server_answers(name: Name, closed_port: int, url: str, said: str, code: int) -> None:
     name(url.format(port=closed_port))
     error = refusal()
     assert said in error.message

@@ -1,4 +1,4 @@
-"""A wrong key is reported with the file or the variable that gave it: nobody searches a file for what is not in it."""
+"""A wrong key is reported with the file or the variable that set it, so that nobody searches the file in vain."""
 
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_a_mixture_is_named_key_by_key(monkeypatch: pytest.MonkeyPatch, tmp_path
     )
 
 
-def test_of_many_errors_the_first_are_told_and_the_others_counted(tmp_path: Path) -> None:
+def test_of_many_errors_the_first_are_shown_and_the_others_counted(tmp_path: Path) -> None:
     (tmp_path / "uniroute.toml").write_text("".join(f"{key} = 1\n" for key in "abcdef"))
     with pytest.raises(PrerequisiteError, match=r"setting c \(.*\. 3 more errors follow\.$"):
         load_settings()

@@ -63,7 +63,7 @@ def test_a_reservation_is_closed_once(close):
 
 
 @pytest.mark.parametrize("usd", ["NaN", "Infinity", "-1"])
-def test_amounts_that_are_none_are_refused(usd):
+def test_invalid_amounts_are_refused(usd):
     with pytest.raises(ValueError, match="finite amount"):
         Budget(night_usd=USD(usd))
     with pytest.raises(ValueError, match="finite amount"):

@@ -125,7 +125,7 @@ def test_without_a_key_no_authorization_is_sent(fake):
     assert "authorization" not in fake.requests[0].headers
 
 
-def test_a_prompt_with_lone_surrogates_and_nul_arrives_as_it_is(fake):
+def test_a_prompt_with_lone_surrogates_and_nul_arrives_unchanged(fake):
     prompt = "a\ud800b\0c"
     ask(endpoint(fake), ("ok", prompt))
     assert fake.requests[0].prompt == prompt
@@ -216,7 +216,7 @@ def test_odd_but_valid_answers_are_answers(fake, script, text, finish_reason):
 
 
 @pytest.mark.parametrize("script", ["usage-missing", "usage-negative", "usage-absurd", "usage-float"])
-def test_usage_that_cannot_be_believed_is_estimated_and_flagged(fake, script):
+def test_implausible_usage_is_estimated_and_flagged(fake, script):
     answer = ask_one(fake, script)
     assert answer.usage_estimated
     assert (answer.input_tokens, answer.output_tokens) == (4, 10)
@@ -246,7 +246,7 @@ def test_retry_after_is_honoured_and_nonsense_is_ignored(fake, waits, step, leas
     assert least <= max(waits.seconds) <= least + 2
 
 
-def test_a_wait_beyond_the_cap_is_not_waited_for(fake, waits):
+def test_a_call_does_not_wait_longer_than_the_cap(fake, waits):
     raised = ask_one(fake, "429@3600,ok", waits)
     assert raised.retry_after_s == 3600
     assert waits.seconds == []
@@ -319,7 +319,7 @@ def test_an_unknown_llm_stops_that_llm_only(fake):
     assert third.text == "The answer is (A)."
 
 
-def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_after_a_rest(fake, waits):
+def test_a_circuit_opens_after_failures_in_a_row_and_lets_a_call_through_after_a_rest(fake, waits):
     seconds = [0.0]
     retry_policy = RetryPolicy(failures_to_open=3, first_rest_s=30)
     opened = endpoint(fake, waits, max_attempts=1, retry_policy=retry_policy, clock=lambda: seconds[0])
@@ -341,7 +341,7 @@ def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_after_a_rest(fa
     assert asyncio.run(run()) == [("transient", 1)] * 3 + [("circuit_open", 0)] * 2 + ["stop"] * 3
 
 
-def test_an_outage_of_what_has_answered_is_waited_for_and_loses_no_prompt():
+def test_an_outage_of_an_llm_that_has_answered_before_loses_no_prompt():
     retry_policy = RetryPolicy(failures_to_open=3, first_rest_s=0.05, first_backoff_s=0.01)
     with FakeEndpoint() as fake:
         fake.choose = lambda request: "503" if 10 <= len(fake.requests) < 18 else None
@@ -351,7 +351,7 @@ def test_an_outage_of_what_has_answered_is_waited_for_and_loses_no_prompt():
     assert sum(outcome.attempts for outcome in outcomes) == len(fake.requests)
 
 
-def test_an_outage_that_lasts_is_given_up(fake):
+def test_calls_do_not_wait_for_a_lasting_outage(fake):
     retry_policy = RetryPolicy(failures_to_open=3, first_rest_s=0.01, first_backoff_s=0.001, rests_waited_for=3)
     fake.choose = lambda request: "503" if len(fake.requests) > 5 else None
     outcomes = ask_together(endpoint(fake, concurrency=4, retry_policy=retry_policy), "ok", 40)
@@ -388,7 +388,7 @@ def test_concurrency_is_bounded_and_shrinks_when_calls_are_rate_limited():
         assert asyncio.run(both()) == (4, 3, 4)
 
 
-def test_a_call_that_was_told_to_wait_keeps_no_place_from_other_llms():
+def test_a_call_that_has_to_wait_takes_no_place_from_other_llms():
     with FakeEndpoint(scripts={"busy": "429@30,ok", "free": "ok"}) as fake:
 
         async def run():
@@ -404,7 +404,7 @@ def test_a_call_that_was_told_to_wait_keeps_no_place_from_other_llms():
         assert asyncio.run(run()) == ([1, 1], 1)
 
 
-def test_attempts_start_at_the_pace_asked_for(fake, waits):
+def test_attempts_start_at_the_pace_that_is_set(fake, waits):
     opened = endpoint(fake, waits, requests_per_second=2.0, clock=lambda: 100.0)
     ask(opened, *[("ok", str(number)) for number in range(4)])
     assert waits.seconds == [0.5, 1.0, 1.5]

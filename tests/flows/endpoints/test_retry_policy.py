@@ -21,7 +21,7 @@ def test_a_wait_is_at_least_what_was_asked_for_and_never_beyond_the_caps(attempt
         assert asked_s <= wait_s <= asked_s + retry_policy.longest_backoff_s
 
 
-def test_waits_grow_with_attempts_and_spread():
+def test_waits_grow_with_attempts_and_are_spread_out():
     waits = [[RetryPolicy().wait_s(n, None, random.Random(seed)) for seed in range(200)] for n in (1, 4)]
     assert max(waits[0]) <= 0.5 < max(waits[1]) <= 4.0
     assert len(set(waits[1])) == 200

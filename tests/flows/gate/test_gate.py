@@ -203,6 +203,11 @@ def test_the_verdict_names_its_thresholds_and_the_policy_they_come_from():
     assert (found["spending"], found["route_change"]) == ({"ordinal": 1, "level": 0.025}, 1.0)
 
 
+def test_the_policy_of_default_settings_has_the_digest_that_earlier_releases_stored():
+    stored = "15baffc3d6a4bf312eaa3cd1c2eb6461ff9fc40f2f36fe16173b3e3eecb5e306"
+    assert GateRules.of(Settings()).policy_digest == stored
+
+
 def test_f94_the_chance_of_a_wrong_promotion_is_spent_and_never_more():
     levels = [level_of(0.05, k) for k in range(1, 10_000)]
     assert levels[0] == 0.025

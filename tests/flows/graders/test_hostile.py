@@ -29,7 +29,7 @@ def test_a_long_hostile_answer_is_graded_in_linear_time(name: str, unit: str) ->
 
 
 @pytest.mark.parametrize("name", ["exact", "contains"])
-def test_a_long_reference_is_no_trap_either(name: str) -> None:
+def test_a_long_reference_is_graded_in_linear_time_too(name: str) -> None:
     started_s = time.process_time()
 
     assert grader(name).grade("a" * SIZE, "a" * (SIZE // 2)) == 0.0

@@ -85,7 +85,7 @@ def test_an_answer_may_hold_no_number(answer: str) -> None:
         ("<think>7</think> 8", "7", 0.0),
     ],
 )
-def test_a_whole_reference_is_met_exactly_and_any_other_within_a_ten_thousandth(
+def test_a_whole_reference_is_matched_exactly_and_any_other_within_a_ten_thousandth(
     answer: str, reference: str, score: float
 ) -> None:
     assert grader("numeric").grade(answer, reference) == score

@@ -53,7 +53,7 @@ def test_an_empty_reference_is_an_error(name: str, reference: str) -> None:
 
 
 @given(st.text())
-def test_plain_wording_is_final(text: str) -> None:
+def test_plain_wording_is_idempotent(text: str) -> None:
     assert plain_wording(plain_wording(text)) == plain_wording(text)
 
 

@@ -51,7 +51,7 @@ def test_no_method_but_the_clairvoyant_sees_the_new_llms_on_map_prompts(name):
     assert EXPECTED_ERRORS[name](seen).tobytes() == EXPECTED_ERRORS[name](blind).tobytes()
 
 
-def test_neighbours_are_chosen_for_the_noise():
+def test_the_number_of_neighbours_follows_the_noise():
     # With one label in three wrong, one neighbour is the worst choice and many the best.
     noisy = trial(noise=0.33)
     found = EXPECTED_ERRORS["knn"](noisy)
@@ -124,13 +124,13 @@ def test_with_few_training_llms_the_posterior_is_not_below_the_zero_router_by_mo
     assert shortfalls("posterior", n_train).mean() < 0.015
 
 
-def test_plain_means_are_below_it_there():
+def test_plain_means_are_below_it_on_the_same_data():
     assert shortfalls("kmeans_f1", 3).mean() > 0.02
 
 
 @pytest.mark.parametrize("name", list(EXPECTED_ERRORS))
 @pytest.mark.parametrize("n_train", [0, 1, 4])
-def test_llms_that_are_always_wrong_or_right_and_prompts_that_are_all_alike_are_no_obstacle(name, n_train):
+def test_llms_that_are_always_wrong_or_right_and_identical_prompts_are_no_obstacle(name, n_train):
     ordinary = trial(n_train=n_train)
     alike = np.tile(ROWS[:1], (N, 1))
     constant = dataclasses.replace(

@@ -124,7 +124,7 @@ def test_it_keeps_the_estimator_contract(learned):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1])
-def test_errors_that_cannot_be_are_refused(data, bad):
+def test_invalid_errors_are_refused(data, bad):
     broken = data.errors[:50].copy()
     broken[3, 2] = bad
     with pytest.raises(InvalidInput, match=r"errors must be finite and in \[0, 1\].*\(3, 2\)"):

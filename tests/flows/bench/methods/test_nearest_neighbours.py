@@ -48,6 +48,6 @@ def test_numbers_that_are_not_finite_are_refused(bad):
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.5])
-def test_a_number_of_neighbours_that_cannot_be_is_refused(bad):
+def test_an_invalid_number_of_neighbours_is_refused(bad):
     with pytest.raises(InvalidInput, match="n_neighbors"):
         NearestNeighbours(bad).fit(unit_rows(3), [[0.0]] * 3)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from registry.db.urls import mask_secrets, mask_url, parse_registry_url, secrets_of
+from registry.db.url_masking import mask_secrets, mask_url, secrets_of
+from registry.db.urls import parse_registry_url
 
 
 @pytest.mark.parametrize(

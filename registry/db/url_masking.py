@@ -1,0 +1,90 @@
+"""URLs as they may be shown to people and written to logs: any database or server, with every secret masked.
+
+SQLAlchemy is imported only when a URL is masked, so that importing this module is cheap.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+_SECRET_OPTION = re.compile(r"(?i)passw|secret|token|signature|(?<!ssl)key$|(?:^|[_-])sig$")
+_CREDENTIALS = re.compile(r"(?<=://)[^:/]*(?::[^@]*)?@")
+_CREDENTIALS_OF_UNREADABLE = re.compile(r"(?s)(?<=://).*@")
+_MASK = "***"
+_SHORTEST_SECRET = 4
+"""Shorter secrets are not searched for in texts: masking every `a` would garble them and reveal the secret."""
+
+
+def mask_url(url: URL | str) -> str:
+    """Return a URL as anyone may see it: passwords, tokens and access keys are replaced by ``***``.
+
+    Parameters
+    ----------
+    url
+        Of a database or of a server. A text that is not a URL is returned unchanged.
+    """
+    parsed = _parsed(url)
+    if parsed is None:
+        credentials_masked = _CREDENTIALS_OF_UNREADABLE.sub(f"{_MASK}@", str(url))
+        return re.sub(r"\?.*", f"?{_MASK}", credentials_masked) if "://" in credentials_masked else credentials_masked
+    if not any(_secrets(parsed)):
+        return url if isinstance(url, str) else url.render_as_string()
+    query = {name: _MASK if _SECRET_OPTION.search(name) else value for name, value in parsed.query.items()}
+    masked = parsed.set(query=query, username=_MASK if _is_token(parsed) else parsed.username)
+    return masked.render_as_string(hide_password=True).replace("%2A%2A%2A", _MASK)
+
+
+def mask_secrets(text: str, url: URL | str) -> str:
+    """Mask every secret of a URL in a text that a driver or a client wrote."""
+    parsed = _parsed(url)
+    if isinstance(url, str):
+        text = text.replace(url, mask_url(url))
+        found = (_CREDENTIALS_OF_UNREADABLE if parsed is None else _CREDENTIALS).search(url)
+        if found is not None and (parsed is None or parsed.password is not None or _is_token(parsed)):
+            text = text.replace(found[0], f"{_MASK}@")
+    for spelling in secrets_of(url):
+        if len(spelling) >= _SHORTEST_SECRET:
+            text = text.replace(spelling, _MASK)
+    return text
+
+
+def secrets_of(url: URL | str) -> frozenset[str]:
+    """Return the secrets of a URL, each as it is and as it may be spelled in a URL; empty when it cannot be read."""
+    parsed = _parsed(url)
+    secrets = _secrets(parsed) if parsed is not None else ()
+    return frozenset(
+        spelling for secret in secrets for spelling in (secret, quote(secret, safe=""), quote(secret, safe=" +"))
+    )
+
+
+def _parsed(url: URL | str) -> URL | None:
+    """Parse any URL; None when it cannot be read with certainty, as one whose password holds an @."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return None
+    return None if "@" in (parsed.host or "") else parsed
+
+
+def _is_token(url: URL) -> bool:
+    """Whether the user name is itself the secret: servers accept tokens in its place, databases do not."""
+    return bool(url.username) and not url.password and url.drivername in ("http", "https")
+
+
+def _secrets(url: URL) -> Iterator[str]:
+    if url.password:
+        yield str(url.password)
+    if _is_token(url):
+        yield str(url.username)
+    for name, value in url.query.items():
+        if _SECRET_OPTION.search(name):
+            yield from (value,) if isinstance(value, str) else value
