@@ -63,7 +63,7 @@ def test_a_night_stops_when_the_ledger_says_so_wherever_that_was_written(tmp_pat
             asked.append("")
             # As from another host: nothing but the ledger is touched.
             code = (
-                "import flows.reports.past_night as r; r._signal = lambda run: False\n"
+                "import flows.night.cancel as r; r._signal = lambda run: False\n"
                 "from flows.cli import main\n"
                 "main(['night', 'cancel', '--reason', 'too dear', '--config', 'uniroute.toml'])"
             )
