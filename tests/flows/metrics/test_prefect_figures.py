@@ -133,3 +133,12 @@ def test_without_a_configured_server_there_are_no_figures_of_prefect(monkeypatch
     samples = Samples()
     note_prefect(samples)
     assert values_of(samples) == {}
+
+
+@pytest.mark.parametrize("url", ["prefect.example:4200/api", "ftp://prefect.example/api", "http://", "http://[::1/api"])
+def test_a_malformed_address_is_an_error_and_a_server_that_is_down(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    samples = Samples()
+    with pytest.raises(FlowError, match="PREFECT_API_URL is not"):
+        note_prefect(samples)
+    assert values_of(samples)["prefect_up"] == 0
