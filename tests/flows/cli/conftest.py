@@ -34,7 +34,7 @@ def registry(home: Path) -> Iterator[Registry]:
 
 @pytest.fixture
 def eventful(home: Path, answered_template: Path, tmp_path: Path) -> Path:
-    """Return a home in which every list has something: a promotion that waits, a night on another host, an expensive LLM."""
+    """A home in which no list is empty: a waiting promotion, a night on another host, an expensive LLM."""
     shutil.rmtree(home)
     shutil.copytree(answered_template, home)
     (tmp_path / "uniroute.toml").write_text(SETTINGS.format(policy="review"))
