@@ -140,7 +140,7 @@ def check_answers(night: Night, result: ProfilingResult) -> tuple[Quarantine, ..
 
 
 def log_router(night: Night, router: RouterOutcome) -> None:
-    """Log what became of the night's router, and whether it is yet to be published."""
+    """Log the outcome of the night's router, and whether it still has to be published."""
     facts = {"run": night.run_key, "router": router.digest[:12], "version": router.version}
     log_event("promotion_decided", promotion=router.promotion, **facts)
     if router.publish_error:

@@ -104,7 +104,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Give the folder of recorded outcomes and catalogs, which is too large or too restricted to bundle."""
+    """Return the folder of recorded outcomes and catalogs, which is too large or too restricted to bundle."""
     folder = Path(os.environ.get("UNIROUTE_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip("the large recorded data is not beside the project; set UNIROUTE_DATA to its folder")

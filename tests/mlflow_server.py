@@ -45,7 +45,7 @@ class MlflowServer:
 
     @property
     def credentials(self) -> dict[str, str]:
-        """Give the variables that let somebody in."""
+        """Return the variables that log a client in."""
         return {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": PASSWORD}
 
     @contextmanager
@@ -64,7 +64,7 @@ class MlflowServer:
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size_bytes, hard))
 
     def files(self) -> list[Path]:
-        """Give every file that was kept."""
+        """Return every file that was kept."""
         return [path for path in (self.folder / "artifacts").rglob("*") if path.is_file()]
 
 

@@ -36,7 +36,7 @@ class PostgresServer:
         self._engine = create_engine(self.base, isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
     def url(self, database: str, **changes: object) -> str:
-        """Give the URL of a database, as people write it."""
+        """Return the URL of a database, as people write it."""
         changed = self.base.set(database=database, drivername="postgresql", **changes)
         return changed.render_as_string(hide_password=False)
 
@@ -58,7 +58,7 @@ class PostgresServer:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """Give the URL of an empty database of its own."""
+        """Return the URL of an empty database of its own."""
         name = self.create()
         try:
             yield self.url(name)
@@ -66,7 +66,7 @@ class PostgresServer:
             self.drop(name)
 
     def pid(self) -> int | None:
-        """Give the process of the server, when it is one of ours."""
+        """Return the process of the server, when it is one of ours."""
         return int((self.folder / "postmaster.pid").read_text().split()[0]) if self.folder else None
 
     def cut(self, url: str) -> int:
@@ -77,7 +77,7 @@ class PostgresServer:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """Give the server that all processes of this test run share; the last one to leave stops it and removes it."""
+    """Return the server that all processes of this test run share; the last one to leave stops it and removes it."""
     if given := os.environ.get(GIVEN):
         yield PostgresServer(make_url(given).set(drivername="postgresql+psycopg"))
         return
@@ -114,7 +114,7 @@ def migrated_database(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture
 def empty_database(postgres: PostgresServer) -> Iterator[str]:
-    """Give the URL of an empty database on the server."""
+    """Return the URL of an empty database on the server."""
     with postgres.database() as made:
         yield made
 
@@ -151,7 +151,7 @@ def break_in(url: str, *statements: str) -> list[tuple]:
 
 
 def look_into(url: str, query: str) -> list[tuple]:
-    """Give the rows of a query on any database, which stays as it is."""
+    """Return the rows of a query on any database, which stays as it is."""
     engine = create_engine(make_url(url).set(drivername=driver_of(url)), poolclass=NullPool)
     with engine.connect() as connection:
         rows = [tuple(row) for row in connection.execute(text(query))]
@@ -160,12 +160,12 @@ def look_into(url: str, query: str) -> list[tuple]:
 
 
 def driver_of(url: str) -> str:
-    """Give the driver with which SQLAlchemy opens a URL as people write it."""
+    """Return the driver with which SQLAlchemy opens a URL as people write it."""
     return "sqlite" if url.startswith("sqlite") else "postgresql+psycopg"
 
 
 def tables_of(url: str) -> set[str]:
-    """Give every table and view of a database."""
+    """Return every table and view of a database."""
     engine = create_engine(make_url(url).set(drivername=driver_of(url)), poolclass=NullPool)
     found = inspect(engine)
     names = {*found.get_table_names(), *found.get_view_names()}

@@ -1,4 +1,4 @@
-"""The ledger played back: where the aliases point, who was champion when, and what became of every promotion.
+"""The ledger played back: where the aliases point, who was champion when, and how every promotion ended.
 
 The registry's rows must say the same; where they differ, one of the two was changed without the other.
 """

@@ -28,15 +28,17 @@ def note_prefect(samples: Samples) -> None:
     Raises
     ------
     FlowError
-        The server did not answer, or not as a Prefect server does.
+        The URL is malformed, or the server did not answer as a Prefect server does.
     """
     api_url = os.environ.get("PREFECT_API_URL", "").rstrip("/")
-    if http_url(api_url) is None:
+    if not api_url:
         return
+    samples.put("prefect_up", 0)
+    if http_url(api_url) is None:
+        raise FlowError("PREFECT_API_URL is not an http:// or https:// URL.", hint=_HINT)
     # Imported only here: most readings have no server to ask.
     import httpx2
 
-    samples.put("prefect_up", 0)
     try:
         with httpx2.Client(timeout=_TIMEOUT_S, headers=_credentials(), follow_redirects=True) as client:
             deployment = _fetched(client, f"{api_url}/deployments/name/{FLOW}/{DEPLOYMENT}")

@@ -107,7 +107,7 @@ class AbsenceRecord:
 
 @dataclass(frozen=True)
 class NightRouterRecord:
-    """What became of the night's router.
+    """The outcome of the night's router.
 
     Attributes
     ----------

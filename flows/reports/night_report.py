@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RouterOutcome:
-    """What became of the night's router.
+    """The outcome of the night's router.
 
     `review_path` is the path of the report on which its promotion is decided; `review_error` says why there is none.
     """

@@ -101,7 +101,7 @@ def profiles_text(report: NightReport) -> str:
 
 
 def router_text(router: RouterOutcome | None) -> str:
-    """Return which router was made, how it did on gate prompts, and what became of it."""
+    """Return which router was made, how it did on gate prompts, and whether it serves."""
     if router is None:
         return ""
     name = f"version {router.version}" if router.version is not None else f"{router.digest[:12]} (not yet in MLflow)"

@@ -49,14 +49,14 @@ class Databases:
         return Path(psutil.Process(int(pid)).exe()).parent
 
     def found(self, url: str) -> str:
-        """Give a URL of compose.yaml with this server in place of the service."""
+        """Return a URL of compose.yaml with this server in place of the service."""
         here = make_url(url).set(host=None, port=None).set(query={"host": self.server.base.query["host"]})
         return here.render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")
 def databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
-    """Give a server of its own: users and passwords belong to a whole server."""
+    """A server of its own, because users and passwords belong to the whole server."""
     container = Container(tmp_path_factory.mktemp("postgres"))
     container.give(**{f"{user}_db_password": password for user, password in PASSWORDS.items()})
     with a_server(f"docker-{os.getpid()}") as server:

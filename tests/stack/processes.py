@@ -71,7 +71,7 @@ class Server:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Give a process and all that descend from it; nothing when it has gone."""
+    """Return a process and all its descendants; nothing when it is gone."""
     try:
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
@@ -120,7 +120,7 @@ def wait_until(condition: Callable[[], Found], what: str, *servers: Server, limi
 
 
 def answers(url: str) -> bool:
-    """Tell whether a server answers a health check."""
+    """Return whether a server answers a health check."""
     try:
         with urlopen(url, timeout=2) as answer:
             return answer.status == 200

@@ -135,7 +135,7 @@ def night_at_home(stack: Stack, name: str, **variables: str) -> Iterator[subproc
 
 
 def schedule(stack: Stack) -> UUID:
-    """Give the night one more schedule, whose only run is due at once, and give that run's id."""
+    """Add a schedule to the night whose only run is due at once, and return that run's id."""
     from prefect.client.schemas.schedules import IntervalSchedule
 
     due = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)

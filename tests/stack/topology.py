@@ -96,7 +96,7 @@ class Stack:
 
 
 def surroundings() -> dict[str, str]:
-    """Give the environment without what a developer has set for himself; children import this very code."""
+    """Return the environment without what a developer has set; children import this very code."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     path = os.pathsep.join(filter(None, [str(ROOT), clean.get("PYTHONPATH", "")]))
     return clean | {"PYTHONPATH": path, "DO_NOT_TRACK": "true"}

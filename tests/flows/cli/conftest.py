@@ -15,7 +15,7 @@ from tests.registry.samples import fetch, listing, start_night
 
 @pytest.fixture
 def home(tmp_path: Path, served_template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a copy of that home folder, and make it the one that commands use."""
+    """A copy of that home folder, which commands use."""
     for name in [name for name in os.environ if name.startswith("UNIROUTE_")]:
         monkeypatch.delenv(name)
     folder = tmp_path / "home"
@@ -34,7 +34,7 @@ def registry(home: Path) -> Iterator[Registry]:
 
 @pytest.fixture
 def eventful(home: Path, answered_template: Path, tmp_path: Path) -> Path:
-    """Give a home in which every list has something: a decision that waits, a night elsewhere, a dear LLM."""
+    """A home in which no list is empty: a waiting promotion, a night on another host, an expensive LLM."""
     shutil.rmtree(home)
     shutil.copytree(answered_template, home)
     (tmp_path / "uniroute.toml").write_text(SETTINGS.format(policy="review"))

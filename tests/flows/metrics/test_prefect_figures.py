@@ -119,9 +119,8 @@ def test_a_server_that_misbehaves_is_down(
     assert (values_of(samples), caught.value.hint) == ({"prefect_up": 0}, "check PREFECT_API_URL")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://[::1/api"])
-def test_a_server_that_is_not_there_is_down(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", url)
+def test_a_server_that_is_not_there_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     samples = Samples()
     with pytest.raises(FlowError, match="did not answer"):
         note_prefect(samples)
@@ -133,3 +132,12 @@ def test_without_a_configured_server_there_are_no_figures_of_prefect(monkeypatch
     samples = Samples()
     note_prefect(samples)
     assert values_of(samples) == {}
+
+
+@pytest.mark.parametrize("url", ["prefect.example:4200/api", "ftp://prefect.example/api", "http://", "http://[::1/api"])
+def test_a_malformed_address_is_an_error_and_a_server_that_is_down(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    samples = Samples()
+    with pytest.raises(FlowError, match="PREFECT_API_URL is not"):
+        note_prefect(samples)
+    assert values_of(samples) == {"prefect_up": 0}
