@@ -73,7 +73,7 @@ def test_a_night_stops_when_the_ledger_says_so_wherever_that_was_written(tmp_pat
     with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok"), choose=ask_once, latency_s=0.5) as endpoint:
         night = TinyNight.prepare(tmp_path / "night", endpoint, template, concurrency=1, night="lease_s = 10")
         assert night.run(FIRST) == 143, asked
-    assert "It reads that within 3 s." in asked[0]
+    assert "It will notice within 3 s." in asked[0]
     assert "The night was stopped by uniroute night cancel." in night.output()
     assert night.rows("SELECT status FROM run") == [("interrupted",)]
     assert night.rows("SELECT CAST(reason AS TEXT) FROM ledger WHERE event = 'run:night:cancel_requested'") == [
