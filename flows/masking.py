@@ -36,6 +36,6 @@ def mask_urls(text: str) -> str:
     if "://" not in text:
         return text
     # SQLAlchemy's URL type reads them; a log line without any URL need not import it.
-    from registry.db.url_masking import mask_url
+    from registry.db.url_masking import mask_credentials, mask_url
 
-    return _URL.sub(lambda found: mask_url(found[0]), text)
+    return _URL.sub(lambda found: mask_url(found[0]), mask_credentials(text))

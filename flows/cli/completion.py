@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +18,6 @@ import click
 from flows.cli.options import json_option
 from flows.cli.screen import show
 from flows.config.environment import COMPLETE_VARIABLE, home_folder
-from registry.db.characters import is_active
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -28,7 +28,8 @@ _SHELLS = ("bash", "zsh", "fish")
 # LLM keys hold a colon, at which bash would split words.
 _BASH_HEAD = 'COMP_WORDBREAKS="${COMP_WORDBREAKS//:/}"\n'
 _CONFIG_NAME = "uniroute.toml"
-_ACTIVE_IN_A_SHELL = frozenset("\"'`$\\")
+# What no shell interprets, in the first place and after it.
+_PLAIN = re.compile(r"[\w.:/@%][\w.:/@+%=,-]*")
 
 
 @click.command("completion")
@@ -56,7 +57,7 @@ def _names(context: click.Context, kinds: Iterable[str]) -> list[str]:
 
     url = registry_url(context.params.get("config"))
     found = [name for kind in kinds for name in names(url, kind)]
-    return [name for name in found if not any(is_active(sign) or sign in _ACTIVE_IN_A_SHELL for sign in name)]
+    return [name for name in found if _PLAIN.fullmatch(name)]
 
 
 def _fitting(found: list[str], incomplete: str) -> list[str]:

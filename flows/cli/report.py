@@ -154,7 +154,7 @@ def report_leaderboard(config: str | None, **options: Any) -> int:
 def _promotion_report(workspace: Workspace, name: str) -> Report:
     """Build a promotion's report, and note whether it is what the reviewer saw.
 
-    If the registry now results in another page (a failed answer has succeeded since, or another version of this package
+    If the registry now yields a different page (a failed answer has succeeded since, or another version of this package
     draws it), or in none at all, the kept page counts.
     """
     from flows.reports.promotion.page import evidence_data
@@ -183,7 +183,7 @@ def _promotion_report(workspace: Workspace, name: str) -> Report:
     elif not is_same and kept is not None:
         page = kept.read_text(encoding="utf-8")
         note(
-            "the registry now results in another page than the reviewer saw (answers or this package have changed); "
+            "the registry now yields a different page than the reviewer saw (answers or this package have changed); "
             f"this is the page that the reviewer saw, with the recorded digest: {kept}"
         )
     elif not is_same:

@@ -80,7 +80,7 @@ def load_settings(config: str | Path | None = None) -> Settings:
         settings = Settings(**content)
     except ValidationError as error:
         raise refusal(error, Settings, lambda place: given_by(sources, place) or sources.nearest(place)) from None
-    except SettingsError:
+    except (SettingsError, RecursionError):
         raise _undecodable(sources) from None
     warn_of_old_names(sources)
     return settings
@@ -109,7 +109,7 @@ def read_sources(config: str | Path | None = None) -> SettingsSources:
                 f"The settings file {path} cannot be read: {error.strerror}.",
                 hint="Write one with: uniroute init",
             ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise PrerequisiteError(
                 f"The settings file {path} is not valid TOML: {error}.", hint=f"Correct {path}."
             ) from None
@@ -143,8 +143,8 @@ def _undecodable(sources: SettingsSources) -> PrerequisiteError:
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     """Read the paths of a settings file as relative to that file, so that a schedule may start anywhere."""
     places = [(content.get("prompts"), "file"), (content, "home")]
-    places += [(catalog, "location") for catalog in content.get("catalog", []) if isinstance(catalog, dict)]
-    places += [(endpoint, "api_key_file") for endpoint in content.get("endpoint", []) if isinstance(endpoint, dict)]
+    for name, key in (("catalog", "location"), ("endpoint", "api_key_file")):
+        places += [(entry, key) for entry in entries] if isinstance(entries := content.get(name), list) else []
     for section, key in places:
         if isinstance(section, dict) and isinstance(value := section.get(key), str) and "://" not in value:
             section[key] = str(folder / Path(value).expanduser())

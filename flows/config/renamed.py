@@ -20,7 +20,7 @@ def given_by(sources: SettingsSources, place: Place) -> tuple[str, ...]:
 
 def warn_of_old_names(sources: SettingsSources) -> None:
     """Warn of every key that is given under its old name, with the new one."""
-    for place in sources.leaves():
+    for place in dict.fromkeys(sources.leaves()):
         section = _section_of(place)
         new = section.old_names.get(str(place[-1])) if section else None
         if new is not None:

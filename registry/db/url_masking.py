@@ -8,12 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-_SECRET_OPTION = re.compile(r"(?i)passw|secret|token|signature|(?<!ssl)key$|(?:^|[_-])sig$")
+# Hiding too much of a query is harmless. PostgreSQL's sslkey is the path of a file.
+_SECRET_OPTION = re.compile(r"(?i)^(?!sslkey$).*(?:passw|pwd|secret|token|auth|credential|key|sig)")
+# Credentials wherever they stand, also of a URL inside another one: a password, or a token in place of the user name.
+_PASSWORD_ANYWHERE = re.compile(r"(?<=://)([^\s/:@]*):[^\s/@]+(?=@)")
+_TOKEN_ANYWHERE = re.compile(r"(?i)(https?://)[^\s/:@\"',]+(?=@)")
+_PASSWORD_AS_WRITTEN = re.compile(r"(?s)://[^/:@]*:([^@/?#]*)@")
+_PASSWORD_OF_UNREADABLE = re.compile(r"(?s)://[^/:@]*:(.*)@")
 _CREDENTIALS = re.compile(r"(?<=://)[^:/]*(?::[^@]*)?@")
 _CREDENTIALS_OF_UNREADABLE = re.compile(r"(?s)(?<=://).*@")
 _MASK = "***"
@@ -29,6 +35,8 @@ def mask_url(url: URL | str) -> str:
     url
         Of a database or of a server. A text that is not a URL is returned unchanged.
     """
+    if isinstance(url, str):
+        url = mask_credentials(url)
     parsed = _parsed(url)
     if parsed is None:
         credentials_masked = _CREDENTIALS_OF_UNREADABLE.sub(f"{_MASK}@", str(url))
@@ -38,6 +46,11 @@ def mask_url(url: URL | str) -> str:
     query = {name: _MASK if _SECRET_OPTION.search(name) else value for name, value in parsed.query.items()}
     masked = parsed.set(query=query, username=_MASK if _is_token(parsed) else parsed.username)
     return masked.render_as_string(hide_password=True).replace("%2A%2A%2A", _MASK)
+
+
+def mask_credentials(text: str) -> str:
+    """Mask the credentials of every URL in a text, however the URLs are joined or nested."""
+    return _TOKEN_ANYWHERE.sub(rf"\g<1>{_MASK}", _PASSWORD_ANYWHERE.sub(rf"\g<1>:{_MASK}", text))
 
 
 def mask_secrets(text: str, url: URL | str) -> str:
@@ -55,10 +68,16 @@ def mask_secrets(text: str, url: URL | str) -> str:
 
 
 def secrets_of(url: URL | str) -> frozenset[str]:
-    """Return the secrets of a URL, each as it is and as it may be spelled in a URL; empty when it cannot be read."""
+    """Return the secrets of a URL, each as it is and as it may be spelled in a URL.
+
+    Of a URL that cannot be read, whatever may be its password: all up to the last @.
+    """
     parsed = _parsed(url)
-    secrets = _secrets(parsed) if parsed is not None else ()
-    return frozenset(
+    secrets = set(_secrets(parsed)) if parsed is not None else set()
+    found = (_PASSWORD_OF_UNREADABLE if parsed is None else _PASSWORD_AS_WRITTEN).search(str(url))
+    written = {found[1]} - {"", _MASK} if found is not None else set()
+    secrets |= {unquote(one) for one in written}
+    return frozenset(written) | frozenset(
         spelling for secret in secrets for spelling in (secret, quote(secret, safe=""), quote(secret, safe=" +"))
     )
 

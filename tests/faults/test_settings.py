@@ -42,3 +42,11 @@ def test_f106_an_invalid_budget_is_refused(tmp_path, value):
     (tmp_path / "uniroute.toml").write_text(f"[budget]\nnight_usd = {value}")
     with pytest.raises(PrerequisiteError, match=r"budget\.night_usd"):
         load_settings(tmp_path / "uniroute.toml")
+
+
+@pytest.mark.parametrize("content", ["endpoint = 1", "catalog = 'x'", "x = " + "[" * 20_000, "home = " + "{a=" * 5_000])
+def test_a_file_of_the_wrong_shape_is_refused_and_not_a_bug(tmp_path, content):
+    file = tmp_path / "uniroute.toml"
+    file.write_text(content)
+    with pytest.raises(PrerequisiteError, match=r"uniroute\.toml"):
+        load_settings(file)

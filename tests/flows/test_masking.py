@@ -18,6 +18,10 @@ from flows.masking import mask, mask_urls
         ("http://me:[CANARY@host:port/", "http://***@host:port/"),
         ("http://CANARY@host/path", "http://***@host/path"),
         ("one http://a:CANARY@h/x two http://b:CANARY@h/y", "one http://a:***@h/x two http://b:***@h/y"),
+        ("http://a/login?next=http://u:CANARY@b/", "http://a/login?next=http://u:***@b/"),
+        ("http://h/a,http://u:CANARY@i/", "http://h/a,http://u:***@i/"),
+        ('["http://h/x","http://CANARY@i/"]', '["http://h/x","http://***@i/"]'),
+        ("_postgresql://u:CANARY@h, my_db://u:CANARY@h", "_postgresql://u:***@h, my_db://u:***@h"),
     ],
 )
 def test_passwords_and_access_keys_of_urls_are_masked(text: str, shown: str) -> None:

@@ -17,6 +17,8 @@ from registry.db.urls import parse_registry_url
         ("https://s3cret@host:5000/", "https://***@host:5000/"),
         ("https://host/catalog?api_key=s3cret", "https://host/catalog?api_key=***"),
         ("https://host/catalog?sig=s3cret&page=2", "https://host/catalog?page=2&sig=***"),
+        ("https://host/?subscription-keys=s3cret&mysig=s3cret", "https://host/?mysig=***&subscription-keys=***"),
+        ("https://host/?api_key_id=s3cret&pwd=s3cret", "https://host/?api_key_id=***&pwd=***"),
         # Which part of these is the password is uncertain.
         ("http://me:s3c@ret@host:5000/api", "http://***@host:5000/api"),
         ("http://me:s3cret@host:port/", "http://***@host:port/"),
@@ -61,4 +63,7 @@ def test_a_client_that_asks_another_path_reveals_no_credentials():
 def test_secrets_are_returned_as_they_are_and_as_they_are_spelled_in_a_url() -> None:
     assert secrets_of("postgresql://ann:p%2Fq@db/u") == {"p/q", "p%2Fq"}
     assert {"p@q", "p%40q", "tok"} <= secrets_of("https://me:p%40q@host/?token=tok")
+    assert {"SEC%41RET", "SECARET"} <= secrets_of("http://u:SEC%41RET@host/")
+    assert "p@ssword" in secrets_of("http://u:p@ssword@host:5000")
+    assert "secret" in secrets_of("http://u:secret@host:port")
     assert secrets_of("sqlite:///registry.db") == secrets_of("not a URL") == set()
