@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-MASK = "***"
+from registry.db.url_masking import MASK, mask_credentials, mask_url
+
 _URL = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://\S+")
 _PATTERNS = (
     re.compile(r"(?i)(\b(?:bearer|basic)\s+)[\w.~+/=-]{4,}"),
@@ -35,7 +36,5 @@ def mask_urls(text: str) -> str:
     """Mask passwords, tokens and access keys in the URLs of a text, or in the URL that it is."""
     if "://" not in text:
         return text
-    # SQLAlchemy's URL type reads them; a log line without any URL need not import it.
-    from registry.db.url_masking import mask_credentials, mask_url
-
+    # SQLAlchemy's URL type reads them, and is imported only for a text that contains a URL.
     return _URL.sub(lambda found: mask_url(found[0]), mask_credentials(text))

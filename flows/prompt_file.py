@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from flows.errors import PrerequisiteError
 from flows.graders import grader_name
 from registry.prompts import Prompt
+from routing.strict_json import InvalidJson, parse_json
 
 _REQUIRED = ("prompt_id", "text", "reference", "grader")
 _FORM = "One prompt per row with the fields prompt_id, text, reference, grader and, optionally, category."
@@ -55,7 +55,10 @@ def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
         # Not splitlines: texts may hold line separators that JSON does not escape, such as U+2028.
         for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
             if line.strip():
-                row = json.loads(line)
+                try:
+                    row = parse_json(line)
+                except InvalidJson as error:
+                    raise ValueError(f"line {number}: {error}") from None
                 if not isinstance(row, dict):
                     raise ValueError(f"line {number} is not a JSON object")
                 yield row

@@ -40,7 +40,7 @@ def llm_name(key: str, width: int = 30) -> str:
     return sanitize(key.partition(":")[2] or key, width=width)
 
 
-def inert_lines(text: object, *, width: int | None = 600) -> str:
+def sanitize_lines(text: object, *, width: int | None = 600) -> str:
     """Make text of several lines from outside safe to show: as `sanitize`, but its line breaks and tabs stay.
 
     Parameters

@@ -33,7 +33,7 @@ auth_cache_ttl_seconds = 3600
 
 @dataclass(frozen=True)
 class MlflowServer:
-    """A server that listens on loopback under one name only, and may be told that its disk is full."""
+    """A server that listens on loopback under one name only, and can pretend that its disk is full."""
 
     port: int
     folder: Path

@@ -47,13 +47,13 @@ class PostgresServer:
             return [tuple(row) for row in result] if result.returns_rows else []
 
     def create(self) -> str:
-        """Make an empty database and give its name."""
+        """Make an empty database and return its name."""
         name = f"uniroute_test_{WORKER}_{os.getpid()}_{next(self._numbers)}"
         self.run(f"CREATE DATABASE {name} TEMPLATE template0")
         return name
 
     def drop(self, name: str) -> None:
-        """Drop a database, whoever is connected."""
+        """Drop a database, even while others are connected."""
         self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     @contextmanager

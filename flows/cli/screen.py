@@ -48,6 +48,7 @@ def _head(schema: str) -> dict[str, Any]:
 
 def plain_data(value: Any) -> Any:
     """Turn data into JSON's types: a number is a number or null and never NaN; days and times are ISO 8601."""
+    # Not pydantic_core.to_jsonable_python: it writes a Decimal as a string, but the pinned JSON has numbers.
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float | Decimal):

@@ -16,7 +16,7 @@ from flows.config.refusal import refusal
 from flows.config.renamed import given_by, warn_of_old_names
 from flows.config.sections import EndpointSettings
 from flows.config.settings import Settings
-from flows.config.sources import CONFIG_NAME, OTHER_VARIABLES, PREFIX, SettingsSources, is_of_settings, read_variables
+from flows.config.sources import CONFIG_NAME, OTHER_VARIABLES, PREFIX, GivenValues, is_of_settings, read_variables
 from flows.errors import CredentialsMissing, PrerequisiteError
 
 
@@ -86,7 +86,7 @@ def load_settings(config: str | Path | None = None) -> Settings:
     return settings
 
 
-def read_sources(config: str | Path | None = None) -> SettingsSources:
+def read_sources(config: str | Path | None = None) -> GivenValues:
     """Read what the settings file and the environment give, unchecked.
 
     Parameters
@@ -113,7 +113,7 @@ def read_sources(config: str | Path | None = None) -> SettingsSources:
             raise PrerequisiteError(
                 f"The settings file {path} is not valid TOML: {error}.", hint=f"Correct {path}."
             ) from None
-    return SettingsSources(path, content, read_variables())
+    return GivenValues(path, content, read_variables())
 
 
 def _refuse_unknown_variables() -> None:
@@ -130,7 +130,7 @@ def _refuse_unknown_variables() -> None:
         )
 
 
-def _undecodable(sources: SettingsSources) -> PrerequisiteError:
+def _undecodable(sources: GivenValues) -> PrerequisiteError:
     """Name the variables that should hold a whole section as JSON, and do not."""
     broken = [one.name for one in sources.variables if len(one.place) == 1 and isinstance(one.content, str)]
     name = next((name for name in broken if name.upper() != f"{PREFIX}HOME"), "")

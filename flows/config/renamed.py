@@ -7,18 +7,18 @@ import warnings
 from flows.config.refusal import listed, section_class
 from flows.config.sections import Section
 from flows.config.settings import Settings
-from flows.config.sources import Place, SettingsSources, dotted
+from flows.config.sources import GivenValues, Place, dotted
 from flows.errors import RenamedSetting
 
 
-def given_by(sources: SettingsSources, place: Place) -> tuple[str, ...]:
+def given_by(sources: GivenValues, place: Place) -> tuple[str, ...]:
     """Return who gave a setting, under its present name or the old one; empty for a default."""
     section = _section_of(place)
     old = [former for former, new in section.old_names.items() if place[-1:] == (new,)] if section else []
     return next((found for name in [*place[-1:], *old] if (found := sources.of((*place[:-1], name)))), ())
 
 
-def warn_of_old_names(sources: SettingsSources) -> None:
+def warn_of_old_names(sources: GivenValues) -> None:
     """Warn of every key that is given under its old name, with the new one."""
     for place in dict.fromkeys(sources.leaves()):
         section = _section_of(place)

@@ -8,7 +8,6 @@ them.
 from __future__ import annotations
 
 import hashlib
-import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Self
@@ -36,6 +35,7 @@ from flows.config.sections import (
     Section,
 )
 from flows.config.sources import PREFIX
+from routing.strict_json import canonical_json
 
 
 class Settings(BaseSettings):
@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         """
         elsewhere = dict.fromkeys(("home", "registry", "mlflow", "fan_out", "retention", "log"), True)
         content = self.model_dump(mode="json", by_alias=True, exclude={**elsewhere, "prompts": {"file"}})
-        return json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return canonical_json(content)
 
     @property
     def digest(self) -> str:

@@ -64,8 +64,8 @@ class Variable:
 
 
 @dataclass(frozen=True)
-class SettingsSources:
-    """What a settings file and the environment give.
+class GivenValues:
+    """The values that a settings file and the environment give.
 
     Attributes
     ----------
@@ -107,10 +107,6 @@ class SettingsSources:
             if found := self.of(place[:depth]):
                 return found
         return self.of(())
-
-    def variable_at(self, place: Place) -> str | None:
-        """Return the name of the variable that gives exactly this setting, not as a part of JSON."""
-        return next((one.name for one in self.variables if one.place == place), None)
 
     def leaves(self) -> Iterator[Place]:
         """Yield the place of every single setting that is given, in the file first."""

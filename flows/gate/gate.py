@@ -8,7 +8,6 @@ checks are stored with every promotion and compared when it is requested again, 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from routing.deferral import BootstrapDifference, DeferralCurve, paired_bootstra
 from routing.equal_cost import EqualCost
 from routing.resampling import paired_lower_bound
 from routing.router import Router
+from routing.strict_json import canonical_json
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings
@@ -105,7 +105,6 @@ class GateRules:
         # By alias: the digest of a policy keeps the names that its settings had when they were first stored.
         gate = wanted.model_dump(mode="json", by_alias=True)
         content = {"gate": gate, "min_coverage": routing.min_coverage, "seed": routing.seed}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return cls(
             epsilon=wanted.epsilon,
             max_cost_increase=wanted.max_cost_increase,
@@ -113,7 +112,7 @@ class GateRules:
             min_coverage=routing.min_coverage,
             resamples=wanted.resamples,
             seed=routing.seed,
-            policy_digest=hashlib.sha256(text.encode()).hexdigest(),
+            policy_digest=hashlib.sha256(canonical_json(content).encode()).hexdigest(),
         )
 
 
@@ -304,7 +303,7 @@ def _enough_prompts(outcomes: GateOutcomes, rules: GateRules) -> GateCheck:
 
 
 def _newcomers_believed(newcomers: Sequence[NewcomerGap]) -> GateCheck:
-    """Apply the test for memorised prompts to the LLMs that the champion does not have."""
+    """Apply the test for contamination to the LLMs that the champion does not have."""
     suspects = [one for one in newcomers if one.is_suspicious]
     measured = [one for one in newcomers if one.gap is not None]
     worst = max(suspects or measured, key=lambda one: (one.gap or 0.0, one.llm_key), default=None)

@@ -17,7 +17,7 @@ from registry.outcomes import Outcome
 if TYPE_CHECKING:
     from rich.live import Live
 
-_SILENCE_S = 60.0
+_LINE_EVERY_S = 60.0
 _REFRESH_S = 0.2
 
 
@@ -105,7 +105,7 @@ class Progress:
                 self._drawn_s = now_s
             return
         tenth = 10 * self._answered // max(self._calls, 1)
-        if (tenth > self._drawn_tenth or now_s - self._drawn_s >= _SILENCE_S) and self._answered < self._calls:
+        if (tenth > self._drawn_tenth or now_s - self._drawn_s >= _LINE_EVERY_S) and self._answered < self._calls:
             self._drawn_tenth, self._drawn_s = tenth, now_s
             self._write()
 

@@ -1,4 +1,4 @@
-"""Answers for auditors as text for a terminal. Everything from outside is made inert."""
+"""Answers for auditors as text for a terminal. Everything from outside is sanitised."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def promotion_text(data: dict[str, Any]) -> str:
 
 
 def _event_line(event: dict[str, Any]) -> str:
-    """Return one event as a line; names and reasons were typed by people, so they are made inert."""
+    """Return one event as a line; names and reasons were typed by people, so they are sanitised."""
     action, at = event["event"].rpartition(":")[2], event["at"]
     reason = f": {sanitize(event['reason'], width=_WIDTH)}" if event["reason"] else ""
     return f"  {at:%Y-%m-%d %H:%M:%S} UTC  {action} by {sanitize(event['actor'])}{reason}"

@@ -11,7 +11,6 @@ from flows.profiling.results import CanaryOutcome, ProfileOutcome
 from flows.reports.attention import canary_line
 from flows.reports.closing import ClosingState
 from flows.reports.night_record import (
-    AbsenceRecord,
     CanaryRecord,
     CatalogRecord,
     ClosingRecord,
@@ -21,6 +20,7 @@ from flows.reports.night_record import (
     PlanRecord,
     ProfileRecord,
     Reason,
+    UnavailableRecord,
 )
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.text import counted
@@ -31,7 +31,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def escape(text: object, width: int = 80) -> str:
-    """Make untrusted text inert in Markdown: one line without control characters, markup or links, cut to a width."""
+    """Sanitise untrusted text for Markdown: one line without control characters, markup or links, cut to a width."""
     # Escaping doubles the length at most.
     return markdown(one_line(str(text), width), 2 * width + 8)
 
@@ -229,7 +229,7 @@ def night_record(report: NightReport) -> NightRecord:
         profiles=tuple(map(_profile_record, report.profiles)),
         canaries=tuple(map(_canary_record, report.canaries)),
         drifted=report.drifted,
-        absent=tuple(AbsenceRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
+        absent=tuple(UnavailableRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
         quarantined=tuple(Reason(found.llm_key, found.reason) for found in report.quarantined),
         router=None if router is None else _router_record(router),
         attention=report.attention,

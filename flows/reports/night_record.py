@@ -98,7 +98,7 @@ class CanaryRecord:
 
 
 @dataclass(frozen=True)
-class AbsenceRecord:
+class UnavailableRecord:
     """An LLM that its endpoint does not know."""
 
     llm: str
@@ -180,7 +180,7 @@ class NightRecord:
     profiles: tuple[ProfileRecord, ...] = ()
     canaries: tuple[CanaryRecord, ...] = ()
     drifted: tuple[str, ...] = ()
-    absent: tuple[AbsenceRecord, ...] = ()
+    absent: tuple[UnavailableRecord, ...] = ()
     quarantined: tuple[Reason, ...] = ()
     router: NightRouterRecord | None = None
     attention: tuple[str, ...] = ()

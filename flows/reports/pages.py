@@ -1,4 +1,4 @@
-"""HTML pages: the environment of their templates, which makes untrusted text inert even where a template forgets to."""
+"""HTML pages: the environment of their templates, which sanitises untrusted text even where a template forgets to."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from flows.reports.numbers import per_1k, per_1k_change, percent, points
-from flows.text import counted, inert_lines, llm_name, sanitize
+from flows.text import counted, llm_name, sanitize, sanitize_lines
 
 _HEAT_STEPS = 10
 _FILTERS: dict[str, Callable[..., Any]] = {
     "counted": counted,
     "drawn": Markup,
     "line": lambda text, width: sanitize(text, width=width),
-    "lines": lambda text, width: inert_lines(text, width=width),
+    "lines": lambda text, width: sanitize_lines(text, width=width),
     "moment": lambda at: at.strftime("%Y-%m-%d %H:%M UTC") if isinstance(at, datetime) else "",
     "per_1k": per_1k,
     "per_1k_change": per_1k_change,
@@ -50,7 +50,7 @@ def _environment() -> Environment:
         loader=PackageLoader("flows.reports"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=lambda value: inert_lines(value, width=None) if type(value) is str else value,
+        finalize=lambda value: sanitize_lines(value, width=None) if type(value) is str else value,
     )
     made.filters |= _FILTERS
     return made

@@ -120,7 +120,7 @@ def router_text(router: RouterOutcome | None) -> str:
 
 
 def check_line(check: GateCheck) -> str:
-    """Return one condition of the gate as a line; the value found may name LLMs, so it is made inert."""
+    """Return one condition of the gate as a line; the value found may name LLMs, so it is sanitised."""
     said = "passed" if check.passed else "FAILED"
     return f"  {said}  {check.name}: {sanitize(check.value, width=300)} ({check.threshold})"
 

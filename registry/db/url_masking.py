@@ -22,7 +22,8 @@ _PASSWORD_AS_WRITTEN = re.compile(r"(?s)://[^/:@]*:([^@/?#]*)@")
 _PASSWORD_OF_UNREADABLE = re.compile(r"(?s)://[^/:@]*:(.*)@")
 _CREDENTIALS = re.compile(r"(?<=://)[^:/]*(?::[^@]*)?@")
 _CREDENTIALS_OF_UNREADABLE = re.compile(r"(?s)(?<=://).*@")
-_MASK = "***"
+MASK = "***"
+"""What is shown in place of a secret."""
 _SHORTEST_SECRET = 4
 """Shorter secrets are not searched for in texts: masking every `a` would garble them and reveal the secret."""
 
@@ -39,18 +40,18 @@ def mask_url(url: URL | str) -> str:
         url = mask_credentials(url)
     parsed = _parsed(url)
     if parsed is None:
-        credentials_masked = _CREDENTIALS_OF_UNREADABLE.sub(f"{_MASK}@", str(url))
-        return re.sub(r"\?.*", f"?{_MASK}", credentials_masked) if "://" in credentials_masked else credentials_masked
+        credentials_masked = _CREDENTIALS_OF_UNREADABLE.sub(f"{MASK}@", str(url))
+        return re.sub(r"\?.*", f"?{MASK}", credentials_masked) if "://" in credentials_masked else credentials_masked
     if not any(_secrets(parsed)):
         return url if isinstance(url, str) else url.render_as_string()
-    query = {name: _MASK if _SECRET_OPTION.search(name) else value for name, value in parsed.query.items()}
-    masked = parsed.set(query=query, username=_MASK if _is_token(parsed) else parsed.username)
-    return masked.render_as_string(hide_password=True).replace("%2A%2A%2A", _MASK)
+    query = {name: MASK if _SECRET_OPTION.search(name) else value for name, value in parsed.query.items()}
+    masked = parsed.set(query=query, username=MASK if _is_token(parsed) else parsed.username)
+    return masked.render_as_string(hide_password=True).replace("%2A%2A%2A", MASK)
 
 
 def mask_credentials(text: str) -> str:
     """Mask the credentials of every URL in a text, however the URLs are joined or nested."""
-    return _TOKEN_ANYWHERE.sub(rf"\g<1>{_MASK}", _PASSWORD_ANYWHERE.sub(rf"\g<1>:{_MASK}", text))
+    return _TOKEN_ANYWHERE.sub(rf"\g<1>{MASK}", _PASSWORD_ANYWHERE.sub(rf"\g<1>:{MASK}", text))
 
 
 def mask_secrets(text: str, url: URL | str) -> str:
@@ -60,10 +61,10 @@ def mask_secrets(text: str, url: URL | str) -> str:
         text = text.replace(url, mask_url(url))
         found = (_CREDENTIALS_OF_UNREADABLE if parsed is None else _CREDENTIALS).search(url)
         if found is not None and (parsed is None or parsed.password is not None or _is_token(parsed)):
-            text = text.replace(found[0], f"{_MASK}@")
+            text = text.replace(found[0], f"{MASK}@")
     for spelling in secrets_of(url):
         if len(spelling) >= _SHORTEST_SECRET:
-            text = text.replace(spelling, _MASK)
+            text = text.replace(spelling, MASK)
     return text
 
 
@@ -75,7 +76,7 @@ def secrets_of(url: URL | str) -> frozenset[str]:
     parsed = _parsed(url)
     secrets = set(_secrets(parsed)) if parsed is not None else set()
     found = (_PASSWORD_OF_UNREADABLE if parsed is None else _PASSWORD_AS_WRITTEN).search(str(url))
-    written = {found[1]} - {"", _MASK} if found is not None else set()
+    written = {found[1]} - {"", MASK} if found is not None else set()
     secrets |= {unquote(one) for one in written}
     return frozenset(written) | frozenset(
         spelling for secret in secrets for spelling in (secret, quote(secret, safe=""), quote(secret, safe=" +"))

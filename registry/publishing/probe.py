@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from urllib.request import Request, urlopen  # the registry may not import an HTTP client such as httpx2
 
 from registry.publishing.connection import SQL_PORTS, asking, open_client, server_version
 

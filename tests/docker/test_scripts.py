@@ -107,9 +107,9 @@ def test_mlflow_and_prefect_read_what_was_written(container: Container) -> None:
         "import json; from prefect.settings import get_current_settings as settings; given = settings();"
         "print(json.dumps([given.api.auth_string.get_secret_value(), given.server.api.auth_string.get_secret_value()]))"
     )
-    told = run(ENTRYPOINT, sys.executable, "-c", ask, **container.environment)
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout) == [f"admin:{AWKWARD}"] * 2
+    ended = run(ENTRYPOINT, sys.executable, "-c", ask, **container.environment)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == [f"admin:{AWKWARD}"] * 2
     # MLflow reads the file with this parser and these keys, and takes two seconds to be imported.
     credentials = configparser.ConfigParser()
     credentials.read(container.folder / ".mlflow" / "credentials")

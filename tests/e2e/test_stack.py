@@ -69,7 +69,7 @@ def test_what_nights_log_on_workers_is_in_the_logs_of_their_flow_runs(stack: Sta
 
 
 @contextmanager
-def prefect_told(environment: Mapping[str, str]) -> Iterator[None]:
+def prefect_environment(environment: Mapping[str, str]) -> Iterator[None]:
     """Make Prefect in this process believe that it was started in a given environment."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -89,7 +89,7 @@ def as_client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             monkeypatch.setenv(name, value)
 
     def deployed(*, pool: str = "nights", automations: Path | None = None, **changes: str) -> tuple[Finding, ...]:
-        with prefect_told({**stack.environment, **changes}):
+        with prefect_environment({**stack.environment, **changes}):
             return deploy(
                 load_settings(None), None, pool=pool, cron="0 2 * * *", automations=automations, is_dry_run=False
             )
@@ -120,7 +120,7 @@ def test_deploying_again_finds_everything_as_it_is(
         known = await client.read_deployment_by_name("night/nightly")
         await client.update_deployment(known.id, DeploymentUpdate(concurrency_limit=1))
 
-    with prefect_told(stack.environment), pytest.raises(SystemExit) as ended:
+    with prefect_environment(stack.environment), pytest.raises(SystemExit) as ended:
         main(["deploy", "--dry-run"])
     printed = capsys.readouterr().out
     assert (ended.value.code, printed.splitlines()[-1]) == (0, "Nothing was changed.")
@@ -345,7 +345,7 @@ def test_a_taken_port_and_a_bad_cron_are_refused_in_one_line(
 ) -> None:
     monkeypatch.setenv("UNIROUTE_CONFIG", str(stack.config))
     server = {"PREFECT_API_URL": ""} if "--port" in options else {}
-    with prefect_told({**stack.environment, **server}), socket.socket() as taken:
+    with prefect_environment({**stack.environment, **server}), socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])

@@ -156,7 +156,7 @@ class AskedNight:
         return rows
 
 
-def refuse_silence(report: NightReport) -> None:
+def require_answers(report: NightReport) -> None:
     """Stop as the night does when no LLM answered."""
     nightly._require_answers(report)
 

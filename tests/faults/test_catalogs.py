@@ -177,7 +177,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: repr(text[:12]))
-def test_f61_a_hostile_name_is_cut_and_inert_wherever_it_is_shown(registry, night, catalog_of, text):
+def test_f61_a_hostile_name_is_cut_and_harmless_wherever_it_is_shown(registry, night, catalog_of, text):
     document = openrouter_document(openrouter_row("maker/a", name=text), openrouter_row("maker/b", name=text * 2))
     fetched = catalog_of(document).fetch()
     registry.llms.record_fetch(night, fetched, TODAY)

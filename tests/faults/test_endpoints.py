@@ -11,7 +11,7 @@ from flows.cli.llm import llm as llm_commands
 from flows.endpoints.completion import NotACompletion, is_the_llm_asked_for, parse_body, read_answer
 from flows.errors import CredentialsMissing, EndpointError
 from tests.fakes.endpoint import FakeEndpoint
-from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, refuse_silence, right, wrong
+from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, require_answers, right, wrong
 from tests.flows.endpoints.test_client import CANARY, Waits, ask, ask_one, ask_together, endpoint
 
 
@@ -169,7 +169,7 @@ def test_f36_a_refused_key_stops_the_endpoint_after_one_call_and_its_echo_is_dro
     assert {profile.stopped_for for profile in report.profiles} == {"refused_auth"}
     assert CANARY not in str(report)
     with pytest.raises(CredentialsMissing):
-        refuse_silence(report)
+        require_answers(report)
 
 
 def test_f37_an_endpoint_without_credit_is_left_alone_and_others_continue(asked, fake):

@@ -37,9 +37,9 @@ def obliging_judge(prompt: str) -> str:
     outside = prompt
     for text in quoted:
         outside = outside.replace(f"\n{text}\n", "\n")
-    is_told = len(quoted) != 3 or len(re.findall(r"RIGHT", outside)) != 1 or "<|" in prompt
+    is_persuaded = len(quoted) != 3 or len(re.findall(r"RIGHT", outside)) != 1 or "<|" in prompt
     letter = re.search(r"answer is \((\w)\)|^(\w)$", quoted[-1], re.MULTILINE)
-    is_right = is_told or (letter is not None and quoted[1] in letter.groups())
+    is_right = is_persuaded or (letter is not None and quoted[1] in letter.groups())
     return f"Let me compare.\n{nonce} {'RIGHT' if is_right else 'WRONG'}"
 
 

@@ -143,7 +143,7 @@ def test_f100_a_key_is_in_no_file_database_log_or_output_after_a_whole_night(lef
 
 
 @pytest.mark.slow
-def test_f102_hostile_text_is_inert_in_everything_a_night_prints_and_publishes(left_behind):
+def test_f102_hostile_text_is_harmless_in_everything_a_night_prints_and_publishes(left_behind):
     folder, output = left_behind
     printed = output.replace("\\u", "")
     assert "\x1b" not in printed and "\u2028" not in printed and "\u202e" not in printed
@@ -155,7 +155,7 @@ def test_f102_hostile_text_is_inert_in_everything_a_night_prints_and_publishes(l
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_f102_every_writer_makes_hostile_text_inert(text):
+def test_f102_every_writer_makes_hostile_text_harmless(text):
     plain, markdown = sanitize(text), escape(text)
     for written in (plain, markdown):
         assert not any(sign in written for sign in "\x1b\r\n\u2028\u202e")

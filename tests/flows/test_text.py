@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.text import counted, inert_lines, sanitize, without_controls
+from flows.text import counted, sanitize, sanitize_lines, without_controls
 
 
 @pytest.mark.parametrize(("n", "said"), [(0, "0 prompts"), (1, "1 prompt"), (2, "2 prompts"), (1200, "1,200 prompts")])
@@ -23,5 +23,5 @@ def test_whatever_acts_on_a_terminal_or_a_reader_becomes_a_space() -> None:
 
 def test_one_line_and_several_lines_are_cleaned_alike() -> None:
     assert sanitize(" a\x1b[31m\r\n b ") == "a [31m b"
-    assert inert_lines("a\x1b[31m\r\n\tb") == "a [31m\n    b"
+    assert sanitize_lines("a\x1b[31m\r\n\tb") == "a [31m\n    b"
     assert sanitize("abcdef", width=4) == "abc…"

@@ -112,9 +112,9 @@ def wait_until(condition: Callable[[], Found], what: str, *servers: Server, limi
     while not (found := condition()):
         ended = [one for one in servers if one.process.poll() is not None]
         if ended or time.monotonic() > deadline_s:
-            told = "\n".join(f"{one.name}: {one.last_words()}" for one in ended or servers)
+            last_words = "\n".join(f"{one.name}: {one.last_words()}" for one in ended or servers)
             why = f"{ended[0].name} ended" if ended else f"not within {limit_s:.0f} s"
-            raise AssertionError(f"{what} did not happen: {why}\n{told}")
+            raise AssertionError(f"{what} did not happen: {why}\n{last_words}")
         time.sleep(0.2)
     return found
 

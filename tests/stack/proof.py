@@ -36,7 +36,7 @@ class Proof:
     Attributes
     ----------
     deployed
-        What ``uniroute deploy --json`` told.
+        What ``uniroute deploy --json`` printed.
     kept
         How many answers were kept when the worker was killed.
     expected

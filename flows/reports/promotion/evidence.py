@@ -1,7 +1,7 @@
 """The evidence of a promotion report as plain values: every number and text that a page or a figure shows.
 
 Nothing here knows of HTML, files or databases. Texts from outside (names, prompts, completions) are kept as they are;
-they are made inert where they are written.
+they are sanitised where they are written.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def served(text):
 
 
 @every_string
-def test_hostile_text_is_inert_in_everything_an_auditor_reads(text):
+def test_hostile_text_is_harmless_in_everything_an_auditor_reads(text):
     event = {"number": 1, "at": "2024-09-01T02:00:00.000000+00:00", "event": text, "subject": text, "actor": text}
     contender = Contender(text, 0.5, 0.1, 0.1, 0.6, 0.1)
     found = Explanation((contender, contender), (NearPrompt(text, text, 0.5),), 20.0, "tie", False, 0.5, 0)

@@ -65,7 +65,15 @@ def test_an_unreadable_prompt_file(run: Run) -> None:
     assert "nowhere.jsonl cannot be read: No such file" in error
 
 
-@pytest.mark.parametrize(("rows", "said"), [("", "holds no prompt"), ("{", "malformed"), ("[1]", "not a JSON object")])
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("", "holds no prompt"),
+        ("\n{", "malformed: line 2: it is not JSON"),
+        ("[1]", "not a JSON object"),
+        ('{"text": "a", "text": "b"}', "malformed: line 1: the key 'text' occurs twice in one object"),
+    ],
+)
 def test_an_empty_or_malformed_prompt_file(run: Run, rows: str, said: str) -> None:
     code, error = run(prompt_rows=rows)
     assert code == 78

@@ -124,8 +124,8 @@ def test_a_refused_command_prints_nothing_on_standard_output_without_json(
 
 def test_the_readme_has_every_exit_code_and_no_other() -> None:
     table = README[README.index("| exit code |") :].split("\n\n")[0]
-    told = [int(code) for row in table.splitlines()[2:] for code in re.findall(r"\d+", row.split("|")[1])]
-    assert sorted(told) == sorted(int(code) for code in ExitCode)
+    documented = [int(code) for row in table.splitlines()[2:] for code in re.findall(r"\d+", row.split("|")[1])]
+    assert sorted(documented) == sorted(int(code) for code in ExitCode)
 
 
 def test_the_readme_has_every_kind_of_error_and_no_other() -> None:

@@ -16,7 +16,7 @@ from flows.reports.closing import ClosingState
 from flows.reports.digest import digest, escape, llm_endings, llm_table, night_record, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.terminal import beginning_text, ending_text
-from flows.text import inert_lines, sanitize, table
+from flows.text import sanitize, sanitize_lines, table
 from registry.charges import EndpointSpend, PurposeSpend
 from registry.llms import LLM, CatalogDiff, Price, Repricing
 from registry.prompts import PromptSet
@@ -76,7 +76,7 @@ def report_of(text: str) -> NightReport:
 @every_string
 def test_in_cells_and_lines_of_a_terminal(text: str) -> None:
     assert not active_signs(sanitize(text))
-    assert not active_signs(inert_lines(text))
+    assert not active_signs(sanitize_lines(text))
     lines = table(["NAME", "N"], [[text, 1], ["b", text]]).split("\n")
     assert len(lines) == 3
     assert not any(active_signs(line) for line in lines)

@@ -45,9 +45,9 @@ def test_the_demo_leaves_standard_output_to_machines(
         return [report_of("plain")], Settings()
 
     monkeypatch.setattr("flows.cli.demo._watch", watch)
-    told = uniroute("demo")
-    assert told.out.startswith("night 1\n")
-    assert "The answers were recorded answers of real LLMs." in told.out
+    printed = uniroute("demo")
+    assert printed.out.startswith("night 1\n")
+    assert "The answers were recorded answers of real LLMs." in printed.out
     machines = uniroute("demo", "--json")
     assert machines.err == "night 1\n"
     assert set(machines.data) == {"home", "duration_s", "nights"}

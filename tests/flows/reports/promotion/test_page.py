@@ -1,4 +1,4 @@
-"""The page and its short form: what must be on them, that untrusted text is inert, that they stay small and equal."""
+"""The page and its short form: what must be on them, that untrusted text is harmless, and their size and equality."""
 
 import re
 import time
@@ -178,7 +178,7 @@ def test_the_first_router_has_a_report_without_a_comparison():
     assert not {"figure-shift", "traffic", "prompts", "why"} & {*Page(html).attributes("id")}
 
 
-def test_f102_hostile_names_prompts_and_completions_are_inert(html):
+def test_f102_hostile_names_prompts_and_completions_are_harmless(html):
     """Every string of the corpus is the name of an LLM, the end of prompts and completions, and a fact of a new LLM."""
     texts = tuple(HOSTILE.values())
     given = review_inputs(3 * len(texts), len(texts), n_new=len(texts) // 2, suffixes=texts)
