@@ -71,7 +71,7 @@ class PromotionTrail:
 
 @dataclass
 class Replay:
-    """The state at which playing back the ledger ends.
+    """The state after replaying the ledger.
 
     Attributes
     ----------

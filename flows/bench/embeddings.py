@@ -11,7 +11,7 @@ from flows.bench.folder import OutcomeFolder
 from flows.workspace import Workspace
 from routing.embedding import Embedder
 
-# Prompts embedded and stored at a time: a run that is stopped loses no more, and an embedder sorts within them.
+# Prompts embedded and stored at a time: a run that is stopped loses no more, and an embedder sorts the prompts within a part by length.
 _PART = 2048
 
 

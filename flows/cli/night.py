@@ -38,7 +38,12 @@ def night() -> None:
 @night.command("run")
 @config_option
 @click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Run the night of this day (default: today).")
-@click.option("--plan", "plan_only", is_flag=True, help="Show what would be asked at what cost; call nothing.")
+@click.option(
+    "--plan",
+    "plan_only",
+    is_flag=True,
+    help="Show what would be asked and what it would cost, without calling anything.",
+)
 @click.option("--budget-usd", type=float, help="Budget of this night in USD, instead of [budget] night_usd.")
 @click.option("--only", multiple=True, shell_complete=complete_llms, help="Ask only this LLM; can be repeated.")
 @click.option("--max-new", type=int, help="At most this many new LLMs, instead of [night] max_new.")
@@ -147,7 +152,7 @@ def serve(config: str | None, cron: str, port: int, as_json: bool) -> None:
 @list_options("as_of", "status", "started_at", limit=20)
 @json_option
 def list_nights(config: str | None, limit: int, sort: str | None, as_json: bool) -> None:
-    """List nights, the latest first."""
+    """List nights, newest first."""
     with opened(config) as workspace:
         runs = workspace.registry.runs.list(limit=None if sort else limit)
     data = arranged([_run_data(entry) for entry in runs], sort, limit)

@@ -50,7 +50,7 @@ def test_the_log_lists_the_ledger_and_filters_it(ask):
 
 def test_verify_finds_everything_intact_and_says_so(ask):
     code, out, _ = ask("audit", "verify")
-    assert (code, out.splitlines()[-1]) == (0, "everything is as it was")
+    assert (code, out.splitlines()[-1]) == (0, "nothing has changed")
     assert all(line.startswith("intact") for line in out.splitlines()[:-1])
 
 
@@ -237,8 +237,7 @@ def test_router_verify_says_identical(ask):
     found = data_of(out, "router.verify")
     assert (code, found["verdict"], found["rebuilt"], found["asked_again"]) == (0, "intact", "identical", [])
     assert (
-        ask("router", "verify", "1")[1].splitlines()[-1]
-        == "version 1: everything is as it was; computed again: identical"
+        ask("router", "verify", "1")[1].splitlines()[-1] == "version 1: nothing has changed; computed again: identical"
     )
 
 

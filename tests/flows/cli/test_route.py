@@ -39,7 +39,7 @@ def test_a_long_prompt_goes_to_a_cheaper_llm_than_a_short_one_like_it(served: Wo
 
 def test_under_a_budget_a_prompt_costs_its_own_tokens_too(served: Workspace) -> None:
     record = served.registry.routers.get("champion")
-    # The representative prompts have about ten tokens: frugal costs 0.2 USD per 1 000 of them, middle 2 and strong 20.
+    # The representative prompts have about ten tokens: frugal costs 0.2 USD per 1,000 of them, middle 2 and strong 20.
     short, long = (decide(served, record, "word " * n, max_cost_usd=2.5) for n in (10, 20_000))
     assert (short.llm, long.llm) == ("sandbox:middle", "sandbox:frugal")
     assert 1000 * short.expected_cost_usd < 2.5
@@ -57,7 +57,7 @@ def test_a_router_from_before_lengths_were_kept_spends_the_budget_as_it_was_solv
 ) -> None:
     record = served.registry.routers.get("champion")
     monkeypatch.setattr("flows.versions.store.load_version", lambda *_: make_router(knows_lengths=False))
-    # Frugal costs 0.3 USD per 1 000 prompts of the profile's length and middle 3: of any length.
+    # Frugal costs 0.3 USD per 1,000 prompts of the profile's length and middle 3: of any length.
     for n in (1, 20_000):
         decision = decide(served, record, "word " * n, max_cost_usd=0.5)
         assert (decision.llm, decision.expected_cost_usd) == ("sandbox:frugal", pytest.approx(0.0003))
