@@ -1,4 +1,4 @@
-"""Input tokens of a prompt: estimated before any LLM has counted them, checked, and appended to Phi, the cluster weights."""
+"""Input tokens of a prompt: estimated before any LLM has counted them, and appended to Phi, the cluster weights."""
 
 from __future__ import annotations
 

@@ -143,11 +143,11 @@ def _scores(folder: Path, outcomes: pd.DataFrame) -> NDArray[np.float64]:
     scores = _as_numbers(outcomes["score"])
     bad = ~(np.isfinite(scores) & (scores >= 0) & (scores <= 1))
     if bad.any():
-        row = outcomes[bad].iloc[0]
+        row, n_more = outcomes[bad].iloc[0], int(bad.sum()) - 1
         _refuse(
             folder,
             f"the score {_shown(row['score'])} of {row['model']!r} on {row['prompt_id']!r} is not a number in [0, 1]"
-            + (f", and {int(bad.sum()) - 1:,} more are not" if bad.sum() > 1 else ""),
+            + (f"; nor {'is' if n_more == 1 else 'are'} {n_more:,} more" if n_more else ""),
         )
     return scores
 

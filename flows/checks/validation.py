@@ -119,6 +119,7 @@ def _endpoint(endpoint: EndpointSettings) -> str:
         endpoint=endpoint.name,
         api_key=key.get_secret_value() if key is not None else None,
         allow_insecure=endpoint.allow_insecure,
+        subject=f"endpoint {endpoint.name}",
     )
     return f"lists {_listed(catalog)}"
 

@@ -172,6 +172,7 @@ def _commands(workspace: Workspace) -> str:
     lines += [
         f"deferral-curve figure: {_short(figure_path(workspace, record.digest))}",
         f"why it was promoted: {_short(publication_folder(workspace, record.digest) / REVIEW[0])}",
+        "your own LLMs: README.md, Your own endpoint in five steps",
     ]
     return "Look further:\n" + "\n".join(f"  {line}" for line in lines)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -90,8 +92,17 @@ def run(
         }
         click.echo(event_line("night.run", "finished", run=report.run_key, **facts))
     else:
-        click.echo(ending_text(report))
+        options = {"--config": config, "--as-of": as_of and as_of.date(), "--budget-usd": budget_usd}
+        again = _command(options | {"--max-new": max_new}, only)
+        click.echo(ending_text(report, planned_command=again))
     return ExitCode.ATTENTION if report.attention else ExitCode.DONE
+
+
+def _command(options: Mapping[str, object], only: Sequence[str]) -> str:
+    """Return the command that runs a night with these options."""
+    given = [(name, str(value)) for name, value in options.items() if value is not None]
+    given += [("--only", sanitize(key, width=400)) for key in only]
+    return shlex.join(["uniroute", "night", "run", *(word for pair in given for word in pair)])
 
 
 def run_night_now(config: str | None, **parameters: Any) -> NightReport:

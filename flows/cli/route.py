@@ -155,18 +155,22 @@ def _route_file(
         nonlocal shown_s
         if seconds - shown_s >= _PROGRESS_EVERY_S:
             shown_s = seconds
-            click.echo(f"{counted(rows, 'prompt')} routed, {rows / seconds:,.0f} per second", err=True)
+            click.echo(f"{counted(rows, 'prompt')} routed", err=True)
 
     prepared = _prepared(workspace, record, *criteria)
     routed = route_file(
         prepared, source, target, chunk_rows=chunk or CHUNK, may_overwrite=may_overwrite, on_progress=show_progress
     )
-    click.echo(
-        f"{counted(routed.rows, 'prompt')} in {routed.seconds:.1f} s, {routed.prompts_per_second:,.0f} per second",
-        err=True,
-    )
+    click.echo(_duration_text(routed), err=True)
     data = asdict(routed) | {"prompts_per_second": routed.prompts_per_second, "router_version": record.mlflow_version}
     show("route.file", data, as_json=as_json, text=lambda: _file_text(routed))
+
+
+def _duration_text(routed: RoutedFile) -> str:
+    """Return how long routing a file took; the rate only where it is not a fraction."""
+    rate = routed.prompts_per_second
+    duration = f"{counted(routed.rows, 'prompt')} in {routed.seconds:.1f} s"
+    return f"{duration}, {rate:,.0f} per second" if rate >= 1 else duration
 
 
 def _file_text(routed: RoutedFile) -> str:
