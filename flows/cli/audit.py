@@ -1,4 +1,4 @@
-"""``uniroute audit``: the ledger, and whether everything is still as it was."""
+"""``uniroute audit``: the ledger, and whether anything has changed."""
 
 from __future__ import annotations
 

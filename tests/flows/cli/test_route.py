@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.batch.routing import RoutedFile
 from flows.cli import main
-from flows.cli.route import decide
+from flows.cli.route import _duration_text, decide
 from flows.config.settings import Settings
 from flows.workspace import Workspace
 from routing.artifact import load_router
@@ -177,6 +178,11 @@ def test_one_prompt_or_a_file_of_prompts_but_not_both(run, arguments, said) -> N
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert said in err
+
+
+def test_a_rate_is_shown_only_where_it_is_not_a_fraction() -> None:
+    ended = [RoutedFile(Path("b.jsonl"), rows, 8.0, {}, "") for rows in (4, 8000)]
+    assert [_duration_text(one) for one in ended] == ["4 prompts in 8.0 s", "8,000 prompts in 8.0 s, 1,000 per second"]
 
 
 def test_a_version_is_shown_with_the_standard_errors_of_its_clusters(served: Workspace, run) -> None:
