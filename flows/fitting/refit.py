@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,8 +13,10 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.errors import PrerequisiteError
 from flows.fitting.estimation import assemble, estimate
+from flows.logs import say
 from flows.night.context import Night
 from flows.profiling.availability import unavailable_tonight
+from flows.text import counted, sanitize
 from registry.llms import LLM
 from registry.outcomes import OutcomeTable
 from registry.routers import StoredVector
@@ -71,7 +74,7 @@ def embed_prompts(night: Night) -> int:
 @task(name="refit", cache_policy=NO_CACHE)
 def refit(night: Night) -> Candidate:
     """Make the candidate router from the map, vectors and prices in the registry."""
-    llms = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of) and not night.is_judge(llm)]
+    llms = _candidates(night)
     found = estimate(night, llms)
     map_digest, table = found.digest, found.representative.table
     clusters = found.estimator.cluster_map_.assign(found.representative.embeddings)
@@ -117,6 +120,15 @@ def refit(night: Night) -> Candidate:
         tuple(left_out),
         carried_over=tuple(key for key in router.keys if key not in fresh),
     )
+
+
+def _candidates(night: Night) -> list[LLM]:
+    """Return the LLMs that a router may have tonight: routable ones whose endpoint is still configured."""
+    routable = [llm for llm in night.registry.llms.all() if llm.is_routable_on(night.as_of) and not night.is_judge(llm)]
+    gone = Counter(llm.endpoint for llm in routable if llm.endpoint not in night.sampling)
+    for endpoint, n in sorted(gone.items()):
+        say(f"{counted(n, 'LLM')} of endpoint {sanitize(endpoint)} left out: no [[endpoint]] has that name.")
+    return [llm for llm in routable if llm.endpoint not in gone]
 
 
 def _as_vector(stored: StoredVector) -> FeatureVector:

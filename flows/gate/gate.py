@@ -193,7 +193,7 @@ def judge(
     Raises
     ------
     PromotionRefused
-        There is nothing to measure, or the challenger expects something that is not a finite number.
+        There is nothing to measure or to compare with, or the challenger expects something that is not a finite number.
     """
     checks = (
         _finite_numbers(challenger, outcomes),
@@ -210,6 +210,13 @@ def judge(
 def _compare(alone: GateResult, challenger: Router, champion: Router, spending: Spending) -> GateResult:
     """Add the result of the comparison with the champion."""
     found, outcomes, rules = alone.challenger, alone.outcomes, alone.rules
+    if not outcomes.known(champion):
+        raise PromotionRefused(
+            f"router {challenger.digest[:12]} cannot be compared with the champion: none of the champion's LLMs has a "
+            "score on these gate prompts under the present settings",
+            unchanged="Answers are kept, and the champion stays as it is.",
+            hint="Keep the champion's [[endpoint]] and prompts, or start in a new home: UNIROUTE_HOME=FOLDER",
+        )
     before = measure(champion, outcomes)
     equal = at_cost_of(before, challenger, outcomes)
     bound = lower_bound(equal, before, spending, rules)

@@ -89,7 +89,13 @@ def settings_of(home: Path) -> Settings:
 
 
 def run_night(
-    workspace: Workspace, as_of: date, names: tuple[str, ...], clock: Clock, *, answering: tuple[str, ...] | None = None
+    workspace: Workspace,
+    as_of: date,
+    names: tuple[str, ...],
+    clock: Clock,
+    *,
+    answering: tuple[str, ...] | None = None,
+    endpoint: str = "fake",
 ) -> RouterOutcome:
     """Run the stages of a night that follow the answers, with these LLMs listed; return what became of its router."""
     from flows.fitting.refit import embed_prompts, refit
@@ -108,10 +114,10 @@ def run_night(
         now=clock(),
         lease_s=3600,
     )
-    listings = [listing(name, price=str(1 + place), endpoint="fake") for place, name in enumerate(names)]
-    registry.llms.record_fetch(night.run, fetch(listings, f"{as_of}"), as_of)
+    listings = [listing(name, price=str(1 + place), endpoint=endpoint) for place, name in enumerate(names)]
+    registry.llms.record_fetch(night.run, fetch(listings, f"{as_of}", catalog=f"of {endpoint}"), as_of)
     for llm in registry.llms.all():
-        if answering is None or llm.llm_id in answering:
+        if llm.endpoint == endpoint and (answering is None or llm.llm_id in answering):
             answer(night, llm)
     embed_prompts.fn(night)
     candidate = refit.fn(night)

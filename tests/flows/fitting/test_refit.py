@@ -1,11 +1,16 @@
 """How much an LLM must have answered to be routed to."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.fitting.refit import shortfall
+from flows.workspace import Workspace
+from registry.errors import PromotionRefused
+from tests.fakes.nights import FIRST, SECOND, Clock, answered_home, run_night, settings_of
 
 CLUSTERS = np.repeat(np.arange(4), [50, 10, 3, 2])
 
@@ -51,3 +56,19 @@ def test_one_more_answer_never_makes_an_llm_lack_more(scored, min_coverage):
     more[int(np.argmin(more))] = True
     settings = {"profile_share": 1.0, "min_coverage": min_coverage}
     assert not shortfall(more, CLUSTERS, **settings) or shortfall(fewer, CLUSTERS, **settings)
+
+
+def test_llms_of_an_endpoint_that_is_configured_no_more_are_left_out_and_said_to_be(
+    tmp_path: Path, migrated: Path, template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    with answered_home(tmp_path / "home", migrated, template) as workspace:
+        run_night(workspace, FIRST, ("weak", "fair"), clock)
+    config = tmp_path / "uniroute.toml"
+    config.write_text(config.read_text().replace('"fake"', '"other"'))
+    # The champion's LLMs have no answers that count any more, so there is nothing to compare with.
+    nothing_to_compare = pytest.raises(PromotionRefused, match="none of the champion's LLMs has a score")
+    with Workspace(settings_of(tmp_path / "home")) as workspace, nothing_to_compare as refused:
+        run_night(workspace, SECOND, ("good", "late"), clock, endpoint="other")
+    assert "UNIROUTE_HOME" in refused.value.hint
+    assert "2 LLMs of endpoint fake left out: no [[endpoint]] has that name." in capsys.readouterr().err
