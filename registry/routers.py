@@ -178,7 +178,10 @@ class Routers(ClusterMaps):
                 return self._record(opened, rows[0])
         if rows:
             raise NotFound(f"more than one router begins with {name!r}", hint="give more digits")
-        raise NotFound(f"there is no router {name!r}", hint="uniroute router list")
+        with self._database.read(unit) as opened:
+            is_empty = opened.execute(select(router.c.id).limit(1)).first() is None
+        hint = "uniroute night run" if is_empty else "uniroute router list"
+        raise NotFound(f"there is no router {name!r}", hint=hint)
 
     def list(self) -> tuple[RouterRecord, ...]:
         """Return all routers, the newest first."""

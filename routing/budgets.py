@@ -34,7 +34,7 @@ def cost_weight_within(errors: F64, costs_usd: F64, max_cost_usd: float) -> floa
         cheapest = float(curve.costs_usd[-1])
         raise InvalidInput(
             f"no choice stays within {budget:.3g} USD per prompt: the cheapest LLMs cost {cheapest:.3g}",
-            hint=f"allow at least {1000 * cheapest:.3g} USD per 1 000 prompts",
+            hint=f"allow at least {1000 * cheapest:.3g} USD per 1,000 prompts",
         )
     return _inside(curve, int(within[0]))
 

@@ -241,7 +241,7 @@ class Router:
         Parameters
         ----------
         max_cost_usd_per_1k
-            Largest expected USD per 1 000 prompts; the result is the smallest cost weight that stays within it.
+            Largest expected USD per 1,000 prompts; the result is the smallest cost weight that stays within it.
         min_score
             Share of the best single LLM's expected score to keep, in [0, 1]; the result is the largest cost weight that
             keeps it.

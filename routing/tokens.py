@@ -1,4 +1,4 @@
-"""Input tokens of a prompt: estimated before any LLM has counted them, checked, and appended to Phi."""
+"""Input tokens of a prompt: estimated before any LLM has counted them, and appended to Phi, the cluster weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .checks import finite_array, finite_number
 
 # English, and most code, has about four bytes per token in the byte-level vocabularies of current LLMs.
 _BYTES_PER_TOKEN = 4
-# More than any prompt has, and few enough that their cost is finite in float32.
+# More than any prompt has, and small enough that the cost stays finite in float32.
 MOST_TOKENS = 1e12
 
 

@@ -71,7 +71,7 @@ class PromotionTrail:
 
 @dataclass
 class Replay:
-    """The state at which playing back the ledger ends.
+    """The state after replaying the ledger.
 
     Attributes
     ----------
@@ -153,7 +153,7 @@ def disagreements(registry: Registry, events: Iterable[LedgerEvent]) -> tuple[st
     for alias in sorted({*rows, *found.aliases}):
         said, kept = found.aliases.get(alias), rows.get(alias)
         if said != kept:
-            lines.append(f"{alias} points to {_name(kept)}, the ledger says {_name(said)}")
+            lines.append(f"{alias} points to {_name(kept)}; the ledger says {_name(said)}")
     promotions = {one.id: one for one in registry.promotions.list()}
     for number in sorted({*promotions, *found.trails}):
         lines += _differences(number, promotions.get(number), found.trails.get(number))
@@ -172,7 +172,7 @@ def _differences(number: int, row: Promotion | None, trail: PromotionTrail | Non
     if trail.gate_digest is not None:
         pairs["gate result"] = (row.gate.digest, trail.gate_digest)
     return [
-        f"promotion {number}: {name.replace('_', ' ')} is {_name(kept)}, the ledger says {_name(said)}"
+        f"promotion {number}: {name.replace('_', ' ')} is {_name(kept)}; the ledger says {_name(said)}"
         for name, (kept, said) in pairs.items()
         if kept != said
     ]

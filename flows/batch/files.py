@@ -207,7 +207,8 @@ def opener_for(source: Path, target: Path) -> Callable[[Path], AbstractContextMa
             )
     if source.suffix != target.suffix:
         raise InvalidInput(
-            f"{source} and {target} are of different kinds.", hint=f"Name the output with the ending {source.suffix}."
+            f"The input {source} and the output {target} must have the same format, {source.suffix}.",
+            hint=f"--output {target.with_suffix(source.suffix)}",
         )
     return _OPENERS[source.suffix]
 

@@ -11,7 +11,8 @@ from flows.bench.folder import OutcomeFolder
 from flows.workspace import Workspace
 from routing.embedding import Embedder
 
-# Prompts embedded and stored at a time: a run that is stopped loses no more, and an embedder sorts within them.
+# Prompts embedded and stored at a time: a run that is stopped loses no more. An embedder sorts the prompts of a part by
+# length.
 _PART = 2048
 
 

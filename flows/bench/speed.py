@@ -270,7 +270,7 @@ def _one_more(rows: F32, rng: np.random.Generator, n_known: int) -> Speed:
     errors = (rng.uniform(size=(2000, n_known)) < 0.4).astype(np.float64)
     estimator = PosteriorEstimator().fit(rows[:2000], errors)
     (seconds,) = _best(lambda: _vector(estimator, rows[:1000], errors[:1000, 0]))
-    what = f"posterior vector of one new LLM with 1 000 labels, beside {n_known} known LLMs"
+    what = f"posterior vector of one new LLM with 1,000 labels, beside {n_known} known LLMs"
     return Speed(what, f"{seconds * 1000:.1f} ms", "50 ms")
 
 

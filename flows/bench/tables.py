@@ -76,9 +76,10 @@ def read_tables(folder: Path) -> Tables:
     _once(folder, "outcomes", outcomes, ["prompt_id", "model"])
     unknown = outcomes["prompt_id"][~outcomes["prompt_id"].isin(prompts["prompt_id"])]
     if len(unknown):
+        verb = "refers" if len(unknown) == 1 else "refer"
         _refuse(
             folder,
-            f"prompts.parquet lacks the prompts of {counted(len(unknown), 'outcome')}, "
+            f"{counted(len(unknown), 'outcome')} {verb} to prompts missing from prompts.parquet; "
             f"the first is {unknown.iloc[0]!r}",
         )
     outcomes["score"] = _scores(folder, outcomes)
@@ -114,7 +115,7 @@ def _table(folder: Path, name: str) -> pd.DataFrame:
         table = table.reset_index()
     missing = [column for column in _COLUMNS[name] if column not in table]
     if missing or not len(table):
-        lack = f"column {', '.join(missing)}" if missing else "rows"
+        lack = f"{'column' if len(missing) == 1 else 'columns'} {', '.join(missing)}" if missing else "rows"
         raise PrerequisiteError(
             f"{path} has no {lack}.",
             unchanged=_NOT_MEASURED,
@@ -123,8 +124,9 @@ def _table(folder: Path, name: str) -> pd.DataFrame:
     for column in ("prompt_id", "model"):
         if column in table:
             if table[column].isna().any():
-                lacking = counted(int(table[column].isna().sum()), "row")
-                _refuse(folder, f"there is no {column} in {lacking} of {path.name}")
+                n_lacking = int(table[column].isna().sum())
+                verb = "names" if n_lacking == 1 else "name"
+                _refuse(folder, f"{counted(n_lacking, 'row')} of {path.name} {verb} no {column}")
             # Numbers, categories and texts all become texts: one table may have 7 where another has "7".
             table[column] = table[column].map(str).astype(object)
     return table
@@ -134,18 +136,18 @@ def _once(folder: Path, name: str, table: pd.DataFrame, key: list[str]) -> None:
     twice = table.duplicated(key)
     if twice.any():
         what = " on ".join(repr(table[twice].iloc[0][column]) for column in reversed(key))
-        _refuse(folder, f"{what} is in {name}.parquet twice")
+        _refuse(folder, f"{what} appears more than once in {name}.parquet")
 
 
 def _scores(folder: Path, outcomes: pd.DataFrame) -> NDArray[np.float64]:
     scores = _as_numbers(outcomes["score"])
     bad = ~(np.isfinite(scores) & (scores >= 0) & (scores <= 1))
     if bad.any():
-        row = outcomes[bad].iloc[0]
+        row, n_more = outcomes[bad].iloc[0], int(bad.sum()) - 1
         _refuse(
             folder,
             f"the score {_shown(row['score'])} of {row['model']!r} on {row['prompt_id']!r} is not a number in [0, 1]"
-            + (f", and {int(bad.sum()) - 1:,} more are not" if bad.sum() > 1 else ""),
+            + (f"; nor {'is' if n_more == 1 else 'are'} {n_more:,} more" if n_more else ""),
         )
     return scores
 

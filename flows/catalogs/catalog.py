@@ -221,6 +221,7 @@ def open_catalog(
     timeout_s: float = 30.0,
     max_bytes: int = DEFAULT_MAX_BYTES,
     allow_insecure: bool = False,
+    subject: str | None = None,
 ) -> Catalog:
     """Open a catalog; nothing is read yet.
 
@@ -251,6 +252,9 @@ def open_catalog(
     allow_insecure
         Whether the key may be sent over plain ``http`` to another machine, as for the endpoint of the same server.
 
+    subject
+        What messages about the location call it; ``catalog`` and the name when omitted.
+
     Raises
     ------
     PrerequisiteError
@@ -271,7 +275,14 @@ def open_catalog(
         from pydantic import SecretStr
 
         secret = SecretStr(api_key)
-    place = Location(name, location, secret, timeout_s=timeout_s, max_bytes=max_bytes, allow_insecure=allow_insecure)
+    place = Location(
+        subject or f"catalog {name}",
+        location,
+        secret,
+        timeout_s=timeout_s,
+        max_bytes=max_bytes,
+        allow_insecure=allow_insecure,
+    )
     return DocumentCatalog(name, endpoint, formats[kind], place, Selection(tuple(include), tuple(exclude), tuple(free)))
 
 

@@ -21,8 +21,8 @@ class Location:
 
     Parameters
     ----------
-    catalog
-        Name of the catalog in the settings, for messages.
+    subject
+        What messages call it: ``catalog`` or ``endpoint`` and its name in the settings.
     location
         An ``http://`` or ``https://`` URL, or the path of a regular file.
     api_key
@@ -42,7 +42,7 @@ class Location:
 
     def __init__(
         self,
-        catalog: str,
+        subject: str,
         location: str,
         api_key: SecretStr | None,
         *,
@@ -57,11 +57,11 @@ class Location:
         self._is_url = "://" in location or location.lower().startswith(("http:", "https:", "file:"))
         if self._is_url:
             must_be_safe = api_key is not None and not allow_insecure
-            self.subject = f"catalog {catalog} at {_check_url(catalog, location, must_be_safe=must_be_safe)}"
+            self.subject = f"{subject} at {_check_url(subject, location, must_be_safe=must_be_safe)}"
         else:
             if not location.strip() or "\0" in location:
-                raise _refused(catalog, "has no usable location")
-            self.subject = f"catalog {catalog} at {location}"
+                raise _refused(subject, "has no usable location")
+            self.subject = f"{subject} at {location}"
 
     def read(self) -> bytes:
         """Read the document.
@@ -107,20 +107,20 @@ class Location:
         return CatalogUnavailable(f"{self.subject} is unavailable: {reason}", unchanged=UNCHANGED, hint=hint)
 
 
-def _check_url(catalog: str, location: str, *, must_be_safe: bool) -> str:
+def _check_url(subject: str, location: str, *, must_be_safe: bool) -> str:
     """Refuse what must not be fetched; return the URL as messages may show it."""
     url = http_url(location)
     if url is None:
-        raise _refused(catalog, "must be at an http:// or https:// URL, or at a path")
+        raise _refused(subject, "must be at an http:// or https:// URL, or at a path")
     if url.userinfo:
-        raise _refused(catalog, "has a user name or a password in its URL; name a key by api_key_env instead")
+        raise _refused(subject, "has a user name or a password in its URL; name a key by api_key_env instead")
     if must_be_safe and is_in_clear(url):
-        raise _refused(catalog, "would send its key in clear; use https")
+        raise _refused(subject, "would send its key in clear; use https")
     # Without the query: it may hold a key.
     return str(url.copy_with(query=None, fragment=None))
 
 
-def _refused(catalog: str, reason: str) -> PrerequisiteError:
+def _refused(subject: str, reason: str) -> PrerequisiteError:
     return PrerequisiteError(
-        f"catalog {catalog} {reason}", unchanged="nothing was fetched", hint="change its location in the settings"
+        f"{subject} {reason}", unchanged="nothing was fetched", hint="change its location in the settings"
     )

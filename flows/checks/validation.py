@@ -57,7 +57,7 @@ def validate(settings: Settings, *, connect: bool) -> tuple[Finding, ...]:
 def _described(prompt_set: PromptSet) -> str:
     roles = Counter(member.role for member in prompt_set.members)
     graders = Counter(prompt.grader for prompt in prompt_set.prompts)
-    listed = [", ".join(f"{count} {name}" for name, count in counts.most_common()) for counts in (roles, graders)]
+    listed = [", ".join(f"{count:,} {name}" for name, count in counts.most_common()) for counts in (roles, graders)]
     return f"{counted(len(prompt_set.members), 'prompt')}: {listed[0]}; graders: {listed[1]}"
 
 
@@ -119,6 +119,7 @@ def _endpoint(endpoint: EndpointSettings) -> str:
         endpoint=endpoint.name,
         api_key=key.get_secret_value() if key is not None else None,
         allow_insecure=endpoint.allow_insecure,
+        subject=f"endpoint {endpoint.name}",
     )
     return f"lists {_listed(catalog)}"
 

@@ -1,4 +1,4 @@
-"""``uniroute audit``: the ledger, and whether everything is still as it was."""
+"""``uniroute audit``: the ledger, and whether anything has changed."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ STATES: Mapping[Severity, str] = MappingProxyType(
 """What an auditor calls the severity of a finding, in JSON and on the terminal."""
 VERDICTS: Mapping[Severity, str] = MappingProxyType(
     {
-        "ok": "everything is as it was",
-        "attention": "everything that could be compared is as it was; for the rest there is nothing to compare it with",
-        "unreachable": "everything that could be reached is as it was",
-        "damaged": "SOMETHING WAS CHANGED: base no decision on it, and find out who changed it",
+        "ok": "nothing has changed",
+        "attention": "nothing that could be compared has changed; for the rest there is nothing to compare it with",
+        "unreachable": "nothing that could be reached has changed",
+        "damaged": "SOMETHING WAS CHANGED: do not rely on it, and find out who changed it",
     }
 )
 
@@ -107,7 +107,7 @@ def _event_data(event: LedgerEvent) -> dict[str, Any]:
 
 
 def _payload(text: str) -> Any:
-    """Read an event's further facts; text that was made unreadable is shown as it is."""
+    """Read an event's further facts; a payload that is not JSON is shown verbatim."""
     try:
         return json.loads(text)
     except ValueError:
@@ -120,7 +120,7 @@ def _payload(text: str) -> Any:
 def verify(config: str | None, as_json: bool) -> int:
     """Verify the ledger and everything that rests on it.
 
-    Checks its chain, the heads of it that MLflow has noted, and that rows, files and reports are what the ledger says.
+    Checks its chain, the ledger heads noted in MLflow, and that rows, files and reports are what the ledger says.
     """
     from flows.audit.verification import verify_everything
     from flows.config.loading import load_settings
@@ -147,7 +147,7 @@ def verify(config: str | None, as_json: bool) -> int:
 def export(since: str | None, until: str | None, out: str | None, config: str | None, as_json: bool) -> None:
     """Write the ledger as JSON lines that anyone can verify.
 
-    registry/README.md has the Python code for it.
+    registry/README.md has a Python snippet that verifies it.
     """
     from datetime import timedelta
 

@@ -30,7 +30,7 @@ _STUDY = (50, 100, 200, 500, 1000)
 @click.option("--embedder", help="Use this embedder instead of that of the settings.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the results as JSON to this file.")
 @click.option("--figures", type=click.Path(file_okay=False), help="Draw the deferral curves into this folder.")
-@click.option("--n-val-study", is_flag=True, help="Measure with 50 to 1 000 representative prompts.")
+@click.option("--n-val-study", is_flag=True, help="Measure with 50 to 1,000 representative prompts.")
 @click.option("--speed", is_flag=True, help="Measure speed against plain numpy; needs no DATA.")
 @config_option
 @json_option

@@ -157,7 +157,7 @@ def _one_decision(workspace: Workspace) -> str:
 
 
 def _commands(workspace: Workspace) -> str:
-    from flows.versions.store import REVIEW, figure_path, publication_folder
+    from flows.versions.store import figure_path
 
     record = workspace.registry.routers.get("champion")
     folder = Path(".venv/bin")
@@ -166,12 +166,13 @@ def _commands(workspace: Workspace) -> str:
         f'{prefix}uniroute route "Which planet is the largest?" --cost-weight 5',
         f"{prefix}uniroute llm list",
         f"{prefix}uniroute router show {record.mlflow_version}",
+        f"{prefix}uniroute report promotion champion --open",
         f"{prefix}uniroute audit verify",
         f"{prefix}mlflow ui --backend-store-uri {workspace.settings.mlflow_url} --port 5000",
     ]
     lines += [
         f"deferral-curve figure: {_short(figure_path(workspace, record.digest))}",
-        f"why it was promoted: {_short(publication_folder(workspace, record.digest) / REVIEW[0])}",
+        "your own LLMs: README.md, Your own endpoint in five steps",
     ]
     return "Look further:\n" + "\n".join(f"  {line}" for line in lines)
 

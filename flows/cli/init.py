@@ -42,14 +42,15 @@ def init(path: str | None, catalog: str | None, is_dry_run: bool, as_json: bool)
         meaning = "the night runs on the sandbox until you change that"
         steps = [
             f"edit {target}",
-            f"uniroute config validate --config {target}",
+            f"uniroute config validate --connect --config {target}",
             f"uniroute night run --config {target} --plan",
         ]
 
     def text() -> str:
         if is_dry_run:
             return f"Would write {target}. Nothing was written."
-        return f"Wrote {target}. Every line in it is a comment: {meaning}.\nnext: {', then: '.join(steps)}"
+        lines = [f"Wrote {target}. Every line in it is a comment: {meaning}.", *(f"next: {step}" for step in steps)]
+        return "\n".join(lines)
 
     show("init", {"path": target, "is_dry_run": is_dry_run, "next": steps}, as_json=as_json, text=text)
 

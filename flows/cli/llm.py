@@ -146,7 +146,9 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
 def _llm_text(data: dict[str, Any]) -> str:
     plain = {key: value for key, value in data.items() if key not in ("price", "price_history")}
     lines = [
-        f"{key.replace('_', ' '):16} {sanitize(value, width=200)}" for key, value in plain.items() if value is not None
+        f"{key.replace('_', ' '):16} {sanitize(_words(value), width=200)}"
+        for key, value in plain.items()
+        if value is not None
     ]
     lines += [
         f"price since {price['since']}: {_usd(price['input_usd_per_mtok'])} in, "
@@ -155,6 +157,10 @@ def _llm_text(data: dict[str, Any]) -> str:
     ]
     lines += [f"next: {step}" for step in _next_steps(data)]
     return "\n".join(lines)
+
+
+def _words(value: Any) -> Any:
+    return ("no", "yes")[value] if isinstance(value, bool) else value
 
 
 def _next_steps(data: dict[str, Any]) -> list[str]:

@@ -22,7 +22,7 @@ from flows.cli.screen import event_line, show
 @config_option
 @json_option
 def metrics(port: int | None, host: str, out: Path | None, config: str | None, as_json: bool) -> int:
-    """Print figures of nights, lease, champion and disk in Prometheus' format.
+    """Print figures of nights, lease, champion and disk in the Prometheus text format.
 
     If the registry cannot be read, uniroute_up is 0, standard error says why, and the exit code is 3.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -38,7 +40,12 @@ def night() -> None:
 @night.command("run")
 @config_option
 @click.option("--as-of", type=click.DateTime(["%Y-%m-%d"]), help="Run the night of this day (default: today).")
-@click.option("--plan", "plan_only", is_flag=True, help="Show what would be asked at what cost; call nothing.")
+@click.option(
+    "--plan",
+    "plan_only",
+    is_flag=True,
+    help="Show what would be asked and what it would cost, without calling anything.",
+)
 @click.option("--budget-usd", type=float, help="Budget of this night in USD, instead of [budget] night_usd.")
 @click.option("--only", multiple=True, shell_complete=complete_llms, help="Ask only this LLM; can be repeated.")
 @click.option("--max-new", type=int, help="At most this many new LLMs, instead of [night] max_new.")
@@ -85,8 +92,17 @@ def run(
         }
         click.echo(event_line("night.run", "finished", run=report.run_key, **facts))
     else:
-        click.echo(ending_text(report))
+        options = {"--config": config, "--as-of": as_of and as_of.date(), "--budget-usd": budget_usd}
+        again = _command(options | {"--max-new": max_new}, only)
+        click.echo(ending_text(report, planned_command=again))
     return ExitCode.ATTENTION if report.attention else ExitCode.DONE
+
+
+def _command(options: Mapping[str, object], only: Sequence[str]) -> str:
+    """Return the command that runs a night with these options."""
+    given = [(name, str(value)) for name, value in options.items() if value is not None]
+    given += [("--only", sanitize(key, width=400)) for key in only]
+    return shlex.join(["uniroute", "night", "run", *(word for pair in given for word in pair)])
 
 
 def run_night_now(config: str | None, **parameters: Any) -> NightReport:
@@ -147,7 +163,7 @@ def serve(config: str | None, cron: str, port: int, as_json: bool) -> None:
 @list_options("as_of", "status", "started_at", limit=20)
 @json_option
 def list_nights(config: str | None, limit: int, sort: str | None, as_json: bool) -> None:
-    """List nights, the latest first."""
+    """List nights, newest first."""
     with opened(config) as workspace:
         runs = workspace.registry.runs.list(limit=None if sort else limit)
     data = arranged([_run_data(entry) for entry in runs], sort, limit)

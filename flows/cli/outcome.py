@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import tempfile
 import traceback
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import click
+from click.core import ParameterSource
 
 from flows import errors as flow
 from flows import logs
@@ -138,9 +140,24 @@ def report_usage(error: click.ClickException, *, as_json: bool) -> int:
         error.show()
         return int(ExitCode.USAGE)
     message = "A command is missing." if isinstance(error, click.exceptions.NoArgsIsHelpError) else ""
-    hint = f"{context.command_path if context is not None else 'uniroute'} --help"
+    hint = _completed(error) or f"{context.command_path if context is not None else 'uniroute'} --help"
     _report(ErrorKind.USAGE, ExitCode.USAGE, message or error.format_message(), "", hint, as_json=as_json)
     return int(ExitCode.USAGE)
+
+
+def _completed(error: click.ClickException) -> str:
+    """Return the command as it was typed plus the one option that it lacks; empty when something else is wrong."""
+    if not isinstance(error, click.MissingParameter) or error.ctx is None or not isinstance(error.param, click.Option):
+        return ""
+    context, words = error.ctx, [error.ctx.command_path]
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if context.get_parameter_source(parameter.name or "") is not ParameterSource.COMMANDLINE or value is None:
+            continue
+        is_flag = isinstance(parameter, click.Option) and parameter.is_flag
+        words += [parameter.opts[0]] if isinstance(parameter, click.Option) else []
+        words += [] if is_flag else [shlex.quote(str(value))]
+    return " ".join([*words, error.param.opts[0], error.param.make_metavar(context)])
 
 
 def report_interruption(*, as_json: bool) -> int:

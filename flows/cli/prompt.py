@@ -138,7 +138,7 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
         verb = "Would add" if is_dry_run else "Added"
         lines = [
             f"{verb} {counted(len(found.added), 'prompt')} to {sanitize(found.file, width=300)}; "
-            f"it already had {found.known}."
+            f"{found.known} were already there."
         ]
         if found.added:
             lines += [

@@ -155,7 +155,7 @@ def _promotion_report(workspace: Workspace, name: str) -> Report:
     """Build a promotion's report, and note whether it is what the reviewer saw.
 
     If the registry now yields a different page (a failed answer has succeeded since, or another version of this package
-    draws it), or in none at all, the kept page counts.
+    draws it), or none at all, the kept page is used.
     """
     from flows.reports.promotion.page import evidence_data
     from flows.reports.promotion.reviews import build_review, kept_review, subject_of

@@ -39,7 +39,7 @@ _PROGRESS_EVERY_S = 2.0
     help="Router version: number, alias or digest.",
 )
 @click.option("--cost-weight", type=float, help="Errors worth one USD; 0 is best quality.")
-@click.option("--max-cost-usd", type=float, help="Spend at most this on average, in USD per 1 000 prompts.")
+@click.option("--max-cost-usd", type=float, help="Spend at most this on average, in USD per 1,000 prompts.")
 @click.option("--min-score", type=float, help="Keep this share of the best LLM's score, at the lowest cost.")
 @click.option(
     "--candidates", shell_complete=complete_llm_list, help="Choose only among these LLMs, separated by commas."
@@ -155,18 +155,22 @@ def _route_file(
         nonlocal shown_s
         if seconds - shown_s >= _PROGRESS_EVERY_S:
             shown_s = seconds
-            click.echo(f"{counted(rows, 'prompt')} routed, {rows / seconds:,.0f} per second", err=True)
+            click.echo(f"{counted(rows, 'prompt')} routed", err=True)
 
     prepared = _prepared(workspace, record, *criteria)
     routed = route_file(
         prepared, source, target, chunk_rows=chunk or CHUNK, may_overwrite=may_overwrite, on_progress=show_progress
     )
-    click.echo(
-        f"{counted(routed.rows, 'prompt')} in {routed.seconds:.1f} s, {routed.prompts_per_second:,.0f} per second",
-        err=True,
-    )
+    click.echo(_duration_text(routed), err=True)
     data = asdict(routed) | {"prompts_per_second": routed.prompts_per_second, "router_version": record.mlflow_version}
     show("route.file", data, as_json=as_json, text=lambda: _file_text(routed))
+
+
+def _duration_text(routed: RoutedFile) -> str:
+    """Return how long routing a file took; the rate only where it is not a fraction."""
+    rate = routed.prompts_per_second
+    duration = f"{counted(routed.rows, 'prompt')} in {routed.seconds:.1f} s"
+    return f"{duration}, {rate:,.0f} per second" if rate >= 1 else duration
 
 
 def _file_text(routed: RoutedFile) -> str:
@@ -183,14 +187,14 @@ def decision_text(decision: Decision, record: RouterRecord) -> str:
     lines = [
         f"-> {sanitize(decision.llm)}",
         f"   expected score {decision.expected_score:.3f} (standard error {decision.standard_error:.3f}), "
-        f"expected cost {decision.expected_cost_usd * 1000:.4f} USD per 1 000 prompts",
+        f"expected cost {decision.expected_cost_usd * 1000:.4f} USD per 1,000 prompts",
         f"   because in cluster {decision.cluster} its expected error plus cost weight {decision.cost_weight:g} "
         "times cost is the lowest",
     ]
     if decision.runner_up is not None:
         lines.append(
             f"   runner-up {sanitize(decision.runner_up)}: expected score {decision.runner_up_score:.3f}, "
-            f"{decision.runner_up_cost_usd * 1000:.4f} USD per 1 000 prompts"
+            f"{decision.runner_up_cost_usd * 1000:.4f} USD per 1,000 prompts"
         )
     lines.append(f"   router {version} (digest {decision.router_digest[:12]})")
     return "\n".join(lines)

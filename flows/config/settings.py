@@ -89,7 +89,7 @@ class Settings(BaseSettings):
             if catalog.endpoint not in names:
                 raise ValueError(
                     f"catalog {catalog.name!r} names the endpoint {catalog.endpoint!r}, "
-                    f"but no [[endpoint]] is called that ({', '.join(names) or 'none is configured'})"
+                    f"but no [[endpoint]] has that name ({', '.join(names) or 'none is configured'})"
                 )
         judge_endpoint, _, judge_id = self.judge.llm.partition(":")
         if self.judge.llm and not (judge_id and judge_endpoint in names):

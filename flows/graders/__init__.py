@@ -43,8 +43,8 @@ def grader(name: str) -> Grader:
     known = [*GRADERS, Judge.name]
     nearest = difflib.get_close_matches(name, [*known, *_ALIASES], n=1)
     raise PrerequisiteError(
-        f"there is no grader {name[:60]!r}",
-        unchanged="nothing was asked or spent",
+        f"There is no grader {name[:60]!r}.",
+        unchanged="Nothing was asked or spent.",
         hint=(f"did you mean {nearest[0]}? " if nearest else "") + f"known graders: {', '.join(known)}",
     )
 

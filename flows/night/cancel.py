@@ -40,9 +40,9 @@ def find_run(registry: Registry, name: str) -> Run:
     runs = registry.runs.list(limit=1 if name == "latest" else None)
     found = next((run for run in runs if name in ("latest", run.key, run.as_of.isoformat())), None)
     if found is None:
-        raise NotFound(
-            "No night has run yet." if name == "latest" else f"There is no night {name!r}.", hint="uniroute night list"
-        )
+        if name == "latest":
+            raise NotFound("No night has run yet.", hint="uniroute night run")
+        raise NotFound(f"There is no night {name!r}.", hint="uniroute night list")
     return found
 
 

@@ -49,12 +49,12 @@ def version_description(router: Router, gate: GateResult, parent: str | None, as
         f"Router over {counted(len(router.keys), 'LLM')}, made in the night of {as_of.isoformat()}.",
         "",
         f"- On {counted(len(gate.outcomes.embeddings), 'gate prompt')}: score {found.score:.4f} at "
-        f"{found.cost_usd * 1000:.4f} USD per 1 000 prompts, area {found.area:.4f}, {_qnc(found)}.",
+        f"{found.cost_usd * 1000:.4f} USD per 1,000 prompts, area {found.area:.4f}, {_qnc(found)}.",
     ]
     if gate.champion is not None and gate.difference is not None:
         lines.append(
             f"- Champion before: score {gate.champion.score:.4f} at {gate.champion.cost_usd * 1000:.4f} USD per "
-            f"1 000 prompts; at equal cost the difference in score is {gate.difference.mean:+.4f} "
+            f"1,000 prompts; at equal cost the difference in score is {gate.difference.mean:+.4f} "
             f"({gate.difference.low:+.4f} to {gate.difference.high:+.4f})."
         )
     lines += [
@@ -123,7 +123,7 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
             axes.plot(curve.costs_usd * per_1k, curve.scores, style, color=colour, lw=1.8, label=name)
             axes.plot(found.cost_usd * per_1k, found.score, "o", color=colour, ms=7)
         axes.set_xscale("log")
-        axes.set_xlabel("mean cost, USD per 1 000 prompts (log scale)")
+        axes.set_xlabel("mean cost, USD per 1,000 prompts (log scale)")
         axes.set_ylabel("mean score on gate prompts")
         axes.set_title(
             f"Deferral curves on {counted(len(outcomes.embeddings), 'gate prompt')} (dots: operating points)"

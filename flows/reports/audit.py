@@ -174,7 +174,7 @@ def far_warning(found: Explanation) -> str:
     nearest = f"{found.nearest[0].similarity:.3f}" if found.nearest else "none"
     return (
         f"this prompt is far from every representative prompt (nearest cosine {nearest}, 19 in 20 of them have one of "
-        f"at least {found.usual_similarity:.3f}): what is expected of it rests on little"
+        f"at least {found.usual_similarity:.3f}): its expected score is unreliable"
     )
 
 

@@ -111,7 +111,7 @@ def _router_lines(router: RouterOutcome) -> list[str]:
     gate = router.gate
     if gate is not None:
         lines.append("")
-        lines += ["| on gate prompts | score | USD per 1 000 | area | QNC |", "|---|---|---|---|---|"]
+        lines += ["| on gate prompts | score | USD per 1,000 | area | QNC |", "|---|---|---|---|---|"]
         for title, found in (("champion before", gate.champion), ("challenger", gate.challenger)):
             if found is not None:
                 qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"

@@ -160,7 +160,7 @@ def leaderboard_markdown(board: Leaderboard) -> str:
         f"## Leaderboard: {counted(len(board.places), 'LLM')} on {counted(board.n_prompts, 'prompt')} of "
         f"{escape(board.prompt_set)}",
         "",
-        "| LLM | score | 95 % | USD per 1 000 | share | topics won | asked | state |",
+        "| LLM | score | 95 % | USD per 1,000 | share | topics won | asked | state |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for place in board.places:

@@ -19,12 +19,12 @@ def percent(share: float) -> str:
 
 
 def per_1k(usd: float) -> str:
-    """Write USD per prompt as USD per 1 000 prompts."""
+    """Write USD per prompt as USD per 1,000 prompts."""
     return f"{1000 * usd:.4f}"
 
 
 def per_1k_change(usd: float) -> str:
-    """Write a difference in USD per prompt as one per 1 000 prompts, with its sign."""
+    """Write a difference in USD per prompt as one per 1,000 prompts, with its sign."""
     return signed(1000 * usd, 4)
 
 

@@ -20,8 +20,16 @@ def beginning_text(report: NightReport) -> str:
     return f"{found_text(report)}\n\n{plan_text(report)}\n"
 
 
-def ending_text(report: NightReport) -> str:
-    """Return what was asked, made and decided, and what to type next; for a mere plan, the plan."""
+def ending_text(report: NightReport, *, planned_command: str = "uniroute night run") -> str:
+    """Return what was asked, made and decided, and what to type next; for a mere plan, the plan.
+
+    Parameters
+    ----------
+    report
+        What the night, or the plan, ended with.
+    planned_command
+        The command that runs the planned night.
+    """
     if report.is_plan_only:
         blocks = [found_text(report), plan_text(report)]
     else:
@@ -29,7 +37,7 @@ def ending_text(report: NightReport) -> str:
     if report.attention:
         blocks.append("\n".join(f"! {sanitize(line, width=300)}" for line in report.attention))
     blocks.append(verdict(report))
-    blocks.append(f"next: {next_command(report)}")
+    blocks.append(f"next: {planned_command if report.is_plan_only else next_command(report)}")
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -138,9 +146,7 @@ def measure_cells(found: RouterMeasure) -> list[str]:
 
 
 def next_command(report: NightReport) -> str:
-    """Return the one command that is useful next."""
-    if report.is_plan_only:
-        return "uniroute night run"
+    """Return the one command that is useful after a night."""
     if report.closing is not None and report.closing.waiting_promotion is not None:
         return review_command(report)
     if report.router is not None and report.router.version is not None:

@@ -179,7 +179,7 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
             One row per prompt, in the column `prompt`; other columns are ignored.
         params
             One of `cost_weight` (error that one USD is worth, at least 0), `max_cost_usd_per_1k` (most expected USD per
-            1 000 prompts) and `min_score` (share of the best LLM's expected score to keep, in [0, 1]); without any, the
+            1,000 prompts) and `min_score` (share of the best LLM's expected score to keep, in [0, 1]); without any, the
             router's own cost weight. `candidates`: a list of the keys of the LLMs to choose from; empty
             for all.
 

@@ -1,6 +1,6 @@
 """Measure a large night with and without faults: ``make bench-load``.
 
-20 LLMs are asked 2 000 prompts each, once by an endpoint that always answers and once by one that fails one request in
+20 LLMs are asked 2,000 prompts each, once by an endpoint that always answers and once by one that fails one request in
 twenty: with 429, with 500, by hanging, and with garbage. The endpoint is a process of its own on loopback.
 """
 

@@ -22,7 +22,7 @@ class Figures:
     Attributes
     ----------
     usd_per_call
-        ``make demo``: 14.41 USD for 22 170 recorded calls of 16 LLMs, 215 tokens in and 150 out on average.
+        ``make demo``: 14.41 USD for 22,170 recorded calls of 16 LLMs, 215 tokens in and 150 out on average.
     calls_per_s
         ``make demo``: on two cores, 223 to 350 calls per second are graded, booked and committed.
     endpoint_calls_per_s

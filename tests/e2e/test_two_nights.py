@@ -112,8 +112,8 @@ def test_the_ledger_holds_both_promotions_and_verifies(workspace: Workspace) -> 
 def test_the_demo_says_plainly_that_the_answers_are_recorded(demo: Demo) -> None:
     assert "RECORDED answers" in demo.output
     assert "no LLM is called" in demo.output
-    figures = ("deferral_curve.png", "review.html")
-    for promised in ("champion", "challenger", "QNC", "uniroute route", "mlflow ui", *figures, "runner-up"):
+    further = ("uniroute route", "uniroute report promotion champion --open", "mlflow ui", "deferral_curve.png")
+    for promised in ("champion", "challenger", "QNC", "runner-up", *further, "Your own endpoint in five steps"):
         assert promised in demo.output
 
 

@@ -115,7 +115,7 @@ def run_night(
         lease_s=3600,
     )
     listings = [listing(name, price=str(1 + place), endpoint=endpoint) for place, name in enumerate(names)]
-    registry.llms.record_fetch(night.run, fetch(listings, f"{as_of}"), as_of)
+    registry.llms.record_fetch(night.run, fetch(listings, f"{as_of}", catalog=f"of {endpoint}"), as_of)
     for llm in registry.llms.all():
         if llm.endpoint == endpoint and (answering is None or llm.llm_id in answering):
             answer(night, llm)

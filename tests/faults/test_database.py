@@ -175,7 +175,7 @@ def test_f21_a_damaged_page_is_found_by_the_doctor(registry, night, tmp_path):
     content[(page - 1) * size + 12 : (page - 1) * size + 60] = b"\xff" * 48
     file.write_bytes(content)
     with Workspace(Settings(home=tmp_path), migrate=False) as workspace:
-        (found,) = (one for one in examine(workspace, repair=False, clock=clock) if one.name == "registry")
+        (found,) = (one for one in examine(workspace, repair=False, clock=clock) if one.subject == "registry")
     assert (found.severity, "backup" in found.next_step) == ("damaged", True)
 
 

@@ -43,7 +43,7 @@ def test_f10_a_full_disk_leaves_no_half_router_and_the_old_one_whole(tmp_path, i
 def test_f10_what_is_in_the_place_of_a_router_is_never_overwritten(tmp_path):
     (tmp_path / "router").mkdir()
     (tmp_path / "router" / "router.json").write_text("half a router")
-    with pytest.raises(ArtifactCorrupt, match="something else") as caught:
+    with pytest.raises(ArtifactCorrupt, match="something other than router") as caught:
         save_router(random_router(), tmp_path / "router")
     assert (caught.value.hint, exit_code_of(caught.value)) == ("uniroute doctor --repair", ExitCode.INTEGRITY)
     assert (tmp_path / "router" / "router.json").read_text() == "half a router"

@@ -145,6 +145,14 @@ def test_an_unknown_name_is_not_found(registry, night, name):
         registry.routers.get(name)
 
 
+def test_where_no_router_is_known_the_hint_is_a_night_and_else_the_list(registry, night):
+    for hint in ("uniroute night run", "uniroute router list"):
+        with pytest.raises(NotFound, match="there is no router 'champion'") as refused:
+            registry.routers.get("champion")
+        assert refused.value.hint == hint
+        save_routers(registry, night, 1)
+
+
 def test_an_ambiguous_prefix_is_refused(registry, night):
     save_routers(registry, night, 2)
     with pytest.raises(NotFound, match="more than one router begins with '0000'"):

@@ -44,7 +44,7 @@ def test_a_budget_below_the_cheapest_llm_is_refused_with_the_least_budget():
     router = flat_router([flat_llm("a", [0.5], 2.0)])
     with pytest.raises(InvalidInput, match="the cheapest LLMs cost 2") as caught:
         router.cost_weight_for(max_cost_usd_per_1k=1999)
-    assert "at least 2e+03 USD per 1 000 prompts" in caught.value.hint
+    assert "at least 2e+03 USD per 1,000 prompts" in caught.value.hint
 
 
 def test_candidates_bound_what_a_budget_can_choose_from():

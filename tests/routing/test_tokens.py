@@ -48,7 +48,7 @@ def test_the_expected_cost_equals_the_one_computed_by_hand(soft):
     by_hand = [[0.011, 0.002], [0.01225, 0.00225], [0.012255, 0.002251], [0.016, 0.003]]
     np.testing.assert_allclose(expected.costs_usd, by_hand, rtol=1e-6)
     np.testing.assert_array_equal(expected.errors, router.expected(rows).errors)
-    # Large is 0.25 better, which 0.01 USD outweigh: 1 250 tokens tie, and ties go to the cheaper.
+    # Large is 0.25 better, which 0.01 USD outweigh: 1,250 tokens tie, and ties go to the cheaper.
     decisions = router.route(rows, input_tokens=lengths)
     assert decisions.llms == ("large", "small", "small", "small")
     assert decisions[0].expected_cost_usd == pytest.approx(0.011)

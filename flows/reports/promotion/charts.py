@@ -38,7 +38,7 @@ _TABLE_ROWS = 12
 _LEAST_SHARE = 0.005
 _MOST_LINES = 18
 _FEWEST_VERSIONS = 3
-_COST_AXIS = "mean cost, USD per 1 000 prompts (logarithmic)"
+_COST_AXIS = "mean cost, USD per 1,000 prompts (logarithmic)"
 
 
 def figures_of(evidence: Evidence) -> dict[str, Figure]:
@@ -91,7 +91,7 @@ def _draw_curves(drawn: Drawing, axes: Axes, evidence: Evidence) -> None:
     for label, side, colour, style, width in sides:
         axes.plot(side.curve.costs_usd * _PER_1K, side.curve.scores, style, color=colour, lw=width, label=label)
     for label, side, colour, _, _ in sides:
-        tip = f"{label}, operating point: score {side.score:.4f}, {side.cost_usd * _PER_1K:.4f} USD per 1 000 prompts"
+        tip = f"{label}, operating point: score {side.score:.4f}, {side.cost_usd * _PER_1K:.4f} USD per 1,000 prompts"
         axes.plot(side.cost_usd * _PER_1K, side.score, "o", ms=11, mfc=PAPER, mec=colour, mew=2.6, gid=drawn.tip(tip))
     cost_axis(axes)
     axes.set_ylabel("mean score")
@@ -145,7 +145,7 @@ def frontier(points: Sequence[LLMPoint], basis: str) -> Figure:
         "marks are dominated, crosses are gone, and an arrow leads to the cost at a changed price.",
         basis,
         "An LLM below the line can still be the best one for some prompts; that is what a router is for.",
-        ("LLM", "score", "USD per 1 000", "state", "share before", "share after"),
+        ("LLM", "score", "USD per 1,000", "state", "share before", "share after"),
         tuple(
             (
                 point.key,
@@ -287,7 +287,7 @@ def trend(evidence: Evidence) -> Figure:
         "Filled marks have been champion; the last mark is the challenger of this report.",
         f"n = {counted(len(known), 'router')}, each on the gate prompts of its own night.",
         "Scores of different prompt sets are not comparable.",
-        ("router", "made", "LLMs", "score", "USD per 1 000", "area", "served"),
+        ("router", "made", "LLMs", "score", "USD per 1,000", "area", "served"),
         tuple(
             (
                 str(one.number),
@@ -310,7 +310,7 @@ def _basis(evidence: Evidence) -> str:
 def _deferral_words(evidence: Evidence) -> str:
     sides: Sequence[tuple[str, Side | None]] = (("Challenger", evidence.challenger), ("champion", evidence.champion))
     return "; ".join(
-        f"{label}: score {side.score:.4f} at {side.cost_usd * _PER_1K:.4f} USD per 1 000 prompts, area {side.area:.4f}"
+        f"{label}: score {side.score:.4f} at {side.cost_usd * _PER_1K:.4f} USD per 1,000 prompts, area {side.area:.4f}"
         for label, side in sides
         if side is not None
     )
@@ -321,11 +321,11 @@ def _curve_table(evidence: Evidence) -> tuple[tuple[str, ...], tuple[tuple[str, 
     if band is None or evidence.champion is None:
         at = np.unique(np.linspace(0, len(curve.scores) - 1, _TABLE_ROWS).astype(int))[::-1]
         rows = [(f"{curve.costs_usd[i] * _PER_1K:.4f}", f"{curve.scores[i]:.4f}") for i in at]
-        return ("USD per 1 000", "challenger"), tuple(rows)
+        return ("USD per 1,000", "challenger"), tuple(rows)
     at = np.unique(np.linspace(0, len(band.costs_usd) - 1, _TABLE_ROWS).astype(int))
     relative = band.costs_usd[at] / curve.reference_cost_usd
     scores = [scores_at_costs(side.curve, relative) for side in (evidence.champion, evidence.challenger)]
-    return ("USD per 1 000", "champion", "challenger", "difference", "95 % interval"), tuple(
+    return ("USD per 1,000", "champion", "challenger", "difference", "95 % interval"), tuple(
         (
             f"{band.costs_usd[i] * _PER_1K:.4f}",
             f"{before:.4f}",
@@ -338,7 +338,7 @@ def _curve_table(evidence: Evidence) -> tuple[tuple[str, ...], tuple[tuple[str, 
 
 
 def _point_words(point: LLMPoint) -> str:
-    words = f"{point.key} ({_state(point)}): score {point.score:.4f}, {point.cost_usd * _PER_1K:.4f} USD per 1 000"
+    words = f"{point.key} ({_state(point)}): score {point.score:.4f}, {point.cost_usd * _PER_1K:.4f} USD per 1,000"
     if point.repriced_cost_usd is not None:
         words += f", at today's price {point.repriced_cost_usd * _PER_1K:.4f}"
     return words

@@ -87,7 +87,7 @@ def _blocks(evidence: Evidence) -> Iterator[str]:
     if evidence.effects:
         yield "### Why now: what each new LLM brings"
         yield _table(
-            ("new LLM", "share of prompts", "score at the champion's cost, points", "USD per 1 000"),
+            ("new LLM", "share of prompts", "score at the champion's cost, points", "USD per 1,000"),
             [
                 (llm_name(one.key, 60), percent(one.share), _interval(one.score), per_1k_change(one.own_cost_usd))
                 for one in evidence.effects
@@ -96,7 +96,7 @@ def _blocks(evidence: Evidence) -> Iterator[str]:
     if evidence.flows:
         yield f"### Where prompts go: {evidence.n_changed} of {evidence.n_gate} change their LLM"
         yield _table(
-            ("from", "to", "prompts", "score, points", "USD per 1 000"),
+            ("from", "to", "prompts", "score, points", "USD per 1,000"),
             [
                 (
                     llm_name(one.before, 60),
@@ -114,7 +114,7 @@ def _blocks(evidence: Evidence) -> Iterator[str]:
 
 def _llms(evidence: Evidence) -> str:
     return _table(
-        ("LLM", "score", "USD per 1 000", "share before", "share after"),
+        ("LLM", "score", "USD per 1,000", "share before", "share after"),
         [
             (
                 llm_name(one.key, 60) + (" (new)" if one.is_new else ""),

@@ -41,7 +41,7 @@ def verdict(evidence: Evidence) -> str:
     if numbers is None or evidence.champion is None:
         return (
             f"No router serves yet, so there is no champion to compare with. This one scores "
-            f"{evidence.challenger.score:.4f} at {per_1k(evidence.challenger.cost_usd)} USD per 1 000 prompts."
+            f"{evidence.challenger.score:.4f} at {per_1k(evidence.challenger.cost_usd)} USD per 1,000 prompts."
         )
     equal = numbers.score_at_equal_cost
     if equal.low > 0:
@@ -67,7 +67,7 @@ def headline_numbers(evidence: Evidence) -> tuple[Number, ...]:
         side = evidence.challenger
         return (
             Number("score", f"{side.score:.3f}", "", f"n = {counted(evidence.n_gate, 'gate prompt')}"),
-            Number("cost", per_1k(side.cost_usd), "USD", "per 1 000 prompts, at its own cost weight"),
+            Number("cost", per_1k(side.cost_usd), "USD", "per 1,000 prompts, at its own cost weight"),
             Number("LLMs to choose from", str(side.n_llms), "", "no router serves yet"),
         )
     equal, change = numbers.score_at_equal_cost, numbers.route_change

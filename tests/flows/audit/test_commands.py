@@ -50,7 +50,7 @@ def test_the_log_lists_the_ledger_and_filters_it(ask):
 
 def test_verify_finds_everything_intact_and_says_so(ask):
     code, out, _ = ask("audit", "verify")
-    assert (code, out.splitlines()[-1]) == (0, "everything is as it was")
+    assert (code, out.splitlines()[-1]) == (0, "nothing has changed")
     assert all(line.startswith("intact") for line in out.splitlines()[:-1])
 
 
@@ -110,7 +110,7 @@ def test_verify_goes_on_when_mlflow_does_not_answer(ask, monkeypatch):
 
     monkeypatch.setattr(RouterPublisher, "noted_ledger_heads", silent)
     code, out, _ = ask("audit", "verify")
-    assert (code, out.count("unreachable"), "everything that could be reached is as it was" in out) == (75, 1, True)
+    assert (code, out.count("unreachable"), "nothing that could be reached has changed" in out) == (75, 1, True)
     monkeypatch.setattr(RouterPublisher, "download_version", silent)
     code, out, _ = ask("router", "verify", "2")
     assert (code, "MLflow is down" in out, "computed again: identical" in out) == (75, True, True)
@@ -237,8 +237,7 @@ def test_router_verify_says_identical(ask):
     found = data_of(out, "router.verify")
     assert (code, found["verdict"], found["rebuilt"], found["asked_again"]) == (0, "intact", "identical", [])
     assert (
-        ask("router", "verify", "1")[1].splitlines()[-1]
-        == "version 1: everything is as it was; computed again: identical"
+        ask("router", "verify", "1")[1].splitlines()[-1] == "version 1: nothing has changed; computed again: identical"
     )
 
 

@@ -188,7 +188,7 @@ def test_a_parquet_file_that_is_damaged_in_the_middle_is_refused(parquet):
     [
         ("prompts.csv", "routed.csv", "prompts.csv is neither .parquet nor .jsonl: its ending is .csv"),
         ("prompts.parquet", "routed", "routed is neither .parquet nor .jsonl: its ending is missing"),
-        ("prompts.parquet", "routed.jsonl", "of different kinds"),
+        ("prompts.parquet", "routed.jsonl", "must have the same format, .parquet"),
         ("none.parquet", "routed.parquet", "none.parquet cannot be read: No such file"),
         ("none.jsonl", "routed.jsonl", "none.jsonl cannot be read: No such file"),
         ("prompts.parquet", "prompts.parquet", "is the input itself"),

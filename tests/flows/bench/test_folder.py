@@ -246,9 +246,9 @@ def test_an_invalid_count_is_refused_by_name(folder, bad, column):
 @pytest.mark.parametrize(
     ("name", "cause"),
     [
-        ("prompts", "'p0' is in prompts.parquet twice"),
-        ("models", "'both-0' is in models.parquet twice"),
-        ("outcomes", "'both-0' on 'p0' is in outcomes.parquet twice"),
+        ("prompts", "'p0' appears more than once in prompts.parquet"),
+        ("models", "'both-0' appears more than once in models.parquet"),
+        ("outcomes", "'both-0' on 'p0' appears more than once in outcomes.parquet"),
     ],
 )
 def test_duplicates(folder, name, cause):
@@ -261,12 +261,12 @@ def test_duplicates(folder, name, cause):
 )
 def test_rows_without_an_id_or_a_name(folder, name, column):
     message = refusal(rewrite(folder, name, lambda t: where(t, 2, column, None)))
-    assert f"there is no {column} in 1 row of {name}.parquet" in message
+    assert f"1 row of {name}.parquet names no {column}" in message
 
 
 def test_outcomes_of_unknown_prompts(folder):
     message = refusal(rewrite(folder, "prompts", lambda t: t[t["prompt_id"] != "p7"]))
-    assert "prompts.parquet lacks the prompts of 3 outcomes, the first is 'p7'" in message
+    assert "3 outcomes refer to prompts missing from prompts.parquet; the first is 'p7'" in message
 
 
 def test_llms_of_outcomes_and_prices_that_do_not_overlap(folder):

@@ -130,7 +130,7 @@ def test_a_promotion_that_is_not_what_the_ledger_says_is_damage(served: Workspac
     connection.close()
     assert bad(served) == {"promotions": "damaged"}
     found = look(served)["promotions"]
-    assert "decided by is eve, the ledger says night" in found.text
+    assert "decided by is eve; the ledger says night" in found.text
     assert "uniroute audit verify" in found.next_step
 
 

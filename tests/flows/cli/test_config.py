@@ -94,6 +94,7 @@ def test_a_part_that_does_not_answer_is_named_when_everything_is_asked(
     assert found.code == 75
     assert not found.data["is_valid"]
     assert [name for name, row in parts.items() if not row["is_fine"]] == ["endpoint here"]
+    assert parts["endpoint here"]["finding"].startswith("endpoint here at http")
     assert parts["catalog mine"]["finding"] == "1 LLM"
     assert "champion is version 2" in parts["mlflow"]["finding"]
 

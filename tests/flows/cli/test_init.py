@@ -16,7 +16,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_writes_a_settings_file(uniroute: Uniroute, tmp_path: Path) -> None:
-    assert "Wrote uniroute.toml" in uniroute("init").out
+    wrote, *steps = uniroute("init").out.splitlines()
+    assert wrote.startswith("Wrote uniroute.toml. ")
+    assert steps == [
+        "next: edit uniroute.toml",
+        "next: uniroute config validate --connect --config uniroute.toml",
+        "next: uniroute night run --config uniroute.toml --plan",
+    ]
     assert (tmp_path / "uniroute.toml").read_text() == settings_template()
 
 

@@ -35,6 +35,16 @@ def test_a_decision_without_a_reason_is_a_usage_error(home, uniroute: Uniroute, 
     assert "reason" in refused.err
 
 
+def test_people_read_yes_or_no_where_machines_read_a_boolean(home, uniroute: Uniroute) -> None:
+    assert "is routable      yes" in uniroute("llm", "show", KEY).out.splitlines()
+    assert uniroute("llm", "show", KEY, "--json").data["is_routable"] is True
+
+
+def test_a_decision_without_a_reason_shows_the_whole_command(home, uniroute: Uniroute) -> None:
+    refused = uniroute("llm", "exclude", KEY, "--dry-run")
+    assert refused.err.splitlines()[-1] == f"next:  uniroute llm exclude {KEY} --dry-run --reason TEXT"
+
+
 def test_a_decision_about_an_unknown_llm_is_refused(home, uniroute: Uniroute) -> None:
     refused = uniroute("llm", "exclude", "nobody", "--reason", "x")
     assert (refused.code, refused.out) == (2, "")

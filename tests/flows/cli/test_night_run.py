@@ -73,6 +73,8 @@ def test_a_decision_that_waits_is_the_next_thing_to_look_at(
 def test_only_the_named_llm_is_asked(tiny: TinyNight, endpoint: FakeEndpoint, uniroute: Uniroute) -> None:
     ended = uniroute("night", "run", "--as-of", SECOND, "--only", "good", "--only", "fake:weak", "--plan", "--json")
     assert {row["llm"] for row in lines_of(ended)[-1]["data"]["plan"]["llms"]} == {"fake:good", "fake:weak"}
+    again = ["night", "run", "--as-of", SECOND, "--only", "good", "--only", "fake:weak"]
+    assert uniroute(*again, "--plan").out.endswith(f"\nnext: uniroute {' '.join(again)}\n")
     refused = uniroute("night", "run", "--as-of", SECOND, "--only", "nobody")
     assert (refused.code, refused.out) == (2, "")
     assert "error: No available LLM is called nobody. Nothing was called." in refused.err

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.batch.routing import RoutedFile
 from flows.cli import main
-from flows.cli.route import decide
+from flows.cli.route import _duration_text, decide
 from flows.config.settings import Settings
 from flows.workspace import Workspace
 from routing.artifact import load_router
@@ -39,7 +40,7 @@ def test_a_long_prompt_goes_to_a_cheaper_llm_than_a_short_one_like_it(served: Wo
 
 def test_under_a_budget_a_prompt_costs_its_own_tokens_too(served: Workspace) -> None:
     record = served.registry.routers.get("champion")
-    # The representative prompts have about ten tokens: frugal costs 0.2 USD per 1 000 of them, middle 2 and strong 20.
+    # The representative prompts have about ten tokens: frugal costs 0.2 USD per 1,000 of them, middle 2 and strong 20.
     short, long = (decide(served, record, "word " * n, max_cost_usd=2.5) for n in (10, 20_000))
     assert (short.llm, long.llm) == ("sandbox:middle", "sandbox:frugal")
     assert 1000 * short.expected_cost_usd < 2.5
@@ -57,7 +58,7 @@ def test_a_router_from_before_lengths_were_kept_spends_the_budget_as_it_was_solv
 ) -> None:
     record = served.registry.routers.get("champion")
     monkeypatch.setattr("flows.versions.store.load_version", lambda *_: make_router(knows_lengths=False))
-    # Frugal costs 0.3 USD per 1 000 prompts of the profile's length and middle 3: of any length.
+    # Frugal costs 0.3 USD per 1,000 prompts of the profile's length and middle 3: of any length.
     for n in (1, 20_000):
         decision = decide(served, record, "word " * n, max_cost_usd=0.5)
         assert (decision.llm, decision.expected_cost_usd) == ("sandbox:frugal", pytest.approx(0.0003))
@@ -147,7 +148,7 @@ def test_a_file_of_prompts_is_routed_as_prompt_by_prompt(served: Workspace, run,
     assert sum(data["share_per_llm"].values()) == 1
     assert [row["llm"] for row in rows] == [decide(served, champion, text, cost_weight=10.0).llm for text in texts]
     assert [row["n"] for row in rows] == [len(text) for text in texts]
-    assert "4 prompts in" in err and "per second" in err
+    assert "4 prompts in" in err
     code, out, err = run(*files)
     assert (code, out) == (2, "")
     assert f"The output {target} exists" in err and "--overwrite" in err
@@ -169,7 +170,7 @@ def test_a_file_of_prompts_is_routed_as_prompt_by_prompt(served: Workspace, run,
             ("word", "--input", "a.jsonl", "--output", "b.jsonl", "--overwrite"),
             "TEXT and --input and --output and --overwrite exclude each other",
         ),
-        (("--input", "a.jsonl", "--output", "b.parquet"), "of different kinds"),
+        (("--input", "a.jsonl", "--output", "b.parquet"), "must have the same format, .jsonl"),
         (("--input", "a.jsonl", "--output", "b.jsonl", "--candidates", "nobody"), "has no LLM nobody"),
     ],
 )
@@ -177,6 +178,11 @@ def test_one_prompt_or_a_file_of_prompts_but_not_both(run, arguments, said) -> N
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert said in err
+
+
+def test_a_rate_is_shown_only_where_it_is_not_a_fraction() -> None:
+    ended = [RoutedFile(Path("b.jsonl"), rows, 8.0, {}, "") for rows in (4, 8000)]
+    assert [_duration_text(one) for one in ended] == ["4 prompts in 8.0 s", "8,000 prompts in 8.0 s, 1,000 per second"]
 
 
 def test_a_version_is_shown_with_the_standard_errors_of_its_clusters(served: Workspace, run) -> None:

@@ -1,6 +1,5 @@
 """How much an LLM must have answered to be routed to."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +59,8 @@ def test_one_more_answer_never_makes_an_llm_lack_more(scored, min_coverage):
 
 
 def test_llms_of_an_endpoint_that_is_configured_no_more_are_left_out_and_said_to_be(
-    tmp_path: Path, migrated: Path, template: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, migrated: Path, template: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level(logging.INFO, logger="uniroute")
     clock = Clock()
     with answered_home(tmp_path / "home", migrated, template) as workspace:
         run_night(workspace, FIRST, ("weak", "fair"), clock)
@@ -73,4 +71,4 @@ def test_llms_of_an_endpoint_that_is_configured_no_more_are_left_out_and_said_to
     with Workspace(settings_of(tmp_path / "home")) as workspace, nothing_to_compare as refused:
         run_night(workspace, SECOND, ("good", "late"), clock, endpoint="other")
     assert "UNIROUTE_HOME" in refused.value.hint
-    assert "2 LLMs of endpoint fake left out: no [[endpoint]] has that name." in caplog.text
+    assert "2 LLMs of endpoint fake left out: no [[endpoint]] has that name." in capsys.readouterr().err

@@ -107,7 +107,7 @@ def test_parameters_steer_the_choice(champion):
         within = loaded.predict(prompts(), params={"max_cost_usd_per_1k": budget})
         assert 1000 * within["expected_cost_usd"].mean() <= budget
     long = loaded.predict(prompts("word " * 20_000), params={"max_cost_usd_per_1k": 2.5})
-    assert 1000 * long["expected_cost_usd"][0] > 25, "25 000 tokens of its own"
+    assert 1000 * long["expected_cost_usd"][0] > 25, "25,000 tokens of its own"
     kept = loaded.predict(prompts(), params={"min_score": 0.5})
     best = loaded.predict(prompts(), params={"cost_weight": 0})
     assert kept["expected_cost_usd"].sum() < best["expected_cost_usd"].sum()
