@@ -151,11 +151,9 @@ def test_a_parquet_file_that_cannot_be_routed_is_refused_by_column_and_row(tmp_p
         ('{"prompt": {}}', "the field prompt of row 3 is an object, not text"),
         ('{"prompt": "a", "llm": "b"}', "prompts.jsonl cannot be routed: it already has llm"),
         ('["prompt"]', "row 3 is not a JSON object"),
-        ('{"prompt": "a"', "row 3: it is not JSON"),
-        ('{"prompt": "a", "prompt": "b"}', "row 3: the key 'prompt' occurs twice in one object"),
-        ('{"prompt": "a", "rating": NaN}', "row 3: NaN is not a number in JSON"),
-        ("[" * 100_000, "row 3: it is nested too deeply"),
-        ('{"prompt": "\udcff"}', "row 3: it is not UTF-8 text"),
+        ('{"prompt": "a"', "row 3 is not JSON"),
+        ("[" * 100_000, "row 3 is not JSON"),
+        ('{"prompt": "\udcff"}', "row 3 is not JSON"),
     ],
 )
 def test_a_line_that_cannot_be_routed_is_refused_by_row(tmp_path, line, cause):
