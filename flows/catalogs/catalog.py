@@ -251,7 +251,6 @@ def open_catalog(
         Longest document that is read.
     allow_insecure
         Whether the key may be sent over plain ``http`` to another machine, as for the endpoint of the same server.
-
     subject
         What messages about the location call it; ``catalog`` and the name when omitted.
 
@@ -260,16 +259,7 @@ def open_catalog(
     PrerequisiteError
         Unknown kind, an option of another kind, or a location that must not be used.
     """
-    formats: dict[str, DocumentFormat] = {
-        "openrouter": OpenRouterFormat(),
-        "litellm": LiteLLMFormat(provider, f"{provider}/" if prefix is None and provider else prefix or ""),
-        "openai": OpenAIFormat(),
-        "toml": TomlFormat(),
-    }
-    if kind not in formats:
-        raise _refused(name, f"has the unknown kind {kind!r}", f"known kinds: {', '.join(formats)}")
-    if (provider or prefix) and kind != "litellm":
-        raise _refused(name, f"is of kind {kind}, which has no providers", "remove provider and prefix from it")
+    document_format = _format_of(name, kind, provider, prefix)
     secret = None
     if api_key is not None:
         from pydantic import SecretStr
@@ -283,7 +273,24 @@ def open_catalog(
         max_bytes=max_bytes,
         allow_insecure=allow_insecure,
     )
-    return DocumentCatalog(name, endpoint, formats[kind], place, Selection(tuple(include), tuple(exclude), tuple(free)))
+    return DocumentCatalog(
+        name, endpoint, document_format, place, Selection(tuple(include), tuple(exclude), tuple(free))
+    )
+
+
+def _format_of(name: str, kind: str, provider: str, prefix: str | None) -> DocumentFormat:
+    """Return the reader of a kind of document; refuse an unknown kind, and options of another kind."""
+    formats: dict[str, DocumentFormat] = {
+        "openrouter": OpenRouterFormat(),
+        "litellm": LiteLLMFormat(provider, f"{provider}/" if prefix is None and provider else prefix or ""),
+        "openai": OpenAIFormat(),
+        "toml": TomlFormat(),
+    }
+    if kind not in formats:
+        raise _refused(name, f"has the unknown kind {kind!r}", f"known kinds: {', '.join(formats)}")
+    if (provider or prefix) and kind != "litellm":
+        raise _refused(name, f"is of kind {kind}, which has no providers", "remove provider and prefix from it")
+    return formats[kind]
 
 
 def _matches(llm_id: str, patterns: Collection[str]) -> bool:
