@@ -1,6 +1,8 @@
 """Outcomes: one per LLM, prompt, grader version and sampling; a score or a failure, never both and never neither.
 
-A score is final. A failure says only that nothing is known, and a later answer replaces it.
+A score is final. A failure says only that nothing is known, and a later answer replaces it. A newer version of a grader
+adds outcomes of its own, made from the answers that are stored: with the tokens and costs that were measured when the
+LLM was asked, and without booking them again.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from registry.answers import AnswerFacts, answer_facts
+from registry.answers import AnswerFacts, StoredAnswer, answer_facts
 from registry.charges import Charges, EndpointSpend, PurposeSpend, Spend
 from registry.db.columns import text_bytes, to_pico_usd
 from registry.db.database import Database, Unit, chunks, ids_of
@@ -35,7 +37,9 @@ __all__ = [
     "OutcomeTable",
     "Outcomes",
     "PurposeSpend",
+    "Regrade",
     "Spend",
+    "StoredAnswer",
     "grader_labels",
 ]
 
@@ -104,6 +108,10 @@ class Outcome:
         Parameters of `sampling` that were left out, because the LLM refuses them.
     grading
         What grading cost in addition; booked on the LLM that graded, with the purpose ``judge``.
+    is_unreadable
+        Whether no answer could be read in the completion; None when unknown.
+    usage_flags
+        Words for what is wrong with the token counts, without white space; empty when nothing is, None when unknown.
     """
 
     llm_key: str
@@ -125,6 +133,8 @@ class Outcome:
     served_llm: str | None = None
     downgrades: tuple[str, ...] = ()
     grading: GradingCost | None = None
+    is_unreadable: bool | None = None
+    usage_flags: tuple[str, ...] | None = None
 
     @property
     def whole_cost_usd(self) -> Decimal:
@@ -142,8 +152,41 @@ class Outcome:
                 raise InvalidInput(f"{name} {value} of {self.llm_key} is not a finite, non-negative number")
         if self.cost_usd is not None:
             to_pico_usd(self.cost_usd)
+        if any(not flag or flag.split() != [flag] for flag in self.usage_flags or ()):
+            raise InvalidInput(f"the usage flags {self.usage_flags} of {self.llm_key} are not single words")
         if self.attempts < 1:
             raise InvalidInput(f"an outcome of {self.llm_key} without an attempt")
+
+
+@dataclass(frozen=True)
+class Regrade:
+    """A stored answer under the present version of its grader.
+
+    Attributes
+    ----------
+    answer
+        The answer.
+    grader
+        ``name/version`` of the present grader.
+    score
+        In [0, 1]; None where it could not be graded again, so that the former grade stays.
+    is_unreadable
+        As in `Outcome`, of this grading.
+    grading
+        What grading cost.
+    """
+
+    answer: StoredAnswer
+    grader: str
+    score: float | None
+    is_unreadable: bool | None = None
+    grading: GradingCost | None = None
+
+    def __post_init__(self) -> None:
+        if self.score is None and self.answer.former_score is None:
+            raise InvalidInput(f"an answer of {self.answer.llm_key} has neither a new grade nor a former one")
+        if self.score is not None and not (0.0 <= self.score <= 1.0):
+            raise InvalidInput(f"the score {self.score} of {self.answer.llm_key} is not in [0, 1]")
 
 
 class Outcomes(OutcomeReader):
@@ -210,6 +253,80 @@ class Outcomes(OutcomeReader):
             self._keep_completions(opened, fresh)
             self._book(opened, held.id, purpose, fresh)
         return len(fresh)
+
+    def regrade(self, run: Run | int | None, regrades: Sequence[Regrade], *, now: datetime) -> int:
+        """Store grades of stored answers, and book what a judge was paid for them, in one transaction.
+
+        Parameters
+        ----------
+        run
+            The night that regrades; None outside of nights, where nothing can be booked.
+        regrades
+            Any number; an answer that has a score under its grader by now keeps that.
+        now
+            The present moment.
+
+        Returns
+        -------
+        int
+            How many rows were written.
+
+        Raises
+        ------
+        RunAlreadyActive
+            When another run has taken the lease over; without `run`, while a night is running.
+        """
+
+        def regrade(unit: Unit) -> int:
+            held = None
+            if run is None:
+                self._runs.require_no_night(
+                    unit, now, unchanged="No grade was changed.", hint="regrade when it is over"
+                )
+            else:
+                held = self._runs.require_lease(run, unit)
+            rows = self._regraded_rows(unit, regrades, now)
+            if rows:
+                unit.execute(self._database.upsert(outcome), rows)
+            costs = [one.grading for one in regrades if one.grading is not None]
+            if held is not None and costs:
+                self._book_grading(unit, held.id, costs)
+            return len(rows)
+
+        return self._database.repeated(regrade)
+
+    def _book_grading(self, unit: Unit, run_id: int, costs: Sequence[GradingCost]) -> None:
+        judges = ids_of(unit, llm.c.key, llm.c.id, [cost.llm_key for cost in costs])
+        for cost in costs:
+            self._charges.add(unit, run_id, judges[cost.llm_key], JUDGING, calls=cost.calls, cost=cost.cost_usd)
+
+    def _regraded_rows(self, unit: Unit, regrades: Sequence[Regrade], now: datetime) -> list[dict[str, Any]]:
+        """Return the rows of regrades: the measurements of the answer, with another grade."""
+        answers = [one.answer for one in regrades]
+        llms = ids_of(unit, llm.c.key, llm.c.id, [one.llm_key for one in answers])
+        prompts = ids_of(unit, prompt.c.digest, prompt.c.id, [one.prompt.digest for one in answers])
+        pairs = {(label, one.answer.sampling) for one in regrades for label in (one.grader, one.answer.former_grader)}
+        protocols = {pair: self._protocol(unit, *pair) for pair in sorted(pairs)}
+        wanted = {}
+        for one in regrades:
+            new, former = (protocols[label, one.answer.sampling] for label in (one.grader, one.answer.former_grader))
+            wanted[llms[one.answer.llm_key], new, prompts[one.answer.prompt.digest]] = (former, one)
+        final, rows = self._final(unit, wanted), []
+        for (llm_number, protocol_number, prompt_number), (former, one) in wanted.items():
+            if (llm_number, protocol_number, prompt_number) in final:
+                continue
+            source = unit.execute(
+                select(outcome).filter_by(llm_id=llm_number, protocol_id=former, prompt_id=prompt_number)
+            ).one()
+            graded = {"is_old_grade": True} if one.score is None else _grade(one)
+            again = {
+                "protocol_id": protocol_number,
+                "asked_protocol_id": source.asked_protocol_id or former,
+                "former_protocol_id": former,
+                "regraded_at": now,
+            }
+            rows.append({**source._mapping, "is_old_grade": False, **graded, **again})
+        return rows
 
     def _keyed(self, unit: Unit, outcomes: Sequence[Outcome]) -> dict[tuple[int, int, int], Outcome]:
         llms = ids_of(unit, llm.c.key, llm.c.id, [one.llm_key for one in outcomes])
@@ -325,6 +442,11 @@ def _whole_characters(data: bytes) -> str:
     return ""
 
 
+def _grade(one: Regrade) -> dict[str, Any]:
+    assert one.score is not None
+    return {"score": float(one.score), "failure": None, "is_unreadable": one.is_unreadable}
+
+
 def _row(key: tuple[int, int, int], one: Outcome, held: Run) -> dict[str, Any]:
     return {
         "llm_id": key[0],
@@ -342,6 +464,8 @@ def _row(key: tuple[int, int, int], one: Outcome, held: Run) -> dict[str, Any]:
         "usage_estimated": one.usage_estimated,
         "served_llm": one.served_llm,
         "downgrades": ",".join(one.downgrades),
+        "is_unreadable": None if one.is_unreadable is None else bool(one.is_unreadable),
+        "usage_flags": None if one.usage_flags is None else " ".join(sorted(set(one.usage_flags))),
         "asked_at": one.asked_at,
         "run_id": held.id,
         "lease_number": held.lease_number,
