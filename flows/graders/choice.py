@@ -27,7 +27,9 @@ _LETTER: Final = rf"(?<![{_JOINED}])([A-Za-z])(?![{_JOINED}]|['’][A-Za-z]|-[A-
 _FOREIGN: Final = rf"(?<!\w)([{''.join(_LATIN_OF)}])(?!\w)"
 # Marks that people and LLMs put around a letter: bold, mathematics, quotes, brackets.
 _MARKS: Final = r"[\s*_`\"'“”‘’「『【\[(<$:：]{0,10}"
-_WRAPS: Final = rf"{_MARKS}(?:\\(?:boxed|fbox|text|textbf|textrm|mathbf|mathrm|mathsf|bf|rm|\(|\[)[\s{{*$(]{{0,4}}){{0,3}}"
+_WRAPS: Final = (
+    rf"{_MARKS}(?:\\(?:boxed|fbox|text|textbf|textrm|mathbf|mathrm|mathsf|bf|rm|\(|\[)[\s{{*$(]{{0,4}}){{0,3}}"
+)
 _FILLERS: Final = (
     r"(?:[\s*_,]{0,4}(?:therefore|thus|hence|clearly|likely|probably|most|indeed|definitely|simply|actually|only|either"
     r"|both|the|correct|right|best|final|option|options|choice|letter|answer|statement|opción|opção|opzione|la|die|选项"

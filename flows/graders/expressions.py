@@ -42,6 +42,7 @@ _MATHEMATICS = re.compile(
 )
 # Towers of powers, and powers and factorials that nobody writes as an answer: refused before they cost anything.
 _TOO_LARGE = re.compile(r"\^\s?\{?[^{}^]{0,40}\^|\^\s?\{?\s?[-+]?[0-9]{4}|[0-9]{4}\s?!|!\s?!")
+_UNFINISHED: Final = "+-*/^×÷·"
 _GROWING = re.compile(r"[\^!]|\\(?:exp|binom)")
 _PLAIN = {"**": "^", "π": r"\pi ", "×": r"\times ", "·": r"\cdot ", "÷": r"\div "}
 # Square roots in plain text; braces are what LaTeX wants.
@@ -176,7 +177,7 @@ def value_of(expression: str) -> Fraction | Decimal | None:
     GradingError
         The process that works it out does not start.
     """
-    if not expression or len(expression) > MOST_CHARACTERS:
+    if not expression or len(expression) > MOST_CHARACTERS or expression[-1] in _UNFINISHED:
         return None
     latex = _ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2]}}}", expression)
     for plain, command in _PLAIN.items():

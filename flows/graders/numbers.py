@@ -138,9 +138,22 @@ def read(found: re.Match[str], *, is_decimal_comma: bool = False) -> WrittenNumb
     WrittenNumber or None
         None where it has no finite value, is too long, or is no number, such as 1.2.3.
     """
-    sign, whole, above, below, mixed, part, parts, braced, bare, numeral, exponent, times_braced, times_bare, divisor = (
-        found.groups()[:14]
-    )
+    (
+        sign,
+        whole,
+        above,
+        below,
+        mixed,
+        part,
+        parts,
+        braced,
+        bare,
+        numeral,
+        exponent,
+        times_braced,
+        times_bare,
+        divisor,
+    ) = found.groups()[:14]
     try:
         if above is not None:
             value = _mixed(whole, above, below)

@@ -27,13 +27,17 @@ _LABEL = re.compile(
     r"|options?|examples?|version|problem|question|exercise)\.? ?#?(?:[0-9]{1,4}(?:\.[0-9]{1,4}){0,3})\b(?![%,.][0-9])",
     re.IGNORECASE,
 )
-_CONFIDENCE = re.compile(r"^\W{0,8}(?:confidence|certainty|probability of being)\b[^\n]{0,80}$", re.IGNORECASE | re.MULTILINE)
+_CONFIDENCE = re.compile(
+    r"^\W{0,8}(?:confidence|certainty|probability of being)\b[^\n]{0,80}$", re.IGNORECASE | re.MULTILINE
+)
 _REMARK = re.compile(r"(?<=[^\s(])\s{1,4}\((?=[^()\n]{0,120}[A-Za-z]{3})[^()\n]{1,120}\)")
 _HASHES = re.compile(r"(?:^|\n)\s{0,4}####")
 _BOLD = re.compile(r"\*\*\s?(?:[A-Za-z]\w{0,20} ?= ?)?(?=[-+€£¥.\\]{0,2}[0-9\\(])(?![0-9]{1,3}[.)] )([^*\n]{1,60})\*\*")
 _FIRST = re.compile(r"(?:[-+] ?)?[€£¥₹₩₽]? ?[(√\\]{0,2}(?:[0-9]|\.[0-9]|frac|sqrt|pi\b)")
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|。|\n|\*\*(?![0-9(])")
-_OPERATOR = re.compile(r"\s?(?:[*/+×÷·-]|\*\*|\\(?:cdot|times|div)\b)\s?[0-9(.\\√π]|\s?\^|\s?(?:π|√|\\sqrt|\\pi\b|sqrt)|!")
+_OPERATOR = re.compile(
+    r"\s?(?:[*/+×÷·-]|\*\*|\\(?:cdot|times|div)\b)\s?[0-9(.\\√π]|\s?\^|\s?(?:π|√|\\sqrt|\\pi\b|sqrt)|!"
+)
 _VARIABLE = re.compile(r"[A-Za-z](?![A-Za-z])(?=\s?[-+*/^=]|[xyzn]\b)|[xyzn]\b(?!\w)")
 _OTHER_AS_WELL = re.compile(r"\s?(?:[a-z%]{1,12} ){0,2}(?:or|oder|ou|o|或|または)\s?[-+]?[€£¥]?[0-9]")
 
@@ -98,9 +102,7 @@ def final_numbers(answer: str, question: str = "") -> tuple[WrittenNumber, ...]:
 def _agree(given: WrittenNumber, wanted: WrittenNumber, question: str) -> bool:
     if given.suffix == wanted.suffix:
         return _is_close(given.value, wanted.value)
-    return any(
-        _is_close(one, other) for one in given.readings(question) for other in wanted.readings(question)
-    )
+    return any(_is_close(one, other) for one in given.readings(question) for other in wanted.readings(question))
 
 
 def _is_close(given: Decimal, wanted: Decimal) -> bool:
@@ -192,7 +194,7 @@ class _Reader:
     def _worked_out(self, expression: str) -> WrittenNumber | None:
         if self._is_decimal_comma:
             expression = expression.replace(",", ".")
-        value = value_of(expression.rstrip(".,;:- "))
+        value = value_of(expression.rstrip(".,;: "))
         if value is None:
             return None
         if isinstance(value, Fraction):

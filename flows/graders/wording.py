@@ -74,9 +74,7 @@ class ContainsGrader(RuleGrader):
         start = text.find(wanted)
         while start >= 0:
             end = start + len(wanted)
-            if _begins(text[max(0, start - _CONTEXT) : start], wanted) and _ends(
-                wanted, text[end : end + _CONTEXT]
-            ):
+            if _begins(text[max(0, start - _CONTEXT) : start], wanted) and _ends(wanted, text[end : end + _CONTEXT]):
                 return Grade(1.0)
             start = text.find(wanted, start + 1)
         return Grade(0.0) if text else UNREADABLE

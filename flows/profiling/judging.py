@@ -36,11 +36,14 @@ class Judgement:
         What judging cost; None when the judge was not asked.
     error
         Why there is no verdict: the judge did not answer, or its reply holds no verdict.
+    is_unreadable
+        Whether no answer could be read; None without a score.
     """
 
     score: float | None
     cost: GradingCost | None = None
     error: EndpointError | GradingError | None = None
+    is_unreadable: bool | None = None
 
     @property
     def is_futile(self) -> bool:
@@ -95,8 +98,8 @@ class JudgeClient:
 
     async def score(self, question: str, reference: str, completion: str) -> Judgement:
         """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer."""
-        if says_nothing(completion):
-            return Judgement(0.0)
+        if says_nothing(completion, reference):
+            return Judgement(0.0, is_unreadable=True)
         nonce = secrets.token_hex(_NONCE_BYTES)
         try:
             reply = await self._endpoint.complete(
@@ -108,7 +111,7 @@ class JudgeClient:
             self._llm.key, reply.attempts, cost_usd(self._price, reply.input_tokens, reply.output_tokens)
         )
         try:
-            return Judgement(verdict(reply.text, nonce), cost)
+            return Judgement(verdict(reply.text, nonce), cost, is_unreadable=False)
         except GradingError as error:
             return Judgement(None, cost, error)
 
