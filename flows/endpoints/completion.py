@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from flows.endpoints.usage import Usage, read_usage, written_text
 from routing.strict_json import DuplicateKey, InvalidJson, parse_json
-from routing.tokens import estimated_input_tokens
 
-_MAX_TOKENS_BELIEVED = 2_000_000
 _MAX_NAME_CHARACTERS = 200
 
 
@@ -22,10 +20,8 @@ class Answer:
     ----------
     text
         The answer; empty when the LLM ended without saying anything. Never holds NUL or lone surrogates.
-    input_tokens, output_tokens
-        As billed by the endpoint, or our estimate when `usage_estimated`.
-    usage_estimated
-        Whether the endpoint reported no believable usage.
+    usage
+        The tokens of prompt and answer, all reasoning included.
     finish_reason
         As reported by the endpoint (``stop``, ``length``, ``content_filter``, ...); ``unknown`` when it reports none.
     served_llm
@@ -33,11 +29,29 @@ class Answer:
     """
 
     text: str
-    input_tokens: int
-    output_tokens: int
-    usage_estimated: bool
+    usage: Usage
     finish_reason: str
     served_llm: str | None
+
+    @property
+    def input_tokens(self) -> int:
+        """As billed by the endpoint, or our estimate when `usage_estimated`."""
+        return self.usage.input_tokens
+
+    @property
+    def output_tokens(self) -> int:
+        """As billed by the endpoint, or our estimate when `usage_estimated`."""
+        return self.usage.output_tokens
+
+    @property
+    def usage_estimated(self) -> bool:
+        """Whether the endpoint reported no believable usage."""
+        return self.usage.is_estimated
+
+    @property
+    def usage_flags(self) -> tuple[str, ...]:
+        """What was wrong with the reported usage: keys of `flows.endpoints.usage.FLAGS`."""
+        return self.usage.flags
 
 
 @dataclass(frozen=True)
@@ -46,7 +60,7 @@ class Completion(Answer):
 
     Parameters
     ----------
-    text, input_tokens, output_tokens, usage_estimated, finish_reason, served_llm
+    text, usage, finish_reason, served_llm
         As in `Answer`.
     latency_s
         Duration of the attempt that was answered, in seconds of a monotonic clock.
@@ -122,33 +136,13 @@ def read_answer(document: Any, prompt: str) -> Answer:
     if finish_reason is not None and not isinstance(finish_reason, str):
         raise NotACompletion("the finish reason is not a string")
     text = _text(message.get("content"), is_finished=bool(finish_reason))
-    input_tokens, output_tokens = _usage(document.get("usage"))
-    is_estimated = input_tokens is None or output_tokens is None
     served_llm = document.get("model")
     return Answer(
         text=text,
-        input_tokens=estimate_tokens(prompt) if input_tokens is None or is_estimated else input_tokens,
-        output_tokens=estimate_tokens(text) if output_tokens is None or is_estimated else output_tokens,
-        usage_estimated=is_estimated,
+        usage=read_usage(document.get("usage"), prompt, written_text(message)),
         finish_reason=_clean(finish_reason or "unknown")[:_MAX_NAME_CHARACTERS],
         served_llm=_clean(served_llm)[:_MAX_NAME_CHARACTERS] if isinstance(served_llm, str) and served_llm else None,
     )
-
-
-def estimate_tokens(text: str) -> int:
-    """Return the estimated number of tokens of a text, as routing estimates it.
-
-    Parameters
-    ----------
-    text
-        Any text.
-
-    Returns
-    -------
-    int
-        At least 1 for a text that is not empty.
-    """
-    return math.ceil(estimated_input_tokens([text])[0])
 
 
 def _text(content: Any, *, is_finished: bool) -> str:
@@ -161,17 +155,6 @@ def _text(content: Any, *, is_finished: bool) -> str:
         if len(parts) == len(content) and all(isinstance(part, str) for part in parts):
             return _clean("".join(parts))
     raise NotACompletion("the content of the message is not text")
-
-
-def _usage(usage: Any) -> tuple[int | None, int | None]:
-    if not isinstance(usage, dict):
-        return None, None
-    return _believable(usage.get("prompt_tokens")), _believable(usage.get("completion_tokens"))
-
-
-def _believable(tokens: Any) -> int | None:
-    # bool is an int to Python, not to us.
-    return tokens if type(tokens) is int and 0 <= tokens <= _MAX_TOKENS_BELIEVED else None
 
 
 def _clean(text: str) -> str:
