@@ -104,6 +104,10 @@ class Outcome:
         Parameters of `sampling` that were left out, because the LLM refuses them.
     grading
         What grading cost in addition; booked on the LLM that graded, with the purpose ``judge``.
+    is_unreadable
+        Whether no answer could be read in the completion; None when unknown.
+    usage_flags
+        Words for what is wrong with the token counts, without white space; empty when nothing is, None when unknown.
     """
 
     llm_key: str
@@ -125,6 +129,8 @@ class Outcome:
     served_llm: str | None = None
     downgrades: tuple[str, ...] = ()
     grading: GradingCost | None = None
+    is_unreadable: bool | None = None
+    usage_flags: tuple[str, ...] | None = None
 
     @property
     def whole_cost_usd(self) -> Decimal:
@@ -142,6 +148,8 @@ class Outcome:
                 raise InvalidInput(f"{name} {value} of {self.llm_key} is not a finite, non-negative number")
         if self.cost_usd is not None:
             to_pico_usd(self.cost_usd)
+        if any(not flag or flag.split() != [flag] for flag in self.usage_flags or ()):
+            raise InvalidInput(f"the usage flags {self.usage_flags} of {self.llm_key} are not single words")
         if self.attempts < 1:
             raise InvalidInput(f"an outcome of {self.llm_key} without an attempt")
 
@@ -342,6 +350,8 @@ def _row(key: tuple[int, int, int], one: Outcome, held: Run) -> dict[str, Any]:
         "usage_estimated": one.usage_estimated,
         "served_llm": one.served_llm,
         "downgrades": ",".join(one.downgrades),
+        "is_unreadable": None if one.is_unreadable is None else bool(one.is_unreadable),
+        "usage_flags": None if one.usage_flags is None else " ".join(sorted(set(one.usage_flags))),
         "asked_at": one.asked_at,
         "run_id": held.id,
         "lease_number": held.lease_number,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from flows.endpoints.end_states import CUT, failure_of, is_cut_off
 from flows.endpoints.kinds import EMPTY
+from flows.endpoints.usage import HIDDEN_OUTPUT, Usage, read_usage, written_text
 from routing.strict_json import DuplicateKey, InvalidJson, parse_json
-from routing.tokens import estimated_input_tokens
 
-_MAX_TOKENS_BELIEVED = 2_000_000
 _MAX_NAME_CHARACTERS = 200
 # Where servers put reasoning beside the content: vLLM and DeepSeek, OpenRouter, LiteLLM, Ollama.
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "thinking")
@@ -28,10 +26,8 @@ class Answer:
     ----------
     text
         The answer; empty when the LLM spent tokens and said nothing. Never holds NUL or lone surrogates.
-    input_tokens, output_tokens
-        As billed by the endpoint, or our estimate when `usage_estimated`.
-    usage_estimated
-        Whether the endpoint reported no believable usage.
+    usage
+        The tokens of prompt and answer, all reasoning included.
     finish_reason
         ``length`` when the answer was cut off at ``max_tokens``; otherwise as reported by the endpoint (``stop``,
         ``tool_calls``, ...), and ``unknown`` when it reports none.
@@ -40,11 +36,29 @@ class Answer:
     """
 
     text: str
-    input_tokens: int
-    output_tokens: int
-    usage_estimated: bool
+    usage: Usage
     finish_reason: str
     served_llm: str | None
+
+    @property
+    def input_tokens(self) -> int:
+        """As billed by the endpoint, or our estimate when `usage_estimated`."""
+        return self.usage.input_tokens
+
+    @property
+    def output_tokens(self) -> int:
+        """As billed by the endpoint, or our estimate when `usage_estimated`."""
+        return self.usage.output_tokens
+
+    @property
+    def usage_estimated(self) -> bool:
+        """Whether the endpoint reported no believable usage."""
+        return self.usage.is_estimated
+
+    @property
+    def usage_flags(self) -> tuple[str, ...]:
+        """What was wrong with the reported usage: keys of `flows.endpoints.usage.FLAGS`."""
+        return self.usage.flags
 
 
 @dataclass(frozen=True)
@@ -53,7 +67,7 @@ class Completion(Answer):
 
     Parameters
     ----------
-    text, input_tokens, output_tokens, usage_estimated, finish_reason, served_llm
+    text, usage, finish_reason, served_llm
         As in `Answer`.
     latency_s
         Duration of the attempt that was answered, in seconds of a monotonic clock.
@@ -143,58 +157,45 @@ def read_answer(document: Any, prompt: str) -> Answer:
     kind = failure_of(end_state)
     if kind is not None:
         raise NotACompletion("the finish reason is not that of an answer", kind)
-    text = _text_of(message, document.get("usage"), is_finished=bool(end_state))
-    input_tokens, output_tokens = _usage(document.get("usage"))
-    is_estimated = input_tokens is None or output_tokens is None
+    usage = read_usage(document.get("usage"), prompt, written_text(message))
+    text = _text_of(message)
+    if not text.strip() and not (message.get("tool_calls") or message.get("function_call")):
+        _refuse_empty(message, usage, document.get("usage"), is_finished=bool(end_state))
     served_llm = document.get("model")
     return Answer(
         text=text,
-        input_tokens=estimate_tokens(prompt) if input_tokens is None or is_estimated else input_tokens,
-        output_tokens=estimate_tokens(text) if output_tokens is None or is_estimated else output_tokens,
-        usage_estimated=is_estimated,
+        usage=usage,
         finish_reason=CUT if is_cut_off(end_state) else _clean(end_state or "unknown")[:_MAX_NAME_CHARACTERS],
         served_llm=_clean(served_llm)[:_MAX_NAME_CHARACTERS] if isinstance(served_llm, str) and served_llm else None,
     )
 
 
-def estimate_tokens(text: str) -> int:
-    """Return the estimated number of tokens of a text, as routing estimates it.
-
-    Parameters
-    ----------
-    text
-        Any text.
-
-    Returns
-    -------
-    int
-        At least 1 for a text that is not empty.
-    """
-    return math.ceil(estimated_input_tokens([text])[0])
-
-
-def _text_of(message: dict[str, Any], usage: Any, *, is_finished: bool) -> str:
-    """Return what the LLM said; nothing is an answer only where it is known to be all that the LLM had to say."""
-    content = message.get("content")
-    parts = [content] if isinstance(content, dict) else content
-    if isinstance(parts, list):
-        text, is_reasoned = _joined(parts), any(_is_reasoning(part) for part in parts)
-    elif isinstance(parts, str) or parts is None:
-        text, is_reasoned = _clean(parts or ""), False
+def _text_of(message: dict[str, Any]) -> str:
+    """Return what the LLM said, or why it refuses to answer; its reasoning is none of it."""
+    content, refusal = message.get("content"), message.get("refusal")
+    if content is None or isinstance(content, str):
+        text = _clean(content or "")
+    elif isinstance(content, list | dict):
+        text = _joined(_parts(content))
     else:
         raise NotACompletion("the content of the message is not text")
-    if text.strip() or message.get("tool_calls") or message.get("function_call"):
-        return text
-    refusal = message.get("refusal")
-    if isinstance(refusal, str) and refusal.strip():
-        return _clean(refusal)
-    if is_reasoned or any(message.get(name) for name in _REASONING) or _reasoning_tokens(usage):
+    return _clean(refusal) if not text.strip() and isinstance(refusal, str) and refusal.strip() else text
+
+
+def _refuse_empty(message: dict[str, Any], usage: Usage, reported: Any, *, is_finished: bool) -> None:
+    """Raise unless nothing is known to be all that the LLM had to say."""
+    content = message.get("content")
+    is_reasoned = any(message.get(name) for name in _REASONING) or any(map(_is_reasoning, _parts(content)))
+    if is_reasoned or HIDDEN_OUTPUT in usage.flags or _has_reasoning_tokens(reported):
         raise NotACompletion("there is reasoning, and no answer after it", EMPTY)
     if content is None and not is_finished:
         raise NotACompletion("the content of the message is not text")
-    if not _usage(usage)[1]:
+    if not usage.output_tokens:
         raise NotACompletion("the answer is empty, and no tokens were spent on it", EMPTY)
-    return text
+
+
+def _parts(content: Any) -> list[Any]:
+    return content if isinstance(content, list) else [content] if isinstance(content, dict) else []
 
 
 def _joined(parts: list[Any]) -> str:
@@ -216,21 +217,11 @@ def _is_reasoning(part: Any) -> bool:
     return isinstance(part, dict) and part.get("type") in _REASONING_PARTS
 
 
-def _reasoning_tokens(usage: Any) -> bool:
+def _has_reasoning_tokens(usage: Any) -> bool:
     """Whether tokens were spent on reasoning that is not shown."""
     details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
-    return isinstance(details, dict) and bool(_believable(details.get("reasoning_tokens")))
-
-
-def _usage(usage: Any) -> tuple[int | None, int | None]:
-    if not isinstance(usage, dict):
-        return None, None
-    return _believable(usage.get("prompt_tokens")), _believable(usage.get("completion_tokens"))
-
-
-def _believable(tokens: Any) -> int | None:
-    # bool is an int to Python, not to us.
-    return tokens if type(tokens) is int and 0 <= tokens <= _MAX_TOKENS_BELIEVED else None
+    tokens = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    return isinstance(tokens, int | float) and tokens > 0
 
 
 def _clean(text: str) -> str:
@@ -249,7 +240,8 @@ _ROUTE_OF_ITS_OWN = re.compile(r"[a-z][a-z-]*\Z")
 # Dates and revisions: "-2024-08-06", "-20240806", "-2024-08", "-08-2024", "-08-06", "-0806", "-2408", "-240806", "-001"
 _YEAR, _MONTH, _DAY = r"20[2-4]\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _REVISION = re.compile(
-    rf"-(?:{_YEAR}-?{_MONTH}-?{_DAY}|{_YEAR}-{_MONTH}|{_MONTH}-{_YEAR}|{_MONTH}-?{_DAY}|2\d{_MONTH}{_DAY}|2\d{_MONTH}|00\d)\Z"
+    rf"-(?:{_YEAR}-?{_MONTH}-?{_DAY}|{_YEAR}-{_MONTH}|{_MONTH}-{_YEAR}|{_MONTH}-?{_DAY}|2\d{_MONTH}{_DAY}|2\d{_MONTH}"
+    r"|00\d)\Z"
 )
 _POINTERS = re.compile(r"-(?:latest|preview)\Z")
 _AFTER_AT = re.compile(r"@[\w.-]+\Z")

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -34,6 +35,7 @@ RUN_STATUSES = ("active", "completed", "attention", "failed", "interrupted")
 PROMOTION_STATUSES = ("requested", "approved", "rejected", "superseded", "applied", "failed")
 ALIASES = ("champion", "challenger", "previous")
 _FAILED = text("failure IS NOT NULL")
+_REGRADED = text("regraded_at IS NOT NULL")
 
 metadata = MetaData(
     naming_convention={
@@ -250,6 +252,16 @@ outcome = Table(
     Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
     Column("lease_number", Integer, nullable=False),
     Column("downgrades", String(100), server_default="", nullable=False),
+    # Of answers from before these two were measured they are unknown.
+    Column("is_unreadable", Boolean(create_constraint=False)),
+    Column("usage_flags", Text),
+    # A regrade: the protocol under which the answer was asked and paid for, where its text is, and that of the grade
+    # it replaces.
+    Column("asked_protocol_id", Integer, ForeignKey("protocol.id")),
+    Column("former_protocol_id", Integer, ForeignKey("protocol.id")),
+    # The text was gone, so the grade that was replaced stays.
+    Column("is_old_grade", Boolean(create_constraint=False), server_default=false(), nullable=False),
+    Column("regraded_at", UtcDateTime),
     CheckConstraint("(score IS NULL) <> (failure IS NULL)", name="score_or_failure"),
     CheckConstraint("score IS NULL OR (score >= 0 AND score <= 1)", name="score_in_unit_interval"),
     CheckConstraint("input_tokens IS NULL OR input_tokens >= 0", name="input_tokens_counted"),
@@ -257,8 +269,14 @@ outcome = Table(
     CheckConstraint("cost_picousd IS NULL OR cost_picousd >= 0", name="cost_not_negative"),
     CheckConstraint("latency_s IS NULL OR (latency_s >= 0 AND latency_s < 1e9)", name="latency_finite"),
     CheckConstraint("attempts >= 1", name="attempts_counted"),
+    CheckConstraint(
+        "(regraded_at IS NULL) = (asked_protocol_id IS NULL) AND (regraded_at IS NULL) = (former_protocol_id IS NULL)",
+        name="regraded_from_another",
+    ),
     # The failures of a night are counted every few seconds, among answers that are many times more.
     Index("ix_outcome_failed", "run_id", "failure", "llm_id", sqlite_where=_FAILED, postgresql_where=_FAILED),
+    # Every night asks what was regraded since the last one.
+    Index("ix_outcome_regraded", "regraded_at", sqlite_where=_REGRADED, postgresql_where=_REGRADED),
     # Clustered by key: the table of one LLM is one range of pages, and completions live elsewhere.
     sqlite_with_rowid=False,
 )

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.endpoints.completion import Answer, NotACompletion, estimate_tokens, parse_body, read_answer
+from flows.endpoints.completion import Answer, NotACompletion, parse_body, read_answer
+from flows.endpoints.usage import estimate_tokens
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
