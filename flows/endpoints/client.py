@@ -98,6 +98,10 @@ class BoundedEndpoint:
         if wire is not None:
             await wire.aclose()
 
+    def expect_llms(self, number: int) -> None:
+        """Note how many LLMs will be asked: an endpoint that refuses most of them is not asked any more."""
+        self._circuits.n_llms = number
+
     async def complete(self, llm_id: str, prompt: str) -> Completion:
         """Ask the LLM one prompt.
 
@@ -252,7 +256,7 @@ class BoundedEndpoint:
             kind=failure.kind,
             attempts=attempts,
             retry_after_s=failure.retry_after_s,
-            is_endpoint_wide=rule.stops == "endpoint",
+            is_endpoint_wide=rule.stops == "endpoint" or self._circuits.is_stopped,
             unchanged="the prompt counts as unanswered, not as answered wrongly",
             hint=rule.hint,
         )

@@ -104,3 +104,8 @@ EMPTY = "empty"
 """The failure of a call that brought no text, and why an LLM is stopped that answers nothing many times in a row."""
 SUBSTITUTED = "substituted"
 """The failure of an outcome whose answer came from another LLM; the endpoint itself answered."""
+
+
+def is_futile(error: EndpointError) -> bool:
+    """Whether the endpoint would fail further calls to the same LLM tonight in the same way."""
+    return error.is_endpoint_wide or not error.attempts or FAILURE_RULES[error.kind].stops is not None
