@@ -22,8 +22,8 @@ _LATIN_OF: Final = {
     foreign: latin for alphabet, latins in _ALPHABETS.items() for foreign, latin in zip(alphabet, latins, strict=True)
 }
 # Letters of scripts that write spaces between words: next to one of these, a letter is part of a word.
-_JOINED: Final = r"0-9A-Za-z_\u00c0-\u024f\u0370-\u052f"
-_LETTER: Final = rf"(?<![{_JOINED}])([A-Za-z])(?![{_JOINED}]|['’][A-Za-z]|-[A-Za-z])"
+_JOINED: Final = r"0-9A-Za-z\u00c0-\u024f\u0370-\u052f"
+_LETTER: Final = rf"(?<![{_JOINED}])(?<![{_JOINED}]_)([A-Za-z])(?![{_JOINED}]|['’][A-Za-z]|-[A-Za-z])"
 _FOREIGN: Final = rf"(?<!\w)([{''.join(_LATIN_OF)}])(?!\w)"
 # Marks that people and LLMs put around a letter: bold, mathematics, quotes, brackets.
 _MARKS: Final = r"[\s*_`\"'“”‘’「『【\[(<$:：]{0,10}"
@@ -45,8 +45,10 @@ _LEADING = re.compile(rf"{_WRAPS}{_LETTER}[\s*_`\"'”’$)\]}}]{{0,6}}(?:[).:,;
 _LONE = re.compile(_LETTER)
 _ONLY = re.compile(rf"{_WRAPS}([A-Za-z{''.join(_LATIN_OF)}])ـ?[\s*_`\"'“”’」』】$)\]}}>.:]{{0,10}}")
 _OTHER_AS_WELL = re.compile(
-    r"[\s*_)\]}$]{0,4}(?:,\s{0,3}[(*]{0,3}[A-Z][)*]{0,3})?,?\s{0,3}(?:\b(?:or|and|oder|und|ou|et|o|y|e)\b|[/&和或と])"
-    rf"\s{{0,3}}(?:option )?[(*\[]{{0,3}}{_LETTER}(?![)*\]]{{0,3}} (?:is|are|was|were|would|do|does|can|cannot|can't)\b)"
+    r"[\s*_)\]}$]{0,4}(?:,\s{0,3}[(*]{0,3}[A-Z][)*]{0,3})?"
+    rf"(?:,?\s{{0,3}}(?:\b(?:or|and|oder|und|ou|et|o|y|e)\b|[/&和或と])\s{{0,3}}(?:option )?[(*\[]{{0,3}}{_LETTER}"
+    r"(?![)*\]]{0,3} (?:is|are|was|were|would|do|does|can|cannot|can't)\b)"
+    rf"|,\s{{0,3}}[(*\[]{{0,3}}{_LETTER}(?=[)*\]]{{0,3}}\s{{0,3}}(?:[.\n]|$)))"
 )
 # What may follow a letter in a sentence; after any other word, "A" is an article and "I" a pronoun.
 _GOES_ON = re.compile(r"\s(?!(?:because|since|is|as|was|and|or|which|due|with|from|by|based|for)\b)[a-z]")
@@ -120,11 +122,11 @@ def chosen_letters(answer: str, options: Options, question: str = "") -> str:
     if only is not None and _capital(only[1]) in options.letters:
         return _capital(only[1])
     reader = _Reader(text, options)
-    leading = reader.leading()
-    settled = min((found.end for found in (leading, next(reader.declared(), None)) if found), default=None)
-    if settled is not None:
-        text = without_run_on(text, settled, question)
+    first = [found.end for found in (reader.starting(), next(reader.declared(), None)) if found is not None]
+    if first:
+        text = without_run_on(text, min(first), question)
         reader = _Reader(text, options)
+    leading = reader.leading()
     if leading is not None and asks_to_begin(question):
         return leading.letter + reader.other(leading)
     for mentions in (reader.declared(), reader.chosen(), reader.in_bold()):
@@ -153,12 +155,18 @@ class _Reader:
         found = list(self._capitals(_BOLD))
         return iter(found if len({mention.letter for mention in found}) == 1 else found[-1:])
 
-    def leading(self) -> _Mention | None:
+    def starting(self) -> _Mention | None:
         found = _LEADING.match(self._text)
-        mention = None if found is None else self._mention(found, is_declared=False)
-        if mention is None or self._lists_options(mention):
+        return None if found is None else self._mention(found, is_declared=False)
+
+    def leading(self) -> _Mention | None:
+        """Return the letter that starts the answer, unless it goes through the options one by one."""
+        first = self.starting()
+        if first is None:
             return None
-        return mention
+        listed = re.finditer(r"\n[\s*(]{0,4}([A-Z])[).:]", self._text)
+        is_list = any(found[1] != first.letter and found[1] in self._options.letters for found in listed)
+        return None if is_list else first
 
     def last_lone(self) -> _Mention | None:
         """Return the last capital letter; the one before it where that names both."""
@@ -168,14 +176,10 @@ class _Reader:
     def other(self, mention: _Mention) -> str:
         """Return the letter that is named beside another as a second choice; empty when there is none."""
         found = _OTHER_AS_WELL.match(self._text, mention.end)
-        return found[1].upper() if found is not None and found[1].upper() in self._options.letters else ""
-
-    def _lists_options(self, first: _Mention) -> bool:
-        """Whether an answer that starts with a letter goes through the options one by one."""
-        return any(
-            found[1] != first.letter and found[1] in self._options.letters
-            for found in re.finditer(r"\n[\s*(]{0,4}([A-Z])[).:]", self._text)
-        )
+        letter = "" if found is None else found[1] or found[2]
+        capital = letter.upper()
+        is_meant = capital in self._options.letters and (letter == capital or self._options.is_lower_case)
+        return capital if is_meant and capital != mention.letter else ""
 
     def _after(self, cue: re.Pattern[str]) -> Iterator[_Mention]:
         for announced in cue.finditer(self._text):

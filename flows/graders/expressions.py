@@ -1,7 +1,7 @@
 """Values of mathematical expressions, worked out by Math-Verify in a process of its own.
 
-Its parser evaluates what it reads, and `9**9**9**9` takes all time and memory there is. So answers never reach it in the
-night's own process: a worker with limits of time and memory reads one expression per line. It starts when the first
+Its parser evaluates what it reads, and `9**9**9**9` takes all time and memory there is. So answers never reach it in
+the night's own process: a worker with limits of time and memory reads one expression per line. It starts when the first
 expression comes, serves all threads of its process in turn, and is replaced after it hits a limit.
 """
 
@@ -54,7 +54,7 @@ class _Worker:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        self._process = subprocess.Popen(  # noqa: S603 - this program, with arguments of ours
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "flows.graders.math_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

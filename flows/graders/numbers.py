@@ -86,6 +86,7 @@ NUMBER: Final = re.compile(
 )
 """Matches one number; `read` returns its value."""
 
+_AMBIGUOUS = re.compile(r"[1-9][0-9]{0,2}\.[0-9]{3}")
 _FACTORS: Final = {
     "%": Decimal("0.01"),
     "percent": Decimal("0.01"),
@@ -107,20 +108,28 @@ class WrittenNumber:
         The numeral, without the word that follows it.
     suffix
         "%" or "million", for example; empty where there is none.
+    other_value
+        What the numeral is where the point in it separates decimals after all.
     """
 
     value: Decimal
     suffix: str = ""
+    other_value: Decimal | None = None
 
-    def readings(self, question: str = "") -> tuple[Decimal, ...]:
+    def values(self) -> tuple[Decimal, ...]:
+        """Return what the numeral may be, without the word that follows it."""
+        return (self.value,) if self.other_value is None else (self.value, self.other_value)
+
+    def readings(self, question: str) -> tuple[Decimal, ...]:
         """Return what it may mean.
 
         50 % is 50 to some and 0.5 to others; 2 million is 2 only where the question asks for millions.
         """
         if not self.suffix:
-            return (self.value,)
-        whole = CONTEXT.multiply(self.value, _FACTORS[self.suffix])
-        return (self.value, whole) if _FACTORS[self.suffix] < 1 or self.suffix in question.casefold() else (whole,)
+            return self.values()
+        factor = _FACTORS[self.suffix]
+        whole = tuple(CONTEXT.multiply(value, factor) for value in self.values())
+        return (*self.values(), *whole) if factor < 1 or self.suffix in question.casefold() else whole
 
 
 def read(found: re.Match[str], *, is_decimal_comma: bool = False) -> WrittenNumber | None:
@@ -131,7 +140,7 @@ def read(found: re.Match[str], *, is_decimal_comma: bool = False) -> WrittenNumb
     found
         The match.
     is_decimal_comma
-        How to read ``1,234`` and ``1.234``: whether the comma, not the point, separates decimals.
+        Whether the comma in ``1,234`` separates decimals. The point in ``1.234`` may then do either.
 
     Returns
     -------
@@ -154,6 +163,7 @@ def read(found: re.Match[str], *, is_decimal_comma: bool = False) -> WrittenNumb
         times_bare,
         divisor,
     ) = found.groups()[:14]
+    other = None
     try:
         if above is not None:
             value = _mixed(whole, above, below)
@@ -167,11 +177,15 @@ def read(found: re.Match[str], *, is_decimal_comma: bool = False) -> WrittenNumb
                 value = _quotient(value, Decimal(divisor)) if len(divisor) <= _MAX_DIGITS else None
             elif value is not None:
                 value = _scaled(value, exponent or times_braced or times_bare or "0")
+                if is_decimal_comma and _AMBIGUOUS.fullmatch(numeral):
+                    other = Decimal(numeral)
     except DecimalException:
         return None
     if value is None or not value.is_finite():
         return None
-    return WrittenNumber(value.copy_negate() if sign == "-" else value, found[15] or found[16] or "")
+    if sign == "-":
+        value, other = value.copy_negate(), None if other is None else other.copy_negate()
+    return WrittenNumber(value, found[15] or found[16] or "", other)
 
 
 def _decimal(numeral: str, *, is_decimal_comma: bool) -> Decimal | None:
@@ -219,7 +233,7 @@ def _mixed(whole: str | None, above: str, below: str) -> Decimal | None:
 # --- decimal commas ---------------------------------------------------------------------------------------------------
 
 _WITH_COMMA = re.compile(r"(?<![\w.,(\[{])[0-9]{1,6},(?:[0-9]{1,2}|[0-9]{4,8})(?![\w,)\]}]|\.[0-9])")
-_WITH_POINT = re.compile(r"(?<![\w.,])[0-9]{1,6}\.[0-9]{1,8}(?![\w.])")
+_WITH_POINT = re.compile(r"(?<![\w.,])[0-9]{1,6}\.[0-9]{1,8}(?!\w|\.[0-9])")
 _SAYS_COMMA = re.compile(r"decimal comma|comma as (?:the |a )?decimal|dezimalkomma|virgule décimale", re.IGNORECASE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ RELATIVE_TOLERANCE = Decimal("1e-4")
 
 _LONGEST_BARE: Final = 80
 _LONGEST_PHRASE: Final = 200
+_MOST_DECLARED: Final = 50
 # Numbers that count nothing: sources, labels, and how sure an LLM says it is.
 _SOURCE = re.compile(r"\[[0-9]{1,3}(?:[,-] ?[0-9]{1,3}){0,5}\]")
 _LABEL = re.compile(
@@ -54,15 +56,15 @@ class NumericGrader(RuleGrader):
     5. the last that is set in bold;
     6. the last in the answer.
 
-    After an equals sign, what stands to its right counts. Sources ``[1]``, labels ("step 2"), remarks in parentheses and
-    confidences are no answers, and what follows when an LLM asks itself the next question does not count. "5 or 6" is no
-    choice and wrong. An answer without a number, or with an expression that has no value, is unreadable.
+    After an equals sign, what stands to its right counts. Sources ``[1]``, labels ("step 2"), remarks in parentheses
+    and confidences are no answers, and what follows when an LLM asks itself the next question does not count. "5 or 6"
+    is no choice and wrong. An answer without a number, or with an expression that has no value, is unreadable.
 
     A number may have a sign, a currency and a unit, and be written as ``1,234.5``, ``1 234.5``, ``1.234,5``, ``.5``,
     ``3/4``, ``1 3/4``, ``\frac{3}{4}``, ``1.5e-3`` or ``1.5 x 10^{-3}``, in the digits of any script. A comma before
-    exactly three digits groups them, any other separates decimals; where the prompt writes decimal commas it is the
-    point that groups. Other expressions are worked out by Math-Verify. 50 % equals 50 and 0.5 where only one of the two
-    has a percent sign; "2 million" is 2,000,000, and 2 where the prompt speaks of millions.
+    exactly three digits groups them, any other separates decimals; where the prompt writes decimal commas, each comma
+    does, and the point may group. Other expressions are worked out by Math-Verify. 50 % equals 50 and 0.5 where only
+    one of the two has a percent sign; "2 million" is 2,000,000, and 2 where the prompt speaks of millions.
 
     A whole reference must be matched exactly; any other within `RELATIVE_TOLERANCE`, a ten-thousandth of it.
     """
@@ -100,9 +102,11 @@ def final_numbers(answer: str, question: str = "") -> tuple[WrittenNumber, ...]:
 
 
 def _agree(given: WrittenNumber, wanted: WrittenNumber, question: str) -> bool:
-    if given.suffix == wanted.suffix:
-        return _is_close(given.value, wanted.value)
-    return any(_is_close(one, other) for one in given.readings(question) for other in wanted.readings(question))
+    is_same_kind = given.suffix == wanted.suffix
+    pairs = itertools.product(
+        *(number.values() if is_same_kind else number.readings(question) for number in (given, wanted))
+    )
+    return any(_is_close(one, other) for one, other in pairs)
 
 
 def _is_close(given: Decimal, wanted: Decimal) -> bool:
@@ -232,7 +236,9 @@ def _declared(text: str) -> Iterator[_Declaration]:
 
 
 def _declared_in_words(text: str) -> Iterator[_Declaration]:
-    for found in ANSWER_IS.finditer(text):
+    announced = list(ANSWER_IS.finditer(text))
+    # Nobody declares more than this; the first and the last are what matters.
+    for found in announced[:_MOST_DECLARED] + announced[_MOST_DECLARED:][-_MOST_DECLARED:]:
         phrase = _phrase(text, found.end())
         if not BOX.search(phrase):
             number = NUMBER.search(text, found.end(), found.end() + _LONGEST_PHRASE)

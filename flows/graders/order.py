@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -100,7 +101,7 @@ def valid_declaration(declared: Sequence[Declared], answer: str, question: str) 
     if not finishing or _asks_for_last_line(question):
         return in_order[-1] if in_order else None
     valid = finishing[0]
-    for before, one in zip(finishing, finishing[1:], strict=False):
+    for before, one in itertools.pairwise(finishing):
         if _CORRECTION.search(answer, before.end, one.start):
             valid = one
     return valid
