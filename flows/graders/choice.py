@@ -17,13 +17,20 @@ from flows.graders.options import LETTERS, Options, options_of
 from flows.graders.order import asks_to_begin, valid_declaration, without_run_on
 
 # Letters of options in other scripts, in their order (abjad in Arabic).
-_ALPHABETS: Final = {"أبجدهوزحطي": LETTERS, "ا": "A", "অবডঢ": "ABCD", "কখগঘঙ": "ABCDE", "कखगघङ": "ABCDE"}
+_ALPHABETS: Final = {
+    "أبجدهوزحطي": LETTERS,
+    "ا": "A",
+    "অবডঢ": "ABCD",
+    "কখগঘঙ": "ABCDE",
+    "कखगघङ": "ABCDE",
+    "กขคงจ": "ABCDE",
+}
 _LATIN_OF: Final = {
     foreign: latin for alphabet, latins in _ALPHABETS.items() for foreign, latin in zip(alphabet, latins, strict=True)
 }
 # Letters of scripts that write spaces between words: next to one of these, a letter is part of a word.
 _JOINED: Final = r"0-9A-Za-z\u00c0-\u024f\u0370-\u052f"
-_LETTER: Final = rf"(?<![{_JOINED}])(?<![{_JOINED}]_)([A-Za-z])(?![{_JOINED}]|['’][A-Za-z]|-[A-Za-z])"
+_LETTER: Final = rf"(?<![{_JOINED}])(?<![{_JOINED}]_)([A-Za-z])(?![{_JOINED}]|['’_-][0-9A-Za-z{{])"
 _FOREIGN: Final = rf"(?<!\w)([{''.join(_LATIN_OF)}])(?!\w)"
 # Marks that people and LLMs put around a letter: bold, mathematics, quotes, brackets.
 _MARKS: Final = r"[\s*_`\"'“”‘’「『【\[(<$:：]{0,10}"
@@ -46,12 +53,13 @@ _LONE = re.compile(_LETTER)
 _ONLY = re.compile(rf"{_WRAPS}([A-Za-z{''.join(_LATIN_OF)}])ـ?[\s*_`\"'“”’」』】$)\]}}>.:]{{0,10}}")
 _OTHER_AS_WELL = re.compile(
     r"[\s*_)\]}$]{0,4}(?:,\s{0,3}[(*]{0,3}[A-Z][)*]{0,3})?"
-    rf"(?:,?\s{{0,3}}(?:\b(?:or|and|oder|und|ou|et|o|y|e)\b|[/&和或と])\s{{0,3}}(?:option )?[(*\[]{{0,3}}{_LETTER}"
+    rf"(?:,?\s{{0,3}}(?:\b(?:or|and|nor|oder|und|ou|et|o|y|e)\b|[/&和或と])\s{{0,3}}(?:option )?[(*\[]{{0,3}}{_LETTER}"
     r"(?![)*\]]{0,3} (?:is|are|was|were|would|do|does|can|cannot|can't)\b)"
     rf"|,\s{{0,3}}[(*\[]{{0,3}}{_LETTER}(?=[)*\]]{{0,3}}\s{{0,3}}(?:[.\n]|$)))"
 )
 # What may follow a letter in a sentence; after any other word, "A" is an article and "I" a pronoun.
-_GOES_ON = re.compile(r"\s(?!(?:because|since|is|as|was|and|or|which|due|with|from|by|based|for)\b)[a-z]")
+_GOES_ON = re.compile(r"\s(?!(?:because|since|is|as|was|and|or|nor|which|due|with|from|by|based|for)\b)[a-z]")
+_ASKED = re.compile(r"[\s*_)\]}$]{0,4}\?")
 _ENDS = re.compile(r"[\s*_`\"'”’$)\]}]{0,6}(?:[).,;:!?}\n]|$)")
 _REFERENCE = re.compile(r"\s*\(?([A-Za-z])\)?\.?\s*")
 _INVISIBLE: Final = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"))
@@ -202,6 +210,8 @@ class _Reader:
             return None
         is_small = letter != capital and letter not in _LATIN_OF
         if is_small and not self._options.is_lower_case and not (is_declared and _ENDS.match(self._text, end)):
+            return None
+        if is_declared and _ASKED.match(self._text, end):
             return None
         if letter in "AIai" and _GOES_ON.match(self._text, end):
             return None

@@ -179,6 +179,8 @@ def value_of(expression: str) -> Fraction | Decimal | None:
     """
     if not expression or len(expression) > MOST_CHARACTERS or expression[-1] in _UNFINISHED:
         return None
+    if any(expression.count(opening) != expression.count(closing) for opening, closing in ("()", "{}")):
+        return None
     latex = _ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2]}}}", expression)
     for plain, command in _PLAIN.items():
         latex = latex.replace(plain, command)

@@ -33,15 +33,20 @@ _CONFIDENCE = re.compile(
     r"^\W{0,8}(?:confidence|certainty|probability of being)\b[^\n]{0,80}$", re.IGNORECASE | re.MULTILINE
 )
 _REMARK = re.compile(r"(?<=[^\s(])\s{1,4}\((?=[^()\n]{0,120}[A-Za-z]{3})[^()\n]{1,120}\)")
+_TOLERANCE = re.compile(r"(?<=[0-9])\s?(?:±|\\pm|\+/-)\s?[0-9.]++%?")
 _HASHES = re.compile(r"(?:^|\n)\s{0,4}####")
 _BOLD = re.compile(r"\*\*\s?(?:[A-Za-z]\w{0,20} ?= ?)?(?=[-+€£¥.\\]{0,2}[0-9\\(])(?![0-9]{1,3}[.)] )([^*\n]{1,60})\*\*")
-_FIRST = re.compile(r"(?:[-+] ?)?[€£¥₹₩₽]? ?[(√\\]{0,2}(?:[0-9]|\.[0-9]|frac|sqrt|pi\b)")
+_FIRST = re.compile(r"(?:[-+] ?)?(?:[€£¥₹₩₽] ?)?[(√\\]{0,2}(?:[0-9]|\.[0-9]|frac|sqrt|pi\b)")
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|。|\n|\*\*(?![0-9(])")
 _OPERATOR = re.compile(
     r"\s?(?:[*/+×÷·-]|\*\*|\\(?:cdot|times|div)\b)\s?[0-9(.\\√π]|\s?\^|\s?(?:π|√|\\sqrt|\\pi\b|sqrt)|!"
 )
 _VARIABLE = re.compile(r"[A-Za-z](?![A-Za-z])(?=\s?[-+*/^=]|[xyzn]\b)|[xyzn]\b(?!\w)")
-_OTHER_AS_WELL = re.compile(r"\s?(?:[a-z%]{1,12} ){0,2}(?:or|oder|ou|o|或|または)\s?[-+]?[€£¥]?[0-9]")
+_SPACED_SIGN = re.compile(r"^([-+]) (?=[0-9.\\(])")
+_RANGE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})? ?- ?[0-9]{1,9}(?:\.[0-9]{1,9})?(?![0-9]| ?[-+*/^=(])")
+_IN_LIST = re.compile(r",\s(?=[-+]?[0-9])")
+_OR = re.compile(r"\s?(?:[a-z%]{1,12} )?(?:or|oder|ou|o|或|または) ?")
+_OTHER_AS_WELL = re.compile(r"\s?(?:[a-z%]{1,12} ){0,2}(?:or|to|oder|ou|o|或|または)\s?[-+]?[€£¥]?[0-9]")
 
 
 class NumericGrader(RuleGrader):
@@ -174,26 +179,32 @@ class _Reader:
         return ()
 
     def _at(self, text: str) -> tuple[WrittenNumber, ...]:
-        """Return the number or the value of the expression that a text starts with."""
-        text = re.sub(r"^([-+]) (?=[0-9.\\(])", r"\1", text)
+        """Return the number or the value of the expression that a text starts with; both ends of a range."""
+        text = _SPACED_SIGN.sub(r"\1", text)
+        if text.startswith("(") and text.endswith(")") and NUMBER.fullmatch(text[1:-1]):
+            text = text[1:-1]
         found = NUMBER.match(text)
-        rest = text[found.end() :] if found is not None else text
-        if found is None or _OPERATOR.match(rest) or (found is not None and _VARIABLE.match(rest)):
-            worked_out = None if _VARIABLE.match(rest) else self._worked_out(mathematics(text))
+        rest = text if found is None else text[found.end() :]
+        if found is None or _VARIABLE.match(rest) or (_OPERATOR.match(rest) and not _RANGE.match(text)):
+            expression = mathematics(text)
+            if _VARIABLE.match(rest) or text[len(expression) :].lstrip().startswith("\\"):
+                return ()
+            worked_out = self._worked_out(expression)
             return () if worked_out is None else (worked_out,)
         number = read(found, is_decimal_comma=self._is_decimal_comma)
         if number is None:
             return ()
-        second = NUMBER.search(rest) if _OTHER_AS_WELL.match(rest) else None
+        second = NUMBER.search(rest.lstrip(" -")) if _OTHER_AS_WELL.match(rest) or _RANGE.match(text) else None
         other = None if second is None else read(second, is_decimal_comma=self._is_decimal_comma)
         return (number,) if other is None or other == number else (number, other)
 
     def _last(self, text: str) -> tuple[WrittenNumber, ...]:
-        last = None
-        for found in NUMBER.finditer(text):
-            if read(found) is not None:
-                last = found
-        return () if last is None else self._at(text[last.start() : last.end() + _LONGEST_PHRASE])
+        numbers = [found for found in NUMBER.finditer(text) if read(found) is not None][-2:]
+        if not numbers:
+            return ()
+        is_hedge = len(numbers) == 2 and _OR.fullmatch(text[numbers[0].end() : numbers[1].start()])
+        last = numbers[0] if is_hedge else numbers[-1]
+        return self._at(text[last.start() : last.end() + _LONGEST_PHRASE])
 
     def _worked_out(self, expression: str) -> WrittenNumber | None:
         if self._is_decimal_comma:
@@ -211,13 +222,15 @@ def _is_bare(text: str) -> bool:
     if len(text) > _LONGEST_BARE or "\n" in text or not _FIRST.match(text):
         return False
     number = NUMBER.match(text)
+    if number is not None and _OTHER_AS_WELL.match(text, number.end()):
+        return True
     ends = (0 if number is None else number.end(), len(mathematics(text)))
     return any(end and not any(character.isdigit() for character in text[end:]) for end in ends)
 
 
 def _without_asides(text: str) -> str:
     """Return a text without the numbers that are no answers; the text itself where they are all it has."""
-    for pattern in (_SOURCE, _CONFIDENCE, _REMARK, _LABEL):
+    for pattern in (_SOURCE, _CONFIDENCE, _REMARK, _LABEL, _TOLERANCE):
         rest = pattern.sub("", text)
         if any("0" <= character <= "9" for character in rest):
             text = rest
@@ -262,4 +275,5 @@ def _boxes(text: str) -> Iterator[_Declaration]:
             if depth == 0:
                 break
             end += 1
-        yield _Declaration(found.start(), end, text[found.end() : end])
+        # Several numbers in one box are no choice.
+        yield _Declaration(found.start(), end, _IN_LIST.sub(" or ", text[found.end() : end]))
