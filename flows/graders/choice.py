@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from flows.graders.base import UNREADABLE, Grade, RuleGrader
-from flows.graders.cues import DECLARING
+from flows.graders.cues import BOX, announcements, choices
 from flows.graders.options import LETTERS, Options, options_of
 from flows.graders.order import asks_to_begin, valid_declaration, without_run_on
 
@@ -43,7 +43,6 @@ _FILLERS: Final = (
     r"|選項|選択肢)(?![A-Za-z])[\s*_]{0,3}[:：]?){0,6}"
 )
 _SAID = re.compile(rf"{_FILLERS}{_WRAPS}(?:{_LETTER}|{_FOREIGN})", re.IGNORECASE)
-_CHOOSING = re.compile(r"\b(?:choose|pick|select|go(?:ing)? with|opt(?:ing)? for)\b", re.IGNORECASE)
 _CALLED_RIGHT = re.compile(
     rf"{_LETTER}[)*\]]{{0,4}} (?:is|would be|seems) (?:the |most )?(?:correct|right|best|answer|most likely)\b"
 )
@@ -130,15 +129,18 @@ def chosen_letters(answer: str, options: Options, question: str = "") -> str:
     if only is not None and _capital(only[1]) in options.letters:
         return _capital(only[1])
     reader = _Reader(text, options)
-    first = [found.end for found in (reader.starting(), next(reader.declared(), None)) if found is not None]
-    if first:
-        text = without_run_on(text, min(first), question)
+    declared = list(reader.declared())
+    starting = reader.starting()
+    first = min((found.end for found in (*declared, *([starting] if starting else []))), default=None)
+    if first is not None:
+        text = without_run_on(text, first, question)
         reader = _Reader(text, options)
+        declared = [mention for mention in declared if mention.end <= len(text)]
     leading = reader.leading()
     if leading is not None and asks_to_begin(question):
         return leading.letter + reader.other(leading)
-    for mentions in (reader.declared(), reader.chosen(), reader.in_bold()):
-        valid = valid_declaration(list(mentions), text, question)
+    for mentions in (lambda: declared, reader.chosen, reader.in_bold):
+        valid = valid_declaration(list(mentions()), text, question)
         if valid is not None:
             return valid.letter + reader.other(valid)
     last = leading or reader.last_lone()
@@ -153,10 +155,11 @@ class _Reader:
         self._options = options
 
     def declared(self) -> Iterator[_Mention]:
-        return self._after(DECLARING)
+        yield from self._after(announcements(self._text))
+        yield from self._after(found.span() for found in BOX.finditer(self._text))
 
     def chosen(self) -> Iterator[_Mention]:
-        yield from self._after(_CHOOSING)
+        yield from self._after(choices(self._text))
         yield from self._capitals(_CALLED_RIGHT)
 
     def in_bold(self) -> Iterator[_Mention]:
@@ -189,9 +192,9 @@ class _Reader:
         is_meant = capital in self._options.letters and (letter == capital or self._options.is_lower_case)
         return capital if is_meant and capital != mention.letter else ""
 
-    def _after(self, cue: re.Pattern[str]) -> Iterator[_Mention]:
-        for announced in cue.finditer(self._text):
-            found = _SAID.match(self._text, announced.end())
+    def _after(self, cues: Iterable[tuple[int, int]]) -> Iterator[_Mention]:
+        for _, end in cues:
+            found = _SAID.match(self._text, end)
             mention = None if found is None else self._mention(found, is_declared=True)
             if mention is not None:
                 yield mention

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Final
 
 from flows.graders.base import UNREADABLE, Grade, RuleGrader
-from flows.graders.cues import ANSWER_IS, BOX
+from flows.graders.cues import BOX, announcements
 from flows.graders.expressions import mathematics, value_of
 from flows.graders.numbers import CONTEXT, NUMBER, WrittenNumber, normalised, read, writes_decimal_commas
 from flows.graders.order import valid_declaration, without_run_on
@@ -34,12 +34,14 @@ _CONFIDENCE = re.compile(
 )
 _REMARK = re.compile(r"(?<=[^\s(])\s{1,4}\((?=[^()\n]{0,120}[A-Za-z]{3})[^()\n]{1,120}\)")
 _TOLERANCE = re.compile(r"(?<=[0-9])\s?(?:±|\\pm|\+/-)\s?[0-9.]++%?")
+_DIGIT = re.compile("[0-9]")
 _HASHES = re.compile(r"(?:^|\n)\s{0,4}####")
 _BOLD = re.compile(r"\*\*\s?(?:[A-Za-z]\w{0,20} ?= ?)?(?=[-+€£¥.\\]{0,2}[0-9\\(])(?![0-9]{1,3}[.)] )([^*\n]{1,60})\*\*")
 _FIRST = re.compile(r"(?:[-+] ?)?(?:[€£¥₹₩₽] ?)?[(√\\]{0,2}(?:[0-9]|\.[0-9]|frac|sqrt|pi\b)")
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|。|\n|\*\*(?![0-9(])")
 _OPERATOR = re.compile(
     r"\s?(?:[*/+×÷·-]|\*\*|\\(?:cdot|times|div)\b)\s?[0-9(.\\√π]|\s?\^|\s?(?:π|√|\\sqrt|\\pi\b|sqrt)|!"
+    r"|\.?\\(?:overline|bar|dot)\b"
 )
 _VARIABLE = re.compile(r"[A-Za-z](?![A-Za-z])(?=\s?[-+*/^=]|[xyzn]\b)|[xyzn]\b(?!\w)")
 _SPACED_SIGN = re.compile(r"^([-+]) (?=[0-9.\\(])")
@@ -144,7 +146,7 @@ class _Reader:
         if _is_bare(text.strip("*_` ")):
             return self._at(text.strip("*_` "))
         for phrase in self._phrases(text):
-            if any(character.isdigit() for character in phrase) or "\\" in phrase:
+            if _DIGIT.search(phrase) or "\\" in phrase:
                 return self._numbers(phrase)
         return self._last(text)
 
@@ -225,14 +227,14 @@ def _is_bare(text: str) -> bool:
     if number is not None and _OTHER_AS_WELL.match(text, number.end()):
         return True
     ends = (0 if number is None else number.end(), len(mathematics(text)))
-    return any(end and not any(character.isdigit() for character in text[end:]) for end in ends)
+    return any(end and not _DIGIT.search(text, end) for end in ends)
 
 
 def _without_asides(text: str) -> str:
     """Return a text without the numbers that are no answers; the text itself where they are all it has."""
     for pattern in (_SOURCE, _CONFIDENCE, _REMARK, _LABEL, _TOLERANCE):
         rest = pattern.sub("", text)
-        if any("0" <= character <= "9" for character in rest):
+        if rest != text and _DIGIT.search(rest):
             text = rest
     return text
 
@@ -249,13 +251,13 @@ def _declared(text: str) -> Iterator[_Declaration]:
 
 
 def _declared_in_words(text: str) -> Iterator[_Declaration]:
-    announced = list(ANSWER_IS.finditer(text))
+    announced = list(announcements(text))
     # Nobody declares more than this; the first and the last are what matters.
-    for found in announced[:_MOST_DECLARED] + announced[_MOST_DECLARED:][-_MOST_DECLARED:]:
-        phrase = _phrase(text, found.end())
+    for start, announced_at in announced[:_MOST_DECLARED] + announced[_MOST_DECLARED:][-_MOST_DECLARED:]:
+        phrase = _phrase(text, announced_at)
         if not BOX.search(phrase):
-            number = NUMBER.search(text, found.end(), found.end() + _LONGEST_PHRASE)
-            yield _Declaration(found.start(), found.end() if number is None else number.end(), phrase)
+            number = NUMBER.search(text, announced_at, announced_at + _LONGEST_PHRASE)
+            yield _Declaration(start, announced_at if number is None else number.end(), phrase)
 
 
 def _phrase(text: str, start: int) -> str:
