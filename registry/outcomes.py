@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from registry.answers import AnswerFacts, StoredAnswer, answer_facts
+from registry.answers import AnswerFacts, ScoreMove, StoredAnswer, answer_facts
 from registry.charges import Charges, EndpointSpend, PurposeSpend, Spend
 from registry.db.columns import text_bytes, to_pico_usd
 from registry.db.database import Database, Unit, chunks, ids_of
@@ -38,6 +38,7 @@ __all__ = [
     "Outcomes",
     "PurposeSpend",
     "Regrade",
+    "ScoreMove",
     "Spend",
     "StoredAnswer",
     "grader_labels",

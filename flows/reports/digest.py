@@ -17,13 +17,16 @@ from flows.reports.night_record import (
     NightRecord,
     NightRouterRecord,
     PlannedLLM,
+    PlannedRegradesRecord,
     PlanRecord,
     ProfileRecord,
     Reason,
+    RegradedRecord,
     UnavailableRecord,
 )
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.text import counted
+from registry.outcomes import ScoreMove
 from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5
@@ -56,7 +59,8 @@ def digest(report: NightReport) -> str:
     lines = [f"**{verdict(report)}**", ""]
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
-    lines += [*_catalog_lines(report), *_profile_lines(report.profiles), f"- {escape(canary_line(report), 160)}"]
+    lines += [*_catalog_lines(report), *_profile_lines(report.profiles), *_regrade_lines(report.regraded)]
+    lines.append(f"- {escape(canary_line(report), 160)}")
     if report.router is not None:
         lines += _router_lines(report.router)
     if report.closing is not None:
@@ -96,6 +100,23 @@ def _profile_lines(profiles: Sequence[ProfileOutcome]) -> list[str]:
         f"- answers: {sum(found.scored for found in profiles):,} scored, {failed:,} without a score "
         f"({failed / max(sum(found.asked for found in profiles), 1):.1%})",
     ]
+
+
+def _regrade_lines(moves: Sequence[ScoreMove]) -> list[str]:
+    """Return which LLMs newer graders moved, the furthest first, and how many grades could not be renewed."""
+    if not moves:
+        return []
+    moved = sorted((one for one in moves if one.change), key=lambda one: -abs(one.change))
+    answers = counted(sum(one.regraded for one in moves), "stored answer")
+    shown = ", ".join(f"{escape(one.llm_key, 60)} {one.change:+.4f}" for one in moved[:_NAMES_SHOWN])
+    more = f" and {len(moved) - _NAMES_SHOWN} more" if len(moved) > _NAMES_SHOWN else ""
+    lines = [
+        f"- regraded: {answers} of {counted(len(moves), 'LLM')} by newer graders; scores moved: {shown or 'none'}{more}"
+    ]
+    kept = sum(one.kept for one in moves)
+    if kept:
+        lines.append(f"- earlier grades kept: {counted(kept, 'answer')} whose text is gone")
+    return lines
 
 
 def _router_lines(router: RouterOutcome) -> list[str]:
@@ -232,6 +253,10 @@ def night_record(report: NightReport) -> NightRecord:
         absent=tuple(UnavailableRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
         quarantined=tuple(Reason(found.llm_key, found.reason) for found in report.quarantined),
         router=None if router is None else _router_record(router),
+        regraded=tuple(
+            RegradedRecord(one.llm_key, one.regraded, one.kept, one.before, one.after, one.change)
+            for one in report.regraded
+        ),
         attention=report.attention,
         closing=None if closing is None else _closing_record(closing),
     )
@@ -248,6 +273,10 @@ def _plan_record(plan: NightPlan) -> PlanRecord:
         ),
         deferred=tuple(llm.key for llm in plan.deferred),
         unroutable=tuple(Reason(llm.key, llm.refusal) for llm in plan.unroutable),
+        regrades=tuple(
+            PlannedRegradesRecord(one.llm_key, one.by_rule, one.by_judge, one.kept, float(one.worst_usd))
+            for one in plan.regrades
+        ),
     )
 
 
