@@ -66,8 +66,12 @@ def worst_case_usd(
     """
     if input_usd_per_mtok is None or output_usd_per_mtok is None:
         return None
-    input_tokens = len(prompt.encode("utf-8", "surrogatepass")) + _CHAT_FRAME_TOKENS
-    return (input_tokens * input_usd_per_mtok + max_tokens * output_usd_per_mtok) / _MILLION
+    return (most_input_tokens(prompt) * input_usd_per_mtok + max_tokens * output_usd_per_mtok) / _MILLION
+
+
+def most_input_tokens(prompt: str) -> int:
+    """Return an upper bound on the tokens of a user message and of what a chat template adds to it."""
+    return len(prompt.encode("utf-8", "surrogatepass")) + _CHAT_FRAME_TOKENS
 
 
 class Budget:

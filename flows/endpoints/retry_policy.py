@@ -10,6 +10,8 @@ from types import TracebackType
 
 from flows.endpoints.kinds import FAILURE_RULES
 
+_FORBIDDEN = "forbidden"
+_FEWEST_FORBIDDEN = 3
 _PLACES_OF_A_REFUSAL = 1 / 2
 _PLACES_OF_AN_ANSWER = 1 / 16
 
@@ -98,15 +100,19 @@ class Circuits:
     each time; after a rest one call is let through, and if that is answered the circuit closes. Calls sit out the first
     few rests of an LLM or endpoint that has answered before, because outages pass and a prompt not asked tonight is
     missing; otherwise they fail at once. A failure that a retry cannot fix stops the circuit for good. When the
-    endpoint asks to wait (``Retry-After``), only calls to the same LLM wait.
+    endpoint asks to wait (``Retry-After``), only calls to the same LLM wait. An endpoint that forbids most of its LLMs,
+    three at least, before any of them has answered is stopped as a whole: then it is the key that it means.
 
     Parameters
     ----------
     retry_policy
         The figures.
+    n_llms
+        How many LLMs will be asked; 0 when only those count that have been asked so far.
     """
 
     retry_policy: RetryPolicy
+    n_llms: int = 0
     _endpoint: _Circuit = field(default_factory=_Circuit)
     _llms: defaultdict[str, _Circuit] = field(default_factory=lambda: defaultdict(_Circuit))
 
@@ -155,6 +161,8 @@ class Circuits:
         circuit = self._endpoint if scope == "endpoint" else self._llms[llm_id]
         if rule.stops is not None:
             circuit.stopped_by = kind
+            if kind == _FORBIDDEN:
+                self._stop_if_most_are_forbidden()
             return
         was_open = self._is_open(circuit)
         circuit.failures += 1
@@ -164,6 +172,12 @@ class Circuits:
             circuit.rests_until_s = now_s + self._rest_s(circuit)
         elif not was_open:
             circuit.rests_until_s = now_s + self._rest_s(circuit)
+
+    def _stop_if_most_are_forbidden(self) -> None:
+        forbidden = sum(of_llm.stopped_by == _FORBIDDEN for of_llm in self._llms.values())
+        is_most = 2 * forbidden > max(self.n_llms, len(self._llms))
+        if forbidden >= _FEWEST_FORBIDDEN and is_most and not self._endpoint.has_answered:
+            self._endpoint.stopped_by = _FORBIDDEN
 
     def _is_open(self, circuit: _Circuit) -> bool:
         return circuit.failures >= self.retry_policy.failures_to_open

@@ -1,15 +1,46 @@
-"""What every grader promises, the base of graders that follow a rule, and how reasoning is removed from answers."""
+"""What every grader promises, and the base of graders that follow a rule."""
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from flows.errors import GradingError
+from flows.graders.reasoning import without_reasoning
 
-_OPENING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
-_CLOSING = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+
+@dataclass(frozen=True)
+class Grade:
+    """What a grader makes of an answer.
+
+    Attributes
+    ----------
+    score
+        Between 0 (wrong) and 1 (right).
+    is_unreadable
+        Whether no answer could be read, so that the score of 0 is in doubt.
+    """
+
+    score: float
+    is_unreadable: bool = False
+
+
+UNREADABLE = Grade(0.0, is_unreadable=True)
+
+
+class Referenced(Protocol):
+    """A prompt as graders know it."""
+
+    @property
+    def text(self) -> str:
+        """What LLMs are asked."""
+        ...
+
+    @property
+    def reference(self) -> str:
+        """The accepted answer."""
+        ...
 
 
 class Labelled(Protocol):
@@ -34,15 +65,15 @@ class Labelled(Protocol):
 class Grader(Labelled, Protocol):
     """Turns a completion into a score at once, without calling an LLM."""
 
-    def grade(self, completion: str, reference: str) -> float:
-        """Score a completion between 0 and 1, or raise `GradingError`."""
+    def grade(self, completion: str, reference: str, question: str = "") -> Grade:
+        """Score a completion, or raise `GradingError`."""
         ...
 
 
 class RuleGrader(ABC):
     """Grade by a fixed rule: reasoning is removed first, and a crash never counts as a wrong answer.
 
-    An empty completion scores 0.
+    An answer in which nothing can be read scores 0 and is unreadable.
     """
 
     name: ClassVar[str]
@@ -53,7 +84,7 @@ class RuleGrader(ABC):
         """Name and version, as part of the outcome key."""
         return f"{self.name}/{self.version}"
 
-    def grade(self, completion: str, reference: str) -> float:
+    def grade(self, completion: str, reference: str, question: str = "") -> Grade:
         """Score a completion.
 
         Parameters
@@ -62,11 +93,13 @@ class RuleGrader(ABC):
             What the LLM said, reasoning included.
         reference
             The one accepted answer.
+        question
+            The text of the prompt, which tells how the answer was to be written; empty where it is unknown.
 
         Returns
         -------
-        float
-            1 for right, 0 for wrong.
+        Grade
+            Scored 1 for right, 0 for wrong.
 
         Raises
         ------
@@ -74,7 +107,7 @@ class RuleGrader(ABC):
             The reference is not one that this grader can compare with, or the grader crashed.
         """
         try:
-            return float(self._is_right(without_reasoning(completion), reference))
+            return self._graded(without_reasoning(completion), reference, question)
         except GradingError:
             raise
         except Exception as error:
@@ -85,7 +118,7 @@ class RuleGrader(ABC):
             ) from error
 
     @abstractmethod
-    def _is_right(self, answer: str, reference: str) -> bool:
+    def _graded(self, answer: str, reference: str, question: str) -> Grade:
         """Compare an answer without reasoning with the reference."""
 
     def _unusable(self, reference: str, wanted: str) -> GradingError:
@@ -94,27 +127,3 @@ class RuleGrader(ABC):
             unchanged="nothing was scored",
             hint="fix the reference, or name another grader for this prompt",
         )
-
-
-def without_reasoning(completion: str) -> str:
-    """Return the answer that follows the reasoning of an LLM.
-
-    Everything up to the last ``</think>`` is reasoning, whether or not it was opened (chat templates open it for the
-    LLM). Reasoning that is opened and never closed reaches to the end. ``<thinking>`` means the same; case is ignored.
-
-    Parameters
-    ----------
-    completion
-        What the LLM said.
-
-    Returns
-    -------
-    str
-        The rest, possibly empty; the whole completion when it holds no reasoning.
-    """
-    end = 0
-    for closing in _CLOSING.finditer(completion):
-        end = closing.end()
-    answer = completion[end:]
-    opening = _OPENING.search(answer)
-    return answer if opening is None else answer[: opening.start()]

@@ -14,8 +14,10 @@ from fnmatch import fnmatchcase
 from flows import crash_points
 from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, kinds, worst_case_usd
 from flows.endpoints.completion import is_the_llm_asked_for
+from flows.endpoints.end_states import CUT
 from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
+from flows.graders.reasoning import without_reasoning
 from flows.logs import log_event
 from flows.night.context import Night
 from flows.profiling.judging import JudgeClient, Judgement
@@ -25,7 +27,7 @@ from registry.llms import LLM, Price
 from registry.outcomes import Outcome
 from registry.prompts import Prompt
 
-_CUT = "length"
+_MOST_EMPTY_IN_A_ROW = 20
 _ASK_AGAIN_S = 0.1
 _LOOK_EVERY_S = 0.5
 
@@ -37,6 +39,7 @@ class Tally:
     answers: int = 0
     cut: int = 0
     downgrades: tuple[str, ...] = ()
+    empty_in_a_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ class BudgetedCaller:
             llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].settings.concurrency, neighbours[llm.endpoint]))
             for llm in llms
         }
+        for name, number in neighbours.items():
+            endpoints[name].expect_llms(number)
         self._accepted_names = {entry.name: entry.accepted_names for entry in night.workspace.endpoint_settings()}
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
@@ -145,6 +150,7 @@ class BudgetedCaller:
             async with self._of_one_llm[llm.key], self._about_to_call[llm.endpoint]:
                 outcome = await self._call(llm, prompt, sampling, until_kept)
             if outcome is not None:
+                self._stop_if_silent(llm, outcome)
                 self._spent[llm.key] += outcome.whole_cost_usd
                 await keep(outcome)
                 self._kept_usd += outcome.whole_cost_usd
@@ -226,7 +232,7 @@ class BudgetedCaller:
             crash_points.reach("answered")
         except EndpointError as error:
             self._budget.release(reservation)
-            if error.is_endpoint_wide or not error.attempts or error.kind == "not_found":
+            if kinds.is_futile(error):
                 self.stop(llm.key, error.message, error.kind)
             return self._failure(llm, prompt, sampling, error.kind, error.attempts) if error.attempts else None
         except BaseException:
@@ -292,6 +298,7 @@ class BudgetedCaller:
             grader=self._night.grader_versions[prompt.grader],
             sampling=sampling,
             score=judgement.score,
+            is_unreadable=judgement.is_unreadable,
             failure=failure,
             grading=judgement.cost,
             input_tokens=completion.input_tokens,
@@ -311,7 +318,11 @@ class BudgetedCaller:
         """Return the score, at once or from the judge; a judge that is gone stops the LLMs that need it."""
         if prompt.grader != Judge.name:
             try:
-                return Judgement(self._night.graders[prompt.grader].grade(completion.text, prompt.reference))
+                # Not here: an expression may take the numeric grader a second, and every call would wait for it.
+                grade = await asyncio.to_thread(
+                    self._night.graders[prompt.grader].grade, completion.text, prompt.reference, prompt.text
+                )
+                return Judgement(grade.score, is_unreadable=grade.is_unreadable)
             except GradingError as error:
                 return Judgement(None, error=error)
         return await self._judged(llm.key, prompt, completion.text)
@@ -342,8 +353,18 @@ class BudgetedCaller:
     def _count(self, llm: LLM, completion: Completion) -> None:
         tally = self.tallies[llm.key]
         tally.answers += 1
-        tally.cut += completion.finish_reason == _CUT
+        tally.cut += completion.finish_reason == CUT
         tally.downgrades = tuple(sorted({*tally.downgrades, *completion.downgrades}))
+
+    def _stop_if_silent(self, llm: LLM, outcome: Outcome) -> None:
+        """Do not ask an LLM again tonight that answers nothing many times in a row; other failures do not count."""
+        tally = self.tallies[llm.key]
+        if outcome.failure == kinds.EMPTY:
+            tally.empty_in_a_row += 1
+        elif outcome.completion is not None:
+            tally.empty_in_a_row = 0 if without_reasoning(outcome.completion).strip() else tally.empty_in_a_row + 1
+        if tally.empty_in_a_row >= _MOST_EMPTY_IN_A_ROW:
+            self.stop(llm.key, f"it gave {_MOST_EMPTY_IN_A_ROW} empty answers in a row", kinds.EMPTY)
 
     def _failure(self, llm: LLM, prompt: Prompt, sampling: str, kind: str, attempts: int) -> Outcome:
         return Outcome(

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flows.endpoints import BoundedEndpoint, Budget, worst_case_usd
+from flows.endpoints.kinds import is_futile
 from flows.errors import EndpointError, GradingError, PrerequisiteError
 from flows.graders.judge import MOST_ANSWER_BYTES, Judge, judgement_prompt, says_nothing, verdict
 from flows.graders.judge_check import JudgeTrial, judge_trials, refuse_bad_judge
@@ -36,19 +37,19 @@ class Judgement:
         What judging cost; None when the judge was not asked.
     error
         Why there is no verdict: the judge did not answer, or its reply holds no verdict.
+    is_unreadable
+        Whether no answer could be read; None without a score.
     """
 
     score: float | None
     cost: GradingCost | None = None
     error: EndpointError | GradingError | None = None
+    is_unreadable: bool | None = None
 
     @property
     def is_futile(self) -> bool:
         """Whether further answers would not be judged either."""
-        error = self.error
-        if not isinstance(error, EndpointError):
-            return False
-        return error.is_endpoint_wide or not error.attempts or error.kind == "not_found"
+        return isinstance(self.error, EndpointError) and is_futile(self.error)
 
 
 def worst_judgement_usd(question: str, reference: str, price: Price, *, max_tokens: int) -> Decimal:
@@ -110,8 +111,8 @@ class JudgeClient:
 
     async def score(self, question: str, reference: str, completion: str) -> Judgement:
         """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer."""
-        if says_nothing(completion):
-            return Judgement(0.0)
+        if says_nothing(completion, reference):
+            return Judgement(0.0, is_unreadable=True)
         nonce = secrets.token_hex(_NONCE_BYTES)
         try:
             reply = await self._endpoint.complete(
@@ -123,7 +124,7 @@ class JudgeClient:
             self._llm.key, reply.attempts, cost_usd(self._price, reply.input_tokens, reply.output_tokens)
         )
         try:
-            return Judgement(verdict(reply.text, nonce), cost)
+            return Judgement(verdict(reply.text, nonce), cost, is_unreadable=False)
         except GradingError as error:
             return Judgement(None, cost, error)
 
