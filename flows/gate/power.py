@@ -2,7 +2,7 @@
 
 The gate passes a challenger when the lower bound of its score, minus the champion's, is at least minus epsilon. The
 bound is that of `routing.resampling.paired_lower_bound`: the mean of the paired differences together with one prompt
-won and one lost outright. Its normal approximation gives the difference that is seen with a probability of `POWER`: the sum
+won and one lost outright. Its normal approximation gives the difference that is seen with probability `POWER`: the sum
 of the quantiles of the level and of the power, times the standard error (Cohen 1988, chapter 2, paired differences).
 """
 
