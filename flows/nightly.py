@@ -39,7 +39,7 @@ from flows.profiling.profile import profile
 from flows.profiling.progress import Progress
 from flows.profiling.results import NO_WORKER
 from flows.promotion.publish import keep_and_publish, measure_candidate
-from flows.reports.attention import attention_lines
+from flows.reports.attention import attention_lines, plan_attention
 from flows.reports.closing import closing_state
 from flows.reports.digest import digest, llm_table, night_record, verdict
 from flows.reports.night_report import NightReport
@@ -122,7 +122,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         is_recorded=night.settings.is_sandbox,
     )
     if plan_only:
-        return replace(report, duration_s=time.monotonic() - started_s)
+        return replace(report, attention=plan_attention(planned), duration_s=time.monotonic() - started_s)
     say(beginning_text(report))
     progress = Progress(planned, night.settings.budget.night_usd)
     result = await profile(night, planned, progress)

@@ -76,6 +76,11 @@ class NightPlan:
     canaries: tuple[PlannedProfile, ...] = ()
 
     @property
+    def has_routable(self) -> bool:
+        """Whether there is any LLM that can be routed to."""
+        return bool(self.complete or self.profiles or self.deferred)
+
+    @property
     def calls(self) -> int:
         """Number of calls, without canaries."""
         return sum(len(profile.prompts) for profile in self.profiles)

@@ -37,7 +37,11 @@ def ending_text(report: NightReport, *, planned_command: str = "uniroute night r
     if report.attention:
         blocks.append("\n".join(f"! {sanitize(line, width=300)}" for line in report.attention))
     blocks.append(verdict(report))
-    blocks.append(f"next: {planned_command if report.is_plan_only else next_command(report)}")
+    if not report.is_plan_only:
+        planned_command = next_command(report)
+    elif not report.plan.has_routable:
+        planned_command = "uniroute llm list"
+    blocks.append(f"next: {planned_command}")
     return "\n\n".join(block for block in blocks if block)
 
 
