@@ -8,7 +8,7 @@ from flows.gate.gate import GateCheck
 from flows.gate.measure import RouterMeasure
 from flows.profiling.plan import PlannedProfile
 from flows.reports.attention import canary_line
-from flows.reports.digest import review_command, verdict
+from flows.reports.digest import area_and_qnc, review_command, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.text import counted, sanitize, table
 
@@ -139,14 +139,7 @@ def check_line(check: GateCheck) -> str:
 
 def measure_cells(found: RouterMeasure) -> list[str]:
     """Return score, cost, area, QNC and peak as cells of a table."""
-    qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
-    return [
-        f"{found.score:.4f}",
-        f"{found.cost_usd * 1000:.4f}",
-        f"{found.area:.4f}",
-        qnc,
-        f"{found.peak:.4f}",
-    ]
+    return [f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found), f"{found.peak:.4f}"]
 
 
 def next_command(report: NightReport) -> str:
