@@ -111,7 +111,7 @@ class StoredRoles:
     measuring
         Digests of prompts on which a router has been judged.
     shares, seed
-        How the set that most of them are from was dealt; None when there is none.
+        How the set that most of them are from was dealt; None when that was as prompts are dealt now.
     """
 
     roles: Mapping[str, str]

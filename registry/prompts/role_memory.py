@@ -52,12 +52,9 @@ class RoleMemory:
             if role is not None:
                 roles[one.digest] = role
         found = self._sets.get(base)
-        return StoredRoles(
-            roles,
-            self._measuring(digests),
-            None if found is None else RoleShares(**json.loads(found.shares_json)),
-            None if found is None else found.seed,
-        )
+        if found is None or (found.shares_json, found.seed) == self._deal:
+            return StoredRoles(roles)
+        return StoredRoles(roles, self._measuring(digests), RoleShares(**json.loads(found.shares_json)), found.seed)
 
     def _shared(self, column: Column[str], values: Sequence[str]) -> Counter[str]:
         """Count, by set, the members that have one of these values."""
