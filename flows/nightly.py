@@ -35,6 +35,7 @@ from flows.night.context import Night
 from flows.night.lease import held_lease
 from flows.profiling.availability import note_unavailable
 from flows.profiling.fan_out import check_fan_out
+from flows.profiling.plan import NightPlan
 from flows.profiling.profile import profile
 from flows.profiling.progress import Progress
 from flows.profiling.results import NO_WORKER
@@ -124,6 +125,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     if plan_only:
         return replace(report, attention=plan_attention(planned), duration_s=time.monotonic() - started_s)
     say(beginning_text(report))
+    _require_routable(planned, only)
     progress = Progress(planned, night.settings.budget.night_usd)
     result = await profile(night, planned, progress)
     log_profiles(night, result.profiles)
@@ -158,6 +160,22 @@ def _reach(night: Night, name: str) -> None:
     crash_points.reach(name)
     announce("reached", run=night.run_key, stage=name)
     night.interruption.raise_if_requested()
+
+
+def _require_routable(plan: NightPlan, only: list[str] | None) -> None:
+    """Stop before anything is called when no LLM can be routed to: no router could be built.
+
+    Raises
+    ------
+    PrerequisiteError
+        Saying what to do.
+    """
+    if not plan.has_routable and not only:
+        raise PrerequisiteError(
+            f"{plan_attention(plan)[0]}.",
+            unchanged="Nothing was called; the champion stays as it is.",
+            hint="uniroute llm list",
+        )
 
 
 def _require_answers(report: NightReport) -> None:

@@ -97,6 +97,9 @@ def test_a_plan_without_an_llm_to_route_to_says_what_to_do_and_naming_them_free_
     assert "! No LLM can be routed to: " in ended.out
     assert "name under free of [[catalog]]" in ended.out
     assert ended.out.endswith("\nnext: uniroute llm list\n")
+    refused = uniroute("night", "run", "--as-of", FIRST)
+    assert refused.code == 78
+    assert "No LLM can be routed to: " in refused.err
     assert not endpoint.calls
     settings = tiny.folder / "uniroute.toml"
     settings.write_text(settings.read_text().replace("[[catalog]]", '[[catalog]]\nfree = ["*"]'))
