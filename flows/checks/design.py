@@ -68,14 +68,16 @@ class PromptDesign:
     @property
     def figures(self) -> str:
         """How many prompts there are of each role, what the gate sees with them, and what `epsilon` would need."""
-        roles = ", ".join(
-            (
-                f"{self.representative:,} representative",
-                f"{self.gate:,} gate",
-                counted(self.hidden, "hidden prompt"),
-            )
-        )
-        sees = f"the gate sees a difference of {self.visible_difference:.3f} in score"
+        hidden = counted(self.hidden, "hidden prompt")
+        return f"{self.representative:,} representative, {self.gate:,} gate and {hidden}; {self.sight}"
+
+    @property
+    def sight(self) -> str:
+        """What the gate sees, and what `epsilon` would need."""
+        basis = f"{POWER:.0%} of the time, if two routers score differently on {DIFFERING_SHARE:.0%} of the prompts"
+        sees = "the gate sees no difference in score"
+        if self.visible_difference < 1:
+            sees = f"the gate sees a difference of {self.visible_difference:.3f} in score"
         if self.gate_needed is None:
             needs = f"no number of gate prompts is enough for [gate] epsilon = {self.epsilon:g}"
         elif self.gate >= self.gate_needed:
@@ -85,8 +87,7 @@ class PromptDesign:
                 f"[gate] epsilon = {self.epsilon:g} would need {counted(self.gate_needed, 'gate prompt')}, "
                 f"{counted(self.prompts_needed or 0, 'prompt')} in all"
             )
-        basis = f"{POWER:.0%} of the time, if two routers score differently on {DIFFERING_SHARE:.0%} of the prompts"
-        return f"{roles}; {sees} ({basis}); {needs}"
+        return f"{sees} ({basis}); {needs}"
 
 
 def design_of(prompt_set: PromptSet, settings: Settings) -> PromptDesign:
@@ -124,10 +125,8 @@ def shortfalls(prompt_set: PromptSet, settings: Settings) -> Iterator[str]:
 
 def _weaknesses(counts: Counter[str], visible: float) -> Iterator[str]:
     if counts["gate"] and visible > _MOST_VISIBLE:
-        yield (
-            f"with {counted(counts['gate'], 'gate prompt')} the gate cannot see a difference below {visible:.3f} in "
-            "score"
-        )
+        sees = "cannot see any difference" if visible >= 1 else f"cannot see a difference below {visible:.3f}"
+        yield f"with {counted(counts['gate'], 'gate prompt')} the gate {sees} in score"
     known, hidden = np.ones(counts["representative"]), np.zeros(counts["hidden"])
     if not len(known) or not len(hidden) or contamination_p_value(known, hidden) > SIGNIFICANCE:
         yield (

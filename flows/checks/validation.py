@@ -58,7 +58,7 @@ def validate(settings: Settings, *, connect: bool) -> tuple[Finding, ...]:
 
 
 def _prompts(prompt_set: PromptSet, design: PromptDesign) -> Finding:
-    described = f"{_described(prompt_set)}; {design.figures}"
+    described = f"{_described(prompt_set)}; {design.sight}"
     if design.is_sound:
         return Finding("prompts", "ok", described)
     return Finding("prompts", "attention", f"{described}. {design.verdict}", "uniroute prompt check")
