@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from registry.llms import CatalogDiff
 
 if TYPE_CHECKING:
     from flows.reports.night_report import RouterOutcome
+    from registry.outcomes import UsageFacts
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,12 @@ def check_answers(night: Night, result: ProfilingResult) -> tuple[Quarantine, ..
     settle_drifts(night)
     substituted = quarantine_substituted(night, (*result.profiles, *result.canaries))
     return (*substituted, *quarantine_contaminated(night))
+
+
+def usage_tonight(night: Night, result: ProfilingResult) -> Mapping[str, UsageFacts]:
+    """Return, by LLM key, what was wrong with the usage of tonight's answers, in all attempts of the night."""
+    asked = {found.llm_key for found in (*result.profiles, *result.canaries)}
+    return night.registry.outcomes.usage(sorted(asked), run=night.run)
 
 
 def log_router(night: Night, router: RouterOutcome) -> None:

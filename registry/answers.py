@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
-from sqlalchemy import select
+from sqlalchemy import func, select, type_coerce
+from sqlalchemy.types import BigInteger
 
+from registry.db.columns import from_pico_usd
 from registry.db.database import Database, chunks
 from registry.db.tables import llm, outcome, prompt, protocol
 
@@ -42,6 +45,66 @@ class AnswerFacts:
     latencies_s: tuple[float, ...]
     served_as: tuple[str, ...]
     last_at: datetime | None
+
+
+@dataclass(frozen=True)
+class UsageFacts:
+    """What was wrong with the usage that an endpoint reported for the answers of one LLM.
+
+    Attributes
+    ----------
+    n_answers
+        Answers whose usage was checked; those of earlier releases are not among them.
+    flags
+        What was wrong and how often, the most frequent first; an answer may count several times.
+    highest_usd
+        Cost of the most expensive answer, in USD.
+    """
+
+    n_answers: int = 0
+    flags: tuple[tuple[str, int], ...] = ()
+    highest_usd: Decimal = Decimal(0)
+
+    def count(self, flags: Collection[str]) -> int:
+        """Return how often these things were wrong."""
+        return sum(n for flag, n in self.flags if flag in flags)
+
+
+def usage_facts(database: Database, llm_keys: Sequence[str], run_id: int | None) -> Mapping[str, UsageFacts]:
+    """Describe the usage reported for answers; see `Outcomes.usage`."""
+    query = (
+        select(
+            llm.c.key,
+            outcome.c.usage_flags,
+            func.count(),
+            func.max(type_coerce(outcome.c.cost_picousd, BigInteger)),
+        )
+        .join_from(outcome, llm)
+        .where(outcome.c.input_tokens.is_not(None), outcome.c.asked_protocol_id.is_(None))
+        .group_by(llm.c.key, outcome.c.usage_flags)
+    )
+    if run_id is not None:
+        query = query.where(outcome.c.run_id == run_id)
+    with database.read() as unit:
+        rows = [
+            row for part in chunks(list(llm_keys)) for row in unit.execute(query.where(llm.c.key.in_(part))).fetchall()
+        ]
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    checked: Counter[str] = Counter()
+    highest: defaultdict[str, int] = defaultdict(int)
+    for key, flags, n, pico_usd in rows:
+        highest[key] = max(highest[key], pico_usd or 0)
+        if flags is not None:
+            checked[key] += n
+            counts[key].update(dict.fromkeys(flags.split(), n))
+    return {
+        key: UsageFacts(
+            checked[key],
+            tuple(sorted(counts[key].items(), key=lambda item: (-item[1], item[0]))),
+            from_pico_usd(highest[key]),
+        )
+        for key in sorted(highest)
+    }
 
 
 def answer_facts(

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from registry.answers import AnswerFacts, answer_facts
+from registry.answers import AnswerFacts, UsageFacts, answer_facts, usage_facts
 from registry.charges import Charges, EndpointSpend, PurposeSpend, Spend
 from registry.db.columns import text_bytes, to_pico_usd
 from registry.db.database import Database, Unit, chunks, ids_of
@@ -36,6 +36,7 @@ __all__ = [
     "Outcomes",
     "PurposeSpend",
     "Spend",
+    "UsageFacts",
     "grader_labels",
 ]
 
@@ -317,6 +318,18 @@ class Outcomes(OutcomeReader):
         """
         labels = grader_labels(grader_versions)
         return answer_facts(self._database, llm_key, [one.digest for one in prompts], labels, sampling, until)
+
+    def usage(self, llm_keys: Sequence[str], *, run: Run | int | None = None) -> Mapping[str, UsageFacts]:
+        """Describe, by LLM key, what was wrong with the usage that endpoints reported; only LLMs with answers have any.
+
+        Parameters
+        ----------
+        llm_keys
+            The LLMs.
+        run
+            Only the answers to what this run asked; all that were ever paid for when omitted.
+        """
+        return usage_facts(self._database, llm_keys, run.id if isinstance(run, Run) else run)
 
     def spend(self, run: Run | int) -> Spend:
         """Return what a run spent, in all its attempts."""

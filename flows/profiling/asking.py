@@ -7,20 +7,23 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
 from flows import crash_points
 from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, kinds, worst_case_usd
 from flows.endpoints.completion import is_the_llm_asked_for
+from flows.endpoints.usage import bounded_usage
 from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
 from flows.logs import log_event
 from flows.night.context import Night
 from flows.profiling.judging import JudgeClient, Judgement
 from flows.profiling.plan import cost_usd
+from flows.profiling.progress import Outlook
 from flows.profiling.reservations import NotGranted, Reservations
+from flows.profiling.results import OVER
 from registry.llms import LLM, Price
 from registry.outcomes import Outcome
 from registry.prompts import Prompt
@@ -45,6 +48,10 @@ class _Granted:
 
     reservation: Reservation
     lower_to: Callable[[Decimal], None]
+
+
+class _NotSent(Exception):
+    """What held when money was set aside for a call does not hold any more now that it would be sent."""
 
 
 class BudgetedCaller:
@@ -72,11 +79,12 @@ class BudgetedCaller:
         budget = night.settings.budget
         charges = night.registry.charges
         self._night = night
+        self._llms = {llm.key: llm for llm in llms}
         self._endpoints = endpoints
         self._judge_client = judge_client
         spend = night.registry.outcomes.spend(night.run)
         # A process that has a part of the run counts its own LLMs itself, and all others as spent elsewhere.
-        mine = {llm.key for llm in llms} if night.run.part else set(spend.by_llm)
+        mine = set(self._llms) if night.run.part else set(spend.by_llm)
         self._before = spend.of(mine)
         self._kept_usd = Decimal(0)
         self._budget = Budget(
@@ -95,10 +103,10 @@ class BudgetedCaller:
         self._about_to_call = {
             name: asyncio.Semaphore(2 * entry.settings.concurrency) for name, entry in endpoints.items()
         }
-        neighbours = Counter(llm.endpoint for llm in {llm.key: llm for llm in llms}.values())
+        neighbours = Counter(llm.endpoint for llm in self._llms.values())
         self._of_one_llm = {
             llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].settings.concurrency, neighbours[llm.endpoint]))
-            for llm in llms
+            for llm in self._llms.values()
         }
         self._accepted_names = {entry.name: entry.accepted_names for entry in night.workspace.endpoint_settings()}
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
@@ -109,6 +117,12 @@ class BudgetedCaller:
     def spent_usd(self) -> Decimal:
         """What tonight's calls have cost so far, in USD."""
         return sum(self._spent.values(), Decimal(0))
+
+    def outlook(self) -> Outlook:
+        """Return which LLMs are not asked any more, and for how long limited ones still are."""
+        left_s = {key: self._endpoints[llm.endpoint].patience_left_s(llm.llm_id) for key, llm in self._llms.items()}
+        limited = {key: s for key, s in left_s.items() if s is not None and key not in self.stopped}
+        return Outlook(frozenset(self.stopped), limited)
 
     async def check_judge(self) -> None:
         """Check the judge, if there is one, within the budget before any LLM is asked."""
@@ -177,34 +191,63 @@ class BudgetedCaller:
 
     async def _call(self, llm: LLM, prompt: Prompt, sampling: str, until_kept: AsyncExitStack) -> Outcome | None:
         price = llm.price
+        self._stop_at_the_end(llm.key)
         if price is None or llm.key in self.stopped:
             return None
         endpoint = self._endpoints[llm.endpoint]
         granted = await self._granted(llm, self._worst_usd(endpoint, prompt, price), until_kept)
         if granted is None:
             return None
-        reservation, lower_to = granted.reservation, granted.lower_to
         try:
-            crash_points.reach("call")
-            completion = await endpoint.complete(llm.llm_id, prompt.text)
-            crash_points.reach("answered")
+            completion = await self._completion(endpoint, llm, prompt, granted)
+            outcome = await self._outcome(llm, prompt, sampling, price, completion)
+        except _NotSent:
+            granted.lower_to(Decimal(0))
+            self._budget.release(granted.reservation)
+            return await self._call(llm, prompt, sampling, until_kept)
         except EndpointError as error:
-            self._budget.release(reservation)
+            self._budget.release(granted.reservation)
             if error.is_endpoint_wide or not error.attempts or error.kind == "not_found":
                 self.stop(llm.key, error.message, error.kind)
             return self._failure(llm, prompt, sampling, error.kind, error.attempts) if error.attempts else None
         except BaseException:
-            self._budget.release(reservation)
+            self._budget.release(granted.reservation)
             raise
-        try:
-            outcome = await self._outcome(llm, prompt, sampling, price, completion)
-        except BaseException:
-            self._budget.release(reservation)
-            raise
-        cost = outcome.whole_cost_usd
-        self._budget.settle(reservation, cost)
-        lower_to(cost)
+        self._settle(llm, granted, outcome.whole_cost_usd)
         return outcome
+
+    async def _completion(self, endpoint: BoundedEndpoint, llm: LLM, prompt: Prompt, granted: _Granted) -> Completion:
+        """Make one call; raise `_NotSent` when it is not to be sent after all."""
+
+        def check_again() -> None:
+            self._stop_at_the_end(llm.key)
+            if llm.key in self.stopped or not self._budget.may_send(granted.reservation):
+                raise _NotSent
+
+        crash_points.reach("call")
+        completion = await endpoint.complete(llm.llm_id, prompt.text, before_sending=check_again)
+        crash_points.reach("answered")
+        usage = bounded_usage(completion.usage, prompt.text, completion.text, max_tokens=endpoint.settings.max_tokens)
+        return replace(completion, usage=usage)
+
+    def _settle(self, llm: LLM, granted: _Granted, cost_usd: Decimal) -> None:
+        """Book what a call cost; an LLM that can cost more than a call may is not asked again."""
+        self._budget.settle(granted.reservation, cost_usd)
+        granted.lower_to(cost_usd)
+        ceiling_usd = self._budget.call_usd
+        if ceiling_usd is not None and cost_usd > ceiling_usd:
+            self.stop(
+                llm.key,
+                f"one answer cost {cost_usd:.6f} USD, above the ceiling of {ceiling_usd} USD per call: "
+                f"endpoint {llm.endpoint} does not keep to max_tokens",
+                "budget of the call",
+            )
+
+    def _stop_at_the_end(self, llm_key: str) -> None:
+        """Ask nothing more once the night has lasted as long as it may."""
+        if self._night.is_over:
+            hours = self._night.settings.night.max_hours
+            self.stop(llm_key, f"the night has lasted {hours:g} h, as long as [night] max_hours allows", OVER)
 
     async def _granted(self, llm: LLM, worst_usd: Decimal | None, until_kept: AsyncExitStack) -> _Granted | None:
         """Set aside the worst case of a call, here and in the registry; None when the LLM is not to be asked again."""
@@ -266,6 +309,7 @@ class BudgetedCaller:
             attempts=completion.attempts,
             completion=completion.text,
             usage_estimated=completion.usage_estimated,
+            usage_flags=completion.usage_flags,
             served_llm=completion.served_llm,
             downgrades=completion.downgrades,
             asked_at=self._night.clock(),

@@ -205,5 +205,9 @@ async def profile_here(night: Night, plan: NightPlan, caller: BudgetedCaller, pr
     """Profile the planned LLMs in this process; its cost is counted by `caller`."""
     profiling = Profiling(night, plan, caller, progress)
     with progress:
-        await profiling.run()
+        watching = asyncio.create_task(progress.watch(caller.outlook))
+        try:
+            await profiling.run()
+        finally:
+            watching.cancel()
     return ProfilingResult(tuple(profiling.outcome_of(planned) for planned in plan.profiles))

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flows.endpoints import BoundedEndpoint, Budget, worst_case_usd
+from flows.endpoints.usage import bounded_usage
 from flows.errors import EndpointError, GradingError, PrerequisiteError
 from flows.graders.judge import MOST_ANSWER_BYTES, Judge, judgement_prompt, says_nothing, verdict
 from flows.graders.judge_check import JudgeTrial, judge_trials, refuse_bad_judge
@@ -98,15 +99,14 @@ class JudgeClient:
         if says_nothing(completion):
             return Judgement(0.0)
         nonce = secrets.token_hex(_NONCE_BYTES)
+        asked = judgement_prompt(question, reference, completion, nonce)
         try:
-            reply = await self._endpoint.complete(
-                self._llm.llm_id, judgement_prompt(question, reference, completion, nonce)
-            )
+            reply = await self._endpoint.complete(self._llm.llm_id, asked)
         except EndpointError as error:
             return Judgement(None, GradingCost(self._llm.key, error.attempts, Decimal(0)), error)
-        cost = GradingCost(
-            self._llm.key, reply.attempts, cost_usd(self._price, reply.input_tokens, reply.output_tokens)
-        )
+        usage = bounded_usage(reply.usage, asked, reply.text, max_tokens=self._endpoint.settings.max_tokens)
+        usd = cost_usd(self._price, usage.input_tokens, usage.output_tokens)
+        cost = GradingCost(self._llm.key, reply.attempts, usd)
         try:
             return Judgement(verdict(reply.text, nonce), cost)
         except GradingError as error:
