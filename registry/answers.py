@@ -55,19 +55,27 @@ class UsageFacts:
     ----------
     n_answers
         Answers whose usage was checked; those of earlier releases are not among them.
-    flags
-        What was wrong and how often, the most frequent first; an answer may count several times.
+    answers
+        How many answers have the same flags, for every combination of flags that occurs.
     highest_usd
         Cost of the most expensive answer, in USD.
     """
 
     n_answers: int = 0
-    flags: tuple[tuple[str, int], ...] = ()
+    answers: tuple[tuple[tuple[str, ...], int], ...] = ()
     highest_usd: Decimal = Decimal(0)
 
+    @property
+    def flags(self) -> Mapping[str, int]:
+        """By flag, how many answers have it, the most frequent first."""
+        counts = Counter[str]()
+        for flags, n in self.answers:
+            counts.update(dict.fromkeys(flags, n))
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
     def count(self, flags: Collection[str]) -> int:
-        """Return how often these things were wrong."""
-        return sum(n for flag, n in self.flags if flag in flags)
+        """Return how many answers have at least one of some flags."""
+        return sum(n for found, n in self.answers if not set(found).isdisjoint(flags))
 
 
 def usage_facts(database: Database, llm_keys: Sequence[str], run_id: int | None) -> Mapping[str, UsageFacts]:
@@ -89,21 +97,15 @@ def usage_facts(database: Database, llm_keys: Sequence[str], run_id: int | None)
         rows = [
             row for part in chunks(list(llm_keys)) for row in unit.execute(query.where(llm.c.key.in_(part))).fetchall()
         ]
-    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    checked: Counter[str] = Counter()
+    by_llm: defaultdict[str, list[tuple[tuple[str, ...], int]]] = defaultdict(list)
     highest: defaultdict[str, int] = defaultdict(int)
-    for key, flags, n, pico_usd in rows:
+    for key, flags, n, pico_usd in sorted(rows, key=lambda row: (row[0], row[1] or "")):
         highest[key] = max(highest[key], pico_usd or 0)
         if flags is not None:
-            checked[key] += n
-            counts[key].update(dict.fromkeys(flags.split(), n))
+            by_llm[key].append((tuple(flags.split()), n))
     return {
-        key: UsageFacts(
-            checked[key],
-            tuple(sorted(counts[key].items(), key=lambda item: (-item[1], item[0]))),
-            from_pico_usd(highest[key]),
-        )
-        for key in sorted(highest)
+        key: UsageFacts(sum(n for _, n in by_llm[key]), tuple(by_llm[key]), from_pico_usd(pico_usd))
+        for key, pico_usd in highest.items()
     }
 
 

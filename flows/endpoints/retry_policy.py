@@ -74,6 +74,7 @@ class _Circuit:
     paused_until_s: float = 0.0
     has_answered: bool = False
     limited_since_s: float | None = None
+    limits: int = 0
     stopped_by: str | None = None
 
 
@@ -185,8 +186,11 @@ class Circuits:
 
     def _limited(self, of_llm: _Circuit, until_s: float, now_s: float) -> None:
         if of_llm.limited_since_s is None:
-            of_llm.limited_since_s = now_s
-        if until_s - of_llm.limited_since_s > self.llm_patience_s:
+            of_llm.limited_since_s, of_llm.limits = now_s, 0
+        of_llm.limits += 1
+        # What one refusal announces may be meant for a burst; several in a row are believed.
+        is_announced = of_llm.limits >= self.retry_policy.failures_to_open
+        if (until_s if is_announced else now_s) - of_llm.limited_since_s > self.llm_patience_s:
             of_llm.stopped_by = _LIMITED
 
     def _is_open(self, circuit: _Circuit) -> bool:

@@ -27,7 +27,7 @@ def usage_sentence(facts: UsageFacts) -> str:
     """Return what was wrong with the usage of an LLM's answers, how often and of how many."""
     if not facts.n_answers:
         return "unknown"
-    wrong = "; ".join(f"{n:,} with {FLAGS.get(flag, flag)}" for flag, n in facts.flags)
+    wrong = "; ".join(f"{n:,} with {FLAGS.get(flag, flag)}" for flag, n in facts.flags.items())
     return f"of {counted(facts.n_answers, 'answer')} {wrong or 'all as reported'}"
 
 
