@@ -1,4 +1,4 @@
-"""The flow of the night: sync, plan, profile, refit, measure, publish, promote, report.
+"""The flow of the night: sync, regrade, plan, profile, refit, measure, publish, promote, report.
 
 The registry's rows are the truth; Prefect schedules, retries and displays. A night that is stopped anywhere and started
 again asks only what is missing and publishes nothing twice.
@@ -38,6 +38,7 @@ from flows.profiling.availability import note_unavailable
 from flows.profiling.fan_out import check_fan_out
 from flows.profiling.profile import profile
 from flows.profiling.progress import Progress
+from flows.profiling.regrading import score_moves
 from flows.profiling.results import NO_WORKER, OVER
 from flows.promotion.publish import keep_and_publish, measure_candidate
 from flows.reports.attention import attention_lines
@@ -45,7 +46,17 @@ from flows.reports.closing import closing_state
 from flows.reports.digest import digest, llm_table, night_record, verdict
 from flows.reports.night_report import NightReport
 from flows.reports.terminal import beginning_text
-from flows.stages import check_answers, check_graders, log_profiles, log_router, note_plan, plan, sync, usage_tonight
+from flows.stages import (
+    check_answers,
+    check_graders,
+    log_profiles,
+    log_router,
+    note_plan,
+    plan,
+    regrade,
+    sync,
+    usage_tonight,
+)
 from flows.workspace import Workspace
 from registry.clock import utc_now
 
@@ -109,6 +120,9 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     check_graders(night)
     synced = sync(night, night.workspace.catalogs())
     _reach(night, "catalogs")
+    if not plan_only:
+        await asyncio.to_thread(regrade, night)
+        _reach(night, "regraded")
     planned = plan(night, only)
     note_plan(night, planned)
     _reach(night, "planned")
@@ -134,6 +148,8 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         canaries=result.canaries,
         spent_usd=result.spent_usd,
         calling_s=progress.elapsed_s,
+        regraded=score_moves(night),
+        unjudged=result.unjudged,
         absent=note_unavailable(night, result.profiles, result.canaries),
         quarantined=check_answers(night, result),
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),

@@ -1,10 +1,10 @@
-"""The small stages of a night: check graders, sync catalogs, plan, check answers, and log how stages ended."""
+"""The small stages of a night: check graders, sync catalogs, regrade, plan, check answers, and log how stages ended."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from flows.profiling.availability import quarantine_substituted
 from flows.profiling.canaries import missing_canaries, settle_drifts
 from flows.profiling.contamination import quarantine_contaminated
 from flows.profiling.plan import NightPlan, chosen, plan_night
+from flows.profiling.regrading import planned_regrades, regrade_by_rule
 from flows.profiling.results import ProfileOutcome, ProfilingResult, Quarantine
 from registry.llms import CatalogDiff
 
@@ -82,6 +83,14 @@ def sync(night: Night, catalogs: Sequence[Catalog]) -> SyncResult:
     return SyncResult(tuple(diffs), tuple(error.message for error in failures))
 
 
+@task(name="regrade", cache_policy=NO_CACHE)
+def regrade(night: Night) -> None:
+    """Grade stored answers again whose grader is newer now; those that need a judge wait until the night may pay."""
+    for moved in regrade_by_rule(night, night.run):
+        facts = {"regraded": moved.regraded, "kept": moved.kept, "change": moved.change}
+        log_event("regraded", run=night.run_key, llm=moved.llm_key, **facts)
+
+
 @task(name="plan", cache_policy=NO_CACHE)
 def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     """Plan what to ask and what that costs; nothing is called."""
@@ -97,7 +106,7 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     }
     seen = night.outcome_table(llms, night.profiled_prompts)
     output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
-    return plan_night(
+    planned = plan_night(
         llms,
         night.as_of,
         missing,
@@ -108,6 +117,7 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
         canaries=missing_canaries(night, llms, missing),
         drifted=[drift.llm_key for drift in night.drifts.all().values() if drift.is_due(night.as_of)],
     )
+    return replace(planned, regrades=planned_regrades(night))
 
 
 def note_plan(night: Night, plan: NightPlan) -> None:

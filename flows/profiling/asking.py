@@ -165,6 +165,42 @@ class BudgetedCaller:
                 log_answer(self._night.run_key, llm, outcome)
         return outcome
 
+    async def judge_stored(
+        self, llm_key: str, prompt: Prompt, text: str, keep: Callable[[Judgement], Awaitable[object]]
+    ) -> None:
+        """Have a stored answer judged within the ceilings of the LLM that gave it, and have the judgement stored.
+
+        Parameters
+        ----------
+        llm_key
+            The LLM; once its ceiling is reached, or the judge is gone, nothing more of it is judged tonight.
+        prompt, text
+            What it was asked, and its answer.
+        keep
+            Returns once the judgement is committed.
+        """
+        assert self._judge_client is not None, "stored answers are not judged without a judge"
+        about_to_call = self._about_to_call[self._judge_client.judge.llm_key.partition(":")[0]]
+        async with AsyncExitStack() as until_kept:
+            async with about_to_call:
+                if llm_key in self.stopped:
+                    return
+                worst_usd = self._judge_client.worst_usd(prompt.text, prompt.reference)
+                granted = await self._granted(llm_key, worst_usd, until_kept)
+                if granted is None:
+                    return
+                try:
+                    judgement = await self._judged(llm_key, prompt, text)
+                except BaseException:
+                    self._budget.release(granted.reservation)
+                    raise
+            cost_usd = judgement.cost.cost_usd if judgement.cost is not None else Decimal(0)
+            self._budget.settle(granted.reservation, cost_usd)
+            granted.lower_to(cost_usd)
+            self._spent[llm_key] += cost_usd
+            await keep(judgement)
+            self._kept_usd += cost_usd
+
     def record(self, outcomes: Sequence[Outcome]) -> int:
         """Commit outcomes; in a process that has a part of the run they use up what is reserved for them."""
         run, settled = self._night.run, {}
@@ -195,7 +231,7 @@ class BudgetedCaller:
         if price is None or llm.key in self.stopped:
             return None
         endpoint = self._endpoints[llm.endpoint]
-        granted = await self._granted(llm, self._worst_usd(endpoint, prompt, price), until_kept)
+        granted = await self._granted(llm.key, self._worst_usd(endpoint, prompt, price), until_kept)
         if granted is None:
             return None
         try:
@@ -249,19 +285,19 @@ class BudgetedCaller:
             hours = self._night.settings.night.max_hours
             self.stop(llm_key, f"the night has lasted {hours:g} h, as long as [night] max_hours allows", OVER)
 
-    async def _granted(self, llm: LLM, worst_usd: Decimal | None, until_kept: AsyncExitStack) -> _Granted | None:
+    async def _granted(self, llm_key: str, worst_usd: Decimal | None, until_kept: AsyncExitStack) -> _Granted | None:
         """Set aside the worst case of a call, here and in the registry; None when the LLM is not to be asked again."""
         while not self._night.interruption.is_requested:
             try:
-                reservation = await self._budget.reserve(llm.key, worst_usd)
+                reservation = await self._budget.reserve(llm_key, worst_usd)
             except BudgetExceeded as error:
-                self.stop(llm.key, error.message, f"budget of the {error.scope}")
+                self.stop(llm_key, error.message, f"budget of the {error.scope}")
                 return None
             if self._night.interruption.is_requested:
                 self._budget.release(reservation)
                 return None
             try:
-                lower_to = await until_kept.enter_async_context(self._reservations.hold(llm.key, reservation.usd))
+                lower_to = await until_kept.enter_async_context(self._reservations.hold(llm_key, reservation.usd))
             except BaseException as error:
                 self._budget.release(reservation)
                 if not isinstance(error, NotGranted):
@@ -322,10 +358,14 @@ class BudgetedCaller:
                 return Judgement(self._night.graders[prompt.grader].grade(completion.text, prompt.reference))
             except GradingError as error:
                 return Judgement(None, error=error)
+        return await self._judged(llm.key, prompt, completion.text)
+
+    async def _judged(self, llm_key: str, prompt: Prompt, text: str) -> Judgement:
+        """Ask the judge; one that is gone stops the LLMs that need it."""
         assert self._judge_client is not None, "prompts to be judged are not asked without a judge"
-        judgement = await self._judge_client.score(prompt.text, prompt.reference, completion.text)
+        judgement = await self._judge_client.score(prompt.text, prompt.reference, text)
         if judgement.is_futile and isinstance(judgement.error, EndpointError):
-            self.stop(llm.key, f"its answers cannot be judged: {judgement.error.message}", judgement.error.kind)
+            self.stop(llm_key, f"its answers cannot be judged: {judgement.error.message}", judgement.error.kind)
         return judgement
 
     def _is_substituted(self, llm: LLM, completion: Completion) -> bool:

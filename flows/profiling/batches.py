@@ -168,9 +168,10 @@ async def canaries(night: Night, plan: NightPlan, caller: BudgetedCaller) -> tup
 
 
 def _judge_of(night: Night, plan: NightPlan) -> LLM | None:
-    """Return the LLM that judges, if anything that is asked tonight is to be judged."""
+    """Return the LLM that judges, if anything that is asked or stored is to be judged tonight."""
     asked = (prompt for planned in (*plan.profiles, *plan.canaries) for prompt in planned.prompts)
-    if night.judge is None or all(prompt.grader != Judge.name for prompt in asked):
+    is_needed = plan.asks_judge_again or any(prompt.grader == Judge.name for prompt in asked)
+    if night.judge is None or not is_needed:
         return None
     return night.registry.llms.get(night.judge.llm_key)
 

@@ -52,6 +52,29 @@ class Judgement:
         return error.is_endpoint_wide or not error.attempts or error.kind == "not_found"
 
 
+def worst_judgement_usd(question: str, reference: str, price: Price, *, max_tokens: int) -> Decimal:
+    """Return an upper bound on the cost of judging one answer to a prompt, in USD.
+
+    Parameters
+    ----------
+    question, reference
+        The prompt's text and its reference.
+    price
+        The judge's price.
+    max_tokens
+        The longest reply of the judge, in tokens.
+    """
+    longest = judgement_prompt(question, reference, "", "0" * 2 * _NONCE_BYTES)
+    worst = worst_case_usd(
+        longest + "x" * MOST_ANSWER_BYTES,
+        max_tokens=max_tokens,
+        input_usd_per_mtok=price.input_usd_per_mtok,
+        output_usd_per_mtok=price.output_usd_per_mtok,
+    )
+    assert worst is not None, "a judge has a price"
+    return worst
+
+
 class JudgeClient:
     """Have answers judged.
 
@@ -84,15 +107,7 @@ class JudgeClient:
 
     def worst_usd(self, question: str, reference: str) -> Decimal:
         """Return an upper bound on the cost of judging one answer to a prompt, in USD."""
-        longest = judgement_prompt(question, reference, "", "0" * 2 * _NONCE_BYTES)
-        worst = worst_case_usd(
-            longest + "x" * MOST_ANSWER_BYTES,
-            max_tokens=self._endpoint.settings.max_tokens,
-            input_usd_per_mtok=self._price.input_usd_per_mtok,
-            output_usd_per_mtok=self._price.output_usd_per_mtok,
-        )
-        assert worst is not None, "a judge has a price"
-        return worst
+        return worst_judgement_usd(question, reference, self._price, max_tokens=self._endpoint.settings.max_tokens)
 
     async def score(self, question: str, reference: str, completion: str) -> Judgement:
         """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer."""

@@ -116,12 +116,22 @@ class ProfileOutcome:
 
 
 @dataclass(frozen=True)
+class Unjudged:
+    """How many stored answers of an LLM still wait for a new judge at the end of a night, and why, in words."""
+
+    llm_key: str
+    answers: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class ProfilingResult:
-    """How every profile and all canaries ended, and what all calls cost in USD."""
+    """How every profile and all canaries ended, what all calls cost in USD, and what still waits for the judge."""
 
     profiles: tuple[ProfileOutcome, ...] = ()
     canaries: tuple[CanaryOutcome, ...] = ()
     spent_usd: Decimal = Decimal(0)
+    unjudged: tuple[Unjudged, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,17 @@ from flows.reports.night_record import (
     NightRecord,
     NightRouterRecord,
     PlannedLLM,
+    PlannedRegradesRecord,
     PlanRecord,
     ProfileRecord,
     Reason,
+    RegradedRecord,
     UnavailableRecord,
 )
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.usage import usage_cell
 from flows.text import counted
-from registry.outcomes import UsageFacts
+from registry.outcomes import ScoreMove, UsageFacts
 from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5
@@ -58,12 +60,8 @@ def digest(report: NightReport) -> str:
     lines = [f"**{verdict(report)}**", ""]
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
-    lines += [
-        *_catalog_lines(report),
-        *_profile_lines(report.profiles),
-        *_usage_lines(report),
-        f"- {escape(canary_line(report), 160)}",
-    ]
+    lines += [*_catalog_lines(report), *_profile_lines(report.profiles), *_regrade_lines(report.regraded)]
+    lines += [*_usage_lines(report), f"- {escape(canary_line(report), 160)}"]
     if report.router is not None:
         lines += _router_lines(report.router)
     if report.closing is not None:
@@ -110,6 +108,23 @@ def _usage_lines(report: NightReport) -> list[str]:
     wrong = [f"{escape(key, 60)} {cell}" for key, facts in report.usage.items() if (cell := usage_cell(facts))]
     more = f" and {len(wrong) - _NAMES_SHOWN} more" if len(wrong) > _NAMES_SHOWN else ""
     return [f"- token counts not as reported: {'; '.join(wrong[:_NAMES_SHOWN])}{more}"] if wrong else []
+
+
+def _regrade_lines(moves: Sequence[ScoreMove]) -> list[str]:
+    """Return which LLMs newer graders moved, the furthest first, and how many grades could not be renewed."""
+    if not moves:
+        return []
+    moved = sorted((one for one in moves if one.change), key=lambda one: -abs(one.change))
+    answers = counted(sum(one.regraded for one in moves), "stored answer")
+    shown = ", ".join(f"{escape(one.llm_key, 60)} {one.change:+.4f}" for one in moved[:_NAMES_SHOWN])
+    more = f" and {len(moved) - _NAMES_SHOWN} more" if len(moved) > _NAMES_SHOWN else ""
+    lines = [
+        f"- regraded: {answers} of {counted(len(moves), 'LLM')} by newer graders; scores moved: {shown or 'none'}{more}"
+    ]
+    kept = sum(one.kept for one in moves)
+    if kept:
+        lines.append(f"- earlier grades kept: {counted(kept, 'answer')} whose text is gone")
+    return lines
 
 
 def _router_lines(router: RouterOutcome) -> list[str]:
@@ -247,6 +262,10 @@ def night_record(report: NightReport) -> NightRecord:
         absent=tuple(UnavailableRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
         quarantined=tuple(Reason(found.llm_key, found.reason) for found in report.quarantined),
         router=None if router is None else _router_record(router),
+        regraded=tuple(
+            RegradedRecord(one.llm_key, one.regraded, one.kept, one.before, one.after, one.change)
+            for one in report.regraded
+        ),
         attention=report.attention,
         closing=None if closing is None else _closing_record(closing),
     )
@@ -263,6 +282,10 @@ def _plan_record(plan: NightPlan) -> PlanRecord:
         ),
         deferred=tuple(llm.key for llm in plan.deferred),
         unroutable=tuple(Reason(llm.key, llm.refusal) for llm in plan.unroutable),
+        regrades=tuple(
+            PlannedRegradesRecord(one.llm_key, one.by_rule, one.by_judge, one.kept, float(one.worst_usd))
+            for one in plan.regrades
+        ),
     )
 
 

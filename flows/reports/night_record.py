@@ -55,6 +55,17 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class PlannedRegradesRecord:
+    """What was going to be graded again of one LLM; as `flows.profiling.plan.PlannedRegrades`."""
+
+    llm: str
+    by_rule: int = 0
+    by_judge: int = 0
+    kept: int = 0
+    worst_usd: float = 0.0
+
+
+@dataclass(frozen=True)
 class PlanRecord:
     """The plan of a night; `deferred` and `unroutable` LLMs are not in `llms`."""
 
@@ -64,6 +75,7 @@ class PlanRecord:
     llms: tuple[PlannedLLM, ...] = ()
     deferred: tuple[str, ...] = ()
     unroutable: tuple[Reason, ...] = ()
+    regrades: tuple[PlannedRegradesRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,18 @@ class UnavailableRecord:
 
     llm: str
     is_withdrawn: bool = False
+
+
+@dataclass(frozen=True)
+class RegradedRecord:
+    """How far newer graders moved one LLM since the night before; as `registry.outcomes.ScoreMove`."""
+
+    llm: str
+    regraded: int = 0
+    kept: int = 0
+    before: float | None = None
+    after: float | None = None
+    change: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -190,6 +214,7 @@ class NightRecord:
     drifted: tuple[str, ...] = ()
     absent: tuple[UnavailableRecord, ...] = ()
     quarantined: tuple[Reason, ...] = ()
+    regraded: tuple[RegradedRecord, ...] = ()
     router: NightRouterRecord | None = None
     attention: tuple[str, ...] = ()
     closing: Annotated[ClosingRecord | None, Field(alias="aftermath")] = None

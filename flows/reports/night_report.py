@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from flows.gate.gate import GateResult
     from flows.profiling.availability import UnavailableLLM
     from flows.profiling.plan import NightPlan
-    from flows.profiling.results import CanaryOutcome, Quarantine
+    from flows.profiling.results import CanaryOutcome, Quarantine, Unjudged
     from flows.reports.closing import ClosingState
     from registry.llms import CatalogDiff
-    from registry.outcomes import UsageFacts
+    from registry.outcomes import ScoreMove, UsageFacts
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class NightReport:
     quarantined: tuple[Quarantine, ...] = ()
     drifted: tuple[str, ...] = ()
     absent: tuple[UnavailableLLM, ...] = ()
+    regraded: tuple[ScoreMove, ...] = ()
+    unjudged: tuple[Unjudged, ...] = ()
     router: RouterOutcome | None = None
     spent_usd: Decimal = Decimal(0)
     duration_s: float = 0.0
