@@ -200,7 +200,8 @@ def _require_answers(report: NightReport) -> None:
         return
     reasons = sorted({profile.stopped_by for profile in report.profiles} - {""}) or ["No endpoint answered."]
     unchanged = "The registry and the champion stay as they are."
-    if any(profile.stopped_for == "refused_auth" for profile in report.profiles):
+    stopped_for = {profile.stopped_for for profile in report.profiles}
+    if "refused_auth" in stopped_for or stopped_for == {"forbidden"}:
         raise CredentialsMissing(reasons[0], unchanged=unchanged, hint="Check the key that [[endpoint]] names.")
     if all(profile.stopped_for == NO_WORKER for profile in report.profiles):
         hint = "Start workers of the pool, or set [fan_out] runner, then: uniroute night run"

@@ -15,7 +15,7 @@ from flows.catalogs import Catalog
 from flows.errors import CatalogError, CatalogUnavailable
 from flows.logs import log_event
 from flows.night.context import Night
-from flows.profiling.availability import quarantine_substituted
+from flows.profiling.availability import quarantine_unanswered
 from flows.profiling.canaries import missing_canaries, settle_drifts
 from flows.profiling.contamination import quarantine_contaminated
 from flows.profiling.plan import NightPlan, chosen, plan_night
@@ -146,8 +146,8 @@ def log_profiles(night: Night, profiles: Iterable[ProfileOutcome]) -> None:
 def check_answers(night: Night, result: ProfilingResult) -> tuple[Quarantine, ...]:
     """Adopt the new answers of drifted LLMs, and quarantine LLMs whose answers cannot be trusted."""
     settle_drifts(night)
-    substituted = quarantine_substituted(night, (*result.profiles, *result.canaries))
-    return (*substituted, *quarantine_contaminated(night))
+    unanswered = quarantine_unanswered(night, (*result.profiles, *result.canaries))
+    return (*unanswered, *quarantine_contaminated(night))
 
 
 def usage_tonight(night: Night, result: ProfilingResult) -> Mapping[str, UsageFacts]:

@@ -8,7 +8,7 @@ import logging
 import math
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from types import TracebackType
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from flows.config.settings import EndpointSettings
     from flows.endpoints.wire import Reply, Wire
+
+_Parameters = tuple[RefusedParameter, ...]
 
 
 class BoundedEndpoint:
@@ -84,7 +86,8 @@ class BoundedEndpoint:
         self._circuits = Circuits(self._retry_policy, llm_patience_s)
         self._not_before_s = 0.0
         self._state = "open"
-        self._given_up: dict[str, tuple[RefusedParameter, ...]] = {}
+        self._given_up: dict[str, _Parameters] = {}
+        self._futile: defaultdict[str, set[RefusedParameter]] = defaultdict(set)
 
     async def __aenter__(self) -> Self:
         from flows.endpoints.wire import Wire
@@ -102,6 +105,10 @@ class BoundedEndpoint:
     def patience_left_s(self, llm_id: str) -> float | None:
         """Return for how many seconds an LLM whose calls are limited will still be asked; None when they are not."""
         return self._circuits.patience_left_s(llm_id, self._clock())
+
+    def expect_llms(self, number: int) -> None:
+        """Note how many LLMs will be asked: an endpoint that refuses most of them is not asked any more."""
+        self._circuits.n_llms = number
 
     async def complete(
         self, llm_id: str, prompt: str, *, before_sending: Callable[[], None] = lambda: None
@@ -131,6 +138,7 @@ class BoundedEndpoint:
         attempts = 0
         seen: Counter[str] = Counter()
         failure: Failure | None = None
+        left_out: _Parameters = ()
         while True:
             async with self._limiter:
                 await self._keep_pace()
@@ -138,17 +146,21 @@ class BoundedEndpoint:
                 refusal = self._circuits.refusal(llm_id, self._clock())
                 if refusal is None:
                     attempts += 1
-                    given_up = self._given_up.get(llm_id, ())
-                    outcome = await self._attempt(llm_id, prompt, given_up, attempts)
+                    left_out = _united(left_out, self._given_up.get(llm_id, ()))
+                    outcome = await self._attempt(llm_id, prompt, left_out, attempts)
             if refusal is not None:
                 if not refusal.wait_s:
                     raise self._error(llm_id, self._not_sent(refusal.kind, failure), attempts)
                 await self._sleep(refusal.wait_s)
                 continue
             if isinstance(outcome, Completion):
+                # Only now is it known that the parameter was the reason, and not a word that happened to be its name.
+                self._given_up[llm_id] = _united(left_out, self._given_up.get(llm_id, ()))
                 return outcome
             failure = outcome
-            if self._gives_up_parameter(llm_id, failure, given_up):
+            refused = self._refused_parameter(llm_id, failure, left_out)
+            if refused is not None:
+                left_out = _united(left_out, (refused,))
                 continue
             seen[failure.kind] += 1
             wait_s = self._wait_s(failure, seen)
@@ -162,11 +174,9 @@ class BoundedEndpoint:
             return Failure(kind, f"{patience}, so it is left for the next night")
         return failure or Failure(kind, "nothing was sent")
 
-    async def _attempt(
-        self, llm_id: str, prompt: str, given_up: tuple[RefusedParameter, ...], attempts: int
-    ) -> Completion | Failure:
+    async def _attempt(self, llm_id: str, prompt: str, left_out: _Parameters, attempts: int) -> Completion | Failure:
         started_s = self._clock()
-        outcome = await self._exchange(llm_id, prompt, given_up)
+        outcome = await self._exchange(llm_id, prompt, left_out)
         ended_s = self._clock()
         if isinstance(outcome, Failure):
             self._circuits.failed(llm_id, outcome.kind, ended_s, outcome.retry_after_s)
@@ -181,7 +191,7 @@ class BoundedEndpoint:
             **vars(outcome),
             latency_s=max(0.0, ended_s - started_s),
             attempts=attempts,
-            downgrades=given_up,
+            downgrades=left_out,
         )
 
     def _log_state(self, kind: str | None = None) -> None:
@@ -195,11 +205,11 @@ class BoundedEndpoint:
                 f"endpoint_{state}", level=level, endpoint=self.settings.name, reason=kind, at_once=self._limiter.limit
             )
 
-    async def _exchange(self, llm_id: str, prompt: str, given_up: tuple[RefusedParameter, ...]) -> Answer | Failure:
+    async def _exchange(self, llm_id: str, prompt: str, left_out: _Parameters) -> Answer | Failure:
         if self._wire is None:
             raise RuntimeError(f"endpoint {self.settings.name} is not open: use it in an `async with` block")
         try:
-            reply = await self._wire.post(self._request(llm_id, prompt, given_up))
+            reply = await self._wire.post(self._request(llm_id, prompt, left_out))
         except Exception as error:
             failure = classify_exception(error)
             if failure is None:
@@ -208,37 +218,40 @@ class BoundedEndpoint:
         return self._read(reply, prompt)
 
     def _read(self, reply: Reply, prompt: str) -> Answer | Failure:
-        document: Any = None
+        # The body decides, not the content type: servers and proxies send completions as text/plain or text/html.
         try:
             document = parse_body(reply.body)
         except NotACompletion as error:
             if reply.status < 400:
-                return Failure("malformed", f"HTTP {reply.status}, {error}")
+                return Failure(error.kind, f"HTTP {reply.status}, {error}")
+            document = reply.body.decode("utf-8", "replace")
         failure = classify_reply(reply.status, document, reply.retry_after, self._now())
         if failure is not None:
             return failure
-        if not reply.is_json:
-            return Failure("malformed", f"HTTP {reply.status}, the content type is not JSON")
         try:
             return read_answer(document, prompt)
         except NotACompletion as error:
-            return Failure("malformed", f"HTTP {reply.status}, {error}")
+            return Failure(error.kind, f"HTTP {reply.status}, {error}")
 
-    def _request(self, llm_id: str, prompt: str, given_up: tuple[RefusedParameter, ...]) -> bytes:
+    def _request(self, llm_id: str, prompt: str, left_out: _Parameters) -> bytes:
         request: dict[str, Any] = {"model": llm_id, "messages": [{"role": "user", "content": prompt}]}
-        request["max_completion_tokens" if "max_tokens" in given_up else "max_tokens"] = self.settings.max_tokens
-        if "temperature" not in given_up:
+        request["max_completion_tokens" if "max_tokens" in left_out else "max_tokens"] = self.settings.max_tokens
+        if "temperature" not in left_out:
             request["temperature"] = self.settings.temperature
+        if "stream" not in left_out:
+            # Some servers stream unless they are told not to.
+            request["stream"] = False
         return json.dumps(request, separators=(",", ":")).encode()
 
-    def _gives_up_parameter(self, llm_id: str, failure: Failure, given_up: tuple[RefusedParameter, ...]) -> bool:
-        parameter = failure.refused_parameter
-        if parameter is None or parameter in given_up:
-            return False
-        known = self._given_up.get(llm_id, ())
-        if parameter not in known:
-            self._given_up[llm_id] = (*known, parameter)
-        return True
+    def _refused_parameter(self, llm_id: str, failure: Failure, left_out: _Parameters) -> RefusedParameter | None:
+        """Return what else to leave out of the next attempt, None when that would be no use."""
+        futile = self._futile[llm_id]
+        for parameter in failure.refused_parameters:
+            if parameter not in left_out and parameter not in futile:
+                return parameter
+        if failure.kind in ("unsupported", "bad_request"):
+            futile.update(set(left_out) - set(self._given_up.get(llm_id, ())))
+        return None
 
     def _wait_s(self, failure: Failure, seen: Counter[str]) -> float | None:
         failures = seen.total()
@@ -262,10 +275,14 @@ class BoundedEndpoint:
             kind=failure.kind,
             attempts=attempts,
             retry_after_s=failure.retry_after_s,
-            is_endpoint_wide=rule.stops == "endpoint",
+            is_endpoint_wide=rule.stops == "endpoint" or self._circuits.is_stopped,
             unchanged="the prompt counts as unanswered, not as answered wrongly",
             hint=rule.hint,
         )
+
+
+def _united(some: _Parameters, others: _Parameters) -> _Parameters:
+    return tuple(sorted({*some, *others}))
 
 
 def _times(attempts: int) -> str:

@@ -11,7 +11,9 @@ from types import TracebackType
 
 from flows.endpoints.kinds import FAILURE_RULES
 
+_FORBIDDEN = "forbidden"
 _LIMITED = "rate_limited"
+_FEWEST_FORBIDDEN = 3
 _PLACES_OF_A_REFUSAL = 1 / 2
 _PLACES_OF_AN_ANSWER = 1 / 16
 
@@ -103,7 +105,9 @@ class Circuits:
     few rests of an LLM or endpoint that has answered before, because outages pass and a prompt not asked tonight is
     missing; otherwise they fail at once. A failure that a retry cannot fix stops the circuit for good. When the
     endpoint asks to wait (``Retry-After``), only calls to the same LLM wait. An LLM whose calls are only limited, or
-    will be, for longer than the patience is stopped too, until a call in flight is answered after all.
+    will be, for longer than the patience is stopped too, until a call in flight is answered after all. An endpoint that
+    forbids most of its LLMs, three at least, before any of them has answered is stopped as a whole: then it is the key
+    that it means.
 
     Parameters
     ----------
@@ -111,10 +115,13 @@ class Circuits:
         The figures.
     llm_patience_s
         How long an LLM is asked again while the endpoint limits its calls and answers none, in seconds.
+    n_llms
+        How many LLMs will be asked; 0 when only those count that have been asked so far.
     """
 
     retry_policy: RetryPolicy
     llm_patience_s: float = math.inf
+    n_llms: int = 0
     _endpoint: _Circuit = field(default_factory=_Circuit)
     _llms: defaultdict[str, _Circuit] = field(default_factory=lambda: defaultdict(_Circuit))
 
@@ -174,6 +181,8 @@ class Circuits:
         circuit = self._endpoint if scope == "endpoint" else self._llms[llm_id]
         if rule.stops is not None:
             circuit.stopped_by = kind
+            if kind == _FORBIDDEN:
+                self._stop_if_most_are_forbidden()
             return
         was_open = self._is_open(circuit)
         circuit.failures += 1
@@ -192,6 +201,12 @@ class Circuits:
         is_announced = of_llm.limits >= self.retry_policy.failures_to_open
         if (until_s if is_announced else now_s) - of_llm.limited_since_s > self.llm_patience_s:
             of_llm.stopped_by = _LIMITED
+
+    def _stop_if_most_are_forbidden(self) -> None:
+        forbidden = sum(of_llm.stopped_by == _FORBIDDEN for of_llm in self._llms.values())
+        is_most = 2 * forbidden > max(self.n_llms, len(self._llms))
+        if forbidden >= _FEWEST_FORBIDDEN and is_most and not self._endpoint.has_answered:
+            self._endpoint.stopped_by = _FORBIDDEN
 
     def _is_open(self, circuit: _Circuit) -> bool:
         return circuit.failures >= self.retry_policy.failures_to_open

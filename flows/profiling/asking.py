@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -14,9 +14,11 @@ from fnmatch import fnmatchcase
 from flows import crash_points
 from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, kinds, worst_case_usd
 from flows.endpoints.completion import is_the_llm_asked_for
+from flows.endpoints.end_states import CUT
 from flows.endpoints.usage import bounded_usage
 from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
+from flows.graders.reasoning import without_reasoning
 from flows.logs import log_event
 from flows.night.context import Night
 from flows.profiling.judging import JudgeClient, Judgement
@@ -28,9 +30,8 @@ from registry.llms import LLM, Price
 from registry.outcomes import Outcome
 from registry.prompts import Prompt
 
-_CUT = "length"
+_MOST_EMPTY_IN_A_ROW = 20
 _ASK_AGAIN_S = 0.1
-_LOOK_EVERY_S = 0.5
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Tally:
     answers: int = 0
     cut: int = 0
     downgrades: tuple[str, ...] = ()
+    empty_in_a_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ class BudgetedCaller:
             llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].settings.concurrency, neighbours[llm.endpoint]))
             for llm in self._llms.values()
         }
+        for name, number in neighbours.items():
+            endpoints[name].expect_llms(number)
         self._accepted_names = {entry.name: entry.accepted_names for entry in night.workspace.endpoint_settings()}
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
@@ -159,6 +163,7 @@ class BudgetedCaller:
             async with self._of_one_llm[llm.key], self._about_to_call[llm.endpoint]:
                 outcome = await self._call(llm, prompt, sampling, until_kept)
             if outcome is not None:
+                self._stop_if_silent(llm, outcome)
                 self._spent[llm.key] += outcome.whole_cost_usd
                 await keep(outcome)
                 self._kept_usd += outcome.whole_cost_usd
@@ -243,7 +248,7 @@ class BudgetedCaller:
             return await self._call(llm, prompt, sampling, until_kept)
         except EndpointError as error:
             self._budget.release(granted.reservation)
-            if error.is_endpoint_wide or not error.attempts or error.kind == "not_found":
+            if kinds.is_futile(error):
                 self.stop(llm.key, error.message, error.kind)
             return self._failure(llm, prompt, sampling, error.kind, error.attempts) if error.attempts else None
         except BaseException:
@@ -386,8 +391,18 @@ class BudgetedCaller:
     def _count(self, llm: LLM, completion: Completion) -> None:
         tally = self.tallies[llm.key]
         tally.answers += 1
-        tally.cut += completion.finish_reason == _CUT
+        tally.cut += completion.finish_reason == CUT
         tally.downgrades = tuple(sorted({*tally.downgrades, *completion.downgrades}))
+
+    def _stop_if_silent(self, llm: LLM, outcome: Outcome) -> None:
+        """Do not ask an LLM again tonight that answers nothing many times in a row; other failures do not count."""
+        tally = self.tallies[llm.key]
+        if outcome.failure == kinds.EMPTY:
+            tally.empty_in_a_row += 1
+        elif outcome.completion is not None:
+            tally.empty_in_a_row = 0 if without_reasoning(outcome.completion).strip() else tally.empty_in_a_row + 1
+        if tally.empty_in_a_row >= _MOST_EMPTY_IN_A_ROW:
+            self.stop(llm.key, f"it gave {_MOST_EMPTY_IN_A_ROW} empty answers in a row", kinds.EMPTY)
 
     def _failure(self, llm: LLM, prompt: Prompt, sampling: str, kind: str, attempts: int) -> Outcome:
         return Outcome(
@@ -412,23 +427,6 @@ class BudgetedCaller:
 def _share(concurrency: int, neighbours: int) -> int:
     """Return how many calls one LLM may have in flight, so that one that hangs leaves room for the others."""
     return 2 * concurrency if neighbours == 1 else max(1, concurrency // 2)
-
-
-@asynccontextmanager
-async def watching_elsewhere(caller: BudgetedCaller) -> AsyncIterator[None]:
-    """Count, during the block, what other processes of the run spend: all share the night's ceiling."""
-    await caller.look_elsewhere()
-    watching = asyncio.create_task(_keep_looking(caller))
-    try:
-        yield
-    finally:
-        watching.cancel()
-
-
-async def _keep_looking(caller: BudgetedCaller) -> None:
-    while True:
-        await asyncio.sleep(_LOOK_EVERY_S)
-        await caller.look_elsewhere()
 
 
 def log_answer(run_key: str, llm: LLM, outcome: Outcome) -> None:

@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.graders import Judge
 from flows.night.context import Night
-from flows.profiling.asking import BudgetedCaller, watching_elsewhere
+from flows.profiling.asking import BudgetedCaller
 from flows.profiling.canaries import ask_canaries
 from flows.profiling.judging import JudgeClient
 from flows.profiling.plan import NightPlan, PlannedProfile
@@ -29,6 +29,7 @@ _BATCHES_AT_ONCE = 8
 _BATCHES_OF_ONE_LLM = 2
 # Prefect on SQLite stalls when one flow has many more task runs than this.
 _MOST_TASK_RUNS = 150
+_LOOK_EVERY_S = 0.5
 
 
 class Profiling:
@@ -194,6 +195,23 @@ async def opened_caller(night: Night, plan: NightPlan) -> AsyncIterator[Budgeted
             yield caller
         finally:
             await caller.give_back()
+
+
+@asynccontextmanager
+async def watching_elsewhere(caller: BudgetedCaller) -> AsyncIterator[None]:
+    """Count, during the block, what other processes of the run spend: all share the night's ceiling."""
+    await caller.look_elsewhere()
+    watching = asyncio.create_task(_keep_looking(caller))
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _keep_looking(caller: BudgetedCaller) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        await caller.look_elsewhere()
 
 
 async def profile_part(night: Night, plan: NightPlan, progress: Progress) -> ProfilingResult:

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flows.endpoints import BoundedEndpoint, Budget, worst_case_usd
+from flows.endpoints.kinds import is_futile
 from flows.endpoints.usage import bounded_usage
 from flows.errors import EndpointError, GradingError, PrerequisiteError
 from flows.graders.judge import MOST_ANSWER_BYTES, Judge, judgement_prompt, says_nothing, verdict
@@ -46,10 +47,7 @@ class Judgement:
     @property
     def is_futile(self) -> bool:
         """Whether further answers would not be judged either."""
-        error = self.error
-        if not isinstance(error, EndpointError):
-            return False
-        return error.is_endpoint_wide or not error.attempts or error.kind == "not_found"
+        return isinstance(self.error, EndpointError) and is_futile(self.error)
 
 
 def worst_judgement_usd(question: str, reference: str, price: Price, *, max_tokens: int) -> Decimal:

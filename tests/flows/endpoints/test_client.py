@@ -113,6 +113,7 @@ def test_a_request_carries_the_prompt_the_limits_and_no_header_that_describes_th
         "messages": [{"role": "user", "content": PROMPT}],
         "max_tokens": 77,
         "temperature": 0.0,
+        "stream": False,
     }
     sent = {"host", "accept", "accept-encoding", "content-type", "user-agent", "authorization", "content-length"}
     assert set(request.headers) == sent
@@ -152,7 +153,6 @@ def test_a_prompt_with_lone_surrogates_and_nul_arrives_unchanged(fake):
         ("204", MalformedCompletion, "malformed", 2),
         ("html", MalformedCompletion, "malformed", 2),
         ("text", MalformedCompletion, "malformed", 2),
-        ("json-as-text", MalformedCompletion, "malformed", 2),
         ("sse", MalformedCompletion, "malformed", 2),
         ("latin1", MalformedCompletion, "malformed", 2),
         ("list", MalformedCompletion, "malformed", 2),
@@ -162,6 +162,10 @@ def test_a_prompt_with_lone_surrogates_and_nul_arrives_unchanged(fake):
         ("content-int", MalformedCompletion, "malformed", 2),
         ("content-image", MalformedCompletion, "malformed", 2),
         ("content-null-unfinished", MalformedCompletion, "malformed", 2),
+        ("content-none", MalformedCompletion, "empty", 2),
+        ("content-reasoned", MalformedCompletion, "empty", 2),
+        ("interrupted", TransientEndpointError, "transient", 3),
+        ("filtered", FatalEndpointError, "moderated", 1),
         ("finish-int", MalformedCompletion, "malformed", 2),
         ("nan", MalformedCompletion, "malformed", 2),
         ("dupkeys", MalformedCompletion, "malformed", 2),
@@ -205,7 +209,7 @@ def test_every_failure_has_one_kind_and_its_number_of_attempts_and_leaks_nothing
         ("content-empty", "", "stop"),
         ("content-parts", "The answer is (B).", "stop"),
         ("content-tools", "", "tool_calls"),
-        ("filtered", "", "content_filter"),
+        ("json-as-text", "x", "stop"),
         ("length", "half an ans", "length"),
         ("content-odd", "a\N{REPLACEMENT CHARACTER}b?c é", "stop"),
     ],
