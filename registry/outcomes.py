@@ -1,6 +1,8 @@
 """Outcomes: one per LLM, prompt, grader version and sampling; a score or a failure, never both and never neither.
 
-A score is final. A failure says only that nothing is known, and a later answer replaces it.
+A score is final. A failure says only that nothing is known, and a later answer replaces it. A newer version of a grader
+adds outcomes of its own, made from the answers that are stored: with the tokens and costs that were measured when the
+LLM was asked, and without booking them again.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from registry.answers import AnswerFacts, answer_facts
+from registry.answers import AnswerFacts, ScoreMove, StoredAnswer, UsageFacts, answer_facts, usage_facts
 from registry.charges import Charges, EndpointSpend, PurposeSpend, Spend
 from registry.db.columns import text_bytes, to_pico_usd
 from registry.db.database import Database, Unit, chunks, ids_of
@@ -35,7 +37,11 @@ __all__ = [
     "OutcomeTable",
     "Outcomes",
     "PurposeSpend",
+    "Regrade",
+    "ScoreMove",
     "Spend",
+    "StoredAnswer",
+    "UsageFacts",
     "grader_labels",
 ]
 
@@ -154,6 +160,37 @@ class Outcome:
             raise InvalidInput(f"an outcome of {self.llm_key} without an attempt")
 
 
+@dataclass(frozen=True)
+class Regrade:
+    """A stored answer under the present version of its grader.
+
+    Attributes
+    ----------
+    answer
+        The answer.
+    grader
+        ``name/version`` of the present grader.
+    score
+        In [0, 1]; None where it could not be graded again, so that the former grade stays.
+    is_unreadable
+        As in `Outcome`, of this grading.
+    grading
+        What grading cost.
+    """
+
+    answer: StoredAnswer
+    grader: str
+    score: float | None
+    is_unreadable: bool | None = None
+    grading: GradingCost | None = None
+
+    def __post_init__(self) -> None:
+        if self.score is None and self.answer.former_score is None:
+            raise InvalidInput(f"an answer of {self.answer.llm_key} has neither a new grade nor a former one")
+        if self.score is not None and not (0.0 <= self.score <= 1.0):
+            raise InvalidInput(f"the score {self.score} of {self.answer.llm_key} is not in [0, 1]")
+
+
 class Outcomes(OutcomeReader):
     """Record outcomes with their cost, and read them back."""
 
@@ -218,6 +255,80 @@ class Outcomes(OutcomeReader):
             self._keep_completions(opened, fresh)
             self._book(opened, held.id, purpose, fresh)
         return len(fresh)
+
+    def regrade(self, run: Run | int | None, regrades: Sequence[Regrade], *, now: datetime) -> int:
+        """Store grades of stored answers, and book what a judge was paid for them, in one transaction.
+
+        Parameters
+        ----------
+        run
+            The night that regrades; None outside of nights, where nothing can be booked.
+        regrades
+            Any number; an answer that has a score under its grader by now keeps that.
+        now
+            The present moment.
+
+        Returns
+        -------
+        int
+            How many rows were written.
+
+        Raises
+        ------
+        RunAlreadyActive
+            When another run has taken the lease over; without `run`, while a night is running.
+        """
+
+        def regrade(unit: Unit) -> int:
+            held = None
+            if run is None:
+                self._runs.require_no_night(
+                    unit, now, unchanged="No grade was changed.", hint="regrade when it is over"
+                )
+            else:
+                held = self._runs.require_lease(run, unit)
+            rows = self._regraded_rows(unit, regrades, now)
+            if rows:
+                unit.execute(self._database.upsert(outcome), rows)
+            costs = [one.grading for one in regrades if one.grading is not None]
+            if held is not None and costs:
+                self._book_grading(unit, held.id, costs)
+            return len(rows)
+
+        return self._database.repeated(regrade)
+
+    def _book_grading(self, unit: Unit, run_id: int, costs: Sequence[GradingCost]) -> None:
+        judges = ids_of(unit, llm.c.key, llm.c.id, [cost.llm_key for cost in costs])
+        for cost in costs:
+            self._charges.add(unit, run_id, judges[cost.llm_key], JUDGING, calls=cost.calls, cost=cost.cost_usd)
+
+    def _regraded_rows(self, unit: Unit, regrades: Sequence[Regrade], now: datetime) -> list[dict[str, Any]]:
+        """Return the rows of regrades: the measurements of the answer, with another grade."""
+        answers = [one.answer for one in regrades]
+        llms = ids_of(unit, llm.c.key, llm.c.id, [one.llm_key for one in answers])
+        prompts = ids_of(unit, prompt.c.digest, prompt.c.id, [one.prompt.digest for one in answers])
+        pairs = {(label, one.answer.sampling) for one in regrades for label in (one.grader, one.answer.former_grader)}
+        protocols = {pair: self._protocol(unit, *pair) for pair in sorted(pairs)}
+        wanted = {}
+        for one in regrades:
+            new, former = (protocols[label, one.answer.sampling] for label in (one.grader, one.answer.former_grader))
+            wanted[llms[one.answer.llm_key], new, prompts[one.answer.prompt.digest]] = (former, one)
+        final, rows = self._final(unit, wanted), []
+        for (llm_number, protocol_number, prompt_number), (former, one) in wanted.items():
+            if (llm_number, protocol_number, prompt_number) in final:
+                continue
+            source = unit.execute(
+                select(outcome).filter_by(llm_id=llm_number, protocol_id=former, prompt_id=prompt_number)
+            ).one()
+            graded = {"is_old_grade": True} if one.score is None else _grade(one)
+            again = {
+                "protocol_id": protocol_number,
+                "asked_protocol_id": source.asked_protocol_id or former,
+                "former_protocol_id": former,
+                "regraded_at": now,
+            }
+            rows.append({**source._mapping, "is_old_grade": False, **graded, **again})
+        return rows
 
     def _keyed(self, unit: Unit, outcomes: Sequence[Outcome]) -> dict[tuple[int, int, int], Outcome]:
         llms = ids_of(unit, llm.c.key, llm.c.id, [one.llm_key for one in outcomes])
@@ -318,6 +429,18 @@ class Outcomes(OutcomeReader):
         labels = grader_labels(grader_versions)
         return answer_facts(self._database, llm_key, [one.digest for one in prompts], labels, sampling, until)
 
+    def usage(self, llm_keys: Sequence[str], *, run: Run | int | None = None) -> Mapping[str, UsageFacts]:
+        """Describe, by LLM key, what was wrong with the usage that endpoints reported; only LLMs with answers have any.
+
+        Parameters
+        ----------
+        llm_keys
+            The LLMs.
+        run
+            Only the answers to what this run asked; all that were ever paid for when omitted.
+        """
+        return usage_facts(self._database, llm_keys, run.id if isinstance(run, Run) else run)
+
     def spend(self, run: Run | int) -> Spend:
         """Return what a run spent, in all its attempts."""
         return self._charges.spend(run)
@@ -331,6 +454,11 @@ def _whole_characters(data: bytes) -> str:
         except UnicodeDecodeError:
             continue
     return ""
+
+
+def _grade(one: Regrade) -> dict[str, Any]:
+    assert one.score is not None
+    return {"score": float(one.score), "failure": None, "is_unreadable": one.is_unreadable}
 
 
 def _row(key: tuple[int, int, int], one: Outcome, held: Run) -> dict[str, Any]:
