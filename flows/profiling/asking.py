@@ -18,9 +18,9 @@ from flows.endpoints.end_states import CUT
 from flows.endpoints.usage import bounded_usage
 from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
-from flows.graders.reasoning import without_reasoning
 from flows.logs import log_event
 from flows.night.context import Night
+from flows.profiling.empty_answers import MOST_IN_A_ROW, EmptyAnswers
 from flows.profiling.judging import JudgeClient, Judgement
 from flows.profiling.plan import cost_usd
 from flows.profiling.progress import Outlook
@@ -30,7 +30,6 @@ from registry.llms import LLM, Price
 from registry.outcomes import Outcome
 from registry.prompts import Prompt
 
-_MOST_EMPTY_IN_A_ROW = 20
 _ASK_AGAIN_S = 0.1
 
 
@@ -41,7 +40,6 @@ class Tally:
     answers: int = 0
     cut: int = 0
     downgrades: tuple[str, ...] = ()
-    empty_in_a_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +111,7 @@ class BudgetedCaller:
         for name, number in neighbours.items():
             endpoints[name].expect_llms(number)
         self._accepted_names = {entry.name: entry.accepted_names for entry in night.workspace.endpoint_settings()}
+        self._empty: dict[str, EmptyAnswers] = defaultdict(EmptyAnswers)
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
         self.stopped: dict[str, tuple[str, str]] = {}
@@ -161,9 +160,12 @@ class BudgetedCaller:
         """
         async with AsyncExitStack() as until_kept:
             async with self._of_one_llm[llm.key], self._about_to_call[llm.endpoint]:
+                number = self._empty[llm.key].ask()
                 outcome = await self._call(llm, prompt, sampling, until_kept)
+                self._empty[llm.key].end(number, outcome)
+                if self._empty[llm.key].in_a_row >= MOST_IN_A_ROW:
+                    self.stop(llm.key, f"it gave {MOST_IN_A_ROW} empty answers in a row", kinds.EMPTY)
             if outcome is not None:
-                self._stop_if_silent(llm, outcome)
                 self._spent[llm.key] += outcome.whole_cost_usd
                 await keep(outcome)
                 self._kept_usd += outcome.whole_cost_usd
@@ -393,16 +395,6 @@ class BudgetedCaller:
         tally.answers += 1
         tally.cut += completion.finish_reason == CUT
         tally.downgrades = tuple(sorted({*tally.downgrades, *completion.downgrades}))
-
-    def _stop_if_silent(self, llm: LLM, outcome: Outcome) -> None:
-        """Do not ask an LLM again tonight that answers nothing many times in a row; other failures do not count."""
-        tally = self.tallies[llm.key]
-        if outcome.failure == kinds.EMPTY:
-            tally.empty_in_a_row += 1
-        elif outcome.completion is not None:
-            tally.empty_in_a_row = 0 if without_reasoning(outcome.completion).strip() else tally.empty_in_a_row + 1
-        if tally.empty_in_a_row >= _MOST_EMPTY_IN_A_ROW:
-            self.stop(llm.key, f"it gave {_MOST_EMPTY_IN_A_ROW} empty answers in a row", kinds.EMPTY)
 
     def _failure(self, llm: LLM, prompt: Prompt, sampling: str, kind: str, attempts: int) -> Outcome:
         return Outcome(

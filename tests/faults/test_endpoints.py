@@ -269,7 +269,7 @@ def test_f39_a_refused_parameter_is_dropped_once_and_the_night_says_so(asked, fa
         ("filtered", "moderated"),
         ("content-none", "empty"),
         ("content-reasoned", "empty"),
-        ("interrupted", "transient"),
+        ("interrupted", "interrupted"),
         ("content-int", "malformed"),
         ("content-image", "malformed"),
     ],

@@ -164,7 +164,7 @@ def test_a_prompt_with_lone_surrogates_and_nul_arrives_unchanged(fake):
         ("content-null-unfinished", MalformedCompletion, "malformed", 2),
         ("content-none", MalformedCompletion, "empty", 2),
         ("content-reasoned", MalformedCompletion, "empty", 2),
-        ("interrupted", TransientEndpointError, "transient", 3),
+        ("interrupted", TransientEndpointError, "interrupted", 2),
         ("filtered", FatalEndpointError, "moderated", 1),
         ("finish-int", MalformedCompletion, "malformed", 2),
         ("nan", MalformedCompletion, "malformed", 2),
