@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from flows.cli import main
-from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.endings import ExitCode, exit_code_of
 from flows.config.environment import prepare
 from flows.config.loading import load_settings
 from flows.deploy.deploy import deploy
@@ -40,8 +40,8 @@ def stack(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def proof(stack: Stack) -> Proof:
-    return prove(stack)
+def proof(stack: Stack, template: Path) -> Proof:
+    return prove(stack, mlflow_template=template)
 
 
 def test_a_night_whose_worker_was_killed_ends_on_another_one_like_an_uninterrupted_one_on_sqlite(proof: Proof) -> None:

@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
 
 from flows.endpoints import Budget
 from flows.errors import BudgetExceeded
+from flows.reports.attention import attention_lines
+from flows.reports.closing import closing_state
 from flows.reports.digest import llm_table
+from registry.outcomes import UsageFacts
 from tests.fakes.endpoint import STEPS, FakeEndpoint, completion
 from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, right
 
@@ -144,6 +148,37 @@ def test_usage_that_cannot_be_right_costs_neither_nothing_nor_the_whole_night(as
     assert "20 with more answer tokens than max_tokens, bounded" in report.attention[0]
     cells = {row["LLM"]: row["usage"] for row in llm_table(report)}
     assert list(cells.values()) == ["20 bounded", "20 completed", "20 estimated", ""]
+
+
+def test_a_night_above_any_ceiling_needs_attention(asked, fake):
+    fake.scripts = {"one": "ok", "two": "ok"}
+    asked.prepare("one", "two", n_prompts=20, budget="call_usd = 0.5\nllm_usd = 12\nnight_usd = 20")
+    found = []
+
+    def look(night):
+        def closing(**usage):
+            found.append(closing_state(night, {f"fake:{name}": facts for name, facts in usage.items()}))
+
+        def spend(llm_key, usd):
+            night.registry.charges.book(
+                night.run, llm_key, Decimal(usd), calls=1, reserved=Decimal(0), purpose="profile"
+            )
+
+        closing(one=UsageFacts(highest_usd=Decimal("0.5")))
+        closing(one=UsageFacts(highest_usd=Decimal("0.51")))
+        spend("fake:one", 11)
+        spend("fake:two", 8)
+        closing()
+        spend("fake:two", 5)
+        closing()
+
+    report = asked.run(look=look)
+    assert [len(state.ceilings_passed) for state in found] == [0, 1, 0, 2]
+    lines = [line for state in found for line in state.ceilings_passed]
+    assert ["0.5 USD per call" in lines[0], "12 USD per LLM" in lines[1], "its ceiling of 20 USD" in lines[2]] == [
+        True
+    ] * 3
+    assert set(lines[1:]) <= set(attention_lines(replace(report, closing=found[-1])))
 
 
 def test_f99_the_second_night_is_as_bounded_as_the_first(asked, fake):
