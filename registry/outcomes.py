@@ -41,6 +41,7 @@ __all__ = [
     "ScoreMove",
     "Spend",
     "StoredAnswer",
+    "UsageEstimate",
     "UsageFacts",
     "grader_labels",
 ]
@@ -161,6 +162,36 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class UsageEstimate:
+    """What an answer with a stored count of 0 tokens is estimated to have used.
+
+    Attributes
+    ----------
+    input_tokens, output_tokens
+        By the texts of prompt and answer.
+    cost_usd
+        At the present price; None without one. What was booked for the answer stays as it was.
+    flags
+        As `usage_flags` of `Outcome`.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    flags: tuple[str, ...]
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the columns that it replaces."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cost_picousd": self.cost_usd,
+            "usage_estimated": True,
+            "usage_flags": " ".join(sorted(self.flags)),
+        }
+
+
+@dataclass(frozen=True)
 class Regrade:
     """A stored answer under the present version of its grader.
 
@@ -176,6 +207,8 @@ class Regrade:
         As in `Outcome`, of this grading.
     grading
         What grading cost.
+    estimate
+        Takes the place of usage that was stored as 0 tokens; None keeps it.
     """
 
     answer: StoredAnswer
@@ -183,6 +216,7 @@ class Regrade:
     score: float | None
     is_unreadable: bool | None = None
     grading: GradingCost | None = None
+    estimate: UsageEstimate | None = None
 
     def __post_init__(self) -> None:
         if self.score is None and self.answer.former_score is None:
@@ -327,6 +361,8 @@ class Outcomes(OutcomeReader):
                 "former_protocol_id": former,
                 "regraded_at": now,
             }
+            if one.estimate is not None and source.input_tokens == 0:
+                again |= one.estimate.as_row()
             rows.append({**source._mapping, "is_old_grade": False, **graded, **again})
         return rows
 

@@ -197,10 +197,13 @@ class BudgetedCaller:
                 if granted is None:
                     return
                 try:
-                    judgement = await self._judged(llm_key, prompt, text)
-                except BaseException:
+                    judgement = await self._judged(llm_key, prompt, text, self._check_of(llm_key, granted))
+                except BaseException as error:
                     self._budget.release(granted.reservation)
-                    raise
+                    if not isinstance(error, _NotSent):
+                        raise
+                    granted.lower_to(Decimal(0))
+                    return
             cost_usd = judgement.cost.cost_usd if judgement.cost is not None else Decimal(0)
             self._budget.settle(granted.reservation, cost_usd)
             granted.lower_to(cost_usd)
@@ -264,17 +267,22 @@ class BudgetedCaller:
 
     async def _completion(self, endpoint: BoundedEndpoint, llm: LLM, prompt: Prompt, granted: _Granted) -> Completion:
         """Make one call; raise `_NotSent` when it is not to be sent after all."""
-
-        def check_again() -> None:
-            self._stop_at_the_end(llm.key)
-            if llm.key in self.stopped or not self._budget.may_send(granted.reservation):
-                raise _NotSent
-
         crash_points.reach("call")
-        completion = await endpoint.complete(llm.llm_id, prompt.text, before_sending=check_again)
+        check = self._check_of(llm.key, granted)
+        completion = await endpoint.complete(llm.llm_id, prompt.text, before_sending=check)
         crash_points.reach("answered")
         usage = bounded_usage(completion.usage, prompt.text, completion.text, max_tokens=endpoint.settings.max_tokens)
         return replace(completion, usage=usage)
+
+    def _check_of(self, llm_key: str, granted: _Granted) -> Callable[[], None]:
+        """Return what raises `_NotSent` if a call for an LLM, for which money was set aside, must not be sent now."""
+
+        def check() -> None:
+            self._stop_at_the_end(llm_key)
+            if llm_key in self.stopped or not self._budget.may_send(granted.reservation):
+                raise _NotSent
+
+        return check
 
     def _settle(self, llm: LLM, granted: _Granted, cost_usd: Decimal) -> None:
         """Book what a call cost; an LLM that can cost more than a call may is not asked again."""
@@ -370,10 +378,12 @@ class BudgetedCaller:
                 return Judgement(None, error=error)
         return await self._judged(llm.key, prompt, completion.text)
 
-    async def _judged(self, llm_key: str, prompt: Prompt, text: str) -> Judgement:
+    async def _judged(
+        self, llm_key: str, prompt: Prompt, text: str, before_sending: Callable[[], None] = lambda: None
+    ) -> Judgement:
         """Ask the judge; one that is gone stops the LLMs that need it."""
         assert self._judge_client is not None, "prompts to be judged are not asked without a judge"
-        judgement = await self._judge_client.score(prompt.text, prompt.reference, text)
+        judgement = await self._judge_client.score(prompt.text, prompt.reference, text, before_sending)
         if judgement.is_futile and isinstance(judgement.error, EndpointError):
             self.stop(llm_key, f"its answers cannot be judged: {judgement.error.message}", judgement.error.kind)
         return judgement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -107,14 +107,19 @@ class JudgeClient:
         """Return an upper bound on the cost of judging one answer to a prompt, in USD."""
         return worst_judgement_usd(question, reference, self._price, max_tokens=self._endpoint.settings.max_tokens)
 
-    async def score(self, question: str, reference: str, completion: str) -> Judgement:
-        """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer."""
+    async def score(
+        self, question: str, reference: str, completion: str, before_sending: Callable[[], None] = lambda: None
+    ) -> Judgement:
+        """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer.
+
+        `before_sending` is called right before every attempt, and what it raises is raised.
+        """
         if says_nothing(completion):
             return Judgement(0.0)
         nonce = secrets.token_hex(_NONCE_BYTES)
         asked = judgement_prompt(question, reference, completion, nonce)
         try:
-            reply = await self._endpoint.complete(self._llm.llm_id, asked)
+            reply = await self._endpoint.complete(self._llm.llm_id, asked, before_sending=before_sending)
         except EndpointError as error:
             spent_usd = cost_usd(self._price, error.input_tokens, error.output_tokens)
             return Judgement(None, GradingCost(self._llm.key, error.attempts, spent_usd), error)

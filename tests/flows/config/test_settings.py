@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.outcome import exit_code_of
+from flows.cli.endings import exit_code_of
 from flows.config.loading import find_config, load_settings, read_key
 from flows.config.settings import EndpointSettings, Settings
 from flows.errors import CredentialsMissing, PrerequisiteError
