@@ -14,32 +14,22 @@ from fnmatch import fnmatchcase
 from flows import crash_points
 from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, kinds, worst_case_usd
 from flows.endpoints.completion import is_the_llm_asked_for
-from flows.endpoints.end_states import CUT
 from flows.endpoints.usage import bounded_usage
 from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
 from flows.logs import log_event
 from flows.night.context import Night
-from flows.profiling.empty_answers import MOST_IN_A_ROW, EmptyAnswers
 from flows.profiling.judging import JudgeClient, Judgement
 from flows.profiling.plan import cost_usd
 from flows.profiling.progress import Outlook
 from flows.profiling.reservations import NotGranted, Reservations
 from flows.profiling.results import OVER
+from flows.profiling.tally import MOST_EMPTY_IN_A_ROW, Tally
 from registry.llms import LLM, Price
 from registry.outcomes import Outcome
 from registry.prompts import Prompt
 
 _ASK_AGAIN_S = 0.1
-
-
-@dataclass
-class Tally:
-    """Counts over the answers of one LLM tonight."""
-
-    answers: int = 0
-    cut: int = 0
-    downgrades: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +101,6 @@ class BudgetedCaller:
         for name, number in neighbours.items():
             endpoints[name].expect_llms(number)
         self._accepted_names = {entry.name: entry.accepted_names for entry in night.workspace.endpoint_settings()}
-        self._empty: dict[str, EmptyAnswers] = defaultdict(EmptyAnswers)
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
         self.stopped: dict[str, tuple[str, str]] = {}
@@ -160,11 +149,11 @@ class BudgetedCaller:
         """
         async with AsyncExitStack() as until_kept:
             async with self._of_one_llm[llm.key], self._about_to_call[llm.endpoint]:
-                number = self._empty[llm.key].ask()
+                number = self.tallies[llm.key].begin()
                 outcome = await self._call(llm, prompt, sampling, until_kept)
-                self._empty[llm.key].end(number, outcome)
-                if self._empty[llm.key].in_a_row >= MOST_IN_A_ROW:
-                    self.stop(llm.key, f"it gave {MOST_IN_A_ROW} empty answers in a row", kinds.EMPTY)
+                self.tallies[llm.key].end(number, outcome)
+                if self.tallies[llm.key].empty_in_a_row >= MOST_EMPTY_IN_A_ROW:
+                    self.stop(llm.key, f"it gave {MOST_EMPTY_IN_A_ROW} empty answers in a row", kinds.EMPTY)
             if outcome is not None:
                 self._spent[llm.key] += outcome.whole_cost_usd
                 await keep(outcome)
@@ -344,7 +333,7 @@ class BudgetedCaller:
         judgement = Judgement(None)
         failure: str | None = kinds.SUBSTITUTED
         if not self._is_substituted(llm, completion):
-            self._count(llm, completion)
+            self.tallies[llm.key].count(completion)
             judgement = await self._graded(llm, prompt, completion)
             failure = None if judgement.score is not None else "judging" if judgement.cost else "grading"
         return Outcome(
@@ -402,12 +391,6 @@ class BudgetedCaller:
             kinds.SUBSTITUTED,
         )
         return True
-
-    def _count(self, llm: LLM, completion: Completion) -> None:
-        tally = self.tallies[llm.key]
-        tally.answers += 1
-        tally.cut += completion.finish_reason == CUT
-        tally.downgrades = tuple(sorted({*tally.downgrades, *completion.downgrades}))
 
     def _failure(self, llm: LLM, prompt: Prompt, sampling: str, spent_usd: Decimal, error: EndpointError) -> Outcome:
         is_billed = bool(error.input_tokens or error.output_tokens)
