@@ -162,7 +162,7 @@ _SAYS_BAD_KEY = re.compile(
     r"(?:not (?:valid|found|provided)|invalid|incorrect|missing|required|expired|revoked|disabled|wrong)"
     r"|(?:invalid|incorrect|wrong|missing|expired|revoked|malformed|no|provide an|provide a valid) "
     r"(?:x-|auth |authentication |bearer |valid )?(?:api[ _-]?key|access token|credentials?\b|authorization)"
-    r"|authentication (?:failed|error|required)|unauthenticated"
+    r"|authentication (?:failed|error|required)|unauthenticated|(?:check|make sure|verify) (?:that )?your api[ _-]?key"
 )
 # A 403 may mean the key or the LLM; one that speaks of the header means the key.
 _SAYS_HEADER = re.compile(r"\bbearer\b|\bauthorization header\b")
