@@ -184,6 +184,8 @@ def _mlflow_server(folder: Path, url: str, auth_url: str, port: int, password: s
         f"[mlflow]\ndefault_permission = READ\nadmin_username = {ADMIN}\n"
         f"database_uri = {_with_driver(auth_url, 'psycopg').replace('%', '%%')}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        # Checking a password takes as long as serving the request.
+        "auth_cache_ttl_seconds = 3600\n"
     )
     command = [str(BIN / "mlflow"), "server", "--backend-store-uri", _with_driver(url, "psycopg")]
     command += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts", "--app-name", "basic-auth"]
