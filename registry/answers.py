@@ -52,6 +52,36 @@ class AnswerFacts:
 
 
 @dataclass(frozen=True)
+class UsageEstimate:
+    """What an answer with a stored count of 0 tokens is estimated to have used.
+
+    Attributes
+    ----------
+    input_tokens, output_tokens
+        By the texts of prompt and answer.
+    cost_usd
+        At the present price; None without one. What was booked for the answer stays as it was.
+    flags
+        As `usage_flags` of `Outcome`.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    flags: tuple[str, ...]
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the columns that it replaces."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cost_picousd": self.cost_usd,
+            "usage_estimated": True,
+            "usage_flags": " ".join(sorted(self.flags)),
+        }
+
+
+@dataclass(frozen=True)
 class UsageFacts:
     """What was wrong with the usage that an endpoint reported for the answers of one LLM.
 

@@ -17,7 +17,15 @@ from typing import Any
 
 from sqlalchemy import select
 
-from registry.answers import AnswerFacts, ScoreMove, StoredAnswer, UsageFacts, answer_facts, usage_facts
+from registry.answers import (
+    AnswerFacts,
+    ScoreMove,
+    StoredAnswer,
+    UsageEstimate,
+    UsageFacts,
+    answer_facts,
+    usage_facts,
+)
 from registry.charges import Charges, EndpointSpend, PurposeSpend, Spend
 from registry.db.columns import text_bytes, to_pico_usd
 from registry.db.database import Database, Unit, chunks, ids_of
@@ -159,36 +167,6 @@ class Outcome:
             raise InvalidInput(f"the usage flags {self.usage_flags} of {self.llm_key} are not single words")
         if self.attempts < 1:
             raise InvalidInput(f"an outcome of {self.llm_key} without an attempt")
-
-
-@dataclass(frozen=True)
-class UsageEstimate:
-    """What an answer with a stored count of 0 tokens is estimated to have used.
-
-    Attributes
-    ----------
-    input_tokens, output_tokens
-        By the texts of prompt and answer.
-    cost_usd
-        At the present price; None without one. What was booked for the answer stays as it was.
-    flags
-        As `usage_flags` of `Outcome`.
-    """
-
-    input_tokens: int
-    output_tokens: int
-    cost_usd: Decimal | None
-    flags: tuple[str, ...]
-
-    def as_row(self) -> dict[str, Any]:
-        """Return the columns that it replaces."""
-        return {
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "cost_picousd": self.cost_usd,
-            "usage_estimated": True,
-            "usage_flags": " ".join(sorted(self.flags)),
-        }
 
 
 @dataclass(frozen=True)
