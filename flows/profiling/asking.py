@@ -252,10 +252,13 @@ class BudgetedCaller:
             self._budget.release(granted.reservation)
             return await self._call(llm, prompt, sampling, until_kept)
         except EndpointError as error:
-            self._budget.release(granted.reservation)
+            # Attempts without an answer may be billed, those that only reasoned for example.
+            spent_usd = cost_usd(price, error.input_tokens, error.output_tokens)
+            self._budget.settle(granted.reservation, spent_usd)
+            granted.lower_to(spent_usd)
             if kinds.is_futile(error):
                 self.stop(llm.key, error.message, error.kind)
-            return self._failure(llm, prompt, sampling, error.kind, error.attempts) if error.attempts else None
+            return self._failure(llm, prompt, sampling, spent_usd, error) if error.attempts else None
         except BaseException:
             self._budget.release(granted.reservation)
             raise
@@ -406,20 +409,21 @@ class BudgetedCaller:
         tally.cut += completion.finish_reason == CUT
         tally.downgrades = tuple(sorted({*tally.downgrades, *completion.downgrades}))
 
-    def _failure(self, llm: LLM, prompt: Prompt, sampling: str, kind: str, attempts: int) -> Outcome:
+    def _failure(self, llm: LLM, prompt: Prompt, sampling: str, spent_usd: Decimal, error: EndpointError) -> Outcome:
+        is_billed = bool(error.input_tokens or error.output_tokens)
         return Outcome(
             llm_key=llm.key,
             prompt_digest=prompt.digest,
             grader=self._night.grader_versions[prompt.grader],
             sampling=sampling,
             score=None,
-            failure=kind,
-            input_tokens=None,
-            output_tokens=None,
-            cost_usd=None,
+            failure=error.kind,
+            input_tokens=error.input_tokens if is_billed else None,
+            output_tokens=error.output_tokens if is_billed else None,
+            cost_usd=spent_usd if is_billed else None,
             latency_s=None,
             finish_reason=None,
-            attempts=attempts,
+            attempts=error.attempts,
             completion=None,
             usage_estimated=False,
             asked_at=self._night.clock(),

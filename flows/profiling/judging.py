@@ -121,7 +121,8 @@ class JudgeClient:
         try:
             reply = await self._endpoint.complete(self._llm.llm_id, asked, before_sending=before_sending)
         except EndpointError as error:
-            return Judgement(None, GradingCost(self._llm.key, error.attempts, Decimal(0)), error)
+            spent_usd = cost_usd(self._price, error.input_tokens, error.output_tokens)
+            return Judgement(None, GradingCost(self._llm.key, error.attempts, spent_usd), error)
         usage = bounded_usage(reply.usage, asked, reply.text, max_tokens=self._endpoint.settings.max_tokens)
         usd = cost_usd(self._price, usage.input_tokens, usage.output_tokens)
         cost = GradingCost(self._llm.key, reply.attempts, usd)
