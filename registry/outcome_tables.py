@@ -167,6 +167,32 @@ class OutcomeReader:
             found = set(rows.scalars())
         return frozenset(one.digest for one in prompts if one.digest in found)
 
+    def first_scores(
+        self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], sampling_start: str
+    ) -> NDArray[np.float64]:
+        """Return the first score of each prompt under any sampling that begins like this, ``(n,)``; NaN without one.
+
+        Parameters
+        ----------
+        llm_key, prompts, grader_versions
+            As in `missing`.
+        sampling_start
+            The beginning of the sampling settings, for example of the canaries of all nights.
+        """
+        labels = sorted(set(grader_labels(grader_versions).values()))
+        with self._database.read() as unit:
+            rows = unit.execute(
+                select(prompt.c.digest, outcome.c.score)
+                .join_from(outcome, prompt, prompt.c.id == outcome.c.prompt_id)
+                .join(llm, llm.c.id == outcome.c.llm_id)
+                .join(protocol, protocol.c.id == outcome.c.protocol_id)
+                .where(llm.c.key == llm_key, outcome.c.score.is_not(None), protocol.c.grader.in_(labels))
+                .where(protocol.c.sampling.startswith(sampling_start, autoescape=True))
+                .order_by(outcome.c.asked_at.desc())
+            )
+            first = {row.digest: row.score for row in rows}
+        return np.array([first.get(one.digest, np.nan) for one in prompts], dtype=np.float64)
+
     def table(
         self,
         llm_keys: Sequence[str],

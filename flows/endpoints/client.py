@@ -10,6 +10,7 @@ import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +19,7 @@ from flows.endpoints.completion import Answer, Completion, NotACompletion, parse
 from flows.endpoints.failures import Failure, RefusedParameter, classify_exception, classify_reply
 from flows.endpoints.kinds import FAILURE_RULES
 from flows.endpoints.retry_policy import Circuits, ConcurrencyLimiter, RetryPolicy
-from flows.endpoints.usage import bounded_usage
+from flows.endpoints.usage import Usage, bounded_usage
 from flows.errors import EndpointError, PrerequisiteError
 from flows.logs import log_event
 from flows.urls import http_url, is_in_clear
@@ -112,7 +113,7 @@ class BoundedEndpoint:
         self._circuits.n_llms = number
 
     async def complete(
-        self, llm_id: str, prompt: str, *, before_sending: Callable[[], None] = lambda: None
+        self, llm_id: str, prompt: str, *, before_sending: Callable[[Usage], None] = lambda lost: None
     ) -> Completion:
         """Ask the LLM one prompt.
 
@@ -123,7 +124,8 @@ class BoundedEndpoint:
         prompt
             The user message, exactly.
         before_sending
-            Called right before every attempt, after all waiting; what it raises ends the call.
+            Called right before every attempt, after all waiting, with what the earlier attempts are billed for although
+            they brought no answer; what it raises ends the call.
 
         Returns
         -------
@@ -135,6 +137,8 @@ class BoundedEndpoint:
         RateLimited, TransientEndpointError, FatalEndpointError, MalformedCompletion
             There is no answer; ``kind`` is a key of `FAILURE_RULES`. ``attempts`` is 0 when nothing was sent, because
             the circuit is open (kind ``circuit_open``) or was stopped for good (by the kind reported).
+        Exception
+            What `before_sending` raises before the first attempt; later, the failure of the last attempt is raised.
         """
         attempts = 0
         seen: Counter[str] = Counter()
@@ -143,7 +147,12 @@ class BoundedEndpoint:
         while True:
             async with self._limiter:
                 await self._keep_pace()
-                before_sending()
+                try:
+                    before_sending(_lost(failures))
+                except Exception:
+                    if not failures:
+                        raise
+                    raise self._error(llm_id, failures[-1], attempts, failures) from None
                 refusal = self._circuits.refusal(llm_id, self._clock())
                 if refusal is None:
                     attempts += 1
@@ -157,7 +166,7 @@ class BoundedEndpoint:
             if isinstance(outcome, Completion):
                 # Only now is it known that the parameter was the reason, and not a word that happened to be its name.
                 self._given_up[llm_id] = _united(left_out, self._given_up.get(llm_id, ()))
-                return outcome
+                return replace(outcome, lost=_lost(failures))
             failures.append(outcome)
             refused = self._refused_parameter(llm_id, outcome, left_out)
             if refused is not None:
@@ -272,18 +281,24 @@ class BoundedEndpoint:
 
     def _error(self, llm_id: str, failure: Failure, attempts: int, failures: Sequence[Failure]) -> EndpointError:
         rule = FAILURE_RULES[failure.kind]
-        billed = [one.usage for one in failures if one.usage is not None]
+        lost = _lost(failures)
         return rule.error(
             f"endpoint {self.settings.name} {rule.means}: LLM {llm_id!r}, {failure.detail}, {_times(attempts)}",
             kind=failure.kind,
             attempts=attempts,
             retry_after_s=failure.retry_after_s,
-            input_tokens=sum(usage.input_tokens for usage in billed),
-            output_tokens=sum(usage.output_tokens for usage in billed),
+            input_tokens=lost.input_tokens,
+            output_tokens=lost.output_tokens,
             is_endpoint_wide=rule.stops == "endpoint" or self._circuits.is_stopped,
             unchanged="the prompt counts as unanswered, not as answered wrongly",
             hint=rule.hint,
         )
+
+
+def _lost(failures: Sequence[Failure]) -> Usage:
+    """Return what attempts without an answer are billed for."""
+    billed = [one.usage for one in failures if one.usage is not None]
+    return Usage(sum(usage.input_tokens for usage in billed), sum(usage.output_tokens for usage in billed))
 
 
 def _united(some: _Parameters, others: _Parameters) -> _Parameters:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.endpoints.end_states import CUT, failure_of, is_cut_off
 from flows.endpoints.kinds import EMPTY
-from flows.endpoints.usage import HIDDEN_OUTPUT, Usage, read_usage, written_text
+from flows.endpoints.usage import HIDDEN_OUTPUT, NO_USAGE, Usage, read_usage, written_text
 from routing.strict_json import DuplicateKey, InvalidJson, parse_json
 
 _MAX_NAME_CHARACTERS = 200
@@ -75,11 +75,14 @@ class Completion(Answer):
         How often the endpoint was asked, this one included.
     downgrades
         Request parameters that had to be dropped because the LLM refuses them, for example ``temperature``.
+    lost
+        What earlier attempts are billed for although they brought no answer.
     """
 
     latency_s: float
     attempts: int
     downgrades: tuple[str, ...] = ()
+    lost: Usage = NO_USAGE
 
 
 class NotACompletion(ValueError):

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from flows import crash_points
 from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, kinds, worst_case_usd
 from flows.endpoints.completion import is_the_llm_asked_for
-from flows.endpoints.usage import bounded_usage
+from flows.endpoints.usage import Usage, bounded_usage
 from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
 from flows.logs import log_event
@@ -234,7 +234,7 @@ class BudgetedCaller:
         if granted is None:
             return None
         try:
-            completion = await self._completion(endpoint, llm, prompt, granted)
+            completion = await self._completion(endpoint, llm, prompt, price, granted)
             outcome = await self._outcome(llm, prompt, sampling, price, completion)
         except _NotSent:
             granted.lower_to(Decimal(0))
@@ -254,21 +254,24 @@ class BudgetedCaller:
         self._settle(llm, granted, outcome.whole_cost_usd)
         return outcome
 
-    async def _completion(self, endpoint: BoundedEndpoint, llm: LLM, prompt: Prompt, granted: _Granted) -> Completion:
+    async def _completion(
+        self, endpoint: BoundedEndpoint, llm: LLM, prompt: Prompt, price: Price, granted: _Granted
+    ) -> Completion:
         """Make one call; raise `_NotSent` when it is not to be sent after all."""
         crash_points.reach("call")
-        check = self._check_of(llm.key, granted)
+        check = self._check_of(llm.key, granted, price)
         completion = await endpoint.complete(llm.llm_id, prompt.text, before_sending=check)
         crash_points.reach("answered")
         usage = bounded_usage(completion.usage, prompt.text, completion.text, max_tokens=endpoint.settings.max_tokens)
         return replace(completion, usage=usage)
 
-    def _check_of(self, llm_key: str, granted: _Granted) -> Callable[[], None]:
+    def _check_of(self, llm_key: str, granted: _Granted, price: Price | None = None) -> Callable[[Usage], None]:
         """Return what raises `_NotSent` if a call for an LLM, for which money was set aside, must not be sent now."""
 
-        def check() -> None:
+        def check(lost: Usage) -> None:
             self._stop_at_the_end(llm_key)
-            if llm_key in self.stopped or not self._budget.may_send(granted.reservation):
+            lost_usd = cost_usd(price, lost.input_tokens, lost.output_tokens) if price is not None else Decimal(0)
+            if llm_key in self.stopped or not self._budget.may_send(granted.reservation, lost_usd):
                 raise _NotSent
 
         return check
@@ -336,6 +339,7 @@ class BudgetedCaller:
             self.tallies[llm.key].count(completion)
             judgement = await self._graded(llm, prompt, completion)
             failure = None if judgement.score is not None else "judging" if judgement.cost else "grading"
+        lost = completion.lost
         return Outcome(
             llm_key=llm.key,
             prompt_digest=prompt.digest,
@@ -346,7 +350,9 @@ class BudgetedCaller:
             grading=judgement.cost,
             input_tokens=completion.input_tokens,
             output_tokens=completion.output_tokens,
-            cost_usd=cost_usd(price, completion.input_tokens, completion.output_tokens),
+            cost_usd=cost_usd(
+                price, completion.input_tokens + lost.input_tokens, completion.output_tokens + lost.output_tokens
+            ),
             latency_s=completion.latency_s,
             finish_reason=completion.finish_reason,
             attempts=completion.attempts,
@@ -368,7 +374,7 @@ class BudgetedCaller:
         return await self._judged(llm.key, prompt, completion.text)
 
     async def _judged(
-        self, llm_key: str, prompt: Prompt, text: str, before_sending: Callable[[], None] = lambda: None
+        self, llm_key: str, prompt: Prompt, text: str, before_sending: Callable[[Usage], None] = lambda lost: None
     ) -> Judgement:
         """Ask the judge; one that is gone stops the LLMs that need it."""
         assert self._judge_client is not None, "prompts to be judged are not asked without a judge"

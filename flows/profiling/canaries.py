@@ -9,7 +9,8 @@ one night in a thousand:
   `NOISE` of all.
 
 With 20 prompts that takes 12 changes in one direction, or 10 in all. Prompts that cannot be paired, because a call
-failed or because the stored grade is one of an earlier grader, do not count.
+failed, do not count. A stored grade that an earlier grader gave is no pair for one of the present grader: in its place
+stands the first canary that the present grader graded.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.night.epochs import marked
+from flows.night.epochs import canary_sampling_start, marked
 from flows.profiling.plan import PlannedProfile
 from flows.profiling.recorder import OutcomeRecorder
 from flows.profiling.results import ACTOR, CanaryOutcome
@@ -94,9 +95,13 @@ async def _ask_one(night: Night, canary: PlannedProfile, caller: BudgetedCaller)
         night.registry.outcomes.table([llm.key], prompts, night.grader_versions, wanted).scores[:, 0]
         for wanted in (counted, sampling)
     )
-    # An earlier grader's grade says nothing about whether the LLM changed.
+    # An earlier grader's grade says nothing about whether the LLM changed; its first canary under the present one does.
     old = night.registry.outcomes.old_grades(llm.key, prompts, night.grader_versions, counted)
-    before[[prompt.digest in old for prompt in prompts]] = np.nan
+    if old:
+        first = night.registry.outcomes.first_scores(
+            llm.key, prompts, night.grader_versions, canary_sampling_start(counted)
+        )
+        before = np.where([prompt.digest in old for prompt in prompts], first, before)
     pairs, worse, better = _changes(before, now)
     stopped_by, stopped_for = caller.stopped.get(llm.key, ("", ""))
     return CanaryOutcome(

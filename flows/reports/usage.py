@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from flows.endpoints.usage import BOUNDED, ESTIMATED, FEW_INPUT, FEW_OUTPUT, FLAGS, HIDDEN_OUTPUT
+from flows.endpoints.usage import BOUNDED, ESTIMATED, FEW_INPUT, FEW_OUTPUT, FLAGS, HIDDEN_OUTPUT, MUCH_OUTPUT
 from flows.text import counted
 from registry.outcomes import UsageFacts
 
@@ -38,9 +38,10 @@ def usage_attention(usage: Mapping[str, UsageFacts]) -> list[str]:
         few = facts.count({FEW_INPUT, FEW_OUTPUT})
         if facts.count(BOUNDED):
             endpoint = key.partition(":")[0]
+            remedy = f", and if it is right, raise max_tokens of [[endpoint]] {endpoint}"
             lines.append(
                 f"{key} reported more tokens than its calls allow ({usage_sentence(facts)}); it may be billed for more "
-                f"than is booked: compare the bill, and if it is right, raise max_tokens of [[endpoint]] {endpoint}"
+                f"than is booked: compare the bill{remedy if facts.count({MUCH_OUTPUT}) else ''}"
             )
         elif few > _MUCH_ESTIMATED * facts.n_answers:
             lines.append(f"{key} reported too few tokens for its texts: {usage_sentence(facts)}")

@@ -166,8 +166,11 @@ def test_grades_that_stay_because_texts_are_gone_are_used_and_not_compared_with_
     assert [(one.regraded, one.kept, one.change) for one in report.regraded] == [(0, 40, 0.0)]
     assert "- earlier grades kept: 40 answers whose text is gone" in digest(report)
     assert means(asked, "good")["choice/99"] < 1.0, "the canaries, under the new grader"
-    (canary,) = report.canaries
-    assert (canary.pairs, canary.is_drifted) == (0, False)
+    assert not report.canaries[0].is_drifted
+    assert asked.run(THIRD).canaries[0].worse == 0
+    fake.answer = lambda llm_id, prompt: wrong(prompt)
+    (canary,) = asked.run("2024-09-04").canaries
+    assert (canary.pairs, canary.is_drifted) == (20, True), "compared with the first canaries under the new grader"
     assert set(asked.rows("o.score, o.is_old_grade", "good")) >= {(1.0, 1)}
 
 
