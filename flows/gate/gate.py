@@ -318,10 +318,13 @@ def _score_holds(
     difference: BootstrapDifference, bound: float, equal: EqualCost, spending: Spending, rules: GateRules
 ) -> GateCheck:
     caveat = "" if equal.is_reached else "; it cannot be as cheap, so its cheapest choices were compared"
+    tested = f"challenger {spending.ordinal} of this champion"
+    if spending.is_regraded:
+        tested = "the champion itself under newer grades, which spends nothing"
     return GateCheck(
         "score at the champion's cost, against the champion",
         f"{difference.mean:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}); lower bound "
-        f"{bound:+.4f} at level {spending.level:.2g}, challenger {spending.ordinal} of this champion{caveat}",
+        f"{bound:+.4f} at level {spending.level:.2g}, {tested}{caveat}",
         f"lower bound at least {-rules.epsilon:+.4f}",
         bound >= -rules.epsilon,
     )

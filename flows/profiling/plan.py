@@ -52,6 +52,29 @@ class PlannedProfile:
 
 
 @dataclass(frozen=True)
+class PlannedRegrades:
+    """Stored answers of one LLM that a newer grader has yet to grade; the LLM is not asked again.
+
+    Attributes
+    ----------
+    llm_key
+        The LLM.
+    by_rule, by_judge
+        How many a rule grades at once, and how many the judge is asked about.
+    kept
+        How many keep their grade, because their text is not kept any more.
+    worst_usd
+        What judging could cost at most, in USD.
+    """
+
+    llm_key: str
+    by_rule: int
+    by_judge: int
+    kept: int
+    worst_usd: Decimal
+
+
+@dataclass(frozen=True)
 class NightPlan:
     """What a night would ask: LLMs that lack answers, LLMs that are deferred, and LLMs that cannot be routed to.
 
@@ -67,6 +90,8 @@ class NightPlan:
         How many LLMs have nothing missing.
     canaries
         What complete LLMs are asked again.
+    regrades
+        What is graded again, without asking LLMs.
     """
 
     profiles: tuple[PlannedProfile, ...]
@@ -74,6 +99,12 @@ class NightPlan:
     unroutable: tuple[LLM, ...]
     complete: int
     canaries: tuple[PlannedProfile, ...] = ()
+    regrades: tuple[PlannedRegrades, ...] = ()
+
+    @property
+    def asks_judge_again(self) -> bool:
+        """Whether stored answers wait for the judge."""
+        return any(one.by_judge for one in self.regrades)
 
     @property
     def has_routable(self) -> bool:

@@ -6,6 +6,7 @@ from collections import Counter
 
 from flows.profiling.plan import NightPlan
 from flows.reports.night_report import NightReport
+from flows.reports.usage import usage_attention
 from flows.text import counted
 
 _MUCH_CUT = 0.05
@@ -35,7 +36,14 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
     lines = [f"catalog: {error}" for error in report.catalog_errors]
     lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
     lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
+    lines += [
+        f"{found.llm_key}: {counted(found.answers, 'stored answer waits', 'stored answers wait')} for the judge: "
+        f"{found.reason}"
+        for found in report.unjudged
+    ]
     lines += _suspicions(report)
+    lines += usage_attention(report.usage)
+    lines += report.closing.ceilings_passed if report.closing is not None else ()
     router = report.router
     if router is not None:
         lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.gate.gate import gate_as_json
@@ -18,13 +18,17 @@ from flows.reports.night_record import (
     NightRecord,
     NightRouterRecord,
     PlannedLLM,
+    PlannedRegradesRecord,
     PlanRecord,
     ProfileRecord,
     Reason,
+    RegradedRecord,
     UnavailableRecord,
 )
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.usage import usage_cell
 from flows.text import counted
+from registry.outcomes import ScoreMove, UsageFacts
 from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5
@@ -57,7 +61,8 @@ def digest(report: NightReport) -> str:
     lines = [f"**{verdict(report)}**", ""]
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
-    lines += [*_catalog_lines(report), *_profile_lines(report.profiles), f"- {escape(canary_line(report), 160)}"]
+    lines += [*_catalog_lines(report), *_profile_lines(report.profiles), *_regrade_lines(report.regraded)]
+    lines += [*_usage_lines(report), f"- {escape(canary_line(report), 160)}"]
     if report.router is not None:
         lines += _router_lines(report.router)
     if report.closing is not None:
@@ -104,6 +109,30 @@ def _profile_lines(profiles: Sequence[ProfileOutcome]) -> list[str]:
         f"- answers: {sum(found.scored for found in profiles):,} scored, {failed:,} without a score "
         f"({failed / max(sum(found.asked for found in profiles), 1):.1%})",
     ]
+
+
+def _usage_lines(report: NightReport) -> list[str]:
+    """Return one line if the token counts of some answers are not those that were reported."""
+    wrong = [f"{escape(key, 60)} {cell}" for key, facts in report.usage.items() if (cell := usage_cell(facts))]
+    more = f" and {len(wrong) - _NAMES_SHOWN} more" if len(wrong) > _NAMES_SHOWN else ""
+    return [f"- token counts not as reported: {'; '.join(wrong[:_NAMES_SHOWN])}{more}"] if wrong else []
+
+
+def _regrade_lines(moves: Sequence[ScoreMove]) -> list[str]:
+    """Return which LLMs newer graders moved, the furthest first, and how many grades could not be renewed."""
+    if not moves:
+        return []
+    moved = sorted((one for one in moves if one.change), key=lambda one: -abs(one.change))
+    answers = counted(sum(one.regraded for one in moves), "stored answer")
+    shown = ", ".join(f"{escape(one.llm_key, 60)} {one.change:+.4f}" for one in moved[:_NAMES_SHOWN])
+    more = f" and {len(moved) - _NAMES_SHOWN} more" if len(moved) > _NAMES_SHOWN else ""
+    lines = [
+        f"- regraded: {answers} of {counted(len(moves), 'LLM')} by newer graders; scores moved: {shown or 'none'}{more}"
+    ]
+    kept = sum(one.kept for one in moves)
+    if kept:
+        lines.append(f"- earlier grades kept: {counted(kept, 'answer')} whose text is gone")
+    return lines
 
 
 def _router_lines(router: RouterOutcome) -> list[str]:
@@ -206,6 +235,7 @@ def llm_table(report: NightReport) -> list[dict[str, Any]]:
             "calls": found.asked,
             "without score": found.failed,
             "USD": f"{found.spent_usd:.4f}",
+            "usage": usage_cell(report.usage.get(found.llm_key)),
             "coverage": f"{found.coverage:.1%}",
             "score": "" if found.mean_score is None else f"{found.mean_score:.4f}",
         }
@@ -232,12 +262,16 @@ def night_record(report: NightReport) -> NightRecord:
         spent_usd=float(report.spent_usd),
         duration_s=report.duration_s,
         calling_s=report.calling_s,
-        profiles=tuple(map(_profile_record, report.profiles)),
+        profiles=tuple(_profile_record(found, report.usage) for found in report.profiles),
         canaries=tuple(map(_canary_record, report.canaries)),
         drifted=report.drifted,
         absent=tuple(UnavailableRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
         quarantined=tuple(Reason(found.llm_key, found.reason) for found in report.quarantined),
         router=None if router is None else _router_record(router),
+        regraded=tuple(
+            RegradedRecord(one.llm_key, one.regraded, one.kept, one.before, one.after, one.change)
+            for one in report.regraded
+        ),
         attention=report.attention,
         closing=None if closing is None else _closing_record(closing),
     )
@@ -254,10 +288,14 @@ def _plan_record(plan: NightPlan) -> PlanRecord:
         ),
         deferred=tuple(llm.key for llm in plan.deferred),
         unroutable=tuple(Reason(llm.key, llm.refusal) for llm in plan.unroutable),
+        regrades=tuple(
+            PlannedRegradesRecord(one.llm_key, one.by_rule, one.by_judge, one.kept, float(one.worst_usd))
+            for one in plan.regrades
+        ),
     )
 
 
-def _profile_record(found: ProfileOutcome) -> ProfileRecord:
+def _profile_record(found: ProfileOutcome, usage: Mapping[str, UsageFacts]) -> ProfileRecord:
     return ProfileRecord(
         llm=found.llm_key,
         is_new=found.is_new,
@@ -269,6 +307,7 @@ def _profile_record(found: ProfileOutcome) -> ProfileRecord:
         stopped_by=found.stopped_by,
         cut_share=found.cut_share,
         downgrades=found.downgrades,
+        usage_flags=dict(usage[found.llm_key].flags) if found.llm_key in usage else {},
     )
 
 

@@ -101,6 +101,7 @@ def run_night(
 ) -> RouterOutcome:
     """Run the stages of a night that follow the answers, with these LLMs listed; return what became of its router."""
     from flows.fitting.refit import embed_prompts, refit
+    from flows.profiling.regrading import regrade_by_rule
     from flows.promotion.publish import keep_and_publish, measure_candidate
 
     night = Night(workspace, as_of, clock)
@@ -120,6 +121,7 @@ def run_night(
         listing(name, price="0" if are_free else str(1 + place), endpoint=endpoint) for place, name in enumerate(names)
     ]
     registry.llms.record_fetch(night.run, fetch(listings, f"{as_of}", catalog=f"of {endpoint}"), as_of)
+    regrade_by_rule(night, night.run)
     for llm in registry.llms.all():
         if llm.endpoint == endpoint and (answering is None or llm.llm_id in answering):
             answer(night, llm, cost_usd=Decimal(0) if are_free else COST_USD)

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from flows.catalogs import open_catalog
-from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.endings import ExitCode, exit_code_of
 from flows.errors import CatalogMalformed, CatalogUnavailable
 from flows.profiling.plan import NightPlan, plan_night
 from flows.text import sanitize, table
