@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Whoever starts ten processes a minute wants their imports compiled: uv leaves that to the first import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli bench-fan-out bench-spark stack
+.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-graders bench-cli bench-fan-out bench-spark stack
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -42,6 +42,11 @@ bench-spark: $(VENV)/installed
 # How often the gate is wrong over 200 simulated nights, with its correction and without.
 bench-gate: $(VENV)/installed
 	$(RUN)/python -m tests.bench.gate_nights
+
+# How the graders agree with recorded verdicts, against those of revision BEFORE, on the recorded answers of folder DATA.
+BEFORE ?= main
+bench-graders: $(VENV)/installed
+	$(RUN)/python -m tests.bench.graders --before $(BEFORE) $(if $(DATA),--data $(DATA))
 
 # A registry with ten million outcomes on PostgreSQL: space, and feature vectors of 1 000 LLMs by SQL (some minutes, 3 GB).
 bench-registry: $(VENV)/installed

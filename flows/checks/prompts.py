@@ -111,7 +111,7 @@ def review(settings: Settings, prompts: Sequence[Prompt]) -> PromptReview:
     found = with_roles(settings, prompts)
     graders = Counter(prompt.grader for prompt in found.prompts)
     for name in sorted(set(graders) - {Judge.name}):
-        check_grader(grader(name), [prompt.reference for prompt in found.prompts if prompt.grader == name])
+        check_grader(grader(name), [prompt for prompt in found.prompts if prompt.grader == name])
     kept = {prompt.prompt_id for prompt in found.prompts}
     return PromptReview(
         prompt_set=found,

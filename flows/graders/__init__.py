@@ -9,14 +9,25 @@ from __future__ import annotations
 import difflib
 
 from flows.errors import PrerequisiteError
-from flows.graders.base import Grader, Labelled
+from flows.graders.base import Grade, Grader, Labelled, Referenced
 from flows.graders.choice import ChoiceGrader
 from flows.graders.judge import Judge
 from flows.graders.numeric import NumericGrader
 from flows.graders.self_check import GraderCheck, check_grader
 from flows.graders.wording import ContainsGrader, ExactGrader
 
-__all__ = ["GRADERS", "Grader", "GraderCheck", "Judge", "Labelled", "check_grader", "grader", "grader_name"]
+__all__ = [
+    "GRADERS",
+    "Grade",
+    "Grader",
+    "GraderCheck",
+    "Judge",
+    "Labelled",
+    "Referenced",
+    "check_grader",
+    "grader",
+    "grader_name",
+]
 
 GRADERS: dict[str, Grader] = {
     entry.name: entry for entry in (ChoiceGrader(), ContainsGrader(), ExactGrader(), NumericGrader())

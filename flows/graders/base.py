@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from flows.errors import GradingError
 from flows.graders.reasoning import without_reasoning
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What a grader makes of an answer.
+
+    Attributes
+    ----------
+    score
+        Between 0 (wrong) and 1 (right).
+    is_unreadable
+        Whether no answer could be read, so that the score of 0 is in doubt.
+    """
+
+    score: float
+    is_unreadable: bool = False
+
+
+UNREADABLE = Grade(0.0, is_unreadable=True)
+
+
+class Referenced(Protocol):
+    """A prompt as graders know it."""
+
+    @property
+    def text(self) -> str:
+        """What LLMs are asked."""
+        ...
+
+    @property
+    def reference(self) -> str:
+        """The accepted answer."""
+        ...
 
 
 class Labelled(Protocol):
@@ -31,15 +65,15 @@ class Labelled(Protocol):
 class Grader(Labelled, Protocol):
     """Turns a completion into a score at once, without calling an LLM."""
 
-    def grade(self, completion: str, reference: str) -> float:
-        """Score a completion between 0 and 1, or raise `GradingError`."""
+    def grade(self, completion: str, reference: str, question: str = "") -> Grade:
+        """Score a completion, or raise `GradingError`."""
         ...
 
 
 class RuleGrader(ABC):
     """Grade by a fixed rule: reasoning is removed first, and a crash never counts as a wrong answer.
 
-    An empty completion scores 0.
+    An answer in which nothing can be read scores 0 and is unreadable.
     """
 
     name: ClassVar[str]
@@ -50,7 +84,7 @@ class RuleGrader(ABC):
         """Name and version, as part of the outcome key."""
         return f"{self.name}/{self.version}"
 
-    def grade(self, completion: str, reference: str) -> float:
+    def grade(self, completion: str, reference: str, question: str = "") -> Grade:
         """Score a completion.
 
         Parameters
@@ -59,11 +93,13 @@ class RuleGrader(ABC):
             What the LLM said, reasoning included.
         reference
             The one accepted answer.
+        question
+            The text of the prompt, which tells how the answer was to be written; empty where it is unknown.
 
         Returns
         -------
-        float
-            1 for right, 0 for wrong.
+        Grade
+            Scored 1 for right, 0 for wrong.
 
         Raises
         ------
@@ -71,7 +107,7 @@ class RuleGrader(ABC):
             The reference is not one that this grader can compare with, or the grader crashed.
         """
         try:
-            return float(self._is_right(without_reasoning(completion), reference))
+            return self._graded(without_reasoning(completion), reference, question)
         except GradingError:
             raise
         except Exception as error:
@@ -82,7 +118,7 @@ class RuleGrader(ABC):
             ) from error
 
     @abstractmethod
-    def _is_right(self, answer: str, reference: str) -> bool:
+    def _graded(self, answer: str, reference: str, question: str) -> Grade:
         """Compare an answer without reasoning with the reference."""
 
     def _unusable(self, reference: str, wanted: str) -> GradingError:

@@ -1,83 +1,225 @@
 """Multiple choice: find the letter that an answer settles on.
 
-The order of the rules is that of MMLU-Pro's own evaluation: a declared answer before any other letter. Every pattern
-starts at a fixed word and has only bounded repeats, so that a hostile answer costs linear time.
+Every pattern starts at a fixed word and has only bounded repeats, so that a hostile answer costs linear time.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
 
-from flows.graders.base import RuleGrader
+from flows.graders.base import UNREADABLE, Grade, RuleGrader
+from flows.graders.cues import BOX, announcements, choices
+from flows.graders.options import LETTERS, Options, options_of
+from flows.graders.order import asks_to_begin, valid_declaration, without_run_on
 
-# Marks that people and LLMs put around a letter: bold, mathematics, parentheses.
-_MARKS = r"[\s*_`$:]{0,6}(?:\\boxed\{|\\text\{|\\mathbf\{|\\mathrm\{){0,2}[(\[]?"
-_ONLY = re.compile(r"[\s*_`$(\[]{0,8}(?:\\boxed\{|\\text\{){0,2}\(?([A-Ja-j])[\s*_`$)\]}.:]{0,8}")
-_ALONE = r"(?<![^\W_])([A-J])(?![^\W_]|['’][a-z])"
-_ANSWER_IS = re.compile(r"answer is" + _MARKS + _ALONE, re.IGNORECASE)
-_ANSWER_COLON = re.compile(r"answer:" + _MARKS + _ALONE, re.IGNORECASE)
-_BOXED = re.compile(r"\\boxed\{(?:\\text\{|\\mathrm\{)?\(?" + _ALONE)
-_BOLD = re.compile(r"\*\*\(?" + _ALONE)
-_LONE = re.compile(_ALONE)
-_REFERENCE = re.compile(r"\s*\(?([A-Ja-j])\)?\.?\s*")
+# Letters of options in other scripts, in their order (abjad in Arabic).
+_ALPHABETS: Final = {
+    "أبجدهوزحطي": LETTERS,
+    "ا": "A",
+    "অবডঢ": "ABCD",
+    "কখগঘঙ": "ABCDE",
+    "कखगघङ": "ABCDE",
+    "กขคงจ": "ABCDE",
+}
+_LATIN_OF: Final = {
+    foreign: latin for alphabet, latins in _ALPHABETS.items() for foreign, latin in zip(alphabet, latins, strict=True)
+}
+# Letters of scripts that write spaces between words: next to one of these, a letter is part of a word.
+_JOINED: Final = r"0-9A-Za-z\u00c0-\u024f\u0370-\u052f"
+_LETTER: Final = rf"(?<![{_JOINED}])(?<![{_JOINED}]_)([A-Za-z])(?![{_JOINED}]|['’_-][0-9A-Za-z{{])"
+_FOREIGN: Final = rf"(?<!\w)([{''.join(_LATIN_OF)}])(?!\w)"
+# Marks that people and LLMs put around a letter: bold, mathematics, quotes, brackets.
+_MARKS: Final = r"[\s*_`\"'“”‘’「『【\[(<$:：]{0,10}"
+_WRAPS: Final = (
+    rf"{_MARKS}(?:\\(?:boxed|fbox|text|textbf|textrm|mathbf|mathrm|mathsf|bf|rm|\(|\[)[\s{{*$(]{{0,4}}){{0,3}}"
+)
+_FILLERS: Final = (
+    r"(?:[\s*_,]{0,4}(?:therefore|thus|hence|clearly|likely|probably|most|indeed|definitely|simply|actually|only|either"
+    r"|both|the|correct|right|best|final|option|options|choice|letter|answer|statement|opción|opção|opzione|la|die|选项"
+    r"|選項|選択肢)(?![A-Za-z])[\s*_]{0,3}[:：]?){0,6}"
+)
+_SAID = re.compile(rf"{_FILLERS}{_WRAPS}(?:{_LETTER}|{_FOREIGN})", re.IGNORECASE)
+_CALLED_RIGHT = re.compile(
+    rf"{_LETTER}[)*\]]{{0,4}} (?:is|would be|seems) (?:the |most )?(?:correct|right|best|answer|most likely)\b"
+)
+_BOLD = re.compile(rf"\*\*[(\[]?{_LETTER}")
+_LEADING = re.compile(rf"{_WRAPS}{_LETTER}[\s*_`\"'”’$)\]}}]{{0,6}}(?:[).:,;—–-]|\n|$|(?= ))")
+_LONE = re.compile(_LETTER)
+_ONLY = re.compile(rf"{_WRAPS}([A-Za-z{''.join(_LATIN_OF)}])ـ?[\s*_`\"'“”’」』】$)\]}}>.:]{{0,10}}")
+_OTHER_AS_WELL = re.compile(
+    r"[\s*_)\]}$]{0,4}(?:,\s{0,3}[(*]{0,3}[A-Z][)*]{0,3})?"
+    rf"(?:,?\s{{0,3}}(?:\b(?:or|and|nor|oder|und|ou|et|o|y|e)\b|[/&和或と])\s{{0,3}}(?:option )?[(*\[]{{0,3}}{_LETTER}"
+    r"(?![)*\]]{0,3} (?:is|are|was|were|would|do|does|can|cannot|can't)\b)"
+    rf"|,\s{{0,3}}[(*\[]{{0,3}}{_LETTER}(?=[)*\]]{{0,3}}\s{{0,3}}(?:[.\n]|$)))"
+)
+# What may follow a letter in a sentence; after any other word, "A" is an article and "I" a pronoun.
+_GOES_ON = re.compile(r"\s(?!(?:because|since|is|as|was|and|or|nor|which|due|with|from|by|based|for)\b)[a-z]")
+_ASKED = re.compile(r"[\s*_)\]}$]{0,4}\?")
+_ENDS = re.compile(r"[\s*_`\"'”’$)\]}]{0,6}(?:[).,;:!?}\n]|$)")
+_REFERENCE = re.compile(r"\s*\(?([A-Za-z])\)?\.?\s*")
+_INVISIBLE: Final = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"))
+
+
+@dataclass(frozen=True)
+class _Mention:
+    """A letter in an answer."""
+
+    letter: str
+    start: int
+    end: int
 
 
 class ChoiceGrader(RuleGrader):
-    r"""Compare the letter (A to J) that an answer settles on with that of the reference.
+    r"""Compare the letter that an answer settles on with that of the reference.
 
-    The letter is the first of these that is found in an answer without its reasoning:
+    What the prompt lists as ``A.``, ``(B)`` or ``C)`` are the letters that count; A to J where it lists none. The
+    letter is the first of these that is found in an answer without its reasoning:
 
     1. the whole answer is one letter, in either case: ``c``, ``(C).``, ``**C**``, ``\boxed{C}``;
-    2. the *first* "answer is X" (base LLMs run on into questions of their own invention, so later ones do not count);
-    3. the last "Answer: X";
-    4. the last ``\boxed{X}``;
-    5. the last letter in bold, ``**X**``;
+    2. the last declared one: "answer is X", "Answer: X", "the correct option is X", ``\boxed{X}``, also in other
+       languages and scripts;
+    3. the last one that is chosen or called right: "I would pick X", "X is correct";
+    4. the last letter in bold, unless several options are listed in bold;
+    5. one that starts the answer: ``X) ...``, ``X. ...``, ``X`` on a line of its own;
     6. the last capital letter that stands alone.
 
-    The words "answer is" and "answer:" are read in either case; except in rule 1, only capital letters count. An answer
-    without a letter is wrong.
-
-    On 24,000 recorded answers to MMLU-Pro it agrees with the recorded scores on 98.6 %. In most of the rest the
-    answer names the right letter without saying "answer is", which that evaluation counted as wrong; in some, rule 6
-    takes a letter of a formula or a unit.
+    What follows when an LLM asks itself the next question does not count. "A or B" is no choice and wrong. Lower-case
+    letters count where the prompt lists its options so; otherwise only in 1 and where 2 and 3 end a phrase or a bracket
+    with them. "I" and "A" are words where one follows that continues a sentence. An answer without a letter is
+    unreadable.
     """
 
     name = "choice"
-    version = "1"
+    version = "2"
 
-    def _is_right(self, answer: str, reference: str) -> bool:
+    def _graded(self, answer: str, reference: str, question: str) -> Grade:
         wanted = _REFERENCE.fullmatch(reference)
-        if wanted is None:
-            raise self._unusable(reference, "a letter from A to J")
-        return chosen_letter(answer) == wanted[1].upper()
+        options = options_of(question)
+        if wanted is not None and wanted[1].upper() not in options.letters:
+            options = options_of("")
+        if wanted is None or wanted[1].upper() not in options.letters:
+            raise self._unusable(reference, "a letter from A to J, or one of the options of the prompt")
+        letters = chosen_letters(answer, options, question)
+        return Grade(float(letters == wanted[1].upper())) if letters else UNREADABLE
 
 
-def chosen_letter(answer: str) -> str | None:
-    """Return the letter that an answer settles on, by the rules of `ChoiceGrader`.
+def chosen_letters(answer: str, options: Options, question: str = "") -> str:
+    """Return what an answer settles on, by the rules of `ChoiceGrader`.
 
     Parameters
     ----------
     answer
         What the LLM said after its reasoning.
+    options
+        The letters that count.
+    question
+        The text of the prompt.
 
     Returns
     -------
-    str or None
-        A capital letter from A to J; None when there is none.
+    str
+        A capital letter; two where the answer names both; empty when there is none.
     """
-    only = _ONLY.fullmatch(answer.strip())
-    if only is not None:
-        return only[1].upper()
-    declared = next(_capitals(_ANSWER_IS, answer), None)
-    if declared is not None:
-        return declared
-    for pattern in (_ANSWER_COLON, _BOXED, _BOLD, _LONE):
-        letters = list(_capitals(pattern, answer))
-        if letters:
-            return letters[-1]
-    return None
+    text = unicodedata.normalize("NFKC", answer).translate(_INVISIBLE).strip()
+    only = _ONLY.fullmatch(text)
+    if only is not None and _capital(only[1]) in options.letters:
+        return _capital(only[1])
+    reader = _Reader(text, options)
+    declared = list(reader.declared())
+    starting = reader.starting()
+    first = min((found.end for found in (*declared, *([starting] if starting else []))), default=None)
+    if first is not None:
+        text = without_run_on(text, first, question)
+        reader = _Reader(text, options)
+        declared = [mention for mention in declared if mention.end <= len(text)]
+    leading = reader.leading()
+    if leading is not None and asks_to_begin(question):
+        return leading.letter + reader.other(leading)
+    for mentions in (lambda: declared, reader.chosen, reader.in_bold):
+        valid = valid_declaration(list(mentions()), text, question)
+        if valid is not None:
+            return valid.letter + reader.other(valid)
+    last = leading or reader.last_lone()
+    return "" if last is None else last.letter + reader.other(last)
 
 
-def _capitals(pattern: re.Pattern[str], answer: str) -> Iterable[str]:
-    return (found[1] for found in pattern.finditer(answer) if found[1].isupper())
+class _Reader:
+    """Finds the letters of one answer."""
+
+    def __init__(self, text: str, options: Options) -> None:
+        self._text = text
+        self._options = options
+
+    def declared(self) -> Iterator[_Mention]:
+        yield from self._after(announcements(self._text))
+        yield from self._after(found.span() for found in BOX.finditer(self._text))
+
+    def chosen(self) -> Iterator[_Mention]:
+        yield from self._after(choices(self._text))
+        yield from self._capitals(_CALLED_RIGHT)
+
+    def in_bold(self) -> Iterator[_Mention]:
+        found = list(self._capitals(_BOLD))
+        return iter(found if len({mention.letter for mention in found}) == 1 else found[-1:])
+
+    def starting(self) -> _Mention | None:
+        found = _LEADING.match(self._text)
+        return None if found is None else self._mention(found, is_declared=False)
+
+    def leading(self) -> _Mention | None:
+        """Return the letter that starts the answer, unless it goes through the options one by one."""
+        first = self.starting()
+        if first is None:
+            return None
+        listed = re.finditer(r"\n[\s*(]{0,4}([A-Z])[).:]", self._text)
+        is_list = any(found[1] != first.letter and found[1] in self._options.letters for found in listed)
+        return None if is_list else first
+
+    def last_lone(self) -> _Mention | None:
+        """Return the last capital letter; the one before it where that names both."""
+        mentions = list(self._capitals(_LONE))[-2:]
+        return next((mention for mention in mentions[:-1] if self.other(mention)), mentions[-1] if mentions else None)
+
+    def other(self, mention: _Mention) -> str:
+        """Return the letter that is named beside another as a second choice; empty when there is none."""
+        found = _OTHER_AS_WELL.match(self._text, mention.end)
+        letter = "" if found is None else found[1] or found[2]
+        capital = letter.upper()
+        is_meant = capital in self._options.letters and (letter == capital or self._options.is_lower_case)
+        return capital if is_meant and capital != mention.letter else ""
+
+    def _after(self, cues: Iterable[tuple[int, int]]) -> Iterator[_Mention]:
+        for _, end in cues:
+            found = _SAID.match(self._text, end)
+            mention = None if found is None else self._mention(found, is_declared=True)
+            if mention is not None:
+                yield mention
+
+    def _capitals(self, pattern: re.Pattern[str]) -> Iterator[_Mention]:
+        for found in pattern.finditer(self._text):
+            mention = self._mention(found, is_declared=False)
+            if mention is not None:
+                yield mention
+
+    def _mention(self, found: re.Match[str], *, is_declared: bool) -> _Mention | None:
+        group = found.lastindex or 0
+        start, end, letter = *found.span(group), found[group]
+        capital = _capital(letter)
+        if capital not in self._options.letters:
+            return None
+        is_small = letter != capital and letter not in _LATIN_OF
+        if is_small and not self._options.is_lower_case and not (is_declared and _ENDS.match(self._text, end)):
+            return None
+        if is_declared and _ASKED.match(self._text, end):
+            return None
+        if letter in "AIai" and _GOES_ON.match(self._text, end):
+            return None
+        return _Mention(capital, start, end)
+
+
+def _capital(letter: str) -> str:
+    return _LATIN_OF.get(letter, letter.upper())

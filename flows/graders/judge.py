@@ -64,6 +64,9 @@ _SAYS_NOTHING: Final = frozenset(
     }
 )
 _WORDS = re.compile(r"\w+")
+# Marks around a verdict: bold, code, quotes, a box.
+_BEFORE: Final = r"[*`_>\"'$\s]{0,12}(?:\\(?:boxed|text|textbf|mathbf|mathrm|\[|\()\{?\s?){0,3}"
+_AFTER: Final = r"[*`_.\"'$}\s]{0,12}(?:\\[\])])?[.\s]{0,4}"
 # What chat templates interpret.
 _CHAT_MARKER = re.compile(r"<\||\|>")
 
@@ -83,7 +86,7 @@ class Judge:
     llm_key: str
     sampling: str
     name: ClassVar[str] = "judge"
-    _template_version: ClassVar[str] = "1"
+    _template_version: ClassVar[str] = "2"
 
     @property
     def version(self) -> str:
@@ -93,14 +96,26 @@ class Judge:
 
     @property
     def label(self) -> str:
-        """Name and version, for example ``judge/1.0a1b2c3d.openrouter:openai/gpt-4.1``."""
+        """Name and version, for example ``judge/2.0a1b2c3d.openrouter:openai/gpt-4.1``."""
         return f"{self.name}/{self.version}"
 
 
-def says_nothing(completion: str) -> bool:
-    """Whether an answer, without its reasoning, holds nothing that could be right."""
-    words = _WORDS.findall(without_reasoning(completion).casefold().replace("'", "").replace("’", ""))
-    return " ".join(words) in _SAYS_NOTHING
+def says_nothing(completion: str, reference: str = "") -> bool:
+    """Whether an answer, without its reasoning, holds nothing that could be right.
+
+    Parameters
+    ----------
+    completion
+        What the candidate said.
+    reference
+        The accepted answer: whoever says the same has said something, even where it is "solution".
+    """
+    words = _words(without_reasoning(completion))
+    return words in _SAYS_NOTHING and (not words or words != _words(reference))
+
+
+def _words(text: str) -> str:
+    return " ".join(_WORDS.findall(text.casefold().replace("'", "").replace("’", "")))
 
 
 def judgement_prompt(question: str, reference: str, completion: str, nonce: str) -> str:
@@ -144,9 +159,11 @@ def verdict(reply: str, nonce: str) -> float:
     GradingError
         There is not exactly one verdict, or it does not end the reply.
     """
-    said = without_reasoning(reply).rstrip()
+    said = without_reasoning(reply)
     verdicts = re.findall(rf"{re.escape(nonce)}[ \t]+(RIGHT|WRONG)\b", said)
-    ending = re.fullmatch(rf"[*`_\s]*{re.escape(nonce)}[ \t]+(RIGHT|WRONG)[*`_.\s]*", said.rpartition("\n")[2])
+    # The line that closes a fence is no line of the reply.
+    lines = [line for line in said.splitlines() if line.strip("`~*_$\\[] \t")]
+    ending = re.fullmatch(rf"{_BEFORE}{re.escape(nonce)}[ \t]+(RIGHT|WRONG){_AFTER}", lines[-1] if lines else "")
     if ending is None or len(verdicts) != 1:
         raise GradingError(
             "the judge returned no readable verdict",

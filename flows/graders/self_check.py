@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flows.errors import GradingError
-from flows.graders.base import Grader
+from flows.graders.base import Grader, Referenced
 
 _LEAST_REFERENCE_SCORE: Final = 0.99
 _STANDARD_ERRORS: Final = 4.0
@@ -42,15 +42,15 @@ class GraderCheck:
     chance: float
 
 
-def check_grader(grader: Grader, references: Sequence[str], *, seed: int = 0) -> GraderCheck:
+def check_grader(grader: Grader, prompts: Sequence[Referenced], *, seed: int = 0) -> GraderCheck:
     """Check a grader on answers whose score is known.
 
     Parameters
     ----------
     grader
         The grader.
-    references
-        The references of all prompts it will grade.
+    prompts
+        All prompts whose answers it will grade.
     seed
         Seed of the shuffling.
 
@@ -62,22 +62,23 @@ def check_grader(grader: Grader, references: Sequence[str], *, seed: int = 0) ->
     Raises
     ------
     GradingError
-        There are no references, the grader crashed, or it scores references below 0.99, empty answers above 0, or
+        There are no prompts, the grader crashed, or it scores references below 0.99, empty answers above 0, or
         shuffled answers above chance by more than four binomial standard errors (and, for graders other than choice, a
         twentieth for answers that agree without being the same text).
     """
-    if not references:
+    if not prompts:
         raise GradingError(f"grader {grader.label} cannot be checked: no prompt names it", unchanged=_UNCHANGED)
+    references = [prompt.reference for prompt in prompts]
     shuffled = list(references)
     random.Random(seed).shuffle(shuffled)  # noqa: S311 - a permutation to repeat, nothing to guard
     counts = Counter(reference.strip().casefold() for reference in references)
     check = GraderCheck(
-        reference_score=_mean_score(grader, references, references),
-        empty_score=_mean_score(grader, [""] * len(references), references),
-        shuffled_score=_mean_score(grader, shuffled, references),
+        reference_score=_mean_score(grader, references, prompts),
+        empty_score=_mean_score(grader, [""] * len(prompts), prompts),
+        shuffled_score=_mean_score(grader, shuffled, prompts),
         chance=sum((count / len(references)) ** 2 for count in counts.values()),
     )
-    _refuse(grader, check, len(references))
+    _refuse(grader, check, len(prompts))
     return check
 
 
@@ -100,10 +101,10 @@ def _refuse(grader: Grader, check: GraderCheck, n: int) -> None:
     raise GradingError(f"grader {grader.label} failed its self-check: {finding}", unchanged=_UNCHANGED, hint=hint)
 
 
-def _mean_score(grader: Grader, answers: Sequence[str], references: Sequence[str]) -> float:
+def _mean_score(grader: Grader, answers: Sequence[str], prompts: Sequence[Referenced]) -> float:
     total = 0.0
-    for answer, reference in zip(answers, references, strict=True):
-        score = _score(grader, answer, reference)
+    for answer, prompt in zip(answers, prompts, strict=True):
+        score = _score(grader, answer, prompt)
         if not 0 <= score <= 1:
             raise GradingError(
                 f"grader {grader.label} failed its self-check: it scored {score!r}, which is not between 0 and 1",
@@ -111,12 +112,12 @@ def _mean_score(grader: Grader, answers: Sequence[str], references: Sequence[str
                 hint="fix the grader",
             )
         total += score
-    return total / len(references)
+    return total / len(prompts)
 
 
-def _score(grader: Grader, answer: str, reference: str) -> float:
+def _score(grader: Grader, answer: str, prompt: Referenced) -> float:
     try:
-        return float(grader.grade(answer, reference))
+        return float(grader.grade(answer, prompt.reference, prompt.text).score)
     except GradingError:
         raise
     except Exception as error:

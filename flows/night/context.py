@@ -197,5 +197,4 @@ class Night:
             A grader does not score its references at about 1, or scores wrong answers above chance.
         """
         for name, entry in self.graders.items():
-            references = [prompt.reference for prompt in self.profiled_prompts if prompt.grader == name]
-            check_grader(entry, references)
+            check_grader(entry, [prompt for prompt in self.profiled_prompts if prompt.grader == name])

@@ -346,6 +346,7 @@ class BudgetedCaller:
             grader=self._night.grader_versions[prompt.grader],
             sampling=sampling,
             score=judgement.score,
+            is_unreadable=judgement.is_unreadable,
             failure=failure,
             grading=judgement.cost,
             input_tokens=completion.input_tokens,
@@ -368,7 +369,11 @@ class BudgetedCaller:
         """Return the score, at once or from the judge; a judge that is gone stops the LLMs that need it."""
         if prompt.grader != Judge.name:
             try:
-                return Judgement(self._night.graders[prompt.grader].grade(completion.text, prompt.reference))
+                # Not here: an expression may take the numeric grader a second, and every call would wait for it.
+                grade = await asyncio.to_thread(
+                    self._night.graders[prompt.grader].grade, completion.text, prompt.reference, prompt.text
+                )
+                return Judgement(grade.score, is_unreadable=grade.is_unreadable)
             except GradingError as error:
                 return Judgement(None, error=error)
         return await self._judged(llm.key, prompt, completion.text)

@@ -38,11 +38,14 @@ class Judgement:
         What judging cost; None when the judge was not asked.
     error
         Why there is no verdict: the judge did not answer, or its reply holds no verdict.
+    is_unreadable
+        Whether no answer could be read; None without a score.
     """
 
     score: float | None
     cost: GradingCost | None = None
     error: EndpointError | GradingError | None = None
+    is_unreadable: bool | None = None
 
     @property
     def is_futile(self) -> bool:
@@ -118,8 +121,8 @@ class JudgeClient:
 
         `before_sending` is called right before every attempt, and what it raises is raised.
         """
-        if says_nothing(completion):
-            return Judgement(0.0)
+        if says_nothing(completion, reference):
+            return Judgement(0.0, is_unreadable=True)
         nonce = secrets.token_hex(_NONCE_BYTES)
         asked = judgement_prompt(question, reference, completion, nonce)
         try:
@@ -133,7 +136,7 @@ class JudgeClient:
         usd = cost_usd(self._price, input_tokens, output_tokens)
         cost = GradingCost(self._llm.key, reply.attempts, usd)
         try:
-            return Judgement(verdict(reply.text, nonce), cost)
+            return Judgement(verdict(reply.text, nonce), cost, is_unreadable=False)
         except GradingError as error:
             return Judgement(None, cost, error)
 

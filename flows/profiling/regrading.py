@@ -145,13 +145,15 @@ def _with_texts(night: Night, answers: Sequence[StoredAnswer]) -> Iterator[list[
 
 def _graded(night: Night, price: Price | None, answer: StoredAnswer, text: str | None) -> Regrade | None:
     """Grade one answer; one that cannot be graded keeps its grade, and goes on waiting where it has none."""
-    label = night.grader_versions[answer.prompt.grader]
+    prompt = answer.prompt
+    label = night.grader_versions[prompt.grader]
     if text is not None:
         try:
-            score = night.graders[answer.prompt.grader].grade(text, answer.prompt.reference)
-            return Regrade(answer, label, score, estimate=_estimate(price, answer, text))
+            grade = night.graders[prompt.grader].grade(text, prompt.reference, prompt.text)
+            estimate = _estimate(price, answer, text)
+            return Regrade(answer, label, grade.score, is_unreadable=grade.is_unreadable, estimate=estimate)
         except GradingError as error:
-            log_event("regrade_failed", llm=answer.llm_key, prompt_id=answer.prompt.digest, reason=error.message)
+            log_event("regrade_failed", llm=answer.llm_key, prompt_id=prompt.digest, reason=error.message)
     return None if answer.former_score is None else Regrade(answer, label, None)
 
 
@@ -195,8 +197,15 @@ async def regrade_by_judge(night: Night, caller: BudgetedCaller) -> tuple[Unjudg
         async def keep(judgement: Judgement) -> None:
             if judgement.score is not None:
                 label = night.grader_versions[Judge.name]
-                estimate = _estimate(price, answer, text)
-                await recorder.add(Regrade(answer, label, judgement.score, grading=judgement.cost, estimate=estimate))
+                again = Regrade(
+                    answer,
+                    label,
+                    judgement.score,
+                    is_unreadable=judgement.is_unreadable,
+                    grading=judgement.cost,
+                    estimate=_estimate(price, answer, text),
+                )
+                await recorder.add(again)
             elif judgement.cost is not None:
                 cost = judgement.cost
                 await asyncio.to_thread(

@@ -169,7 +169,7 @@ def test_f74_judging_is_booked_as_such_within_the_budget_and_under_the_judges_na
     (label,) = {
         grader for (grader,) in asked.rows("(SELECT grader FROM protocol p WHERE p.id = o.protocol_id)", "fine")
     }
-    assert re.fullmatch(r"judge/1\.[0-9a-f]{8}\.fake:judge", label)
+    assert re.fullmatch(r"judge/2\.[0-9a-f]{8}\.fake:judge", label)
     before = fake.calls["judge"]
     with pytest.raises(BudgetExceeded):
         asked.prepare_judged("fine", "later", budget="call_usd = 0.005").run(SECOND)

@@ -132,11 +132,11 @@ def test_older_code_with_an_older_grader_does_not_ask_everything_again(registry:
     held = start_night(registry)
     (key,) = know_llms(registry, held, "a")
     asked = freeze(registry).prompts
-    registry.outcomes.record(held, [outcome(key, asked[0], grader="choice/2")])
+    registry.outcomes.record(held, [outcome(key, asked[0], grader="choice/3")])
     registry.runs.finish(held, "completed", "fine", "{}", NOW)
     refused = older("night", "run")
     assert refused.returncode == 78
-    assert "grades with choice/1, but" in refused.stderr
-    assert "already has scores of choice/2" in refused.stderr
+    assert "grades with choice/2, but" in refused.stderr
+    assert "already has scores of choice/3" in refused.stderr
     assert "Nothing was called." in refused.stderr
     assert len(registry.runs.list()) == 1

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.errors import GradingError
-from flows.graders import grader
-from flows.graders.numeric import final_number
+from flows.graders import Grade, grader
+from flows.graders.numeric import final_numbers
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,10 @@ from flows.graders.numeric import final_number
         ("it is -5.", "-5"),
         ("= \N{MINUS SIGN}5", "-5"),
         ("+7", "7"),
-        ("10-3", "3"),
+        ("10 + 3", "13"),
+        ("about 5 ± 0.1", "5"),
+        ("The answer is approximately $3.14$", "3.14"),
+        ("The answer is Rs. 500.", "500"),
         ("$1,200", "1200"),
         ("-$3.50", "-3.5"),
         (r"\$15", "15"),
@@ -46,16 +49,123 @@ from flows.graders.numeric import final_number
         (r"\boxed{42} after 3 steps", "42"),
         (r"\boxed{x} is 7", "7"),
         ("**12**", "12"),
+        # other signs, digits and separators
+        ("－５", "-5"),
+        ("x = –5", "-5"),
+        ("it is ‑5", "-5"),
+        ("٤٢", "42"),
+        ("१२", "12"),
+        ("٣٫٥", "3.5"),
+        ("½", "0.5"),
+        ("2½", "2.5"),
+        ("1 3/4", "1.75"),
+        (r"-1\frac{2}{3}", "-1.666666666666666666666666667"),
+        ("- 1/2", "-0.5"),
+        ("12 345", "12345"),
+        ("12\N{NARROW NO-BREAK SPACE}345.5", "12345.5"),
+        (r"\boxed{12\,345}", "12345"),
+        (r"\boxed{12{,}345}", "12345"),
+        (r"\boxed{11,\! 111,\! 100}", "11111100"),
+        ("1'234'567", "1234567"),
+        ("12,34,567", "1234567"),
+        ("1.234,50", "1234.5"),
+        ("1.234.567", "1234567"),
+        ("3,5", "3.5"),
+        ("0,125", "0.125"),
+        ("in 2019 345", "345"),
+        (r"\tfrac34", "0.75"),
+        ("10³", "1000"),
+        ("5 m²", "5"),
+        ("5 H₂O", "5"),
+        ("€ 5", "5"),
+        ("5 km/h", "5"),
+        ("90°", "90"),
+        # what is declared
+        ("The answer is 72, in total, so 3 are left.", "72"),
+        ("The answer is 3 + 4 = 7 apples in 2 bags", "7"),
+        ("Answer: 5\n\nCheck: 5 - 5 = 0", "5"),
+        ("答案是 5，不是 6", "5"),
+        ("#### 72\n\nQuestion: what of 12?\n#### 10", "72"),
+        ("She sold **72** clips in 2 months.", "72"),
+        ("**Step 1**: 5 and 6. **Step 2**: so 7", "7"),
+        ("The answer is 5. Wait, I forgot one. The answer is 6.", "6"),
+        (r"\boxed{3} then \boxed{4}", "4"),
+        (r"\boxed{x=5}", "5"),
+        (r"\boxed{18 \text{ eggs}}", "18"),
+        # what is no answer
+        ("So he has 18 eggs left (see step 2).", "18"),
+        ("It is 18, see step 2.", "18"),
+        ("The population is 8,336,817 [1].", "8336817"),
+        ("42\n\n(Confidence: 95%)", "42"),
+        ("42\nConfidence: 95%", "42"),
+        # expressions
+        ("2^10", "1024"),
+        ("So it is 2^{10}.", "1024"),
+        ("3*(2+5)", "21"),
+        ("-(3/4)", "-0.75"),
+        (r"\boxed{5!}", "120"),
+        (r"$\frac{\frac{1}{2}}{2}$", "0.25"),
     ],
 )
-def test_the_number_an_answer_ends_with(answer: str, value: str) -> None:
-    assert final_number(answer).value == Decimal(value)
+def test_the_number_an_answer_settles_on(answer: str, value: str) -> None:
+    (number,) = final_numbers(answer)
+    assert number.value == pytest.approx(Decimal(value), rel=Decimal("1e-20"))
 
 
-@pytest.mark.parametrize("answer", ["", "none", "x1", "1/0", "1e99999999", "9" * 5000, "inf", "nan", "٣"])
-def test_an_answer_may_hold_no_number(answer: str) -> None:
-    assert final_number(answer) is None
-    assert grader("numeric").grade(answer, "1") == 0.0
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "none",
+        "x1",
+        "B12",
+        "1/0",
+        "1e99999999",
+        "9" * 5000,
+        "inf",
+        "nan",
+        "1.2.3",
+        r"\boxed{2x+1}",
+        r"\boxed{(3, 5)}",
+        "9**9**9**9",
+    ],
+)
+def test_an_answer_without_a_number_is_unreadable(answer: str) -> None:
+    assert final_numbers(answer) == ()
+    assert grader("numeric").grade(answer, "1") == Grade(0.0, is_unreadable=True)
+
+
+def test_a_hedge_is_wrong_and_was_read() -> None:
+    for answer in ("The answer is 5 or 6.", "5 or 6", "It is 6 or 5", "5-10", "5 to 10", r"\boxed{5, 7}"):
+        assert grader("numeric").grade(answer, "5") == Grade(0.0)
+    assert grader("numeric").grade("The answer is 5 or 5.0.", "5") == Grade(1.0)
+
+
+@pytest.mark.parametrize(
+    ("question", "is_decimal_comma"),
+    [
+        ("", False),
+        ("What is 1.5 times 800?", False),
+        ("Where do (3,5) and f(1,2) meet?", False),
+        ("Add 3,50 and 3.50.", False),
+        ("How many of 1,234 people?", False),
+        ("Was kosten 2 Äpfel zu je 3,50 Euro?", True),
+        ("Write it with a decimal comma.", True),
+    ],
+)
+def test_the_prompt_says_what_a_comma_separates(question: str, is_decimal_comma: bool) -> None:
+    numeric = grader("numeric")
+    assert numeric.grade("1,234", "1234.0", question).score == float(not is_decimal_comma)
+    assert numeric.grade("1,234", "1.2340", question).score == float(is_decimal_comma)
+    assert numeric.grade("1.234", "1234.0", question).score == float(is_decimal_comma)
+    assert numeric.grade("1.234", "1.2340", question) == Grade(1.0), "LLMs write points where the prompt has commas"
+    assert numeric.grade("-1.234", "-1.234", question) == Grade(1.0)
+
+
+def test_millions_count_as_such_unless_the_prompt_asks_for_millions() -> None:
+    assert grader("numeric").grade("1.5 million", "1500000") == Grade(1.0)
+    assert grader("numeric").grade("1.5 million", "1.5") == Grade(0.0)
+    assert grader("numeric").grade("1.5 million", "1.5", "How many million people?") == Grade(1.0)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +183,11 @@ def test_an_answer_may_hold_no_number(answer: str) -> None:
         ("3.14", "3.14159265", 0.0),
         ("-2.5", "2.5", 0.0),
         ("0.75", r"\frac{3}{4}", 1.0),
+        ("1.41421", r"\sqrt{2}", 1.0),
+        ("6.2832", r"2\pi", 1.0),
+        (r"\boxed{2\pi}", "6.28318", 1.0),
+        (r"\boxed{\frac{\sqrt{3}}{2}}", "0.8660254", 1.0),
+        ("1,5", "1.5", 1.0),
         ("50%", "50%", 1.0),
         ("50%", "0.5", 1.0),
         ("50", "50%", 1.0),
@@ -88,10 +203,10 @@ def test_an_answer_may_hold_no_number(answer: str) -> None:
 def test_a_whole_reference_is_matched_exactly_and_any_other_within_a_ten_thousandth(
     answer: str, reference: str, score: float
 ) -> None:
-    assert grader("numeric").grade(answer, reference) == score
+    assert grader("numeric").grade(answer, reference).score == score
 
 
-@pytest.mark.parametrize("reference", ["", "seven", "1 or 2", "1,23", "x=5", "1/0"])
+@pytest.mark.parametrize("reference", ["", "seven", "1 or 2", "1.2.3", "x=5", "1/0", "9^9^9^9"])
 def test_a_reference_that_is_not_one_number_is_an_error(reference: str) -> None:
     with pytest.raises(GradingError, match="not one number"):
         grader("numeric").grade("7", reference)
@@ -101,5 +216,5 @@ def test_a_reference_that_is_not_one_number_is_an_error(reference: str) -> None:
 def test_any_number_is_its_own_answer_and_another_is_not(number: Decimal) -> None:
     numeric = grader("numeric")
 
-    assert numeric.grade(f"The result is {number:,f}.", str(number)) == 1.0
-    assert numeric.grade(f"The result is {number + 1 + abs(number):,f}.", str(number)) == 0.0
+    assert numeric.grade(f"The result is {number:,f}.", str(number)).score == 1.0
+    assert numeric.grade(f"The result is {number + 1 + abs(number):,f}.", str(number)).score == 0.0

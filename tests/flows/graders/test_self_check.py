@@ -1,11 +1,12 @@
 """A grader is trusted only after it has scored answers whose score is known."""
 
 import random
+from dataclasses import dataclass
 
 import pytest
 
 from flows.errors import GradingError, PrerequisiteError
-from flows.graders import GRADERS, Grader, check_grader, grader
+from flows.graders import GRADERS, Grade, Grader, check_grader, grader
 from flows.graders.base import RuleGrader
 
 REFERENCES = {
@@ -25,14 +26,26 @@ class MadeUp(RuleGrader):
     def __init__(self, rule) -> None:
         self.rule = rule
 
-    def _is_right(self, answer: str, reference: str) -> bool:
-        return self.rule(answer, reference)
+    def _graded(self, answer: str, reference: str, question: str) -> Grade:
+        return Grade(float(self.rule(answer, reference)))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt."""
+
+    reference: str
+    text: str = ""
+
+
+def prompts(references: list[str]) -> list[Asked]:
+    return [Asked(reference) for reference in references]
 
 
 @pytest.mark.parametrize("name", sorted(GRADERS))
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_every_grader_passes_its_self_check(name: str, seed: int) -> None:
-    check = check_grader(grader(name), REFERENCES[name], seed=seed)
+    check = check_grader(grader(name), prompts(REFERENCES[name]), seed=seed)
 
     assert check.reference_score == 1.0
     assert check.empty_score == 0.0
@@ -40,14 +53,14 @@ def test_every_grader_passes_its_self_check(name: str, seed: int) -> None:
 
 
 def test_the_check_is_the_same_for_the_same_seed() -> None:
-    checks = [check_grader(grader("choice"), REFERENCES["choice"], seed=seed) for seed in (3, 3, 4)]
+    checks = [check_grader(grader("choice"), prompts(REFERENCES["choice"]), seed=seed) for seed in (3, 3, 4)]
 
     assert checks[0] == checks[1] != checks[2]
 
 
 @pytest.mark.parametrize("references", [["A"], ["A", "B"], ["A"] * 50, ["A", "A", "B"]])
 def test_few_or_equal_references_do_not_stop_a_correct_grader(references: list[str]) -> None:
-    assert check_grader(grader("choice"), references).reference_score == 1.0
+    assert check_grader(grader("choice"), prompts(references)).reference_score == 1.0
 
 
 @pytest.mark.parametrize(
@@ -64,7 +77,7 @@ def test_few_or_equal_references_do_not_stop_a_correct_grader(references: list[s
 )
 def test_a_grader_that_is_wrong_stops_the_night(rule, finding: str) -> None:
     with pytest.raises(GradingError, match=finding) as error:
-        check_grader(MadeUp(rule), REFERENCES["choice"])
+        check_grader(MadeUp(rule), prompts(REFERENCES["choice"]))
 
     assert "choice/9" in error.value.message
     assert error.value.unchanged == "nothing was asked or spent"
@@ -74,14 +87,20 @@ def test_a_grader_that_is_wrong_stops_the_night(rule, finding: str) -> None:
 def test_references_that_contain_each_other_are_too_easy_for_contains() -> None:
     references = ["a"] * 2 + [f"a {number}" for number in range(8)]
 
-    assert check_grader(grader("exact"), references * 20).empty_score == 0.0
+    assert check_grader(grader("exact"), prompts(references * 20)).empty_score == 0.0
     with pytest.raises(GradingError, match="shuffled answers"):
-        check_grader(grader("contains"), [*(["a"] * 50), *[f"a {number}" for number in range(50)]] * 4)
+        check_grader(grader("contains"), prompts([*(["a"] * 50), *[f"a {number}" for number in range(50)]] * 4))
 
 
 def test_a_reference_that_the_grader_cannot_use_is_named() -> None:
     with pytest.raises(GradingError, match="'Paris'"):
-        check_grader(grader("choice"), ["A", "Paris"])
+        check_grader(grader("choice"), prompts(["A", "Paris"]))
+
+
+def test_a_reference_is_checked_against_the_prompt_it_belongs_to() -> None:
+    listed = [Asked(letter, "".join(f"{one}. x\n" for one in "ABCDEFGHIJKL")) for letter in "ABCDEFGHIJKL" * 20]
+
+    assert check_grader(grader("choice"), listed).reference_score == 1.0
 
 
 def test_a_grader_without_prompts_cannot_be_checked() -> None:
@@ -105,12 +124,12 @@ def test_a_foreign_grader_that_crashes_fails_its_self_check() -> None:
     class Foreign:
         name, version, label = "foreign", "1", "foreign/1"
 
-        def grade(self, completion: str, reference: str) -> float:
+        def grade(self, completion: str, reference: str, question: str = "") -> Grade:
             raise KeyError(completion)
 
     foreign: Grader = Foreign()
     with pytest.raises(GradingError, match="foreign/1 failed its self-check: it crashed with KeyError"):
-        check_grader(foreign, ["A"])
+        check_grader(foreign, prompts(["A"]))
 
 
 @pytest.mark.parametrize("name", sorted(GRADERS))

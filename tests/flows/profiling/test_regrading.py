@@ -178,7 +178,7 @@ def test_an_answer_that_the_newer_grader_cannot_grade_keeps_its_grade(asked, fak
     class Crashing(ChoiceGrader):
         version = "99"
 
-        def _is_right(self, *given):
+        def _graded(self, *given):
             raise ZeroDivisionError
 
     asked.prepare("good", night=QUIET).run()
