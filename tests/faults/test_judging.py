@@ -177,16 +177,17 @@ def test_f74_judging_is_booked_as_such_within_the_budget_and_under_the_judges_na
     assert {rest[2] for rest in charges(asked).values()} == {0}, "what was never asked is not reserved for good"
 
 
-def test_f74_another_judge_judges_everything_anew(asked, fake):
-    asked.prepare_judged("fine").run()
+def test_f74_another_judge_judges_everything_anew_and_asks_the_llms_nothing(asked, fake):
+    asked.prepare_judged("fine", night="canary_prompts = 0").run()
     before = fake.calls["fine"]
-    fake.answer = lambda llm_id, prompt: obliging_judge(prompt) if "judge" in llm_id else right(prompt)
+    fake.answer = lambda llm_id, prompt: obliging_judge(prompt) if llm_id == "judge2" else right(prompt)
     text = (asked.folder / "uniroute.toml").read_text()
-    asked.prepare_judged("fine", "judge2")
+    asked.prepare_judged("fine", "judge2", night="canary_prompts = 0")
     (asked.folder / "uniroute.toml").write_text(text.replace("fake:judge", "fake:judge2"))
     fake.scripts["judge2"] = "ok"
     asked.run(SECOND)
-    assert fake.calls["fine"] == 2 * before
+    assert fake.calls["fine"] == before
+    assert fake.calls["judge2"] >= before, "every stored answer, beside its own check"
 
 
 def test_f74_prompts_for_a_judge_that_is_not_named_are_refused_before_anything_is_called(asked, fake):
