@@ -130,7 +130,7 @@ def profile_outcome(
     """
     llm = profile.llm
     table = night.registry.outcomes.table(
-        [llm.key], night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
+        [llm.key], night.prompts_for(llm), night.grader_versions, night.asked_sampling(llm)
     )
     scores = table.scores[: len(night.prompt_set.with_role("representative")), 0]
     known = scores[scores == scores]
