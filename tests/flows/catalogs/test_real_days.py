@@ -42,7 +42,8 @@ def usable_prices(rows: dict[str, dict]) -> dict[str, Pair]:
         by_hour = [tier for tier in row["pricing"].get("overrides", []) if "utc_start" in tier]
         tiers = [row["pricing"], *by_hour]
         pair = tuple(max(Decimal(tier[side]) for tier in tiers) * MILLION for side in ("prompt", "completion"))
-        if min(pair) > 0 and not llm_id.startswith("~") and not llm_id.endswith(":batch"):
+        is_other = llm_id.startswith(("~", "perplexity/")) or llm_id.endswith(":batch")
+        if min(pair) > 0 and not is_other:
             prices[llm_id] = pair
     return prices
 
@@ -68,6 +69,7 @@ def test_the_traps_of_the_real_days_are_refused_by_name(shared_data: Path) -> No
     assert refusals["negative input price -1"] == 5
     assert refusals["zero price, not allow-listed"] == 11 + 12 + 20
     assert refusals["batch variant, does not answer at once"] == 61
+    assert refusals["fee per search"] == 5, "Perplexity's, which search the web for every answer"
     assert refusals["alias of anthropic/claude-opus-5"] == 1
     assert sum(count for reason, count in refusals.items() if reason and reason.startswith("alias of ")) == 11
 
