@@ -22,13 +22,13 @@ _ENDED = ("completed", "attention")
 
 @dataclass(frozen=True)
 class CatalogRecord:
-    """The LLM keys that one catalog changed, and how many of its LLMs the settings leave out."""
+    """The LLM keys that one catalog changed, and how many of its LLMs the settings leave out (no key when none)."""
 
     catalog: str
     new: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
     repriced: tuple[str, ...] = ()
-    left_out: int = 0
+    left_out: Annotated[int, Field(exclude_if=lambda count: count == 0)] = 0
 
     @property
     def counts(self) -> str:
