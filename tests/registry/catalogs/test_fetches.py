@@ -1,30 +1,22 @@
 """Several catalogs of one night: whose word counts, in whatever order they are read, and what is still unknown."""
 
 import hashlib
-import shutil
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import permutations
-from pathlib import Path
 
 import pytest
 
 from registry.listings import EXCLUDED, NOT_INCLUDED
 from registry.llms import CatalogFetch, UnreadCatalog
 from registry.store import Registry
+from tests.registry.conftest import only_on_sqlite
 from tests.registry.samples import NOW, TODAY, fetch, listing, start_night
+
+pytestmark = only_on_sqlite
 
 DAYS = [date(2024, 9, day) for day in range(1, 6)]
 MISSING = {"refusal": "price missing: no catalog of this endpoint has it", "is_price_refused": True}
-
-
-@pytest.fixture
-def registry(tmp_path: Path, migrated: Path) -> Iterator[Registry]:
-    """A registry on SQLite: what is tested here is decided in Python, whatever the database."""
-    shutil.copy(migrated, tmp_path / "registry.db")
-    with Registry.open(f"sqlite:///{tmp_path / 'registry.db'}") as opened:
-        yield opened
 
 
 def _digest(*parts: object) -> str:
