@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Final, Literal, Protocol
 
-from flows.catalogs.documents import DocumentError, Row, decode, facts_beside_list, malformed
+from flows.catalogs.documents import DocumentError, Fetched, Row, decode, facts_beside_list, malformed
 from flows.catalogs.facts import Facts, RowRefused
 from flows.catalogs.litellm import LiteLLMFormat
 from flows.catalogs.locations import Location
@@ -150,19 +150,19 @@ class DocumentCatalog:
             longer than the deadline.
         """
         deadline_s = time.monotonic() + self._timeout_s
-        body = self._location.read()
+        page = self._location.read()
         rows = _Rows(self._format, self._selection, self._location.subject, self._timeout_s, deadline_s)
-        rows.add_page(body)
-        digest = hashlib.sha256(body)
-        n_bytes = len(body)
-        following = rows.next_page(body)
+        rows.add_page(page.body)
+        digest = hashlib.sha256(page.body)
+        n_bytes = len(page.body)
+        following = rows.next_page(page)
         for _ in range(MOST_PAGES - 1):
-            if following is None or (body := self._page(rows, following, deadline_s, n_bytes)) is None:
+            if following is None or (page := self._page(rows, following, deadline_s, n_bytes)) is None:
                 break
-            rows.add_page(body)
-            digest.update(body)
-            n_bytes += len(body)
-            following = rows.next_page(body)
+            rows.add_page(page.body)
+            digest.update(page.body)
+            n_bytes += len(page.body)
+            following = rows.next_page(page)
         if not rows.read:
             raise self._nothing(rows)
         listings, left_out = self._listings(rows)
@@ -177,7 +177,7 @@ class DocumentCatalog:
             left_out=left_out,
         )
 
-    def _page(self, rows: _Rows, following: NextPage, deadline_s: float, n_bytes: int) -> bytes | None:
+    def _page(self, rows: _Rows, following: NextPage, deadline_s: float, n_bytes: int) -> Fetched | None:
         """Return the page that follows, asked for in every known way; None when none of them brings new rows."""
         if not self._location.is_url:
             return None
@@ -186,13 +186,13 @@ class DocumentCatalog:
             if left_s <= 0 or n_bytes >= self._max_bytes:
                 return None
             try:
-                body = self._location.read_page(
+                page = self._location.read_page(
                     query, following.url, timeout_s=left_s, max_bytes=self._max_bytes - n_bytes
                 )
             except CatalogError:
                 continue  # a parameter that this server does not know, or a page that is gone: the rest is used
-            if body is not None and rows.has_news(body):
-                return body
+            if page is not None and rows.has_news(page.body):
+                return page
         return None
 
     def _listings(self, rows: _Rows) -> tuple[tuple[Listing, ...], dict[str, str]]:
@@ -264,11 +264,13 @@ class _Rows:
             self._add(replace(row, position=self._n_rows))
             self._n_rows += 1
 
-    def next_page(self, body: bytes) -> NextPage | None:
+    def next_page(self, page: Fetched) -> NextPage | None:
         """Return how more rows are asked for; only lists have pages."""
         if not isinstance(self._format, (OpenAIFormat, OpenRouterFormat)):
             return None
-        return next_page(facts_beside_list(decode(body, self._subject)), self._n_rows, self._last_id)
+        if page.next_url:
+            return NextPage(url=page.next_url)
+        return next_page(facts_beside_list(decode(page.body, self._subject)), self._n_rows, self._last_id)
 
     def has_news(self, body: bytes) -> bool:
         """Whether a page is a list with an id that was not read yet: some servers send the first page again."""

@@ -82,7 +82,13 @@ def ruled_out(value: Mapping[str, Any]) -> str | None:
     if _is_gone(value):
         return INACTIVE
     architecture = value.get("architecture")
-    for place in (value, architecture if isinstance(architecture, dict) else {}):
+    architecture = architecture if isinstance(architecture, dict) else {}
+    read, arrow, written = str(architecture.get("modality") or "").partition("->")
+    if arrow and "text" not in written:
+        return "no text output"
+    if arrow and "text" not in read:
+        return "no text input"
+    for place in (value, architecture):
         if any(lacks_text(place.get(key)) for key in ("output_modalities", "supported_output_modalities")):
             return "no text output"
         if any(lacks_text(place.get(key)) for key in ("input_modalities", "supported_input_modalities")):

@@ -19,6 +19,14 @@ _MAX_FACT_CHARACTERS = 8 * 1024
 
 
 @dataclass(frozen=True)
+class Fetched:
+    """A document, and where its ``Link`` header says that the next page is; empty without one."""
+
+    body: bytes
+    next_url: str = ""
+
+
+@dataclass(frozen=True)
 class Row:
     """One row of a catalog document.
 

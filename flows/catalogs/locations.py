@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.catalogs.documents import malformed
+from flows.catalogs.documents import Fetched, malformed
 from flows.errors import CatalogUnavailable, PrerequisiteError
 from flows.urls import http_url, is_in_clear, is_same_origin
 
@@ -69,7 +69,7 @@ class Location:
         """Whether it is fetched from a server, which may split its list into pages."""
         return self._is_url
 
-    def read(self) -> bytes:
+    def read(self) -> Fetched:
         """Read the document.
 
         Raises
@@ -80,10 +80,10 @@ class Location:
             It is larger than allowed, or compressed.
         """
         if not self._is_url:
-            return self._read_file()
+            return Fetched(self._read_file())
         return self._read_url(self._location, self._timeout_s, self._max_bytes)
 
-    def read_page(self, query: Mapping[str, str], url: str, *, timeout_s: float, max_bytes: int) -> bytes | None:
+    def read_page(self, query: Mapping[str, str], url: str, *, timeout_s: float, max_bytes: int) -> Fetched | None:
         """Read a further page of the document; None when its URL leads to another server, which is not asked.
 
         Parameters
@@ -124,7 +124,7 @@ class Location:
             raise malformed(self.subject, f"it is larger than {self._max_bytes} bytes")
         return body
 
-    def _read_url(self, url: str, timeout_s: float, max_bytes: int) -> bytes:
+    def _read_url(self, url: str, timeout_s: float, max_bytes: int) -> Fetched:
         from flows.catalogs.wire import FetchFailed, fetch
 
         limits = {"timeout_s": timeout_s, "max_bytes": max_bytes}

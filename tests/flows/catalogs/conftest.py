@@ -32,7 +32,7 @@ def response(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
 class DocumentServer:
     """Answer every request with the given parts; `release` ends an answer that hangs.
 
-    With `answer` set, every request gets what that returns for its query, or an error for None.
+    With `answer` set, a request gets what that returns for its query; for None the parts, or an error without any.
     """
 
     parts: list[bytes] = field(default_factory=list)
@@ -63,7 +63,7 @@ def server() -> Iterator[DocumentServer]:
             parts = state.parts
             if state.answer is not None:
                 body = state.answer(request.split(b" ")[1].decode("latin-1").partition("?")[2])
-                parts = [response(b"", status="400 Bad Request") if body is None else response(body)]
+                parts = [response(body)] if body is not None else parts or [response(b"", status="400 Bad Request")]
             for part in parts:
                 self.request.sendall(part)
             if state.hangs_after:

@@ -9,7 +9,7 @@ import pytest
 from flows.catalogs import Catalog, open_catalog
 from flows.errors import CatalogError
 from registry.llms import CatalogFetch
-from tests.flows.catalogs.conftest import PRICES, DocumentServer, openrouter_row
+from tests.flows.catalogs.conftest import PRICES, DocumentServer, openrouter_row, response
 
 CatalogOf = Callable[..., Catalog]
 SOUND = openrouter_row("maker/sound")
@@ -309,6 +309,14 @@ def test_a_list_whose_further_pages_cannot_be_read_is_not_complete(server: Docum
     for further in ({"data": FIRST, **says}, None):
         fetch = pages(server, lambda asked, further=further: {"data": FIRST, **says} if not asked else further)
         assert (ids(fetch), fetch.is_complete) == (["a", "b"], False)
+
+
+def test_a_page_that_a_link_header_names_is_read(server: DocumentServer) -> None:
+    first, rest = json.dumps(FIRST).encode(), json.dumps(SECOND).encode()
+    server.parts = [response(first, link='</api/v1/models?page=2>; rel="next"')]
+    server.answer = lambda query: rest if query else None
+    fetch = open_catalog(name="listed", kind="openai", location=server.url, endpoint="r").fetch()
+    assert (ids(fetch), fetch.is_complete) == (["a", "b", "c"], True)
 
 
 def test_pages_without_end_are_read_up_to_a_limit(server: DocumentServer) -> None:
