@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
+# Whoever starts ten processes a minute wants their imports compiled: uv leaves that to the first import.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-cli bench-fan-out bench-spark stack
 

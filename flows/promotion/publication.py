@@ -92,7 +92,8 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
 
     outcomes = gate.outcomes
     per_1k = 1000.0
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 5))
+    figure.subplots_adjust(left=0.09, right=0.98, top=0.93, bottom=0.11)
     try:
         costs, scores = outcomes.costs_usd.mean(axis=0) * per_1k, outcomes.scores.mean(axis=0)
         axes.scatter(

@@ -13,8 +13,11 @@ from flows.config.settings import Settings
 from flows.workspace import Workspace
 from tests.commands import Uniroute
 from tests.fakes.plain import without_prefect
+from tests.stack.topology import write_prompts
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
+PROMPTS = 800
+SHARES = {"map": 0.27, "representative": 0.18, "gate": 0.44, "hidden": 0.11}
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,19 @@ class Demo:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """Run ``uniroute demo`` with the quick embedder, so that the suite stays short; `make demo` uses the default."""
+    """Run ``uniroute demo`` with the quick embedder and fewer map prompts, so that the suite stays short.
+
+    `make demo` uses the defaults. There are as many gate prompts as by default: with half of them the challenger is
+    no longer better beyond doubt.
+    """
     folder = tmp_path_factory.mktemp("demo")
-    # With all prompts: on half of them the challenger is no longer better beyond doubt.
-    variables = {"UNIROUTE_HOME": str(folder / "home"), "UNIROUTE_EMBEDDER__NAME": "hashing-256"}
+    write_prompts(folder / "prompts.jsonl", PROMPTS)
+    variables = {
+        "UNIROUTE_HOME": str(folder / "home"),
+        "UNIROUTE_EMBEDDER__NAME": "hashing-256",
+        "UNIROUTE_PROMPTS__FILE": str(folder / "prompts.jsonl"),
+        **{f"UNIROUTE_PROMPTS__{role.upper()}": str(share) for role, share in SHARES.items()},
+    }
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("UNIROUTE_", "PREFECT_"))}
     command = [UNIROUTE, "demo"]
     done = subprocess.run(command, env=clean | variables, cwd=folder, capture_output=True, text=True, timeout=800)

@@ -18,6 +18,7 @@ from flows.config.settings import NightSettings
 from flows.deploy.serve import prefect_server
 from flows.metrics.listed import Samples
 from flows.metrics.prefect_figures import note_prefect
+from tests.homes import with_prefect
 from tests.stack.processes import free_port, wait_until
 
 FILE = Path(__file__).resolve().parents[2] / "docker" / "automations.yaml"
@@ -73,12 +74,12 @@ def test_a_dead_run_is_told_from_a_slow_one_and_its_lease_has_ended_by_then() ->
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server(tmp_path: Path, prefect_template: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         monkeypatch.delenv(name)
     for name, value in environment.DEFAULTS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("PREFECT_HOME", str(with_prefect(tmp_path, prefect_template) / "prefect"))
     with prefect_server(free_port()) as api_url:
         monkeypatch.setenv("PREFECT_API_URL", api_url)
         yield api_url

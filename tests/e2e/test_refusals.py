@@ -12,6 +12,7 @@ from flows.workspace import Workspace
 from tests.commands import Uniroute
 from tests.e2e.conftest import UNIROUTE
 from tests.fakes.plain import without_prefect
+from tests.homes import with_prefect
 
 GOOD = {
     "id": "good",
@@ -38,9 +39,12 @@ def written(folder: Path, catalog: str, base_url: str) -> Path:
 
 
 @pytest.mark.slow
-def test_an_endpoint_that_is_down_ends_the_night_and_counts_no_answer_as_wrong(tmp_path: Path) -> None:
+def test_an_endpoint_that_is_down_ends_the_night_and_counts_no_answer_as_wrong(
+    tmp_path: Path, prefect_template: Path
+) -> None:
     """Under Prefect, which wants to report the exception of a flow in its own way."""
     config = written(tmp_path, json.dumps({"data": [GOOD]}), "http://127.0.0.1:9/v1")
+    with_prefect(tmp_path / "home", prefect_template)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UNIROUTE_")}
     command = [UNIROUTE, "night", "run", "--config", config]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)

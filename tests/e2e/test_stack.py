@@ -1,6 +1,7 @@
 """What a team runs: PostgreSQL, an MLflow server and a Prefect server, and nights that these start."""
 
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -40,8 +41,8 @@ def stack(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def proof(stack: Stack) -> Proof:
-    return prove(stack)
+def proof(stack: Stack, template: Path) -> Proof:
+    return prove(stack, mlflow_template=template)
 
 
 def test_a_night_whose_worker_was_killed_ends_on_another_one_like_an_uninterrupted_one_on_sqlite(proof: Proof) -> None:
@@ -284,7 +285,9 @@ def test_workers_need_a_settings_file_and_a_home_that_stays(
         as_client()
 
 
-def test_a_served_night_runs_when_its_schedule_says_and_decides_by_form(stack: Stack, proof: Proof) -> None:
+def test_a_served_night_runs_when_its_schedule_says_and_decides_by_form(
+    stack: Stack, proof: Proof, template: Path
+) -> None:
     """Without a work pool: one process serves nights and the form, with registry and MLflow in its home folder."""
 
     async def undeploy(client: Any) -> None:
@@ -301,6 +304,8 @@ def test_a_served_night_runs_when_its_schedule_says_and_decides_by_form(stack: S
 
     stack.ask(undeploy)
     home = stack.folder / "served"
+    home.mkdir()
+    shutil.copyfile(template, home / "mlflow.db")
     alone = {name: value for name, value in stack.environment.items() if "__" not in name}
     command = [str(BIN / "uniroute"), "night", "serve", "--cron", "0 2 * * *"]
     with running("served", command, alone | {"UNIROUTE_HOME": str(home)}, stack.folder) as server:

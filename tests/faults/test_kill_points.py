@@ -84,7 +84,7 @@ class Evening:
 
 
 # Every effect takes some minutes: set UNIROUTE_TEST_KILL_STRIDE=1 after changing what a night writes.
-STRIDE = int(os.environ.get("UNIROUTE_TEST_KILL_STRIDE", "11"))
+STRIDE = int(os.environ.get("UNIROUTE_TEST_KILL_STRIDE", "17"))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from flows.text import sanitize
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import right
 from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
+from tests.homes import with_prefect
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
 CANARY = "sk-CANARY-7f3a91c2d4e5b6a7-do-not-leak"
@@ -52,9 +54,10 @@ NAME = "Nice <script>alert(1)</script> [/b] =1+1 $x_{"
 
 
 @pytest.fixture(scope="module")
-def left_behind(tmp_path_factory: pytest.TempPathFactory):
+def left_behind(tmp_path_factory: pytest.TempPathFactory, template: Path, prefect_template: Path):
     """Run a night with keys against an endpoint that repeats them wherever it can; return folder and output."""
     folder = tmp_path_factory.mktemp("secrets")
+    shutil.copyfile(template, with_prefect(folder / "home", prefect_template) / "mlflow.db")
 
     def answer(llm_id: str, prompt: str) -> str:
         hostile = HOSTILE[len(prompt) % len(HOSTILE)]

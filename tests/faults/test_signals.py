@@ -14,6 +14,7 @@ import pytest
 
 from tests.fakes.endpoint import FakeEndpoint, FakeRequest
 from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
+from tests.homes import with_prefect
 
 LLM_USD = Decimal("0.00006")
 PICO = 10**12
@@ -104,10 +105,11 @@ def test_f03_a_second_signal_ends_the_grace_period_at_once(tmp_path: Path, templ
 @pytest.mark.slow
 @pytest.mark.parametrize("to_group", [False, True], ids=["process", "group"])
 def test_f02_the_command_ends_with_143_under_prefect_even_when_its_server_is_stopped_too(
-    tmp_path: Path, template: Path, to_group: bool
+    tmp_path: Path, template: Path, prefect_template: Path, to_group: bool
 ) -> None:
     stopper = Stopper({5: signal.SIGTERM}, to_group=to_group)
     with night_with(tmp_path, template, stopper) as night:
+        with_prefect(night.folder / "home", prefect_template)
         child = subprocess.Popen(
             [Path(sys.executable).with_name("uniroute"), "night", "run", "--as-of", FIRST],
             cwd=night.folder,

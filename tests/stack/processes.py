@@ -115,7 +115,7 @@ def wait_until(condition: Callable[[], Found], what: str, *servers: Server, limi
             last_words = "\n".join(f"{one.name}: {one.last_words()}" for one in ended or servers)
             why = f"{ended[0].name} ended" if ended else f"not within {limit_s:.0f} s"
             raise AssertionError(f"{what} did not happen: {why}\n{last_words}")
-        time.sleep(0.2)
+        time.sleep(0.5)
     return found
 
 

@@ -6,6 +6,7 @@ a Dask cluster. All must come to what an uninterrupted night on a laptop comes t
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,12 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from registry.store import Registry
 from tests.conftest import ROOT
-from tests.faults.tiny_night import lasting
+from tests.faults.tiny_night import TinyNight, lasting
 from tests.postgres import look_into
 from tests.stack.processes import Memory, wait_until
 from tests.stack.topology import BIN, Stack
@@ -66,15 +68,23 @@ class Proof:
     memory: dict[str, Memory] = field(default_factory=dict)
 
 
-def prove(stack: Stack, say: Callable[[str], None] = lambda _line: None) -> Proof:
-    """Deploy, let a scheduled night begin on a worker, kill that, let the next schedule end it, and compare."""
+def prove(stack: Stack, say: Callable[[str], None] = lambda _line: None, mlflow_template: Path | None = None) -> Proof:
+    """Deploy, let a scheduled night begin on a worker, kill that, let the next schedule end it, and compare.
+
+    The nights on SQLite begin with a copy of `mlflow_template`, or make MLflow's database themselves.
+    """
     proof, clock = Proof(), _Clock(say)
     for name, took_s in stack.started_s.items():
         clock.say(f"{name} answers after {took_s:.1f} s")
     shipped = [f"--automations={SHIPPED}"] if SHIPPED.is_file() else []
     proof.deployed = json.loads(stack.uniroute("deploy", "--json", *shipped))["data"]
     clock.say("uniroute deploy: registry, work pool, deployments, automations")
-    with night_at_home(stack, "alone") as alone, night_at_home(stack, "dask", UNIROUTE_FAN_OUT__RUNNER="dask") as dask:
+    for home in ("alone", "dask"):
+        (stack.folder / home).mkdir()
+        if mlflow_template is not None:
+            shutil.copyfile(mlflow_template, stack.folder / home / "mlflow.db")
+    alone = TinyNight(stack.folder).start(AS_OF, UNIROUTE_HOME=str(stack.folder / "alone"))
+    with night_on_dask(stack) as dask:
         with stack.worker("first") as worker:
             first = schedule(stack)
             wait_until(lambda: _answers_kept(stack) >= KILL_AT, "the middle of the night", worker)
@@ -95,7 +105,8 @@ def prove(stack: Stack, say: Callable[[str], None] = lambda _line: None) -> Proo
             proof.states = (stack.ask(state_of(first)), stack.ask(state_of(second)))
             clock.say(f"the night ended on the other worker: {proof.states[1]}")
         proof.memory |= stack.memory()
-        clock.say(f"uninterrupted night on SQLite: exit code {alone.wait(120)}; on Dask: {dask.wait(120)}")
+        alone.join(120)
+        clock.say(f"uninterrupted night on SQLite: exit code {alone.exitcode}; on Dask: {dask.wait(120)}")
     _compare(stack, proof)
     clock.say("no difference" if not proof.differences else f"different: {', '.join(proof.differences)}")
     return proof
@@ -113,14 +124,14 @@ class _Clock:
 
 
 @contextmanager
-def night_at_home(stack: Stack, name: str, **variables: str) -> Iterator[subprocess.Popen]:
-    """Run the same night meanwhile on what a laptop has: registry and MLflow in files of a home folder."""
-    there = {key: value for key, value in stack.environment.items() if "__" not in key} | variables
+def night_on_dask(stack: Stack) -> Iterator[subprocess.Popen]:
+    """Run the same night meanwhile on a local Dask cluster, with registry and MLflow in files of a home folder."""
+    there = {key: value for key, value in stack.environment.items() if "__" not in key}
     command = [BIN / "uniroute", "night", "run", "--as-of", AS_OF]
-    with (stack.folder / f"{name}.log").open("w") as log:
+    with (stack.folder / "dask.log").open("w") as log:
         night = subprocess.Popen(
             command,
-            env=there | {"UNIROUTE_HOME": str(stack.folder / name)},
+            env=there | {"UNIROUTE_FAN_OUT__RUNNER": "dask", "UNIROUTE_HOME": str(stack.folder / "dask")},
             cwd=stack.folder,
             stdout=log,
             stderr=log,

@@ -143,11 +143,17 @@ def a_stack(postgres: PostgresServer, folder: Path) -> Iterator[Stack]:
         yield stack
 
 
+def write_prompts(file: Path, n: int) -> None:
+    """Write every so many of the sandbox's prompts to a file, `n` in all."""
+    keys = ("prompt_id", "text", "reference", "grader")
+    prompts = Sandbox.prompts()
+    chosen = [prompts[place * len(prompts) // n] for place in range(n)]
+    file.write_text("\n".join(json.dumps({key: getattr(prompt, key) for key in keys}) for prompt in chosen))
+
+
 def write_settings(folder: Path, sandbox: Sandbox) -> None:
     """Write settings of a night over two recorded LLMs and few prompts, in small batches."""
-    keys = ("prompt_id", "text", "reference", "grader")
-    rows = [json.dumps({key: getattr(prompt, key) for key in keys}) for prompt in Sandbox.prompts()[:120]]
-    (folder / "prompts.jsonl").write_text("\n".join(rows))
+    write_prompts(folder / "prompts.jsonl", 120)
     (folder / "uniroute.toml").write_text(
         'home = "home"\n[embedder]\nname = "hashing-256"\n[prompts]\nfile = "prompts.jsonl"\n'
         "map = 0.4\nrepresentative = 0.2\ngate = 0.3\nhidden = 0.1\n[routing]\nn_clusters = 3\n"
@@ -178,6 +184,8 @@ def _mlflow_server(folder: Path, url: str, auth_url: str, port: int, password: s
         f"[mlflow]\ndefault_permission = READ\nadmin_username = {ADMIN}\n"
         f"database_uri = {_with_driver(auth_url, 'psycopg').replace('%', '%%')}\n"
         "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        # Checking a password takes as long as serving the request.
+        "auth_cache_ttl_seconds = 3600\n"
     )
     command = [str(BIN / "mlflow"), "server", "--backend-store-uri", _with_driver(url, "psycopg")]
     command += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts", "--app-name", "basic-auth"]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,13 +10,15 @@ from flows.config.settings import FanOutSettings
 from flows.deploy.serve import prefect_server
 from flows.errors import PrerequisiteError
 from flows.profiling.fan_out import check_fan_out
+from tests.homes import with_prefect
 from tests.stack.processes import free_port
 
 
 @pytest.fixture(scope="module")
-def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def api_url(tmp_path_factory: pytest.TempPathFactory, prefect_template: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        home = with_prefect(tmp_path_factory.mktemp("fan-out"), prefect_template)
+        patch.setenv("PREFECT_HOME", str(home / "prefect"))
         with prefect_server(free_port()) as url:
             yield url
 
