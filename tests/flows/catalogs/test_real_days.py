@@ -15,6 +15,7 @@ import pytest
 from flows.catalogs import open_catalog
 from registry.llms import CatalogDiff, CatalogFetch
 from registry.store import Registry
+from tests.registry.samples import TODAY, start_night
 
 DAYS = {"2025-07-20": 147, "2025-07-29": 151, "2026-08-19": 414}
 MILLION = Decimal(1_000_000)
@@ -164,3 +165,30 @@ def test_a_document_recorded_twice_in_one_night_changes_nothing(shared_data: Pat
 
     assert len(again.new) == 147
     assert registry.llms.all() == before
+
+
+def test_no_sound_price_of_a_real_price_map_is_doubted(shared_data: Path, registry: Registry) -> None:
+    path = shared_data / "catalogs" / "litellm_prices_1.109.1.json"
+    run = start_night(registry)
+
+    whole = open_catalog(name="prices", kind="litellm", location=str(path), endpoint="router").fetch()
+    (diff,) = registry.llms.record_fetches(run, [whole], TODAY, unread=())
+
+    assert diff.held == ()
+    doubted = {one.llm_id for one in registry.llms.all() if (one.refusal or "").startswith("implausible")}
+    assert doubted == {  # USD per thousand tokens, and an LLM that paints
+        "azure_ai/jais-30b-chat",
+        "watsonx/core42/jais-13b-chat",
+        "fireworks_ai/accounts/fireworks/models/flux-1-dev-controlnet-union",
+    }
+
+
+def test_of_a_real_price_map_only_the_included_llm_is_new(shared_data: Path, registry: Registry) -> None:
+    path = shared_data / "catalogs" / "litellm_prices_1.109.1.json"
+    options = {"name": "prices", "kind": "litellm", "location": str(path), "endpoint": "router"}
+
+    fetched = open_catalog(**options, include=["gpt-4o-mini"]).fetch()
+    (diff,) = registry.llms.record_fetches(start_night(registry), [fetched], TODAY, unread=())
+
+    assert (diff.new, diff.n_left_out) == (("router:gpt-4o-mini",), 3264)
+    assert [one.key for one in registry.llms.all()] == ["router:gpt-4o-mini"]
