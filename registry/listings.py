@@ -15,6 +15,9 @@ EXCLUDED: Final = "excluded by the settings"
 LEFT_OUT: Final = (NOT_INCLUDED, EXCLUDED)
 """Refusals of LLMs that the settings leave out: such LLMs are hidden."""
 
+ENDPOINT_PRECEDENCE: Final = 1
+"""Precedence of a catalog that is the endpoint's own list: after what a person wrote, before a price map of others."""
+
 PRICE_MISSING: Final = "price missing"
 """How the refusal of a catalog begins that says nothing of a price, so that another catalog may say it."""
 

@@ -18,12 +18,17 @@ from flows.catalogs.paging import MOST_PAGES, NextPage, next_page
 from flows.catalogs.selection import Selection
 from flows.catalogs.toml_file import TomlFormat
 from flows.errors import CatalogError, CatalogMalformed, PrerequisiteError
-from registry.listings import llm_key
+from registry.listings import ENDPOINT_PRECEDENCE, llm_key
 from registry.llms import CatalogFetch, Listing, QuarantinedRow
 
 CatalogKind = Literal["openrouter", "litellm", "openai", "toml"]
 DEFAULT_MAX_BYTES: Final = 64 * 2**20
-PRECEDENCE: Final[dict[str, int]] = {"toml": 0, "openrouter": 1, "openai": 1, "litellm": 2}
+PRECEDENCE: Final[dict[str, int]] = {
+    "toml": 0,
+    "openrouter": ENDPOINT_PRECEDENCE,
+    "openai": ENDPOINT_PRECEDENCE,
+    "litellm": ENDPOINT_PRECEDENCE + 1,
+}
 """By kind: what a person wrote decides before what the endpoint says of itself, and that before a map of others."""
 
 LARGEST_QUARANTINED_SHARE: Final = 0.2

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 
-from registry.listings import PRICE_MISSING, Listing
+from registry.listings import ENDPOINT_PRECEDENCE, PRICE_MISSING, Listing
 from registry.prices import LARGEST_CHANGE, Price
 
 SAME_NAME_CHANGE = 100
@@ -22,6 +22,7 @@ SAME_NAME_CHANGE = 100
 public price map and three days of a catalog, no two real prices are that far apart."""
 
 _LEAST_NAME_CHARACTERS = 4
+_MANY = 50
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def offer_of(listings: Iterable[RankedListing], on: date) -> Offer:
     if refusal is None and price is None:
         refusal = _price_refusal(deciding.listing if deciding is not None else first.listing)
     return Offer(
-        listing=_with_facts_of_all([one.listing for one in ranked]),
+        listing=_with_facts_of_all(ranked),
         precedence=first.precedence,
         price=price,
         refusal=refusal,
@@ -132,15 +133,23 @@ def _price_refusal(one: Listing) -> str:
     return PRICE_MISSING if is_missing else "price is not a finite, non-negative number"
 
 
-def _with_facts_of_all(listings: Sequence[Listing]) -> Listing:
-    """Return the first listing; what it lacks comes from the first that has it."""
+def _with_facts_of_all(ranked: Sequence[RankedListing]) -> Listing:
+    """Return the first listing; what it lacks comes from the first that has it.
 
-    def first(name: str) -> object:
-        return next((value for one in listings if (value := getattr(one, name)) is not None), None)
+    Only what decides, or the endpoint itself, says that an LLM is retired: the dates of price maps are often wrong.
+    """
+    listings = [one.listing for one in ranked]
+    believed = [one.listing for one in ranked if one.precedence <= max(ranked[0].precedence, ENDPOINT_PRECEDENCE)]
 
-    names = ("canonical_id", "released_at", "context_tokens", "deprecated_at")
-    own_name = next((one.name for one in listings if one.name != one.llm_id), listings[0].name)
-    return replace(listings[0], name=own_name, **{name: first(name) for name in names})
+    def first(name: str, among: Sequence[Listing]) -> object:
+        return next((value for one in among if (value := getattr(one, name)) is not None), None)
+
+    return replace(
+        listings[0],
+        name=next((one.name for one in listings if one.name != one.llm_id), listings[0].name),
+        **{name: first(name, listings) for name in ("canonical_id", "released_at", "context_tokens")},
+        deprecated_at=first("deprecated_at", believed),
+    )
 
 
 def _disagreement(price: Price, listings: Iterable[Listing]) -> str | None:
@@ -167,23 +176,35 @@ class SameNames:
 
     def __init__(self) -> None:
         self._prices: defaultdict[str, dict[str, Price]] = defaultdict(dict)
+        self._usual: dict[str, tuple[Decimal, Decimal] | None] = {}
 
     def add(self, key: str, price: Price) -> None:
         """Note the price of an LLM; a later one replaces it."""
         name = _common_name(key)
         if name is not None:
             self._prices[name][key] = price
+            self._usual.pop(name, None)
 
     def doubt(self, key: str, price: Price) -> str | None:
         """Return why a price is doubted; None when it is like that of others, or when there are none."""
         name = _common_name(key)
-        others = [one for other, one in self._prices.get(name or "", {}).items() if other != key]
-        inputs = [one.input_usd_per_mtok for one in others if one.input_usd_per_mtok > 0]
-        outputs = [one.output_usd_per_mtok for one in others if one.output_usd_per_mtok > 0]
-        if not inputs or not outputs:
-            return None
-        usual = (statistics.median(inputs), statistics.median(outputs))
-        return _far_apart(price, usual, SAME_NAME_CHANGE, f"what others ask for {name}")
+        named = self._prices.get(name, {}) if name is not None else {}
+        if name is None or len(named) <= _MANY:
+            usual = _median(one for other, one in named.items() if other != key)
+        else:
+            # Among many the price itself hardly counts, and all of them have the same median.
+            if name not in self._usual:
+                self._usual[name] = _median(named.values())
+            usual = self._usual[name]
+        return None if usual is None else _far_apart(price, usual, SAME_NAME_CHANGE, f"what others ask for {name}")
+
+
+def _median(prices: Iterable[Price]) -> tuple[Decimal, Decimal] | None:
+    """Return the medians of the prices of input and of output that are not zero; None when there are none."""
+    known = list(prices)
+    inputs = [one.input_usd_per_mtok for one in known if one.input_usd_per_mtok > 0]
+    outputs = [one.output_usd_per_mtok for one in known if one.output_usd_per_mtok > 0]
+    return (statistics.median(inputs), statistics.median(outputs)) if inputs and outputs else None
 
 
 def _common_name(key: str) -> str | None:

@@ -8,10 +8,13 @@ import pytest
 
 from flows.catalogs import open_catalog
 from flows.cli.outcome import ExitCode, exit_code_of
+from flows.config.sections import CatalogSettings, EndpointSettings, JudgeSettings, PromptSettings
+from flows.config.settings import Settings
 from flows.errors import CatalogMalformed, CatalogUnavailable
 from flows.profiling.plan import NightPlan, plan_night
 from flows.reports.digest import digest
 from flows.text import sanitize, table
+from flows.workspace import Workspace
 from registry.runs import Run
 from registry.store import Registry
 from tests.fakes.endpoint import FakeEndpoint
@@ -219,6 +222,20 @@ def test_f61_a_hostile_id_makes_no_llm(registry, night, catalog_of, llm_id):
     registry.llms.record_fetch(night, fetched, TODAY)
     assert [row.position for row in fetched.quarantined] == [0]
     assert [llm.llm_id for llm in registry.llms.all()] == ["maker/good"]
+
+
+def test_the_judge_is_listed_whatever_include_says(tmp_path):
+    catalog = CatalogSettings(name="c", kind="openai", location="list.json", endpoint="e", include=["a"])
+    (tmp_path / "list.json").write_text(json.dumps({"data": [{"id": name} for name in ("a", "b[1]", "b1", "c")]}))
+    judge = JudgeSettings(llm="e:b[1]")
+    endpoint = EndpointSettings(name="e", base_url="http://127.0.0.1:9/v1")
+    catalog = catalog.model_copy(update={"location": str(tmp_path / "list.json")})
+    asked = PromptSettings(file=tmp_path / "prompts.jsonl")
+    settings = Settings(home=tmp_path, prompts=asked, catalog=(catalog,), endpoint=(endpoint,), judge=judge)
+    with Workspace(settings) as workspace:
+        fetched = workspace.catalogs()[0].fetch()
+    assert [one.llm_id for one in fetched.listings] == ["a", "b[1]"]
+    assert sorted(fetched.left_out) == ["e:b1", "e:c"]
 
 
 @pytest.fixture

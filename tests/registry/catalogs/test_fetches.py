@@ -101,7 +101,9 @@ def test_what_one_catalog_does_not_say_of_an_llm_another_says(registry: Registry
     record(registry, 0, *both)
     found = registry.llms.get("router:a")
     assert (found.catalog, found.name, found.released_at) == ("served", "A of a maker", day)
-    assert (found.context_tokens, found.deprecated_at) == (5, day)
+    assert (found.context_tokens, found.deprecated_at) == (5, None), "a map's dates of retirement are often wrong"
+    record(registry, 1, both[1])
+    assert registry.llms.get("router:a").deprecated_at == day, "where nobody else lists it, the map is believed"
 
 
 def test_a_refusal_of_the_llm_counts_unless_a_person_lists_it(registry: Registry) -> None:
