@@ -1,10 +1,10 @@
-"""The small stages of a night: check graders, sync catalogs, plan, check answers, and log how stages ended."""
+"""The small stages of a night: check graders, sync catalogs, regrade, plan, check answers, and log how stages ended."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,15 +15,17 @@ from flows.catalogs import Catalog
 from flows.errors import CatalogError, CatalogUnavailable
 from flows.logs import log_event
 from flows.night.context import Night
-from flows.profiling.availability import quarantine_substituted
+from flows.profiling.availability import quarantine_unanswered
 from flows.profiling.canaries import missing_canaries, settle_drifts
 from flows.profiling.contamination import quarantine_contaminated
 from flows.profiling.plan import NightPlan, chosen, plan_night
+from flows.profiling.regrading import planned_regrades, regrade_by_rule
 from flows.profiling.results import ProfileOutcome, ProfilingResult, Quarantine
 from registry.llms import CatalogDiff, CatalogFetch, UnreadCatalog
 
 if TYPE_CHECKING:
     from flows.reports.night_report import RouterOutcome
+    from registry.outcomes import UsageFacts
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,14 @@ def sync(night: Night, catalogs: Sequence[Catalog]) -> SyncResult:
     return SyncResult(diffs, tuple(error.message for error in failures))
 
 
+@task(name="regrade", cache_policy=NO_CACHE)
+def regrade(night: Night) -> None:
+    """Grade stored answers again whose grader is newer now; those that need a judge wait until the night may pay."""
+    for moved in regrade_by_rule(night, night.run):
+        facts = {"regraded": moved.regraded, "kept": moved.kept, "change": moved.change}
+        log_event("regraded", run=night.run_key, llm=moved.llm_key, **facts)
+
+
 @task(name="plan", cache_policy=NO_CACHE)
 def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     """Plan what to ask and what that costs; nothing is called."""
@@ -94,24 +104,25 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     llms = chosen(askable, only)
     missing = {
         llm.key: night.registry.outcomes.missing(
-            llm.key, night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
+            llm.key, night.prompts_for(llm), night.grader_versions, night.asked_sampling(llm)
         )
         for llm in llms
         if llm.is_routable_on(night.as_of)
     }
     seen = night.outcome_table(llms, night.profiled_prompts)
     output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
-    return plan_night(
+    planned = plan_night(
         llms,
         night.as_of,
         missing,
-        len(night.profiled_prompts),
+        {key: len(night.prompts_for(llm)) for llm in llms if (key := llm.key) in missing},
         max_new=night.settings.night.max_new,
         max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
         seen_output_tokens=float(output_tokens.mean()) if output_tokens.size else None,
         canaries=missing_canaries(night, llms, missing),
         drifted=[drift.llm_key for drift in night.drifts.all().values() if drift.is_due(night.as_of)],
     )
+    return replace(planned, regrades=planned_regrades(night))
 
 
 def note_plan(night: Night, plan: NightPlan) -> None:
@@ -140,8 +151,14 @@ def log_profiles(night: Night, profiles: Iterable[ProfileOutcome]) -> None:
 def check_answers(night: Night, result: ProfilingResult) -> tuple[Quarantine, ...]:
     """Adopt the new answers of drifted LLMs, and quarantine LLMs whose answers cannot be trusted."""
     settle_drifts(night)
-    substituted = quarantine_substituted(night, (*result.profiles, *result.canaries))
-    return (*substituted, *quarantine_contaminated(night))
+    unanswered = quarantine_unanswered(night, (*result.profiles, *result.canaries))
+    return (*unanswered, *quarantine_contaminated(night))
+
+
+def usage_tonight(night: Night, result: ProfilingResult) -> Mapping[str, UsageFacts]:
+    """Return, by LLM key, what was wrong with the usage of tonight's answers, in all attempts of the night."""
+    asked = {found.llm_key for found in (*result.profiles, *result.canaries)}
+    return night.registry.outcomes.usage(sorted(asked), run=night.run)
 
 
 def log_router(night: Night, router: RouterOutcome) -> None:

@@ -174,11 +174,11 @@ class Workspace:
         Raises
         ------
         CredentialsMissing
-            The key that the settings name is not there.
+            The key that the settings name is not there, or cannot be sent.
         """
         from flows.endpoints import BoundedEndpoint
 
-        return BoundedEndpoint(endpoint, read_key(endpoint))
+        return BoundedEndpoint(endpoint, read_key(endpoint), llm_patience_s=self.settings.night.llm_patience_s)
 
     def _included(self, catalog: CatalogSettings) -> tuple[str, ...]:
         """Return the ids that a catalog includes: the judge's too, which needs a price."""

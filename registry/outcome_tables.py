@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sqlalchemy import or_, select, type_coerce
 from sqlalchemy.types import BigInteger
 
+from registry.answers import ScoreMove, StoredAnswer, known_at, score_moves, text_of_outcome, waiting_answers
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, protocol
 from registry.outcome_sums import OutcomeSums, sum_outcomes
@@ -82,6 +83,8 @@ class OutcomeReader:
     ) -> tuple[Prompt, ...]:
         """Return the prompts that still have to be asked, in their order.
 
+        What was answered under an earlier version of its grader is not asked again: it waits to be regraded.
+
         Parameters
         ----------
         llm_key
@@ -112,7 +115,83 @@ class OutcomeReader:
                 .add_columns(protocol.c.grader)
             )
             found = {(digest, grader) for digest, grader in done}
+            waiting = waiting_answers(unit, llm_key, prompts, labels, sampling)
+        found |= {(one.prompt.digest, labels[one.prompt.grader]) for one in waiting}
         return tuple(one for one in prompts if (one.digest, _label(labels, one.grader)) not in found)
+
+    def waiting(
+        self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], sampling: str
+    ) -> tuple[StoredAnswer, ...]:
+        """Return the stored answers that the present graders have yet to grade, in the order of the prompts.
+
+        They were scored under an earlier version of their grader, or that one failed and the whole text is kept; of
+        several grades of an answer the latest counts.
+
+        Parameters
+        ----------
+        llm_key
+            The LLM.
+        prompts
+            Only answers to these.
+        grader_versions, sampling
+            As in `missing`.
+        """
+        with self._database.read() as unit:
+            return waiting_answers(unit, llm_key, prompts, grader_labels(grader_versions), sampling)
+
+    def score_moves(self, since: datetime | None = None) -> tuple[ScoreMove, ...]:
+        """Return how much newer graders moved the scores of LLMs, by key and sampling.
+
+        Parameters
+        ----------
+        since
+            Only what was regraded after this moment; everything when omitted.
+        """
+        with self._database.read() as unit:
+            return score_moves(unit, since)
+
+    def old_grades(
+        self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], sampling: str
+    ) -> frozenset[str]:
+        """Return the digests of the prompts whose answer keeps the grade of an earlier grader: its text is gone."""
+        labels = sorted(set(grader_labels(grader_versions).values()))
+        with self._database.read() as unit:
+            rows = unit.execute(
+                select(prompt.c.digest)
+                .join_from(outcome, prompt, prompt.c.id == outcome.c.prompt_id)
+                .join(llm, llm.c.id == outcome.c.llm_id)
+                .join(protocol, protocol.c.id == outcome.c.protocol_id)
+                .where(llm.c.key == llm_key, protocol.c.sampling == sampling, protocol.c.grader.in_(labels))
+                .where(outcome.c.is_old_grade.is_(True))
+            )
+            found = set(rows.scalars())
+        return frozenset(one.digest for one in prompts if one.digest in found)
+
+    def first_scores(
+        self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], sampling_start: str
+    ) -> NDArray[np.float64]:
+        """Return the first score of each prompt under any sampling that begins like this, ``(n,)``; NaN without one.
+
+        Parameters
+        ----------
+        llm_key, prompts, grader_versions
+            As in `missing`.
+        sampling_start
+            The beginning of the sampling settings, for example of the canaries of all nights.
+        """
+        labels = sorted(set(grader_labels(grader_versions).values()))
+        with self._database.read() as unit:
+            rows = unit.execute(
+                select(prompt.c.digest, outcome.c.score)
+                .join_from(outcome, prompt, prompt.c.id == outcome.c.prompt_id)
+                .join(llm, llm.c.id == outcome.c.llm_id)
+                .join(protocol, protocol.c.id == outcome.c.protocol_id)
+                .where(llm.c.key == llm_key, outcome.c.score.is_not(None), protocol.c.grader.in_(labels))
+                .where(protocol.c.sampling.startswith(sampling_start, autoescape=True))
+                .order_by(outcome.c.asked_at.desc())
+            )
+            first = {row.digest: row.score for row in rows}
+        return np.array([first.get(one.digest, np.nan) for one in prompts], dtype=np.float64)
 
     def table(
         self,
@@ -137,7 +216,7 @@ class OutcomeReader:
         sampling
             As in `Outcome`; a mapping when it differs from LLM to LLM.
         until
-            Only what was asked by this moment: since scores are final, the table as it was then.
+            Only what was asked, or regraded, by this moment: since scores are final, the table as it was then.
         unit
             The transaction to join.
         """
@@ -188,7 +267,7 @@ class OutcomeReader:
             type_coerce(outcome.c.cost_picousd, BigInteger),
         ).where(outcome.c.llm_id == llm_number, outcome.c.protocol_id.in_(list(protocols)))
         if until is not None:
-            query = query.where(outcome.c.asked_at <= until)
+            query = query.where(known_at() <= until)
         return list(zip(*unit.execute(query).fetchall(), strict=True))
 
     def coverage(
@@ -238,9 +317,10 @@ class OutcomeReader:
             for part in chunks([one.digest for one in prompts]):
                 rows = unit.execute(
                     select(prompt.c.digest, completion.c.text)
-                    .join_from(completion, prompt, prompt.c.id == completion.c.prompt_id)
-                    .join(llm, llm.c.id == completion.c.llm_id)
-                    .join(protocol, protocol.c.id == completion.c.protocol_id)
+                    .join_from(outcome, completion, text_of_outcome())
+                    .join(prompt, prompt.c.id == outcome.c.prompt_id)
+                    .join(llm, llm.c.id == outcome.c.llm_id)
+                    .join(protocol, protocol.c.id == outcome.c.protocol_id)
                     .where(llm.c.key == llm_key, protocol.c.sampling == sampling)
                     .where(protocol.c.grader.in_(labels), prompt.c.digest.in_(part))
                 )

@@ -1,13 +1,15 @@
 """Outcomes: one per LLM, prompt, grader version and sampling; a score or a failure, never both and never neither.
 
-A score is final. A failure says only that nothing is known, and a later answer replaces it.
+A score is final. A failure says only that nothing is known, and a later answer replaces it. A newer version of a grader
+adds outcomes of its own, made from the answers that are stored: with the tokens and costs that were measured when the
+LLM was asked, and without booking them again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -15,10 +17,22 @@ from typing import Any
 
 from sqlalchemy import select
 
-from registry.answers import AnswerFacts, answer_facts
-from registry.charges import Charges, EndpointSpend, PurposeSpend, Spend
+from registry.answers import (
+    AnswerFacts,
+    Regrade,
+    ScoreMove,
+    StoredAnswer,
+    UsageEstimate,
+    UsageFacts,
+    answer_facts,
+    final_keys,
+    protocol_id_of,
+    regraded_rows,
+    usage_facts,
+)
+from registry.charges import JUDGING, Charges, EndpointSpend, GradingCost, PurposeSpend, Spend
 from registry.db.columns import text_bytes, to_pico_usd
-from registry.db.database import Database, Unit, chunks, ids_of
+from registry.db.database import Database, Unit, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, protocol
 from registry.errors import NotFound
 from registry.outcome_tables import Coverage, OutcomeReader, OutcomeTable, grader_labels
@@ -35,33 +49,17 @@ __all__ = [
     "OutcomeTable",
     "Outcomes",
     "PurposeSpend",
+    "Regrade",
+    "ScoreMove",
     "Spend",
+    "StoredAnswer",
+    "UsageEstimate",
+    "UsageFacts",
     "grader_labels",
 ]
 
 MAX_COMPLETION_BYTES = 16_384
 """How much of a completion is kept."""
-JUDGING = "judge"
-"""The purpose under which the calls of a grading LLM are booked."""
-
-
-@dataclass(frozen=True)
-class GradingCost:
-    """What having one completion graded by another LLM cost.
-
-    Attributes
-    ----------
-    llm_key
-        The LLM that graded.
-    calls
-        How often it was asked.
-    cost_usd
-        What that cost.
-    """
-
-    llm_key: str
-    calls: int
-    cost_usd: Decimal
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,10 @@ class Outcome:
         Parameters of `sampling` that were left out, because the LLM refuses them.
     grading
         What grading cost in addition; booked on the LLM that graded, with the purpose ``judge``.
+    is_unreadable
+        Whether no answer could be read in the completion; None when unknown.
+    usage_flags
+        Words for what is wrong with the token counts, without white space; empty when nothing is, None when unknown.
     """
 
     llm_key: str
@@ -125,6 +127,8 @@ class Outcome:
     served_llm: str | None = None
     downgrades: tuple[str, ...] = ()
     grading: GradingCost | None = None
+    is_unreadable: bool | None = None
+    usage_flags: tuple[str, ...] | None = None
 
     @property
     def whole_cost_usd(self) -> Decimal:
@@ -142,6 +146,8 @@ class Outcome:
                 raise InvalidInput(f"{name} {value} of {self.llm_key} is not a finite, non-negative number")
         if self.cost_usd is not None:
             to_pico_usd(self.cost_usd)
+        if any(not flag or flag.split() != [flag] for flag in self.usage_flags or ()):
+            raise InvalidInput(f"the usage flags {self.usage_flags} of {self.llm_key} are not single words")
         if self.attempts < 1:
             raise InvalidInput(f"an outcome of {self.llm_key} without an attempt")
 
@@ -203,13 +209,59 @@ class Outcomes(OutcomeReader):
     def _record(self, opened: Unit, run: Run | int, outcomes: Sequence[Outcome], purpose: str) -> int:
         held = self._runs.require_lease(run, opened)
         keyed = self._keyed(opened, outcomes)
-        final = self._final(opened, keyed)
+        final = final_keys(opened, keyed)
         fresh = {key: one for key, one in keyed.items() if key not in final}
         if fresh:
             opened.execute(self._database.upsert(outcome), [_row(key, one, held) for key, one in fresh.items()])
             self._keep_completions(opened, fresh)
             self._book(opened, held.id, purpose, fresh)
         return len(fresh)
+
+    def regrade(self, run: Run | int | None, regrades: Sequence[Regrade], *, now: datetime) -> int:
+        """Store grades of stored answers, and book what a judge was paid for them, in one transaction.
+
+        Parameters
+        ----------
+        run
+            The night that regrades; None outside of nights, where nothing can be booked.
+        regrades
+            Any number; an answer that has a score under its grader by now keeps that.
+        now
+            The present moment.
+
+        Returns
+        -------
+        int
+            How many rows were written.
+
+        Raises
+        ------
+        RunAlreadyActive
+            When another run has taken the lease over; without `run`, while a night is running.
+        """
+
+        def regrade(unit: Unit) -> int:
+            held = None
+            if run is None:
+                self._runs.require_no_night(
+                    unit, now, unchanged="No grade was changed.", hint="regrade when it is over"
+                )
+            else:
+                held = self._runs.require_lease(run, unit)
+            rows = regraded_rows(unit, regrades, now)
+            if rows:
+                unit.execute(self._database.upsert(outcome), rows)
+            costs = [one.grading for one in regrades if one.grading is not None]
+            if held is not None and costs:
+                self._book_grading(unit, held.id, costs)
+            return len(rows)
+
+        return self._database.repeated(regrade)
+
+    def _book_grading(self, unit: Unit, run_id: int, costs: Sequence[GradingCost]) -> None:
+        judges = ids_of(unit, llm.c.key, llm.c.id, [cost.llm_key for cost in costs])
+        for cost in costs:
+            self._charges.add(unit, run_id, judges[cost.llm_key], JUDGING, calls=cost.calls, cost=cost.cost_usd)
 
     def _keyed(self, unit: Unit, outcomes: Sequence[Outcome]) -> dict[tuple[int, int, int], Outcome]:
         llms = ids_of(unit, llm.c.key, llm.c.id, [one.llm_key for one in outcomes])
@@ -218,7 +270,7 @@ class Outcomes(OutcomeReader):
             raise NotFound(f"there is no LLM {min(unknown)!r}", unchanged="Nothing was written.")
         prompts = ids_of(unit, prompt.c.digest, prompt.c.id, [one.prompt_digest for one in outcomes])
         require_known([one.prompt_digest for one in outcomes], prompts)
-        protocols = {pair: self._protocol(unit, *pair) for pair in {(one.grader, one.sampling) for one in outcomes}}
+        protocols = {pair: protocol_id_of(unit, *pair) for pair in {(one.grader, one.sampling) for one in outcomes}}
         keyed: dict[tuple[int, int, int], Outcome] = {}
         for one in outcomes:
             key = (llms[one.llm_key], protocols[one.grader, one.sampling], prompts[one.prompt_digest])
@@ -230,28 +282,6 @@ class Outcomes(OutcomeReader):
         """Return every grader that scored an answer, as ``name/version``."""
         with self._database.read() as unit:
             return tuple(unit.execute(select(protocol.c.grader).distinct().order_by(protocol.c.grader)).scalars())
-
-    def _protocol(self, unit: Unit, grader: str, sampling: str) -> int:
-        pair = {"grader": grader, "sampling": sampling}
-        known = unit.execute(select(protocol.c.id).filter_by(**pair)).scalar()
-        # Not ON CONFLICT: on a server each attempt would use up a number.
-        return known if known is not None else unit.execute(protocol.insert().values(pair)).inserted_primary_key[0]
-
-    def _final(self, unit: Unit, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
-        grouped: dict[tuple[int, int], list[int]] = {}
-        for llm_number, protocol_number, prompt_number in keys:
-            grouped.setdefault((llm_number, protocol_number), []).append(prompt_number)
-        final: set[tuple[int, int, int]] = set()
-        for (llm_number, protocol_number), prompt_numbers in grouped.items():
-            for part in chunks(prompt_numbers):
-                scored = select(outcome.c.prompt_id).where(
-                    outcome.c.llm_id == llm_number,
-                    outcome.c.protocol_id == protocol_number,
-                    outcome.c.prompt_id.in_(part),
-                    outcome.c.score.is_not(None),
-                )
-                final.update((llm_number, protocol_number, number) for number in unit.execute(scored).scalars())
-        return final
 
     def _keep_completions(self, unit: Unit, fresh: Mapping[tuple[int, int, int], Outcome]) -> None:
         rows = []
@@ -310,6 +340,18 @@ class Outcomes(OutcomeReader):
         labels = grader_labels(grader_versions)
         return answer_facts(self._database, llm_key, [one.digest for one in prompts], labels, sampling, until)
 
+    def usage(self, llm_keys: Sequence[str], *, run: Run | int | None = None) -> Mapping[str, UsageFacts]:
+        """Describe, by LLM key, what was wrong with the usage that endpoints reported; only LLMs with answers have any.
+
+        Parameters
+        ----------
+        llm_keys
+            The LLMs.
+        run
+            Only the answers to what this run asked; all that were ever paid for when omitted.
+        """
+        return usage_facts(self._database, llm_keys, run.id if isinstance(run, Run) else run)
+
     def spend(self, run: Run | int) -> Spend:
         """Return what a run spent, in all its attempts."""
         return self._charges.spend(run)
@@ -342,6 +384,8 @@ def _row(key: tuple[int, int, int], one: Outcome, held: Run) -> dict[str, Any]:
         "usage_estimated": one.usage_estimated,
         "served_llm": one.served_llm,
         "downgrades": ",".join(one.downgrades),
+        "is_unreadable": None if one.is_unreadable is None else bool(one.is_unreadable),
+        "usage_flags": None if one.usage_flags is None else " ".join(sorted(set(one.usage_flags))),
         "asked_at": one.asked_at,
         "run_id": held.id,
         "lease_number": held.lease_number,

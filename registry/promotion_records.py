@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
@@ -110,6 +111,13 @@ class Promotion:
 def gate_result(passed: bool, checks: object) -> GateRecord:
     """Write a gate's checks the way `GateRecord` stores them."""
     return GateRecord(passed, canonical_json(checks))
+
+
+def spends_nothing(gate_json: str) -> bool:
+    """Whether a gate judged no challenger but the champion itself, with its stored answers graded again."""
+    found = json.loads(gate_json)
+    spending = found.get("spending") if isinstance(found, dict) else None
+    return spending is not None and spending["ordinal"] == 0
 
 
 def promotion_of(row: Row) -> Promotion:

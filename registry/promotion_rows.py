@@ -13,7 +13,16 @@ from registry.db.database import Database, Unit
 from registry.db.tables import alias, outbox, promotion
 from registry.errors import NotFound, PromotionRefused, StalePromotion
 from registry.ledger import Ledger, LedgerEvent
-from registry.promotion_records import NO_GATE, OPEN, GateRecord, Promotion, promotion_of, require_reason, same_person
+from registry.promotion_records import (
+    NO_GATE,
+    OPEN,
+    GateRecord,
+    Promotion,
+    promotion_of,
+    require_reason,
+    same_person,
+    spends_nothing,
+)
 from registry.routers import Routers
 
 _SHORTEST_DIGEST = 8
@@ -127,6 +136,8 @@ class PromotionRows(Outbox):
     def tested_against(self, champion: str, *, unit: Unit | None = None) -> tuple[str, ...]:
         """Return the routers that were tested at the gate against a champion, in the order of their first test.
 
+        A champion that only was graded again is no challenger of itself, and continues the account that it replaces.
+
         Parameters
         ----------
         champion
@@ -134,14 +145,31 @@ class PromotionRows(Outbox):
         unit
             The transaction to join.
         """
+        with self._database.read(unit) as opened:
+            line = [champion]
+            while (before := self._regraded_from(opened, line[-1])) is not None and before not in line:
+                line.append(before)
+            return tuple(dict.fromkeys(one for router in reversed(line) for one in self._tested(opened, router)))
+
+    def _tested(self, unit: Unit, champion: str) -> list[str]:
         query = (
-            select(promotion.c.router_digest)
+            select(promotion.c.router_digest, promotion.c.gate_json)
             .where(promotion.c.expected_champion == champion)
             .where(promotion.c.kind == "promotion", promotion.c.gate_json != NO_GATE)
             .order_by(promotion.c.id)
         )
-        with self._database.read(unit) as opened:
-            return tuple(dict.fromkeys(opened.execute(query).scalars()))
+        return [row.router_digest for row in unit.execute(query) if not spends_nothing(row.gate_json)]
+
+    def _regraded_from(self, unit: Unit, champion: str) -> str | None:
+        """Return the champion that another one replaced only because answers were graded again; None for all others."""
+        query = (
+            select(promotion.c.expected_champion, promotion.c.gate_json)
+            .where(promotion.c.router_digest == champion, promotion.c.status == "applied")
+            .where(promotion.c.kind == "promotion")
+            .order_by(promotion.c.id)
+        )
+        first = unit.execute(query.limit(1)).first()
+        return first.expected_champion if first is not None and spends_nothing(first.gate_json) else None
 
     def is_vetoed(self, router_digest: str) -> bool:
         """Whether a person has decided against a router since it last became the champion.

@@ -27,7 +27,6 @@ from registry.db.tables import (
     router,
     router_llm,
 )
-from registry.errors import RunAlreadyActive
 from registry.ledger import Ledger
 from registry.runs import Runs
 from routing.errors import InvalidInput
@@ -109,7 +108,7 @@ class Pruning:
         """
         before = self._database.size_bytes()
         with self._database.write() as unit:
-            self._refuse_during_a_night(unit, now)
+            self._runs.require_no_night(unit, now, unchanged="Nothing was deleted.", hint="prune when it is over")
             found = self._counted(unit, retention, now)
             if found.rows:
                 self._delete(unit, retention, now, found, actor)
@@ -118,15 +117,6 @@ class Pruning:
         self._database.release_space(completion.name, listing.name, listing_text.name)
         sizes = {"size_before_bytes": before, "size_after_bytes": self._database.size_bytes()}
         return Pruned(**(asdict(found) | sizes))
-
-    def _refuse_during_a_night(self, unit: Unit, now: datetime) -> None:
-        held = self._runs.current_lease(unit)
-        if held.is_held(self._database.shared_time(now, unit)):
-            raise RunAlreadyActive(
-                f"a night is running on {held.host} (process {held.pid})",
-                unchanged="Nothing was deleted.",
-                hint="prune when it is over",
-            )
 
     def _counted(self, unit: Unit, retention: Retention, now: datetime) -> Pruned:
         texts = select(func.count(), func.coalesce(func.sum(func.length(completion.c.text)), 0)).select_from(completion)

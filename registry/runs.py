@@ -280,6 +280,29 @@ class Runs:
             )
         return held
 
+    def require_no_night(self, unit: Unit, now: datetime, *, unchanged: str, hint: str) -> None:
+        """Refuse what must not happen during a night.
+
+        Parameters
+        ----------
+        unit
+            The transaction in which it would happen.
+        now
+            The present moment.
+        unchanged, hint
+            For the error: what was left as it is, and what to type.
+
+        Raises
+        ------
+        RunAlreadyActive
+            While a night is running.
+        """
+        held = self.current_lease(unit)
+        if held.is_held(self._database.shared_time(now, unit)):
+            raise RunAlreadyActive(
+                f"a night is running on {held.host} (process {held.pid})", unchanged=unchanged, hint=hint
+            )
+
     def lease(self) -> Lease:
         """Read the holder of the lease."""
         with self._database.read() as unit:

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 import click
 
+from flows.cli.endings import ExitCode, report_bug, report_error, report_interruption, report_usage
 from flows.cli.options import LazyGroup, OutputOptions
-from flows.cli.outcome import ExitCode, report_bug, report_error, report_interruption, report_usage
 from flows.cli.screen import settings_warnings
 from flows.config.environment import COMPLETE_VARIABLE
 from routing.errors import UnirouteError
@@ -31,6 +31,7 @@ _COMMANDS = {
     "llm": ("flows.cli.llm", "List, show and decide about LLMs."),
     "metrics": ("flows.cli.metrics", "Print or serve figures for Prometheus."),
     "night": ("flows.cli.night", "Run, schedule, review and cancel nights."),
+    "outcome": ("flows.cli.outcome", "Grade stored answers again, without calling LLMs."),
     "promotion": ("flows.cli.promotion", "Request, review, decide and undo promotions."),
     "prompt": ("flows.cli.prompt", "List, check and add the prompts that LLMs are profiled on."),
     "report": ("flows.cli.report", "Write reports on nights, promotions and LLMs."),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_subjects
+from flows.cli.endings import CODES
 from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options, opened
-from flows.cli.outcome import CODES
 from flows.cli.screen import show
 from flows.text import counted
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import click
 
+from flows.cli.endings import ExitCode, exit_code_of
 from flows.cli.options import NounGroup, config_option, json_option
-from flows.cli.outcome import ExitCode, exit_code_of
 from flows.cli.screen import show
 from flows.text import table
 

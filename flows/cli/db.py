@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.cli.endings import ExitCode
 from flows.cli.options import NounGroup, acting_person, config_option, dry_run_option, json_option, opened
-from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
 from flows.text import counted, sanitize
 from registry import clock

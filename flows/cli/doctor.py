@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from flows.cli.endings import CODES
 from flows.cli.options import config_option, json_option
-from flows.cli.outcome import CODES
 from flows.cli.screen import show
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from flows.cli.endings import ExitCode
 from flows.cli.options import config_option, json_option
-from flows.cli.outcome import ExitCode
 from flows.cli.screen import event_line, show
 
 

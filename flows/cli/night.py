@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_llms, complete_runs
+from flows.cli.endings import ExitCode
 from flows.cli.options import (
     NounGroup,
     acting_person,
@@ -23,7 +24,6 @@ from flows.cli.options import (
     output_options,
     reason_option,
 )
-from flows.cli.outcome import ExitCode
 from flows.cli.screen import event_line, show
 from flows.text import sanitize, table
 

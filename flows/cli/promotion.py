@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_promotions, complete_routers, complete_waiting_promotions
+from flows.cli.endings import ExitCode
 from flows.cli.options import (
     NounGroup,
     acting_person,
@@ -20,7 +21,6 @@ from flows.cli.options import (
     opened,
     reason_option,
 )
-from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
 from flows.text import table
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_promotions, complete_runs
+from flows.cli.endings import ExitCode
 from flows.cli.options import NounGroup, all_option, config_option, json_option, opened
-from flows.cli.outcome import ExitCode
 from flows.cli.screen import note, show
 
 if TYPE_CHECKING:

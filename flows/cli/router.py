@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_routers
+from flows.cli.endings import CODES
 from flows.cli.options import NounGroup, arranged, config_option, json_option, list_options, opened
-from flows.cli.outcome import CODES
 from flows.cli.screen import note, show
 from flows.text import counted, sanitize, table
 
@@ -71,7 +71,10 @@ def _router_table(data: list[dict[str, Any]]) -> str:
             row["digest"][:12],
             ", ".join(row["aliases"]),
             row["n_llms"],
-            *(f"{row['metrics'].get(name, float('nan')):.4f}" for name in ("score", "cost_usd_per_1k", "area")),
+            *(
+                f"{row['metrics'][name]:.4f}" if name in row["metrics"] else "–"
+                for name in ("score", "cost_usd_per_1k", "area")
+            ),
             row["created_at"],
         ]
         for row in data

@@ -11,7 +11,10 @@ from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any, Literal
 
-RefusedParameter = Literal["temperature", "max_tokens"]
+from flows.endpoints.error_report import ErrorReport, read_error
+from flows.endpoints.usage import Usage
+
+RefusedParameter = Literal["temperature", "max_tokens", "stream"]
 
 
 @dataclass(frozen=True)
@@ -26,14 +29,17 @@ class Failure:
         In our own words; never text from the endpoint.
     retry_after_s
         What the endpoint asked us to wait, in seconds.
-    refused_parameter
-        Which parameter to drop, when the LLM refuses one that can be dropped.
+    refused_parameters
+        Which parameters the LLM may be refusing, of those that can be left out.
+    usage
+        The tokens that are billed although there is no answer; None when there are none.
     """
 
     kind: str
     detail: str = ""
     retry_after_s: float | None = None
-    refused_parameter: RefusedParameter | None = None
+    refused_parameters: tuple[RefusedParameter, ...] = ()
+    usage: Usage | None = None
 
 
 class ResponseRefused(Exception):
@@ -117,13 +123,16 @@ _CODE_KINDS: Mapping[str, str] = MappingProxyType(
         "billing_not_active": "quota",
         "payment_required": "quota",
         "invalid_api_key": "refused_auth",
+        "api_key_invalid": "refused_auth",
         "authentication_error": "refused_auth",
         "model_not_found": "not_found",
+        "unsupported_country_region_territory": "forbidden",
         "context_length_exceeded": "context",
         "unsupported_parameter": "unsupported",
         "unsupported_value": "unsupported",
         "content_filter": "moderated",
         "content_policy_violation": "moderated",
+        "data_inspection_failed": "moderated",
         "rate_limit_exceeded": "rate_limited",
         "rate_limit_error": "rate_limited",
         "overloaded_error": "transient",
@@ -135,7 +144,7 @@ _STATUS_KINDS: Mapping[int, str] = MappingProxyType(
     {
         401: "refused_auth",
         402: "quota",
-        403: "refused_auth",
+        403: "forbidden",
         404: "not_found",
         408: "transient",
         409: "transient",
@@ -143,11 +152,62 @@ _STATUS_KINDS: Mapping[int, str] = MappingProxyType(
         413: "context",
         425: "transient",
         429: "rate_limited",
+        451: "forbidden",
     }
 )
-# Servers without error codes say these in words, and they matter: one skips the prompt, the other drops a parameter.
-_SAYS_TOO_LONG = re.compile(r"context (length|window|size)|maximum context|prompt is too long|too many tokens", re.I)
-_SAYS_UNSUPPORTED = re.compile(r"unsupported|not support|only the default|not permitted|unrecognized", re.I)
+# What servers without error codes say in words, where it decides who or what is not asked again.
+_SAYS_TOO_LONG = re.compile(r"context (?:length|window|size)|maximum context|prompt is too long|too many tokens")
+_SAYS_BAD_KEY = re.compile(
+    r"api[ _-]?key (?:provided )?(?:(?:is|was|has|has been) )?"
+    r"(?:not (?:valid|found|provided)|invalid|incorrect|missing|required|expired|revoked|disabled|wrong)"
+    r"|(?:invalid|incorrect|wrong|missing|expired|revoked|malformed|no|provide an|provide a valid) "
+    r"(?:x-|auth |authentication |bearer |valid )?(?:api[ _-]?key|access token|credentials?\b|authorization)"
+    r"|authentication (?:failed|error|required)|unauthenticated|(?:check|make sure|verify) (?:that )?your api[ _-]?key"
+)
+# A 403 may mean the key or the LLM; one that speaks of the header means the key.
+_SAYS_HEADER = re.compile(r"\bbearer\b|\bauthorization header\b")
+_SAYS_NO_CREDIT = re.compile(
+    r"(?:insufficient|out of|not enough|no|any|negative) (?:credit|balance|fund|quota)|key limit exceeded"
+    r"|payment required"
+)
+_SAYS_REGION = re.compile(
+    r"not (?:available|supported|allowed|accessible) (?:in|from) (?:your|this) (?:country|region|location|territory)"
+    r"|(?:country|region|location|territory) (?:is )?not (?:supported|allowed|available)"
+)
+_SAYS_MODERATED = re.compile(
+    r"content (?:filter|policy|management)|moderation|inappropriate content|(?:input|prompt|request) (?:is )?flagged"
+)
+_SAYS_SLOW_DOWN = re.compile(r"rate[ _-]?limit|too many requests")
+_OF_A_BAD_REQUEST = (
+    ("context", _SAYS_TOO_LONG),
+    ("refused_auth", _SAYS_BAD_KEY),
+    ("forbidden", _SAYS_REGION),
+    ("moderated", _SAYS_MODERATED),
+)
+_OF_A_REFUSAL = (
+    ("refused_auth", _SAYS_BAD_KEY),
+    ("quota", _SAYS_NO_CREDIT),
+    ("forbidden", _SAYS_REGION),
+    ("moderated", _SAYS_MODERATED),
+    ("rate_limited", _SAYS_SLOW_DOWN),
+)
+# By status, None where there is none; the first pattern that is found decides.
+_KINDS_IN_WORDS: Mapping[int | None, tuple[tuple[str, re.Pattern[str]], ...]] = MappingProxyType(
+    {
+        400: _OF_A_BAD_REQUEST,
+        422: _OF_A_BAD_REQUEST,
+        403: (*_OF_A_REFUSAL, ("refused_auth", _SAYS_HEADER)),
+        404: (("forbidden", _SAYS_REGION),),
+        None: _OF_A_REFUSAL,
+    }
+)
+_PARAMETERS: Mapping[RefusedParameter, re.Pattern[str]] = MappingProxyType(
+    {
+        "temperature": re.compile(r"(?<![a-z0-9_])temperature(?![a-z0-9_])"),
+        "max_tokens": re.compile(r"(?<![a-z0-9])max_?(?:completion_?|output_?|new_?)?tokens(?![a-z0-9])"),
+        "stream": re.compile(r"(?<![a-z0-9_])stream(?![a-z0-9_])"),
+    }
+)
 
 
 def classify_exception(error: BaseException) -> Failure | None:
@@ -193,18 +253,18 @@ def classify_reply(status: int, document: Any, retry_after: str | None, now: dat
     Failure or None
         None when the response reports no failure; whether it is a completion is checked later.
     """
-    error = _error_object(document)
-    if status < 400 and error is None:
+    error = read_error(document, is_refused=status >= 400)
+    if error is None:
         return None
-    inner_status = _inner_status(error)
-    effective = status if status >= 400 else inner_status
-    detail = f"HTTP {status}" if status >= 400 else f"HTTP 200 with an error of code {inner_status or 'unknown'}"
-    kind = _kind_of(effective, error)
+    effective = status if status >= 400 else error.status
+    detail = f"HTTP {status}" if status >= 400 else f"HTTP 200 with an error of code {error.status or 'unknown'}"
+    refused = _refused_parameters(error) if effective in (400, 422, None) else ()
+    kind = _kind_of(effective, error, refused)
     return Failure(
         kind,
         detail,
         retry_after_s=parse_retry_after(retry_after, now) if kind in ("rate_limited", "transient") else None,
-        refused_parameter=_refused_parameter(error) if kind == "unsupported" else None,
+        refused_parameters=refused if kind == "unsupported" else (),
     )
 
 
@@ -236,63 +296,30 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
 
 
-def _kind_of(status: int | None, error: Mapping[str, Any] | None) -> str:
-    words = [str(error.get(key) or "").lower() for key in ("code", "type")] if error is not None else []
-    for word in words:
-        if word in _CODE_KINDS:
-            return _CODE_KINDS[word]
-    if error is not None and _is_flagged(error):
-        return "moderated"
+def _kind_of(status: int | None, error: ErrorReport, refused: tuple[RefusedParameter, ...]) -> str:
+    kind = _kind_of_code(error.codes) or ("moderated" if error.is_flagged else None) or _kind_of_status(status, error)
+    if kind == "bad_request" or (kind == "malformed" and status is None):
+        # Whatever the words, a parameter that is named is worth one call without it.
+        kind = "unsupported" if refused else kind
+    # A gateway passes on what the provider behind it refuses: its own key works for other LLMs.
+    return "forbidden" if error.names_provider and kind in ("refused_auth", "quota") else kind
+
+
+def _kind_of_code(codes: tuple[str, ...]) -> str | None:
+    return next((_CODE_KINDS[code] for code in codes if code in _CODE_KINDS), None)
+
+
+def _kind_of_status(status: int | None, error: ErrorReport) -> str:
+    """Return the kind of a status; words decide where the status may mean the key, the LLM or the prompt."""
+    for kind, said in _KINDS_IN_WORDS.get(status, ()):
+        if said.search(error.text):
+            return kind
     if status is None:
         return "malformed"
-    if status >= 500:
-        return "transient"
-    said = str(error.get("message") or "")[:2000] if error is not None else ""
-    if status in (400, 422):
-        if _SAYS_TOO_LONG.search(said):
-            return "context"
-        if error is not None and _SAYS_UNSUPPORTED.search(said) and _refused_parameter(error) is not None:
-            return "unsupported"
-    return _STATUS_KINDS.get(status, "bad_request")
+    return "transient" if status >= 500 else _STATUS_KINDS.get(status, "bad_request")
 
 
-def _error_object(document: Any) -> Mapping[str, Any] | None:
-    if not isinstance(document, dict):
-        return None
-    error = document.get("error")
-    if isinstance(error, dict):
-        return error
-    if isinstance(error, str) and error:
-        return {"message": error}
-    if document.get("object") == "error":
-        return document
-    choices = document.get("choices")
-    if (
-        isinstance(choices, list)
-        and choices
-        and isinstance(choices[0], dict)
-        and isinstance(choices[0].get("error"), dict)
-    ):
-        return choices[0]["error"]
-    return None
-
-
-def _inner_status(error: Mapping[str, Any] | None) -> int | None:
-    code = error.get("code") if error is not None else None
-    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) == 3:
-        code = int(code)
-    return code if isinstance(code, int) and not isinstance(code, bool) and 400 <= code <= 599 else None
-
-
-def _is_flagged(error: Mapping[str, Any]) -> bool:
-    metadata = error.get("metadata")
-    return isinstance(metadata, dict) and ("flagged_input" in metadata or "reasons" in metadata)
-
-
-def _refused_parameter(error: Mapping[str, Any] | None) -> RefusedParameter | None:
-    if error is None:
-        return None
-    named = f"{error.get('param') or ''} {str(error.get('message') or '')[:2000]}"
-    if "max_tokens" in named:
-        return "max_tokens"
-    return "temperature" if "temperature" in named else None
+def _refused_parameters(error: ErrorReport) -> tuple[RefusedParameter, ...]:
+    """Return which of the parameters that can be left out an error names; what it names expressly decides."""
+    said = "\n".join(error.parameters) or error.text
+    return tuple(name for name, pattern in _PARAMETERS.items() if pattern.search(said))

@@ -55,11 +55,13 @@ FAILURE_RULES: Mapping[str, FailureRule] = MappingProxyType(
         "truncated": FailureRule(
             TransientEndpointError, "broke off its answer", max_retries=None, counts_against="llm"
         ),
+        "interrupted": FailureRule(TransientEndpointError, "did not let the LLM finish its answer", max_retries=1),
         "timeout": FailureRule(TransientEndpointError, "took too long", max_retries=1, counts_against="llm"),
         "circuit_open": FailureRule(TransientEndpointError, "failed too often in a row and is paused"),
         "malformed": FailureRule(
             MalformedCompletion, "answered something that is not a completion", max_retries=1, counts_against="llm"
         ),
+        "empty": FailureRule(MalformedCompletion, "returned an answer without text", max_retries=1),
         "too_large": FailureRule(MalformedCompletion, "answered more than is read", counts_against="llm"),
         "redirect": FailureRule(
             FatalEndpointError,
@@ -72,6 +74,12 @@ FAILURE_RULES: Mapping[str, FailureRule] = MappingProxyType(
             "refused the key",
             stops="endpoint",
             hint="check api_key_env or api_key_file of the endpoint",
+        ),
+        "forbidden": FailureRule(
+            FatalEndpointError,
+            "does not let this key use the LLM",
+            stops="llm",
+            hint="exclude the LLM, or ask the provider to permit it for this key, project or region",
         ),
         "quota": FailureRule(
             FatalEndpointError,
@@ -93,5 +101,12 @@ FAILURE_RULES: Mapping[str, FailureRule] = MappingProxyType(
 )
 """Every kind an `EndpointError` of this package can carry; the registry stores the key."""
 
+EMPTY = "empty"
+"""The failure of a call that brought no text, and why an LLM is stopped that answers nothing many times in a row."""
 SUBSTITUTED = "substituted"
 """The failure of an outcome whose answer came from another LLM; the endpoint itself answered."""
+
+
+def is_futile(error: EndpointError) -> bool:
+    """Whether the endpoint would fail further calls to the same LLM tonight in the same way."""
+    return error.is_endpoint_wide or not error.attempts or FAILURE_RULES[error.kind].stops is not None

@@ -32,8 +32,6 @@ class Reply:
     ----------
     status
         HTTP status, below 300 or from 400 on.
-    is_json
-        Whether the content type says so.
     retry_after
         That header, None when missing.
     body
@@ -41,7 +39,6 @@ class Reply:
     """
 
     status: int
-    is_json: bool
     retry_after: str | None
     body: bytes
 
@@ -185,11 +182,9 @@ class Wire:
             raise ResponseRefused("timeout", f"no complete response within {self._timeout_s:g} s") from None
         except openai.APIStatusError as error:
             response = error.response
-        headers = response.headers
         return Reply(
             status=response.status_code,
-            is_json="json" in headers.get("Content-Type", "").partition(";")[0].lower(),
-            retry_after=headers.get("Retry-After"),
+            retry_after=response.headers.get("Retry-After"),
             # A server may repeat the key, in an answer even, and answers are kept.
             body=response.content.replace(self._key, b"[key]") if self._key else response.content,
         )

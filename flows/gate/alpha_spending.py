@@ -7,6 +7,10 @@ challenger that is measured again against the same champion is the same test, an
 
 A margin that must hold on two nights would not help here: the gate prompts and their recorded answers are the same on
 both, so the second night would repeat the first.
+
+When a grader changes, the champion as it was rests on grades that are known to be wrong, and keeping it is not the safe
+choice. The champion with its stored answers graded again is no challenger: it has the same LLMs, map and prices, claims
+nothing new, and spends nothing (`REGRADED`). It continues the account of the champion that it replaces.
 """
 
 from __future__ import annotations
@@ -25,13 +29,22 @@ class Spending:
     Attributes
     ----------
     ordinal
-        Number of the challenger among those of the champion, from 1.
+        Number of the challenger among those of the champion, from 1; 0 for the champion itself, regraded.
     level
         Chance that this test passes a challenger that is just not good enough, in (0, 0.5].
     """
 
     ordinal: int
     level: float
+
+    @property
+    def is_regraded(self) -> bool:
+        """Whether the champion itself is judged, under newer grades: no test of a challenger."""
+        return self.ordinal == 0
+
+
+REGRADED = Spending(ordinal=0, level=0.5)
+"""For the champion under newer grades. Its bound is the difference itself: no certainty is demanded, and none spent."""
 
 
 def spend(total: float, challenger: str, tested: Sequence[str]) -> Spending:

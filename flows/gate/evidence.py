@@ -6,14 +6,14 @@ Answers are read from the registry each time; no LLM is called.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.gate.alpha_spending import spend
+from flows.gate.alpha_spending import REGRADED, spend
 from flows.gate.gate import GateResult, GateRules, NewcomerGap, judge
 from flows.gate.measure import GateOutcomes
 from flows.night.epochs import Drifts, in_epoch
@@ -77,8 +77,10 @@ class Answers:
         """
         prompt_set = registry.prompts.get(registry.routers.get(digest).prompt_set_digest)
         drifts, sampling, graders = Drifts(registry, until=until), {}, {}
-        for version in (champion, digest):
-            made_from = known_provenance(registry, version) if version is not None else None
+        versions = {digest} if champion is None else {champion, digest}
+        # The later one last: the newest graders have graded the answers of both.
+        for version in sorted(versions, key=lambda one: registry.routers.get(one).created_at):
+            made_from = known_provenance(registry, version)
             if made_from is not None:
                 sampling |= {key: used.sampling for key, used in made_from.answers.items()}
                 graders |= made_from.graders
@@ -153,16 +155,42 @@ def put_to_gate(
     rules = GateRules.of(settings)
     evidence = gather(answers, challenger, champion, on=on, min_coverage=rules.min_coverage)
     tested = answers.registry.promotions.tested_against(champion.digest) if champion is not None else ()
+    spending = spend(settings.gate.false_promotion_rate, challenger.digest, tested)
+    if champion is not None and is_regraded_champion(answers, challenger, champion):
+        spending = REGRADED
     return judge(
         challenger,
         champion,
         evidence.outcomes,
         rules,
-        spending=spend(settings.gate.false_promotion_rate, challenger.digest, tested),
+        spending=spending,
         zero_router=zero_router,
         newcomers=evidence.newcomers,
         unavailable=evidence.unavailable,
     )
+
+
+def is_regraded_champion(answers: Answers, challenger: Router, champion: Router) -> bool:
+    """Whether a challenger differs from the champion only in vectors of LLMs whose answers were graded again since.
+
+    Parameters
+    ----------
+    answers
+        The answers that count.
+    challenger, champion
+        The routers.
+    """
+    made_at = answers.registry.routers.get(champion.digest).created_at
+    moved = {
+        one.llm_key
+        for one in answers.registry.outcomes.score_moves(made_at)
+        if one.sampling == answers.sampling.get(one.llm_key)
+    }
+    before = {llm.key: llm for llm in champion.llms}
+    if challenger.digest == champion.digest or before.keys() != set(challenger.keys):
+        return False
+    former = [replace(llm, vector=before[llm.key].vector) if llm.key in moved else llm for llm in challenger.llms]
+    return replace(challenger, llms=tuple(former)).digest == champion.digest
 
 
 def gather(

@@ -318,10 +318,13 @@ def _score_holds(
     difference: BootstrapDifference, bound: float, equal: EqualCost, spending: Spending, rules: GateRules
 ) -> GateCheck:
     caveat = "" if equal.is_reached else "; it cannot be as cheap, so its cheapest choices were compared"
+    tested = f"challenger {spending.ordinal} of this champion"
+    if spending.is_regraded:
+        tested = "the champion itself under newer grades, which spends nothing"
     return GateCheck(
         "score at the champion's cost, against the champion",
         f"{difference.mean:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}); lower bound "
-        f"{bound:+.4f} at level {spending.level:.2g}, challenger {spending.ordinal} of this champion{caveat}",
+        f"{bound:+.4f} at level {spending.level:.2g}, {tested}{caveat}",
         f"lower bound at least {-rules.epsilon:+.4f}",
         bound >= -rules.epsilon,
     )
@@ -347,7 +350,10 @@ def _shares_hold(found: RouterMeasure, before: RouterMeasure, rules: GateRules) 
 
 
 def version_metrics(gate: GateResult) -> dict[str, float]:
-    """Return the metrics of a version: its own and, where there is a champion, the champion's and their difference."""
+    """Return the metrics of a version: its own and, where there is a champion, the champion's and their difference.
+
+    Those that set score against cost are left out where no LLM costs anything.
+    """
     metrics = _measures("", gate.challenger)
     if gate.champion is not None:
         metrics |= _measures("champion_", gate.champion)
@@ -361,15 +367,13 @@ def version_metrics(gate: GateResult) -> dict[str, float]:
 
 
 def _measures(prefix: str, found: RouterMeasure) -> dict[str, float]:
-    return {
-        f"{prefix}score": found.score,
-        f"{prefix}cost_usd_per_1k": found.cost_usd * 1000,
-        f"{prefix}area": found.area,
-        f"{prefix}qnc": found.qnc,
-        f"{prefix}qnc_reached": float(found.qnc_is_reached),
-        f"{prefix}peak": found.peak,
-        f"{prefix}aiq": found.aiq,
-    }
+    metrics = {"score": found.score, "cost_usd_per_1k": found.cost_usd * 1000}
+    if not found.is_free:
+        metrics |= {"area": found.area, "qnc": found.qnc, "qnc_reached": float(found.qnc_is_reached)}
+    metrics["peak"] = found.peak
+    if not found.is_free:
+        metrics["aiq"] = found.aiq
+    return {f"{prefix}{name}": value for name, value in metrics.items()}
 
 
 def gate_as_json(gate: GateResult) -> dict[str, Any]:

@@ -1,15 +1,12 @@
-"""What every grader promises, the base of graders that follow a rule, and how reasoning is removed from answers."""
+"""What every grader promises, and the base of graders that follow a rule."""
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from typing import ClassVar, Protocol
 
 from flows.errors import GradingError
-
-_OPENING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
-_CLOSING = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+from flows.graders.reasoning import without_reasoning
 
 
 class Labelled(Protocol):
@@ -94,27 +91,3 @@ class RuleGrader(ABC):
             unchanged="nothing was scored",
             hint="fix the reference, or name another grader for this prompt",
         )
-
-
-def without_reasoning(completion: str) -> str:
-    """Return the answer that follows the reasoning of an LLM.
-
-    Everything up to the last ``</think>`` is reasoning, whether or not it was opened (chat templates open it for the
-    LLM). Reasoning that is opened and never closed reaches to the end. ``<thinking>`` means the same; case is ignored.
-
-    Parameters
-    ----------
-    completion
-        What the LLM said.
-
-    Returns
-    -------
-    str
-        The rest, possibly empty; the whole completion when it holds no reasoning.
-    """
-    end = 0
-    for closing in _CLOSING.finditer(completion):
-        end = closing.end()
-    answer = completion[end:]
-    opening = _OPENING.search(answer)
-    return answer if opening is None else answer[: opening.start()]

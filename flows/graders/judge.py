@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from flows.errors import GradingError
-from flows.graders.base import without_reasoning
+from flows.graders.reasoning import without_reasoning
 from flows.text import without_controls
 
 MOST_ANSWER_BYTES: Final = 8_192

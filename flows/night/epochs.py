@@ -120,6 +120,11 @@ def marked(sampling: str, **marks: str) -> str:
     return json.dumps({**json.loads(sampling), **marks}, separators=(",", ":")) if marks else sampling
 
 
+def canary_sampling_start(sampling: str) -> str:
+    """Return how the sampling settings of the canaries of all nights begin."""
+    return marked(sampling, canary="").removesuffix('"}')
+
+
 def in_epoch(sampling: str, epoch: date | None) -> str:
     """Return the sampling settings of an epoch; those of the first one are unmarked."""
     return sampling if epoch is None else marked(sampling, epoch=epoch.isoformat())

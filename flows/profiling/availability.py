@@ -1,7 +1,8 @@
 """Availability: whether the endpoint of a listed LLM knows it, and answers with it and not with another LLM.
 
 An LLM that its endpoint does not know is left out of tonight's router. On the second night within a week it is
-withdrawn, until a person accepts it again. An LLM in whose place another one answered is quarantined at once.
+withdrawn, until a person accepts it again. An LLM in whose place another one answered, or that answers nothing many
+times in a row, is quarantined at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from flows.endpoints.kinds import SUBSTITUTED
+from flows.endpoints.kinds import EMPTY, SUBSTITUTED
 from flows.profiling.results import ACTOR, Quarantine
 from registry.ledger import LedgerEvent
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _NOTED = "llm:absence:noted"
 _NOT_FOUND = "not_found"
 _MEMORY = timedelta(days=7)
+_REASONS = {SUBSTITUTED: "may not be what is served under its name", EMPTY: "does not answer"}
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def unavailable_tonight(night: Night) -> set[str]:
     return {event.subject for event in noted if _night_of(event) == night.as_of}
 
 
-def quarantine_substituted(night: Night, outcomes: Iterable[ProfileOutcome | CanaryOutcome]) -> tuple[Quarantine, ...]:
-    """Quarantine every LLM in whose place another one answered tonight; a person's decision is left alone.
+def quarantine_unanswered(night: Night, outcomes: Iterable[ProfileOutcome | CanaryOutcome]) -> tuple[Quarantine, ...]:
+    """Quarantine every LLM in whose place another one, or nothing, answered tonight; leave a person's decision alone.
 
     Parameters
     ----------
@@ -73,9 +75,9 @@ def quarantine_substituted(night: Night, outcomes: Iterable[ProfileOutcome | Can
     """
     found = []
     for outcome in outcomes:
-        if outcome.stopped_for != SUBSTITUTED or night.registry.llms.get(outcome.llm_key).status_reason is not None:
+        if outcome.stopped_for not in _REASONS or night.registry.llms.get(outcome.llm_key).status_reason is not None:
             continue
-        reason = f"may not be what is served under its name: {outcome.stopped_by}"
+        reason = f"{_REASONS[outcome.stopped_for]}: {outcome.stopped_by}"
         night.registry.llms.set_status(outcome.llm_key, "quarantined", reason, actor=ACTOR, now=night.clock())
         found.append(Quarantine(outcome.llm_key, reason))
     return tuple(found)

@@ -9,7 +9,8 @@ one night in a thousand:
   `NOISE` of all.
 
 With 20 prompts that takes 12 changes in one direction, or 10 in all. Prompts that cannot be paired, because a call
-failed, do not count.
+failed, do not count. A stored grade that an earlier grader gave is no pair for one of the present grader: in its place
+stands the first canary that the present grader graded.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.night.epochs import marked
+from flows.night.epochs import canary_sampling_start, marked
 from flows.profiling.plan import PlannedProfile
 from flows.profiling.recorder import OutcomeRecorder
 from flows.profiling.results import ACTOR, CanaryOutcome
@@ -89,11 +90,19 @@ async def _ask_one(night: Night, canary: PlannedProfile, caller: BudgetedCaller)
     recorder = OutcomeRecorder(lambda made: night.registry.outcomes.record(night.run, made, purpose="canary"))
     outcomes = await asyncio.gather(*(caller.ask(llm, prompt, sampling, recorder.add) for prompt in missing))
     made = [outcome for outcome in outcomes if outcome is not None]
-    tables = [
+    counted = night.counted_sampling(llm)
+    before, now = (
         night.registry.outcomes.table([llm.key], prompts, night.grader_versions, wanted).scores[:, 0]
-        for wanted in (night.counted_sampling(llm), sampling)
-    ]
-    pairs, worse, better = _changes(*tables)
+        for wanted in (counted, sampling)
+    )
+    # An earlier grader's grade says nothing about whether the LLM changed; its first canary under the present one does.
+    old = night.registry.outcomes.old_grades(llm.key, prompts, night.grader_versions, counted)
+    if old:
+        first = night.registry.outcomes.first_scores(
+            llm.key, prompts, night.grader_versions, canary_sampling_start(counted)
+        )
+        before = np.where([prompt.digest in old for prompt in prompts], first, before)
+    pairs, worse, better = _changes(before, now)
     stopped_by, stopped_for = caller.stopped.get(llm.key, ("", ""))
     return CanaryOutcome(
         llm_key=llm.key,
@@ -101,7 +110,7 @@ async def _ask_one(night: Night, canary: PlannedProfile, caller: BudgetedCaller)
         pairs=pairs,
         worse=worse,
         better=better,
-        p_value=change_p_value(*tables),
+        p_value=change_p_value(before, now),
         spent_usd=sum((outcome.whole_cost_usd for outcome in made), Decimal(0)),
         stopped_by=stopped_by,
         stopped_for=stopped_for,
@@ -135,6 +144,6 @@ def settle_drifts(night: Night) -> None:
         if llm.endpoint not in night.sampling:
             continue
         sampling = night.asked_sampling(llm)
-        coverage = night.registry.outcomes.coverage([llm.key], night.profiled_prompts, night.grader_versions, sampling)
+        coverage = night.registry.outcomes.coverage([llm.key], night.prompts_for(llm), night.grader_versions, sampling)
         if coverage[0].share >= night.settings.routing.min_coverage:
             night.drifts.settle(llm.key, actor=ACTOR, now=night.clock())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flows.endpoints import BoundedEndpoint, Budget, worst_case_usd
+from flows.endpoints.kinds import is_futile
+from flows.endpoints.usage import Usage, bounded_usage
 from flows.errors import EndpointError, GradingError, PrerequisiteError
 from flows.graders.judge import MOST_ANSWER_BYTES, Judge, judgement_prompt, says_nothing, verdict
 from flows.graders.judge_check import JudgeTrial, judge_trials, refuse_bad_judge
@@ -45,10 +47,30 @@ class Judgement:
     @property
     def is_futile(self) -> bool:
         """Whether further answers would not be judged either."""
-        error = self.error
-        if not isinstance(error, EndpointError):
-            return False
-        return error.is_endpoint_wide or not error.attempts or error.kind == "not_found"
+        return isinstance(self.error, EndpointError) and is_futile(self.error)
+
+
+def worst_judgement_usd(question: str, reference: str, price: Price, *, max_tokens: int) -> Decimal:
+    """Return an upper bound on the cost of judging one answer to a prompt, in USD.
+
+    Parameters
+    ----------
+    question, reference
+        The prompt's text and its reference.
+    price
+        The judge's price.
+    max_tokens
+        The longest reply of the judge, in tokens.
+    """
+    longest = judgement_prompt(question, reference, "", "0" * 2 * _NONCE_BYTES)
+    worst = worst_case_usd(
+        longest + "x" * MOST_ANSWER_BYTES,
+        max_tokens=max_tokens,
+        input_usd_per_mtok=price.input_usd_per_mtok,
+        output_usd_per_mtok=price.output_usd_per_mtok,
+    )
+    assert worst is not None, "a judge has a price"
+    return worst
 
 
 class JudgeClient:
@@ -83,30 +105,33 @@ class JudgeClient:
 
     def worst_usd(self, question: str, reference: str) -> Decimal:
         """Return an upper bound on the cost of judging one answer to a prompt, in USD."""
-        longest = judgement_prompt(question, reference, "", "0" * 2 * _NONCE_BYTES)
-        worst = worst_case_usd(
-            longest + "x" * MOST_ANSWER_BYTES,
-            max_tokens=self._endpoint.settings.max_tokens,
-            input_usd_per_mtok=self._price.input_usd_per_mtok,
-            output_usd_per_mtok=self._price.output_usd_per_mtok,
-        )
-        assert worst is not None, "a judge has a price"
-        return worst
+        return worst_judgement_usd(question, reference, self._price, max_tokens=self._endpoint.settings.max_tokens)
 
-    async def score(self, question: str, reference: str, completion: str) -> Judgement:
-        """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer."""
+    async def score(
+        self,
+        question: str,
+        reference: str,
+        completion: str,
+        before_sending: Callable[[Usage], None] = lambda lost: None,
+    ) -> Judgement:
+        """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer.
+
+        `before_sending` is called right before every attempt, and what it raises is raised.
+        """
         if says_nothing(completion):
             return Judgement(0.0)
         nonce = secrets.token_hex(_NONCE_BYTES)
+        asked = judgement_prompt(question, reference, completion, nonce)
         try:
-            reply = await self._endpoint.complete(
-                self._llm.llm_id, judgement_prompt(question, reference, completion, nonce)
-            )
+            reply = await self._endpoint.complete(self._llm.llm_id, asked, before_sending=before_sending)
         except EndpointError as error:
-            return Judgement(None, GradingCost(self._llm.key, error.attempts, Decimal(0)), error)
-        cost = GradingCost(
-            self._llm.key, reply.attempts, cost_usd(self._price, reply.input_tokens, reply.output_tokens)
-        )
+            spent_usd = cost_usd(self._price, error.input_tokens, error.output_tokens)
+            return Judgement(None, GradingCost(self._llm.key, error.attempts, spent_usd), error)
+        usage = bounded_usage(reply.usage, asked, reply.text, max_tokens=self._endpoint.settings.max_tokens)
+        lost = reply.lost
+        input_tokens, output_tokens = usage.input_tokens + lost.input_tokens, usage.output_tokens + lost.output_tokens
+        usd = cost_usd(self._price, input_tokens, output_tokens)
+        cost = GradingCost(self._llm.key, reply.attempts, usd)
         try:
             return Judgement(verdict(reply.text, nonce), cost)
         except GradingError as error:

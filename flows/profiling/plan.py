@@ -52,6 +52,29 @@ class PlannedProfile:
 
 
 @dataclass(frozen=True)
+class PlannedRegrades:
+    """Stored answers of one LLM that a newer grader has yet to grade; the LLM is not asked again.
+
+    Attributes
+    ----------
+    llm_key
+        The LLM.
+    by_rule, by_judge
+        How many a rule grades at once, and how many the judge is asked about.
+    kept
+        How many keep their grade, because their text is not kept any more.
+    worst_usd
+        What judging could cost at most, in USD.
+    """
+
+    llm_key: str
+    by_rule: int
+    by_judge: int
+    kept: int
+    worst_usd: Decimal
+
+
+@dataclass(frozen=True)
 class NightPlan:
     """What a night would ask: LLMs that lack answers, LLMs that are deferred, and LLMs that cannot be routed to.
 
@@ -67,6 +90,8 @@ class NightPlan:
         How many LLMs have nothing missing.
     canaries
         What complete LLMs are asked again.
+    regrades
+        What is graded again, without asking LLMs.
     """
 
     profiles: tuple[PlannedProfile, ...]
@@ -74,6 +99,17 @@ class NightPlan:
     unroutable: tuple[LLM, ...]
     complete: int
     canaries: tuple[PlannedProfile, ...] = ()
+    regrades: tuple[PlannedRegrades, ...] = ()
+
+    @property
+    def asks_judge_again(self) -> bool:
+        """Whether stored answers wait for the judge."""
+        return any(one.by_judge for one in self.regrades)
+
+    @property
+    def has_routable(self) -> bool:
+        """Whether there is any LLM that can be routed to."""
+        return bool(self.complete or self.profiles or self.deferred)
 
     @property
     def calls(self) -> int:
@@ -126,7 +162,7 @@ def plan_night(
     llms: Sequence[LLM],
     on: date,
     missing: Mapping[str, tuple[Prompt, ...]],
-    n_prompts: int,
+    n_prompts: Mapping[str, int],
     *,
     max_new: int,
     max_tokens: Mapping[str, int],
@@ -145,7 +181,7 @@ def plan_night(
     missing
         By LLM key, the prompts without a score.
     n_prompts
-        How many prompts a complete profile has.
+        By LLM key, how many prompts a complete profile has.
     max_new
         The most LLMs without any score that one night takes on; those released earliest come first.
     max_tokens
@@ -165,7 +201,7 @@ def plan_night(
         prompts = missing[llm.key]
         if not prompts:
             continue
-        known = n_prompts - len(prompts)
+        known = n_prompts[llm.key] - len(prompts)
         is_new = known == 0 and llm.key not in drifted
         if is_new and taken >= max_new:
             deferred.append(llm)
@@ -179,7 +215,7 @@ def plan_night(
         unroutable=tuple(llm for llm in llms if not llm.is_routable_on(on)),
         complete=len(routable) - len(profiles) - len(deferred),
         canaries=tuple(
-            _planned(llm, canaries[llm.key], n_prompts, max_tokens[llm.endpoint], seen_output_tokens)
+            _planned(llm, canaries[llm.key], n_prompts[llm.key], max_tokens[llm.endpoint], seen_output_tokens)
             for llm in routable
             if llm.key in canaries
         ),

@@ -7,20 +7,25 @@ from flows.profiling.batches import canaries, opened_caller, profile_here, profi
 from flows.profiling.fan_out import hand_out
 from flows.profiling.plan import NightPlan
 from flows.profiling.progress import Progress
+from flows.profiling.regrading import regrade_by_judge
 from flows.profiling.results import ProfilingResult
 
 
 async def profile(night: Night, plan: NightPlan, progress: Progress) -> ProfilingResult:
-    """Ask the canaries of complete LLMs, then profile the planned ones, here or in other processes."""
-    if not (plan.profiles or plan.canaries):
+    """Have stored answers judged again, ask the canaries of complete LLMs, then profile the planned ones.
+
+    The profiles are made here or in other processes.
+    """
+    if not (plan.profiles or plan.canaries or plan.asks_judge_again):
         return ProfilingResult()
     async with opened_caller(night, plan) as caller:
         await caller.check_judge()
+        unjudged = await regrade_by_judge(night, caller) if plan.asks_judge_again else ()
         found = await canaries(night, plan, caller) if plan.canaries else ()
         made = ProfilingResult() if night.is_handed_out else await profile_here(night, plan, caller, progress)
     if night.is_handed_out and plan.profiles:
         made = await _profile_elsewhere(night, plan, progress)
-    return ProfilingResult(made.profiles, found, caller.spent_usd + made.spent_usd)
+    return ProfilingResult(made.profiles, found, caller.spent_usd + made.spent_usd, unjudged)
 
 
 async def _profile_elsewhere(night: Night, plan: NightPlan, progress: Progress) -> ProfilingResult:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 from flows import crash_points
-from registry.outcomes import Outcome
+
+Recorded = TypeVar("Recorded")
 
 
-class OutcomeRecorder:
+class OutcomeRecorder(Generic[Recorded]):
     """Commit outcomes as they arrive; those that arrive during a commit share the next one.
 
     Parameters
@@ -20,13 +22,13 @@ class OutcomeRecorder:
         How long the first of a group waits for others, in seconds: a transaction costs as much as about twenty rows.
     """
 
-    def __init__(self, record: Callable[[Sequence[Outcome]], object], linger_s: float = 0.1) -> None:
+    def __init__(self, record: Callable[[Sequence[Recorded]], object], linger_s: float = 0.1) -> None:
         self._record = record
         self._linger_s = linger_s
-        self._waiting: list[tuple[Outcome, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Recorded, asyncio.Future[None]]] = []
         self._writer: asyncio.Task[None] | None = None
 
-    async def add(self, outcome: Outcome) -> None:
+    async def add(self, outcome: Recorded) -> None:
         """Return once the outcome is committed; raise the error of the registry if it could not be."""
         committed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((outcome, committed))

@@ -11,6 +11,8 @@ ACTOR = "night"
 """Who the ledger says did what a night does by itself."""
 NO_WORKER = "no_worker"
 """The kind of a result for which the workers are to blame, not the LLM."""
+OVER = "max_hours"
+"""The kind of a result that the end of the night cut short."""
 SIGNIFICANCE = 0.001
 """How often, at most, the canaries of an LLM that did not change may report a drift."""
 
@@ -114,12 +116,22 @@ class ProfileOutcome:
 
 
 @dataclass(frozen=True)
+class Unjudged:
+    """How many stored answers of an LLM still wait for a new judge at the end of a night, and why, in words."""
+
+    llm_key: str
+    answers: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class ProfilingResult:
-    """How every profile and all canaries ended, and what all calls cost in USD."""
+    """How every profile and all canaries ended, what all calls cost in USD, and what still waits for the judge."""
 
     profiles: tuple[ProfileOutcome, ...] = ()
     canaries: tuple[CanaryOutcome, ...] = ()
     spent_usd: Decimal = Decimal(0)
+    unjudged: tuple[Unjudged, ...] = ()
 
 
 @dataclass(frozen=True)

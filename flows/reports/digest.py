@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.gate.gate import gate_as_json
+from flows.gate.measure import RouterMeasure
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome
 from flows.reports.attention import canary_line
@@ -17,13 +18,17 @@ from flows.reports.night_record import (
     NightRecord,
     NightRouterRecord,
     PlannedLLM,
+    PlannedRegradesRecord,
     PlanRecord,
     ProfileRecord,
     Reason,
+    RegradedRecord,
     UnavailableRecord,
 )
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.usage import usage_cell
 from flows.text import counted
+from registry.outcomes import ScoreMove, UsageFacts
 from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5
@@ -56,7 +61,8 @@ def digest(report: NightReport) -> str:
     lines = [f"**{verdict(report)}**", ""]
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
-    lines += [*_catalog_lines(report), *_profile_lines(report.profiles), f"- {escape(canary_line(report), 160)}"]
+    lines += [*_catalog_lines(report), *_profile_lines(report.profiles), *_regrade_lines(report.regraded)]
+    lines += [*_usage_lines(report), f"- {escape(canary_line(report), 160)}"]
     if report.router is not None:
         lines += _router_lines(report.router)
     if report.closing is not None:
@@ -64,6 +70,13 @@ def digest(report: NightReport) -> str:
     if report.attention:
         lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in report.attention[:8])]
     return "\n".join(lines)
+
+
+def area_and_qnc(found: RouterMeasure) -> tuple[str, str]:
+    """Return area and QNC as cells of a table; a dash where no LLM costs anything."""
+    if found.is_free:
+        return "–", "–"
+    return f"{found.area:.4f}", f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
 
 
 def _named(keys: Sequence[str]) -> str:
@@ -99,6 +112,30 @@ def _profile_lines(profiles: Sequence[ProfileOutcome]) -> list[str]:
     ]
 
 
+def _usage_lines(report: NightReport) -> list[str]:
+    """Return one line if the token counts of some answers are not those that were reported."""
+    wrong = [f"{escape(key, 60)} {cell}" for key, facts in report.usage.items() if (cell := usage_cell(facts))]
+    more = f" and {len(wrong) - _NAMES_SHOWN} more" if len(wrong) > _NAMES_SHOWN else ""
+    return [f"- token counts not as reported: {'; '.join(wrong[:_NAMES_SHOWN])}{more}"] if wrong else []
+
+
+def _regrade_lines(moves: Sequence[ScoreMove]) -> list[str]:
+    """Return which LLMs newer graders moved, the furthest first, and how many grades could not be renewed."""
+    if not moves:
+        return []
+    moved = sorted((one for one in moves if one.change), key=lambda one: -abs(one.change))
+    answers = counted(sum(one.regraded for one in moves), "stored answer")
+    shown = ", ".join(f"{escape(one.llm_key, 60)} {one.change:+.4f}" for one in moved[:_NAMES_SHOWN])
+    more = f" and {len(moved) - _NAMES_SHOWN} more" if len(moved) > _NAMES_SHOWN else ""
+    lines = [
+        f"- regraded: {answers} of {counted(len(moves), 'LLM')} by newer graders; scores moved: {shown or 'none'}{more}"
+    ]
+    kept = sum(one.kept for one in moves)
+    if kept:
+        lines.append(f"- earlier grades kept: {counted(kept, 'answer')} whose text is gone")
+    return lines
+
+
 def _router_lines(router: RouterOutcome) -> list[str]:
     name = f"v{router.version}" if router.version is not None else router.digest[:12]
     if router.is_unchanged:
@@ -115,10 +152,8 @@ def _router_lines(router: RouterOutcome) -> list[str]:
         lines += ["| on gate prompts | score | USD per 1,000 | area | QNC |", "|---|---|---|---|---|"]
         for title, found in (("champion before", gate.champion), ("challenger", gate.challenger)):
             if found is not None:
-                qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
-                lines.append(
-                    f"| {title} | {found.score:.4f} | {found.cost_usd * 1000:.4f} | {found.area:.4f} | {qnc} |"
-                )
+                cells = (f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found))
+                lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
         lines += [
             f"- {'passed' if check.passed else 'FAILED'}: {check.name}: {escape(check.value, 300)} ({check.threshold})"
@@ -201,6 +236,7 @@ def llm_table(report: NightReport) -> list[dict[str, Any]]:
             "calls": found.asked,
             "without score": found.failed,
             "USD": f"{found.spent_usd:.4f}",
+            "usage": usage_cell(report.usage.get(found.llm_key)),
             "coverage": f"{found.coverage:.1%}",
             "score": "" if found.mean_score is None else f"{found.mean_score:.4f}",
         }
@@ -233,12 +269,16 @@ def night_record(report: NightReport) -> NightRecord:
         spent_usd=float(report.spent_usd),
         duration_s=report.duration_s,
         calling_s=report.calling_s,
-        profiles=tuple(map(_profile_record, report.profiles)),
+        profiles=tuple(_profile_record(found, report.usage) for found in report.profiles),
         canaries=tuple(map(_canary_record, report.canaries)),
         drifted=report.drifted,
         absent=tuple(UnavailableRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
         quarantined=tuple(Reason(found.llm_key, found.reason) for found in report.quarantined),
         router=None if router is None else _router_record(router),
+        regraded=tuple(
+            RegradedRecord(one.llm_key, one.regraded, one.kept, one.before, one.after, one.change)
+            for one in report.regraded
+        ),
         attention=report.attention,
         closing=None if closing is None else _closing_record(closing),
     )
@@ -255,10 +295,14 @@ def _plan_record(plan: NightPlan) -> PlanRecord:
         ),
         deferred=tuple(llm.key for llm in plan.deferred),
         unroutable=tuple(Reason(llm.key, llm.refusal) for llm in plan.unroutable),
+        regrades=tuple(
+            PlannedRegradesRecord(one.llm_key, one.by_rule, one.by_judge, one.kept, float(one.worst_usd))
+            for one in plan.regrades
+        ),
     )
 
 
-def _profile_record(found: ProfileOutcome) -> ProfileRecord:
+def _profile_record(found: ProfileOutcome, usage: Mapping[str, UsageFacts]) -> ProfileRecord:
     return ProfileRecord(
         llm=found.llm_key,
         is_new=found.is_new,
@@ -270,6 +314,7 @@ def _profile_record(found: ProfileOutcome) -> ProfileRecord:
         stopped_by=found.stopped_by,
         cut_share=found.cut_share,
         downgrades=found.downgrades,
+        usage_flags=dict(usage[found.llm_key].flags) if found.llm_key in usage else {},
     )
 
 

@@ -163,7 +163,9 @@ def _results(answers: Answers, keys: Sequence[str], prompts: Sequence[Prompt]) -
         scores, costs = table.scores[:, at], table.cost_usd[:, at]
         last_at = outcomes.facts(key, prompts, answers.graders, sampling[key]).last_at
         results[key] = _Result(
-            scores[np.isfinite(scores)], costs[np.isfinite(costs)], None if last_at is None else last_at.date()
+            scores[np.isfinite(scores)],
+            costs[np.isfinite(costs) & np.isfinite(scores)],
+            None if last_at is None else last_at.date(),
         )
     return results
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from flows.gate.gate import GateCheck
 from flows.gate.measure import RouterMeasure
-from flows.profiling.plan import PlannedProfile
+from flows.profiling.plan import PlannedProfile, PlannedRegrades
 from flows.reports.attention import canary_line
-from flows.reports.digest import review_command, verdict
+from flows.reports.digest import area_and_qnc, review_command, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.usage import usage_cell
 from flows.text import counted, sanitize, table
+from registry.outcomes import ScoreMove
 
 _NAMES_SHOWN = 16
 
@@ -33,11 +36,20 @@ def ending_text(report: NightReport, *, planned_command: str = "uniroute night r
     if report.is_plan_only:
         blocks = [found_text(report), plan_text(report)]
     else:
-        blocks = [profiles_text(report), canary_line(report).capitalize() + ".", router_text(report.router)]
+        blocks = [
+            profiles_text(report),
+            regraded_text(report.regraded),
+            canary_line(report).capitalize() + ".",
+            router_text(report.router),
+        ]
     if report.attention:
         blocks.append("\n".join(f"! {sanitize(line, width=300)}" for line in report.attention))
     blocks.append(verdict(report))
-    blocks.append(f"next: {planned_command if report.is_plan_only else next_command(report)}")
+    if not report.is_plan_only:
+        planned_command = next_command(report)
+    elif not report.plan.has_routable:
+        planned_command = "uniroute llm list"
+    blocks.append(f"next: {planned_command}")
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -75,6 +87,7 @@ def plan_text(report: NightReport) -> str:
     if plan.canaries:
         asked = counted(len(plan.canaries), "complete LLM is", "complete LLMs are")
         head += f"\n  canaries: {asked} asked {counted(plan.canary_calls, 'prompt')} again"
+    head += _regrades_text(plan.regrades)
     deferred = f"\n  {len(plan.deferred)} deferred to the next night by [night] max_new" if plan.deferred else ""
     if not report.is_plan_only or not plan.profiles:
         return head + deferred
@@ -89,6 +102,41 @@ def plan_text(report: NightReport) -> str:
 def _source(planned: PlannedProfile) -> str:
     """Return the catalog that the price of an LLM comes from."""
     return planned.llm.price.catalog if planned.llm.price is not None else ""
+
+
+def _regrades_text(planned: Sequence[PlannedRegrades]) -> str:
+    """Return what is graded again without asking LLMs, below the plan; empty when nothing is."""
+    by_rule, by_judge, kept = (sum(getattr(one, name) for one in planned) for name in ("by_rule", "by_judge", "kept"))
+    text = ""
+    if by_rule:
+        text += f"\n  regrades: {counted(by_rule, 'stored answer')} by newer graders, without a call"
+    if by_judge:
+        worst_usd = sum((one.worst_usd for one in planned), Decimal(0))
+        answers = counted(by_judge, "stored answer")
+        text += f"\n  regrades: {answers} by the judge, at most ${worst_usd:.2f}; no LLM is asked again"
+    if kept:
+        answers = counted(kept, "stored answer keeps its grade", "stored answers keep their grades")
+        text += f"\n  {answers}: the text is gone"
+    return text
+
+
+def regraded_text(moves: Sequence[ScoreMove]) -> str:
+    """Return how far newer graders moved each LLM since the night before; empty when none was regraded."""
+    if not moves:
+        return ""
+    rows = [
+        [
+            one.llm_key,
+            one.regraded,
+            one.kept,
+            "" if one.before is None else f"{one.before:.4f}",
+            "" if one.after is None else f"{one.after:.4f}",
+            f"{one.change:+.4f}",
+        ]
+        for one in moves
+    ]
+    headers = ["LLM", "REGRADED", "KEPT", "BEFORE", "AFTER", "CHANGE"]
+    return f"Regraded: stored answers, by newer graders\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
 
 
 def _state(planned: PlannedProfile) -> str:
@@ -109,12 +157,14 @@ def profiles_text(report: NightReport) -> str:
             f"{found.coverage:.1%}",
             "" if found.mean_score is None else f"{found.mean_score:.3f}",
             f"{found.spent_usd:.4f}",
+            usage_cell(report.usage.get(found.llm_key)),
         ]
         for found in report.profiles
     ]
     rate = f" ({report.calls / report.calling_s:.0f}/s)" if report.calling_s > 0 else ""
     head = f"Asked: {counted(report.calls, 'call')}{rate}, spent ${report.spent_usd:.4f}"
-    return f"{head}\n{table(['LLM', 'CALLS', 'FAILED', 'COVERAGE', 'SCORE', 'USD'], rows, right=(1, 2, 3, 4, 5))}"
+    headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "USD", "USAGE"]
+    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
 
 
 def router_text(router: RouterOutcome | None) -> str:
@@ -144,14 +194,7 @@ def check_line(check: GateCheck) -> str:
 
 def measure_cells(found: RouterMeasure) -> list[str]:
     """Return score, cost, area, QNC and peak as cells of a table."""
-    qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
-    return [
-        f"{found.score:.4f}",
-        f"{found.cost_usd * 1000:.4f}",
-        f"{found.area:.4f}",
-        qnc,
-        f"{found.peak:.4f}",
-    ]
+    return [f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found), f"{found.peak:.4f}"]
 
 
 def next_command(report: NightReport) -> str:

@@ -56,6 +56,8 @@ class RecordedAnswers:
         answer = of_llm.get(prompt_id)
         if answer is None:
             raise UnknownPrompt(text)
+        # An LLM that says nothing spends the token that ends its answer, which the recording does not count.
+        output_tokens = max(1, answer.output_tokens)
         message = {"role": "assistant", "content": answer.text, "refusal": None}
         document = {
             "id": f"recorded-{prompt_id}-{llm_id}",
@@ -65,8 +67,8 @@ class RecordedAnswers:
             "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
             "usage": {
                 "prompt_tokens": answer.input_tokens,
-                "completion_tokens": answer.output_tokens,
-                "total_tokens": answer.input_tokens + answer.output_tokens,
+                "completion_tokens": output_tokens,
+                "total_tokens": answer.input_tokens + output_tokens,
             },
         }
         return json.dumps(document, separators=(",", ":")).encode()

@@ -1,4 +1,11 @@
 -- One row per prompt set, role, LLM and sampling: how many of the prompts are scored, failed or still to be asked.
+WITH newer (old_id, new_id) AS (
+    SELECT o.id, n.id
+    FROM (SELECT DISTINCT grader FROM prompt) AS g
+    JOIN protocol AS o ON SUBSTR(o.grader, 1, LENGTH(g.grader) + 1) = g.grader || '/'
+    JOIN protocol AS n
+        ON SUBSTR(n.grader, 1, LENGTH(g.grader) + 1) = g.grader || '/' AND n.sampling = o.sampling AND n.id > o.id
+)
 SELECT
     s.name AS prompt_set,
     s.digest AS prompt_set_digest,
@@ -23,5 +30,14 @@ LEFT JOIN (
     SELECT answered.llm_id, answered.prompt_id, answered_protocol.sampling, answered.score, answered.failure
     FROM outcome AS answered
     JOIN protocol AS answered_protocol ON answered_protocol.id = answered.protocol_id
+    WHERE NOT EXISTS (
+        SELECT 1
+        FROM newer AS w
+        JOIN outcome AS again
+            ON again.llm_id = answered.llm_id
+            AND again.protocol_id = w.new_id
+            AND again.prompt_id = answered.prompt_id
+        WHERE w.old_id = answered.protocol_id
+    )
 ) AS o ON o.llm_id = a.llm_id AND o.prompt_id = m.prompt_id AND o.sampling = a.sampling
 GROUP BY s.name, s.digest, m.role, l.key, a.sampling

@@ -1,4 +1,11 @@
 -- One row per prompt set, LLM and sampling: how well it answers, what it costs, and whether it may be routed to.
+WITH newer (old_id, new_id) AS (
+    SELECT o.id, n.id
+    FROM (SELECT DISTINCT grader FROM prompt) AS g
+    JOIN protocol AS o ON SUBSTR(o.grader, 1, LENGTH(g.grader) + 1) = g.grader || '/'
+    JOIN protocol AS n
+        ON SUBSTR(n.grader, 1, LENGTH(g.grader) + 1) = g.grader || '/' AND n.sampling = o.sampling AND n.id > o.id
+)
 SELECT
     s.name AS prompt_set,
     s.digest AS prompt_set_digest,
@@ -18,7 +25,13 @@ SELECT
     MAX(o.asked_at) AS last_asked_at
 FROM prompt_set AS s
 JOIN prompt_set_member AS m ON m.prompt_set_digest = s.digest
-JOIN outcome AS o ON o.prompt_id = m.prompt_id
+JOIN outcome AS o ON o.prompt_id = m.prompt_id AND NOT EXISTS (
+    SELECT 1
+    FROM newer AS w
+    JOIN outcome AS again
+        ON again.llm_id = o.llm_id AND again.protocol_id = w.new_id AND again.prompt_id = o.prompt_id
+    WHERE w.old_id = o.protocol_id
+)
 JOIN protocol AS q ON q.id = o.protocol_id
 JOIN llm AS l ON l.id = o.llm_id
 LEFT JOIN llm_price AS p ON p.id = (

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flows.cli import main
-from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.endings import ExitCode, exit_code_of
 from flows.config.environment import prepare
 from flows.config.loading import load_settings
 from flows.deploy.deploy import deploy

@@ -43,6 +43,20 @@ class FakeRequest:
         return messages[-1]["content"]
 
 
+@dataclass(frozen=True)
+class FakeReply:
+    """A whole response: a JSON document, or bytes as they are."""
+
+    document: object
+    status: int = 200
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> bytes:
+        return self.document if isinstance(self.document, bytes) else json.dumps(self.document).encode()
+
+
 def completion(request: FakeRequest, text: object, **changes) -> dict:
     """Build the document of a chat completion; `changes` replace its members."""
     document = {
@@ -73,6 +87,11 @@ class FakeEndpoint:
         Between two bytes of ``drip``.
     choose
         Gives the step of a request, None to follow its script.
+
+    Attributes
+    ----------
+    replies
+        Gives the response to a request by LLM id, before any script; None to follow the script.
     """
 
     def __init__(
@@ -91,6 +110,7 @@ class FakeEndpoint:
         self.latency_s = latency_s
         self.drip_s = drip_s
         self.choose = choose
+        self.replies: dict[str, Callable[[FakeRequest], FakeReply | None]] = {}
         self.calls: Counter[str] = Counter()
         self.calls_per_prompt: Counter[tuple[str, str]] = Counter()
         self.requests: list[FakeRequest] = []
@@ -156,7 +176,11 @@ class FakeEndpoint:
             try:
                 step = self._step(request)
                 await asyncio.sleep(self.latency_s)
-                keeps_open = await self._play(step, request, writer)
+                reply = self.replies.get(request.llm_id, lambda request: None)(request)
+                if reply is None:
+                    keeps_open = await self._play(step, request, writer)
+                else:
+                    keeps_open = await self._reply(reply, writer)
             finally:
                 with self._lock:
                     self.in_flight -= 1
@@ -177,6 +201,11 @@ class FakeEndpoint:
             self.calls_per_prompt[key] += 1
         steps = script.split(",")
         return self.choose(request) or steps[min(done, len(steps) - 1)]
+
+    async def _reply(self, reply: FakeReply, writer) -> bool:
+        options = {"content_type": reply.content_type, "headers": reply.headers}
+        await self.send(writer, reply.body, status=reply.status, **options)
+        return True
 
     async def _play(self, step: str, request: FakeRequest, writer) -> bool:
         if step in STEPS:
@@ -279,6 +308,10 @@ _LONG_JSON = b'{"choices":[{"message":{"content":"' + b"x" * 200
 _answers("nochoices", lambda r: completion(r, "", choices=[]))
 _answers("nullchoices", lambda r: completion(r, "", choices=None))
 _answers("nomessage", lambda r: completion(r, "", choices=[{"index": 0, "finish_reason": "stop"}]))
+_answers("content-none", lambda r: completion(r, "", usage={"prompt_tokens": 12, "completion_tokens": 0}))
+_answers("content-reasoned", lambda r: completion(r, "", choices=_choice(None, reasoning_content="Hm. (A)?")))
+_answers("content-thought", lambda r: completion(r, "<think>Hm. (A)?</think>"))
+_answers("interrupted", lambda r: completion(r, "", choices=_choice("The answer is (A", "error")))
 _answers("content-null", lambda r: completion(r, None))
 _answers("content-null-unfinished", lambda r: completion(r, "", choices=_choice(None, None)))
 _answers("content-empty", lambda r: completion(r, ""))

@@ -21,6 +21,7 @@ from flows.night.context import Night
 from flows.profiling.availability import note_unavailable
 from flows.profiling.profile import profile
 from flows.profiling.progress import Progress
+from flows.profiling.regrading import score_moves
 from flows.reports import attention
 from flows.reports.night_report import NightReport
 from flows.stages import sync
@@ -124,6 +125,7 @@ class AskedNight:
             night = self.under_way = Night(workspace, date.fromisoformat(as_of))
             async with lease.held_lease(night):
                 synced = sync(night, workspace.catalogs())
+                stages.regrade(night)
                 plan = stages.plan(night)
                 progress = Progress(plan, night.settings.budget.night_usd, sys.stderr)
                 asked = await profile(night, plan, progress)
@@ -138,8 +140,11 @@ class AskedNight:
                     canaries=asked.canaries,
                     spent_usd=asked.spent_usd,
                     absent=note_unavailable(night, asked.profiles, asked.canaries),
+                    regraded=score_moves(night),
+                    unjudged=asked.unjudged,
                     quarantined=stages.check_answers(night, asked),
                     drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
+                    usage=stages.usage_tonight(night, asked),
                 )
                 report = replace(report, attention=attention.attention_lines(report))
                 look(night)

@@ -17,7 +17,7 @@ import sklearn.cluster
 from mlflow.utils import requirements_utils
 
 import flows.catalogs
-import flows.cli.outcome
+import flows.cli.endings
 import flows.endpoints.wire
 import flows.graders
 import flows.nightly

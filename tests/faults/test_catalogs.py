@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from flows.catalogs import open_catalog
-from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.endings import ExitCode, exit_code_of
 from flows.config.sections import CatalogSettings, EndpointSettings, JudgeSettings, PromptSettings
 from flows.config.settings import Settings
 from flows.errors import CatalogMalformed, CatalogUnavailable
@@ -55,7 +55,9 @@ def plan_of(registry: Registry) -> NightPlan:
     """Plan a night that may take on fifty new LLMs, of three prompts each."""
     llms = registry.llms.all()
     missing = {llm.key: prompts(3) for llm in llms}
-    return plan_night(llms, TODAY, missing, 3, max_new=50, max_tokens={"router": 100}, seen_output_tokens=None)
+    return plan_night(
+        llms, TODAY, missing, dict.fromkeys(missing, 3), max_new=50, max_tokens={"router": 100}, seen_output_tokens=None
+    )
 
 
 SENTINELS = [

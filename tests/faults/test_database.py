@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 import sql
 from flows.checks.doctor import examine
-from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.endings import ExitCode, exit_code_of
 from flows.config.settings import Settings
 from flows.findings import worst
 from flows.workspace import Workspace

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.cli import main
-from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.endings import ExitCode, exit_code_of
 from registry.errors import RegistryError
 from registry.store import Registry
 from routing import ArtifactCorrupt, ArtifactError, load_router, save_router
@@ -14,7 +14,7 @@ from tests.routing.synthetic import random_router
 SAVE_ON_A_FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from flows.cli.outcome import report_error
+from flows.cli.endings import report_error
 from routing import save_router
 from routing.errors import ArtifactError
 from tests.routing.synthetic import random_router

@@ -12,6 +12,8 @@ from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.tiny_night import FIRST, LLMS, SECOND, TinyNight, answer, mlflow_state
 
 KILLED = -9
+NEWER = {"UNIROUTE_TEST_GRADER": "99"}
+"""The second night has a newer grader, so that it is also killed while it grades stored answers again."""
 CONCURRENCY = 4
 FLOWS = Path(__file__).resolve().parents[2] / "flows"
 # Reached when a person decides, and by no night; tests of promotions kill there.
@@ -25,7 +27,9 @@ POINTS = sorted(
     }
 )
 
-assert {"refitted", "answered", "version made"} <= {*POINTS}, "kill points are found by their name in the source"
+assert {"refitted", "answered", "grades stored", "version made"} <= {*POINTS}, (
+    "kill points are found by their name in the source"
+)
 
 
 class Evening:
@@ -37,14 +41,21 @@ class Evening:
         self._before = night.folder.parent / "before"
         shutil.copytree(night.folder, self._before)
         self.old_champion = self.champion()
-        assert night.run(SECOND) == 0, night.output()
+        calls = dict(endpoint.calls)
+        assert night.run(SECOND, **NEWER) == 0, night.output()
+        asked = {name for name in LLMS if endpoint.calls[name] > calls.get(name, 0)}
+        assert asked == {"good"}, "the others are graded again"
         self.new_champion = self.champion()
         self.expected = night.dump()
-        self.outcomes = len(self.expected["outcome"])
+        self.answers = self._answers()
 
     def champion(self) -> str:
         ((digest,),) = self.night.rows("SELECT router_digest FROM alias WHERE name = 'champion'")
         return digest
+
+    def _answers(self) -> int:
+        """Return how many outcomes were asked for, and not only graded again."""
+        return self.night.rows("SELECT count(*) FROM outcome WHERE regraded_at IS NULL")[0][0]
 
     def _calls(self) -> int:
         return sum(self.endpoint.calls.values())
@@ -57,15 +68,14 @@ class Evening:
     def is_killed(self, point: str) -> bool:
         """Return whether a night died at a point; what serves is then intact, and the next start repairs the rest."""
         self.come_back()
-        code = self.night.run(SECOND, UNIROUTE_TEST_KILL_AT=point, UNIROUTE_TEST_SIDE_EFFECTS="1")
+        code = self.night.run(SECOND, UNIROUTE_TEST_KILL_AT=point, UNIROUTE_TEST_SIDE_EFFECTS="1", **NEWER)
         assert code in (KILLED, 0), self.night.output()
         if code == KILLED:
             assert self.champion() in (self.old_champion, self.new_champion)
             self._check_served()
-            ((kept,),) = self.night.rows("SELECT count(*) FROM outcome")
-            calls_before = self._calls()
-            assert self.night.run(SECOND) == 0, self.night.output()
-            asked_again = self._calls() - calls_before - (self.outcomes - kept)
+            kept, calls_before = self._answers(), self._calls()
+            assert self.night.run(SECOND, **NEWER) == 0, self.night.output()
+            asked_again = self._calls() - calls_before - (self.answers - kept)
             assert asked_again <= CONCURRENCY, (
                 "a call of the dying night may arrive late, but no kept answer is paid twice"
             )

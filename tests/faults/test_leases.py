@@ -6,14 +6,14 @@ from datetime import timedelta
 
 import pytest
 
-from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.endings import ExitCode, exit_code_of
 from registry.errors import RunAlreadyActive
 from tests.fakes.endpoint import FakeEndpoint
 from tests.registry.samples import NOW, start_night
 
 ONE_NIGHT = """
 import http.client, os, sys
-from flows.cli.outcome import report_error
+from flows.cli.endings import report_error
 from registry.errors import RegistryError
 from registry.store import Registry
 from tests.registry.samples import NOW, start_night
@@ -35,7 +35,7 @@ with Registry.open(url) as registry:
 """
 HOLDER = """
 import sys
-from flows.cli.outcome import report_error
+from flows.cli.endings import report_error
 from registry.errors import RegistryError
 from registry.store import Registry
 from tests.registry.samples import fetch, freeze, know_llms, listing, outcome, start_night, TODAY, NOW

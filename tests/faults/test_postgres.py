@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from flows.cli import main
-from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.endings import ExitCode, exit_code_of
 from registry import clock
 from registry.db import postgres as postgres_server
 from registry.db.database import Unit

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from flows.checks.doctor import examine
 from flows.cli import main
-from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.endings import ExitCode, exit_code_of
 from flows.versions.mlflow_sync import (
     DRIFTED,
     REPAIRED,

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.cli import main
-from flows.cli.outcome import ExitCode
+from flows.cli.endings import ExitCode
 from flows.config.loading import load_settings
 from flows.errors import PrerequisiteError
 

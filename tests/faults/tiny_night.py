@@ -227,12 +227,16 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
     os.environ |= {"UNIROUTE_HOME": str(Path(folder) / "home")} | variables
     sys.stdout = sys.stderr = Path("output.txt").open("w", buffering=1)  # noqa: SIM115 - until the process ends
     from flows import nightly
-    from flows.cli.outcome import report_bug, report_error
+    from flows.cli.endings import report_bug, report_error
     from routing.errors import UnirouteError
     from tests.fakes.plain import without_prefect
 
     if os.environ.get("UNIROUTE_TEST_SIDE_EFFECTS"):
         _count_side_effects()
+    if os.environ.get("UNIROUTE_TEST_GRADER"):
+        from flows.graders.choice import ChoiceGrader
+
+        ChoiceGrader.version = os.environ["UNIROUTE_TEST_GRADER"]
     without_prefect()
     try:
         report = asyncio.run(nightly.night(as_of=as_of, config="uniroute.toml"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.cli.outcome import CODES
+from flows.cli.endings import CODES
 from flows.findings import SEVERITIES, Finding, compared, findings_text, worst
 from tests.fakes.hostile import HOSTILE, active_signs
 

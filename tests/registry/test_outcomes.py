@@ -38,11 +38,10 @@ def test_what_is_recorded_is_no_longer_missing(registry, night, asked):
     assert registry.outcomes.missing(a, prompts, GRADERS, SAMPLING) == (prompts[0], *prompts[4:])
 
 
-def test_another_grader_version_sampling_or_llm_is_another_outcome(registry, night, asked):
+def test_another_sampling_or_llm_is_another_outcome(registry, night, asked):
     (a, b), prompts = asked
     registry.outcomes.record(night, [outcome(a, one) for one in prompts])
     assert registry.outcomes.missing(a, prompts, GRADERS, SAMPLING) == ()
-    assert registry.outcomes.missing(a, prompts, {"choice": "2"}, SAMPLING) == prompts
     assert registry.outcomes.missing(a, prompts, GRADERS, '{"temperature":1}') == prompts
     assert registry.outcomes.missing(b, prompts, GRADERS, SAMPLING) == prompts
 

@@ -384,3 +384,20 @@ def test_a_rejection_or_rollback_by_a_person_is_a_veto_until_an_approval(registr
     assert registry.promotions.is_vetoed(routers[1])
     assert not registry.promotions.is_vetoed(routers[0])
     assert not registry.promotions.is_vetoed(routers[2])
+
+
+def test_a_champion_that_was_graded_again_spends_nothing_and_continues_its_account(registry, routers):
+    def judged(ordinal):
+        return gate_result(True, {"spending": {"ordinal": ordinal, "level": 0.1}})
+
+    first, challenger, regraded = routers
+    promote(registry, first)
+    asked = registry.promotions.request(challenger, first, judged(1), actor="night", now=NOW)
+    registry.promotions.reject(asked.id, actor="ann", reason="not yet", now=NOW)
+    asked = registry.promotions.request(regraded, first, judged(0), actor="night", now=NOW)
+    assert registry.promotions.tested_against(first) == (challenger,), "the same router under newer grades is no test"
+    registry.promotions.apply(asked, actor="night", reason="graded again", now=NOW)
+    assert registry.promotions.tested_against(regraded) == (challenger,), "no new account begins"
+    asked = registry.promotions.request(challenger, regraded, judged(1), actor="night", now=NOW)
+    registry.promotions.apply(asked, actor="night", reason="better", now=NOW)
+    assert registry.promotions.tested_against(challenger) == (), "a real promotion begins one"

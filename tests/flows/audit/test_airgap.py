@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from flows.audit.airgap import export_version
-from flows.cli.outcome import exit_code_of
+from flows.cli.endings import exit_code_of
 from flows.errors import PrerequisiteError
 from tests.flows.audit.damage import flipped
 from tests.registry.publishing.samples import Consumer

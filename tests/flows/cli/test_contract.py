@@ -9,8 +9,8 @@ import click
 import pytest
 
 from flows.cli import cli
+from flows.cli.endings import ErrorKind, ExitCode
 from flows.cli.options import NounGroup
-from flows.cli.outcome import ErrorKind, ExitCode
 from tests.commands import Uniroute
 from tests.flows.cli.shapes import PINNED, misfits, shape_of
 

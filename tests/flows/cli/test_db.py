@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.outcome import ExitCode
+from flows.cli.endings import ExitCode
 from registry.store import Registry
 from tests.commands import Uniroute
 from tests.postgres import break_in

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.outcome import report_error
+from flows.cli.endings import report_error
 from flows.errors import PrerequisiteError
 from flows.profiling.availability import UnavailableLLM
 from flows.profiling.plan import NightPlan

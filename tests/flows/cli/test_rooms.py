@@ -19,6 +19,7 @@ ROOMS = {
     "metrics": "metrics",
     "night": "checks, deploy, night, nightly, reports",
     "promotion": "promotion, reports",
+    "outcome": "night, profiling, reports",
     "prompt": "checks, prompt_file, sandbox, versions",
     "report": "reports, versions",
     "route": "batch, versions",
@@ -30,7 +31,7 @@ ROOMS = {
 ROOMLESS = {"completion", "db", "init"}
 """Commands that need no room: the registry, the settings and the shell are enough."""
 
-MACHINERY = {"__init__", "options", "outcome", "screen"}
+MACHINERY = {"__init__", "endings", "options", "screen"}
 """What all commands share: the table of commands, their options, how they end and how they print."""
 
 

@@ -10,7 +10,7 @@ import prefect
 import pytest
 
 from flows.cli import main
-from flows.cli.outcome import exit_code_of
+from flows.cli.endings import exit_code_of
 from flows.config.prefect_server import require_prefect
 from flows.errors import FlowError
 from tests.fakes.endpoint import FakeEndpoint

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.outcome import ExitCode, exit_code_of
+from flows.cli.endings import ExitCode, exit_code_of
 from registry.errors import NotFound, RegistryCorrupt, RegistryError, SchemaMismatch
 from registry.store import Registry
 from tests.postgres import break_in

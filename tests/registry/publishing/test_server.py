@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import mlflow
 import pytest
 
-from flows.cli.outcome import exit_code_of
+from flows.cli.endings import exit_code_of
 from registry.errors import PublishIncomplete
 from registry.publishing import RouterPublisher
 from registry.publishing.connection import server_version
