@@ -145,7 +145,9 @@ def _graded(night: Night, answer: StoredAnswer, text: str | None) -> Regrade | N
     label = night.grader_versions[answer.prompt.grader]
     if text is not None:
         try:
-            return Regrade(answer, label, night.graders[answer.prompt.grader].grade(text, answer.prompt.reference))
+            prompt = answer.prompt
+            grade = night.graders[prompt.grader].grade(text, prompt.reference, prompt.text)
+            return Regrade(answer, label, grade.score, is_unreadable=grade.is_unreadable)
         except GradingError as error:
             log_event("regrade_failed", llm=answer.llm_key, prompt_id=answer.prompt.digest, reason=error.message)
     return None if answer.former_score is None else Regrade(answer, label, None)
@@ -184,7 +186,8 @@ async def regrade_by_judge(night: Night, caller: BudgetedCaller) -> tuple[Unjudg
         async def keep(judgement: Judgement) -> None:
             if judgement.score is not None:
                 label = night.grader_versions[Judge.name]
-                await recorder.add(Regrade(answer, label, judgement.score, grading=judgement.cost))
+                unreadable = judgement.is_unreadable
+                await recorder.add(Regrade(answer, label, judgement.score, unreadable, judgement.cost))
             elif judgement.cost is not None:
                 cost = judgement.cost
                 await asyncio.to_thread(
