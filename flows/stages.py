@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from registry.llms import CatalogDiff
 
 if TYPE_CHECKING:
     from flows.reports.night_report import RouterOutcome
+    from registry.outcomes import UsageFacts
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     llms = chosen(askable, only)
     missing = {
         llm.key: night.registry.outcomes.missing(
-            llm.key, night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
+            llm.key, night.prompts_for(llm), night.grader_versions, night.asked_sampling(llm)
         )
         for llm in llms
         if llm.is_routable_on(night.as_of)
@@ -109,7 +110,7 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
         llms,
         night.as_of,
         missing,
-        len(night.profiled_prompts),
+        {key: len(night.prompts_for(llm)) for llm in llms if (key := llm.key) in missing},
         max_new=night.settings.night.max_new,
         max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
         seen_output_tokens=float(output_tokens.mean()) if output_tokens.size else None,
@@ -147,6 +148,12 @@ def check_answers(night: Night, result: ProfilingResult) -> tuple[Quarantine, ..
     settle_drifts(night)
     unanswered = quarantine_unanswered(night, (*result.profiles, *result.canaries))
     return (*unanswered, *quarantine_contaminated(night))
+
+
+def usage_tonight(night: Night, result: ProfilingResult) -> Mapping[str, UsageFacts]:
+    """Return, by LLM key, what was wrong with the usage of tonight's answers, in all attempts of the night."""
+    asked = {found.llm_key for found in (*result.profiles, *result.canaries)}
+    return night.registry.outcomes.usage(sorted(asked), run=night.run)
 
 
 def log_router(night: Night, router: RouterOutcome) -> None:

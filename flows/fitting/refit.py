@@ -78,7 +78,7 @@ def refit(night: Night) -> Candidate:
     found = estimate(night, llms)
     map_digest, table = found.digest, found.representative.table
     clusters = found.estimator.cluster_map_.assign(found.representative.embeddings)
-    whole = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores).mean(axis=0)
+    answered = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
     routed: list[RoutedLLM] = []
@@ -93,7 +93,7 @@ def refit(night: Night) -> Candidate:
         lack = shortfall(
             np.isfinite(table.scores[:, column]),
             clusters,
-            profile_share=float(whole[column]),
+            profile_share=float(answered[: len(night.prompts_for(llm)), column].mean()),
             min_coverage=night.settings.routing.min_coverage,
         )
         vector = previous.get(llm.key)
@@ -102,6 +102,10 @@ def refit(night: Night) -> Candidate:
             fresh[llm.key] = vector
         elif vector is None:
             left_out.append((llm.key, lack))
+            continue
+        if _has_no_cost(llm, vector):
+            fresh.pop(llm.key, None)
+            left_out.append((llm.key, "its endpoint reported no tokens for any answer, so what it costs is unknown"))
             continue
         routed.append(_routed(llm, vector))
     if not routed:
@@ -153,6 +157,13 @@ def _routed(llm: LLM, vector: FeatureVector) -> RoutedLLM:
         output_usd_per_mtok=float(llm.price.output_usd_per_mtok),
         vector=vector,
     )
+
+
+def _has_no_cost(llm: LLM, vector: FeatureVector) -> bool:
+    """Whether an LLM with a price seems to cost nothing, as answers of releases that believed 0 tokens make it."""
+    assert llm.price is not None, "only a priced LLM is routable"
+    is_priced = llm.price.input_usd_per_mtok > 0 or llm.price.output_usd_per_mtok > 0
+    return is_priced and not (vector.input_tokens.any() or vector.output_tokens.any())
 
 
 def _zero_router(table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRouter:

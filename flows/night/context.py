@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PROFILED_ROLES = ("representative", "gate", "hidden")
 CANARY_ROLES = ("representative", "gate")
+_MOST_OF_MAP = 0.5
 
 
 class Night:
@@ -45,6 +46,8 @@ class Night:
         How the settings were given, for the processes that take over parts of the night.
     prompt_set
         The frozen prompt set; frozen from the configured prompts when omitted.
+    ends_at
+        When it stops asking; ``[night] max_hours`` from now when omitted.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Night:
         *,
         given: SettingsSource | None = None,
         prompt_set: PromptSet | None = None,
+        ends_at: datetime | None = None,
     ) -> None:
         self.workspace = workspace
         self.settings = workspace.settings
@@ -63,6 +67,7 @@ class Night:
         self.clock = clock
         self.given = given or SettingsSource()
         self._prompt_set = prompt_set
+        self.ends_at = ends_at or clock() + timedelta(hours=self.settings.night.max_hours)
         self.interruption = Interruption(self.settings.night.stop_grace_s)
         self._run: Run | None = None
 
@@ -87,6 +92,11 @@ class Night:
         """Whether other processes make the profiles; a process that has a part of the run makes that itself."""
         return self.settings.fan_out.runner != "threads" and not self.run.part
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has lasted as long as it may ask."""
+        return self.clock() >= self.ends_at
+
     @cached_property
     def prompt_set(self) -> PromptSet:
         """The frozen prompt set."""
@@ -103,14 +113,40 @@ class Night:
 
     @cached_property
     def profiled_prompts(self) -> tuple[Prompt, ...]:
-        """The prompts that every LLM is asked tonight, representative ones first.
+        """All prompts that any LLM is asked tonight, representative ones first.
 
         In the night in which the map is fitted LLMs are asked the map prompts too, because the posterior learns from
-        them how LLMs differ. LLMs of later nights are not.
+        them how LLMs differ.
         """
+        return (*self._prompts_of_all, *self._map_prompts)
+
+    def prompts_for(self, llm: LLM) -> tuple[Prompt, ...]:
+        """Return the prompts that an LLM is asked tonight: the first of `profiled_prompts`, or all.
+
+        When a later night fits a map again, because prompts were added, dropped or changed, the map prompts are for the
+        LLMs that answered most of them before: these are enough to learn from. If none did, they are for all LLMs.
+        """
+        if self._map_prompts and (not self._map_llms or llm.key in self._map_llms):
+            return self.profiled_prompts
+        return self._prompts_of_all
+
+    @cached_property
+    def _prompts_of_all(self) -> tuple[Prompt, ...]:
+        return tuple(prompt for role in PROFILED_ROLES for prompt in self.prompt_set.with_role(role))
+
+    @cached_property
+    def _map_prompts(self) -> tuple[Prompt, ...]:
         fits_map = self.cluster_map is None and self.settings.routing.method == "posterior"
-        roles = (*PROFILED_ROLES, "map") if fits_map else PROFILED_ROLES
-        return tuple(prompt for role in roles for prompt in self.prompt_set.with_role(role))
+        return self.prompt_set.with_role("map") if fits_map else ()
+
+    @cached_property
+    def _map_llms(self) -> frozenset[str]:
+        """Keys of the LLMs that answered most of the map prompts; none before the first router."""
+        if not self.registry.routers.exist():
+            return frozenset()
+        llms = [llm for llm in self.registry.llms.all() if llm.endpoint in self.sampling]
+        share = np.isfinite(self.outcome_table(llms, self._map_prompts).scores).mean(axis=0)
+        return frozenset(llm.key for llm, answered in zip(llms, share, strict=True) if answered >= _MOST_OF_MAP)
 
     def embeddings_of(self, prompts: tuple[Prompt, ...]) -> NDArray[np.float32]:
         """Return the stored embeddings of prompts, ``(n, dim)``, in their order."""

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from flows.profiling.plan import NightPlan
 from flows.reports.night_report import NightReport
+from flows.reports.usage import usage_attention
 from flows.text import counted
 
 _MUCH_CUT = 0.05
+
+
+def plan_attention(plan: NightPlan) -> tuple[str, ...]:
+    """Return what a person should do before the planned night is run, one line each."""
+    if plan.has_routable:
+        return ()
+    if not plan.unroutable:
+        return (
+            "No LLM is there to route to: the catalogs list none for a configured [[endpoint]]. Check include, exclude "
+            "and endpoint of [[catalog]]",
+        )
+    reasons = Counter(
+        llm.refusal or ("no price" if llm.price is None else "it is being retired") for llm in plan.unroutable
+    )
+    shown = "; ".join(f"{reason} ({counted(count, 'LLM')})" for reason, count in reasons.most_common(3))
+    return (
+        f"No LLM can be routed to: {shown}. Add a [[catalog]] that has their prices, or name under free of [[catalog]] "
+        "those that cost nothing",
+    )
 
 
 def attention_lines(report: NightReport) -> tuple[str, ...]:
@@ -19,6 +42,8 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
         for found in report.unjudged
     ]
     lines += _suspicions(report)
+    lines += usage_attention(report.usage)
+    lines += report.closing.ceilings_passed if report.closing is not None else ()
     router = report.router
     if router is not None:
         lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.gate.gate import gate_as_json
+from flows.gate.measure import RouterMeasure
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome
 from flows.reports.attention import canary_line
@@ -25,8 +26,9 @@ from flows.reports.night_record import (
     UnavailableRecord,
 )
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.usage import usage_cell
 from flows.text import counted
-from registry.outcomes import ScoreMove
+from registry.outcomes import ScoreMove, UsageFacts
 from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5
@@ -60,7 +62,7 @@ def digest(report: NightReport) -> str:
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
     lines += [*_catalog_lines(report), *_profile_lines(report.profiles), *_regrade_lines(report.regraded)]
-    lines.append(f"- {escape(canary_line(report), 160)}")
+    lines += [*_usage_lines(report), f"- {escape(canary_line(report), 160)}"]
     if report.router is not None:
         lines += _router_lines(report.router)
     if report.closing is not None:
@@ -68,6 +70,13 @@ def digest(report: NightReport) -> str:
     if report.attention:
         lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in report.attention[:8])]
     return "\n".join(lines)
+
+
+def area_and_qnc(found: RouterMeasure) -> tuple[str, str]:
+    """Return area and QNC as cells of a table; a dash where no LLM costs anything."""
+    if found.is_free:
+        return "–", "–"
+    return f"{found.area:.4f}", f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
 
 
 def _named(keys: Sequence[str]) -> str:
@@ -100,6 +109,13 @@ def _profile_lines(profiles: Sequence[ProfileOutcome]) -> list[str]:
         f"- answers: {sum(found.scored for found in profiles):,} scored, {failed:,} without a score "
         f"({failed / max(sum(found.asked for found in profiles), 1):.1%})",
     ]
+
+
+def _usage_lines(report: NightReport) -> list[str]:
+    """Return one line if the token counts of some answers are not those that were reported."""
+    wrong = [f"{escape(key, 60)} {cell}" for key, facts in report.usage.items() if (cell := usage_cell(facts))]
+    more = f" and {len(wrong) - _NAMES_SHOWN} more" if len(wrong) > _NAMES_SHOWN else ""
+    return [f"- token counts not as reported: {'; '.join(wrong[:_NAMES_SHOWN])}{more}"] if wrong else []
 
 
 def _regrade_lines(moves: Sequence[ScoreMove]) -> list[str]:
@@ -135,10 +151,8 @@ def _router_lines(router: RouterOutcome) -> list[str]:
         lines += ["| on gate prompts | score | USD per 1,000 | area | QNC |", "|---|---|---|---|---|"]
         for title, found in (("champion before", gate.champion), ("challenger", gate.challenger)):
             if found is not None:
-                qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
-                lines.append(
-                    f"| {title} | {found.score:.4f} | {found.cost_usd * 1000:.4f} | {found.area:.4f} | {qnc} |"
-                )
+                cells = (f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found))
+                lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
         lines += [
             f"- {'passed' if check.passed else 'FAILED'}: {check.name}: {escape(check.value, 300)} ({check.threshold})"
@@ -221,6 +235,7 @@ def llm_table(report: NightReport) -> list[dict[str, Any]]:
             "calls": found.asked,
             "without score": found.failed,
             "USD": f"{found.spent_usd:.4f}",
+            "usage": usage_cell(report.usage.get(found.llm_key)),
             "coverage": f"{found.coverage:.1%}",
             "score": "" if found.mean_score is None else f"{found.mean_score:.4f}",
         }
@@ -247,7 +262,7 @@ def night_record(report: NightReport) -> NightRecord:
         spent_usd=float(report.spent_usd),
         duration_s=report.duration_s,
         calling_s=report.calling_s,
-        profiles=tuple(map(_profile_record, report.profiles)),
+        profiles=tuple(_profile_record(found, report.usage) for found in report.profiles),
         canaries=tuple(map(_canary_record, report.canaries)),
         drifted=report.drifted,
         absent=tuple(UnavailableRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
@@ -280,7 +295,7 @@ def _plan_record(plan: NightPlan) -> PlanRecord:
     )
 
 
-def _profile_record(found: ProfileOutcome) -> ProfileRecord:
+def _profile_record(found: ProfileOutcome, usage: Mapping[str, UsageFacts]) -> ProfileRecord:
     return ProfileRecord(
         llm=found.llm_key,
         is_new=found.is_new,
@@ -292,6 +307,7 @@ def _profile_record(found: ProfileOutcome) -> ProfileRecord:
         stopped_by=found.stopped_by,
         cut_share=found.cut_share,
         downgrades=found.downgrades,
+        usage_flags=dict(usage[found.llm_key].flags) if found.llm_key in usage else {},
     )
 
 

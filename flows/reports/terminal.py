@@ -9,8 +9,9 @@ from flows.gate.gate import GateCheck
 from flows.gate.measure import RouterMeasure
 from flows.profiling.plan import PlannedProfile, PlannedRegrades
 from flows.reports.attention import canary_line
-from flows.reports.digest import review_command, verdict
+from flows.reports.digest import area_and_qnc, review_command, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.usage import usage_cell
 from flows.text import counted, sanitize, table
 from registry.outcomes import ScoreMove
 
@@ -44,7 +45,11 @@ def ending_text(report: NightReport, *, planned_command: str = "uniroute night r
     if report.attention:
         blocks.append("\n".join(f"! {sanitize(line, width=300)}" for line in report.attention))
     blocks.append(verdict(report))
-    blocks.append(f"next: {planned_command if report.is_plan_only else next_command(report)}")
+    if not report.is_plan_only:
+        planned_command = next_command(report)
+    elif not report.plan.has_routable:
+        planned_command = "uniroute llm list"
+    blocks.append(f"next: {planned_command}")
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -143,12 +148,14 @@ def profiles_text(report: NightReport) -> str:
             f"{found.coverage:.1%}",
             "" if found.mean_score is None else f"{found.mean_score:.3f}",
             f"{found.spent_usd:.4f}",
+            usage_cell(report.usage.get(found.llm_key)),
         ]
         for found in report.profiles
     ]
     rate = f" ({report.calls / report.calling_s:.0f}/s)" if report.calling_s > 0 else ""
     head = f"Asked: {counted(report.calls, 'call')}{rate}, spent ${report.spent_usd:.4f}"
-    return f"{head}\n{table(['LLM', 'CALLS', 'FAILED', 'COVERAGE', 'SCORE', 'USD'], rows, right=(1, 2, 3, 4, 5))}"
+    headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "USD", "USAGE"]
+    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
 
 
 def router_text(router: RouterOutcome | None) -> str:
@@ -178,14 +185,7 @@ def check_line(check: GateCheck) -> str:
 
 def measure_cells(found: RouterMeasure) -> list[str]:
     """Return score, cost, area, QNC and peak as cells of a table."""
-    qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
-    return [
-        f"{found.score:.4f}",
-        f"{found.cost_usd * 1000:.4f}",
-        f"{found.area:.4f}",
-        qnc,
-        f"{found.peak:.4f}",
-    ]
+    return [f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found), f"{found.peak:.4f}"]
 
 
 def next_command(report: NightReport) -> str:

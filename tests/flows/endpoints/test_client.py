@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from flows.config.settings import EndpointSettings
 from flows.endpoints import BoundedEndpoint, RetryPolicy
+from flows.endpoints.usage import Usage
 from flows.errors import (
     EndpointError,
     FatalEndpointError,
@@ -19,7 +20,7 @@ from flows.errors import (
     RateLimited,
     TransientEndpointError,
 )
-from tests.fakes.endpoint import FakeEndpoint
+from tests.fakes.endpoint import STEPS, FakeEndpoint, completion
 
 CANARY = "sk-CANARY-do-not-leak"
 PROMPT = "Which letter? é"
@@ -53,7 +54,7 @@ def waits():
 
 def endpoint(fake, waits=asyncio.sleep, **changes):
     """Return a client; `changes` are settings of the endpoint, or what the client is built with beside them."""
-    own = {name: changes.pop(name) for name in ("retry_policy", "clock", "now") if name in changes}
+    own = {name: changes.pop(name) for name in ("retry_policy", "llm_patience_s", "clock", "now") if name in changes}
     if isinstance(waits, Waits):
         own.setdefault("clock", waits.clock)
     settings = EndpointSettings(name="fake", base_url=fake.base_url, **{"timeout_s": 5.0, "max_attempts": 3, **changes})
@@ -164,7 +165,7 @@ def test_a_prompt_with_lone_surrogates_and_nul_arrives_unchanged(fake):
         ("content-null-unfinished", MalformedCompletion, "malformed", 2),
         ("content-none", MalformedCompletion, "empty", 2),
         ("content-reasoned", MalformedCompletion, "empty", 2),
-        ("interrupted", TransientEndpointError, "transient", 3),
+        ("interrupted", TransientEndpointError, "interrupted", 2),
         ("filtered", FatalEndpointError, "moderated", 1),
         ("finish-int", MalformedCompletion, "malformed", 2),
         ("nan", MalformedCompletion, "malformed", 2),
@@ -390,6 +391,82 @@ def test_concurrency_is_bounded_and_shrinks_when_calls_are_rate_limited():
                 return wide, narrow, opened._limiter.limit
 
         assert asyncio.run(both()) == (4, 3, 4)
+
+
+def test_an_llm_that_is_only_limited_is_left_when_patience_ends_and_the_others_are_not(waits):
+    with FakeEndpoint(scripts={"busy": "429@30", "free": "ok"}) as fake:
+        opened = endpoint(fake, waits, llm_patience_s=100.0)
+        found = ask(opened, ("busy", "a"), ("busy", "b"), ("busy", "c"), ("free", "d"))
+        assert [error.attempts for error in found[:3]] == [3, 2, 0]
+        assert all(error.kind == "rate_limited" for error in found[:3])
+        assert "only refusals for 100 s ([night] llm_patience_s), so it is left for the next night" in found[2].message
+        assert found[3].text and sum(waits.seconds) < 160
+
+
+def test_a_wait_beyond_patience_is_believed_when_it_is_announced_several_times(waits):
+    with FakeEndpoint(scripts={"busy": "429@3600"}) as fake:
+        retry_policy = RetryPolicy(failures_to_open=3)
+        opened = endpoint(fake, waits, llm_patience_s=100.0, retry_policy=retry_policy)
+        found = ask(opened, *(("busy", prompt) for prompt in "abcde"))
+        assert [error.attempts for error in found] == [1, 1, 1, 0, 0]
+
+
+def test_an_answer_renews_the_patience(waits):
+    with FakeEndpoint(scripts={"busy": "429@30,429@30,ok"}) as fake:
+        opened = endpoint(fake, waits, llm_patience_s=70.0)
+        assert [answer.attempts for answer in ask(opened, ("busy", "a"), ("busy", "b"))] == [3, 3]
+        assert opened.patience_left_s("busy") is None
+
+
+def test_what_is_raised_before_sending_ends_the_call_unsent(fake):
+    sent = []
+
+    def once(lost):
+        assert lost == Usage(0, 0)
+        if sent:
+            raise FatalEndpointError("enough", kind="bad_request")
+        sent.append(1)
+
+    async def run():
+        async with endpoint(fake) as opened:
+            await opened.complete("ok", PROMPT, before_sending=once)
+            with pytest.raises(FatalEndpointError, match="enough"):
+                await opened.complete("ok", PROMPT, before_sending=once)
+
+    asyncio.run(run())
+    assert fake.calls["ok"] == 1
+
+
+def test_attempts_that_are_billed_without_an_answer_count_before_the_next_one_and_with_the_answer(waits, monkeypatch):
+    empty = {"content": "", "reasoning_content": "so, " * 40}
+    reasoned = {
+        "choices": [{"message": empty, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 12, "completion_tokens": 50},
+    }
+
+    async def play(server, request, writer):
+        await server.send_document(writer, completion(request, "", **reasoned))
+
+    monkeypatch.setitem(STEPS, "reasons-only", play)
+    seen, limit = [], 2
+
+    def check(lost):
+        seen.append((lost.input_tokens, lost.output_tokens))
+        if len(seen) > limit:
+            raise FatalEndpointError("enough", kind="bad_request")
+
+    async def run(script):
+        async with endpoint(fake, waits) as opened:
+            return await opened.complete(script, PROMPT, before_sending=check)
+
+    with FakeEndpoint() as fake:
+        answer = asyncio.run(run("reasons-only,ok"))
+        assert seen == [(0, 0), (12, 50)]
+        assert (answer.lost.output_tokens, answer.output_tokens, answer.attempts) == (50, 3, 2)
+        limit = 3
+        with pytest.raises(EndpointError) as raised:
+            asyncio.run(run("reasons-only"))
+        assert (raised.value.attempts, raised.value.output_tokens) == (1, 50), "what was billed is not forgotten"
 
 
 def test_a_call_that_has_to_wait_takes_no_place_from_other_llms():

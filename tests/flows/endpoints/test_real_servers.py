@@ -56,10 +56,10 @@ def read(body):
     [
         (("stop", "length", "tool_calls", "eos", None, "", "STOP", "eos_token", "end_turn", "max_tokens"), ANSWER),
         (("content_filter", "sensitive", "SAFETY", "content-filter", "PROHIBITED_CONTENT", "refusal"), "moderated"),
-        (("error", "abort", "aborted", "network_error", "insufficient_system_resource", "cancelled"), "transient"),
+        (("error", "abort", "aborted", "network_error", "insufficient_system_resource", "cancelled"), "interrupted"),
         (("timeout",), "timeout"),
         (("rate_limit_exceeded",), "rate_limited"),
-        (("MALFORMED_FUNCTION_CALL", "other", "unknown", "nonstop"), "malformed"),
+        (("MALFORMED_FUNCTION_CALL", "other", "unknown", "nonstop"), "interrupted"),
     ],
 )
 def test_only_end_states_of_answers_are_answers(end_states, expected):
@@ -182,6 +182,7 @@ GEMINI = {
         (401, [{"error": {"code": 401, "status": "UNAUTHENTICATED"}}], "refused_auth"),
         (403, {"error": {"message": "Invalid API key"}}, "refused_auth"),
         (403, b"Missing Authorization header", "refused_auth"),
+        (403, {"error": {"message": "Access denied. Please make sure your API key is valid."}}, "refused_auth"),
         (403, {"error": "Your team doesn't have any credits yet."}, "quota"),
         (403, {"error": {"message": "Key limit exceeded (total limit)", "code": 403}}, "quota"),
     ],
