@@ -82,8 +82,9 @@ def _worst_usd(night: Night, prompts: Sequence[Prompt]) -> Decimal:
     """Bound what judging stored answers to some prompts costs, in USD."""
     if not prompts or night.judge is None:
         return Decimal(0)
-    judge = night.registry.llms.get(night.judge.llm_key)
-    if judge.price is None:
+    judge = next((llm for llm in night.registry.llms.all() if night.is_judge(llm)), None)
+    # The night that asks it reads the catalogs first, and refuses a judge that is unknown or has no price.
+    if judge is None or judge.price is None:
         return Decimal(0)
     longest = {entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()}[judge.endpoint]
     worst = (worst_judgement_usd(one.text, one.reference, judge.price, max_tokens=longest) for one in prompts)
@@ -145,14 +146,15 @@ def _with_texts(night: Night, answers: Sequence[StoredAnswer]) -> Iterator[list[
 
 def _graded(night: Night, price: Price | None, answer: StoredAnswer, text: str | None) -> Regrade | None:
     """Grade one answer; one that cannot be graded keeps its grade, and goes on waiting where it has none."""
-    label = night.grader_versions[answer.prompt.grader]
+    prompt = answer.prompt
+    label = night.grader_versions[prompt.grader]
     if text is not None:
         try:
-            prompt, estimate = answer.prompt, _estimate(price, answer, text)
             grade = night.graders[prompt.grader].grade(text, prompt.reference, prompt.text)
+            estimate = _estimate(price, answer, text)
             return Regrade(answer, label, grade.score, is_unreadable=grade.is_unreadable, estimate=estimate)
         except GradingError as error:
-            log_event("regrade_failed", llm=answer.llm_key, prompt_id=answer.prompt.digest, reason=error.message)
+            log_event("regrade_failed", llm=answer.llm_key, prompt_id=prompt.digest, reason=error.message)
     return None if answer.former_score is None else Regrade(answer, label, None)
 
 
@@ -196,16 +198,15 @@ async def regrade_by_judge(night: Night, caller: BudgetedCaller) -> tuple[Unjudg
         async def keep(judgement: Judgement) -> None:
             if judgement.score is not None:
                 label = night.grader_versions[Judge.name]
-                await recorder.add(
-                    Regrade(
-                        answer,
-                        label,
-                        judgement.score,
-                        is_unreadable=judgement.is_unreadable,
-                        grading=judgement.cost,
-                        estimate=_estimate(price, answer, text),
-                    )
+                again = Regrade(
+                    answer,
+                    label,
+                    judgement.score,
+                    is_unreadable=judgement.is_unreadable,
+                    grading=judgement.cost,
+                    estimate=_estimate(price, answer, text),
                 )
+                await recorder.add(again)
             elif judgement.cost is not None:
                 cost = judgement.cost
                 await asyncio.to_thread(
