@@ -83,7 +83,7 @@ def test_a_process_that_somebody_ended_is_replaced(workers) -> None:
     assert workers._limits_hit == 0
 
 
-def test_all_threads_share_one_process_and_the_event_loop_goes_on(workers) -> None:
+def test_all_threads_share_one_process_and_the_event_loop_stays_free(workers) -> None:
     sums = [f"{number}+{number}*2" for number in range(1, 25)]
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(value_of, sums)) == [3 * number for number in range(1, 25)]
