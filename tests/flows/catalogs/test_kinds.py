@@ -306,7 +306,7 @@ def test_a_key_may_travel_in_clear_where_the_user_says_so() -> None:
 
 @pytest.mark.parametrize("tokens", ["1e9999999", "-1e9999999", "1e-9999999", "0.5", "-5", "1" * 400])
 def test_a_context_window_of_no_size_costs_the_fact_and_nothing_else(catalog_of: CatalogOf, tokens: str) -> None:
-    row = '{"id": "a", "pricing": {"prompt": "0.000001", "completion": "0.000002"}, "context_length": %s}' % tokens
+    row = f'{{"id": "a", "pricing": {json.dumps(PRICES)}, "context_length": {tokens}}}'
     for kind, document in (
         ("openrouter", f'{{"data": [{row}]}}'),
         ("openai", f'{{"data": [{row}]}}'),
