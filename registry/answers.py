@@ -1,4 +1,4 @@
-"""What an LLM's answers were like beyond their scores, and which of them a newer grader has yet to grade."""
+"""What an LLM's answers were like beyond their scores, and which of them wait for a newer grader."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, and_, func, or_, select
 
-from registry.db.database import Database, Unit, chunks
+from registry.charges import GradingCost
+from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, protocol
 from registry.prompts import Prompt
+from routing.errors import InvalidInput
 
 # What endpoints call an answer that ended at `max_tokens`.
 _CUT = ("length", "max_tokens")
@@ -229,3 +231,94 @@ def waiting_answers(
 def _rank(row: Row[Any]) -> tuple[bool, bool]:
     """Prefer answers that can be graded again, then those with a grade that can stay."""
     return bool(row.has_text), row.score is not None
+
+
+@dataclass(frozen=True)
+class Regrade:
+    """A stored answer under the present version of its grader.
+
+    Attributes
+    ----------
+    answer
+        The answer.
+    grader
+        ``name/version`` of the present grader.
+    score
+        In [0, 1]; None where it could not be graded again, so that the former grade stays.
+    is_unreadable
+        As in `Outcome`, of this grading.
+    grading
+        What grading cost.
+    """
+
+    answer: StoredAnswer
+    grader: str
+    score: float | None
+    is_unreadable: bool | None = None
+    grading: GradingCost | None = None
+
+    def __post_init__(self) -> None:
+        if self.score is None and self.answer.former_score is None:
+            raise InvalidInput(f"an answer of {self.answer.llm_key} has neither a new grade nor a former one")
+        if self.score is not None and not (0.0 <= self.score <= 1.0):
+            raise InvalidInput(f"the score {self.score} of {self.answer.llm_key} is not in [0, 1]")
+
+
+def regraded_rows(unit: Unit, regrades: Sequence[Regrade], now: datetime) -> list[dict[str, Any]]:
+    """Return the rows of regrades: the measurements of the answer, with another grade."""
+    answers = [one.answer for one in regrades]
+    llms = ids_of(unit, llm.c.key, llm.c.id, [one.llm_key for one in answers])
+    prompts = ids_of(unit, prompt.c.digest, prompt.c.id, [one.prompt.digest for one in answers])
+    pairs = {(label, one.answer.sampling) for one in regrades for label in (one.grader, one.answer.former_grader)}
+    protocols = {pair: protocol_id_of(unit, *pair) for pair in sorted(pairs)}
+    wanted = {}
+    for one in regrades:
+        new, former = (protocols[label, one.answer.sampling] for label in (one.grader, one.answer.former_grader))
+        wanted[llms[one.answer.llm_key], new, prompts[one.answer.prompt.digest]] = (former, one)
+    final, rows = final_keys(unit, wanted), []
+    for (llm_number, protocol_number, prompt_number), (former, one) in wanted.items():
+        if (llm_number, protocol_number, prompt_number) in final:
+            continue
+        source = unit.execute(
+            select(outcome).filter_by(llm_id=llm_number, protocol_id=former, prompt_id=prompt_number)
+        ).one()
+        graded = {"is_old_grade": True} if one.score is None else _grade(one)
+        again = {
+            "protocol_id": protocol_number,
+            "asked_protocol_id": source.asked_protocol_id or former,
+            "former_protocol_id": former,
+            "regraded_at": now,
+        }
+        rows.append({**source._mapping, "is_old_grade": False, **graded, **again})
+    return rows
+
+
+def _grade(one: Regrade) -> dict[str, Any]:
+    assert one.score is not None
+    return {"score": float(one.score), "failure": None, "is_unreadable": one.is_unreadable}
+
+
+def protocol_id_of(unit: Unit, grader: str, sampling: str) -> int:
+    """Return the number of a grader version under sampling settings, which it gets when it has none."""
+    pair = {"grader": grader, "sampling": sampling}
+    known = unit.execute(select(protocol.c.id).filter_by(**pair)).scalar()
+    # Not ON CONFLICT: on a server each attempt would use up a number.
+    return known if known is not None else unit.execute(protocol.insert().values(pair)).inserted_primary_key[0]
+
+
+def final_keys(unit: Unit, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
+    """Return those of the keys (LLM, protocol, prompt) that have a score, which nothing replaces."""
+    grouped: dict[tuple[int, int], list[int]] = {}
+    for llm_number, protocol_number, prompt_number in keys:
+        grouped.setdefault((llm_number, protocol_number), []).append(prompt_number)
+    final: set[tuple[int, int, int]] = set()
+    for (llm_number, protocol_number), prompt_numbers in grouped.items():
+        for part in chunks(prompt_numbers):
+            scored = select(outcome.c.prompt_id).where(
+                outcome.c.llm_id == llm_number,
+                outcome.c.protocol_id == protocol_number,
+                outcome.c.prompt_id.in_(part),
+                outcome.c.score.is_not(None),
+            )
+            final.update((llm_number, protocol_number, number) for number in unit.execute(scored).scalars())
+    return final

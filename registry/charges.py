@@ -15,6 +15,28 @@ from registry.db.tables import charge, llm
 from registry.errors import NotFound
 from registry.runs import Run, Runs
 
+JUDGING = "judge"
+"""The purpose under which the calls of a grading LLM are booked."""
+
+
+@dataclass(frozen=True)
+class GradingCost:
+    """What having one completion graded by another LLM cost.
+
+    Attributes
+    ----------
+    llm_key
+        The LLM that graded.
+    calls
+        How often it was asked.
+    cost_usd
+        What that cost.
+    """
+
+    llm_key: str
+    calls: int
+    cost_usd: Decimal
+
 
 @dataclass(frozen=True)
 class EndpointSpend:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,10 +17,19 @@ from typing import Any
 
 from sqlalchemy import select
 
-from registry.answers import AnswerFacts, ScoreMove, StoredAnswer, answer_facts
-from registry.charges import Charges, EndpointSpend, PurposeSpend, Spend
+from registry.answers import (
+    AnswerFacts,
+    Regrade,
+    ScoreMove,
+    StoredAnswer,
+    answer_facts,
+    final_keys,
+    protocol_id_of,
+    regraded_rows,
+)
+from registry.charges import JUDGING, Charges, EndpointSpend, GradingCost, PurposeSpend, Spend
 from registry.db.columns import text_bytes, to_pico_usd
-from registry.db.database import Database, Unit, chunks, ids_of
+from registry.db.database import Database, Unit, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, protocol
 from registry.errors import NotFound
 from registry.outcome_tables import Coverage, OutcomeReader, OutcomeTable, grader_labels
@@ -46,27 +55,6 @@ __all__ = [
 
 MAX_COMPLETION_BYTES = 16_384
 """How much of a completion is kept."""
-JUDGING = "judge"
-"""The purpose under which the calls of a grading LLM are booked."""
-
-
-@dataclass(frozen=True)
-class GradingCost:
-    """What having one completion graded by another LLM cost.
-
-    Attributes
-    ----------
-    llm_key
-        The LLM that graded.
-    calls
-        How often it was asked.
-    cost_usd
-        What that cost.
-    """
-
-    llm_key: str
-    calls: int
-    cost_usd: Decimal
 
 
 @dataclass(frozen=True)
@@ -159,37 +147,6 @@ class Outcome:
             raise InvalidInput(f"an outcome of {self.llm_key} without an attempt")
 
 
-@dataclass(frozen=True)
-class Regrade:
-    """A stored answer under the present version of its grader.
-
-    Attributes
-    ----------
-    answer
-        The answer.
-    grader
-        ``name/version`` of the present grader.
-    score
-        In [0, 1]; None where it could not be graded again, so that the former grade stays.
-    is_unreadable
-        As in `Outcome`, of this grading.
-    grading
-        What grading cost.
-    """
-
-    answer: StoredAnswer
-    grader: str
-    score: float | None
-    is_unreadable: bool | None = None
-    grading: GradingCost | None = None
-
-    def __post_init__(self) -> None:
-        if self.score is None and self.answer.former_score is None:
-            raise InvalidInput(f"an answer of {self.answer.llm_key} has neither a new grade nor a former one")
-        if self.score is not None and not (0.0 <= self.score <= 1.0):
-            raise InvalidInput(f"the score {self.score} of {self.answer.llm_key} is not in [0, 1]")
-
-
 class Outcomes(OutcomeReader):
     """Record outcomes with their cost, and read them back."""
 
@@ -247,7 +204,7 @@ class Outcomes(OutcomeReader):
     def _record(self, opened: Unit, run: Run | int, outcomes: Sequence[Outcome], purpose: str) -> int:
         held = self._runs.require_lease(run, opened)
         keyed = self._keyed(opened, outcomes)
-        final = self._final(opened, keyed)
+        final = final_keys(opened, keyed)
         fresh = {key: one for key, one in keyed.items() if key not in final}
         if fresh:
             opened.execute(self._database.upsert(outcome), [_row(key, one, held) for key, one in fresh.items()])
@@ -286,7 +243,7 @@ class Outcomes(OutcomeReader):
                 )
             else:
                 held = self._runs.require_lease(run, unit)
-            rows = self._regraded_rows(unit, regrades, now)
+            rows = regraded_rows(unit, regrades, now)
             if rows:
                 unit.execute(self._database.upsert(outcome), rows)
             costs = [one.grading for one in regrades if one.grading is not None]
@@ -301,34 +258,6 @@ class Outcomes(OutcomeReader):
         for cost in costs:
             self._charges.add(unit, run_id, judges[cost.llm_key], JUDGING, calls=cost.calls, cost=cost.cost_usd)
 
-    def _regraded_rows(self, unit: Unit, regrades: Sequence[Regrade], now: datetime) -> list[dict[str, Any]]:
-        """Return the rows of regrades: the measurements of the answer, with another grade."""
-        answers = [one.answer for one in regrades]
-        llms = ids_of(unit, llm.c.key, llm.c.id, [one.llm_key for one in answers])
-        prompts = ids_of(unit, prompt.c.digest, prompt.c.id, [one.prompt.digest for one in answers])
-        pairs = {(label, one.answer.sampling) for one in regrades for label in (one.grader, one.answer.former_grader)}
-        protocols = {pair: self._protocol(unit, *pair) for pair in sorted(pairs)}
-        wanted = {}
-        for one in regrades:
-            new, former = (protocols[label, one.answer.sampling] for label in (one.grader, one.answer.former_grader))
-            wanted[llms[one.answer.llm_key], new, prompts[one.answer.prompt.digest]] = (former, one)
-        final, rows = self._final(unit, wanted), []
-        for (llm_number, protocol_number, prompt_number), (former, one) in wanted.items():
-            if (llm_number, protocol_number, prompt_number) in final:
-                continue
-            source = unit.execute(
-                select(outcome).filter_by(llm_id=llm_number, protocol_id=former, prompt_id=prompt_number)
-            ).one()
-            graded = {"is_old_grade": True} if one.score is None else _grade(one)
-            again = {
-                "protocol_id": protocol_number,
-                "asked_protocol_id": source.asked_protocol_id or former,
-                "former_protocol_id": former,
-                "regraded_at": now,
-            }
-            rows.append({**source._mapping, "is_old_grade": False, **graded, **again})
-        return rows
-
     def _keyed(self, unit: Unit, outcomes: Sequence[Outcome]) -> dict[tuple[int, int, int], Outcome]:
         llms = ids_of(unit, llm.c.key, llm.c.id, [one.llm_key for one in outcomes])
         unknown = {one.llm_key for one in outcomes} - set(llms)
@@ -336,7 +265,7 @@ class Outcomes(OutcomeReader):
             raise NotFound(f"there is no LLM {min(unknown)!r}", unchanged="Nothing was written.")
         prompts = ids_of(unit, prompt.c.digest, prompt.c.id, [one.prompt_digest for one in outcomes])
         require_known([one.prompt_digest for one in outcomes], prompts)
-        protocols = {pair: self._protocol(unit, *pair) for pair in {(one.grader, one.sampling) for one in outcomes}}
+        protocols = {pair: protocol_id_of(unit, *pair) for pair in {(one.grader, one.sampling) for one in outcomes}}
         keyed: dict[tuple[int, int, int], Outcome] = {}
         for one in outcomes:
             key = (llms[one.llm_key], protocols[one.grader, one.sampling], prompts[one.prompt_digest])
@@ -348,28 +277,6 @@ class Outcomes(OutcomeReader):
         """Return every grader that scored an answer, as ``name/version``."""
         with self._database.read() as unit:
             return tuple(unit.execute(select(protocol.c.grader).distinct().order_by(protocol.c.grader)).scalars())
-
-    def _protocol(self, unit: Unit, grader: str, sampling: str) -> int:
-        pair = {"grader": grader, "sampling": sampling}
-        known = unit.execute(select(protocol.c.id).filter_by(**pair)).scalar()
-        # Not ON CONFLICT: on a server each attempt would use up a number.
-        return known if known is not None else unit.execute(protocol.insert().values(pair)).inserted_primary_key[0]
-
-    def _final(self, unit: Unit, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
-        grouped: dict[tuple[int, int], list[int]] = {}
-        for llm_number, protocol_number, prompt_number in keys:
-            grouped.setdefault((llm_number, protocol_number), []).append(prompt_number)
-        final: set[tuple[int, int, int]] = set()
-        for (llm_number, protocol_number), prompt_numbers in grouped.items():
-            for part in chunks(prompt_numbers):
-                scored = select(outcome.c.prompt_id).where(
-                    outcome.c.llm_id == llm_number,
-                    outcome.c.protocol_id == protocol_number,
-                    outcome.c.prompt_id.in_(part),
-                    outcome.c.score.is_not(None),
-                )
-                final.update((llm_number, protocol_number, number) for number in unit.execute(scored).scalars())
-        return final
 
     def _keep_completions(self, unit: Unit, fresh: Mapping[tuple[int, int, int], Outcome]) -> None:
         rows = []
@@ -441,11 +348,6 @@ def _whole_characters(data: bytes) -> str:
         except UnicodeDecodeError:
             continue
     return ""
-
-
-def _grade(one: Regrade) -> dict[str, Any]:
-    assert one.score is not None
-    return {"score": float(one.score), "failure": None, "is_unreadable": one.is_unreadable}
 
 
 def _row(key: tuple[int, int, int], one: Outcome, held: Run) -> dict[str, Any]:

@@ -25,9 +25,9 @@ def outcome() -> None:
 @config_option
 @json_option
 def regrade(is_dry_run: bool, config: str | None, as_json: bool) -> None:
-    """Grade stored answers again whose grader is newer now, as the next night would.
+    """Grade stored answers again with the present graders.
 
-    No LLM is called. Answers for the judge wait for the next night, which pays for them within its budget. An answer
+    The next night would do the same. No LLM is called. Answers for the judge wait for the next night, which pays for them within its budget. An answer
     whose text is gone keeps its grade.
     """
     from flows.night.context import Night

@@ -17,6 +17,7 @@ from flows.gate.gate import GateCheck
 from registry.runs import Run
 
 _Second = Annotated[datetime, PlainSerializer(lambda at: at.isoformat(timespec="seconds"))]
+_LEFT_OUT_EMPTY = Field(exclude_if=lambda found: not found)
 _ENDED = ("completed", "attention")
 
 
@@ -67,7 +68,10 @@ class PlannedRegradesRecord:
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """The plan of a night; `deferred` and `unroutable` LLMs are not in `llms`."""
+    """The plan of a night; `deferred` and `unroutable` LLMs are not in `llms`.
+
+    `regrades` are left out where there are none, as in nights of earlier releases.
+    """
 
     calls: int = 0
     expected_usd: float = 0.0
@@ -75,7 +79,7 @@ class PlanRecord:
     llms: tuple[PlannedLLM, ...] = ()
     deferred: tuple[str, ...] = ()
     unroutable: tuple[Reason, ...] = ()
-    regrades: tuple[PlannedRegradesRecord, ...] = ()
+    regrades: Annotated[tuple[PlannedRegradesRecord, ...], _LEFT_OUT_EMPTY] = ()
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,8 @@ class NightRecord:
         Digest of the prompt set.
     calling_s
         Seconds, of `duration_s`, in which LLMs were called.
+    regraded
+        Left out where there is none, as in nights of earlier releases.
     closing
         Under the key ``aftermath``.
     """
@@ -206,7 +212,7 @@ class NightRecord:
     drifted: tuple[str, ...] = ()
     absent: tuple[UnavailableRecord, ...] = ()
     quarantined: tuple[Reason, ...] = ()
-    regraded: tuple[RegradedRecord, ...] = ()
+    regraded: Annotated[tuple[RegradedRecord, ...], _LEFT_OUT_EMPTY] = ()
     router: NightRouterRecord | None = None
     attention: tuple[str, ...] = ()
     closing: Annotated[ClosingRecord | None, Field(alias="aftermath")] = None

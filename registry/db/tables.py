@@ -17,7 +17,6 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
@@ -27,6 +26,7 @@ from sqlalchemy import (
 )
 
 from registry.db.columns import ArrayBlob, ExactDecimal, ExactText, PlainText, Usd, UtcDateTime
+from registry.db.conventions import digest, metadata, one_of
 
 VERSION_TABLE = "uniroute_alembic_version"
 ROLES = ("map", "representative", "gate", "hidden")
@@ -37,31 +37,11 @@ ALIASES = ("champion", "challenger", "previous")
 _FAILED = text("failure IS NOT NULL")
 _REGRADED = text("regraded_at IS NOT NULL")
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-def _digest(name: str, *rest: ForeignKey, **options: bool) -> Column[str]:
-    return Column(name, String(64), *rest, **options)
-
-
-def _one_of(column: str, allowed: tuple[str, ...]) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in allowed)
-    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
-
-
 schema_file = Table(
     "schema_file",
     metadata,
     Column("name", String(100), primary_key=True),
-    _digest("sha256", nullable=False),
+    digest("sha256", nullable=False),
 )
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -77,14 +57,14 @@ run = Table(
     Column("lease_number", Integer, nullable=False),
     Column("settings_hash", String(64), nullable=False),
     Column("settings_json", Text, nullable=False),
-    _digest("prompt_set_digest", ForeignKey("prompt_set.digest")),
+    digest("prompt_set_digest", ForeignKey("prompt_set.digest")),
     Column("host", PlainText(255), nullable=False),
     Column("pid", BigInteger, nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("verdict", ExactText),
     Column("summary_json", ExactText),
-    _one_of("status", RUN_STATUSES),
+    one_of("status", RUN_STATUSES),
     CheckConstraint("attempt >= 1", name="attempt_counted"),
 )
 
@@ -123,7 +103,7 @@ llm = Table(
     Column("status_reason", ExactText),
     Column("refusal", PlainText(300)),
     UniqueConstraint("endpoint", "llm_id"),
-    _one_of("status", LLM_STATUSES),
+    one_of("status", LLM_STATUSES),
 )
 
 llm_price = Table(
@@ -160,7 +140,7 @@ catalog_fetch = Table(
 listing_text = Table(
     "listing_text",
     metadata,
-    _digest("digest", primary_key=True),
+    digest("digest", primary_key=True),
     Column("raw", ExactText, nullable=False),
 )
 
@@ -173,7 +153,7 @@ listing = Table(
     Column("llm_key", PlainText(400)),
     Column("refusal", ExactText),
     Column("is_quarantined", Boolean(create_constraint=False), nullable=False),
-    _digest("text_digest", ForeignKey("listing_text.digest"), nullable=False),
+    digest("text_digest", ForeignKey("listing_text.digest"), nullable=False),
     Index(None, "llm_id"),
 )
 
@@ -183,7 +163,7 @@ prompt = Table(
     "prompt",
     metadata,
     Column("id", Integer, primary_key=True),
-    _digest("digest", nullable=False, unique=True),
+    digest("digest", nullable=False, unique=True),
     Column("text", ExactText, nullable=False),
     Column("reference", ExactText, nullable=False),
     Column("grader", PlainText(100), nullable=False),
@@ -192,7 +172,7 @@ prompt = Table(
 prompt_set = Table(
     "prompt_set",
     metadata,
-    _digest("digest", primary_key=True),
+    digest("digest", primary_key=True),
     Column("name", PlainText(200), nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("shares_json", Text, nullable=False),
@@ -202,7 +182,7 @@ prompt_set = Table(
 prompt_set_member = Table(
     "prompt_set_member",
     metadata,
-    _digest("prompt_set_digest", ForeignKey("prompt_set.digest"), primary_key=True),
+    digest("prompt_set_digest", ForeignKey("prompt_set.digest"), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("prompt_id", Integer, ForeignKey("prompt.id"), nullable=False),
     Column("label", ExactText, nullable=False),
@@ -210,7 +190,7 @@ prompt_set_member = Table(
     Column("role", String(20), nullable=False),
     UniqueConstraint("prompt_set_digest", "prompt_id"),
     Index(None, "prompt_id"),
-    _one_of("role", ROLES),
+    one_of("role", ROLES),
 )
 
 embedding = Table(
@@ -289,7 +269,7 @@ completion = Table(
     Column("prompt_id", Integer, primary_key=True),
     Column("text", ExactText, nullable=False),
     Column("is_truncated", Boolean(create_constraint=False), nullable=False),
-    _digest("full_digest", nullable=False),
+    digest("full_digest", nullable=False),
     ForeignKeyConstraint(
         ["llm_id", "protocol_id", "prompt_id"], ["outcome.llm_id", "outcome.protocol_id", "outcome.prompt_id"]
     ),
@@ -315,9 +295,9 @@ cluster_map = Table(
     "cluster_map",
     metadata,
     Column("id", Integer, primary_key=True),
-    _digest("digest", nullable=False, unique=True),
+    digest("digest", nullable=False, unique=True),
     Column("kind", String(60), nullable=False),
-    _digest("prompt_set_digest", ForeignKey("prompt_set.digest"), nullable=False),
+    digest("prompt_set_digest", ForeignKey("prompt_set.digest"), nullable=False),
     Column("embedder_key", String(200), nullable=False),
     Column("n_clusters", Integer, nullable=False),
     Column("seed", BigInteger, nullable=False),
@@ -340,9 +320,9 @@ feature_vector = Table(
     Column("id", Integer, primary_key=True),
     Column("cluster_map_id", Integer, ForeignKey("cluster_map.id"), nullable=False),
     Column("llm_id", Integer, ForeignKey("llm.id"), nullable=False),
-    _digest("prompt_set_digest", ForeignKey("prompt_set.digest"), nullable=False),
+    digest("prompt_set_digest", ForeignKey("prompt_set.digest"), nullable=False),
     Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
-    _digest("digest", nullable=False),
+    digest("digest", nullable=False),
     Column("errors", ArrayBlob, nullable=False),
     Column("standard_errors", ArrayBlob, nullable=False),
     Column("counts", ArrayBlob, nullable=False),
@@ -360,11 +340,11 @@ router = Table(
     "router",
     metadata,
     Column("id", Integer, primary_key=True),
-    _digest("digest", nullable=False, unique=True),
+    digest("digest", nullable=False, unique=True),
     Column("publish_key", PlainText(200), nullable=False, unique=True),
-    _digest("parent_digest", ForeignKey("router.digest")),
-    _digest("cluster_map_digest", ForeignKey("cluster_map.digest"), nullable=False),
-    _digest("prompt_set_digest", ForeignKey("prompt_set.digest"), nullable=False),
+    digest("parent_digest", ForeignKey("router.digest")),
+    digest("cluster_map_digest", ForeignKey("cluster_map.digest"), nullable=False),
+    digest("prompt_set_digest", ForeignKey("prompt_set.digest"), nullable=False),
     Column("embedder_key", String(200), nullable=False),
     Column("run_id", Integer, ForeignKey("run.id"), nullable=False),
     Column("files_json", Text, nullable=False),
@@ -397,9 +377,9 @@ alias = Table(
     "alias",
     metadata,
     Column("name", String(20), primary_key=True),
-    _digest("router_digest", ForeignKey("router.digest"), nullable=False),
+    digest("router_digest", ForeignKey("router.digest"), nullable=False),
     Column("moved_at", UtcDateTime, nullable=False),
-    _one_of("name", ALIASES),
+    one_of("name", ALIASES),
 )
 
 # --- promotions and the ledger --------------------------------------------------------------------------------------
@@ -408,13 +388,13 @@ promotion = Table(
     "promotion",
     metadata,
     Column("id", Integer, primary_key=True),
-    _digest("router_digest", ForeignKey("router.digest"), nullable=False),
-    _digest("expected_champion", ForeignKey("router.digest")),
+    digest("router_digest", ForeignKey("router.digest"), nullable=False),
+    digest("expected_champion", ForeignKey("router.digest")),
     Column("kind", String(20), nullable=False),
     Column("status", String(20), nullable=False),
     Column("gate_json", Text, nullable=False),
     Column("gate_passed", Boolean(create_constraint=False), nullable=False),
-    _digest("report_digest"),
+    digest("report_digest"),
     Column("requested_by", PlainText(200), nullable=False),
     Column("requested_at", UtcDateTime, nullable=False),
     Column("decided_by", PlainText(200)),
@@ -422,8 +402,8 @@ promotion = Table(
     Column("reason", ExactText),
     Column("applied_at", UtcDateTime),
     Column("run_id", Integer, ForeignKey("run.id")),
-    _one_of("status", PROMOTION_STATUSES),
-    _one_of("kind", ("promotion", "rollback")),
+    one_of("status", PROMOTION_STATUSES),
+    one_of("kind", ("promotion", "rollback")),
     Index(None, "status"),
     Index(None, "router_digest"),
 )
@@ -438,8 +418,8 @@ ledger = Table(
     Column("actor", String(200), nullable=False),
     Column("reason", ExactText, nullable=False),
     Column("payload_json", Text, nullable=False),
-    _digest("previous_hash", nullable=False),
-    _digest("hash", nullable=False, unique=True),
+    digest("previous_hash", nullable=False),
+    digest("hash", nullable=False, unique=True),
     Index(None, "subject"),
     Index(None, "at"),
 )
@@ -449,7 +429,7 @@ ledger_head = Table(
     metadata,
     Column("name", String(20), primary_key=True),
     Column("number", Integer, nullable=False),
-    _digest("hash", nullable=False),
+    digest("hash", nullable=False),
 )
 
 outbox = Table(
@@ -457,12 +437,12 @@ outbox = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("alias", String(20), nullable=False),
-    _digest("router_digest", ForeignKey("router.digest"), nullable=False),
+    digest("router_digest", ForeignKey("router.digest"), nullable=False),
     Column("ledger_number", Integer, ForeignKey("ledger.number"), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("last_error", ExactText),
     Column("done_at", UtcDateTime),
-    _one_of("alias", ALIASES),
+    one_of("alias", ALIASES),
     Index(None, "done_at"),
 )
