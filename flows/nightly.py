@@ -26,6 +26,7 @@ from flows.errors import (
     BudgetExceeded,
     CredentialsMissing,
     PrerequisiteError,
+    RateLimited,
     TransientEndpointError,
     WorkersUnavailable,
 )
@@ -38,14 +39,24 @@ from flows.profiling.fan_out import check_fan_out
 from flows.profiling.profile import profile
 from flows.profiling.progress import Progress
 from flows.profiling.regrading import score_moves
-from flows.profiling.results import NO_WORKER
+from flows.profiling.results import NO_WORKER, OVER
 from flows.promotion.publish import keep_and_publish, measure_candidate
 from flows.reports.attention import attention_lines
 from flows.reports.closing import closing_state
 from flows.reports.digest import digest, llm_table, night_record, verdict
 from flows.reports.night_report import NightReport
 from flows.reports.terminal import beginning_text
-from flows.stages import check_answers, check_graders, log_profiles, log_router, note_plan, plan, regrade, sync
+from flows.stages import (
+    check_answers,
+    check_graders,
+    log_profiles,
+    log_router,
+    note_plan,
+    plan,
+    regrade,
+    sync,
+    usage_tonight,
+)
 from flows.workspace import Workspace
 from registry.clock import utc_now
 
@@ -142,12 +153,13 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         absent=note_unavailable(night, result.profiles, result.canaries),
         quarantined=check_answers(night, result),
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
+        usage=usage_tonight(night, result),
     )
     _reach(night, "profiled")
     _require_answers(report)
     await asyncio.to_thread(embed_prompts, night)
     _reach(night, "embedded")
-    candidate = _refit_within_budget(night, report)
+    candidate = _refit_within_limits(night, report)
     _reach(night, "refitted")
     gate = measure_candidate(night, candidate)
     _reach(night, "measured")
@@ -155,7 +167,9 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     _reach(night, "published")
     log_router(night, router)
     router = replace(router, carried_over=candidate.carried_over)
-    report = replace(report, router=router, closing=closing_state(night), duration_s=time.monotonic() - started_s)
+    report = replace(
+        report, router=router, closing=closing_state(night, report.usage), duration_s=time.monotonic() - started_s
+    )
     return replace(report, attention=attention_lines(report))
 
 
@@ -175,8 +189,10 @@ def _require_answers(report: NightReport) -> None:
         The endpoints refuse the key.
     BudgetExceeded
         The budget did not allow a single call.
+    RateLimited
+        The endpoints limited all calls for longer than the night is patient.
     TransientEndpointError
-        The endpoints did not answer.
+        The endpoints did not answer, or not before the night was over.
     WorkersUnavailable
         No worker took the profiles that were handed out.
     """
@@ -193,6 +209,12 @@ def _require_answers(report: NightReport) -> None:
     if all(profile.stopped_for.startswith("budget") for profile in report.profiles):
         scope = report.profiles[0].stopped_for.rpartition(" ")[2]
         raise BudgetExceeded(reasons[0], scope=scope, unchanged=unchanged, hint="Raise [budget], or --budget-usd.")
+    if any(profile.stopped_for == OVER for profile in report.profiles):
+        hint = "Raise [night] max_hours, then: uniroute night run"
+        raise TransientEndpointError(reasons[0], kind="timeout", unchanged=unchanged, hint=hint)
+    if all(profile.stopped_for == "rate_limited" for profile in report.profiles):
+        hint = "Lower requests_per_second of [[endpoint]], or later: uniroute night run"
+        raise RateLimited(reasons[0], kind="rate_limited", unchanged=unchanged, hint=hint)
     raise TransientEndpointError(
         reasons[0],
         kind="unreachable",
@@ -201,24 +223,32 @@ def _require_answers(report: NightReport) -> None:
     )
 
 
-def _refit_within_budget(night: Night, report: NightReport) -> Candidate:
-    """Refit; if the budget left no LLM that can be routed to, say so, because then there is nothing to fix.
+def _refit_within_limits(night: Night, report: NightReport) -> Candidate:
+    """Refit; if a limit of the night left no LLM that can be routed to, say so, because then there is nothing to fix.
 
     Raises
     ------
     BudgetExceeded
         No LLM can be routed to yet because of the budget.
+    TransientEndpointError
+        No LLM can be routed to yet because the night was over, or because calls were limited for too long.
     """
     try:
         return refit(night)
     except PrerequisiteError:
-        stopped = [profile for profile in report.profiles if profile.stopped_for.startswith("budget")]
+        limits = ("budget", OVER, "rate_limited")
+        stopped = [profile for profile in report.profiles if profile.stopped_for.startswith(limits)]
         if not stopped:
             raise
+        message = f"No LLM is complete enough to be routed to: {stopped[0].stopped_by}."
+        unchanged = "Answers so far are kept; the champion stays as it is."
+        if not stopped[0].stopped_for.startswith("budget"):
+            hint = "Continue with: uniroute night run"
+            raise TransientEndpointError(message, kind="timeout", unchanged=unchanged, hint=hint) from None
         raise BudgetExceeded(
-            f"No LLM is complete enough to be routed to: {stopped[0].stopped_by}.",
+            message,
             scope=stopped[0].stopped_for.rpartition(" ")[2],
-            unchanged="Answers so far are kept; the champion stays as it is.",
+            unchanged=unchanged,
             hint="Raise [budget], or continue tomorrow: uniroute night run",
         ) from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from registry.llms import CatalogDiff
 
 if TYPE_CHECKING:
     from flows.reports.night_report import RouterOutcome
+    from registry.outcomes import UsageFacts
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,12 @@ def check_answers(night: Night, result: ProfilingResult) -> tuple[Quarantine, ..
     settle_drifts(night)
     unanswered = quarantine_unanswered(night, (*result.profiles, *result.canaries))
     return (*unanswered, *quarantine_contaminated(night))
+
+
+def usage_tonight(night: Night, result: ProfilingResult) -> Mapping[str, UsageFacts]:
+    """Return, by LLM key, what was wrong with the usage of tonight's answers, in all attempts of the night."""
+    asked = {found.llm_key for found in (*result.profiles, *result.canaries)}
+    return night.registry.outcomes.usage(sorted(asked), run=night.run)
 
 
 def log_router(night: Night, router: RouterOutcome) -> None:

@@ -173,11 +173,11 @@ class Workspace:
         Raises
         ------
         CredentialsMissing
-            The key that the settings name is not there.
+            The key that the settings name is not there, or cannot be sent.
         """
         from flows.endpoints import BoundedEndpoint
 
-        return BoundedEndpoint(endpoint, read_key(endpoint))
+        return BoundedEndpoint(endpoint, read_key(endpoint), llm_patience_s=self.settings.night.llm_patience_s)
 
     def _access_of(self, catalog: CatalogSettings) -> dict[str, Any]:
         """Let a catalog use the key of its endpoint, but only if it is served by the very same host."""

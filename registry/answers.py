@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select, type_coerce
+from sqlalchemy.types import BigInteger
 
 from registry.charges import GradingCost
+from registry.db.columns import from_pico_usd
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, protocol
 from registry.prompts import Prompt
@@ -48,6 +51,98 @@ class AnswerFacts:
     latencies_s: tuple[float, ...]
     served_as: tuple[str, ...]
     last_at: datetime | None
+
+
+@dataclass(frozen=True)
+class UsageEstimate:
+    """What an answer with a stored count of 0 tokens is estimated to have used.
+
+    Attributes
+    ----------
+    input_tokens, output_tokens
+        By the texts of prompt and answer.
+    cost_usd
+        At the present price; None without one. What was booked for the answer stays as it was.
+    flags
+        As `usage_flags` of `Outcome`.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    flags: tuple[str, ...]
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the columns that it replaces."""
+        return {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "cost_picousd": self.cost_usd,
+            "usage_estimated": True,
+            "usage_flags": " ".join(sorted(self.flags)),
+        }
+
+
+@dataclass(frozen=True)
+class UsageFacts:
+    """What was wrong with the usage that an endpoint reported for the answers of one LLM.
+
+    Attributes
+    ----------
+    n_answers
+        Answers whose usage was checked; those of earlier releases are not among them.
+    answers
+        How many answers have the same flags, for every combination of flags that occurs.
+    highest_usd
+        Cost of the most expensive answer, in USD.
+    """
+
+    n_answers: int = 0
+    answers: tuple[tuple[tuple[str, ...], int], ...] = ()
+    highest_usd: Decimal = Decimal(0)
+
+    @property
+    def flags(self) -> Mapping[str, int]:
+        """By flag, how many answers have it, the most frequent first."""
+        counts = Counter[str]()
+        for flags, n in self.answers:
+            counts.update(dict.fromkeys(flags, n))
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def count(self, flags: Collection[str]) -> int:
+        """Return how many answers have at least one of some flags."""
+        return sum(n for found, n in self.answers if not set(found).isdisjoint(flags))
+
+
+def usage_facts(database: Database, llm_keys: Sequence[str], run_id: int | None) -> Mapping[str, UsageFacts]:
+    """Describe the usage reported for answers; see `Outcomes.usage`."""
+    query = (
+        select(
+            llm.c.key,
+            outcome.c.usage_flags,
+            func.count(),
+            func.max(type_coerce(outcome.c.cost_picousd, BigInteger)),
+        )
+        .join_from(outcome, llm)
+        .where(outcome.c.input_tokens.is_not(None), outcome.c.asked_protocol_id.is_(None))
+        .group_by(llm.c.key, outcome.c.usage_flags)
+    )
+    if run_id is not None:
+        query = query.where(outcome.c.run_id == run_id)
+    with database.read() as unit:
+        rows = [
+            row for part in chunks(list(llm_keys)) for row in unit.execute(query.where(llm.c.key.in_(part))).fetchall()
+        ]
+    by_llm: defaultdict[str, list[tuple[tuple[str, ...], int]]] = defaultdict(list)
+    highest: defaultdict[str, int] = defaultdict(int)
+    for key, flags, n, pico_usd in sorted(rows, key=lambda row: (row[0], row[1] or "")):
+        highest[key] = max(highest[key], pico_usd or 0)
+        if flags is not None:
+            by_llm[key].append((tuple(flags.split()), n))
+    return {
+        key: UsageFacts(sum(n for _, n in by_llm[key]), tuple(by_llm[key]), from_pico_usd(pico_usd))
+        for key, pico_usd in highest.items()
+    }
 
 
 def answer_facts(
@@ -249,6 +344,8 @@ class Regrade:
         As in `Outcome`, of this grading.
     grading
         What grading cost.
+    estimate
+        Takes the place of usage that was stored as 0 tokens; None keeps it.
     """
 
     answer: StoredAnswer
@@ -256,6 +353,7 @@ class Regrade:
     score: float | None
     is_unreadable: bool | None = None
     grading: GradingCost | None = None
+    estimate: UsageEstimate | None = None
 
     def __post_init__(self) -> None:
         if self.score is None and self.answer.former_score is None:
@@ -289,6 +387,8 @@ def regraded_rows(unit: Unit, regrades: Sequence[Regrade], now: datetime) -> lis
             "former_protocol_id": former,
             "regraded_at": now,
         }
+        if one.estimate is not None and source.input_tokens == 0:
+            again |= one.estimate.as_row()
         rows.append({**source._mapping, "is_old_grade": False, **graded, **again})
     return rows
 

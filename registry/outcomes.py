@@ -22,10 +22,13 @@ from registry.answers import (
     Regrade,
     ScoreMove,
     StoredAnswer,
+    UsageEstimate,
+    UsageFacts,
     answer_facts,
     final_keys,
     protocol_id_of,
     regraded_rows,
+    usage_facts,
 )
 from registry.charges import JUDGING, Charges, EndpointSpend, GradingCost, PurposeSpend, Spend
 from registry.db.columns import text_bytes, to_pico_usd
@@ -50,6 +53,8 @@ __all__ = [
     "ScoreMove",
     "Spend",
     "StoredAnswer",
+    "UsageEstimate",
+    "UsageFacts",
     "grader_labels",
 ]
 
@@ -334,6 +339,18 @@ class Outcomes(OutcomeReader):
         """
         labels = grader_labels(grader_versions)
         return answer_facts(self._database, llm_key, [one.digest for one in prompts], labels, sampling, until)
+
+    def usage(self, llm_keys: Sequence[str], *, run: Run | int | None = None) -> Mapping[str, UsageFacts]:
+        """Describe, by LLM key, what was wrong with the usage that endpoints reported; only LLMs with answers have any.
+
+        Parameters
+        ----------
+        llm_keys
+            The LLMs.
+        run
+            Only the answers to what this run asked; all that were ever paid for when omitted.
+        """
+        return usage_facts(self._database, llm_keys, run.id if isinstance(run, Run) else run)
 
     def spend(self, run: Run | int) -> Spend:
         """Return what a run spent, in all its attempts."""

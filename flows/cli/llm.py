@@ -116,7 +116,9 @@ def _status(row: dict[str, Any]) -> str:
 def show_llm(text: str, config: str | None, as_json: bool) -> None:
     """Show one LLM, by its key, id or name or a part of it."""
     from flows.night.epochs import Drifts, leaderboard_by_llm
+    from flows.reports.usage import usage_sentence
     from registry.errors import NotFound
+    from registry.outcomes import UsageFacts
 
     with opened(config) as workspace:
         found = workspace.registry.llms.find(text)
@@ -129,6 +131,7 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
         history = workspace.registry.llms.price_history(entry.key)
         scores = leaderboard_by_llm(workspace.registry.leaderboard()).get(entry.key)
         drift = Drifts(workspace.registry).of(entry.key)
+        usage = workspace.registry.outcomes.usage([entry.key]).get(entry.key, UsageFacts())
     data = _llm_data(entry, drift) | {
         "endpoint": entry.endpoint,
         "canonical_id": entry.canonical_id,
@@ -139,12 +142,15 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
         "mean_score": scores.mean_score if scores else None,
         "prompts_scored": scores.n_scored if scores else 0,
         "mean_cost_usd": scores.mean_cost_usd if scores else None,
+        "usage_checked": usage.n_answers,
+        "usage_flags": dict(usage.flags),
     }
-    show("llm.show", data, as_json=as_json, text=lambda: _llm_text(data))
+    show("llm.show", data, as_json=as_json, text=lambda: _llm_text(data, usage_sentence(usage)))
 
 
-def _llm_text(data: dict[str, Any]) -> str:
-    plain = {key: value for key, value in data.items() if key not in ("price", "price_history")}
+def _llm_text(data: dict[str, Any], usage: str) -> str:
+    hidden = ("price", "price_history", "usage_checked", "usage_flags")
+    plain = {key: value for key, value in data.items() if key not in hidden} | {"usage": usage}
     lines = [
         f"{key.replace('_', ' '):16} {sanitize(_words(value), width=200)}"
         for key, value in plain.items()

@@ -156,7 +156,7 @@ def read_key(endpoint: EndpointSettings) -> SecretStr | None:
     Raises
     ------
     CredentialsMissing
-        The variable is not set, or the file is unreadable or empty.
+        The variable is not set, the file is unreadable or empty, or what they hold cannot be sent as a key.
     """
     if endpoint.api_key_env:
         value = os.environ.get(endpoint.api_key_env, "").strip()
@@ -167,7 +167,7 @@ def read_key(endpoint: EndpointSettings) -> SecretStr | None:
                 unchanged="Nothing was called.",
                 hint=f"export {endpoint.api_key_env}=...",
             )
-        return SecretStr(value)
+        return _sendable(value, endpoint.name, f"the environment variable {endpoint.api_key_env}")
     if endpoint.api_key_file is not None:
         try:
             value = endpoint.api_key_file.read_text(encoding="utf-8").strip()
@@ -180,5 +180,18 @@ def read_key(endpoint: EndpointSettings) -> SecretStr | None:
                 unchanged="Nothing was called.",
                 hint=f"Write the key into {endpoint.api_key_file}.",
             )
-        return SecretStr(value)
+        return _sendable(value, endpoint.name, f"the file {endpoint.api_key_file}")
     return None
+
+
+def _sendable(value: str, endpoint_name: str, place: str) -> SecretStr:
+    """Refuse a key that no header can carry; the message says what is wrong with it and nothing of what it holds."""
+    if value.isascii() and value.isprintable():
+        return SecretStr(value)
+    lines = len(value.splitlines())
+    found = f"has {lines} lines" if lines > 1 else "holds characters that are not printable ASCII"
+    raise CredentialsMissing(
+        f"The key of the endpoint {endpoint_name} in {place} cannot be sent: it {found}.",
+        unchanged="Nothing was called.",
+        hint=f"Put the key alone, as its provider shows it, into {place}.",
+    )

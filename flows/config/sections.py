@@ -32,6 +32,8 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     old_names: ClassVar[Mapping[str, str]] = {}
+    added: ClassVar[frozenset[str]] = frozenset()
+    """keys of later releases: what is stored and hashed leaves them out while they have their default"""
 
     @model_validator(mode="before")
     @classmethod
@@ -44,6 +46,11 @@ class Section(BaseModel):
                     GIVEN_TWICE, "{old} is the old name of {new}; keep only {new}", {"old": old, "new": new}
                 )
         return {cls.old_names.get(key, key): value for key, value in given.items()}
+
+    def unset_additions(self) -> list[str]:
+        """Return the keys of later releases that have their default."""
+        fields = type(self).model_fields
+        return sorted(key for key in self.added if getattr(self, key) == fields[key].default)
 
 
 class RegistrySettings(Section):
@@ -115,6 +122,8 @@ class BudgetSettings(Section):
 class NightSettings(Section):
     """How a night profiles."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"llm_patience_s", "max_hours"})
+
     max_new: int = Field(default=50, ge=0)
     """new LLMs taken on in one night, the earliest released first"""
     batch_size: int = Field(default=100, ge=1, le=1000)
@@ -126,6 +135,11 @@ class NightSettings(Section):
     recorded answers never change, none unless this is set"""
     stop_grace_s: float = Field(default=20, ge=0, le=3600, allow_inf_nan=False)
     """how long calls under way may take after SIGTERM or Ctrl-C, in seconds"""
+    llm_patience_s: float = Field(default=300, gt=0, le=86_400, allow_inf_nan=False)
+    """how long an LLM is asked again while its endpoint only answers that calls are limited (429), in seconds; then it
+    is left for the next night"""
+    max_hours: float = Field(default=12, gt=0, le=168, allow_inf_nan=False)
+    """how long a night may ask, in hours from its start; then it publishes what is complete"""
 
 
 class FanOutSettings(Section):

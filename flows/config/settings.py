@@ -162,10 +162,16 @@ class Settings(BaseSettings):
     def canonical(self) -> str:
         """Return the settings that shape a night's result as canonical JSON: not where and how long things are kept.
 
-        Keys stand under the names they were first stored by, so that the hash of unchanged settings stays.
+        Keys stand under the names they were first stored by, and those of later releases only where they are set, so
+        that the hash of unchanged settings stays.
         """
         elsewhere = dict.fromkeys(("home", "registry", "mlflow", "fan_out", "retention", "log"), True)
         content = self.model_dump(mode="json", by_alias=True, exclude={**elsewhere, "prompts": {"file"}})
+        for name, stored in content.items():
+            section = getattr(self, name)
+            for one, row in zip(section, stored, strict=True) if isinstance(section, tuple) else [(section, stored)]:
+                for key in one.unset_additions():
+                    del row[key]
         return canonical_json(content)
 
     @property

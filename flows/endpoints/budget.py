@@ -110,6 +110,7 @@ class Budget:
         self._in_flight: defaultdict[str, Decimal] = defaultdict(Decimal)
         self._in_flight_usd = _ZERO
         self._open: set[Reservation] = set()
+        self._sent: set[Reservation] = set()
         self._waiting: list[_Ticket] = []
 
     @property
@@ -190,6 +191,28 @@ class Budget:
             raise ticket.outcome
         return cast("Reservation", ticket.outcome)
 
+    def may_send(self, reservation: Reservation) -> bool:
+        """Check a reservation again when its call is really sent, because calls sent before may have cost more.
+
+        Parameters
+        ----------
+        reservation
+            From `reserve`, and open; once it may be sent, it counts as spent for others that are about to be.
+
+        Returns
+        -------
+        bool
+            Whether it still fits on top of what is settled and sent; if not, it must be released and reserved anew.
+        """
+        with self._lock:
+            sent = self._sent - {reservation}
+            of_night = sum((one.usd for one in sent), _ZERO)
+            of_llm = sum((one.usd for one in sent if one.llm_key == reservation.llm_key), _ZERO)
+            if self._refusal(reservation.llm_key, reservation.usd, of_llm, of_night) is not None:
+                return False
+            self._sent.add(reservation)
+            return True
+
     def settle(self, reservation: Reservation, usd: Decimal) -> None:
         """Replace a reservation with what the call cost.
 
@@ -198,7 +221,7 @@ class Budget:
         reservation
             From `reserve`; settling it a second time raises ValueError.
         usd
-            The cost, finite and not negative; it may exceed the reservation when the endpoint ignored ``max_tokens``.
+            The cost, finite and not negative; it exceeds the reservation when the answer is longer than ``max_tokens``.
         """
         if not (usd.is_finite() and usd >= 0):
             raise ValueError(f"a cost must be a finite amount of at least 0 USD, not {usd}")
@@ -214,11 +237,13 @@ class Budget:
             self._take_back(reservation)
             self._serve_waiting()
 
-    def _refusal(self, llm_key: str, usd: Decimal) -> BudgetExceeded | None:
+    def _refusal(
+        self, llm_key: str, usd: Decimal, sent_of_llm: Decimal = _ZERO, sent_of_night: Decimal = _ZERO
+    ) -> BudgetExceeded | None:
         for scope, ceiling, settled in (
             ("call", self.call_usd, _ZERO),
-            ("llm", self.llm_usd, self._settled.get(llm_key, _ZERO)),
-            ("night", self.night_usd, self._settled_usd + self._elsewhere_settled_usd),
+            ("llm", self.llm_usd, self._settled.get(llm_key, _ZERO) + sent_of_llm),
+            ("night", self.night_usd, self._settled_usd + self._elsewhere_settled_usd + sent_of_night),
         ):
             if ceiling is not None and settled + usd > ceiling:
                 return BudgetExceeded(
@@ -249,6 +274,7 @@ class Budget:
         if reservation not in self._open:
             raise ValueError(f"the reservation of {reservation.usd} USD for {reservation.llm_key} is already closed")
         self._open.remove(reservation)
+        self._sent.discard(reservation)
         self._in_flight[reservation.llm_key] -= reservation.usd
         self._in_flight_usd -= reservation.usd
 

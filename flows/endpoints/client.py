@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import random
 import time
 from collections import Counter, defaultdict
@@ -45,6 +46,8 @@ class BoundedEndpoint:
         Sent only to the host of ``base_url``; None sends none.
     retry_policy
         The figures behind retries and circuits.
+    llm_patience_s
+        How long an LLM is asked again while the endpoint limits its calls and answers none, in seconds.
     sleep, rng, clock, now
         How to wait, what spreads retries, monotonic seconds, and the present for ``Retry-After`` dates.
 
@@ -60,6 +63,7 @@ class BoundedEndpoint:
         api_key: SecretStr | None = None,
         *,
         retry_policy: RetryPolicy | None = None,
+        llm_patience_s: float = math.inf,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: random.Random | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -79,7 +83,7 @@ class BoundedEndpoint:
         self._now = now
         self._wire: Wire | None = None
         self._limiter = ConcurrencyLimiter(settings.concurrency)
-        self._circuits = Circuits(self._retry_policy)
+        self._circuits = Circuits(self._retry_policy, llm_patience_s)
         self._not_before_s = 0.0
         self._state = "open"
         self._given_up: dict[str, _Parameters] = {}
@@ -98,11 +102,17 @@ class BoundedEndpoint:
         if wire is not None:
             await wire.aclose()
 
+    def patience_left_s(self, llm_id: str) -> float | None:
+        """Return for how many seconds an LLM whose calls are limited will still be asked; None when they are not."""
+        return self._circuits.patience_left_s(llm_id, self._clock())
+
     def expect_llms(self, number: int) -> None:
         """Note how many LLMs will be asked: an endpoint that refuses most of them is not asked any more."""
         self._circuits.n_llms = number
 
-    async def complete(self, llm_id: str, prompt: str) -> Completion:
+    async def complete(
+        self, llm_id: str, prompt: str, *, before_sending: Callable[[], None] = lambda: None
+    ) -> Completion:
         """Ask the LLM one prompt.
 
         Parameters
@@ -111,6 +121,8 @@ class BoundedEndpoint:
             Its name at the endpoint.
         prompt
             The user message, exactly.
+        before_sending
+            Called right before every attempt, after all waiting; what it raises ends the call.
 
         Returns
         -------
@@ -130,6 +142,7 @@ class BoundedEndpoint:
         while True:
             async with self._limiter:
                 await self._keep_pace()
+                before_sending()
                 refusal = self._circuits.refusal(llm_id, self._clock())
                 if refusal is None:
                     attempts += 1
@@ -137,7 +150,7 @@ class BoundedEndpoint:
                     outcome = await self._attempt(llm_id, prompt, left_out, attempts)
             if refusal is not None:
                 if not refusal.wait_s:
-                    raise self._error(llm_id, failure or Failure(refusal.kind, "nothing was sent"), attempts)
+                    raise self._error(llm_id, self._not_sent(refusal.kind, failure), attempts)
                 await self._sleep(refusal.wait_s)
                 continue
             if isinstance(outcome, Completion):
@@ -154,6 +167,12 @@ class BoundedEndpoint:
             if wait_s is None:
                 raise self._error(llm_id, failure, attempts)
             await self._sleep(wait_s)
+
+    def _not_sent(self, kind: str, failure: Failure | None) -> Failure:
+        if kind == "rate_limited":
+            patience = f"only refusals for {self._circuits.llm_patience_s:g} s ([night] llm_patience_s)"
+            return Failure(kind, f"{patience}, so it is left for the next night")
+        return failure or Failure(kind, "nothing was sent")
 
     async def _attempt(self, llm_id: str, prompt: str, left_out: _Parameters, attempts: int) -> Completion | Failure:
         started_s = self._clock()

@@ -19,7 +19,6 @@ _ANSWERED = frozenset({"stop", "tool_calls", "function_call", "eos"}) | {
 }
 _CUT_OFF = frozenset({CUT, "max_tokens", "max_output_tokens", "model_length"})
 _MODERATED = re.compile(r"filter|sensitive|safety|moderat|prohibited|blocklist|blocked|spii|recitation|guardrail|refus")
-_INTERRUPTED = re.compile(r"error|abort|cancel|insufficient|overload|unavailable|disconnect|fail|resource")
 
 
 def is_cut_off(end_state: str) -> bool:
@@ -38,8 +37,8 @@ def failure_of(end_state: str) -> str | None:
     Returns
     -------
     str or None
-        A key of `FAILURE_RULES`, ``malformed`` for words that are not known; None when the LLM ended its answer itself
-        or reached ``max_tokens``.
+        A key of `FAILURE_RULES`, ``interrupted`` also for words that are not known; None when the LLM ended its answer
+        itself or reached ``max_tokens``.
     """
     word = _plain(end_state)
     if not word or word in _ANSWERED or word in _CUT_OFF:
@@ -50,7 +49,7 @@ def failure_of(end_state: str) -> str | None:
         return "rate_limited"
     if "timeout" in word or "timed_out" in word:
         return "timeout"
-    return "transient" if _INTERRUPTED.search(word) else "malformed"
+    return "interrupted"
 
 
 def _plain(end_state: str) -> str:

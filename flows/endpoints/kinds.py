@@ -55,6 +55,7 @@ FAILURE_RULES: Mapping[str, FailureRule] = MappingProxyType(
         "truncated": FailureRule(
             TransientEndpointError, "broke off its answer", max_retries=None, counts_against="llm"
         ),
+        "interrupted": FailureRule(TransientEndpointError, "did not let the LLM finish its answer", max_retries=1),
         "timeout": FailureRule(TransientEndpointError, "took too long", max_retries=1, counts_against="llm"),
         "circuit_open": FailureRule(TransientEndpointError, "failed too often in a row and is paused"),
         "malformed": FailureRule(

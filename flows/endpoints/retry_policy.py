@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from types import TracebackType
 from flows.endpoints.kinds import FAILURE_RULES
 
 _FORBIDDEN = "forbidden"
+_LIMITED = "rate_limited"
 _FEWEST_FORBIDDEN = 3
 _PLACES_OF_A_REFUSAL = 1 / 2
 _PLACES_OF_AN_ANSWER = 1 / 16
@@ -73,6 +75,8 @@ class _Circuit:
     is_testing: bool = False
     paused_until_s: float = 0.0
     has_answered: bool = False
+    limited_since_s: float | None = None
+    limits: int = 0
     stopped_by: str | None = None
 
 
@@ -100,18 +104,23 @@ class Circuits:
     each time; after a rest one call is let through, and if that is answered the circuit closes. Calls sit out the first
     few rests of an LLM or endpoint that has answered before, because outages pass and a prompt not asked tonight is
     missing; otherwise they fail at once. A failure that a retry cannot fix stops the circuit for good. When the
-    endpoint asks to wait (``Retry-After``), only calls to the same LLM wait. An endpoint that forbids most of its LLMs,
-    three at least, before any of them has answered is stopped as a whole: then it is the key that it means.
+    endpoint asks to wait (``Retry-After``), only calls to the same LLM wait. An LLM whose calls are only limited, or
+    will be, for longer than the patience is stopped too, until a call in flight is answered after all. An endpoint that
+    forbids most of its LLMs, three at least, before any of them has answered is stopped as a whole: then it is the key
+    that it means.
 
     Parameters
     ----------
     retry_policy
         The figures.
+    llm_patience_s
+        How long an LLM is asked again while the endpoint limits its calls and answers none, in seconds.
     n_llms
         How many LLMs will be asked; 0 when only those count that have been asked so far.
     """
 
     retry_policy: RetryPolicy
+    llm_patience_s: float = math.inf
     n_llms: int = 0
     _endpoint: _Circuit = field(default_factory=_Circuit)
     _llms: defaultdict[str, _Circuit] = field(default_factory=lambda: defaultdict(_Circuit))
@@ -145,6 +154,15 @@ class Circuits:
         for circuit in (self._endpoint, self._llms[llm_id]):
             self._close(circuit)
             circuit.has_answered = True
+        of_llm = self._llms[llm_id]
+        of_llm.limited_since_s = None
+        if of_llm.stopped_by == _LIMITED:
+            of_llm.stopped_by = None
+
+    def patience_left_s(self, llm_id: str, now_s: float) -> float | None:
+        """Return for how long an LLM whose calls are limited will still be asked; None when they are not."""
+        since_s = self._llms[llm_id].limited_since_s
+        return None if since_s is None else max(0.0, since_s + self.llm_patience_s - now_s)
 
     def failed(self, llm_id: str, kind: str, now_s: float, retry_after_s: float | None = None) -> None:
         """Note a failure, and how long the endpoint asked to wait."""
@@ -152,6 +170,8 @@ class Circuits:
         if retry_after_s is not None and retry_after_s <= self.retry_policy.longest_retry_after_s:
             of_llm = self._llms[llm_id]
             of_llm.paused_until_s = max(of_llm.paused_until_s, now_s + retry_after_s)
+        if kind == _LIMITED:
+            self._limited(self._llms[llm_id], now_s + (retry_after_s or 0.0), now_s)
         scope = rule.stops or rule.counts_against
         if scope != "endpoint":
             self._close(self._endpoint)
@@ -172,6 +192,15 @@ class Circuits:
             circuit.rests_until_s = now_s + self._rest_s(circuit)
         elif not was_open:
             circuit.rests_until_s = now_s + self._rest_s(circuit)
+
+    def _limited(self, of_llm: _Circuit, until_s: float, now_s: float) -> None:
+        if of_llm.limited_since_s is None:
+            of_llm.limited_since_s, of_llm.limits = now_s, 0
+        of_llm.limits += 1
+        # What one refusal announces may be meant for a burst; several in a row are believed.
+        is_announced = of_llm.limits >= self.retry_policy.failures_to_open
+        if (until_s if is_announced else now_s) - of_llm.limited_since_s > self.llm_patience_s:
+            of_llm.stopped_by = _LIMITED
 
     def _stop_if_most_are_forbidden(self) -> None:
         forbidden = sum(of_llm.stopped_by == _FORBIDDEN for of_llm in self._llms.values())

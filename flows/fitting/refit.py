@@ -103,6 +103,10 @@ def refit(night: Night) -> Candidate:
         elif vector is None:
             left_out.append((llm.key, lack))
             continue
+        if _has_no_cost(llm, vector):
+            fresh.pop(llm.key, None)
+            left_out.append((llm.key, "its endpoint reported no tokens for any answer, so what it costs is unknown"))
+            continue
         routed.append(_routed(llm, vector))
     if not routed:
         raise PrerequisiteError(
@@ -153,6 +157,13 @@ def _routed(llm: LLM, vector: FeatureVector) -> RoutedLLM:
         output_usd_per_mtok=float(llm.price.output_usd_per_mtok),
         vector=vector,
     )
+
+
+def _has_no_cost(llm: LLM, vector: FeatureVector) -> bool:
+    """Whether an LLM with a price seems to cost nothing, as answers of releases that believed 0 tokens make it."""
+    assert llm.price is not None, "only a priced LLM is routable"
+    is_priced = llm.price.input_usd_per_mtok > 0 or llm.price.output_usd_per_mtok > 0
+    return is_priced and not (vector.input_tokens.any() or vector.output_tokens.any())
 
 
 def _zero_router(table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRouter:

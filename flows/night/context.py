@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,8 @@ class Night:
         How the settings were given, for the processes that take over parts of the night.
     prompt_set
         The frozen prompt set; frozen from the configured prompts when omitted.
+    ends_at
+        When it stops asking; ``[night] max_hours`` from now when omitted.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Night:
         *,
         given: SettingsSource | None = None,
         prompt_set: PromptSet | None = None,
+        ends_at: datetime | None = None,
     ) -> None:
         self.workspace = workspace
         self.settings = workspace.settings
@@ -63,6 +66,7 @@ class Night:
         self.clock = clock
         self.given = given or SettingsSource()
         self._prompt_set = prompt_set
+        self.ends_at = ends_at or clock() + timedelta(hours=self.settings.night.max_hours)
         self.interruption = Interruption(self.settings.night.stop_grace_s)
         self._run: Run | None = None
 
@@ -86,6 +90,11 @@ class Night:
     def is_handed_out(self) -> bool:
         """Whether other processes make the profiles; a process that has a part of the run makes that itself."""
         return self.settings.fan_out.runner != "threads" and not self.run.part
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has lasted as long as it may ask."""
+        return self.clock() >= self.ends_at
 
     @cached_property
     def prompt_set(self) -> PromptSet:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
@@ -15,21 +15,22 @@ from flows import crash_points
 from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, kinds, worst_case_usd
 from flows.endpoints.completion import is_the_llm_asked_for
 from flows.endpoints.end_states import CUT
+from flows.endpoints.usage import bounded_usage
 from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
-from flows.graders.reasoning import without_reasoning
 from flows.logs import log_event
 from flows.night.context import Night
+from flows.profiling.empty_answers import MOST_IN_A_ROW, EmptyAnswers
 from flows.profiling.judging import JudgeClient, Judgement
 from flows.profiling.plan import cost_usd
+from flows.profiling.progress import Outlook
 from flows.profiling.reservations import NotGranted, Reservations
+from flows.profiling.results import OVER
 from registry.llms import LLM, Price
 from registry.outcomes import Outcome
 from registry.prompts import Prompt
 
-_MOST_EMPTY_IN_A_ROW = 20
 _ASK_AGAIN_S = 0.1
-_LOOK_EVERY_S = 0.5
 
 
 @dataclass
@@ -39,7 +40,6 @@ class Tally:
     answers: int = 0
     cut: int = 0
     downgrades: tuple[str, ...] = ()
-    empty_in_a_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ class _Granted:
 
     reservation: Reservation
     lower_to: Callable[[Decimal], None]
+
+
+class _NotSent(Exception):
+    """What held when money was set aside for a call does not hold any more now that it would be sent."""
 
 
 class BudgetedCaller:
@@ -75,11 +79,12 @@ class BudgetedCaller:
         budget = night.settings.budget
         charges = night.registry.charges
         self._night = night
+        self._llms = {llm.key: llm for llm in llms}
         self._endpoints = endpoints
         self._judge_client = judge_client
         spend = night.registry.outcomes.spend(night.run)
         # A process that has a part of the run counts its own LLMs itself, and all others as spent elsewhere.
-        mine = {llm.key for llm in llms} if night.run.part else set(spend.by_llm)
+        mine = set(self._llms) if night.run.part else set(spend.by_llm)
         self._before = spend.of(mine)
         self._kept_usd = Decimal(0)
         self._budget = Budget(
@@ -98,14 +103,15 @@ class BudgetedCaller:
         self._about_to_call = {
             name: asyncio.Semaphore(2 * entry.settings.concurrency) for name, entry in endpoints.items()
         }
-        neighbours = Counter(llm.endpoint for llm in {llm.key: llm for llm in llms}.values())
+        neighbours = Counter(llm.endpoint for llm in self._llms.values())
         self._of_one_llm = {
             llm.key: asyncio.Semaphore(_share(endpoints[llm.endpoint].settings.concurrency, neighbours[llm.endpoint]))
-            for llm in llms
+            for llm in self._llms.values()
         }
         for name, number in neighbours.items():
             endpoints[name].expect_llms(number)
         self._accepted_names = {entry.name: entry.accepted_names for entry in night.workspace.endpoint_settings()}
+        self._empty: dict[str, EmptyAnswers] = defaultdict(EmptyAnswers)
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
         self.stopped: dict[str, tuple[str, str]] = {}
@@ -114,6 +120,12 @@ class BudgetedCaller:
     def spent_usd(self) -> Decimal:
         """What tonight's calls have cost so far, in USD."""
         return sum(self._spent.values(), Decimal(0))
+
+    def outlook(self) -> Outlook:
+        """Return which LLMs are not asked any more, and for how long limited ones still are."""
+        left_s = {key: self._endpoints[llm.endpoint].patience_left_s(llm.llm_id) for key, llm in self._llms.items()}
+        limited = {key: s for key, s in left_s.items() if s is not None and key not in self.stopped}
+        return Outlook(frozenset(self.stopped), limited)
 
     async def check_judge(self) -> None:
         """Check the judge, if there is one, within the budget before any LLM is asked."""
@@ -148,9 +160,12 @@ class BudgetedCaller:
         """
         async with AsyncExitStack() as until_kept:
             async with self._of_one_llm[llm.key], self._about_to_call[llm.endpoint]:
+                number = self._empty[llm.key].ask()
                 outcome = await self._call(llm, prompt, sampling, until_kept)
+                self._empty[llm.key].end(number, outcome)
+                if self._empty[llm.key].in_a_row >= MOST_IN_A_ROW:
+                    self.stop(llm.key, f"it gave {MOST_IN_A_ROW} empty answers in a row", kinds.EMPTY)
             if outcome is not None:
-                self._stop_if_silent(llm, outcome)
                 self._spent[llm.key] += outcome.whole_cost_usd
                 await keep(outcome)
                 self._kept_usd += outcome.whole_cost_usd
@@ -182,10 +197,13 @@ class BudgetedCaller:
                 if granted is None:
                     return
                 try:
-                    judgement = await self._judged(llm_key, prompt, text)
-                except BaseException:
+                    judgement = await self._judged(llm_key, prompt, text, self._check_of(llm_key, granted))
+                except BaseException as error:
                     self._budget.release(granted.reservation)
-                    raise
+                    if not isinstance(error, _NotSent):
+                        raise
+                    granted.lower_to(Decimal(0))
+                    return
             cost_usd = judgement.cost.cost_usd if judgement.cost is not None else Decimal(0)
             self._budget.settle(granted.reservation, cost_usd)
             granted.lower_to(cost_usd)
@@ -219,34 +237,68 @@ class BudgetedCaller:
 
     async def _call(self, llm: LLM, prompt: Prompt, sampling: str, until_kept: AsyncExitStack) -> Outcome | None:
         price = llm.price
+        self._stop_at_the_end(llm.key)
         if price is None or llm.key in self.stopped:
             return None
         endpoint = self._endpoints[llm.endpoint]
         granted = await self._granted(llm.key, self._worst_usd(endpoint, prompt, price), until_kept)
         if granted is None:
             return None
-        reservation, lower_to = granted.reservation, granted.lower_to
         try:
-            crash_points.reach("call")
-            completion = await endpoint.complete(llm.llm_id, prompt.text)
-            crash_points.reach("answered")
+            completion = await self._completion(endpoint, llm, prompt, granted)
+            outcome = await self._outcome(llm, prompt, sampling, price, completion)
+        except _NotSent:
+            granted.lower_to(Decimal(0))
+            self._budget.release(granted.reservation)
+            return await self._call(llm, prompt, sampling, until_kept)
         except EndpointError as error:
-            self._budget.release(reservation)
+            self._budget.release(granted.reservation)
             if kinds.is_futile(error):
                 self.stop(llm.key, error.message, error.kind)
             return self._failure(llm, prompt, sampling, error.kind, error.attempts) if error.attempts else None
         except BaseException:
-            self._budget.release(reservation)
+            self._budget.release(granted.reservation)
             raise
-        try:
-            outcome = await self._outcome(llm, prompt, sampling, price, completion)
-        except BaseException:
-            self._budget.release(reservation)
-            raise
-        cost = outcome.whole_cost_usd
-        self._budget.settle(reservation, cost)
-        lower_to(cost)
+        self._settle(llm, granted, outcome.whole_cost_usd)
         return outcome
+
+    async def _completion(self, endpoint: BoundedEndpoint, llm: LLM, prompt: Prompt, granted: _Granted) -> Completion:
+        """Make one call; raise `_NotSent` when it is not to be sent after all."""
+        crash_points.reach("call")
+        check = self._check_of(llm.key, granted)
+        completion = await endpoint.complete(llm.llm_id, prompt.text, before_sending=check)
+        crash_points.reach("answered")
+        usage = bounded_usage(completion.usage, prompt.text, completion.text, max_tokens=endpoint.settings.max_tokens)
+        return replace(completion, usage=usage)
+
+    def _check_of(self, llm_key: str, granted: _Granted) -> Callable[[], None]:
+        """Return what raises `_NotSent` if a call for an LLM, for which money was set aside, must not be sent now."""
+
+        def check() -> None:
+            self._stop_at_the_end(llm_key)
+            if llm_key in self.stopped or not self._budget.may_send(granted.reservation):
+                raise _NotSent
+
+        return check
+
+    def _settle(self, llm: LLM, granted: _Granted, cost_usd: Decimal) -> None:
+        """Book what a call cost; an LLM that can cost more than a call may is not asked again."""
+        self._budget.settle(granted.reservation, cost_usd)
+        granted.lower_to(cost_usd)
+        ceiling_usd = self._budget.call_usd
+        if ceiling_usd is not None and cost_usd > ceiling_usd:
+            self.stop(
+                llm.key,
+                f"one answer cost {cost_usd:.6f} USD, above the ceiling of {ceiling_usd} USD per call: "
+                f"endpoint {llm.endpoint} does not keep to max_tokens",
+                "budget of the call",
+            )
+
+    def _stop_at_the_end(self, llm_key: str) -> None:
+        """Ask nothing more once the night has lasted as long as it may."""
+        if self._night.is_over:
+            hours = self._night.settings.night.max_hours
+            self.stop(llm_key, f"the night has lasted {hours:g} h, as long as [night] max_hours allows", OVER)
 
     async def _granted(self, llm_key: str, worst_usd: Decimal | None, until_kept: AsyncExitStack) -> _Granted | None:
         """Set aside the worst case of a call, here and in the registry; None when the LLM is not to be asked again."""
@@ -309,6 +361,7 @@ class BudgetedCaller:
             attempts=completion.attempts,
             completion=completion.text,
             usage_estimated=completion.usage_estimated,
+            usage_flags=completion.usage_flags,
             served_llm=completion.served_llm,
             downgrades=completion.downgrades,
             asked_at=self._night.clock(),
@@ -327,10 +380,12 @@ class BudgetedCaller:
                 return Judgement(None, error=error)
         return await self._judged(llm.key, prompt, completion.text)
 
-    async def _judged(self, llm_key: str, prompt: Prompt, text: str) -> Judgement:
+    async def _judged(
+        self, llm_key: str, prompt: Prompt, text: str, before_sending: Callable[[], None] = lambda: None
+    ) -> Judgement:
         """Ask the judge; one that is gone stops the LLMs that need it."""
         assert self._judge_client is not None, "prompts to be judged are not asked without a judge"
-        judgement = await self._judge_client.score(prompt.text, prompt.reference, text)
+        judgement = await self._judge_client.score(prompt.text, prompt.reference, text, before_sending)
         if judgement.is_futile and isinstance(judgement.error, EndpointError):
             self.stop(llm_key, f"its answers cannot be judged: {judgement.error.message}", judgement.error.kind)
         return judgement
@@ -356,16 +411,6 @@ class BudgetedCaller:
         tally.cut += completion.finish_reason == CUT
         tally.downgrades = tuple(sorted({*tally.downgrades, *completion.downgrades}))
 
-    def _stop_if_silent(self, llm: LLM, outcome: Outcome) -> None:
-        """Do not ask an LLM again tonight that answers nothing many times in a row; other failures do not count."""
-        tally = self.tallies[llm.key]
-        if outcome.failure == kinds.EMPTY:
-            tally.empty_in_a_row += 1
-        elif outcome.completion is not None:
-            tally.empty_in_a_row = 0 if without_reasoning(outcome.completion).strip() else tally.empty_in_a_row + 1
-        if tally.empty_in_a_row >= _MOST_EMPTY_IN_A_ROW:
-            self.stop(llm.key, f"it gave {_MOST_EMPTY_IN_A_ROW} empty answers in a row", kinds.EMPTY)
-
     def _failure(self, llm: LLM, prompt: Prompt, sampling: str, kind: str, attempts: int) -> Outcome:
         return Outcome(
             llm_key=llm.key,
@@ -389,23 +434,6 @@ class BudgetedCaller:
 def _share(concurrency: int, neighbours: int) -> int:
     """Return how many calls one LLM may have in flight, so that one that hangs leaves room for the others."""
     return 2 * concurrency if neighbours == 1 else max(1, concurrency // 2)
-
-
-@asynccontextmanager
-async def watching_elsewhere(caller: BudgetedCaller) -> AsyncIterator[None]:
-    """Count, during the block, what other processes of the run spend: all share the night's ceiling."""
-    await caller.look_elsewhere()
-    watching = asyncio.create_task(_keep_looking(caller))
-    try:
-        yield
-    finally:
-        watching.cancel()
-
-
-async def _keep_looking(caller: BudgetedCaller) -> None:
-    while True:
-        await asyncio.sleep(_LOOK_EVERY_S)
-        await caller.look_elsewhere()
 
 
 def log_answer(run_key: str, llm: LLM, outcome: Outcome) -> None:

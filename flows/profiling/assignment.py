@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from io import StringIO
 
@@ -48,6 +48,8 @@ class Assignment:
         What answers are stored under: a process of another version, or with other settings, would store them elsewhere.
     llms_at_once
         How many such processes share the limits of the endpoints.
+    ends_at
+        When the night stops asking, in ISO format.
     """
 
     run_key: str
@@ -59,6 +61,7 @@ class Assignment:
     grader_versions: dict[str, str]
     sampling: str
     llms_at_once: int
+    ends_at: str
 
     @classmethod
     def of(cls, night: Night, llm: LLM, llms_at_once: int) -> Assignment:
@@ -73,6 +76,7 @@ class Assignment:
             grader_versions=dict(night.grader_versions),
             sampling=night.asked_sampling(llm),
             llms_at_once=llms_at_once,
+            ends_at=night.ends_at.isoformat(),
         )
 
 
@@ -92,7 +96,11 @@ async def carry_out(assignment: Assignment) -> WorkerResult:
         try:
             prompt_set = registry.prompts.get(run.prompt_set_digest or "")
             night = Night(
-                workspace, date.fromisoformat(assignment.as_of), given=assignment.given, prompt_set=prompt_set
+                workspace,
+                date.fromisoformat(assignment.as_of),
+                given=assignment.given,
+                prompt_set=prompt_set,
+                ends_at=datetime.fromisoformat(assignment.ends_at),
             )
             night.run = run
             llm = registry.llms.get(assignment.llm_key)

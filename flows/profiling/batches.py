@@ -13,7 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.graders import Judge
 from flows.night.context import Night
-from flows.profiling.asking import BudgetedCaller, watching_elsewhere
+from flows.profiling.asking import BudgetedCaller
 from flows.profiling.canaries import ask_canaries
 from flows.profiling.judging import JudgeClient
 from flows.profiling.plan import NightPlan, PlannedProfile
@@ -29,6 +29,7 @@ _BATCHES_AT_ONCE = 8
 _BATCHES_OF_ONE_LLM = 2
 # Prefect on SQLite stalls when one flow has many more task runs than this.
 _MOST_TASK_RUNS = 150
+_LOOK_EVERY_S = 0.5
 
 
 class Profiling:
@@ -196,6 +197,23 @@ async def opened_caller(night: Night, plan: NightPlan) -> AsyncIterator[Budgeted
             await caller.give_back()
 
 
+@asynccontextmanager
+async def watching_elsewhere(caller: BudgetedCaller) -> AsyncIterator[None]:
+    """Count, during the block, what other processes of the run spend: all share the night's ceiling."""
+    await caller.look_elsewhere()
+    watching = asyncio.create_task(_keep_looking(caller))
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _keep_looking(caller: BudgetedCaller) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_EVERY_S)
+        await caller.look_elsewhere()
+
+
 async def profile_part(night: Night, plan: NightPlan, progress: Progress) -> ProfilingResult:
     """Profile the LLM of the part that this process was given; the night that handed it out has checked the judge."""
     async with opened_caller(night, plan) as caller, watching_elsewhere(caller):
@@ -206,5 +224,9 @@ async def profile_here(night: Night, plan: NightPlan, caller: BudgetedCaller, pr
     """Profile the planned LLMs in this process; its cost is counted by `caller`."""
     profiling = Profiling(night, plan, caller, progress)
     with progress:
-        await profiling.run()
+        watching = asyncio.create_task(progress.watch(caller.outlook))
+        try:
+            await profiling.run()
+        finally:
+            watching.cancel()
     return ProfilingResult(tuple(profiling.outcome_of(planned) for planned in plan.profiles))

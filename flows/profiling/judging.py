@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from flows.endpoints import BoundedEndpoint, Budget, worst_case_usd
 from flows.endpoints.kinds import is_futile
+from flows.endpoints.usage import bounded_usage
 from flows.errors import EndpointError, GradingError, PrerequisiteError
 from flows.graders.judge import MOST_ANSWER_BYTES, Judge, judgement_prompt, says_nothing, verdict
 from flows.graders.judge_check import JudgeTrial, judge_trials, refuse_bad_judge
@@ -109,20 +110,24 @@ class JudgeClient:
         """Return an upper bound on the cost of judging one answer to a prompt, in USD."""
         return worst_judgement_usd(question, reference, self._price, max_tokens=self._endpoint.settings.max_tokens)
 
-    async def score(self, question: str, reference: str, completion: str) -> Judgement:
-        """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer."""
+    async def score(
+        self, question: str, reference: str, completion: str, before_sending: Callable[[], None] = lambda: None
+    ) -> Judgement:
+        """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer.
+
+        `before_sending` is called right before every attempt, and what it raises is raised.
+        """
         if says_nothing(completion, reference):
             return Judgement(0.0, is_unreadable=True)
         nonce = secrets.token_hex(_NONCE_BYTES)
+        asked = judgement_prompt(question, reference, completion, nonce)
         try:
-            reply = await self._endpoint.complete(
-                self._llm.llm_id, judgement_prompt(question, reference, completion, nonce)
-            )
+            reply = await self._endpoint.complete(self._llm.llm_id, asked, before_sending=before_sending)
         except EndpointError as error:
             return Judgement(None, GradingCost(self._llm.key, error.attempts, Decimal(0)), error)
-        cost = GradingCost(
-            self._llm.key, reply.attempts, cost_usd(self._price, reply.input_tokens, reply.output_tokens)
-        )
+        usage = bounded_usage(reply.usage, asked, reply.text, max_tokens=self._endpoint.settings.max_tokens)
+        usd = cost_usd(self._price, usage.input_tokens, usage.output_tokens)
+        cost = GradingCost(self._llm.key, reply.attempts, usd)
         try:
             return Judgement(verdict(reply.text, nonce), cost, is_unreadable=False)
         except GradingError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -19,6 +21,23 @@ if TYPE_CHECKING:
 
 _LINE_EVERY_S = 60.0
 _REFRESH_S = 0.2
+_WATCH_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What will not be asked any more, or only perhaps.
+
+    Attributes
+    ----------
+    stopped
+        Keys of the LLMs that are not asked again tonight.
+    limited_s
+        By key of an LLM whose endpoint only answers that its calls are limited: for how many seconds it is still asked.
+    """
+
+    stopped: frozenset[str] = frozenset()
+    limited_s: Mapping[str, float] = field(default_factory=dict)
 
 
 class Progress:
@@ -47,6 +66,7 @@ class Progress:
         self._started_s = self._drawn_s = time.monotonic()
         self._drawn_tenth = 0
         self._live: Live | None = None
+        self._outlook: Callable[[], Outlook] = Outlook
 
     def __enter__(self) -> Self:
         self._started_s = self._drawn_s = time.monotonic()
@@ -95,6 +115,13 @@ class Progress:
         self._answered, self._spent_usd = sum(answered.values()), spent_usd
         self._show()
 
+    async def watch(self, outlook: Callable[[], Outlook]) -> None:
+        """Show the line when it is due, even if nothing is answered, until cancelled; `outlook` says what is left."""
+        self._outlook = outlook
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            self._show()
+
     def _show(self) -> None:
         now_s = time.monotonic()
         if self._live is not None:
@@ -120,10 +147,18 @@ class Progress:
         """Return the line."""
         done = sum(left <= 0 for left in self._left.values())
         rate = self._answered / max(self.elapsed_s, 1e-9)
-        left_s = round((self._calls - self._answered) / rate) if rate > 0 else 0
+        left_s = round(self._left_s(rate))
         failures = "".join(f"  {kind}×{count}" for kind, count in sorted(self._failures.items()))
         return (
             f"{done}/{self._llms} LLMs  {self._answered:,}/{self._calls:,} calls  "
             f"${self._spent_usd:.2f}/${self._ceiling_usd:.2f}  {rate:.0f}/s{failures}  "
             f"ETA {left_s // 60:02d}:{left_s % 60:02d}"
         )
+
+    def _left_s(self, rate: float) -> float:
+        """Return the seconds left: LLMs that are not asked again have none, and limited ones what patience is left."""
+        outlook = self._outlook()
+        waiting_s = max(outlook.limited_s.values(), default=0.0)
+        out = outlook.stopped | outlook.limited_s.keys()
+        calls = sum(left for key, left in self._left.items() if key not in out)
+        return max(calls / rate if rate > 0 else 0.0, waiting_s)

@@ -16,19 +16,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flows import crash_points
+from flows.endpoints.usage import read_usage
 from flows.errors import GradingError
 from flows.graders import Judge
 from flows.logs import log_event
 from flows.profiling.canaries import canary_sampling
 from flows.profiling.judging import Judgement, worst_judgement_usd
-from flows.profiling.plan import PlannedRegrades
+from flows.profiling.plan import PlannedRegrades, cost_usd
 from flows.profiling.recorder import OutcomeRecorder
 from flows.profiling.results import Unjudged
-from registry.outcomes import JUDGING, Regrade, ScoreMove, StoredAnswer
+from registry.outcomes import JUDGING, Regrade, ScoreMove, StoredAnswer, UsageEstimate
 
 if TYPE_CHECKING:
     from flows.night.context import Night
     from flows.profiling.asking import BudgetedCaller
+    from registry.llms import Price
     from registry.prompts import Prompt
     from registry.runs import Run
 
@@ -114,11 +116,12 @@ def regrade_by_rule(night: Night, run: Run | None, *, is_dry_run: bool = False) 
         How far each LLM moved, or would move.
     """
     regrades: list[Regrade] = []
-    for answers in waiting_answers(night).values():
+    for llm_key, answers in waiting_answers(night).items():
+        price = night.registry.llms.get(llm_key).price
         for part in _with_texts(night, [answer for answer in answers if not _is_by_judge(answer)]):
             if night.interruption.is_requested:
                 return _moves(regrades)
-            made = [again for answer, text in part if (again := _graded(night, answer, text)) is not None]
+            made = [again for answer, text in part if (again := _graded(night, price, answer, text)) is not None]
             if made and not is_dry_run:
                 night.registry.outcomes.regrade(run, made, now=night.clock())
                 crash_points.reach("grades stored")
@@ -140,15 +143,23 @@ def _with_texts(night: Night, answers: Sequence[StoredAnswer]) -> Iterator[list[
             yield [(answer, texts.get(answer.prompt.digest)) for answer in part]
 
 
-def _graded(night: Night, answer: StoredAnswer, text: str | None) -> Regrade | None:
+def _graded(night: Night, price: Price | None, answer: StoredAnswer, text: str | None) -> Regrade | None:
     """Grade one answer; one that cannot be graded keeps its grade, and goes on waiting where it has none."""
     label = night.grader_versions[answer.prompt.grader]
     if text is not None:
         try:
-            return Regrade(answer, label, night.graders[answer.prompt.grader].grade(text, answer.prompt.reference))
+            score = night.graders[answer.prompt.grader].grade(text, answer.prompt.reference)
+            return Regrade(answer, label, score, estimate=_estimate(price, answer, text))
         except GradingError as error:
             log_event("regrade_failed", llm=answer.llm_key, prompt_id=answer.prompt.digest, reason=error.message)
     return None if answer.former_score is None else Regrade(answer, label, None)
+
+
+def _estimate(price: Price | None, answer: StoredAnswer, text: str) -> UsageEstimate:
+    """Estimate the usage of an answer, for those whose endpoint reported 0 tokens to a release that believed it."""
+    used = read_usage({"prompt_tokens": 0, "completion_tokens": 0}, answer.prompt.text, text)
+    usd = None if price is None else cost_usd(price, used.input_tokens, used.output_tokens)
+    return UsageEstimate(used.input_tokens, used.output_tokens, usd, used.flags)
 
 
 def _moves(regrades: Sequence[Regrade]) -> tuple[ScoreMove, ...]:
@@ -180,11 +191,12 @@ async def regrade_by_judge(night: Night, caller: BudgetedCaller) -> tuple[Unjudg
 
     recorder: OutcomeRecorder[Regrade] = OutcomeRecorder(store)
 
-    async def judge(answer: StoredAnswer, text: str) -> None:
+    async def judge(price: Price | None, answer: StoredAnswer, text: str) -> None:
         async def keep(judgement: Judgement) -> None:
             if judgement.score is not None:
                 label = night.grader_versions[Judge.name]
-                await recorder.add(Regrade(answer, label, judgement.score, grading=judgement.cost))
+                estimate = _estimate(price, answer, text)
+                await recorder.add(Regrade(answer, label, judgement.score, grading=judgement.cost, estimate=estimate))
             elif judgement.cost is not None:
                 cost = judgement.cost
                 await asyncio.to_thread(
@@ -199,9 +211,10 @@ async def regrade_by_judge(night: Night, caller: BudgetedCaller) -> tuple[Unjudg
 
         await caller.judge_stored(answer.llm_key, answer.prompt, text, keep)
 
-    for answers in waiting_answers(night).values():
+    for llm_key, answers in waiting_answers(night).items():
+        price = night.registry.llms.get(llm_key).price
         for part in _with_texts(night, [answer for answer in answers if _is_by_judge(answer)]):
-            await asyncio.gather(*(judge(answer, text) for answer, text in part if text is not None))
+            await asyncio.gather(*(judge(price, answer, text) for answer, text in part if text is not None))
     left = {key: sum(map(_is_by_judge, answers)) for key, answers in waiting_answers(night).items()}
     reasons = {key: caller.stopped.get(key, ("the judge gave no verdict",))[0] for key in left}
     return tuple(Unjudged(key, n, reasons[key]) for key, n in left.items() if n)

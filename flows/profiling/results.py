@@ -11,6 +11,8 @@ ACTOR = "night"
 """Who the ledger says did what a night does by itself."""
 NO_WORKER = "no_worker"
 """The kind of a result for which the workers are to blame, not the LLM."""
+OVER = "max_hours"
+"""The kind of a result that the end of the night cut short."""
 SIGNIFICANCE = 0.001
 """How often, at most, the canaries of an LLM that did not change may report a drift."""
 

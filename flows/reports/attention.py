@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flows.reports.night_report import NightReport
+from flows.reports.usage import usage_attention
 from flows.text import counted
 
 _MUCH_CUT = 0.05
@@ -19,6 +20,8 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
         for found in report.unjudged
     ]
     lines += _suspicions(report)
+    lines += usage_attention(report.usage)
+    lines += report.closing.ceilings_passed if report.closing is not None else ()
     router = report.router
     if router is not None:
         lines += [f"{llm_key} is not routed: {reason}" for llm_key, reason in router.left_out]

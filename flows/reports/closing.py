@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from flows.reports.usage import ceilings_passed
 from registry.charges import EndpointSpend, PurposeSpend
 from registry.runs import Run
 from registry.store import Registry
 
 if TYPE_CHECKING:
     from flows.night.context import Night
+    from registry.outcomes import UsageFacts
 
 _NIGHTS_SHOWN = 7
 _LOOKED_BACK = 30
@@ -45,6 +48,8 @@ class ClosingState:
         Free space on the disk of the home folder.
     settings_conflict
         The other deployment's night that alternates with this one under other settings; empty when there is none.
+    ceilings_passed
+        Which ceilings of the budget the night ended above, in lines.
     """
 
     by_endpoint: tuple[EndpointSpend, ...]
@@ -57,10 +62,11 @@ class ClosingState:
     ledger_problem: str
     free_bytes: int
     settings_conflict: str = ""
+    ceilings_passed: tuple[str, ...] = ()
 
 
-def closing_state(night: Night) -> ClosingState:
-    """Read the closing state of a night."""
+def closing_state(night: Night, usage: Mapping[str, UsageFacts]) -> ClosingState:
+    """Read the closing state of a night; `usage` holds, by LLM key, the facts on tonight's answers."""
     registry = night.registry
     spend = registry.outcomes.spend(night.run)
     nights = registry.runs.list(limit=_NIGHTS_SHOWN)
@@ -79,6 +85,7 @@ def closing_state(night: Night) -> ClosingState:
         ledger_problem="" if ledger.is_intact else ledger.problem,
         free_bytes=shutil.disk_usage(night.settings.home).free,
         settings_conflict=settings_conflict(registry, night.run),
+        ceilings_passed=ceilings_passed(night, usage),
     )
 
 

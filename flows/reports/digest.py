@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.gate.gate import gate_as_json
@@ -25,8 +25,9 @@ from flows.reports.night_record import (
     UnavailableRecord,
 )
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.usage import usage_cell
 from flows.text import counted
-from registry.outcomes import ScoreMove
+from registry.outcomes import ScoreMove, UsageFacts
 from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5
@@ -60,7 +61,7 @@ def digest(report: NightReport) -> str:
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
     lines += [*_catalog_lines(report), *_profile_lines(report.profiles), *_regrade_lines(report.regraded)]
-    lines.append(f"- {escape(canary_line(report), 160)}")
+    lines += [*_usage_lines(report), f"- {escape(canary_line(report), 160)}"]
     if report.router is not None:
         lines += _router_lines(report.router)
     if report.closing is not None:
@@ -100,6 +101,13 @@ def _profile_lines(profiles: Sequence[ProfileOutcome]) -> list[str]:
         f"- answers: {sum(found.scored for found in profiles):,} scored, {failed:,} without a score "
         f"({failed / max(sum(found.asked for found in profiles), 1):.1%})",
     ]
+
+
+def _usage_lines(report: NightReport) -> list[str]:
+    """Return one line if the token counts of some answers are not those that were reported."""
+    wrong = [f"{escape(key, 60)} {cell}" for key, facts in report.usage.items() if (cell := usage_cell(facts))]
+    more = f" and {len(wrong) - _NAMES_SHOWN} more" if len(wrong) > _NAMES_SHOWN else ""
+    return [f"- token counts not as reported: {'; '.join(wrong[:_NAMES_SHOWN])}{more}"] if wrong else []
 
 
 def _regrade_lines(moves: Sequence[ScoreMove]) -> list[str]:
@@ -221,6 +229,7 @@ def llm_table(report: NightReport) -> list[dict[str, Any]]:
             "calls": found.asked,
             "without score": found.failed,
             "USD": f"{found.spent_usd:.4f}",
+            "usage": usage_cell(report.usage.get(found.llm_key)),
             "coverage": f"{found.coverage:.1%}",
             "score": "" if found.mean_score is None else f"{found.mean_score:.4f}",
         }
@@ -247,7 +256,7 @@ def night_record(report: NightReport) -> NightRecord:
         spent_usd=float(report.spent_usd),
         duration_s=report.duration_s,
         calling_s=report.calling_s,
-        profiles=tuple(map(_profile_record, report.profiles)),
+        profiles=tuple(_profile_record(found, report.usage) for found in report.profiles),
         canaries=tuple(map(_canary_record, report.canaries)),
         drifted=report.drifted,
         absent=tuple(UnavailableRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
@@ -280,7 +289,7 @@ def _plan_record(plan: NightPlan) -> PlanRecord:
     )
 
 
-def _profile_record(found: ProfileOutcome) -> ProfileRecord:
+def _profile_record(found: ProfileOutcome, usage: Mapping[str, UsageFacts]) -> ProfileRecord:
     return ProfileRecord(
         llm=found.llm_key,
         is_new=found.is_new,
@@ -292,6 +301,7 @@ def _profile_record(found: ProfileOutcome) -> ProfileRecord:
         stopped_by=found.stopped_by,
         cut_share=found.cut_share,
         downgrades=found.downgrades,
+        usage_flags=dict(usage[found.llm_key].flags) if found.llm_key in usage else {},
     )
 
 

@@ -84,7 +84,14 @@ class PlanRecord:
 
 @dataclass(frozen=True)
 class ProfileRecord:
-    """How the profile of one LLM ended; as `flows.profiling.results.ProfileOutcome`."""
+    """How the profile of one LLM ended; as `flows.profiling.results.ProfileOutcome`.
+
+    Attributes
+    ----------
+    usage_flags
+        What was wrong with the usage of how many answers; the words are those of `flows.endpoints.usage.FLAGS`. Left
+        out where it is empty, as in nights of earlier releases.
+    """
 
     llm: str
     is_new: bool = False
@@ -96,6 +103,7 @@ class ProfileRecord:
     stopped_by: str = ""
     cut_share: float = 0.0
     downgrades: tuple[str, ...] = ()
+    usage_flags: Annotated[dict[str, int], Field(exclude_if=lambda flags: not flags)] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from flows.profiling.results import CanaryOutcome, Quarantine, Unjudged
     from flows.reports.closing import ClosingState
     from registry.llms import CatalogDiff
-    from registry.outcomes import ScoreMove
+    from registry.outcomes import ScoreMove, UsageFacts
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class RouterOutcome:
 
 @dataclass(frozen=True)
 class NightReport:
-    """What a night found, called, spent and published."""
+    """What a night found, called, spent and published; `usage` says what was wrong with the usage of its answers."""
 
     run_key: str
     as_of: date
@@ -67,6 +68,7 @@ class NightReport:
     is_recorded: bool = False
     attention: tuple[str, ...] = field(default=())
     closing: ClosingState | None = None
+    usage: Mapping[str, UsageFacts] = field(default_factory=dict)
 
     @property
     def calls(self) -> int:

@@ -11,6 +11,7 @@ from flows.profiling.plan import PlannedProfile, PlannedRegrades
 from flows.reports.attention import canary_line
 from flows.reports.digest import review_command, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.usage import usage_cell
 from flows.text import counted, sanitize, table
 from registry.outcomes import ScoreMove
 
@@ -143,12 +144,14 @@ def profiles_text(report: NightReport) -> str:
             f"{found.coverage:.1%}",
             "" if found.mean_score is None else f"{found.mean_score:.3f}",
             f"{found.spent_usd:.4f}",
+            usage_cell(report.usage.get(found.llm_key)),
         ]
         for found in report.profiles
     ]
     rate = f" ({report.calls / report.calling_s:.0f}/s)" if report.calling_s > 0 else ""
     head = f"Asked: {counted(report.calls, 'call')}{rate}, spent ${report.spent_usd:.4f}"
-    return f"{head}\n{table(['LLM', 'CALLS', 'FAILED', 'COVERAGE', 'SCORE', 'USD'], rows, right=(1, 2, 3, 4, 5))}"
+    headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "USD", "USAGE"]
+    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
 
 
 def router_text(router: RouterOutcome | None) -> str:

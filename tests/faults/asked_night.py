@@ -144,6 +144,7 @@ class AskedNight:
                     unjudged=asked.unjudged,
                     quarantined=stages.check_answers(night, asked),
                     drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
+                    usage=stages.usage_tonight(night, asked),
                 )
                 report = replace(report, attention=attention.attention_lines(report))
                 look(night)

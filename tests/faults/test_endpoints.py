@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from flows.cli.llm import llm as llm_commands
 from flows.endpoints.completion import NotACompletion, is_the_llm_asked_for, parse_body, read_answer
 from flows.errors import CredentialsMissing, EndpointError
-from tests.fakes.endpoint import FakeEndpoint
+from flows.night.context import Night
+from tests.fakes.endpoint import STEPS, FakeEndpoint
 from tests.faults.asked_night import FIRST, SECOND, THIRD, AskedNight, candidate, require_answers, right, wrong
 from tests.flows.endpoints.test_client import CANARY, Waits, ask, ask_one, ask_together, endpoint
 
@@ -55,6 +56,41 @@ def test_f28_a_wait_of_an_hour_is_a_failure_and_not_a_wrong_answer(asked, fake):
     report = asked.prepare("busy").run()
     assert set(asked.rows("o.score, o.failure", "busy")) == {(None, "rate_limited")}
     assert (report.profiles[0].scored, report.profiles[0].mean_score) == (0, None)
+
+
+def test_f28_an_llm_that_is_limited_for_good_is_left_for_the_next_night_and_the_others_are_not(asked, fake):
+    fake.scripts = {"busy": "429@0.05", "free": "ok"}
+    report = asked.prepare("busy", "free", night="canary_prompts = 0\nllm_patience_s = 0.3").run()
+    found = {profile.llm_key: profile for profile in report.profiles}
+    assert found["fake:busy"].stopped_for == "rate_limited" and found["fake:free"].coverage == 1.0
+    assert fake.calls["busy"] < 160, "four attempts at each of 40 prompts would take much longer than patience"
+    assert any("busy" in line and "left for the next night" in line for line in report.attention)
+    fake.scripts["busy"] = "ok"
+    assert asked.run(SECOND).profiles[0].coverage == 1.0
+
+
+def test_a_night_that_is_over_asks_nothing_more_and_keeps_what_is_complete(asked, fake, monkeypatch):
+    async def slow(server, request, writer):
+        await asyncio.sleep(0.05)
+        await STEPS["ok"](server, request, writer)
+
+    fake.scripts = {"first": "ok", "second": "slow"}
+    monkeypatch.setitem(STEPS, "slow", slow)
+    monkeypatch.setattr(Night, "is_over", property(lambda night: fake.calls["first"] == 40))
+    asked.prepare("first", "second", endpoint="concurrency = 2", night="canary_prompts = 0\nmax_hours = 8")
+    routed = []
+    report = asked.run(look=lambda night: routed.append(candidate(night).router.keys))
+    found = {profile.llm_key: profile for profile in report.profiles}
+    late = found["fake:second"]
+    assert late.asked == fake.calls["second"], "calls under way end and count"
+    assert (found["fake:first"].coverage, late.stopped_for) == (1.0, "max_hours") and 0 < late.coverage < 1
+    assert late.stopped_by == "the night has lasted 8 h, as long as [night] max_hours allows"
+    assert routed == [("fake:first",)], "what is complete can be published"
+    monkeypatch.undo()
+    fake.scripts["second"] = "ok"
+    asked.__post_init__()  # the patches of the fixture were undone too
+    assert asked.run(SECOND).profiles[0].coverage == 1.0
+    assert max(fake.calls_per_prompt.values()) == 1
 
 
 def test_f29_what_passes_is_retried_and_what_stays_opens_the_circuit_until_the_next_night(asked, fake):
@@ -233,7 +269,7 @@ def test_f39_a_refused_parameter_is_dropped_once_and_the_night_says_so(asked, fa
         ("filtered", "moderated"),
         ("content-none", "empty"),
         ("content-reasoned", "empty"),
-        ("interrupted", "transient"),
+        ("interrupted", "interrupted"),
         ("content-int", "malformed"),
         ("content-image", "malformed"),
     ],

@@ -54,7 +54,7 @@ def night(tmp_path_factory, migrated):
     with FakeEndpoint(lambda llm_id, prompt: right(prompt)) as fake, pytest.MonkeyPatch.context() as patch:
         fake.scripts, fake.replies = dict.fromkeys(REPLIES, "ok"), dict(REPLIES)
         asked = AskedNight(tmp_path_factory.mktemp("unfinished"), fake, migrated, patch)
-        asked.prepare(*REPLIES, n_prompts=60, endpoint="concurrency = 2\nmax_attempts = 2")
+        asked.prepare(*REPLIES, n_prompts=60, endpoint="concurrency = 2")
         routed = []
         report = asked.run(look=lambda night: routed.extend(candidate(night).router.keys))
         yield asked, {found.llm_key.partition(":")[2]: found for found in report.profiles}, report, routed
@@ -63,7 +63,7 @@ def night(tmp_path_factory, migrated):
 def test_answers_that_something_else_ended_are_failures_and_leave_the_llm_out(night):
     asked, profiles, _, routed = night
     assert profiles["broken"].coverage == pytest.approx(0.5, abs=0.1)
-    assert set(asked.rows("o.score, o.failure", "broken")) == {(1.0, None), (None, "transient")}
+    assert set(asked.rows("o.score, o.failure", "broken")) == {(1.0, None), (None, "interrupted")}
     assert "fake:broken" not in routed
 
 

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.config.loading import find_config, load_settings
-from flows.errors import PrerequisiteError
+from flows.cli.endings import exit_code_of
+from flows.config.loading import find_config, load_settings, read_key
+from flows.config.settings import EndpointSettings, Settings
+from flows.errors import CredentialsMissing, PrerequisiteError
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +113,36 @@ def test_the_file_is_found_by_name_variable_and_folder(tmp_path: Path, monkeypat
     monkeypatch.setenv("UNIROUTE_CONFIG", "other.toml")
     assert find_config(None) == Path("other.toml")
     assert find_config("third.toml") == Path("third.toml")
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-one\nsk-two", "sk-one\r\nX-Injected: yes", "sk-\u201cone\u201d", "sk\u00a0one", "sk-\x00", "sk-\x7f"]
+)
+def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(key.encode())
+    given = {"api_key_file": path}
+    if "\x00" not in key:
+        monkeypatch.setenv("OUR_KEY", key)
+        given = {"api_key_env": "OUR_KEY"}
+    for place in (given, {"api_key_file": path}):
+        with pytest.raises(CredentialsMissing, match="cannot be sent") as raised:
+            read_key(EndpointSettings(name="here", base_url="http://127.0.0.1:9/v1", **place))
+        assert "sk" not in str(raised.value) and "one" not in str(raised.value)
+        assert exit_code_of(raised.value) == 77
+
+
+def test_white_space_around_a_key_is_no_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("\n  sk-one two/+=\r\n")
+    key = read_key(EndpointSettings(name="here", base_url="http://127.0.0.1:9/v1", api_key_file=path))
+    assert key is not None and key.get_secret_value() == "sk-one two/+="
+
+
+def test_keys_of_later_releases_change_the_digest_only_where_they_are_set() -> None:
+    for given in ({"llm_patience_s": 300}, {"max_hours": 12}):
+        assert Settings(night=given).digest == Settings().digest
+    for given in ({"llm_patience_s": 60}, {"max_hours": 0.5}):
+        assert Settings(night=given).digest != Settings().digest

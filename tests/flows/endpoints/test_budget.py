@@ -201,3 +201,26 @@ def test_a_call_waits_for_what_other_processes_have_only_reserved():
             await refused
 
     asyncio.run(asyncio.wait_for(waiting(), 10))
+
+
+def test_a_call_is_not_sent_on_top_of_calls_that_cost_more_than_was_set_aside():
+    budget = Budget(llm_usd=USD(2), night_usd=USD(3))
+    first, second, other = (reserve(budget, key, "1") for key in ("a", "a", "b"))
+    assert budget.may_send(first) and budget.may_send(first), "a repeated attempt is no second call"
+    budget.settle(first, USD("1.5"))
+    assert not budget.may_send(second), "1.5 USD and 1 USD are more than one LLM may cost"
+    assert budget.may_send(other), "the other LLM has its own ceiling"
+    budget.release(second)
+    with pytest.raises(BudgetExceeded, match="per llm"):
+        reserve(budget, "a", "1")
+
+
+def test_calls_that_are_sent_count_against_the_night_before_they_are_settled():
+    budget = Budget(night_usd=USD(3))
+    first, second, third = (reserve(budget, key, "1") for key in "abc")
+    assert budget.may_send(first)
+    budget.settle(first, USD("1.5"))
+    assert budget.may_send(second)
+    assert not budget.may_send(third)
+    budget.settle(second, USD("0.1"))
+    assert budget.may_send(third)

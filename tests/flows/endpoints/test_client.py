@@ -53,7 +53,7 @@ def waits():
 
 def endpoint(fake, waits=asyncio.sleep, **changes):
     """Return a client; `changes` are settings of the endpoint, or what the client is built with beside them."""
-    own = {name: changes.pop(name) for name in ("retry_policy", "clock", "now") if name in changes}
+    own = {name: changes.pop(name) for name in ("retry_policy", "llm_patience_s", "clock", "now") if name in changes}
     if isinstance(waits, Waits):
         own.setdefault("clock", waits.clock)
     settings = EndpointSettings(name="fake", base_url=fake.base_url, **{"timeout_s": 5.0, "max_attempts": 3, **changes})
@@ -164,7 +164,7 @@ def test_a_prompt_with_lone_surrogates_and_nul_arrives_unchanged(fake):
         ("content-null-unfinished", MalformedCompletion, "malformed", 2),
         ("content-none", MalformedCompletion, "empty", 2),
         ("content-reasoned", MalformedCompletion, "empty", 2),
-        ("interrupted", TransientEndpointError, "transient", 3),
+        ("interrupted", TransientEndpointError, "interrupted", 2),
         ("filtered", FatalEndpointError, "moderated", 1),
         ("finish-int", MalformedCompletion, "malformed", 2),
         ("nan", MalformedCompletion, "malformed", 2),
@@ -390,6 +390,49 @@ def test_concurrency_is_bounded_and_shrinks_when_calls_are_rate_limited():
                 return wide, narrow, opened._limiter.limit
 
         assert asyncio.run(both()) == (4, 3, 4)
+
+
+def test_an_llm_that_is_only_limited_is_left_when_patience_ends_and_the_others_are_not(waits):
+    with FakeEndpoint(scripts={"busy": "429@30", "free": "ok"}) as fake:
+        opened = endpoint(fake, waits, llm_patience_s=100.0)
+        found = ask(opened, ("busy", "a"), ("busy", "b"), ("busy", "c"), ("free", "d"))
+        assert [error.attempts for error in found[:3]] == [3, 2, 0]
+        assert all(error.kind == "rate_limited" for error in found[:3])
+        assert "only refusals for 100 s ([night] llm_patience_s), so it is left for the next night" in found[2].message
+        assert found[3].text and sum(waits.seconds) < 160
+
+
+def test_a_wait_beyond_patience_is_believed_when_it_is_announced_several_times(waits):
+    with FakeEndpoint(scripts={"busy": "429@3600"}) as fake:
+        retry_policy = RetryPolicy(failures_to_open=3)
+        opened = endpoint(fake, waits, llm_patience_s=100.0, retry_policy=retry_policy)
+        found = ask(opened, *(("busy", prompt) for prompt in "abcde"))
+        assert [error.attempts for error in found] == [1, 1, 1, 0, 0]
+
+
+def test_an_answer_renews_the_patience(waits):
+    with FakeEndpoint(scripts={"busy": "429@30,429@30,ok"}) as fake:
+        opened = endpoint(fake, waits, llm_patience_s=70.0)
+        assert [answer.attempts for answer in ask(opened, ("busy", "a"), ("busy", "b"))] == [3, 3]
+        assert opened.patience_left_s("busy") is None
+
+
+def test_what_is_raised_before_sending_ends_the_call_unsent(fake):
+    sent = []
+
+    def once():
+        if sent:
+            raise FatalEndpointError("enough", kind="bad_request")
+        sent.append(1)
+
+    async def run():
+        async with endpoint(fake) as opened:
+            await opened.complete("ok", PROMPT, before_sending=once)
+            with pytest.raises(FatalEndpointError, match="enough"):
+                await opened.complete("ok", PROMPT, before_sending=once)
+
+    asyncio.run(run())
+    assert fake.calls["ok"] == 1
 
 
 def test_a_call_that_has_to_wait_takes_no_place_from_other_llms():

@@ -56,10 +56,10 @@ def read(body):
     [
         (("stop", "length", "tool_calls", "eos", None, "", "STOP", "eos_token", "end_turn", "max_tokens"), ANSWER),
         (("content_filter", "sensitive", "SAFETY", "content-filter", "PROHIBITED_CONTENT", "refusal"), "moderated"),
-        (("error", "abort", "aborted", "network_error", "insufficient_system_resource", "cancelled"), "transient"),
+        (("error", "abort", "aborted", "network_error", "insufficient_system_resource", "cancelled"), "interrupted"),
         (("timeout",), "timeout"),
         (("rate_limit_exceeded",), "rate_limited"),
-        (("MALFORMED_FUNCTION_CALL", "other", "unknown", "nonstop"), "malformed"),
+        (("MALFORMED_FUNCTION_CALL", "other", "unknown", "nonstop"), "interrupted"),
     ],
 )
 def test_only_end_states_of_answers_are_answers(end_states, expected):

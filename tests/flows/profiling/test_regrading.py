@@ -23,7 +23,7 @@ from registry.db.database import Database
 from registry.db.schema import Schema
 from registry.pruning import Retention
 from tests.fakes.endpoint import FakeEndpoint
-from tests.faults.asked_night import SECOND, THIRD, AskedNight, right, wrong
+from tests.faults.asked_night import SECOND, THIRD, AskedNight, candidate, right, wrong
 from tests.faults.test_judging import JUDGE, charges, obliging_judge
 
 QUIET = "canary_prompts = 0"
@@ -97,6 +97,28 @@ def test_a_newer_grader_asks_no_llm_anything_and_the_scores_are_its_own(asked, f
     again = asked.rows("o.input_tokens, o.output_tokens, o.cost_picousd, o.latency_s, o.asked_at", "good")
     assert sorted(again) == sorted(tokens * 2), "what was measured stays"
     assert calls_of(fake, lambda: asked.run(THIRD)) == 0
+
+
+def test_answers_stored_with_no_tokens_route_nothing_until_they_are_estimated_with_their_grade(
+    asked, fake, monkeypatch
+):
+    """As earlier releases stored what an endpoint without usage reported: its LLM seemed to cost nothing."""
+    asked.prepare("good", "bad", night=QUIET).run()
+    with sqlite3.connect(asked.folder / "home" / "registry.db") as connection:
+        connection.execute(
+            "UPDATE outcome SET input_tokens = 0, output_tokens = 0, cost_picousd = 0, usage_flags = NULL "
+            "WHERE llm_id = (SELECT id FROM llm WHERE llm_id = 'good')"
+        )
+    connection.close()
+    found = []
+    asked.run(SECOND, lambda night: found.append(candidate(night)))
+    newer(monkeypatch)
+    assert calls_of(fake, lambda: asked.run(THIRD, lambda night: found.append(candidate(night)))) == 0
+    assert [one.router.keys for one in found] == [("fake:bad",), ("fake:bad", "fake:good")]
+    assert found[0].left_out[0][1].startswith("its endpoint reported no tokens")
+    rows = asked.rows("o.input_tokens > 0 AND o.output_tokens > 0 AND o.cost_picousd > 0, o.usage_flags", "good")
+    assert sorted(set(rows), key=repr) == [(0, None), (1, "few_input few_output")]
+    assert asked.run(THIRD).spent_usd == 0, "what is estimated later is not spent again"
 
 
 def test_the_digest_and_the_terminal_say_which_llms_moved_and_by_how_much(asked, monkeypatch):
@@ -239,14 +261,14 @@ def test_a_new_judge_grades_stored_answers_and_the_llm_is_not_asked(judged, fake
 
 def test_judging_again_stays_within_the_budget_and_the_next_night_continues(judged, fake):
     calls = dict(fake.calls)
-    report = another_judge(judged, budget="night_usd = 0.00975").run(SECOND)
+    report = another_judge(judged, budget="night_usd = 0.0205").run(SECOND)
     judged_now = fake.calls["other"] - calls.get("other", 0) - 24
     assert 0 < judged_now < 24
     assert fake.calls["good"] == calls["good"]
     (left,) = report.unjudged
     assert (left.llm_key, left.answers) == ("fake:good", 24 - judged_now)
-    assert any("wait for the judge" in line and "0.00975" in line for line in report.attention), report.attention
-    assert report.spent_usd <= Decimal("0.00975")
+    assert any("wait for the judge" in line and "0.0205" in line for line in report.attention), report.attention
+    assert report.spent_usd <= Decimal("0.0205")
     another_judge(judged).run(THIRD)
     assert fake.calls["good"] == calls["good"]
     assert fake.calls["other"] - calls.get("other", 0) == 24 + 24 + 24, "two checks, and every stored answer once"

@@ -1,0 +1,46 @@
+"""The progress line: what is left counts, and what will not be asked tonight does not."""
+
+from decimal import Decimal
+from io import StringIO
+
+import pytest
+
+from flows.profiling.progress import Outlook, Progress
+
+
+class Planned:
+    """Stands in for a planned profile: a key and a number of prompts."""
+
+    def __init__(self, key, n):
+        self.llm, self.prompts = self, (None,) * n
+        self.key = key
+
+
+class Plan:
+    def __init__(self, **calls):
+        self.profiles = [Planned(key, n) for key, n in calls.items()]
+        self.calls = sum(calls.values())
+
+
+@pytest.mark.parametrize(
+    ("outlook", "eta"),
+    [
+        (Outlook(), "ETA 02:30"),
+        (Outlook(stopped=frozenset({"b"})), "ETA 00:50"),
+        (Outlook(limited_s={"b": 20.0}), "ETA 00:50"),
+        (Outlook(limited_s={"b": 240.0}), "ETA 04:00"),
+        (Outlook(frozenset({"a", "b"})), "ETA 00:00"),
+    ],
+)
+def test_the_eta_counts_what_will_be_asked_and_what_patience_is_left(monkeypatch, outlook, eta):
+    progress = Progress(Plan(a=100, b=100), Decimal(20), stream=StringIO())
+    monkeypatch.setattr(Progress, "elapsed_s", 50.0)
+    monkeypatch.setattr(progress, "_outlook", lambda: outlook)
+    progress.seen({"a": 50, "b": 0}, Decimal(1))
+    assert progress.line().endswith(eta)
+
+
+def test_while_nothing_is_answered_the_eta_is_what_patience_is_left(monkeypatch):
+    progress = Progress(Plan(a=10), Decimal(20), stream=StringIO())
+    monkeypatch.setattr(progress, "_outlook", lambda: Outlook(limited_s={"a": 300.0}))
+    assert progress.line().endswith("0/10 calls  $0.00/$20.00  0/s  ETA 05:00")
