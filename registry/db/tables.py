@@ -36,6 +36,7 @@ PROMOTION_STATUSES = ("requested", "approved", "rejected", "superseded", "applie
 ALIASES = ("champion", "challenger", "previous")
 _FAILED = text("failure IS NOT NULL")
 _REGRADED = text("regraded_at IS NOT NULL")
+_JUDGED = text("judged_at IS NOT NULL")
 
 schema_file = Table(
     "schema_file",
@@ -242,6 +243,9 @@ outcome = Table(
     # The text was gone, so the grade that was replaced stays.
     Column("is_old_grade", Boolean(create_constraint=False), server_default=false(), nullable=False),
     Column("regraded_at", UtcDateTime),
+    # No answer could be read, so that the score was 0 until a judge decided.
+    Column("judged_by", Text),
+    Column("judged_at", UtcDateTime),
     CheckConstraint("(score IS NULL) <> (failure IS NULL)", name="score_or_failure"),
     CheckConstraint("score IS NULL OR (score >= 0 AND score <= 1)", name="score_in_unit_interval"),
     CheckConstraint("input_tokens IS NULL OR input_tokens >= 0", name="input_tokens_counted"),
@@ -253,10 +257,15 @@ outcome = Table(
         "(regraded_at IS NULL) = (asked_protocol_id IS NULL) AND (regraded_at IS NULL) = (former_protocol_id IS NULL)",
         name="regraded_from_another",
     ),
+    CheckConstraint(
+        "(judged_at IS NULL) = (judged_by IS NULL) AND (judged_at IS NULL OR is_unreadable)", name="judged_in_doubt"
+    ),
     # The failures of a night are counted every few seconds, among answers that are many times more.
     Index("ix_outcome_failed", "run_id", "failure", "llm_id", sqlite_where=_FAILED, postgresql_where=_FAILED),
     # Every night asks what was regraded since the last one.
     Index("ix_outcome_regraded", "regraded_at", sqlite_where=_REGRADED, postgresql_where=_REGRADED),
+    # Every gate asks what a judge decided since the champion was made.
+    Index("ix_outcome_judged", "judged_at", sqlite_where=_JUDGED, postgresql_where=_JUDGED),
     # Clustered by key: the table of one LLM is one range of pages, and completions live elsewhere.
     sqlite_with_rowid=False,
 )
