@@ -49,7 +49,7 @@ class Readability:
 
     @property
     def doubtful_share(self) -> float:
-        """Unreadable answers that no judge has decided, among those of which it is known; 0 when it is known of none."""
+        """Unreadable answers that no judge has decided, among those of which it is known; 0 when there are none."""
         return (self.n_unreadable - self.n_judged) / self.n_known if self.n_known else 0.0
 
 

@@ -171,7 +171,7 @@ def put_to_gate(
 
 
 def is_regraded_champion(answers: Answers, challenger: Router, champion: Router) -> bool:
-    """Whether a challenger differs from the champion only in vectors of LLMs whose answers were graded again since.
+    """Whether a challenger differs from the champion only in vectors of LLMs whose answers were graded again or judged since.
 
     Parameters
     ----------
@@ -186,6 +186,8 @@ def is_regraded_champion(answers: Answers, challenger: Router, champion: Router)
         for one in answers.registry.outcomes.score_moves(made_at)
         if one.sampling == answers.sampling.get(one.llm_key)
     }
+    judged = answers.registry.outcomes.judged_since(made_at)
+    moved |= {key for key, sampling in judged if sampling == answers.sampling.get(key)}
     before = {llm.key: llm for llm in champion.llms}
     if challenger.digest == champion.digest or before.keys() != set(challenger.keys):
         return False

@@ -9,19 +9,18 @@ with the scores as they were before any verdict: a verdict is no drift.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from flows import crash_points
 from flows.errors import BudgetExceeded, EndpointError, GradingError, PrerequisiteError
 from flows.graders import Judge
 from flows.profiling.asking import BudgetedCaller
 from flows.profiling.judging import JudgeClient, Judgement
 from flows.profiling.recorder import OutcomeRecorder
-from flows.profiling.results import Unjudged
+from flows.profiling.results import NO_VERDICT, Unjudged
 from flows.profiling.stored_answers import judge_answers
 from registry.errors import NotFound
 from registry.outcomes import Readability, StoredAnswer, Verdict
@@ -82,23 +81,28 @@ async def judge_unreadable(night: Night, *, is_checked: bool) -> DecidedAnswers:
     answers = undecided_answers(night)
     if not answers or night.interruption.is_requested:
         return DecidedAnswers({})
+    before_usd = night.registry.outcomes.spend(night.run).total_usd
     try:
-        return await _judge(night, answers, is_checked=is_checked)
+        stopped = await _judge(night, answers, is_checked=is_checked)
     except (BudgetExceeded, EndpointError, GradingError, NotFound, PrerequisiteError) as error:
-        spent_usd = Decimal(0)
-        waiting = {key: len(found) for key, found in answers.items()}
-        return DecidedAnswers({}, _unjudged(waiting, dict.fromkeys(waiting, error.message)), spent_usd)
+        stopped = dict.fromkeys(answers, error.message)
+    left = {key: len(found) for key, found in undecided_answers(night).items()}
+    return DecidedAnswers(
+        decided=Counter({key: len(found) for key, found in answers.items()}) - Counter(left),
+        unjudged=tuple(Unjudged(key, n, stopped.get(key, NO_VERDICT), are_unreadable=True) for key, n in left.items()),
+        spent_usd=night.registry.outcomes.spend(night.run).total_usd - before_usd,
+    )
 
 
 async def _judge(
     night: Night, answers: Mapping[str, tuple[StoredAnswer, ...]], *, is_checked: bool
-) -> DecidedAnswers:
+) -> Mapping[str, str]:
+    """Have answers judged; return, by LLM key, why not all of an LLM's answers were, where something stopped it."""
     assert night.judge is not None, "answers are undecided only with a judge"
     judge, label = night.registry.llms.get(night.judge.llm_key), night.judge.label
 
-    def store(verdicts: list[Verdict]) -> None:
+    def store(verdicts: Sequence[Verdict]) -> None:
         night.registry.outcomes.decide(night.run, verdicts, now=night.clock())
-        crash_points.reach("verdicts stored")
 
     recorder: OutcomeRecorder[Verdict] = OutcomeRecorder(store)
 
@@ -114,20 +118,11 @@ async def _judge(
         if not is_checked:
             await caller.check_judge([one for one in night.profiled_prompts if one.grader != Judge.name])
         await judge_answers(night, caller, answers, keep)
-    left = {key: len(found) for key, found in undecided_answers(night).items()}
-    decided = Counter({key: len(found) for key, found in answers.items()}) - Counter(left)
-    reasons = {key: caller.stopped.get(key, ("the judge gave no verdict",))[0] for key in left}
-    return DecidedAnswers(dict(decided), _unjudged(left, reasons), caller.spent_usd)
-
-
-def _unjudged(waiting: Mapping[str, int], reasons: Mapping[str, str]) -> tuple[Unjudged, ...]:
-    return tuple(Unjudged(key, n, reasons[key], are_unreadable=True) for key, n in waiting.items())
+    return {key: reason for key, (reason, _) in caller.stopped.items()}
 
 
 def readability_of(night: Night, llm_keys: list[str]) -> Mapping[str, Readability]:
     """Return, by LLM key, how many answers of a profile could be read; LLMs that nothing is asked of are left out."""
     llms = [llm for llm in map(night.registry.llms.get, llm_keys) if llm.endpoint in night.sampling]
     sampling = {llm.key: night.asked_sampling(llm) for llm in llms}
-    return night.registry.outcomes.readability(
-        list(sampling), night.profiled_prompts, night.grader_versions, sampling
-    )
+    return night.registry.outcomes.readability(list(sampling), night.profiled_prompts, night.grader_versions, sampling)
