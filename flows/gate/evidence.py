@@ -171,7 +171,7 @@ def put_to_gate(
 
 
 def is_regraded_champion(answers: Answers, challenger: Router, champion: Router) -> bool:
-    """Whether a challenger differs from the champion only in vectors of LLMs whose answers were graded again or judged since.
+    """Whether a challenger differs from the champion only in vectors of LLMs whose answers have other grades since.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Answers can be graded again; which of them could not be read, and what was wrong with their usage, is kept.
 
-Of answers that were stored before, both are unknown: NULL, not 0. No judge has decided anything about them.
+Of answers that were stored before, both are unknown: NULL, not 0.
 """
 
 from __future__ import annotations
@@ -31,10 +31,3 @@ def upgrade() -> None:
     )
     regraded = sa.text("regraded_at IS NOT NULL")
     op.create_index("ix_outcome_regraded", "outcome", ["regraded_at"], sqlite_where=regraded, postgresql_where=regraded)
-    op.add_column("outcome", sa.Column("judged_by", sa.Text()))
-    op.execute(
-        f"ALTER TABLE outcome ADD COLUMN judged_at {moment} CONSTRAINT ck_outcome_judged_in_doubt CHECK ("
-        "(judged_at IS NULL) = (judged_by IS NULL) AND (judged_at IS NULL OR is_unreadable))"
-    )
-    judged = sa.text("judged_at IS NOT NULL")
-    op.create_index("ix_outcome_judged", "outcome", ["judged_at"], sqlite_where=judged, postgresql_where=judged)
