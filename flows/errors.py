@@ -58,6 +58,8 @@ class EndpointError(FlowError):
         How often the endpoint was asked.
     retry_after_s
         What the endpoint asked us to wait, in seconds.
+    input_tokens, output_tokens
+        What all attempts are billed for although none was answered.
     is_endpoint_wide
         Whether every further call to this endpoint would fail in the same way (key refused, quota used up).
     """
@@ -69,6 +71,8 @@ class EndpointError(FlowError):
         kind: str,
         attempts: int = 1,
         retry_after_s: float | None = None,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
         is_endpoint_wide: bool = False,
         unchanged: str = "",
         hint: str = "",
@@ -77,6 +81,8 @@ class EndpointError(FlowError):
         self.kind = kind
         self.attempts = attempts
         self.retry_after_s = retry_after_s
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
         self.is_endpoint_wide = is_endpoint_wide
 
 

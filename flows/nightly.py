@@ -36,12 +36,13 @@ from flows.night.context import Night
 from flows.night.lease import held_lease
 from flows.profiling.availability import note_unavailable
 from flows.profiling.fan_out import check_fan_out
+from flows.profiling.plan import NightPlan
 from flows.profiling.profile import profile
 from flows.profiling.progress import Progress
 from flows.profiling.regrading import score_moves
 from flows.profiling.results import NO_WORKER, OVER
 from flows.promotion.publish import keep_and_publish, measure_candidate
-from flows.reports.attention import attention_lines
+from flows.reports.attention import attention_lines, plan_attention
 from flows.reports.closing import closing_state
 from flows.reports.digest import digest, llm_table, night_record, verdict
 from flows.reports.night_report import NightReport
@@ -138,8 +139,9 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         is_recorded=night.settings.is_sandbox,
     )
     if plan_only:
-        return replace(report, duration_s=time.monotonic() - started_s)
+        return replace(report, attention=plan_attention(planned), duration_s=time.monotonic() - started_s)
     say(beginning_text(report))
+    _require_routable(planned, only)
     progress = Progress(planned, night.settings.budget.night_usd)
     result = await profile(night, planned, progress)
     log_profiles(night, result.profiles)
@@ -183,6 +185,22 @@ def _reach(night: Night, name: str) -> None:
     crash_points.reach(name)
     announce("reached", run=night.run_key, stage=name)
     night.interruption.raise_if_requested()
+
+
+def _require_routable(plan: NightPlan, only: list[str] | None) -> None:
+    """Stop before anything is called when no LLM can be routed to: no router could be built.
+
+    Raises
+    ------
+    PrerequisiteError
+        Saying what to do.
+    """
+    if not plan.has_routable and not only:
+        raise PrerequisiteError(
+            f"{plan_attention(plan)[0]}.",
+            unchanged="Nothing was called; the champion stays as it is.",
+            hint="uniroute llm list",
+        )
 
 
 def _require_answers(report: NightReport) -> None:

@@ -100,7 +100,7 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     llms = chosen(askable, only)
     missing = {
         llm.key: night.registry.outcomes.missing(
-            llm.key, night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
+            llm.key, night.prompts_for(llm), night.grader_versions, night.asked_sampling(llm)
         )
         for llm in llms
         if llm.is_routable_on(night.as_of)
@@ -111,7 +111,7 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
         llms,
         night.as_of,
         missing,
-        len(night.profiled_prompts),
+        {key: len(night.prompts_for(llm)) for llm in llms if (key := llm.key) in missing},
         max_new=night.settings.night.max_new,
         max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
         seen_output_tokens=float(output_tokens.mean()) if output_tokens.size else None,

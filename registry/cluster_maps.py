@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, func, select
 
 from registry.db.columns import array_bytes
 from registry.db.database import Database, Unit, ids_of
-from registry.db.tables import cluster_map, cluster_map_array, feature_vector, llm
+from registry.db.tables import cluster_map, cluster_map_array, feature_vector, llm, router
 from registry.errors import NotFound
 from registry.runs import Run, Runs
 from routing.errors import InvalidInput
@@ -130,10 +130,14 @@ class ClusterMaps:
         return found
 
     def latest_cluster_map(self, prompt_set_digest: str, embedder_key: str) -> ClusterMapRecord | None:
-        """Return the map that was fitted last on this prompt set with this embedder; None when there is none."""
-        return self._cluster_map(
-            (cluster_map.c.prompt_set_digest == prompt_set_digest) & (cluster_map.c.embedder_key == embedder_key)
-        )
+        """Return the map that was fitted last on this prompt set with this embedder; None when there is none.
+
+        Two prompt sets with the same map prompts have the same map, which is stored once: for the second set, the
+        routers made from it say so.
+        """
+        of_routers = select(router.c.cluster_map_digest).where(router.c.prompt_set_digest == prompt_set_digest)
+        is_of_set = (cluster_map.c.prompt_set_digest == prompt_set_digest) | cluster_map.c.digest.in_(of_routers)
+        return self._cluster_map(is_of_set & (cluster_map.c.embedder_key == embedder_key))
 
     def _cluster_map(self, condition: ColumnElement[bool]) -> ClusterMapRecord | None:
         with self._database.read() as unit:

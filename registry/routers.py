@@ -183,6 +183,11 @@ class Routers(ClusterMaps):
         hint = "uniroute night run" if is_empty else "uniroute router list"
         raise NotFound(f"there is no router {name!r}", hint=hint)
 
+    def exist(self) -> bool:
+        """Whether there is any router."""
+        with self._database.read() as unit:
+            return unit.execute(select(router.c.id).limit(1)).first() is not None
+
     def list(self) -> tuple[RouterRecord, ...]:
         """Return all routers, the newest first."""
         with self._database.read() as unit:

@@ -84,7 +84,7 @@ class ZeroRouter:
         scores, costs_usd : array-like of shape (n, m)
             Tables with the columns of `fit`.
         reference_cost_usd
-            Mean cost of the most expensive LLM, positive.
+            Mean cost of the most expensive LLM; zero if all of them are free.
 
         Returns
         -------

@@ -33,7 +33,7 @@ class DeferralCurve:
     scores : (p,) float64
         Mean score, in [0, 1].
     reference_cost_usd
-        Mean USD per prompt of the most expensive LLM.
+        Mean USD per prompt of the most expensive LLM; zero only in a free pool, where every cost is zero.
     """
 
     cost_weights: F64
@@ -48,16 +48,25 @@ class DeferralCurve:
         scores = finite_array(self.scores, "scores of a deferral curve", shape=(len(costs),), minimum=0, maximum=1)
         weights = finite_array(self.cost_weights, "cost weights of a curve", shape=(len(costs),), minimum=0)
         reference = finite_number(self.reference_cost_usd, "reference_cost_usd", minimum=0)
-        if reference == 0:
-            raise InvalidInput("reference_cost_usd must be positive: with a free pool there is no cost to save")
+        if reference == 0 and costs.any():
+            raise InvalidInput("reference_cost_usd must be positive: only a free pool, without any cost, has none")
         for name, value in (("cost_weights", weights), ("costs_usd", costs), ("scores", scores)):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "reference_cost_usd", reference)
 
     @property
+    def is_free(self) -> bool:
+        """Whether nothing costs anything: then there is no cost to save, and only the scores mean something."""
+        return self.reference_cost_usd == 0
+
+    @property
     def costs(self) -> F64:
-        """Mean costs relative to the most expensive LLM, (p,) float64."""
-        return self.costs_usd / self.reference_cost_usd
+        """Mean costs relative to the most expensive LLM, (p,) float64; zero in a free pool."""
+        return self.relative(self.costs_usd)
+
+    def relative(self, costs_usd: npt.ArrayLike) -> F64:
+        """Return costs in USD relative to the most expensive LLM, in the same shape; unchanged in a free pool."""
+        return np.asarray(costs_usd, dtype=np.float64) / (self.reference_cost_usd or 1.0)
 
 
 @dataclass(frozen=True)
@@ -160,7 +169,7 @@ def deferral_curve(
     scores, costs_usd : array-like of shape (n, m)
         Scores and costs of the answers; the curve shows their means over the choices.
     reference_cost_usd
-        Mean cost of the most expensive LLM, positive.
+        Mean cost of the most expensive LLM; zero if all of them are free.
 
     Returns
     -------
@@ -227,6 +236,8 @@ def scores_at_costs(curve: DeferralCurve, relative_costs: npt.ArrayLike) -> F64:
 def area(curve: DeferralCurve) -> float:
     """Integrate the best reachable score over relative costs in [0, 1], flat beyond the curve's ends.
 
+    In a free pool this is the peak: the curve is one point.
+
     Source: area under the deferral curve, UniRoute section 6, on the axis from zero to the most expensive LLM.
     """
     return _integral(*_best_so_far(curve))
@@ -264,7 +275,7 @@ def qnc(curve: DeferralCurve, best_score: float, *, best_cost_usd: float | None 
     Returns
     -------
     Qnc
-        With the value 1.0 when the curve stays below.
+        With the value 1.0 when the curve stays below, and 0.0 when it is reached in a free pool.
     """
     target = finite_number(best_score, "best_score", minimum=0, maximum=1)
     costs, best = _best_so_far(curve)

@@ -1,5 +1,6 @@
 """Fixtures that every room shares."""
 
+import gc
 import os
 import tempfile
 from collections import Counter
@@ -102,6 +103,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the longest files come first."""
     places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what was imported: looking through it again and again is slow."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

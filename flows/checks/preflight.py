@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from flows.checks.design import shortfalls
 from flows.config.loading import read_key
 from flows.errors import PrerequisiteError
 from flows.graders import Judge, grader, grader_name
-from flows.text import counted
 from flows.workspace import Workspace
+from registry.prompts import PromptSet
 
 
-def check(workspace: Workspace) -> None:
+def check(workspace: Workspace, prompt_set: PromptSet | None = None) -> None:
     """Open everything that the night needs: registry, prompts, graders, embedder, keys.
 
     Parameters
     ----------
     workspace
         The parts; opened here and then used by the night.
+    prompt_set
+        The prompts to check; those of the workspace, which freezes them, when omitted.
 
     Raises
     ------
     UnirouteError
         The first thing that is missing, with what to type next.
     """
-    prompt_set = workspace.prompt_set
+    prompt_set = prompt_set or workspace.prompt_set
     names = {grader_name(prompt.grader) for prompt in prompt_set.prompts}
     if Judge.name in names and not workspace.settings.judge.llm:
         raise PrerequisiteError(
@@ -31,20 +34,12 @@ def check(workspace: Workspace) -> None:
             hint='Set [judge] llm = "ENDPOINT:LLM", or name another grader in the prompts.',
         )
     _refuse_older_graders(workspace, names - {Judge.name})
-    n_clusters = workspace.settings.routing.n_clusters
-    counts = {role: len(prompt_set.with_role(role)) for role in ("map", "representative")}
-    if min(counts.values()) < n_clusters:
+    lacking = next(shortfalls(prompt_set, workspace.settings), None)
+    if lacking is not None:
         raise PrerequisiteError(
-            f"{counted(counts['map'], 'map prompt')} and {counted(counts['representative'], 'representative prompt')} "
-            f"are too few for {counted(n_clusters, 'cluster')} ([routing] n_clusters).",
+            f"{lacking[:1].upper()}{lacking[1:]}.",
             unchanged="Nothing was called.",
-            hint="Add prompts, or lower [routing] n_clusters.",
-        )
-    if not prompt_set.with_role("gate"):
-        raise PrerequisiteError(
-            "There is no gate prompt, so no router could be measured.",
-            unchanged="Nothing was called.",
-            hint="Add prompts, or raise [prompts] gate.",
+            hint="Add prompts, lower [routing] n_clusters, or raise the shares of [prompts]: uniroute prompt check",
         )
     _ = workspace.embedder.id
     for endpoint in workspace.settings.endpoint:

@@ -1,4 +1,4 @@
-"""Check prompts before LLMs are asked: are they sound, what does adding some change, what is in a cluster."""
+"""Check prompts before LLMs are asked: are they complete, what does adding some change, what is in a cluster."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.checks.design import PromptDesign, design_of
 from flows.config.settings import Settings
 from flows.errors import PrerequisiteError
 from flows.graders import Judge, check_grader, grader
+from flows.logs import say
 from flows.prompt_file import read_prompts
+from flows.text import sanitize
 from flows.versions.store import load_version
 from flows.workspace import Workspace
-from registry.prompts import Prompt, PromptSet, RoleShares, prompt_set_of
+from registry.errors import NotFound, PromptSetInvalid, RegistryError
+from registry.prompts import Prompt, PromptSet, RoleShares, StoredRoles, prompt_set_of
 from registry.routers import RouterRecord
+from registry.store import Registry
 from routing.errors import InvalidInput
 
 
@@ -37,12 +42,15 @@ class PromptReview:
         By category, how many prompts; those without one are under the empty string.
     duplicates
         Ids of prompts that repeat an earlier one and do not count.
+    design
+        What the prompts are good for.
     """
 
     prompt_set: PromptSet
     graders: dict[str, int]
     categories: dict[str, int]
     duplicates: tuple[str, ...]
+    design: PromptDesign
 
     @property
     def roles(self) -> dict[str, int]:
@@ -63,7 +71,7 @@ class Addition:
     known
         How many were already in it; they are left as they are.
     moved
-        How many of the earlier prompts get another role, because roles are assigned to all of them again.
+        How many of the earlier prompts get another role: none, unless the settings of the roles have changed.
     review
         The prompts of the file including the added ones.
     """
@@ -84,11 +92,41 @@ class NearPrompt:
     role: str
 
 
-def with_roles(settings: Settings, prompts: Sequence[Prompt]) -> PromptSet:
-    """Return prompts with the roles that the settings assign."""
-    roles = settings.prompts
-    shares = RoleShares(map=roles.map, representative=roles.representative, gate=roles.gate, hidden=roles.hidden)
-    return prompt_set_of(roles.name, prompts, shares, roles.seed)
+def with_roles(
+    settings: Settings, prompts: Sequence[Prompt], *, earlier: PromptSet | None = None, connect: bool = True
+) -> PromptSet:
+    """Return prompts with the roles that the next night would give them: stored ones, and new ones for the others.
+
+    Parameters
+    ----------
+    settings
+        How roles are assigned, and the registry that stores those of earlier nights.
+    prompts
+        The prompts, in any order.
+    earlier
+        A set to take as stored even if it is not yet.
+    connect
+        Whether to ask a registry on a server, too. Without it, or when none answers, all roles are new.
+    """
+    wanted, shares = settings.prompts, _shares(settings)
+    if connect or not settings.registry.url:
+        try:
+            with Registry.open(settings.registry_url, migrate=False) as registry:
+                if registry.schema_status().current is not None:
+                    return registry.prompts.dealt(wanted.name, prompts, shares, wanted.seed, earlier=earlier)
+        except PromptSetInvalid:
+            raise
+        except NotFound:
+            pass
+        except RegistryError as error:
+            say(f"{sanitize(error.message, width=300)} All roles are shown as a new registry would assign them.")
+    stored = None if earlier is None else StoredRoles(earlier.roles)
+    return prompt_set_of(wanted.name, prompts, shares, wanted.seed, stored)
+
+
+def _shares(settings: Settings) -> RoleShares:
+    wanted = settings.prompts
+    return RoleShares(map=wanted.map, representative=wanted.representative, gate=wanted.gate, hidden=wanted.hidden)
 
 
 def review(settings: Settings, prompts: Sequence[Prompt]) -> PromptReview:
@@ -108,7 +146,10 @@ def review(settings: Settings, prompts: Sequence[Prompt]) -> PromptReview:
     PromptSetInvalid
         A prompt is incomplete, or one id stands for two contents.
     """
-    found = with_roles(settings, prompts)
+    return _reviewed(settings, prompts, with_roles(settings, prompts))
+
+
+def _reviewed(settings: Settings, prompts: Sequence[Prompt], found: PromptSet) -> PromptReview:
     graders = Counter(prompt.grader for prompt in found.prompts)
     for name in sorted(set(graders) - {Judge.name}):
         check_grader(grader(name), [prompt for prompt in found.prompts if prompt.grader == name])
@@ -118,6 +159,7 @@ def review(settings: Settings, prompts: Sequence[Prompt]) -> PromptReview:
         graders=dict(graders),
         categories=dict(Counter(prompt.category or "" for prompt in found.prompts)),
         duplicates=tuple(prompt.prompt_id for prompt in prompts if prompt.prompt_id not in kept),
+        design=design_of(found, settings),
     )
 
 
@@ -139,7 +181,7 @@ def add_prompts(settings: Settings, source: Path, *, is_dry_run: bool) -> Additi
         Either file is refused, or the prompts contradict each other.
     """
     file = settings.prompts.file
-    if file is None or file.suffix != ".jsonl":
+    if file is None or file.suffix.lower() != ".jsonl":
         raise PrerequisiteError(
             "Prompts can be added only to a .jsonl file, named by [prompts] file.",
             unchanged="Nothing was changed.",
@@ -148,12 +190,22 @@ def add_prompts(settings: Settings, source: Path, *, is_dry_run: bool) -> Additi
     earlier, offered = read_prompts(file), read_prompts(source)
     known = {prompt.digest for prompt in earlier}
     added = tuple({one.digest: one for one in offered if one.digest not in known}.values())
-    found = review(settings, [*earlier, *added])
-    roles = {member.prompt.digest: member.role for member in with_roles(settings, earlier).members}
-    moved = sum(roles.get(member.prompt.digest, member.role) != member.role for member in found.prompt_set.members)
+    together = [*earlier, *added]
+    before = with_roles(settings, earlier)
+    found = _reviewed(settings, together, with_roles(settings, together, earlier=before))
+    moved = sum(before.roles.get(one.prompt.digest, one.role) != one.role for one in found.prompt_set.members)
     if added and not is_dry_run:
+        _store_roles(settings, earlier, together)
         _append(file, added)
     return Addition(file, added, len(offered) - len(added), moved, found)
+
+
+def _store_roles(settings: Settings, *in_order: Sequence[Prompt]) -> None:
+    """Store the roles of prompts before some are added, so that these get theirs without changing any other."""
+    wanted = settings.prompts
+    with Workspace(settings) as workspace:
+        for prompts in in_order:
+            workspace.registry.prompts.freeze(wanted.name, prompts, _shares(settings), seed=wanted.seed)
 
 
 def _append(file: Path, prompts: Sequence[Prompt]) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from flows.catalogs import Catalog, open_catalog
 from flows.checks import preflight
+from flows.checks.design import PromptDesign, design_of
+from flows.checks.prompts import with_roles
 from flows.config.loading import read_key
 from flows.config.prefect_server import API_URL, require_prefect
 from flows.config.settings import EndpointSettings, RegistrySettings, Settings
@@ -49,9 +51,17 @@ def validate(settings: Settings, *, connect: bool) -> tuple[Finding, ...]:
         # The night's own checks freeze the prompts in a registry, so they get a temporary one.
         scratch_settings = settings.model_copy(update={"home": Path(scratch), "registry": RegistrySettings()})
         with Workspace(scratch_settings) as workspace:
-            preflight.check(workspace)
-            prompts = Finding("prompts", "ok", _described(workspace.prompt_set))
+            found = with_roles(settings, workspace.prompt_set.prompts, connect=connect)
+            preflight.check(workspace, found)
+    prompts = _prompts(found, design_of(found, settings))
     return (prompts, *_connections(settings)) if connect else (prompts,)
+
+
+def _prompts(prompt_set: PromptSet, design: PromptDesign) -> Finding:
+    described = f"{_described(prompt_set)}; {design.sight}"
+    if design.is_sound:
+        return Finding("prompts", "ok", described)
+    return Finding("prompts", "attention", f"{described}. {design.verdict}", "uniroute prompt check")
 
 
 def _described(prompt_set: PromptSet) -> str:

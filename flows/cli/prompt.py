@@ -9,6 +9,7 @@ import click
 
 from flows.cli.completion import complete_routers
 from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options, opened
+from flows.cli.outcome import ExitCode
 from flows.cli.screen import show
 from flows.text import counted, sanitize, table
 
@@ -74,10 +75,11 @@ def _configured(config: str | None) -> PromptReview:
 @click.argument("file", required=False, type=click.Path(dir_okay=False))
 @config_option
 @json_option
-def check(file: str | None, config: str | None, as_json: bool) -> None:
+def check(file: str | None, config: str | None, as_json: bool) -> int:
     """Check the prompts of FILE, or those of the settings.
 
-    They must be complete and gradable; duplicates are reported. No LLM is called.
+    They must be complete and gradable; duplicates are reported. The design is judged as well: what the gate can see
+    with so many prompts, and whether a night would start. If it is too weak, the exit code is 3. No LLM is called.
     """
     from flows.checks.prompts import review
     from flows.config.loading import load_settings
@@ -85,7 +87,8 @@ def check(file: str | None, config: str | None, as_json: bool) -> None:
 
     found = _configured(config) if file is None else review(load_settings(config), read_prompts(Path(file)))
     data = _review_data(found)
-    show("prompt.check", data, as_json=as_json, text=lambda: "\n".join(["The prompts are sound.", *_lines(data)]))
+    show("prompt.check", data, as_json=as_json, text=lambda: "\n".join([found.design.verdict, *_lines(data)]))
+    return ExitCode.DONE if found.design.is_sound else ExitCode.ATTENTION
 
 
 def _review_data(found: PromptReview) -> dict[str, Any]:
@@ -96,6 +99,16 @@ def _review_data(found: PromptReview) -> dict[str, Any]:
         "graders": found.graders,
         "categories": found.categories,
         "duplicates": found.duplicates,
+        "design": {
+            "is_sound": found.design.is_sound,
+            "visible_difference": found.design.visible_difference,
+            "epsilon": found.design.epsilon,
+            "gate_needed": found.design.gate_needed,
+            "prompts_needed": found.design.prompts_needed,
+            "shortfalls": found.design.shortfalls,
+            "weaknesses": found.design.weaknesses,
+            "figures": found.design.figures,
+        },
     }
 
 
@@ -109,6 +122,7 @@ def _lines(data: dict[str, Any]) -> list[str]:
         shown = ", ".join(sanitize(name, width=40) for name in data["duplicates"][:8])
         repeated = counted(len(data["duplicates"]), "duplicate")
         lines.append(f"{repeated} of earlier prompts, not counted: {shown}")
+    lines.append(f"design: {data['design']['figures']}")
     return lines
 
 
@@ -141,9 +155,14 @@ def add(file: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
             f"{found.known} were already there."
         ]
         if found.added:
+            kept = "No earlier prompt changes its role."
+            if found.moved:
+                kept = (
+                    f"Roles change for {counted(found.moved, 'earlier prompt')}, because the shares or the seed have."
+                )
             lines += [
-                f"Roles changed for {counted(found.moved, 'earlier prompt')}. The next night fits a new cluster map",
-                "and asks every LLM the prompts it has not answered. See what that costs: uniroute night run --plan",
+                f"{kept} The next night fits a new cluster map and asks",
+                "every LLM the prompts it has not answered. See what that costs: uniroute night run --plan",
             ]
         return "\n".join([*lines, *_lines(data)])
 

@@ -71,7 +71,10 @@ def _router_table(data: list[dict[str, Any]]) -> str:
             row["digest"][:12],
             ", ".join(row["aliases"]),
             row["n_llms"],
-            *(f"{row['metrics'].get(name, float('nan')):.4f}" for name in ("score", "cost_usd_per_1k", "area")),
+            *(
+                f"{row['metrics'][name]:.4f}" if name in row["metrics"] else "–"
+                for name in ("score", "cost_usd_per_1k", "area")
+            ),
             row["created_at"],
         ]
         for row in data

@@ -89,7 +89,7 @@ class PromptSettings(Section):
     hidden: Share = 0.06
     """share that detects memorised prompts; the four shares sum to 1"""
     seed: int = 0
-    """seed of the split"""
+    """seed of the split; another one deals all prompts again, except those on which a router was judged"""
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> PromptSettings:

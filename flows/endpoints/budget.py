@@ -191,13 +191,15 @@ class Budget:
             raise ticket.outcome
         return cast("Reservation", ticket.outcome)
 
-    def may_send(self, reservation: Reservation) -> bool:
+    def may_send(self, reservation: Reservation, lost_usd: Decimal = _ZERO) -> bool:
         """Check a reservation again when its call is really sent, because calls sent before may have cost more.
 
         Parameters
         ----------
         reservation
             From `reserve`, and open; once it may be sent, it counts as spent for others that are about to be.
+        lost_usd
+            What earlier attempts at the call have cost without bringing an answer.
 
         Returns
         -------
@@ -208,7 +210,7 @@ class Budget:
             sent = self._sent - {reservation}
             of_night = sum((one.usd for one in sent), _ZERO)
             of_llm = sum((one.usd for one in sent if one.llm_key == reservation.llm_key), _ZERO)
-            if self._refusal(reservation.llm_key, reservation.usd, of_llm, of_night) is not None:
+            if self._refusal(reservation.llm_key, reservation.usd, of_llm + lost_usd, of_night + lost_usd) is not None:
                 return False
             self._sent.add(reservation)
             return True

@@ -9,7 +9,8 @@ import math
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,7 @@ from flows.endpoints.completion import Answer, Completion, NotACompletion, parse
 from flows.endpoints.failures import Failure, RefusedParameter, classify_exception, classify_reply
 from flows.endpoints.kinds import FAILURE_RULES
 from flows.endpoints.retry_policy import Circuits, ConcurrencyLimiter, RetryPolicy
+from flows.endpoints.usage import Usage, bounded_usage
 from flows.errors import EndpointError, PrerequisiteError
 from flows.logs import log_event
 from flows.urls import http_url, is_in_clear
@@ -111,7 +113,7 @@ class BoundedEndpoint:
         self._circuits.n_llms = number
 
     async def complete(
-        self, llm_id: str, prompt: str, *, before_sending: Callable[[], None] = lambda: None
+        self, llm_id: str, prompt: str, *, before_sending: Callable[[Usage], None] = lambda lost: None
     ) -> Completion:
         """Ask the LLM one prompt.
 
@@ -122,7 +124,8 @@ class BoundedEndpoint:
         prompt
             The user message, exactly.
         before_sending
-            Called right before every attempt, after all waiting; what it raises ends the call.
+            Called right before every attempt, after all waiting, with what the earlier attempts are billed for although
+            they brought no answer; what it raises ends the call.
 
         Returns
         -------
@@ -134,15 +137,22 @@ class BoundedEndpoint:
         RateLimited, TransientEndpointError, FatalEndpointError, MalformedCompletion
             There is no answer; ``kind`` is a key of `FAILURE_RULES`. ``attempts`` is 0 when nothing was sent, because
             the circuit is open (kind ``circuit_open``) or was stopped for good (by the kind reported).
+        Exception
+            What `before_sending` raises before the first attempt; later, the failure of the last attempt is raised.
         """
         attempts = 0
         seen: Counter[str] = Counter()
-        failure: Failure | None = None
+        failures: list[Failure] = []
         left_out: _Parameters = ()
         while True:
             async with self._limiter:
                 await self._keep_pace()
-                before_sending()
+                try:
+                    before_sending(_lost(failures))
+                except Exception:
+                    if not failures:
+                        raise
+                    raise self._error(llm_id, failures[-1], attempts, failures) from None
                 refusal = self._circuits.refusal(llm_id, self._clock())
                 if refusal is None:
                     attempts += 1
@@ -150,29 +160,29 @@ class BoundedEndpoint:
                     outcome = await self._attempt(llm_id, prompt, left_out, attempts)
             if refusal is not None:
                 if not refusal.wait_s:
-                    raise self._error(llm_id, self._not_sent(refusal.kind, failure), attempts)
+                    raise self._error(llm_id, self._not_sent(refusal.kind, failures), attempts, failures)
                 await self._sleep(refusal.wait_s)
                 continue
             if isinstance(outcome, Completion):
                 # Only now is it known that the parameter was the reason, and not a word that happened to be its name.
                 self._given_up[llm_id] = _united(left_out, self._given_up.get(llm_id, ()))
-                return outcome
-            failure = outcome
-            refused = self._refused_parameter(llm_id, failure, left_out)
+                return replace(outcome, lost=_lost(failures))
+            failures.append(outcome)
+            refused = self._refused_parameter(llm_id, outcome, left_out)
             if refused is not None:
                 left_out = _united(left_out, (refused,))
                 continue
-            seen[failure.kind] += 1
-            wait_s = self._wait_s(failure, seen)
+            seen[outcome.kind] += 1
+            wait_s = self._wait_s(outcome, seen)
             if wait_s is None:
-                raise self._error(llm_id, failure, attempts)
+                raise self._error(llm_id, outcome, attempts, failures)
             await self._sleep(wait_s)
 
-    def _not_sent(self, kind: str, failure: Failure | None) -> Failure:
+    def _not_sent(self, kind: str, failures: Sequence[Failure]) -> Failure:
         if kind == "rate_limited":
             patience = f"only refusals for {self._circuits.llm_patience_s:g} s ([night] llm_patience_s)"
             return Failure(kind, f"{patience}, so it is left for the next night")
-        return failure or Failure(kind, "nothing was sent")
+        return failures[-1] if failures else Failure(kind, "nothing was sent")
 
     async def _attempt(self, llm_id: str, prompt: str, left_out: _Parameters, attempts: int) -> Completion | Failure:
         started_s = self._clock()
@@ -231,7 +241,8 @@ class BoundedEndpoint:
         try:
             return read_answer(document, prompt)
         except NotACompletion as error:
-            return Failure(error.kind, f"HTTP {reply.status}, {error}")
+            usage = error.usage and bounded_usage(error.usage, prompt, "", max_tokens=self.settings.max_tokens)
+            return Failure(error.kind, f"HTTP {reply.status}, {error}", usage=usage)
 
     def _request(self, llm_id: str, prompt: str, left_out: _Parameters) -> bytes:
         request: dict[str, Any] = {"model": llm_id, "messages": [{"role": "user", "content": prompt}]}
@@ -268,17 +279,26 @@ class BoundedEndpoint:
         if start_s > now_s:
             await self._sleep(start_s - now_s)
 
-    def _error(self, llm_id: str, failure: Failure, attempts: int) -> EndpointError:
+    def _error(self, llm_id: str, failure: Failure, attempts: int, failures: Sequence[Failure]) -> EndpointError:
         rule = FAILURE_RULES[failure.kind]
+        lost = _lost(failures)
         return rule.error(
             f"endpoint {self.settings.name} {rule.means}: LLM {llm_id!r}, {failure.detail}, {_times(attempts)}",
             kind=failure.kind,
             attempts=attempts,
             retry_after_s=failure.retry_after_s,
+            input_tokens=lost.input_tokens,
+            output_tokens=lost.output_tokens,
             is_endpoint_wide=rule.stops == "endpoint" or self._circuits.is_stopped,
             unchanged="the prompt counts as unanswered, not as answered wrongly",
             hint=rule.hint,
         )
+
+
+def _lost(failures: Sequence[Failure]) -> Usage:
+    """Return what attempts without an answer are billed for."""
+    billed = [one.usage for one in failures if one.usage is not None]
+    return Usage(sum(usage.input_tokens for usage in billed), sum(usage.output_tokens for usage in billed))
 
 
 def _united(some: _Parameters, others: _Parameters) -> _Parameters:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.endpoints.end_states import CUT, failure_of, is_cut_off
 from flows.endpoints.kinds import EMPTY
-from flows.endpoints.usage import HIDDEN_OUTPUT, Usage, read_usage, written_text
+from flows.endpoints.usage import HIDDEN_OUTPUT, NO_USAGE, Usage, read_usage, written_text
 from routing.strict_json import DuplicateKey, InvalidJson, parse_json
 
 _MAX_NAME_CHARACTERS = 200
@@ -75,11 +75,14 @@ class Completion(Answer):
         How often the endpoint was asked, this one included.
     downgrades
         Request parameters that had to be dropped because the LLM refuses them, for example ``temperature``.
+    lost
+        What earlier attempts are billed for although they brought no answer.
     """
 
     latency_s: float
     attempts: int
     downgrades: tuple[str, ...] = ()
+    lost: Usage = NO_USAGE
 
 
 class NotACompletion(ValueError):
@@ -89,11 +92,14 @@ class NotACompletion(ValueError):
     ----------
     kind
         What that is, a key of `FAILURE_RULES`.
+    usage
+        The tokens that are billed all the same; None when the endpoint billed nothing that is known.
     """
 
-    def __init__(self, message: str, kind: str = "malformed") -> None:
+    def __init__(self, message: str, kind: str = "malformed", usage: Usage | None = None) -> None:
         super().__init__(message)
         self.kind = kind
+        self.usage = usage
 
 
 def parse_body(body: bytes) -> Any:
@@ -155,9 +161,9 @@ def read_answer(document: Any, prompt: str) -> Answer:
         raise NotACompletion("the finish reason is not a string")
     end_state = finish_reason or ""
     kind = failure_of(end_state)
-    if kind is not None:
-        raise NotACompletion("the finish reason is not that of an answer", kind)
     usage = read_usage(document.get("usage"), prompt, written_text(message))
+    if kind is not None:
+        raise NotACompletion("the finish reason is not that of an answer", kind, usage)
     text = _text_of(message)
     if not text.strip() and not (message.get("tool_calls") or message.get("function_call")):
         _refuse_empty(message, usage, document.get("usage"), is_finished=bool(end_state))
@@ -187,11 +193,11 @@ def _refuse_empty(message: dict[str, Any], usage: Usage, reported: Any, *, is_fi
     content = message.get("content")
     is_reasoned = any(message.get(name) for name in _REASONING) or any(map(_is_reasoning, _parts(content)))
     if is_reasoned or HIDDEN_OUTPUT in usage.flags or _has_reasoning_tokens(reported):
-        raise NotACompletion("there is reasoning, and no answer after it", EMPTY)
+        raise NotACompletion("there is reasoning, and no answer after it", EMPTY, usage)
     if content is None and not is_finished:
         raise NotACompletion("the content of the message is not text")
     if not usage.output_tokens:
-        raise NotACompletion("the answer is empty, and no tokens were spent on it", EMPTY)
+        raise NotACompletion("the answer is empty, and no tokens were spent on it", EMPTY, usage)
 
 
 def _parts(content: Any) -> list[Any]:

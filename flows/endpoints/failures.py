@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from flows.endpoints.error_report import ErrorReport, read_error
+from flows.endpoints.usage import Usage
 
 RefusedParameter = Literal["temperature", "max_tokens", "stream"]
 
@@ -30,12 +31,15 @@ class Failure:
         What the endpoint asked us to wait, in seconds.
     refused_parameters
         Which parameters the LLM may be refusing, of those that can be left out.
+    usage
+        The tokens that are billed although there is no answer; None when there are none.
     """
 
     kind: str
     detail: str = ""
     retry_after_s: float | None = None
     refused_parameters: tuple[RefusedParameter, ...] = ()
+    usage: Usage | None = None
 
 
 class ResponseRefused(Exception):
@@ -158,7 +162,7 @@ _SAYS_BAD_KEY = re.compile(
     r"(?:not (?:valid|found|provided)|invalid|incorrect|missing|required|expired|revoked|disabled|wrong)"
     r"|(?:invalid|incorrect|wrong|missing|expired|revoked|malformed|no|provide an|provide a valid) "
     r"(?:x-|auth |authentication |bearer |valid )?(?:api[ _-]?key|access token|credentials?\b|authorization)"
-    r"|authentication (?:failed|error|required)|unauthenticated"
+    r"|authentication (?:failed|error|required)|unauthenticated|(?:check|make sure|verify) (?:that )?your api[ _-]?key"
 )
 # A 403 may mean the key or the LLM; one that speaks of the header means the key.
 _SAYS_HEADER = re.compile(r"\bbearer\b|\bauthorization header\b")

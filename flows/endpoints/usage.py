@@ -61,6 +61,9 @@ class Usage:
         return not ESTIMATED.isdisjoint(self.flags)
 
 
+NO_USAGE: Final = Usage(0, 0)
+
+
 def read_usage(reported: Any, prompt: str, answer: str) -> Usage:
     """Read the usage of an answer, and estimate what is missing or cannot be right.
 

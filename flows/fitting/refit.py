@@ -78,7 +78,7 @@ def refit(night: Night) -> Candidate:
     found = estimate(night, llms)
     map_digest, table = found.digest, found.representative.table
     clusters = found.estimator.cluster_map_.assign(found.representative.embeddings)
-    whole = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores).mean(axis=0)
+    answered = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
     routed: list[RoutedLLM] = []
@@ -93,7 +93,7 @@ def refit(night: Night) -> Candidate:
         lack = shortfall(
             np.isfinite(table.scores[:, column]),
             clusters,
-            profile_share=float(whole[column]),
+            profile_share=float(answered[: len(night.prompts_for(llm)), column].mean()),
             min_coverage=night.settings.routing.min_coverage,
         )
         vector = previous.get(llm.key)

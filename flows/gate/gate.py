@@ -350,7 +350,10 @@ def _shares_hold(found: RouterMeasure, before: RouterMeasure, rules: GateRules) 
 
 
 def version_metrics(gate: GateResult) -> dict[str, float]:
-    """Return the metrics of a version: its own and, where there is a champion, the champion's and their difference."""
+    """Return the metrics of a version: its own and, where there is a champion, the champion's and their difference.
+
+    Those that set score against cost are left out where no LLM costs anything.
+    """
     metrics = _measures("", gate.challenger)
     if gate.champion is not None:
         metrics |= _measures("champion_", gate.champion)
@@ -364,15 +367,13 @@ def version_metrics(gate: GateResult) -> dict[str, float]:
 
 
 def _measures(prefix: str, found: RouterMeasure) -> dict[str, float]:
-    return {
-        f"{prefix}score": found.score,
-        f"{prefix}cost_usd_per_1k": found.cost_usd * 1000,
-        f"{prefix}area": found.area,
-        f"{prefix}qnc": found.qnc,
-        f"{prefix}qnc_reached": float(found.qnc_is_reached),
-        f"{prefix}peak": found.peak,
-        f"{prefix}aiq": found.aiq,
-    }
+    metrics = {"score": found.score, "cost_usd_per_1k": found.cost_usd * 1000}
+    if not found.is_free:
+        metrics |= {"area": found.area, "qnc": found.qnc, "qnc_reached": float(found.qnc_is_reached)}
+    metrics["peak"] = found.peak
+    if not found.is_free:
+        metrics["aiq"] = found.aiq
+    return {f"{prefix}{name}": value for name, value in metrics.items()}
 
 
 def gate_as_json(gate: GateResult) -> dict[str, Any]:

@@ -103,6 +103,11 @@ class RouterMeasure:
     chosen: tuple[str, ...]
     shares: tuple[tuple[str, float], ...]
 
+    @property
+    def is_free(self) -> bool:
+        """Whether no LLM costs anything: then area, QNC and AIQ, which set score against cost, say nothing."""
+        return self.curve.is_free
+
 
 def measure(router: Router, outcomes: GateOutcomes) -> RouterMeasure:
     """Measure a router on gate prompts with the recorded outcomes.

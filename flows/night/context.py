@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PROFILED_ROLES = ("representative", "gate", "hidden")
 CANARY_ROLES = ("representative", "gate")
+_MOST_OF_MAP = 0.5
 
 
 class Night:
@@ -112,14 +113,40 @@ class Night:
 
     @cached_property
     def profiled_prompts(self) -> tuple[Prompt, ...]:
-        """The prompts that every LLM is asked tonight, representative ones first.
+        """All prompts that any LLM is asked tonight, representative ones first.
 
         In the night in which the map is fitted LLMs are asked the map prompts too, because the posterior learns from
-        them how LLMs differ. LLMs of later nights are not.
+        them how LLMs differ.
         """
+        return (*self._prompts_of_all, *self._map_prompts)
+
+    def prompts_for(self, llm: LLM) -> tuple[Prompt, ...]:
+        """Return the prompts that an LLM is asked tonight: the first of `profiled_prompts`, or all.
+
+        When a later night fits a map again, because prompts were added, dropped or changed, the map prompts are for the
+        LLMs that answered most of them before: these are enough to learn from. If none did, they are for all LLMs.
+        """
+        if self._map_prompts and (not self._map_llms or llm.key in self._map_llms):
+            return self.profiled_prompts
+        return self._prompts_of_all
+
+    @cached_property
+    def _prompts_of_all(self) -> tuple[Prompt, ...]:
+        return tuple(prompt for role in PROFILED_ROLES for prompt in self.prompt_set.with_role(role))
+
+    @cached_property
+    def _map_prompts(self) -> tuple[Prompt, ...]:
         fits_map = self.cluster_map is None and self.settings.routing.method == "posterior"
-        roles = (*PROFILED_ROLES, "map") if fits_map else PROFILED_ROLES
-        return tuple(prompt for role in roles for prompt in self.prompt_set.with_role(role))
+        return self.prompt_set.with_role("map") if fits_map else ()
+
+    @cached_property
+    def _map_llms(self) -> frozenset[str]:
+        """Keys of the LLMs that answered most of the map prompts; none before the first router."""
+        if not self.registry.routers.exist():
+            return frozenset()
+        llms = [llm for llm in self.registry.llms.all() if llm.endpoint in self.sampling]
+        share = np.isfinite(self.outcome_table(llms, self._map_prompts).scores).mean(axis=0)
+        return frozenset(llm.key for llm, answered in zip(llms, share, strict=True) if answered >= _MOST_OF_MAP)
 
     def embeddings_of(self, prompts: tuple[Prompt, ...]) -> NDArray[np.float32]:
         """Return the stored embeddings of prompts, ``(n, dim)``, in their order."""

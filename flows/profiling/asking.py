@@ -14,32 +14,22 @@ from fnmatch import fnmatchcase
 from flows import crash_points
 from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, kinds, worst_case_usd
 from flows.endpoints.completion import is_the_llm_asked_for
-from flows.endpoints.end_states import CUT
-from flows.endpoints.usage import bounded_usage
+from flows.endpoints.usage import Usage, bounded_usage
 from flows.errors import BudgetExceeded, EndpointError, GradingError
 from flows.graders import Judge
 from flows.logs import log_event
 from flows.night.context import Night
-from flows.profiling.empty_answers import MOST_IN_A_ROW, EmptyAnswers
 from flows.profiling.judging import JudgeClient, Judgement
 from flows.profiling.plan import cost_usd
 from flows.profiling.progress import Outlook
 from flows.profiling.reservations import NotGranted, Reservations
 from flows.profiling.results import OVER
+from flows.profiling.tally import MOST_EMPTY_IN_A_ROW, Tally
 from registry.llms import LLM, Price
 from registry.outcomes import Outcome
 from registry.prompts import Prompt
 
 _ASK_AGAIN_S = 0.1
-
-
-@dataclass
-class Tally:
-    """Counts over the answers of one LLM tonight."""
-
-    answers: int = 0
-    cut: int = 0
-    downgrades: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,7 +101,6 @@ class BudgetedCaller:
         for name, number in neighbours.items():
             endpoints[name].expect_llms(number)
         self._accepted_names = {entry.name: entry.accepted_names for entry in night.workspace.endpoint_settings()}
-        self._empty: dict[str, EmptyAnswers] = defaultdict(EmptyAnswers)
         self._spent: dict[str, Decimal] = defaultdict(Decimal)
         self.tallies: dict[str, Tally] = defaultdict(Tally)
         self.stopped: dict[str, tuple[str, str]] = {}
@@ -164,11 +153,11 @@ class BudgetedCaller:
         """
         async with AsyncExitStack() as until_kept:
             async with self._of_one_llm[llm.key], self._about_to_call[llm.endpoint]:
-                number = self._empty[llm.key].ask()
+                number = self.tallies[llm.key].begin()
                 outcome = await self._call(llm, prompt, sampling, until_kept)
-                self._empty[llm.key].end(number, outcome)
-                if self._empty[llm.key].in_a_row >= MOST_IN_A_ROW:
-                    self.stop(llm.key, f"it gave {MOST_IN_A_ROW} empty answers in a row", kinds.EMPTY)
+                self.tallies[llm.key].end(number, outcome)
+                if self.tallies[llm.key].empty_in_a_row >= MOST_EMPTY_IN_A_ROW:
+                    self.stop(llm.key, f"it gave {MOST_EMPTY_IN_A_ROW} empty answers in a row", kinds.EMPTY)
             if outcome is not None:
                 self._spent[llm.key] += outcome.whole_cost_usd
                 await keep(outcome)
@@ -249,38 +238,44 @@ class BudgetedCaller:
         if granted is None:
             return None
         try:
-            completion = await self._completion(endpoint, llm, prompt, granted)
+            completion = await self._completion(endpoint, llm, prompt, price, granted)
             outcome = await self._outcome(llm, prompt, sampling, price, completion)
         except _NotSent:
             granted.lower_to(Decimal(0))
             self._budget.release(granted.reservation)
             return await self._call(llm, prompt, sampling, until_kept)
         except EndpointError as error:
-            self._budget.release(granted.reservation)
+            # Attempts without an answer may be billed, those that only reasoned for example.
+            spent_usd = cost_usd(price, error.input_tokens, error.output_tokens)
+            self._budget.settle(granted.reservation, spent_usd)
+            granted.lower_to(spent_usd)
             if kinds.is_futile(error):
                 self.stop(llm.key, error.message, error.kind)
-            return self._failure(llm, prompt, sampling, error.kind, error.attempts) if error.attempts else None
+            return self._failure(llm, prompt, sampling, spent_usd, error) if error.attempts else None
         except BaseException:
             self._budget.release(granted.reservation)
             raise
         self._settle(llm, granted, outcome.whole_cost_usd)
         return outcome
 
-    async def _completion(self, endpoint: BoundedEndpoint, llm: LLM, prompt: Prompt, granted: _Granted) -> Completion:
+    async def _completion(
+        self, endpoint: BoundedEndpoint, llm: LLM, prompt: Prompt, price: Price, granted: _Granted
+    ) -> Completion:
         """Make one call; raise `_NotSent` when it is not to be sent after all."""
         crash_points.reach("call")
-        check = self._check_of(llm.key, granted)
+        check = self._check_of(llm.key, granted, price)
         completion = await endpoint.complete(llm.llm_id, prompt.text, before_sending=check)
         crash_points.reach("answered")
         usage = bounded_usage(completion.usage, prompt.text, completion.text, max_tokens=endpoint.settings.max_tokens)
         return replace(completion, usage=usage)
 
-    def _check_of(self, llm_key: str, granted: _Granted) -> Callable[[], None]:
+    def _check_of(self, llm_key: str, granted: _Granted, price: Price | None = None) -> Callable[[Usage], None]:
         """Return what raises `_NotSent` if a call for an LLM, for which money was set aside, must not be sent now."""
 
-        def check() -> None:
+        def check(lost: Usage) -> None:
             self._stop_at_the_end(llm_key)
-            if llm_key in self.stopped or not self._budget.may_send(granted.reservation):
+            lost_usd = cost_usd(price, lost.input_tokens, lost.output_tokens) if price is not None else Decimal(0)
+            if llm_key in self.stopped or not self._budget.may_send(granted.reservation, lost_usd):
                 raise _NotSent
 
         return check
@@ -345,9 +340,10 @@ class BudgetedCaller:
         judgement = Judgement(None)
         failure: str | None = kinds.SUBSTITUTED
         if not self._is_substituted(llm, completion):
-            self._count(llm, completion)
+            self.tallies[llm.key].count(completion)
             judgement = await self._graded(llm, prompt, completion)
             failure = None if judgement.score is not None else "judging" if judgement.cost else "grading"
+        lost = completion.lost
         return Outcome(
             llm_key=llm.key,
             prompt_digest=prompt.digest,
@@ -359,7 +355,9 @@ class BudgetedCaller:
             grading=judgement.cost,
             input_tokens=completion.input_tokens,
             output_tokens=completion.output_tokens,
-            cost_usd=cost_usd(price, completion.input_tokens, completion.output_tokens),
+            cost_usd=cost_usd(
+                price, completion.input_tokens + lost.input_tokens, completion.output_tokens + lost.output_tokens
+            ),
             latency_s=completion.latency_s,
             finish_reason=completion.finish_reason,
             attempts=completion.attempts,
@@ -385,7 +383,7 @@ class BudgetedCaller:
         return await self._judged(llm.key, prompt, completion.text)
 
     async def _judged(
-        self, llm_key: str, prompt: Prompt, text: str, before_sending: Callable[[], None] = lambda: None
+        self, llm_key: str, prompt: Prompt, text: str, before_sending: Callable[[Usage], None] = lambda lost: None
     ) -> Judgement:
         """Ask the judge; one that is gone stops the LLMs that need it."""
         assert self._judge_client is not None, "prompts to be judged are not asked without a judge"
@@ -409,26 +407,21 @@ class BudgetedCaller:
         )
         return True
 
-    def _count(self, llm: LLM, completion: Completion) -> None:
-        tally = self.tallies[llm.key]
-        tally.answers += 1
-        tally.cut += completion.finish_reason == CUT
-        tally.downgrades = tuple(sorted({*tally.downgrades, *completion.downgrades}))
-
-    def _failure(self, llm: LLM, prompt: Prompt, sampling: str, kind: str, attempts: int) -> Outcome:
+    def _failure(self, llm: LLM, prompt: Prompt, sampling: str, spent_usd: Decimal, error: EndpointError) -> Outcome:
+        is_billed = bool(error.input_tokens or error.output_tokens)
         return Outcome(
             llm_key=llm.key,
             prompt_digest=prompt.digest,
             grader=self._night.grader_versions[prompt.grader],
             sampling=sampling,
             score=None,
-            failure=kind,
-            input_tokens=None,
-            output_tokens=None,
-            cost_usd=None,
+            failure=error.kind,
+            input_tokens=error.input_tokens if is_billed else None,
+            output_tokens=error.output_tokens if is_billed else None,
+            cost_usd=spent_usd if is_billed else None,
             latency_s=None,
             finish_reason=None,
-            attempts=attempts,
+            attempts=error.attempts,
             completion=None,
             usage_estimated=False,
             asked_at=self._night.clock(),

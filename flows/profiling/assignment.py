@@ -112,7 +112,7 @@ async def carry_out(assignment: Assignment) -> WorkerResult:
 
 
 async def _profile(night: Night, llm: LLM) -> WorkerResult:
-    wanted = night.profiled_prompts
+    wanted = night.prompts_for(llm)
     missing = night.registry.outcomes.missing(llm.key, wanted, night.grader_versions, night.asked_sampling(llm))
     zero = Decimal(0)
     planned = PlannedProfile(llm, missing, len(wanted) - len(missing), expected_usd=zero, worst_usd=zero)

@@ -159,7 +159,7 @@ def _mean_score(night: Night, table: OutcomeTable) -> float | None:
 
 def _profile_table(night: Night, llm: LLM) -> OutcomeTable:
     return night.registry.outcomes.table(
-        [llm.key], night.profiled_prompts, night.grader_versions, night.asked_sampling(llm)
+        [llm.key], night.prompts_for(llm), night.grader_versions, night.asked_sampling(llm)
     )
 
 

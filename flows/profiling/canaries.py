@@ -145,6 +145,6 @@ def settle_drifts(night: Night) -> None:
         if llm.endpoint not in night.sampling:
             continue
         sampling = night.asked_sampling(llm)
-        coverage = night.registry.outcomes.coverage([llm.key], night.profiled_prompts, night.grader_versions, sampling)
+        coverage = night.registry.outcomes.coverage([llm.key], night.prompts_for(llm), night.grader_versions, sampling)
         if coverage[0].share >= night.settings.routing.min_coverage:
             night.drifts.settle(llm.key, actor=ACTOR, now=night.clock())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flows.endpoints import BoundedEndpoint, Budget, worst_case_usd
 from flows.endpoints.kinds import is_futile
-from flows.endpoints.usage import bounded_usage
+from flows.endpoints.usage import Usage, bounded_usage
 from flows.errors import EndpointError, GradingError, PrerequisiteError
 from flows.graders.judge import MOST_ANSWER_BYTES, Judge, judgement_prompt, says_nothing, verdict
 from flows.graders.judge_check import JudgeTrial, judge_trials, refuse_bad_judge
@@ -111,7 +111,11 @@ class JudgeClient:
         return worst_judgement_usd(question, reference, self._price, max_tokens=self._endpoint.settings.max_tokens)
 
     async def score(
-        self, question: str, reference: str, completion: str, before_sending: Callable[[], None] = lambda: None
+        self,
+        question: str,
+        reference: str,
+        completion: str,
+        before_sending: Callable[[Usage], None] = lambda lost: None,
     ) -> Judgement:
         """Have one answer judged; anything that goes wrong is no verdict, never a wrong answer.
 
@@ -124,9 +128,12 @@ class JudgeClient:
         try:
             reply = await self._endpoint.complete(self._llm.llm_id, asked, before_sending=before_sending)
         except EndpointError as error:
-            return Judgement(None, GradingCost(self._llm.key, error.attempts, Decimal(0)), error)
+            spent_usd = cost_usd(self._price, error.input_tokens, error.output_tokens)
+            return Judgement(None, GradingCost(self._llm.key, error.attempts, spent_usd), error)
         usage = bounded_usage(reply.usage, asked, reply.text, max_tokens=self._endpoint.settings.max_tokens)
-        usd = cost_usd(self._price, usage.input_tokens, usage.output_tokens)
+        lost = reply.lost
+        input_tokens, output_tokens = usage.input_tokens + lost.input_tokens, usage.output_tokens + lost.output_tokens
+        usd = cost_usd(self._price, input_tokens, output_tokens)
         cost = GradingCost(self._llm.key, reply.attempts, usd)
         try:
             return Judgement(verdict(reply.text, nonce), cost, is_unreadable=False)

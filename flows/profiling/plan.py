@@ -110,6 +110,11 @@ class NightPlan:
         return any(one.by_judge for one in self.regrades)
 
     @property
+    def has_routable(self) -> bool:
+        """Whether there is any LLM that can be routed to."""
+        return bool(self.complete or self.profiles or self.deferred)
+
+    @property
     def calls(self) -> int:
         """Number of calls, without canaries."""
         return sum(len(profile.prompts) for profile in self.profiles)
@@ -160,7 +165,7 @@ def plan_night(
     llms: Sequence[LLM],
     on: date,
     missing: Mapping[str, tuple[Prompt, ...]],
-    n_prompts: int,
+    n_prompts: Mapping[str, int],
     *,
     max_new: int,
     max_tokens: Mapping[str, int],
@@ -179,7 +184,7 @@ def plan_night(
     missing
         By LLM key, the prompts without a score.
     n_prompts
-        How many prompts a complete profile has.
+        By LLM key, how many prompts a complete profile has.
     max_new
         The most LLMs without any score that one night takes on; those released earliest come first.
     max_tokens
@@ -199,7 +204,7 @@ def plan_night(
         prompts = missing[llm.key]
         if not prompts:
             continue
-        known = n_prompts - len(prompts)
+        known = n_prompts[llm.key] - len(prompts)
         is_new = known == 0 and llm.key not in drifted
         if is_new and taken >= max_new:
             deferred.append(llm)
@@ -213,7 +218,7 @@ def plan_night(
         unroutable=tuple(llm for llm in llms if not llm.is_routable_on(on)),
         complete=len(routable) - len(profiles) - len(deferred),
         canaries=tuple(
-            _planned(llm, canaries[llm.key], n_prompts, max_tokens[llm.endpoint], seen_output_tokens)
+            _planned(llm, canaries[llm.key], n_prompts[llm.key], max_tokens[llm.endpoint], seen_output_tokens)
             for llm in routable
             if llm.key in canaries
         ),

@@ -17,6 +17,9 @@ from flows.versions.store import CONTENT_FILE, FIGURE_FILE, Publication
 from routing.router import Router
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
     from flows.fitting.refit import Candidate
     from flows.night.context import Night
 
@@ -49,7 +52,7 @@ def version_description(router: Router, gate: GateResult, parent: str | None, as
         f"Router over {counted(len(router.keys), 'LLM')}, made in the night of {as_of.isoformat()}.",
         "",
         f"- On {counted(len(gate.outcomes.embeddings), 'gate prompt')}: score {found.score:.4f} at "
-        f"{found.cost_usd * 1000:.4f} USD per 1,000 prompts, area {found.area:.4f}, {_qnc(found)}.",
+        f"{found.cost_usd * 1000:.4f} USD per 1,000 prompts{_against_cost(found)}.",
     ]
     if gate.champion is not None and gate.difference is not None:
         lines.append(
@@ -71,8 +74,24 @@ def certainty(router: Router) -> str:
     return f"- Expected errors per LLM and cluster: standard error {np.median(known):.3f}, at most {known.max():.3f}."
 
 
-def _qnc(found: RouterMeasure) -> str:
-    return f"QNC {found.qnc:.3f}" if found.qnc_is_reached else "QNC not reached"
+def _against_cost(found: RouterMeasure) -> str:
+    if found.is_free:
+        return ": every LLM is free"
+    return f", area {found.area:.4f}, " + (f"QNC {found.qnc:.3f}" if found.qnc_is_reached else "QNC not reached")
+
+
+def _cost_axis(axes: Axes, costs: NDArray[np.float64]) -> None:
+    """Scale the cost axis: a logarithmic one has no place for what is free, and without any cost there is none."""
+    paid = costs[costs > 0]
+    if not paid.size:
+        axes.set_xticks([])
+        axes.set_xlabel("every LLM is free")
+        return
+    if paid.size == len(costs):
+        axes.set_xscale("log")
+    else:
+        axes.set_xscale("symlog", linthresh=paid.min())
+    axes.set_xlabel("mean cost, USD per 1,000 prompts (log scale)")
 
 
 def deferral_figure(gate: GateResult, path: Path) -> Path:
@@ -123,8 +142,7 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
             curve = found.curve
             axes.plot(curve.costs_usd * per_1k, curve.scores, style, color=colour, lw=1.8, label=name)
             axes.plot(found.cost_usd * per_1k, found.score, "o", color=colour, ms=7)
-        axes.set_xscale("log")
-        axes.set_xlabel("mean cost, USD per 1,000 prompts (log scale)")
+        _cost_axis(axes, costs)
         axes.set_ylabel("mean score on gate prompts")
         axes.set_title(
             f"Deferral curves on {counted(len(outcomes.embeddings), 'gate prompt')} (dots: operating points)"

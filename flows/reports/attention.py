@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from flows.profiling.plan import NightPlan
 from flows.profiling.results import Unjudged
 from flows.reports.night_report import NightReport
 from flows.reports.readability import readability_attention
@@ -9,6 +12,25 @@ from flows.reports.usage import usage_attention
 from flows.text import counted
 
 _MUCH_CUT = 0.05
+
+
+def plan_attention(plan: NightPlan) -> tuple[str, ...]:
+    """Return what a person should do before the planned night is run, one line each."""
+    if plan.has_routable:
+        return ()
+    if not plan.unroutable:
+        return (
+            "No LLM is there to route to: the catalogs list none for a configured [[endpoint]]. Check include, exclude "
+            "and endpoint of [[catalog]]",
+        )
+    reasons = Counter(
+        llm.refusal or ("no price" if llm.price is None else "it is being retired") for llm in plan.unroutable
+    )
+    shown = "; ".join(f"{reason} ({counted(count, 'LLM')})" for reason, count in reasons.most_common(3))
+    return (
+        f"No LLM can be routed to: {shown}. Add a [[catalog]] that has their prices, or name under free of [[catalog]] "
+        "those that cost nothing",
+    )
 
 
 def attention_lines(report: NightReport) -> tuple[str, ...]:

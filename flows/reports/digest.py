@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flows.gate.gate import gate_as_json
+from flows.gate.measure import RouterMeasure
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome
 from flows.reports.attention import canary_line
@@ -70,6 +71,13 @@ def digest(report: NightReport) -> str:
     if report.attention:
         lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in report.attention[:8])]
     return "\n".join(lines)
+
+
+def area_and_qnc(found: RouterMeasure) -> tuple[str, str]:
+    """Return area and QNC as cells of a table; a dash where no LLM costs anything."""
+    if found.is_free:
+        return "–", "–"
+    return f"{found.area:.4f}", f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
 
 
 def _named(keys: Sequence[str]) -> str:
@@ -159,10 +167,8 @@ def _router_lines(router: RouterOutcome) -> list[str]:
         lines += ["| on gate prompts | score | USD per 1,000 | area | QNC |", "|---|---|---|---|---|"]
         for title, found in (("champion before", gate.champion), ("challenger", gate.challenger)):
             if found is not None:
-                qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
-                lines.append(
-                    f"| {title} | {found.score:.4f} | {found.cost_usd * 1000:.4f} | {found.area:.4f} | {qnc} |"
-                )
+                cells = (f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found))
+                lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
         lines += [
             f"- {'passed' if check.passed else 'FAILED'}: {check.name}: {escape(check.value, 300)} ({check.threshold})"

@@ -124,7 +124,7 @@ def _place(
     table = registry.outcomes.table([llm.key], prompts, answers.graders, sampling)
     scores, costs = table.scores[:, 0], table.cost_usd[:, 0]
     scored = scores[np.isfinite(scores)]
-    costs = costs[np.isfinite(costs)]
+    costs = costs[np.isfinite(costs) & np.isfinite(scores)]
     mean = float(scored.mean()) if len(scored) else None
     low, high = share_interval(mean, len(scored)) if mean is not None else (None, None)
     facts = registry.outcomes.facts(llm.key, prompts, answers.graders, sampling)

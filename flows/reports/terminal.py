@@ -9,7 +9,7 @@ from flows.gate.gate import GateCheck
 from flows.gate.measure import RouterMeasure
 from flows.profiling.plan import PlannedProfile, PlannedRegrades
 from flows.reports.attention import canary_line
-from flows.reports.digest import review_command, verdict
+from flows.reports.digest import area_and_qnc, review_command, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.readability import readability_cell
 from flows.reports.usage import usage_cell
@@ -46,7 +46,11 @@ def ending_text(report: NightReport, *, planned_command: str = "uniroute night r
     if report.attention:
         blocks.append("\n".join(f"! {sanitize(line, width=300)}" for line in report.attention))
     blocks.append(verdict(report))
-    blocks.append(f"next: {planned_command if report.is_plan_only else next_command(report)}")
+    if not report.is_plan_only:
+        planned_command = next_command(report)
+    elif not report.plan.has_routable:
+        planned_command = "uniroute llm list"
+    blocks.append(f"next: {planned_command}")
     return "\n\n".join(block for block in blocks if block)
 
 
@@ -189,14 +193,7 @@ def check_line(check: GateCheck) -> str:
 
 def measure_cells(found: RouterMeasure) -> list[str]:
     """Return score, cost, area, QNC and peak as cells of a table."""
-    qnc = f"{found.qnc:.3f}" if found.qnc_is_reached else "not reached"
-    return [
-        f"{found.score:.4f}",
-        f"{found.cost_usd * 1000:.4f}",
-        f"{found.area:.4f}",
-        qnc,
-        f"{found.peak:.4f}",
-    ]
+    return [f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found), f"{found.peak:.4f}"]
 
 
 def next_command(report: NightReport) -> str:

@@ -22,11 +22,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
-    text,
 )
 
 from registry.db.columns import ArrayBlob, ExactDecimal, ExactText, PlainText, Usd, UtcDateTime
-from registry.db.conventions import digest, metadata, one_of
+from registry.db.conventions import digest, index_of_known, metadata, one_of
 
 VERSION_TABLE = "uniroute_alembic_version"
 ROLES = ("map", "representative", "gate", "hidden")
@@ -34,9 +33,6 @@ LLM_STATUSES = ("available", "withdrawn", "quarantined", "excluded")
 RUN_STATUSES = ("active", "completed", "attention", "failed", "interrupted")
 PROMOTION_STATUSES = ("requested", "approved", "rejected", "superseded", "applied", "failed")
 ALIASES = ("champion", "challenger", "previous")
-_FAILED = text("failure IS NOT NULL")
-_REGRADED = text("regraded_at IS NOT NULL")
-_JUDGED = text("judged_at IS NOT NULL")
 
 schema_file = Table(
     "schema_file",
@@ -261,11 +257,11 @@ outcome = Table(
         "(judged_at IS NULL) = (judged_by IS NULL) AND (judged_at IS NULL OR is_unreadable)", name="judged_in_doubt"
     ),
     # The failures of a night are counted every few seconds, among answers that are many times more.
-    Index("ix_outcome_failed", "run_id", "failure", "llm_id", sqlite_where=_FAILED, postgresql_where=_FAILED),
+    index_of_known("ix_outcome_failed", "run_id", "failure", "llm_id", known="failure"),
     # Every night asks what was regraded since the last one.
-    Index("ix_outcome_regraded", "regraded_at", sqlite_where=_REGRADED, postgresql_where=_REGRADED),
+    index_of_known("ix_outcome_regraded", "regraded_at", known="regraded_at"),
     # Every gate asks what a judge decided since the champion was made.
-    Index("ix_outcome_judged", "judged_at", sqlite_where=_JUDGED, postgresql_where=_JUDGED),
+    index_of_known("ix_outcome_judged", "judged_at", known="judged_at"),
     # Clustered by key: the table of one LLM is one range of pages, and completions live elsewhere.
     sqlite_with_rowid=False,
 )

@@ -21,6 +21,7 @@ from tests.registry.samples import NOW, fetch, listing
 FIRST, SECOND = date(2024, 9, 1), date(2024, 10, 1)
 RIGHT_UNLESS = {"weak": 2, "fair": 3, "good": 6, "late": 7}
 N_PROMPTS = 40
+COST_USD = Decimal("0.0001")
 SETTINGS = """
 home = "home"
 [embedder]
@@ -96,6 +97,7 @@ def run_night(
     *,
     answering: tuple[str, ...] | None = None,
     endpoint: str = "fake",
+    are_free: bool = False,
 ) -> RouterOutcome:
     """Run the stages of a night that follow the answers, with these LLMs listed; return what became of its router."""
     from flows.fitting.refit import embed_prompts, refit
@@ -115,12 +117,14 @@ def run_night(
         now=clock(),
         lease_s=3600,
     )
-    listings = [listing(name, price=str(1 + place), endpoint=endpoint) for place, name in enumerate(names)]
+    listings = [
+        listing(name, price="0" if are_free else str(1 + place), endpoint=endpoint) for place, name in enumerate(names)
+    ]
     registry.llms.record_fetch(night.run, fetch(listings, f"{as_of}", catalog=f"of {endpoint}"), as_of)
     regrade_by_rule(night, night.run)
     for llm in registry.llms.all():
         if llm.endpoint == endpoint and (answering is None or llm.llm_id in answering):
-            answer(night, llm)
+            answer(night, llm, cost_usd=Decimal(0) if are_free else COST_USD)
     embed_prompts.fn(night)
     candidate = refit.fn(night)
     outcome = keep_and_publish.fn(night, candidate, measure_candidate.fn(night, candidate))
@@ -128,7 +132,7 @@ def run_night(
     return outcome
 
 
-def answer(night: Night, llm: LLM, sampling: str | None = None) -> None:
+def answer(night: Night, llm: LLM, sampling: str | None = None, *, cost_usd: Decimal = COST_USD) -> None:
     """Record an LLM's answers to every prompt it is asked that night."""
     outcomes = []
     for prompt in night.profiled_prompts:
@@ -143,7 +147,7 @@ def answer(night: Night, llm: LLM, sampling: str | None = None) -> None:
                 failure=None,
                 input_tokens=100 + number,
                 output_tokens=20 + number % 5,
-                cost_usd=Decimal("0.0001"),
+                cost_usd=cost_usd,
                 latency_s=0.5,
                 finish_reason="stop",
                 attempts=1,

@@ -36,7 +36,9 @@ def plan_of(registry: Registry) -> NightPlan:
     """Plan a night that may take on fifty new LLMs, of three prompts each."""
     llms = registry.llms.all()
     missing = {llm.key: prompts(3) for llm in llms}
-    return plan_night(llms, TODAY, missing, 3, max_new=50, max_tokens={"router": 100}, seen_output_tokens=None)
+    return plan_night(
+        llms, TODAY, missing, dict.fromkeys(missing, 3), max_new=50, max_tokens={"router": 100}, seen_output_tokens=None
+    )
 
 
 SENTINELS = [

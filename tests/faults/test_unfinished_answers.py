@@ -67,6 +67,15 @@ def test_answers_that_something_else_ended_are_failures_and_leave_the_llm_out(ni
     assert "fake:broken" not in routed
 
 
+def test_answers_that_are_billed_and_not_given_are_booked(night):
+    asked, profiles, _, _ = night
+    rows = asked.rows("o.failure, o.attempts, o.cost_picousd", "broken")
+    assert {attempts * 15 * 10**6 for failure, attempts, _ in rows if failure} == {
+        cost for failure, _, cost in rows if failure
+    }
+    assert profiles["broken"].spent_usd > profiles["honest"].spent_usd
+
+
 def test_one_forbidden_llm_leaves_all_others_to_be_profiled(night):
     _, profiles, report, routed = night
     assert (profiles["region"].stopped_for, profiles["region"].asked) == ("forbidden", 1)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from registry.db.tables import ROLES
 from registry.errors import NotFound, PromptSetInvalid
-from registry.prompts import Prompt, RoleShares
+from registry.prompts import Prompt, RoleShares, prompt_set_of
 from routing.errors import InvalidInput
 from tests.properties import examples
 from tests.registry.samples import freeze, prompts
@@ -73,12 +73,12 @@ def test_a_set_that_is_already_stored_keeps_its_first_name(registry):
     assert registry.prompts.freeze("other", prompts(10)).name == "core"
 
 
-@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25)
 @given(st.integers(1, 200), st.integers(1, 6), st.integers(0, 1000))
-def test_roles_get_their_shares_in_all_and_in_each_category(registry, n, n_categories, seed):
+def test_roles_get_their_shares_in_all_and_in_each_category(n, n_categories, seed):
     given_prompts = [Prompt(f"p{i}", f"Question {i}?", "A", "choice", f"c{i % n_categories}") for i in range(n)]
     shares = RoleShares()
-    frozen = registry.prompts.freeze("core", given_prompts, shares, seed)
+    frozen = prompt_set_of("core", given_prompts, shares, seed)
     for role in ROLES:
         assert abs(len(frozen.with_role(role)) - getattr(shares, role) * n) < 2
         for category in {one.category for one in given_prompts}:

@@ -29,6 +29,15 @@ def test_the_budget_solved_by_hand():
     assert 1 / 6 < router.cost_weight_for(min_score=0.5) < 1 / 6 * 1.01
 
 
+def test_a_free_pool_needs_no_cost_weight_and_its_ties_go_by_key():
+    router = flat_router([flat_llm(key, [error, 0.5], 0.0) for key, error in (("b", 0.2), ("a", 0.2), ("c", 0.1))])
+    router = dataclasses.replace(router, calibration_weights=np.eye(2))
+    assert router.cost_weight_for(max_cost_usd_per_1k=0) == 0.0
+    assert router.cost_weight_for(min_score=1.0) >= 0.0
+    chosen = router.route(np.eye(8)[:2]).llm_index
+    assert [router.keys[place] for place in chosen] == ["c", "a"]
+
+
 @pytest.mark.parametrize("soft", [False, True])
 def test_the_budget_is_kept_and_not_wasted(soft):
     router = random_router(soft=soft)

@@ -4,7 +4,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from routing import DeferralCurve, InvalidInput, aiq, area, deferral_curve, paired_bootstrap, peak, qnc, scores_at_costs
+from routing import (
+    DeferralCurve,
+    InvalidInput,
+    ZeroRouter,
+    aiq,
+    area,
+    deferral_curve,
+    paired_bootstrap,
+    peak,
+    qnc,
+    scores_at_costs,
+)
+from routing.deferral import Qnc
 from tests.routing.synthetic import SolvedByHand
 
 solved = SolvedByHand()
@@ -133,9 +145,25 @@ def test_a_number_that_is_not_finite_is_refused_by_name(name, bad):
         deferral_curve(**(given_tables | {name: broken}), reference_cost_usd=4.0)
 
 
-def test_a_free_pool_has_no_cost_axis():
-    with pytest.raises(InvalidInput, match="free pool"):
-        deferral_curve([[0.1]], [[0.0]], [[1.0]], [[0.0]], reference_cost_usd=0.0)
+def test_the_curve_of_a_free_pool_is_one_point_by_score():
+    scores = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    nothing = np.zeros_like(scores)
+    curve = deferral_curve(1 - scores, nothing, scores, nothing, reference_cost_usd=0.0)
+    assert curve.is_free
+    assert (curve.costs.tolist(), curve.scores.tolist(), curve.relative([0.0, 2.0]).tolist()) == ([0.0], [1.0], [0, 2])
+    assert (area(curve), aiq(curve), peak(curve)) == (1.0, 1.0, 1.0)
+    assert (qnc(curve, 2 / 3), qnc(deferral_curve([[0]], [[0]], [[0]], [[0]], reference_cost_usd=0), 0.5)) == (
+        Qnc(0.0, True),
+        Qnc(1.0, False),
+    )
+    blind = ZeroRouter.fit(scores, nothing, ["b", "a"])
+    assert blind.keys == ("a",)
+    assert blind.curve(scores, nothing, reference_cost_usd=0.0).scores.tolist() == [2 / 3]
+
+
+def test_costs_without_a_reference_are_refused():
+    with pytest.raises(InvalidInput, match="only a free pool"):
+        deferral_curve([[0.1]], [[0.0]], [[1.0]], [[0.5]], reference_cost_usd=0.0)
 
 
 def test_bootstrap_brackets_the_mean_difference_and_repeats():

@@ -39,6 +39,7 @@ _LEAST_SHARE = 0.005
 _MOST_LINES = 18
 _FEWEST_VERSIONS = 3
 _COST_AXIS = "mean cost, USD per 1,000 prompts (logarithmic)"
+_NO_COSTS = "every LLM is free"
 
 
 def figures_of(evidence: Evidence) -> dict[str, Figure]:
@@ -60,7 +61,7 @@ def deferral(evidence: Evidence) -> Figure:
         axes = drawn.canvas.add_subplot(grid[0])
         _draw_curves(drawn, axes, evidence)
         if band is None:
-            axes.set_xlabel(_COST_AXIS)
+            axes.set_xlabel(_NO_COSTS if evidence.challenger.curve.is_free else _COST_AXIS)
         else:
             axes.tick_params(labelbottom=False)
             _draw_band(drawn.canvas.add_subplot(grid[1], sharex=axes), band)
@@ -93,7 +94,7 @@ def _draw_curves(drawn: Drawing, axes: Axes, evidence: Evidence) -> None:
     for label, side, colour, _, _ in sides:
         tip = f"{label}, operating point: score {side.score:.4f}, {side.cost_usd * _PER_1K:.4f} USD per 1,000 prompts"
         axes.plot(side.cost_usd * _PER_1K, side.score, "o", ms=11, mfc=PAPER, mec=colour, mew=2.6, gid=drawn.tip(tip))
-    cost_axis(axes)
+    cost_axis(axes, is_free=evidence.challenger.curve.is_free)
     axes.set_ylabel("mean score")
     axes.grid(axis="y")
     axes.legend(loc="lower right", labelcolor=INK)
@@ -127,8 +128,9 @@ def frontier(points: Sequence[LLMPoint], basis: str) -> Figure:
         axes.plot(*zip(*line, strict=True), color=MUTED, lw=1.2)
         for point in points:
             _draw_point(drawn, axes, point)
-        cost_axis(axes)
-        axes.set_xlabel(_COST_AXIS)
+        is_free = not any(point.cost_usd for point in points)
+        cost_axis(axes, is_free=is_free)
+        axes.set_xlabel(_NO_COSTS if is_free else _COST_AXIS)
         axes.set_ylabel("mean score")
         axes.grid(axis="y")
         axes.margins(x=0.08, y=0.1)
@@ -310,7 +312,8 @@ def _basis(evidence: Evidence) -> str:
 def _deferral_words(evidence: Evidence) -> str:
     sides: Sequence[tuple[str, Side | None]] = (("Challenger", evidence.challenger), ("champion", evidence.champion))
     return "; ".join(
-        f"{label}: score {side.score:.4f} at {side.cost_usd * _PER_1K:.4f} USD per 1,000 prompts, area {side.area:.4f}"
+        f"{label}: score {side.score:.4f} at {side.cost_usd * _PER_1K:.4f} USD per 1,000 prompts"
+        + ("" if side.curve.is_free else f", area {side.area:.4f}")
         for label, side in sides
         if side is not None
     )
@@ -323,7 +326,7 @@ def _curve_table(evidence: Evidence) -> tuple[tuple[str, ...], tuple[tuple[str, 
         rows = [(f"{curve.costs_usd[i] * _PER_1K:.4f}", f"{curve.scores[i]:.4f}") for i in at]
         return ("USD per 1,000", "challenger"), tuple(rows)
     at = np.unique(np.linspace(0, len(band.costs_usd) - 1, _TABLE_ROWS).astype(int))
-    relative = band.costs_usd[at] / curve.reference_cost_usd
+    relative = curve.relative(band.costs_usd[at])
     scores = [scores_at_costs(side.curve, relative) for side in (evidence.champion, evidence.challenger)]
     return ("USD per 1,000", "champion", "challenger", "difference", "95 % interval"), tuple(
         (

@@ -69,11 +69,12 @@ def _cost_at_equal_score(found: Measured, resampled: Resampled) -> CostAtQuality
     assert found.champion is not None
     n, cost_usd = len(found.challenger.scores), found.champion.cost_usd
     if cost_usd == 0:
-        return CostAtQuality(None, None, None, 0.0, n)
+        return CostAtQuality(None, None, None, 0.0, n, is_free=True)
     whole = qnc(found.challenger.curve, found.champion.score, best_cost_usd=cost_usd)
     values = np.array(
         [
-            reached.value - 1 if (reached := qnc(curve, score, best_cost_usd=cost)).reached else np.inf
+            # A draw may hold only prompts for which the champion chooses a free LLM.
+            reached.value - 1 if cost and (reached := qnc(curve, score, best_cost_usd=cost)).reached else np.inf
             for curve, score, cost in zip(
                 resampled.challenger, resampled.champion_scores, resampled.champion_costs_usd, strict=True
             )
@@ -103,7 +104,7 @@ class Resampled:
 
     def differences(self, costs_usd: F64) -> tuple[F64, F64, F64]:
         """Return challenger minus champion in score at these costs: on all prompts, lower end, upper end."""
-        relative = costs_usd / self.whole[0].reference_cost_usd
+        relative = self.whole[0].relative(costs_usd)
         drawn = np.array(
             [
                 scores_at_costs(one, relative) - scores_at_costs(other, relative)

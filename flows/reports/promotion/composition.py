@@ -36,7 +36,8 @@ def evidence_of(inputs: ReviewInputs) -> Evidence:
     if inputs.champion is not None and found.champion is not None:
         resampled = resample(inputs, found)
         champion = _side(inputs.champion, found.champion)
-        number, difference_band = headline(inputs, found, resampled), band(resampled)
+        number = headline(inputs, found, resampled)
+        difference_band = None if found.challenger.is_free else band(resampled)
         flows = flows_of(found.champion, found.challenger)
         changes = changes_of(inputs, found.champion, found.challenger)
     shares = dict(found.challenger.shares)
@@ -116,7 +117,7 @@ def _limitations(inputs: ReviewInputs, found: Measured, evidence: Evidence) -> I
         left_out = counted(evidence.n_dropped, "gate prompt is", "gate prompts are")
         yield f"{left_out} left out because some LLM has no score there."
     zero = evidence.zero_router
-    if zero is not None and area(zero) > evidence.challenger.area + _NOTABLE_AREA:
+    if zero is not None and not zero.is_free and area(zero) > evidence.challenger.area + _NOTABLE_AREA:
         yield (
             f"Over the whole range of costs the prompt-blind ZeroRouter does better (area {area(zero):.4f}) than the "
             f"challenger ({evidence.challenger.area:.4f}): on these prompts its choices by topic do not pay everywhere."

@@ -177,10 +177,13 @@ def spread(places: Sequence[float], gap: float, low: float, high: float) -> list
     return moved
 
 
-def cost_axis(axes: Axes) -> None:
-    """Make the cost axis logarithmic, with plain numbers."""
+def cost_axis(axes: Axes, *, is_free: bool) -> None:
+    """Make the cost axis logarithmic, with plain numbers; where nothing costs anything, leave it empty."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    if is_free:
+        axes.set_xticks([])
+        return
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

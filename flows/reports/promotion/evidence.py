@@ -65,6 +65,8 @@ class CostAtQuality:
         Share of the resamples in which it gets as good.
     n
         Prompts.
+    is_free
+        Whether the champion costs nothing, so that no cost can be compared with its own.
     """
 
     change: float | None
@@ -72,6 +74,7 @@ class CostAtQuality:
     high: float | None
     reached: float
     n: int
+    is_free: bool = False
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ def headline_numbers(evidence: Evidence) -> tuple[Number, ...]:
 
 def _cost_number(found: CostAtQuality) -> Number:
     what = "cost at equal score"
+    if found.is_free:
+        return Number(what, "–", "", f"the champion costs nothing, n = {found.n}")
     if found.change is None:
         how_often = f"in {percent(found.reached)} of the resamples it is" if found.reached else "in no resample it is"
         return Number(what, "–", "", f"it is never as good as the champion; {how_often}, n = {found.n}")

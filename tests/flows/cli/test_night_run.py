@@ -87,6 +87,27 @@ def test_an_llm_beyond_max_new_is_deferred_and_reported(tiny: TinyNight, unirout
     assert [(row["llm"], row["status"]) for row in last["llms"]] == [("fake:fair", "deferred")]
 
 
+def test_a_plan_without_an_llm_to_route_to_says_what_to_do_and_naming_them_free_is_enough(
+    tiny: TinyNight, endpoint: FakeEndpoint, uniroute: Uniroute
+) -> None:
+    prices = tiny.folder / "llms.toml"
+    prices.write_text(prices.read_text().replace("= 0.1\n", "= 0\n").replace("= 0.2\n", "= 0\n"))
+    ended = uniroute("night", "run", "--as-of", FIRST, "--plan")
+    assert ended.code == 3
+    assert "! No LLM can be routed to: " in ended.out
+    assert "name under free of [[catalog]]" in ended.out
+    assert ended.out.endswith("\nnext: uniroute llm list\n")
+    refused = uniroute("night", "run", "--as-of", FIRST)
+    assert refused.code == 78
+    assert "No LLM can be routed to: " in refused.err
+    assert not endpoint.calls
+    settings = tiny.folder / "uniroute.toml"
+    settings.write_text(settings.read_text().replace("[[catalog]]", '[[catalog]]\nfree = ["*"]'))
+    (*_, last) = lines_of(uniroute("night", "run", "--as-of", FIRST, "--json"))
+    assert (last["data"]["spent_usd"], last["data"]["router"]["promotion"]) == (0, "promoted")
+    assert uniroute("llm", "list").code == 0
+
+
 def test_a_night_that_ends_early_has_no_last_line_but_an_error(tiny: TinyNight, uniroute: Uniroute) -> None:
     ended = uniroute("night", "run", "--as-of", FIRST, "--budget-usd", "0.0000001", "--json")
     assert ended.code == 3

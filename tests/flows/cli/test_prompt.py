@@ -42,8 +42,44 @@ def test_sound_prompts_are_reported_and_duplicates_are_named(prompt_file: Path, 
     assert (found["prompts"], found["duplicates"], found["graders"]) == (60, ["again"], {"choice": 60})
     assert sum(found["roles"].values()) == 60
     text = uniroute("prompt", "check").out
-    assert text.startswith("The prompts are sound.")
     assert "1 duplicate of earlier prompts, not counted: again" in text
+
+
+@pytest.mark.parametrize(
+    ("n", "settings", "verdict", "code"),
+    [
+        (1, "", "A night would not start with these prompts: 1 map prompt and 0 representative prompts are too few", 3),
+        (1, "[routing]\nn_clusters = 1\n", "A night would not start with these prompts: ", 3),
+        (60, "[routing]\nn_clusters = 2\n", "The prompts are complete, but too few for a sound set: with 14 gate", 3),
+        (400, "", "The prompts are sound.", 0),
+    ],
+)
+def test_the_design_is_judged(
+    prompt_file: Path, uniroute: Uniroute, tmp_path: Path, n: int, settings: str, verdict: str, code: int
+) -> None:
+    prompt_file.write_text(rows(range(n)))
+    with (tmp_path / "uniroute.toml").open("a") as file:
+        file.write(settings)
+    ended = uniroute("prompt", "check")
+    assert (ended.code, ended.out.startswith(verdict)) == (code, True), ended.out
+    assert "[gate] epsilon = 0.02 would need 1,979 gate prompts, 8,246 prompts in all" in ended.out
+    design = uniroute("prompt", "check", "--json").data["design"]
+    assert (design["is_sound"], design["gate_needed"]) == (code == 0, 1979)
+    if n > 1:
+        validated = uniroute("config", "validate")
+        assert (validated.code, "the gate sees a difference of " in validated.out) == (0, True)
+        assert ("attention  prompts" in validated.out) == (code == 3)
+
+
+def test_adding_before_the_first_night_moves_no_prompt_either(prompt_file: Path, uniroute: Uniroute) -> None:
+    before = {row["prompt_id"]: row["role"] for row in uniroute("prompt", "--json", "--limit", "99").data}
+    for n in range(60, 63):
+        prompt_file.with_name("one.jsonl").write_text(rows(range(n, n + 1)))
+        assert uniroute("prompt", "add", "one.jsonl", "--dry-run", "--json").data["moved"] == 0
+        assert "No earlier prompt changes its role." in uniroute("prompt", "add", "one.jsonl").out
+    after = {row["prompt_id"]: row["role"] for row in uniroute("prompt", "--json", "--limit", "99").data}
+    assert len(after) == 63
+    assert before.items() < after.items()
 
 
 def test_prompts_whose_references_the_grader_cannot_read_are_refused(
@@ -61,7 +97,7 @@ def test_prompts_are_added_once_and_a_dry_run_changes_nothing(
     before = prompt_file.read_bytes()
     (tmp_path / "more.jsonl").write_text(rows(range(50, 80)))
     would = uniroute("prompt", "add", "more.jsonl", "--dry-run", "--json").data
-    assert (len(would["added"]), would["known"], would["prompts"]) == (20, 10, 80)
+    assert (len(would["added"]), would["known"], would["prompts"], would["moved"]) == (20, 10, 80, 0)
     assert prompt_file.read_bytes() == before
     done = uniroute("prompt", "add", "more.jsonl", "--json").data
     assert done["added"] == [f"p{n}" for n in range(60, 80)]

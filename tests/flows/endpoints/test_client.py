@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from flows.config.settings import EndpointSettings
 from flows.endpoints import BoundedEndpoint, RetryPolicy
+from flows.endpoints.usage import Usage
 from flows.errors import (
     EndpointError,
     FatalEndpointError,
@@ -19,7 +20,7 @@ from flows.errors import (
     RateLimited,
     TransientEndpointError,
 )
-from tests.fakes.endpoint import FakeEndpoint
+from tests.fakes.endpoint import STEPS, FakeEndpoint, completion
 
 CANARY = "sk-CANARY-do-not-leak"
 PROMPT = "Which letter? é"
@@ -420,7 +421,8 @@ def test_an_answer_renews_the_patience(waits):
 def test_what_is_raised_before_sending_ends_the_call_unsent(fake):
     sent = []
 
-    def once():
+    def once(lost):
+        assert lost == Usage(0, 0)
         if sent:
             raise FatalEndpointError("enough", kind="bad_request")
         sent.append(1)
@@ -433,6 +435,38 @@ def test_what_is_raised_before_sending_ends_the_call_unsent(fake):
 
     asyncio.run(run())
     assert fake.calls["ok"] == 1
+
+
+def test_attempts_that_are_billed_without_an_answer_count_before_the_next_one_and_with_the_answer(waits, monkeypatch):
+    empty = {"content": "", "reasoning_content": "so, " * 40}
+    reasoned = {
+        "choices": [{"message": empty, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 12, "completion_tokens": 50},
+    }
+
+    async def play(server, request, writer):
+        await server.send_document(writer, completion(request, "", **reasoned))
+
+    monkeypatch.setitem(STEPS, "reasons-only", play)
+    seen, limit = [], 2
+
+    def check(lost):
+        seen.append((lost.input_tokens, lost.output_tokens))
+        if len(seen) > limit:
+            raise FatalEndpointError("enough", kind="bad_request")
+
+    async def run(script):
+        async with endpoint(fake, waits) as opened:
+            return await opened.complete(script, PROMPT, before_sending=check)
+
+    with FakeEndpoint() as fake:
+        answer = asyncio.run(run("reasons-only,ok"))
+        assert seen == [(0, 0), (12, 50)]
+        assert (answer.lost.output_tokens, answer.output_tokens, answer.attempts) == (50, 3, 2)
+        limit = 3
+        with pytest.raises(EndpointError) as raised:
+            asyncio.run(run("reasons-only"))
+        assert (raised.value.attempts, raised.value.output_tokens) == (1, 50), "what was billed is not forgotten"
 
 
 def test_a_call_that_has_to_wait_takes_no_place_from_other_llms():

@@ -182,6 +182,7 @@ GEMINI = {
         (401, [{"error": {"code": 401, "status": "UNAUTHENTICATED"}}], "refused_auth"),
         (403, {"error": {"message": "Invalid API key"}}, "refused_auth"),
         (403, b"Missing Authorization header", "refused_auth"),
+        (403, {"error": {"message": "Access denied. Please make sure your API key is valid."}}, "refused_auth"),
         (403, {"error": "Your team doesn't have any credits yet."}, "quota"),
         (403, {"error": {"message": "Key limit exceeded (total limit)", "code": 403}}, "quota"),
     ],

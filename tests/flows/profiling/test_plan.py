@@ -40,7 +40,13 @@ def llm(
 
 def planned(llms: list[LLM], missing: dict[str, tuple[Prompt, ...]], max_new: int = 9, seen: float | None = None):
     return plan_night(
-        llms, date(2024, 9, 1), missing, 4, max_new=max_new, max_tokens={"e": 1000}, seen_output_tokens=seen
+        llms,
+        date(2024, 9, 1),
+        missing,
+        dict.fromkeys(missing, 4),
+        max_new=max_new,
+        max_tokens={"e": 1000},
+        seen_output_tokens=seen,
     )
 
 

@@ -2,96 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Column, select
 
-from registry.db.columns import text_bytes
 from registry.db.database import Database, Unit, chunks, ids_of
-from registry.db.tables import ROLES, embedding, prompt, prompt_set, prompt_set_member
-from registry.errors import NotFound, PromptSetInvalid, counted
+from registry.db.tables import embedding, prompt, prompt_set, prompt_set_member
+from registry.errors import NotFound, counted
+from registry.prompts.prompt_sets import Member, Prompt, PromptSet, RoleShares, StoredRoles, checked, prompt_set_of
+from registry.prompts.role_memory import RoleMemory
 from routing.errors import InvalidInput
 from routing.strict_json import canonical_json
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One question with its reference answer.
-
-    Attributes
-    ----------
-    prompt_id
-        Its name in the prompt file; not part of its identity.
-    text, reference
-        Kept to the byte, whatever they contain.
-    grader
-        Name of the grader, for example ``choice``.
-    category
-        What it is about, for stratification; None when unknown.
-    """
-
-    prompt_id: str
-    text: str
-    reference: str
-    grader: str
-    category: str | None = None
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over the bytes of text, reference and grader, in hexadecimal digits."""
-        return _digest((self.text, self.reference, self.grader))
-
-
-@dataclass(frozen=True)
-class Member:
-    """A prompt and its role in a set: ``map``, ``representative``, ``gate`` or ``hidden``."""
-
-    prompt: Prompt
-    role: str
-
-
-@dataclass(frozen=True)
-class PromptSet:
-    """A frozen, ordered set of prompts, identified by its content."""
-
-    name: str
-    digest: str
-    members: tuple[Member, ...]
-
-    def with_role(self, *roles: str) -> tuple[Prompt, ...]:
-        """Return the prompts of these roles, in the order of the set."""
-        return tuple(member.prompt for member in self.members if member.role in roles)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether texts, order and roles still match the digest."""
-        return self.digest == _set_digest(self.members)
-
-    @property
-    def prompts(self) -> tuple[Prompt, ...]:
-        """All prompts, in the order of the set."""
-        return tuple(member.prompt for member in self.members)
-
-
-@dataclass(frozen=True)
-class RoleShares:
-    """How a set is divided among the roles: fractions that add up to 1."""
-
-    map: float = 0.6
-    representative: float = 0.1
-    gate: float = 0.24
-    hidden: float = 0.06
-
-    def __post_init__(self) -> None:
-        shares = tuple(asdict(self).values())
-        if not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-9:
-            raise InvalidInput(f"the role shares {shares} are not fractions that add up to 1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +48,7 @@ class Prompts:
     ) -> PromptSet:
         """Store prompts as a set, each with a role; the same input gives the same set and the same digest.
 
-        Prompts are shuffled by category with the seed and dealt to the roles in proportion to `shares`. Two prompts
-        of equal content count once: otherwise one text could have two roles.
+        Prompts that this registry has given a role keep it; the others are dealt as `prompt_set_of` says.
 
         Parameters
         ----------
@@ -144,13 +67,38 @@ class Prompts:
             Without prompts, for prompts without text, reference or grader, and for one id with two contents.
         """
         shares = shares or RoleShares()
-        frozen = prompt_set_of(name, prompts, shares, seed)
         with self._database.write() as unit:
+            stored = RoleMemory(unit, checked(prompts), shares, seed).read(name)
+            frozen = prompt_set_of(name, prompts, shares, seed, stored)
             known = unit.execute(select(prompt_set.c.name).where(prompt_set.c.digest == frozen.digest)).first()
             if known is not None:
                 return PromptSet(known.name, frozen.digest, frozen.members)
             self._store(unit, frozen, shares, seed)
         return frozen
+
+    def dealt(
+        self,
+        name: str,
+        prompts: Sequence[Prompt],
+        shares: RoleShares,
+        seed: int,
+        *,
+        earlier: PromptSet | None = None,
+    ) -> PromptSet:
+        """Return the set that `freeze` would store, without storing it, whatever the schema of the registry.
+
+        Parameters
+        ----------
+        name, prompts, shares, seed
+            As for `freeze`; so are the errors.
+        earlier
+            A set to take as stored even if it is not yet.
+        """
+        with self._database.read_schema() as unit:
+            stored = RoleMemory(unit, checked(prompts), shares, seed).read(name)
+        if earlier is not None:
+            stored = StoredRoles({**stored.roles, **earlier.roles})
+        return prompt_set_of(name, prompts, shares, seed, stored)
 
     def _store(self, unit: Unit, frozen: PromptSet, shares: RoleShares, seed: int) -> None:
         rows = [
@@ -299,12 +247,6 @@ def _vectors(
     return found
 
 
-def prompt_set_of(name: str, prompts: Sequence[Prompt], shares: RoleShares, seed: int) -> PromptSet:
-    """Return the set that `Prompts.freeze` would store, without storing it; parameters and errors are the same."""
-    members = _deal(_checked(prompts), shares, seed)
-    return PromptSet(name, _set_digest(members), members)
-
-
 def require_known(digests: Iterable[str], numbers: Iterable[str]) -> None:
     """Refuse prompts that were never frozen.
 
@@ -320,64 +262,3 @@ def require_known(digests: Iterable[str], numbers: Iterable[str]) -> None:
             unchanged="Nothing was written.",
             hint="freeze the prompt set first",
         )
-
-
-def _checked(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
-    if not prompts:
-        raise PromptSetInvalid("the prompt set is empty", hint="name a file with at least one prompt")
-    for field in ("text", "reference", "grader", "prompt_id"):
-        lacking = [one.prompt_id or "(no id)" for one in prompts if not getattr(one, field).strip()]
-        if lacking:
-            raise PromptSetInvalid(
-                f"{counted(len(lacking), 'prompt')} without {field}: {_named(lacking)}",
-                unchanged="No prompt set was stored.",
-                hint=f"give each prompt a {field} or leave it out",
-            )
-    by_id: dict[str, str] = {}
-    clashing = [one.prompt_id for one in prompts if by_id.setdefault(one.prompt_id, one.digest) != one.digest]
-    if clashing:
-        raise PromptSetInvalid(
-            f"{counted(len(set(clashing)), 'prompt id')} used for different contents: {_named(sorted(set(clashing)))}",
-            unchanged="No prompt set was stored.",
-            hint="give every prompt its own id",
-        )
-    first = {one.digest: one for one in reversed(prompts)}
-    return tuple(first[digest] for digest in dict.fromkeys(one.digest for one in prompts))
-
-
-def _named(ids: Sequence[str], at_most: int = 5) -> str:
-    shown = ", ".join(ascii(one)[1:-1][:60] for one in ids[:at_most])
-    return shown + (f" and {len(ids) - at_most} more" if len(ids) > at_most else "")
-
-
-def _deal(prompts: Sequence[Prompt], shares: RoleShares, seed: int) -> tuple[Member, ...]:
-    """Deal prompts to roles: shuffled within each category, each to the role that is furthest behind its share."""
-    strata: dict[str, list[Prompt]] = {}
-    for one in sorted(prompts, key=lambda each: each.digest):
-        strata.setdefault(one.category or "", []).append(one)
-    wanted = asdict(shares)
-    dealt: dict[str, str] = {}
-    counts = dict.fromkeys(ROLES, 0)
-    shuffled = random.Random(seed)  # noqa: S311 - a reproducible split, not a secret
-    for category in sorted(strata):
-        stratum = strata[category]
-        shuffled.shuffle(stratum)
-        for one in stratum:
-            n_dealt = len(dealt) + 1
-            role = max(ROLES, key=lambda each: wanted[each] * n_dealt - counts[each])
-            counts[role] += 1
-            dealt[one.digest] = role
-    return tuple(Member(one, dealt[one.digest]) for one in prompts)
-
-
-def _set_digest(members: Sequence[Member]) -> str:
-    fields = ((one.prompt.prompt_id, one.prompt.digest, one.prompt.category or "", one.role) for one in members)
-    return _digest([field for member_fields in fields for field in member_fields])
-
-
-def _digest(fields: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for field in fields:
-        data = text_bytes(field)
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()

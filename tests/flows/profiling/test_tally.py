@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from flows.profiling.empty_answers import EmptyAnswers
+from flows.profiling.tally import Tally
 from tests.registry.samples import outcome, prompts
 
 ANSWER = outcome("l", prompts(1)[0], completion="The answer is (A).")
@@ -16,11 +16,11 @@ TIMEOUT = replace(ANSWER, completion=None, score=None, failure="timeout")
 
 def counted(*outcomes, order=None):
     """Count outcomes that were asked for in this order, and arrive in another."""
-    run = EmptyAnswers()
-    numbers = [run.ask() for _ in outcomes]
+    tally = Tally()
+    numbers = [tally.begin() for _ in outcomes]
     for position in order or range(len(outcomes)):
-        run.end(numbers[position], outcomes[position])
-    return run.in_a_row
+        tally.end(numbers[position], outcomes[position])
+    return tally.empty_in_a_row
 
 
 def test_every_kind_of_nothing_counts_and_an_answer_begins_anew():
