@@ -20,6 +20,7 @@ from flows.night.epochs import Drifts, in_epoch
 from flows.profiling.contamination import contamination_p_value
 from flows.versions.provenance import known_provenance
 from registry.errors import NotFound
+from registry.outcomes import Readability
 from registry.store import Registry
 from routing.embedders import load_embedder_for
 from routing.router import Router
@@ -99,6 +100,11 @@ class Answers:
         """Return the scores, tokens and costs of these LLMs on these prompts."""
         sampling = {key: self.sampling.get(key, "") for key in keys}
         return self.registry.outcomes.table(keys, prompts, self.graders, sampling, until=self.until)
+
+    def readability(self, keys: Sequence[str], prompts: Sequence[Prompt]) -> Mapping[str, Readability]:
+        """Return, by LLM key, how many of the answers to some prompts could be read."""
+        sampling = {key: self.sampling.get(key, "") for key in keys}
+        return self.registry.outcomes.readability(keys, prompts, self.graders, sampling, until=self.until)
 
 
 @dataclass(frozen=True, eq=False)
