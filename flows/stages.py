@@ -22,7 +22,7 @@ from flows.profiling.plan import NightPlan, chosen, plan_night
 from flows.profiling.regrading import planned_regrades, regrade_by_rule
 from flows.profiling.results import ProfileOutcome, ProfilingResult, Quarantine
 from flows.profiling.unreadable import readability_of
-from registry.llms import CatalogDiff
+from registry.llms import CatalogDiff, CatalogFetch, UnreadCatalog
 
 if TYPE_CHECKING:
     from flows.reports.night_report import RouterOutcome
@@ -59,29 +59,32 @@ def check_graders(night: Night) -> None:
     retry_delay_seconds=[2, 10],
     retry_condition_fn=lambda _task, _run, state: isinstance(state.result(raise_on_failure=False), CatalogUnavailable),
 )
-def sync_catalog(night: Night, catalog: Catalog, name: str, rank: int) -> CatalogDiff:
-    """Fetch a catalog and record it; retried only if it did not answer."""
-    return night.registry.llms.record_fetch(night.run, catalog.fetch(), night.as_of, rank=rank)
+def fetch_catalog(catalog: Catalog, name: str) -> CatalogFetch:
+    """Fetch a catalog; retried only if it did not answer."""
+    return catalog.fetch()
 
 
 def sync(night: Night, catalogs: Sequence[Catalog]) -> SyncResult:
-    """Sync every catalog; one that fails leaves yesterday's listings as they are.
+    """Read every catalog and record them together; one that fails leaves yesterday's listings as they are.
 
     Raises
     ------
     CatalogError
         No catalog could be read.
     """
-    diffs: list[CatalogDiff] = []
+    fetches: list[CatalogFetch] = []
+    unread: list[UnreadCatalog] = []
     failures: list[CatalogError] = []
-    for rank, catalog in enumerate(catalogs):
+    for catalog in catalogs:
         try:
-            diffs.append(sync_catalog(night, catalog, catalog.name, rank))
+            fetches.append(fetch_catalog(catalog, catalog.name))
         except CatalogError as error:
             failures.append(error)
-    if failures and not diffs:
+            unread.append(UnreadCatalog(catalog.name, catalog.endpoint, catalog.precedence, catalog.leaves_out))
+    if failures and not fetches:
         raise failures[0]
-    return SyncResult(tuple(diffs), tuple(error.message for error in failures))
+    diffs = night.registry.llms.record_fetches(night.run, fetches, night.as_of, unread=unread)
+    return SyncResult(diffs, tuple(error.message for error in failures))
 
 
 @task(name="regrade", cache_policy=NO_CACHE)
@@ -96,7 +99,9 @@ def regrade(night: Night) -> None:
 def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     """Plan what to ask and what that costs; nothing is called."""
     available = night.registry.llms.all(status="available")
-    askable = [llm for llm in available if llm.endpoint in night.sampling and not night.is_judge(llm)]
+    askable = [
+        llm for llm in available if llm.endpoint in night.sampling and not night.is_judge(llm) and not llm.is_left_out
+    ]
     llms = chosen(askable, only)
     missing = {
         llm.key: night.registry.outcomes.missing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from contextlib import ExitStack
@@ -152,7 +153,7 @@ class Workspace:
                 kind=catalog.kind,
                 location=catalog.location,
                 endpoint=catalog.endpoint,
-                include=catalog.include,
+                include=self._included(catalog),
                 exclude=catalog.exclude,
                 free=catalog.free,
                 provider=catalog.provider,
@@ -178,6 +179,12 @@ class Workspace:
         from flows.endpoints import BoundedEndpoint
 
         return BoundedEndpoint(endpoint, read_key(endpoint), llm_patience_s=self.settings.night.llm_patience_s)
+
+    def _included(self, catalog: CatalogSettings) -> tuple[str, ...]:
+        """Return the ids that a catalog includes: the judge's too, which needs a price."""
+        endpoint, _, judge_id = self.settings.judge.llm.partition(":")
+        is_judges = bool(catalog.include and judge_id) and endpoint == catalog.endpoint
+        return (*catalog.include, glob.escape(judge_id)) if is_judges else catalog.include
 
     def _access_of(self, catalog: CatalogSettings) -> dict[str, Any]:
         """Let a catalog use the key of its endpoint, but only if it is served by the very same host."""

@@ -8,12 +8,22 @@ from datetime import date, datetime
 
 from sqlalchemy import ColumnElement, Row, func, or_, select
 
-from registry.catalog_fetches import diffs_since, record_fetch
+from registry.catalogs.diffs import diffs_since
+from registry.catalogs.fetches import record_fetches
 from registry.db.database import Database, Unit
 from registry.db.tables import LLM_STATUSES, llm, llm_price
 from registry.errors import NotFound
 from registry.ledger import Ledger
-from registry.listings import CatalogDiff, CatalogFetch, DatedDiff, Listing, QuarantinedRow, Repricing
+from registry.listings import (
+    LEFT_OUT,
+    CatalogDiff,
+    CatalogFetch,
+    DatedDiff,
+    Listing,
+    QuarantinedRow,
+    Repricing,
+    UnreadCatalog,
+)
 from registry.prices import Price, held_prices, price_of, prices_in_force, put_in_force
 from registry.runs import Run, Runs
 from routing.errors import InvalidInput
@@ -28,6 +38,7 @@ __all__ = [
     "Price",
     "QuarantinedRow",
     "Repricing",
+    "UnreadCatalog",
 ]
 
 
@@ -68,6 +79,11 @@ class LLM:
     price: Price | None
 
     @property
+    def is_left_out(self) -> bool:
+        """Whether the settings leave it out: it is kept, but shown only on request."""
+        return self.refusal in LEFT_OUT
+
+    @property
     def is_routable(self) -> bool:
         """Whether it may be called: available, priced, and nothing speaks against it."""
         return self.status == "available" and self.refusal is None and self.price is not None
@@ -85,31 +101,47 @@ class LLMs:
         self._events = events
         self._runs = runs
 
-    def record_fetch(
-        self, run: Run | int, fetch: CatalogFetch, on: date, *, rank: int = 0, unit: Unit | None = None
-    ) -> CatalogDiff:
-        """Store a fetch raw and derive LLMs, prices and status from it, in one transaction.
+    def record_fetches(
+        self,
+        run: Run | int,
+        fetches: Sequence[CatalogFetch],
+        on: date,
+        *,
+        unread: Sequence[UnreadCatalog] | None = None,
+        unit: Unit | None = None,
+    ) -> tuple[CatalogDiff, ...]:
+        """Store the fetches of a night raw and derive LLMs, prices and status from them, in one transaction.
 
-        The same fetch recorded again in the same run changes nothing and returns the same diff; an amended one returns
-        the changes of the whole run. Several catalogs may list one LLM: the one of the lowest rank, then the first to
-        name it, decides its facts and its price.
+        The same fetches recorded again in the same run change nothing and return the same diffs; an amended one returns
+        the changes of the whole run. Where several catalogs list one LLM, that of the lowest precedence decides its
+        facts and its price, in whatever order they come.
 
         Parameters
         ----------
         run
             The run that fetched; a run that lost its lease is refused, a bare run number is not checked.
-        fetch
-            What the catalog listed.
+        fetches
+            What the catalogs listed, each catalog once.
         on
-            The day of the fetch; listings released later are kept but not visible yet.
-        rank
-            Place of the catalog in the order of the settings, from 0.
+            The day of the fetches; listings released later are kept but not visible yet.
+        unread
+            The catalogs of the settings that could not be read: what they said before stays. Catalogs that are in
+            neither are no longer in the settings. When omitted, every other catalog counts as unread.
         unit
             The transaction to join.
+
+        Returns
+        -------
+        tuple
+            What changed, by catalog in the order of `fetches`, since the last night that reported it.
         """
         with self._database.write(unit) as opened:
             held = self._runs.require_lease(run, opened)
-            return record_fetch(self._database, opened, held.id, fetch, on, rank)
+            return record_fetches(self._database, opened, held.id, fetches, on, unread)
+
+    def record_fetch(self, run: Run | int, fetch: CatalogFetch, on: date, *, unit: Unit | None = None) -> CatalogDiff:
+        """Record the fetch of one catalog, as `record_fetches` does, while every other catalog counts as unread."""
+        return self.record_fetches(run, [fetch], on, unit=unit)[0]
 
     def all(self, status: str | None = None, *, as_of: date | None = None, unit: Unit | None = None) -> tuple[LLM, ...]:
         """Return every LLM by key.

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from typing import Final, Literal, Protocol
 
-from flows.catalogs.documents import DocumentError, Row, decode, malformed
+from flows.catalogs.documents import DocumentError, Fetched, Row, decode, facts_beside_list, malformed
 from flows.catalogs.facts import Facts, RowRefused
 from flows.catalogs.litellm import LiteLLMFormat
 from flows.catalogs.locations import Location
 from flows.catalogs.openai_list import OpenAIFormat
 from flows.catalogs.openrouter import OpenRouterFormat
+from flows.catalogs.paging import MOST_PAGES, NextPage, next_page
+from flows.catalogs.selection import Selection
 from flows.catalogs.toml_file import TomlFormat
-from flows.errors import CatalogMalformed, PrerequisiteError
+from flows.errors import CatalogError, CatalogMalformed, PrerequisiteError
+from registry.listings import ENDPOINT_PRECEDENCE, llm_key
 from registry.llms import CatalogFetch, Listing, QuarantinedRow
 
 CatalogKind = Literal["openrouter", "litellm", "openai", "toml"]
 DEFAULT_MAX_BYTES: Final = 64 * 2**20
+PRECEDENCE: Final[dict[str, int]] = {
+    "toml": 0,
+    "openrouter": ENDPOINT_PRECEDENCE,
+    "openai": ENDPOINT_PRECEDENCE,
+    "litellm": ENDPOINT_PRECEDENCE + 1,
+}
+"""By kind: what a person wrote decides before what the endpoint says of itself, and that before a map of others."""
+
 LARGEST_QUARANTINED_SHARE: Final = 0.2
 """When a larger share of the rows cannot be read, absence from the others means nothing."""
 
@@ -32,6 +43,25 @@ class Catalog(Protocol):
     @property
     def name(self) -> str:
         """What the settings call it."""
+        ...
+
+    @property
+    def endpoint(self) -> str:
+        """Where its LLMs are called."""
+        ...
+
+    @property
+    def precedence(self) -> int:
+        """Place among the catalogs of the endpoint, whatever their order in the settings: the lowest decides."""
+        ...
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file on this machine, which can be read without a connection."""
+        ...
+
+    def leaves_out(self, llm_id: str) -> str | None:
+        """Return why the settings leave an id out; None when they do not."""
         ...
 
     def fetch(self) -> CatalogFetch:
@@ -51,40 +81,8 @@ class DocumentFormat(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Which ids the user wants, as case-sensitive shell patterns.
-
-    An id that is not wanted is listed but refused: an LLM that the user no longer wants must not stay routable because
-    there is no news of it.
-
-    Attributes
-    ----------
-    include
-        Wanted ids; all when empty.
-    exclude
-        Unwanted ones among them.
-    free
-        Ids that may cost nothing.
-    """
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    free: tuple[str, ...] = ()
-
-    def refusal(self, llm_id: str) -> str | None:
-        """Return why an id is not wanted; None when it is."""
-        if self.include and not _matches(llm_id, self.include):
-            return "not among the included ids"
-        return "excluded by the settings" if _matches(llm_id, self.exclude) else None
-
-    def is_free(self, llm_id: str) -> bool:
-        """Whether an id may cost nothing."""
-        return _matches(llm_id, self.free)
-
-
 class DocumentCatalog:
-    """A catalog that is one document.
+    """A catalog that is one document, or a list in pages.
 
     Parameters
     ----------
@@ -92,25 +90,52 @@ class DocumentCatalog:
         What the settings call it.
     endpoint
         Where its LLMs are called.
+    precedence
+        Place among the catalogs of the endpoint; see `registry.listings.CatalogFetch`.
     document_format
         How its document is read.
     location
         Where its document is.
     selection
         Which ids are wanted.
+    timeout_s
+        Deadline of a fetch, from connecting to the last row, in seconds.
+    max_bytes
+        Longest document that is read, all pages together.
     """
 
     def __init__(
-        self, name: str, endpoint: str, document_format: DocumentFormat, location: Location, selection: Selection
+        self,
+        name: str,
+        endpoint: str,
+        precedence: int,
+        document_format: DocumentFormat,
+        location: Location,
+        selection: Selection,
+        *,
+        timeout_s: float,
+        max_bytes: int,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
+        self.precedence = precedence
         self._format = document_format
         self._location = location
         self._selection = selection
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
 
     def __repr__(self) -> str:
         return f"DocumentCatalog({self.name!r})"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file on this machine, which can be read without a connection."""
+        return not self._location.is_url
+
+    def leaves_out(self, llm_id: str) -> str | None:
+        """Return why the settings leave an id out; None when they do not."""
+        return self._selection.leaves_out(llm_id)
 
     def fetch(self) -> CatalogFetch:
         """Read the catalog as it is now.
@@ -118,36 +143,96 @@ class DocumentCatalog:
         Returns
         -------
         CatalogFetch
-            Its listings, the rows that could not be read, and the SHA-256 of the document. It is complete unless more
-            than a fifth of the rows could not be read.
+            Its listings, the rows that could not be read, the ids that are left out, and the SHA-256 of the document.
+            It is complete unless more than a fifth of the rows could not be read, or pages are missing.
 
         Raises
         ------
         CatalogUnavailable
             It did not answer.
         CatalogMalformed
-            It answered something that is not such a catalog, or one without a single readable row.
+            It answered something that is not such a catalog, or one without a single readable row, or reading it takes
+            longer than the deadline.
         """
-        body = self._location.read()
-        subject = self._location.subject
-        rows = _Rows(self.name, self.endpoint, self._format, self._selection)
-        try:
-            for row in self._format.rows(decode(body, subject)):
-                rows.add(row)
-        except DocumentError as error:
-            raise malformed(subject, str(error)) from None
-        if not rows.listings:
-            raise self._nothing(subject, rows)
+        deadline_s = time.monotonic() + self._timeout_s
+        page = self._location.read()
+        rows = _Rows(self._format, self._selection, self._location.subject, self._timeout_s, deadline_s)
+        rows.add_page(page.body)
+        digest = hashlib.sha256(page.body)
+        n_bytes = len(page.body)
+        following = rows.next_page(page)
+        for _ in range(MOST_PAGES - 1):
+            if following is None or (page := self._page(rows, following, deadline_s, n_bytes)) is None:
+                break
+            rows.add_page(page.body)
+            digest.update(page.body)
+            n_bytes += len(page.body)
+            following = rows.next_page(page)
+        if not rows.read:
+            raise self._nothing(rows)
+        listings, left_out = self._listings(rows)
+        n_readable = len(listings) + len(left_out)
         return CatalogFetch(
             catalog=self.name,
-            listings=tuple(rows.listings.values()),
+            listings=listings,
             quarantined=tuple(rows.quarantined),
-            is_complete=rows.n_unread <= LARGEST_QUARANTINED_SHARE * (len(rows.listings) + rows.n_unread),
-            digest=hashlib.sha256(body).hexdigest(),
+            is_complete=following is None and rows.n_unread <= LARGEST_QUARANTINED_SHARE * (n_readable + rows.n_unread),
+            digest=digest.hexdigest(),
+            precedence=self.precedence,
+            left_out=left_out,
         )
 
-    @staticmethod
-    def _nothing(subject: str, rows: _Rows) -> CatalogMalformed:
+    def _page(self, rows: _Rows, following: NextPage, deadline_s: float, n_bytes: int) -> Fetched | None:
+        """Return the page that follows, asked for in every known way; None when none of them brings new rows."""
+        if not self._location.is_url:
+            return None
+        for query in following.queries or ([{}] if following.url else []):
+            left_s = deadline_s - time.monotonic()
+            if left_s <= 0 or n_bytes >= self._max_bytes:
+                return None
+            try:
+                page = self._location.read_page(
+                    query, following.url, timeout_s=left_s, max_bytes=self._max_bytes - n_bytes
+                )
+            except CatalogError:
+                continue  # a parameter that this server does not know, or a page that is gone: the rest is used
+            if page is not None and rows.has_news(page.body):
+                return page
+        return None
+
+    def _listings(self, rows: _Rows) -> tuple[tuple[Listing, ...], dict[str, str]]:
+        """Return the listings of the ids that are wanted, and by key why the others are not."""
+        compare = getattr(self._format, "compare", None)
+        read = list(rows.read.values())
+        found = compare(read) if compare is not None else [facts for _, facts in read]
+        listings, left_out = [], {}
+        for (row, _), facts in zip(read, found, strict=True):
+            reason = self._selection.leaves_out(facts.llm_id)
+            if reason is None:
+                listings.append(self._listing(row, facts))
+            else:
+                left_out[llm_key(self.endpoint, facts.llm_id)] = reason
+        return tuple(listings), left_out
+
+    def _listing(self, row: Row, facts: Facts) -> Listing:
+        return Listing(
+            catalog=self.name,
+            endpoint=self.endpoint,
+            llm_id=facts.llm_id,
+            canonical_id=facts.canonical_id,
+            name=facts.name,
+            released_at=facts.released_at,
+            context_tokens=facts.context_tokens,
+            input_usd_per_mtok=facts.price.input_usd_per_mtok,
+            output_usd_per_mtok=facts.price.output_usd_per_mtok,
+            refusal=facts.refusal or facts.price.refusal,
+            deprecated_at=facts.deprecated_at,
+            raw=row.raw,
+            is_price_refused=facts.refusal is None and facts.price.refusal is not None,
+        )
+
+    def _nothing(self, rows: _Rows) -> CatalogMalformed:
+        subject = self._location.subject
         if rows.quarantined:
             first = rows.quarantined[0]
             return malformed(subject, f"none of its rows can be read; row {first.position}: {first.reason}")
@@ -157,19 +242,59 @@ class DocumentCatalog:
 
 
 class _Rows:
-    """Sort the rows of one document into listings and quarantine."""
+    """Read the rows of a document, page by page, or put them into quarantine."""
 
-    def __init__(self, catalog: str, endpoint: str, document_format: DocumentFormat, selection: Selection) -> None:
-        self.listings: dict[str, Listing] = {}
+    def __init__(
+        self,
+        document_format: DocumentFormat,
+        selection: Selection,
+        subject: str,
+        timeout_s: float,
+        deadline_s: float,
+    ) -> None:
+        self.read: dict[str, tuple[Row, Facts]] = {}
         self.quarantined: list[QuarantinedRow] = []
         self.n_unread = 0
         self.n_skipped = 0
-        self._catalog = catalog
-        self._endpoint = endpoint
+        self._n_rows = 0
+        self._last_id: str | None = None
         self._format = document_format
         self._selection = selection
+        self._subject = subject
+        self._timeout_s = timeout_s
+        self._deadline_s = deadline_s
 
-    def add(self, row: Row) -> None:
+    def add_page(self, body: bytes) -> None:
+        for row in self._rows_of(body):
+            self._add(replace(row, position=self._n_rows))
+            self._n_rows += 1
+
+    def next_page(self, page: Fetched) -> NextPage | None:
+        """Return how more rows are asked for; only lists have pages."""
+        if not isinstance(self._format, (OpenAIFormat, OpenRouterFormat)):
+            return None
+        if page.next_url:
+            return NextPage(url=page.next_url)
+        return next_page(facts_beside_list(decode(page.body, self._subject)), self._n_rows, self._last_id)
+
+    def has_news(self, body: bytes) -> bool:
+        """Whether a page is a list with an id that was not read yet: some servers send the first page again."""
+        try:
+            return any(_id_of(row) not in self.read for row in self._rows_of(body) if _id_of(row))
+        except CatalogMalformed:
+            return False
+
+    def _rows_of(self, body: bytes) -> Iterator[Row]:
+        try:
+            for row in self._format.rows(decode(body, self._subject)):
+                if time.monotonic() > self._deadline_s:
+                    raise malformed(self._subject, f"reading it takes longer than {self._timeout_s:g} s")
+                yield row
+        except DocumentError as error:
+            raise malformed(self._subject, str(error)) from None
+
+    def _add(self, row: Row) -> None:
+        self._last_id = _id_of(row) or self._last_id
         try:
             if row.flaw is not None:
                 raise RowRefused(row.flaw)
@@ -180,30 +305,19 @@ class _Rows:
             return
         if facts is None:
             self.n_skipped += 1
-        elif facts.llm_id in self.listings:
+        elif facts.llm_id in self.read:
             # Its LLM is listed by the first row, so the fetch is no less complete.
             self._quarantine(row, f"the id {facts.llm_id!r} is listed twice; the first row counts")
         else:
-            self.listings[facts.llm_id] = self._listing(row, facts)
+            self.read[facts.llm_id] = (row, facts)
 
     def _quarantine(self, row: Row, reason: str) -> None:
         self.quarantined.append(QuarantinedRow(row.position, reason, row.raw[:_MAX_QUARANTINED_CHARACTERS]))
 
-    def _listing(self, row: Row, facts: Facts) -> Listing:
-        return Listing(
-            catalog=self._catalog,
-            endpoint=self._endpoint,
-            llm_id=facts.llm_id,
-            canonical_id=facts.canonical_id,
-            name=facts.name,
-            released_at=facts.released_at,
-            context_tokens=facts.context_tokens,
-            input_usd_per_mtok=facts.price.input_usd_per_mtok,
-            output_usd_per_mtok=facts.price.output_usd_per_mtok,
-            refusal=self._selection.refusal(facts.llm_id) or facts.refusal or facts.price.refusal,
-            deprecated_at=facts.deprecated_at,
-            raw=row.raw,
-        )
+
+def _id_of(row: Row) -> str | None:
+    llm_id = row.value.get("id") if isinstance(row.value, dict) else None
+    return llm_id if isinstance(llm_id, str) else None
 
 
 def open_catalog(
@@ -236,7 +350,7 @@ def open_catalog(
     endpoint
         Where its LLMs are called.
     include, exclude
-        Shell patterns of ids that are wanted (all when empty) and not wanted; what is not wanted is listed but refused.
+        Shell patterns of ids that are wanted (all when empty) and not wanted; what is not wanted is only counted.
     free
         Shell patterns of ids that may cost nothing; any other id with a price of zero is refused.
     provider
@@ -273,8 +387,16 @@ def open_catalog(
         max_bytes=max_bytes,
         allow_insecure=allow_insecure,
     )
+    selection = Selection(tuple(include), tuple(exclude), tuple(free))
     return DocumentCatalog(
-        name, endpoint, document_format, place, Selection(tuple(include), tuple(exclude), tuple(free))
+        name,
+        endpoint,
+        PRECEDENCE[kind],
+        document_format,
+        place,
+        selection,
+        timeout_s=timeout_s,
+        max_bytes=max_bytes,
     )
 
 
@@ -291,10 +413,6 @@ def _format_of(name: str, kind: str, provider: str, prefix: str | None) -> Docum
     if (provider or prefix) and kind != "litellm":
         raise _refused(name, f"is of kind {kind}, which has no providers", "remove provider and prefix from it")
     return formats[kind]
-
-
-def _matches(llm_id: str, patterns: Collection[str]) -> bool:
-    return any(fnmatchcase(llm_id, pattern) for pattern in patterns)
 
 
 def _refused(name: str, reason: str, hint: str) -> PrerequisiteError:

@@ -15,6 +15,15 @@ from routing.strict_json import InvalidJson, parse_json
 _SPACE = re.compile(r"[ \t\n\r]*")
 _MAX_DEPTH = 32
 _MAX_ROW_CHARACTERS = 256 * 1024
+_MAX_FACT_CHARACTERS = 8 * 1024
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A document, and where its ``Link`` header says that the next page is; empty without one."""
+
+    body: bytes
+    next_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,15 +55,15 @@ class DocumentError(ValueError):
     """The text is not the document it should be; the message quotes nothing of it."""
 
 
-def rows_of_list(text: str, key: str) -> Iterator[Row]:
+def rows_of_list(text: str, *keys: str) -> Iterator[Row]:
     """Yield the rows of the list that a JSON object holds under a key, or of a bare list.
 
     Parameters
     ----------
     text
         The document.
-    key
-        Where the list is.
+    keys
+        Where the list may be; the first of them that the document has counts.
 
     Raises
     ------
@@ -62,16 +71,46 @@ def rows_of_list(text: str, key: str) -> Iterator[Row]:
         The text is not JSON, or there is no such list.
     """
     start = _after_space(text, 0)
-    is_bare = text[start : start + 1] != "{"
+    is_bare, key = text[start : start + 1] != "{", ""
     if not is_bare:
-        found = [value_start for name, value_start in _members(text, start) if name == key]
-        if len(found) != 1:
-            raise DocumentError(f"it has no list {key!r}" if not found else f"it has {key!r} twice")
-        start = found[0]
+        key, start = _start_of_list(text, start, keys)
     if text[start : start + 1] != "[":
         raise DocumentError(_not_json(text, start) if is_bare else f"{key!r} is not a list of rows")
     for position, (row_start, row_end) in enumerate(_elements(text, start, is_whole=is_bare)):
         yield _row(text[row_start:row_end], position, None)
+
+
+def _start_of_list(text: str, start: int, keys: tuple[str, ...]) -> tuple[str, int]:
+    """Return the first of some keys that an object has, and where its value starts."""
+    found: dict[str, list[int]] = {key: [] for key in keys}
+    for name, value_start in _members(text, start):
+        if name in found:
+            found[name].append(value_start)
+    key = next((key for key in keys if found[key]), keys[0])
+    if len(found[key]) != 1:
+        raise DocumentError(f"it has no list {key!r}" if not found[key] else f"it has {key!r} twice")
+    return key, found[key][0]
+
+
+def facts_beside_list(text: str) -> dict[str, Any]:
+    """Return what a document says beside its rows: text, numbers and small objects, by key; nothing for a bare list.
+
+    Raises
+    ------
+    DocumentError
+        The text is not JSON.
+    """
+    start = _after_space(text, 0)
+    if text[start : start + 1] != "{":
+        return {}
+    facts: dict[str, Any] = {}
+    for name, value_start in _members(text, start):
+        if text[value_start] == "[":
+            continue
+        raw = text[value_start : _end_of_value(text, value_start)]
+        if len(raw) <= _MAX_FACT_CHARACTERS:
+            facts[name] = _LENIENT.decode(raw)
+    return facts
 
 
 def rows_of_map(text: str) -> Iterator[Row]:

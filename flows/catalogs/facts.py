@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ MAX_ID_CHARACTERS: Final = 200
 _MAX_NAME_CHARACTERS = 200
 _MAX_CONTEXT_TOKENS = 10**12
 _EARLIEST_S = datetime(1990, 1, 1, tzinfo=UTC).timestamp()
+_CLOCK_SKEW = timedelta(days=1)
 _LATEST_S = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
 
 
@@ -93,13 +94,23 @@ def token_count(value: Any) -> int | None:
     return value if is_count else None
 
 
-def epoch_moment(value: Any, what: str) -> datetime | None:
-    """Return seconds since 1970 as a moment in UTC; None when missing or zero."""
-    if value is None or value == 0 or value is False:
+def release_moment(value: Any) -> datetime | None:
+    """Return when an LLM appeared: seconds since 1970, or a date as text.
+
+    None for anything else, as for a moment that is still to come: such a `created` says nothing of the LLM, which is
+    used without a date.
+    """
+    moment = None
+    if isinstance(value, str):
+        try:
+            moment = day_moment(value, "created")
+        except RowRefused:
+            return None
+    elif not isinstance(value, bool) and isinstance(value, (int, Decimal)) and _EARLIEST_S <= value <= _LATEST_S:
+        moment = datetime.fromtimestamp(int(value), UTC)
+    if moment is None or moment.timestamp() < _EARLIEST_S or moment > datetime.now(UTC) + _CLOCK_SKEW:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not _EARLIEST_S <= value <= _LATEST_S:
-        raise RowRefused(f"{what} is not in seconds since 1970")
-    return datetime.fromtimestamp(int(value), UTC)
+    return moment
 
 
 def day_moment(value: Any, what: str) -> datetime | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.catalogs.documents import Row, rows_of_map
 from flows.catalogs.facts import Facts, RowRefused, day_moment, identifier, lacks_text, mapping, token_count
-from flows.catalogs.prices import ListedPrice, highest_price, is_positive, listed_price, per_mtok
+from flows.catalogs.prices import ListedPrice, highest_price, is_positive, listed_price, per_mtok, search_fee
 
 _EXAMPLE = "sample_spec"
 
@@ -17,8 +17,8 @@ _EXAMPLE = "sample_spec"
 class LiteLLMFormat:
     """Read LiteLLM's price map: rows of mode ``chat``, of one provider when that is set.
 
-    Refused are LLMs that do not write text, and those billed per request or per second, which the price per token does
-    not show. A price map has no release dates. Of tiered prices, those for the shortest prompts count.
+    Refused are LLMs that do not write text, and those billed per request, search, citation or second, which the price
+    per token does not show. A price map has no release dates. Of tiered prices, those for the shortest prompts count.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class LiteLLMFormat:
             context_tokens=token_count(value.get("max_input_tokens", value.get("max_tokens"))),
             deprecated_at=day_moment(value.get("deprecation_date"), "deprecation_date"),
             price=_price(value, is_free_allowed=is_free(llm_id)),
-            refusal=_refusal(value),
+            refusal=_refusal(str(row.key), value),
         )
 
 
@@ -74,11 +74,15 @@ def _starts_at_zero(span: Any) -> bool:
     return isinstance(span, list) and bool(span) and span[0] == 0
 
 
-def _refusal(value: Mapping[str, Any]) -> str | None:
+def _refusal(key: str, value: Mapping[str, Any]) -> str | None:
     if lacks_text(value.get("supported_output_modalities")):
         return "no text output"
-    if is_positive(value.get("input_cost_per_request")):
+    if any(is_positive(value.get(fee)) for fee in ("input_cost_per_request", "input_cost_per_query")):
         return "fee per request"
-    if any(is_positive(value.get(key)) for key in ("input_cost_per_second", "output_cost_per_second")):
+    if is_positive(value.get("citation_cost_per_token")):
+        return "fee per citation"
+    if any(
+        is_positive(value.get(fee)) for fee in ("input_cost_per_second", "output_cost_per_second", "cost_per_second")
+    ):
         return "billed per second"
-    return None
+    return search_fee(f"{value.get('litellm_provider')}/{key}", value.get("search_context_cost_per_query"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.catalogs.documents import malformed
+from flows.catalogs.documents import Fetched, malformed
 from flows.errors import CatalogUnavailable, PrerequisiteError
-from flows.urls import http_url, is_in_clear
+from flows.urls import http_url, is_in_clear, is_same_origin
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -63,7 +64,12 @@ class Location:
                 raise _refused(subject, "has no usable location")
             self.subject = f"{subject} at {location}"
 
-    def read(self) -> bytes:
+    @property
+    def is_url(self) -> bool:
+        """Whether it is fetched from a server, which may split its list into pages."""
+        return self._is_url
+
+    def read(self) -> Fetched:
         """Read the document.
 
         Raises
@@ -73,7 +79,35 @@ class Location:
         CatalogMalformed
             It is larger than allowed, or compressed.
         """
-        return self._read_url() if self._is_url else self._read_file()
+        if not self._is_url:
+            return Fetched(self._read_file())
+        return self._read_url(self._location, self._timeout_s, self._max_bytes)
+
+    def read_page(self, query: Mapping[str, str], url: str, *, timeout_s: float, max_bytes: int) -> Fetched | None:
+        """Read a further page of the document; None when its URL leads to another server, which is not asked.
+
+        Parameters
+        ----------
+        query
+            Parameters that are added to the URL of the document.
+        url
+            Where the document says that the page is, relative to its own URL; empty for its own URL.
+        timeout_s, max_bytes
+            What is left of the limits of the whole fetch.
+
+        Raises
+        ------
+        CatalogUnavailable, CatalogMalformed
+            As `read`.
+        """
+        import httpx2
+
+        first = httpx2.URL(self._location)
+        try:
+            page = str(first.join(url) if url else first.copy_merge_params(dict(query)))
+        except (httpx2.InvalidURL, ValueError):
+            return None
+        return self._read_url(page, timeout_s, max_bytes) if is_same_origin(page, self._location) else None
 
     def _read_file(self) -> bytes:
         path = Path(self._location)
@@ -90,14 +124,14 @@ class Location:
             raise malformed(self.subject, f"it is larger than {self._max_bytes} bytes")
         return body
 
-    def _read_url(self) -> bytes:
+    def _read_url(self, url: str, timeout_s: float, max_bytes: int) -> Fetched:
         from flows.catalogs.wire import FetchFailed, fetch
 
-        limits = {"timeout_s": self._timeout_s, "max_bytes": self._max_bytes}
+        limits = {"timeout_s": timeout_s, "max_bytes": max_bytes}
         try:
             # In a thread of its own, because the caller may already be inside an event loop.
             with ThreadPoolExecutor(1, thread_name_prefix="catalog") as pool:
-                return pool.submit(fetch, self._location, self._api_key, **limits).result()
+                return pool.submit(fetch, url, self._api_key, **limits).result()
         except FetchFailed as failed:
             if not failed.hint:
                 raise malformed(self.subject, failed.reason) from None

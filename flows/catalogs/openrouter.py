@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from flows.catalogs.claims import ruled_out
 from flows.catalogs.documents import Row, rows_of_list
 from flows.catalogs.facts import (
     Facts,
     RowRefused,
     day_moment,
     display_name,
-    epoch_moment,
     identifier,
     lacks_text,
     mapping,
     optional_identifier,
+    release_moment,
     token_count,
 )
-from flows.catalogs.prices import ListedPrice, highest_price, is_positive, listed_price, per_mtok
+from flows.catalogs.prices import ListedPrice, highest_price, is_positive, listed_price, per_mtok, search_fee
 
 _LONG_PROMPT_TOKENS = 16_000
 """A more expensive tier that starts above this affects no prompt that is profiled or routed here."""
+
+
+_PER_REQUEST = re.compile(r"request|query|citation|per_call|per_message", re.IGNORECASE)
 
 
 class OpenRouterFormat:
     """Read OpenRouter's document.
 
     Refused are aliases (``~...`` ids, `alias_target`), ``:batch`` variants (they answer within a day, not at once),
-    LLMs that neither read nor write text, and those with a fee per request, which the price per token does not show.
+    LLMs that neither read nor write text, and those with a fee for every request or search, which the price per token
+    does not show.
     ``:free`` variants cost zero and are refused unless allow-listed; ``:thinking``, ``:beta`` and ``:extended`` are
     LLMs of their own. Where a price depends on the hour or starts early in a prompt, the highest one counts; tiers of
     long prompts do not.
@@ -48,11 +54,11 @@ class OpenRouterFormat:
             llm_id=llm_id,
             canonical_id=optional_identifier(value.get("canonical_slug"), "canonical_slug"),
             name=display_name(value.get("name"), llm_id),
-            released_at=epoch_moment(value.get("created"), "created"),
+            released_at=release_moment(value.get("created")),
             context_tokens=token_count(value.get("context_length")),
             deprecated_at=day_moment(value.get("expiration_date"), "expiration_date"),
             price=_price(pricing, is_free_allowed=is_free(llm_id)),
-            refusal=_refusal(llm_id, value.get("alias_target"), architecture, pricing),
+            refusal=_refusal(llm_id, value, architecture, pricing),
         )
 
 
@@ -81,7 +87,10 @@ def _starts_late(min_prompt_tokens: Any) -> bool:
     return type(min_prompt_tokens) is int and min_prompt_tokens >= _LONG_PROMPT_TOKENS
 
 
-def _refusal(llm_id: str, alias_target: Any, architecture: Mapping[str, Any], pricing: Mapping[str, Any]) -> str | None:
+def _refusal(
+    llm_id: str, value: Mapping[str, Any], architecture: Mapping[str, Any], pricing: Mapping[str, Any]
+) -> str | None:
+    alias_target = value.get("alias_target")
     if alias_target is not None or llm_id.startswith("~"):
         slug = alias_target.get("slug") if isinstance(alias_target, dict) else alias_target
         return f"alias of {display_name(slug, 'another LLM')}"
@@ -91,6 +100,6 @@ def _refusal(llm_id: str, alias_target: Any, architecture: Mapping[str, Any], pr
         return "no text output"
     if lacks_text(architecture.get("input_modalities")):
         return "no text input"
-    if is_positive(per_mtok(pricing.get("request"))):
+    if any(is_positive(per_mtok(fee)) for name, fee in pricing.items() if _PER_REQUEST.search(name)):
         return "fee per request"
-    return None
+    return search_fee(llm_id, pricing.get("web_search")) or ruled_out(value)

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from decimal import Context, Decimal, Inexact
 from typing import Any, Final
 
-LEAST_USD_PER_MTOK: Final = Decimal("0.001")
-"""A positive price below this would win every comparison, as zero would; no real price is that low."""
+LEAST_USD_PER_MTOK: Final = Decimal("0.005")
+"""A positive price below this would win every comparison, as zero would; real prices begin at 0.01."""
 
-MOST_USD_PER_MTOK: Final = Decimal(10_000)
-"""A price above this is a wrong unit: USD per million tokens written as USD per token."""
+MOST_USD_PER_MTOK: Final = Decimal(1_500)
+"""A price above this is a wrong unit, such as USD per thousand tokens; real prices end at 600."""
 
+_ALWAYS_SEARCHES = re.compile(
+    r"(^|[-/:_.~])(perplexity|sonar|search|online|deep[-_]?research)(?=$|[-/:_.@])", re.IGNORECASE
+)
 _NUMERAL = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,3})?")
 _EXACT = Context(prec=200, traps=[Inexact])
 
@@ -83,6 +86,23 @@ def is_positive(price: Any) -> bool:
         return False
     number = _number(price)
     return number is None or not number.is_finite() or number > 0
+
+
+def search_fee(llm_id: str, fees: Any) -> str | None:
+    """Return the refusal of an LLM that searches the web for every answer, at a fee; None for any other.
+
+    Most LLMs list such a fee for searches that a request may ask for, which is never done here. Those whose names say
+    that they search always charge it, and the price per token does not show it.
+
+    Parameters
+    ----------
+    llm_id
+        The id of the LLM in the catalog, with its maker.
+    fees
+        As listed: one fee, or several by the size of the search.
+    """
+    listed = fees.values() if isinstance(fees, dict) else [fees]
+    return "fee per search" if _ALWAYS_SEARCHES.search(llm_id) and any(map(is_positive, listed)) else None
 
 
 def _number(listed: Any) -> Decimal | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from flows.catalogs.documents import Fetched
 from flows.urls import host_in_words
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class FetchFailed(Exception):
         self.hint = hint
 
 
-def fetch(url: str, api_key: SecretStr | None, *, timeout_s: float, max_bytes: int) -> bytes:
+def fetch(url: str, api_key: SecretStr | None, *, timeout_s: float, max_bytes: int) -> Fetched:
     """Fetch a document.
 
     Parameters
@@ -55,7 +56,7 @@ def fetch(url: str, api_key: SecretStr | None, *, timeout_s: float, max_bytes: i
     return asyncio.run(_fetch_in_time(url, api_key, timeout_s, max_bytes))
 
 
-async def _fetch_in_time(url: str, api_key: SecretStr | None, timeout_s: float, max_bytes: int) -> bytes:
+async def _fetch_in_time(url: str, api_key: SecretStr | None, timeout_s: float, max_bytes: int) -> Fetched:
     headers = {"accept": "application/json, text/plain", "accept-encoding": "identity", "user-agent": "uniroute"}
     if api_key is not None:
         headers["authorization"] = f"Bearer {api_key.get_secret_value()}"
@@ -66,7 +67,7 @@ async def _fetch_in_time(url: str, api_key: SecretStr | None, timeout_s: float, 
             client.stream("GET", url, headers=headers) as response,
         ):
             _check(response, max_bytes)
-            return await _body(response, max_bytes)
+            return Fetched(await _body(response, max_bytes), response.links.get("next", {}).get("url", ""))
     except TimeoutError:
         raise FetchFailed(f"no complete answer within {timeout_s:g} s", "try again later") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, UnicodeError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flows.catalogs import Catalog, open_catalog
@@ -15,14 +15,16 @@ from flows.checks.prompts import with_roles
 from flows.config.loading import read_key
 from flows.config.prefect_server import API_URL, require_prefect
 from flows.config.settings import EndpointSettings, RegistrySettings, Settings
-from flows.errors import CatalogUnavailable, ServerUnavailable
+from flows.errors import CatalogMalformed, CatalogUnavailable, ServerUnavailable
 from flows.findings import Finding, Severity
 from flows.text import counted
 from flows.workspace import Workspace
 from registry.errors import MlflowUnavailable, RegistryBusy
+from registry.llms import CatalogFetch
 from registry.prompts import PromptSet
 from routing.errors import UnirouteError
 
+_NAMES_SHOWN = 5
 _OUT_OF_REACH = (CatalogUnavailable, MlflowUnavailable, RegistryBusy, ServerUnavailable)
 
 
@@ -54,7 +56,7 @@ def validate(settings: Settings, *, connect: bool) -> tuple[Finding, ...]:
             found = with_roles(settings, workspace.prompt_set.prompts, connect=connect)
             preflight.check(workspace, found)
     prompts = _prompts(found, design_of(found, settings))
-    return (prompts, *_connections(settings)) if connect else (prompts,)
+    return (prompts, *(_connections(settings) if connect else _files(settings)))
 
 
 def _prompts(prompt_set: PromptSet, design: PromptDesign) -> Finding:
@@ -79,18 +81,96 @@ def _connections(settings: Settings) -> Iterator[Finding]:
             yield _finding("prefect", lambda: f"version {require_prefect() or 'of Prefect Cloud'}")
         if settings.is_sandbox:
             return
-        for catalog in workspace.catalogs():
-            yield _finding(f"catalog {catalog.name}", lambda catalog=catalog: _listed(catalog))
+        catalogs = workspace.catalogs()
+    served: dict[str, CatalogFetch] = {}
+    endpoints = []
     for endpoint in settings.endpoint:
-        yield _finding(f"endpoint {endpoint.name}", lambda endpoint=endpoint: _endpoint(endpoint))
+        try:
+            served[endpoint.name] = _list_of(endpoint).fetch()
+            said = f"lists {_counted_listings(served[endpoint.name])}"
+            endpoints.append(Finding(f"endpoint {endpoint.name}", "ok", said))
+        except UnirouteError as error:
+            endpoints.append(_failed(f"endpoint {endpoint.name}", error))
+    yield from _read_catalogs(catalogs, served)
+    yield from endpoints
+
+
+def _files(settings: Settings) -> Iterator[Finding]:
+    """Check the catalogs that are files on this machine, which needs no connection."""
+    if settings.is_sandbox:
+        return
+    with Workspace(settings, migrate=False) as workspace:
+        catalogs = [catalog for catalog in workspace.catalogs() if catalog.is_file]
+    yield from _read_catalogs(catalogs, {})
+
+
+def _read_catalogs(catalogs: Sequence[Catalog], served: Mapping[str, CatalogFetch]) -> Iterator[Finding]:
+    """Read catalogs and check what they list together; `served` is what endpoints list themselves."""
+    fetches: dict[str, CatalogFetch] = {}
+    failures: dict[str, Finding] = {}
+    for catalog in catalogs:
+        try:
+            fetches[catalog.name] = catalog.fetch()
+        except UnirouteError as error:
+            failures[catalog.name] = _failed(f"catalog {catalog.name}", error)
+    listed = [one for fetch in fetches.values() for one in fetch.listings]
+    priced = {one.llm_key for one in listed if one.input_usd_per_mtok is not None}
+    for catalog in catalogs:
+        if catalog.name in failures:
+            yield failures[catalog.name]
+        else:
+            yield _catalog_finding(catalog, fetches[catalog.name], priced, served.get(catalog.endpoint))
+
+
+def _catalog_finding(
+    catalog: Catalog, fetch: CatalogFetch, priced: Collection[str], served: CatalogFetch | None
+) -> Finding:
+    """Say what a catalog lists; a file that a person wrote must list LLMs that exist, with prices."""
+    subject, said = f"catalog {catalog.name}", _counted_listings(fetch)
+    problems = []
+    if fetch.quarantined:
+        first = fetch.quarantined[0]
+        problems.append(
+            f"{counted(len(fetch.quarantined), 'row')} cannot be read; row {first.position + 1}: {first.reason}"
+        )
+    if not fetch.listings and fetch.left_out:
+        problems.append("include and exclude leave out every id")
+    if catalog.precedence == 0:
+        unpriced = [f"{one.llm_id} ({one.refusal})" for one in fetch.listings if one.llm_key not in priced]
+        if unpriced:
+            problems.append(f"no usable price for {_named(unpriced)}")
+        there = {one.llm_id for one in served.listings} if served is not None and served.is_complete else None
+        absent = [one.llm_id for one in fetch.listings if there is not None and one.llm_id not in there]
+        if absent:
+            problems.append(f"its endpoint does not list {_named(absent)}")
+    if not problems:
+        return Finding(subject, "ok", said)
+    error = CatalogMalformed(
+        f"{subject}: {'; '.join(problems)}", unchanged="Nothing was called.", hint="Correct the file, or include."
+    )
+    return Finding(subject, "refused", f"{said}; {'; '.join(problems)}", error.hint, error)
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return ", ".join(names[:_NAMES_SHOWN]) + more
+
+
+def _counted_listings(fetch: CatalogFetch) -> str:
+    left_out = f", {len(fetch.left_out):,} more left out by the settings" if fetch.left_out else ""
+    return counted(len(fetch.listings), "LLM") + left_out
 
 
 def _finding(subject: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(subject, "ok", look())
     except UnirouteError as error:
-        severity: Severity = "unreachable" if isinstance(error, _OUT_OF_REACH) else "refused"
-        return Finding(subject, severity, error.message, error.hint, error)
+        return _failed(subject, error)
+
+
+def _failed(subject: str, error: UnirouteError) -> Finding:
+    severity: Severity = "unreachable" if isinstance(error, _OUT_OF_REACH) else "refused"
+    return Finding(subject, severity, error.message, error.hint, error)
 
 
 def _registry(workspace: Workspace) -> str:
@@ -119,10 +199,10 @@ def _mlflow(workspace: Workspace) -> str:
     return ", ".join(filter(None, (server and f"MLflow {server}", named or "no router version yet")))
 
 
-def _endpoint(endpoint: EndpointSettings) -> str:
-    """Fetch an endpoint's list of LLMs, with the key that a night would use."""
+def _list_of(endpoint: EndpointSettings) -> Catalog:
+    """Open an endpoint's list of LLMs, with the key that a night would use."""
     key = read_key(endpoint)
-    catalog = open_catalog(
+    return open_catalog(
         name=endpoint.name,
         kind="openai",
         location=f"{endpoint.base_url.rstrip('/')}/models",
@@ -131,8 +211,3 @@ def _endpoint(endpoint: EndpointSettings) -> str:
         allow_insecure=endpoint.allow_insecure,
         subject=f"endpoint {endpoint.name}",
     )
-    return f"lists {_listed(catalog)}"
-
-
-def _listed(catalog: Catalog) -> str:
-    return counted(len(catalog.fetch().listings), "LLM")

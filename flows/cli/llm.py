@@ -13,6 +13,7 @@ from flows.cli.completion import complete_llms
 from flows.cli.options import (
     NounGroup,
     acting_person,
+    all_option,
     arranged,
     config_option,
     dry_run_option,
@@ -22,7 +23,7 @@ from flows.cli.options import (
     reason_option,
 )
 from flows.cli.screen import show
-from flows.text import sanitize, table
+from flows.text import counted, sanitize, table
 
 if TYPE_CHECKING:
     from flows.night.epochs import Drift
@@ -38,17 +39,21 @@ def llm() -> None:
 
 @llm.command("list")
 @click.option("--status", type=click.Choice(_STATUSES), help="Only LLMs with this status.")
+@all_option
 @list_options("key", "released_at", "status", "mean_score", "prompts_scored")
 @config_option
 @json_option
-def list_llms(status: str | None, limit: int | None, sort: str | None, config: str | None, as_json: bool) -> None:
+def list_llms(
+    status: str | None, is_all: bool, limit: int | None, sort: str | None, config: str | None, as_json: bool
+) -> None:
     """List LLMs with their price, score and status."""
     from flows.night.epochs import Drifts, leaderboard_by_llm
 
     with opened(config) as workspace:
-        llms = workspace.registry.llms.all(status=status)
+        known = workspace.registry.llms.all(status=status)
         scores = leaderboard_by_llm(workspace.registry.leaderboard())
         drifts = Drifts(workspace.registry).all()
+    llms = [entry for entry in known if is_all or not entry.is_left_out]
     data = [
         _llm_data(entry, drifts.get(entry.key))
         | {
@@ -58,7 +63,7 @@ def list_llms(status: str | None, limit: int | None, sort: str | None, config: s
         for entry in llms
     ]
     data = arranged(data, sort, limit)
-    show("llm.list", data, as_json=as_json, text=lambda: _llm_table(data))
+    show("llm.list", data, as_json=as_json, text=lambda: _llm_table(data, n_left_out=len(known) - len(llms)))
 
 
 def _llm_data(entry: LLM, drift: Drift | None) -> dict[str, Any]:
@@ -84,23 +89,25 @@ def _price_data(price: Price) -> dict[str, Any]:
     }
 
 
-def _llm_table(data: list[dict[str, Any]]) -> str:
+def _llm_table(data: list[dict[str, Any]], n_left_out: int) -> str:
+    hidden = f"{counted(n_left_out, 'LLM')} left out by the settings: uniroute llm list --all" if n_left_out else ""
     if not data:
-        return "The registry has no LLMs yet. Find some: uniroute night run --plan"
+        return hidden or "The registry has no LLMs yet. Find some: uniroute night run --plan"
     rows = [
         [
             row["key"],
             row["released_at"] or "",
             _usd(row["price"]["input_usd_per_mtok"]) if row["price"] else "",
             _usd(row["price"]["output_usd_per_mtok"]) if row["price"] else "",
+            row["price"]["catalog"] if row["price"] else "",
             row["prompts_scored"] or "",
             "" if row["mean_score"] is None else f"{row['mean_score']:.3f}",
             _status(row),
         ]
         for row in data
     ]
-    headers = ["LLM", "RELEASED", "USD/MTOK IN", "OUT", "PROMPTS", "SCORE", "STATUS"]
-    return table(headers, rows, right=(2, 3, 4, 5))
+    headers = ["LLM", "RELEASED", "USD/MTOK IN", "OUT", "PRICED BY", "PROMPTS", "SCORE", "STATUS"]
+    return "\n".join(filter(None, (table(headers, rows, right=(2, 3, 5, 6)), hidden)))
 
 
 def _status(row: dict[str, Any]) -> str:

@@ -86,6 +86,8 @@ dry_run_option = click.option(
     "--dry-run", "is_dry_run", is_flag=True, help="Report what would change, and change nothing."
 )
 
+all_option = click.option("--all", "is_all", is_flag=True, help="Show LLMs that include and exclude leave out, too.")
+
 
 def list_options(*fields: str, limit: int | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds ``--limit`` and ``--sort`` to a list; `arranged` applies them.

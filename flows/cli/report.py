@@ -11,7 +11,7 @@ import click
 
 from flows.cli.completion import complete_promotions, complete_runs
 from flows.cli.endings import ExitCode
-from flows.cli.options import NounGroup, config_option, json_option, opened
+from flows.cli.options import NounGroup, all_option, config_option, json_option, opened
 from flows.cli.screen import note, show
 
 if TYPE_CHECKING:
@@ -130,10 +130,11 @@ def report_night(name: str, config: str | None, **options: Any) -> int:
 
 
 @report.command("leaderboard")
+@all_option
 @_form_options
 @config_option
 @json_option
-def report_leaderboard(config: str | None, **options: Any) -> int:
+def report_leaderboard(is_all: bool, config: str | None, **options: Any) -> int:
     """Write the leaderboard of all LLMs.
 
     It has scores with intervals, costs, shares, topics won, and when each LLM was asked.
@@ -141,7 +142,7 @@ def report_leaderboard(config: str | None, **options: Any) -> int:
     from flows.reports.leaderboard import leaderboard_html, leaderboard_markdown, leaderboard_of
 
     with opened(config) as workspace:
-        board = leaderboard_of(workspace)
+        board = leaderboard_of(workspace, with_left_out=is_all)
         found = Report(
             name="leaderboard",
             data=board.as_data(),

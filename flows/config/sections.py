@@ -247,14 +247,14 @@ class CatalogSettings(Section):
     name: Name = Field(examples=["openrouter"])
     """what messages call it"""
     kind: Literal["openrouter", "litellm", "openai", "toml"] = Field(examples=["openrouter"])
-    """openrouter; litellm: its price map; openai: any /v1/models, which lists no prices, so a catalog before it must
-    supply them; toml: a price file of your own"""
+    """openrouter; litellm: its price map; openai: any /v1/models, which lists no prices, so another catalog of its
+    endpoint must supply them; toml: a price file of your own"""
     location: str = Field(examples=["https://openrouter.ai/api/v1/models"])
     """URL or path"""
     endpoint: Name = Field(examples=["openrouter"])
     """name of the [[endpoint]] that answers for these LLMs"""
     include: tuple[str, ...] = ()
-    """ids wanted, as shell patterns such as "mistralai/*"; empty: all"""
+    """ids wanted, as shell patterns such as "mistralai/*"; empty: all; the others are only counted"""
     exclude: tuple[str, ...] = ()
     """ids not wanted, as shell patterns; they win over include"""
     free: tuple[str, ...] = ()

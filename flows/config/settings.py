@@ -85,7 +85,10 @@ class Settings(BaseSettings):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two [[endpoint]] entries are called {name!r}")
+        catalog_names = [catalog.name for catalog in self.catalog]
         for catalog in self.catalog:
+            if catalog_names.count(catalog.name) > 1:
+                raise ValueError(f"two [[catalog]] entries are called {catalog.name!r}")
             if catalog.endpoint not in names:
                 raise ValueError(
                     f"catalog {catalog.name!r} names the endpoint {catalog.endpoint!r}, "

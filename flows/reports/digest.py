@@ -92,6 +92,7 @@ def _catalog_lines(report: NightReport) -> list[str]:
         lines.append(
             f"- {escape(diff.catalog)}: new {_named(diff.new)}; withdrawn {_named(diff.withdrawn)}; "
             f"repriced {_named([change.llm_key for change in diff.repriced])}"
+            + (f"; {diff.n_left_out:,} left out by the settings" if diff.n_left_out else "")
         )
     plan = report.plan
     if plan.unroutable:
@@ -284,7 +285,13 @@ def night_record(report: NightReport) -> NightRecord:
         answers_are_recorded=report.is_recorded,
         prompt_set=report.prompt_set.digest,
         catalogs=tuple(
-            CatalogRecord(diff.catalog, diff.new, diff.withdrawn, tuple(change.llm_key for change in diff.repriced))
+            CatalogRecord(
+                catalog=diff.catalog,
+                new=diff.new,
+                withdrawn=diff.withdrawn,
+                repriced=tuple(change.llm_key for change in diff.repriced),
+                left_out=diff.n_left_out,
+            )
             for diff in report.diffs
         ),
         plan=_plan_record(plan),

@@ -10,6 +10,7 @@ from datetime import date
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.gate.evidence import Answers
 from flows.night.context import PROFILED_ROLES
@@ -69,21 +70,35 @@ class Place:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """All LLMs, the best first, and what they are measured on."""
+    """All LLMs, the best first, and what they are measured on.
+
+    Attributes
+    ----------
+    n_left_out
+        LLMs that are not shown because the settings leave them out.
+    """
 
     prompt_set: str
     champion: str
     n_prompts: int
     n_topics: int
     places: tuple[Place, ...]
+    n_left_out: int = 0
 
     def as_data(self) -> dict[str, Any]:
         """Return the leaderboard as plain data."""
         return asdict(self)
 
 
-def leaderboard_of(workspace: Workspace) -> Leaderboard:
+def leaderboard_of(workspace: Workspace, *, with_left_out: bool = False) -> Leaderboard:
     """Rank all LLMs on the prompts that every LLM is asked.
+
+    Parameters
+    ----------
+    workspace
+        Whose registry is read.
+    with_left_out
+        Whether LLMs that the settings leave out are shown, too.
 
     Raises
     ------
@@ -98,12 +113,61 @@ def leaderboard_of(workspace: Workspace) -> Leaderboard:
     prompts = answers.prompt_set.with_role(*PROFILED_ROLES)
     won = Counter(router.keys[at] for at in np.stack([llm.vector.errors for llm in router.llms]).argmin(axis=0))
     shares = _shares(workspace, champion)
+    known = registry.llms.all()
+    shown = [llm for llm in known if with_left_out or not llm.is_left_out]
+    results = _results(answers, [llm.key for llm in shown], prompts)
+    drifted = {key for key, drift in Drifts(registry).all().items() if drift.is_open}
+    nothing = _Result(np.empty(0), np.empty(0), None)
     places = [
-        _place(workspace, answers, llm, prompts, shares.get(llm.key), won.get(llm.key, 0))
-        for llm in registry.llms.all()
+        _place(
+            llm,
+            results.get(llm.key, nothing),
+            len(prompts),
+            shares.get(llm.key),
+            won.get(llm.key, 0),
+            is_drifted=llm.key in drifted,
+        )
+        for llm in shown
     ]
     places.sort(key=lambda place: (place.score is None, -(place.score or 0.0), place.key))
-    return Leaderboard(answers.prompt_set.name, champion, len(prompts), router.cluster_map.n_clusters, tuple(places))
+    return Leaderboard(
+        prompt_set=answers.prompt_set.name,
+        champion=champion,
+        n_prompts=len(prompts),
+        n_topics=router.cluster_map.n_clusters,
+        places=tuple(places),
+        n_left_out=len(known) - len(shown),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """What one LLM scored and cost, in USD per prompt, and when it was last asked."""
+
+    scores: NDArray[np.float64]
+    cost_usd: NDArray[np.float64]
+    asked_on: date | None
+
+
+def _results(answers: Answers, keys: Sequence[str], prompts: Sequence[Prompt]) -> dict[str, _Result]:
+    """Read the results of all LLMs that were asked anything, in one query for all their answers."""
+    standings = leaderboard_by_llm(answers.registry.leaderboard(answers.prompt_set.digest))
+    sampling = {key: row.sampling for key, row in standings.items()} | answers.sampling
+    asked = [key for key in keys if key in sampling]
+    if not asked:
+        return {}
+    outcomes = answers.registry.outcomes
+    table = outcomes.table(asked, prompts, answers.graders, {key: sampling[key] for key in asked})
+    results = {}
+    for at, key in enumerate(asked):
+        scores, costs = table.scores[:, at], table.cost_usd[:, at]
+        last_at = outcomes.facts(key, prompts, answers.graders, sampling[key]).last_at
+        results[key] = _Result(
+            scores[np.isfinite(scores)],
+            costs[np.isfinite(costs) & np.isfinite(scores)],
+            None if last_at is None else last_at.date(),
+        )
+    return results
 
 
 def _shares(workspace: Workspace, champion: str) -> dict[str, float]:
@@ -115,35 +179,25 @@ def _shares(workspace: Workspace, champion: str) -> dict[str, float]:
     return {}
 
 
-def _place(
-    workspace: Workspace, answers: Answers, llm: LLM, prompts: Sequence[Prompt], share: float | None, won: int
-) -> Place:
-    registry = workspace.registry
-    standing = leaderboard_by_llm(registry.leaderboard(answers.prompt_set.digest)).get(llm.key)
-    sampling = answers.sampling.get(llm.key) or (standing.sampling if standing is not None else "")
-    table = registry.outcomes.table([llm.key], prompts, answers.graders, sampling)
-    scores, costs = table.scores[:, 0], table.cost_usd[:, 0]
-    scored = scores[np.isfinite(scores)]
-    costs = costs[np.isfinite(costs) & np.isfinite(scores)]
-    mean = float(scored.mean()) if len(scored) else None
-    low, high = share_interval(mean, len(scored)) if mean is not None else (None, None)
-    facts = registry.outcomes.facts(llm.key, prompts, answers.graders, sampling)
-    drift = Drifts(registry).of(llm.key)
+def _place(llm: LLM, result: _Result, n_prompts: int, share: float | None, won: int, *, is_drifted: bool) -> Place:
+    n_scored = len(result.scores)
+    mean = float(result.scores.mean()) if n_scored else None
+    low, high = share_interval(mean, n_scored) if mean is not None else (None, None)
     state = llm.status if llm.is_routable or llm.status != "available" else f"not routable: {llm.refusal or 'no price'}"
     return Place(
         key=llm.key,
         name=llm.name,
         released_on=llm.released_at.date() if llm.released_at is not None else None,
-        state="drifted, to be asked again" if drift is not None and drift.is_open else state,
-        n_scored=len(scored),
-        n_prompts=len(prompts),
+        state="drifted, to be asked again" if is_drifted else state,
+        n_scored=n_scored,
+        n_prompts=n_prompts,
         score=mean,
         low=low,
         high=high,
-        cost_usd=float(costs.mean()) if len(costs) else None,
+        cost_usd=float(result.cost_usd.mean()) if len(result.cost_usd) else None,
         share=share,
         topics_won=won,
-        asked_on=facts.last_at.date() if facts.last_at is not None else None,
+        asked_on=result.asked_on,
     )
 
 
@@ -175,7 +229,14 @@ def leaderboard_markdown(board: Leaderboard) -> str:
             place.state,
         ]
         lines.append(f"| {' | '.join(escape(cell) for cell in cells)} |")
+    if board.n_left_out:
+        lines += ["", left_out_line(board)]
     return "\n".join(lines) + "\n"
+
+
+def left_out_line(board: Leaderboard) -> str:
+    """Return how many LLMs are not shown, and what shows them."""
+    return f"{counted(board.n_left_out, 'LLM')} left out by the settings: --all shows them."
 
 
 def _points(board: Leaderboard) -> tuple[LLMPoint, ...]:

@@ -23,12 +23,13 @@ _ENDED = ("completed", "attention")
 
 @dataclass(frozen=True)
 class CatalogRecord:
-    """The LLM keys that one catalog changed."""
+    """The LLM keys that one catalog changed, and how many of its LLMs the settings leave out (no key when none)."""
 
     catalog: str
     new: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
     repriced: tuple[str, ...] = ()
+    left_out: Annotated[int, Field(exclude_if=lambda count: count == 0)] = 0
 
     @property
     def counts(self) -> str:

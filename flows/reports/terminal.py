@@ -63,6 +63,8 @@ def found_text(report: NightReport) -> str:
         counts = ", ".join(f"{len(keys)} {name}" for name, keys in changes)
         lines.append(f"Found in catalog {sanitize(diff.catalog)} as of {report.as_of}: {counts}")
         lines += [f"  {name}: {_names(keys)}" for name, keys in changes if keys]
+        if diff.n_left_out:
+            lines.append(f"  left out by the settings: {counted(diff.n_left_out, 'LLM')}")
     for llm in report.plan.unroutable[:_NAMES_SHOWN]:
         reason = llm.refusal or ("no price" if llm.price is None else "it is being retired")
         lines.append(f"  not routable: {sanitize(llm.key)} ({sanitize(reason)})")
@@ -91,9 +93,16 @@ def plan_text(report: NightReport) -> str:
     if not report.is_plan_only or not plan.profiles:
         return head + deferred
     rows = [
-        [p.llm.key, _state(p), len(p.prompts), f"{p.expected_usd:.4f}", f"{p.worst_usd:.2f}"] for p in plan.profiles
+        [p.llm.key, _state(p), len(p.prompts), f"{p.expected_usd:.4f}", f"{p.worst_usd:.2f}", _source(p)]
+        for p in plan.profiles
     ]
-    return f"{head}{deferred}\n{table(['LLM', 'STATE', 'CALLS', 'USD', 'AT MOST'], rows, right=(2, 3, 4))}"
+    heads = ["LLM", "STATE", "CALLS", "USD", "AT MOST", "PRICED BY"]
+    return f"{head}{deferred}\n{table(heads, rows, right=(2, 3, 4))}"
+
+
+def _source(planned: PlannedProfile) -> str:
+    """Return the catalog that the price of an LLM comes from."""
+    return planned.llm.price.catalog if planned.llm.price is not None else ""
 
 
 def _regrades_text(planned: Sequence[PlannedRegrades]) -> str:

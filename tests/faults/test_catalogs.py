@@ -8,14 +8,33 @@ import pytest
 
 from flows.catalogs import open_catalog
 from flows.cli.endings import ExitCode, exit_code_of
+from flows.config.sections import CatalogSettings, EndpointSettings, JudgeSettings, PromptSettings
+from flows.config.settings import Settings
 from flows.errors import CatalogMalformed, CatalogUnavailable
 from flows.profiling.plan import NightPlan, plan_night
+from flows.reports.digest import digest
 from flows.text import sanitize, table
+from flows.workspace import Workspace
 from registry.runs import Run
 from registry.store import Registry
+from tests.fakes.endpoint import FakeEndpoint
+from tests.faults.asked_night import AskedNight
 from tests.flows.catalogs.conftest import openrouter_document, openrouter_row
 from tests.registry.samples import NOW, TODAY, prompts, start_night
 
+_LIST_AND_MAP = """
+[[catalog]]
+name = "served"
+kind = "openai"
+location = "{base_url}/models"
+endpoint = "fake"
+exclude = ["unwanted"]
+[[catalog]]
+name = "map"
+kind = "litellm"
+location = "map.json"
+endpoint = "fake"
+"""
 TOMORROW = TODAY + timedelta(days=1)
 
 
@@ -205,3 +224,52 @@ def test_f61_a_hostile_id_makes_no_llm(registry, night, catalog_of, llm_id):
     registry.llms.record_fetch(night, fetched, TODAY)
     assert [row.position for row in fetched.quarantined] == [0]
     assert [llm.llm_id for llm in registry.llms.all()] == ["maker/good"]
+
+
+def test_the_judge_is_listed_whatever_include_says(tmp_path):
+    catalog = CatalogSettings(name="c", kind="openai", location="list.json", endpoint="e", include=["a"])
+    (tmp_path / "list.json").write_text(json.dumps({"data": [{"id": name} for name in ("a", "b[1]", "b1", "c")]}))
+    judge = JudgeSettings(llm="e:b[1]")
+    endpoint = EndpointSettings(name="e", base_url="http://127.0.0.1:9/v1")
+    catalog = catalog.model_copy(update={"location": str(tmp_path / "list.json")})
+    asked = PromptSettings(file=tmp_path / "prompts.jsonl")
+    settings = Settings(home=tmp_path, prompts=asked, catalog=(catalog,), endpoint=(endpoint,), judge=judge)
+    with Workspace(settings) as workspace:
+        fetched = workspace.catalogs()[0].fetch()
+    assert [one.llm_id for one in fetched.listings] == ["a", "b[1]"]
+    assert sorted(fetched.left_out) == ["e:b1", "e:c"]
+
+
+@pytest.fixture
+def asked(tmp_path, migrated, monkeypatch):
+    with FakeEndpoint() as fake:
+        yield AskedNight(tmp_path, fake, migrated, monkeypatch)
+
+
+def test_x09_prices_arrive_with_the_list_and_pages_that_are_missing_withdraw_nothing(asked):
+    row = {"mode": "chat", "input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6}
+    (asked.folder / "map.json").write_text(json.dumps(dict.fromkeys(("a", "b", "c", "unwanted"), row)))
+    asked.prepare("own", n_prompts=20, more=_LIST_AND_MAP.format(base_url=asked.fake.base_url))
+    whole = {"data": [{"id": name, "created": 1_677_610_602} for name in ("a", "b", "c", "unwanted")]}
+    asked.fake.documents["/v1/models"] = whole
+    seen = {}
+
+    def look(night):
+        seen[night.as_of] = {llm.llm_id: llm for llm in night.registry.llms.all()}
+
+    report = asked.run("2024-09-01", look)
+    assert {diff.catalog: (diff.new, diff.n_left_out) for diff in report.diffs} == {
+        "ours": (("fake:own",), 0),
+        "served": (("fake:a", "fake:b", "fake:c"), 1),
+        "map": ((), 0),
+    }
+    assert sorted(found.llm_key for found in report.profiles) == ["fake:a", "fake:b", "fake:c", "fake:own"]
+    assert "1 left out by the settings" in digest(report)
+    assert "unwanted" not in digest(report)
+    first = seen[report.as_of]
+    assert (first["a"].price.catalog, first["a"].catalog, first["a"].released_at) == ("map", "served", None)
+    asked.fake.documents["/v1/models"] = {"data": whole["data"][:2], "has_more": True, "last_id": "b"}
+    (asked.folder / "map.json").write_text(json.dumps({"a": row}))
+    report = asked.run("2024-09-02", look)
+    assert [diff.withdrawn for diff in report.diffs] == [(), (), ()]
+    assert seen[report.as_of]["c"].status == "available"

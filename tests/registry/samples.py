@@ -60,8 +60,9 @@ def fetch(
     catalog: str = "open",
     is_complete: bool = True,
     quarantined: Sequence[QuarantinedRow] = (),
+    **changes: Any,
 ) -> CatalogFetch:
-    return CatalogFetch(catalog, tuple(listings), tuple(quarantined), is_complete, digest)
+    return CatalogFetch(catalog, tuple(listings), tuple(quarantined), is_complete, digest, **changes)
 
 
 def know_llms(registry: Registry, run: Run, *llm_ids: str) -> tuple[str, ...]:

@@ -229,21 +229,22 @@ def test_f57_the_first_of_two_rows_of_one_id_counts_and_both_are_kept(registry, 
 
 
 def test_the_first_catalog_decides_and_the_second_is_kept_raw(registry, night):
-    registry.llms.record_fetch(night, fetch([listing("a", "1")], "1"), TODAY, rank=0)
+    registry.llms.record_fetch(night, fetch([listing("a", "1")], "1"), TODAY)
     other = [listing("a", "7", catalog="map"), listing("b", "7", catalog="map")]
-    diff = registry.llms.record_fetch(night, fetch(other, "2", catalog="map"), TODAY, rank=1)
+    diff = registry.llms.record_fetch(night, fetch(other, "2", catalog="map", precedence=1), TODAY)
     assert (diff.new, diff.repriced) == (("router:b",), ())
     assert registry.llms.get("router:a").price == price("1")
     assert registry.llms.get("router:b").catalog == "map"
     second = next_night(registry, DAY_2)
-    diff = registry.llms.record_fetch(second, fetch(other[1:], "3", catalog="map"), DAY_2, rank=1)
+    diff = registry.llms.record_fetch(second, fetch(other[1:], "3", catalog="map", precedence=1), DAY_2)
     assert diff.withdrawn == (), "a is the first catalog's to withdraw"
 
 
 def test_a_catalog_placed_first_later_takes_over(registry, night):
-    registry.llms.record_fetch(night, fetch([listing("a", "1", catalog="map")], "1", catalog="map"), TODAY, rank=1)
+    first = fetch([listing("a", "1", catalog="map")], "1", catalog="map", precedence=1)
+    registry.llms.record_fetch(night, first, TODAY)
     second = next_night(registry, DAY_2)
-    diff = registry.llms.record_fetch(second, fetch([listing("a", "2")], "2"), DAY_2, rank=0)
+    diff = registry.llms.record_fetch(second, fetch([listing("a", "2")], "2"), DAY_2)
     assert diff.repriced == (Repricing("router:a", price("1", catalog="map"), price("2", DAY_2)),)
     assert registry.llms.get("router:a").catalog == "open"
 
@@ -252,8 +253,8 @@ def test_an_llm_that_its_catalog_drops_comes_back_through_another(registry, nigh
     registry.llms.record_fetch(night, fetch([listing(x) for x in "abcde"], "1"), TODAY)
     second = next_night(registry, DAY_2)
     registry.llms.record_fetch(second, fetch([listing(x) for x in "abcd"], "2"), DAY_2)
-    other = fetch([listing("e", catalog="map")], "3", catalog="map")
-    assert registry.llms.record_fetch(second, other, DAY_2, rank=1).returned == ("router:e",)
+    other = fetch([listing("e", catalog="map")], "3", catalog="map", precedence=1)
+    assert registry.llms.record_fetch(second, other, DAY_2).returned == ("router:e",)
     assert registry.llms.get("router:e").catalog == "map"
 
 

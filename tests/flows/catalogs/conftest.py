@@ -30,13 +30,17 @@ def response(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
 
 @dataclass
 class DocumentServer:
-    """Answer every request with the given parts; `release` ends an answer that hangs."""
+    """Answer every request with the given parts; `release` ends an answer that hangs.
+
+    With `answer` set, a request gets what that returns for its query; for None the parts, or an error without any.
+    """
 
     parts: list[bytes] = field(default_factory=list)
     hangs_after: bool = False
     requests: list[str] = field(default_factory=list)
     release: threading.Event = field(default_factory=threading.Event)
     url: str = ""
+    answer: Callable[[str], bytes | None] | None = None
 
     def serves(self, body: bytes, **options: str) -> str:
         self.parts = [response(body, **options)]
@@ -56,7 +60,11 @@ def server() -> Iterator[DocumentServer]:
                     return
                 request += received
             state.requests.append(request.decode("latin-1"))
-            for part in state.parts:
+            parts = state.parts
+            if state.answer is not None:
+                body = state.answer(request.split(b" ")[1].decode("latin-1").partition("?")[2])
+                parts = [response(body)] if body is not None else parts or [response(b"", status="400 Bad Request")]
+            for part in parts:
                 self.request.sendall(part)
             if state.hangs_after:
                 state.release.wait(30)

@@ -244,7 +244,7 @@ def test_a_bad_toml_file_is_malformed(catalog_of: CatalogOf, document: str, prob
         catalog_of(document, "toml").fetch()
 
 
-def test_patterns_refuse_what_is_not_wanted_and_allow_what_is_free(catalog_of: CatalogOf) -> None:
+def test_patterns_leave_out_what_is_not_wanted_and_allow_what_is_free(catalog_of: CatalogOf) -> None:
     nothing = {"prompt": "0", "completion": "0"}
     document = openrouter_document(
         openrouter_row("a/one"),
@@ -254,14 +254,16 @@ def test_patterns_refuse_what_is_not_wanted_and_allow_what_is_free(catalog_of: C
         openrouter_row("a/trap", pricing=nothing),
     )
 
-    listings = catalog_of(document, include=["a/*"], exclude=["*/two"], free=["*:free"]).fetch().listings
+    fetch = catalog_of(document, include=["a/*"], exclude=["*/two"], free=["*:free"]).fetch()
 
-    assert {listing.llm_id: listing.refusal for listing in listings} == {
+    assert {listing.llm_id: listing.refusal for listing in fetch.listings} == {
         "a/one": None,
-        "a/two": "excluded by the settings",
-        "b/one": "not among the included ids",
         "a/gift:free": None,
         "a/trap": "zero price, not allow-listed",
+    }
+    assert fetch.left_out == {
+        "router:a/two": "excluded by the settings",
+        "router:b/one": "not among the included ids",
     }
 
 

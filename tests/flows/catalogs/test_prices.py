@@ -34,7 +34,7 @@ CatalogOf = Callable[..., Catalog]
         ("0.00006", "60"),
         (".000002", "2"),
         (Decimal("7.999999999999999E-7"), "0.7999999999999999"),
-        (Decimal("0.01"), "10000"),
+        (Decimal("0.001"), "1000"),
     ],
 )
 def test_a_price_per_token_becomes_exact_per_million_tokens(per_token: object, usd_per_mtok: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from flows.catalogs import open_catalog
 from registry.llms import CatalogDiff, CatalogFetch
 from registry.store import Registry
+from tests.registry.samples import TODAY, start_night
 
 DAYS = {"2025-07-20": 147, "2025-07-29": 151, "2026-08-19": 414}
 MILLION = Decimal(1_000_000)
@@ -42,7 +43,8 @@ def usable_prices(rows: dict[str, dict]) -> dict[str, Pair]:
         by_hour = [tier for tier in row["pricing"].get("overrides", []) if "utc_start" in tier]
         tiers = [row["pricing"], *by_hour]
         pair = tuple(max(Decimal(tier[side]) for tier in tiers) * MILLION for side in ("prompt", "completion"))
-        if min(pair) > 0 and not llm_id.startswith("~") and not llm_id.endswith(":batch"):
+        is_other = llm_id.startswith(("~", "perplexity/")) or llm_id.endswith(":batch")
+        if min(pair) > 0 and not is_other:
             prices[llm_id] = pair
     return prices
 
@@ -68,6 +70,7 @@ def test_the_traps_of_the_real_days_are_refused_by_name(shared_data: Path) -> No
     assert refusals["negative input price -1"] == 5
     assert refusals["zero price, not allow-listed"] == 11 + 12 + 20
     assert refusals["batch variant, does not answer at once"] == 61
+    assert refusals["fee per search"] == 5, "Perplexity's, which search the web for every answer"
     assert refusals["alias of anthropic/claude-opus-5"] == 1
     assert sum(count for reason, count in refusals.items() if reason and reason.startswith("alias of ")) == 11
 
@@ -162,3 +165,30 @@ def test_a_document_recorded_twice_in_one_night_changes_nothing(shared_data: Pat
 
     assert len(again.new) == 147
     assert registry.llms.all() == before
+
+
+def test_no_sound_price_of_a_real_price_map_is_doubted(shared_data: Path, registry: Registry) -> None:
+    path = shared_data / "catalogs" / "litellm_prices_1.109.1.json"
+    run = start_night(registry)
+
+    whole = open_catalog(name="prices", kind="litellm", location=str(path), endpoint="router").fetch()
+    (diff,) = registry.llms.record_fetches(run, [whole], TODAY, unread=())
+
+    assert diff.held == ()
+    doubted = {one.llm_id for one in registry.llms.all() if (one.refusal or "").startswith("implausible")}
+    assert doubted == {  # USD per thousand tokens, and an LLM that paints
+        "azure_ai/jais-30b-chat",
+        "watsonx/core42/jais-13b-chat",
+        "fireworks_ai/accounts/fireworks/models/flux-1-dev-controlnet-union",
+    }
+
+
+def test_of_a_real_price_map_only_the_included_llm_is_new(shared_data: Path, registry: Registry) -> None:
+    path = shared_data / "catalogs" / "litellm_prices_1.109.1.json"
+    options = {"name": "prices", "kind": "litellm", "location": str(path), "endpoint": "router"}
+
+    fetched = open_catalog(**options, include=["gpt-4o-mini"]).fetch()
+    (diff,) = registry.llms.record_fetches(start_night(registry), [fetched], TODAY, unread=())
+
+    assert (diff.new, diff.n_left_out) == (("router:gpt-4o-mini",), 3264)
+    assert [one.key for one in registry.llms.all()] == ["router:gpt-4o-mini"]

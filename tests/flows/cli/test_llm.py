@@ -1,5 +1,6 @@
 """LLMs on the command line: listed, shown, and decided about."""
 
+import time
 from datetime import date
 
 import pytest
@@ -86,3 +87,41 @@ def test_llms_are_sorted_and_limited(home, uniroute: Uniroute) -> None:
     rows = uniroute("llm", "--sort", "-key", "--limit", "2", "--json").data
     assert [row["key"] for row in rows] == sorted((row["key"] for row in rows), reverse=True)
     assert len(rows) == 2
+
+
+def test_llms_that_the_settings_leave_out_are_hidden_unless_all_are_wanted(
+    home, registry: Registry, uniroute: Uniroute
+) -> None:
+    run = start_night(registry, "night:2024-09-02:abc", as_of=LATER)
+    rows = [listing(name, endpoint="sandbox") for name in ("middle", "strong")]
+    rows += [listing(f"fresh-{place}", endpoint="sandbox") for place in range(3000)]
+    left_out = {KEY: "not among the included ids", "sandbox:never-seen": "not among the included ids"}
+    registry.llms.record_fetch(run, fetch(rows, "2", left_out=left_out), LATER)
+    shown = [row["key"] for row in uniroute("llm", "list", "--json").data]
+    assert (len(shown), KEY in shown) == (3002, False)
+    assert len(uniroute("llm", "list", "--all", "--json").data) == 3003
+    text = uniroute("llm", "list", "--limit", "2").out.splitlines()
+    assert "PRICED BY" in text[0]
+    assert text[-1] == "1 LLM left out by the settings: uniroute llm list --all"
+    assert uniroute("llm", "show", KEY, "--json").data["refusal"] == "not among the included ids"
+
+
+def test_a_leaderboard_over_thousands_of_llms_takes_seconds_and_hides_what_is_left_out(
+    eventful, uniroute: Uniroute
+) -> None:
+    with Registry.open(f"sqlite:///{eventful / 'registry.db'}") as registry:
+        known = registry.llms.all()
+        run = start_night(registry, "night:many", as_of=date(2025, 1, 1), holder_is_gone=lambda _: True)
+        rows = [listing(one.llm_id, endpoint=one.endpoint) for one in known[1:]]
+        rows += [listing(f"many-{place}", endpoint=known[0].endpoint) for place in range(3000)]
+        hidden = {known[0].key: "not among the included ids"}
+        registry.llms.record_fetch(run, fetch(rows, "2", catalog=known[0].catalog, left_out=hidden), run.as_of)
+    started_s = time.monotonic()
+    board = uniroute("report", "leaderboard", "--format", "json").data
+    assert time.monotonic() - started_s < 20, "it took five minutes when every LLM was a query of its own"
+    assert (len(board["places"]), board["n_left_out"]) == (2999 + len(known), 1)
+    assert known[0].key not in {place["key"] for place in board["places"]}
+    assert board["places"][0]["score"] is not None
+    board = uniroute("report", "leaderboard", "--all", "--format", "json").data
+    assert (len(board["places"]), board["n_left_out"]) == (3000 + len(known), 0)
+    assert "1 LLM left out by the settings: --all" in uniroute("report", "leaderboard", "--format", "markdown").out

@@ -89,6 +89,12 @@ def test_values_out_of_range_are_refused_in_one_line(tmp_path: Path, text: str) 
     assert refused.value.hint
 
 
+def test_two_catalogs_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, PROMPTS + CATALOG + CATALOG + ENDPOINT)
+    with pytest.raises(PrerequisiteError, match=r"two \[\[catalog\]\] entries are called 'mine'"):
+        load_settings(path)
+
+
 def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PrerequisiteError, match="cannot be read"):
         load_settings(tmp_path / "none.toml")

@@ -12,6 +12,7 @@ from flows.gate.measure import GateOutcomes
 from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
+from registry.outcomes import Readability
 from registry.prompts import Prompt
 from routing.baselines import ZeroRouter
 from routing.embedders import load_embedder

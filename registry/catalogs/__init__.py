@@ -1,0 +1,1 @@
+"""What catalogs list: how several are combined (`offers`), recorded (`fetches`), and what changed (`diffs`)."""
