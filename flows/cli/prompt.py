@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_routers
+from flows.cli.endings import ExitCode
 from flows.cli.options import NounGroup, arranged, config_option, dry_run_option, json_option, list_options, opened
-from flows.cli.outcome import ExitCode
 from flows.cli.screen import show
 from flows.text import counted, sanitize, table
 

@@ -76,6 +76,7 @@ class _Circuit:
     paused_until_s: float = 0.0
     has_answered: bool = False
     limited_since_s: float | None = None
+    limited_last_s: float = 0.0
     limits: int = 0
     stopped_by: str | None = None
 
@@ -194,9 +195,12 @@ class Circuits:
             circuit.rests_until_s = now_s + self._rest_s(circuit)
 
     def _limited(self, of_llm: _Circuit, until_s: float, now_s: float) -> None:
-        if of_llm.limited_since_s is None:
+        # Refusals long ago, before a time in which the LLM was not asked, say nothing about now.
+        asked_meanwhile_s = 2 * (self.retry_policy.longest_retry_after_s + self.retry_policy.longest_backoff_s)
+        if of_llm.limited_since_s is None or now_s - of_llm.limited_last_s > asked_meanwhile_s:
             of_llm.limited_since_s, of_llm.limits = now_s, 0
         of_llm.limits += 1
+        of_llm.limited_last_s = now_s
         # What one refusal announces may be meant for a burst; several in a row are believed.
         is_announced = of_llm.limits >= self.retry_policy.failures_to_open
         if (until_s if is_announced else now_s) - of_llm.limited_since_s > self.llm_patience_s:

@@ -113,7 +113,7 @@ async def hand_out(night: Night, llms: Sequence[LLM], progress: Progress) -> dic
         if settings.runner == "dask":
             results = await asyncio.to_thread(_over_dask, assignments, settings, at_once)
         else:
-            results = await _over_work_pool(night, settings, assignments, at_once)
+            results = await _over_work_pool(night, settings, assignments, at_once, progress)
         await _update_progress(night, llms, progress)
         return results
     finally:
@@ -150,12 +150,12 @@ def _over_dask(assignments: list[Assignment], settings: FanOutSettings, at_once:
 
 
 async def _over_work_pool(
-    night: Night, settings: FanOutSettings, assignments: list[Assignment], at_once: int
+    night: Night, settings: FanOutSettings, assignments: list[Assignment], at_once: int, progress: Progress
 ) -> dict[str, WorkerResult]:
     from prefect.client.orchestration import get_client
 
     async with get_client() as client:
-        return await _WorkPool(night, client, settings, assignments, at_once).run()
+        return await _WorkPool(night, client, settings, assignments, at_once, progress).run()
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,10 @@ class _WorkPool:
         settings: FanOutSettings,
         assignments: list[Assignment],
         at_once: int,
+        progress: Progress,
     ) -> None:
         self._night = night
+        self._progress = progress
         self._client = client
         self._settings = settings
         self._waiting = [(assignment, 1) for assignment in assignments]
@@ -256,9 +258,13 @@ class _WorkPool:
         self._active_s = time.monotonic()
         tried = self._under_way.pop(key)
         try:
-            self._results[key] = _RESULT.validate_json(state.message or "" if state.is_completed() else "")
+            result = _RESULT.validate_json(state.message or "" if state.is_completed() else "")
         except ValidationError:
             self._try_again(tried, state.message or state.name or "it ended without a result")
+            return
+        self._results[key] = result
+        if result.stopped_by:
+            self._progress.leave(key)
 
     async def _give_up(self, key: str, reason: str) -> None:
         """Hand an assignment to another worker; once that takes it, the former one can no longer write."""

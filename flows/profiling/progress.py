@@ -67,6 +67,7 @@ class Progress:
         self._drawn_tenth = 0
         self._live: Live | None = None
         self._outlook: Callable[[], Outlook] = Outlook
+        self._left_alone: set[str] = set()
 
     def __enter__(self) -> Self:
         self._started_s = self._drawn_s = time.monotonic()
@@ -115,6 +116,10 @@ class Progress:
         self._answered, self._spent_usd = sum(answered.values()), spent_usd
         self._show()
 
+    def leave(self, llm_key: str) -> None:
+        """Count no more calls of an LLM whose profile ended early."""
+        self._left_alone.add(llm_key)
+
     async def watch(self, outlook: Callable[[], Outlook]) -> None:
         """Show the line when it is due, even if nothing is answered, until cancelled; `outlook` says what is left."""
         self._outlook = outlook
@@ -159,6 +164,6 @@ class Progress:
         """Return the seconds left: LLMs that are not asked again have none, and limited ones what patience is left."""
         outlook = self._outlook()
         waiting_s = max(outlook.limited_s.values(), default=0.0)
-        out = outlook.stopped | outlook.limited_s.keys()
+        out = self._left_alone | outlook.stopped | outlook.limited_s.keys()
         calls = sum(left for key, left in self._left.items() if key not in out)
         return max(calls / rate if rate > 0 else 0.0, waiting_s)

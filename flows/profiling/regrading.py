@@ -125,10 +125,10 @@ def regrade_by_rule(night: Night, run: Run | None, *, is_dry_run: bool = False) 
 
 def _graded(night: Night, price: Price | None, answer: StoredAnswer, text: str | None) -> Regrade | None:
     """Grade one answer; one that cannot be graded keeps its grade, and goes on waiting where it has none."""
-    label = night.grader_versions[answer.prompt.grader]
+    prompt = answer.prompt
+    label = night.grader_versions[prompt.grader]
     if text is not None:
         try:
-            prompt = answer.prompt
             grade = night.graders[prompt.grader].grade(text, prompt.reference, prompt.text)
             # What the present grader cannot read either was decided by a judge that has been paid for it.
             is_decided = grade.is_unreadable and answer.is_judged
@@ -136,7 +136,7 @@ def _graded(night: Night, price: Price | None, answer: StoredAnswer, text: str |
             estimate = _estimate(price, answer, text)
             return Regrade(answer, label, score, is_unreadable=grade.is_unreadable, estimate=estimate)
         except GradingError as error:
-            log_event("regrade_failed", llm=answer.llm_key, prompt_id=answer.prompt.digest, reason=error.message)
+            log_event("regrade_failed", llm=answer.llm_key, prompt_id=prompt.digest, reason=error.message)
     return None if answer.former_score is None else Regrade(answer, label, None)
 
 

@@ -37,8 +37,9 @@ def worst_judging_usd(night: Night, prompts: Sequence[Prompt]) -> Decimal:
     """Bound what judging stored answers to some prompts costs, in USD."""
     if not prompts or night.judge is None:
         return Decimal(0)
-    judge = night.registry.llms.get(night.judge.llm_key)
-    if judge.price is None:
+    judge = next((llm for llm in night.registry.llms.all() if night.is_judge(llm)), None)
+    # The night that asks it reads the catalogs first, and refuses a judge that is unknown or has no price.
+    if judge is None or judge.price is None:
         return Decimal(0)
     longest = {entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()}[judge.endpoint]
     worst = (worst_judgement_usd(one.text, one.reference, judge.price, max_tokens=longest) for one in prompts)

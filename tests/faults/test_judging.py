@@ -89,8 +89,8 @@ def test_f74_no_completion_talks_its_way_to_a_better_or_worse_score(asked, fake)
 
     fake.answer = answer
     asked.prepare_judged("good", "bad").run()
-    assert set(asked.rows("o.score, o.failure", "good")) == {(1.0, None)}
-    assert set(asked.rows("o.score, o.failure", "bad")) == {(0.0, None)}
+    assert set(asked.rows("o.score, o.failure, o.is_unreadable", "good")) == {(1.0, None, 0)}
+    assert set(asked.rows("o.score, o.failure, o.is_unreadable", "bad")) == {(0.0, None, 0)}
 
 
 def test_f74_an_answer_that_says_nothing_is_wrong_and_the_judge_is_not_asked(asked, fake):
@@ -98,7 +98,7 @@ def test_f74_an_answer_that_says_nothing_is_wrong_and_the_judge_is_not_asked(ask
         obliging_judge(prompt) if llm_id == "judge" else MASTER_KEYS[int(prompt.split()[1]) % len(MASTER_KEYS)]
     )
     asked.prepare_judged("empty").run()
-    assert set(asked.rows("o.score, o.failure", "empty")) == {(0.0, None)}
+    assert set(asked.rows("o.score, o.failure, o.is_unreadable", "empty")) == {(0.0, None, 1)}
     assert fake.calls["judge"] == 24, "the check of the judge, and nothing else"
 
 
@@ -177,16 +177,29 @@ def test_f74_judging_is_booked_as_such_within_the_budget_and_under_the_judges_na
     assert {rest[2] for rest in charges(asked).values()} == {0}, "what was never asked is not reserved for good"
 
 
-def test_f74_another_judge_judges_everything_anew(asked, fake):
-    asked.prepare_judged("fine").run()
+def test_f74_another_judge_judges_everything_anew_and_nobody_is_asked_again(asked, fake):
+    asked.prepare_judged("fine", night="canary_prompts = 0").run()
     before = fake.calls["fine"]
-    fake.answer = lambda llm_id, prompt: obliging_judge(prompt) if "judge" in llm_id else right(prompt)
+    fake.answer = lambda llm_id, prompt: (obliging_judge if "\nBEGIN " in prompt else right)(prompt)
     text = (asked.folder / "uniroute.toml").read_text()
-    asked.prepare_judged("fine", "judge2")
+    asked.prepare_judged("fine", "judge2", night="canary_prompts = 0")
     (asked.folder / "uniroute.toml").write_text(text.replace("fake:judge", "fake:judge2"))
     fake.scripts["judge2"] = "ok"
     asked.run(SECOND)
-    assert fake.calls["fine"] == 2 * before
+    assert fake.calls["fine"] == before
+    graders = {"judge2" in label: score for label, score in judged_by(asked, "fine")}
+    assert graders == {False: 1.0, True: 1.0}
+
+
+def judged_by(asked: AskedNight, llm_id: str) -> list[tuple[str, float]]:
+    with sqlite3.connect(asked.folder / "home" / "registry.db") as connection:
+        rows = connection.execute(
+            "SELECT p.grader, AVG(o.score) FROM outcome o JOIN llm l ON l.id = o.llm_id "
+            "JOIN protocol p ON p.id = o.protocol_id WHERE l.llm_id = ? GROUP BY p.grader HAVING COUNT(o.score) = 24",
+            (llm_id,),
+        ).fetchall()
+    connection.close()
+    return rows
 
 
 def test_f74_prompts_for_a_judge_that_is_not_named_are_refused_before_anything_is_called(asked, fake):

@@ -45,7 +45,7 @@ def test_a_night_is_reported_from_its_lease_to_the_status_of_every_llm(tiny: Tin
     pinned = PINNED["uniroute.night.run/1"]["lines"]
     assert [fault for line in (first, *between, last) for fault in misfits(line, pinned[line["event"]], "line")] == []
     assert (first["event"], first["attempt"]) == ("started", 1)
-    assert [line["stage"] for line in between if line["event"] == "reached"][:2] == ["catalogs", "planned"]
+    assert [line["stage"] for line in between if line["event"] == "reached"][:3] == ["catalogs", "regraded", "planned"]
     assert (last["event"], last["run"]) == ("finished", first["run"])
     assert {row["llm"]: row["status"] for row in last["llms"]} == {"fake:weak": "profiled", "fake:fair": "profiled"}
     assert last["status"] == ("attention" if ended.code == 3 else "completed")

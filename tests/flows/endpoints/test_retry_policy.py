@@ -99,3 +99,23 @@ def test_the_calls_of_an_llm_wait_as_long_as_the_endpoint_asks_and_those_of_othe
     assert circuits.refusal("busy", 105.0) is None
     circuits.failed("busy", "rate_limited", 105.0, retry_after_s=3600.0)
     assert circuits.refusal("busy", 106.0) is None, "no call waits an hour: it fails, and the next one is sent"
+
+
+def test_patience_counts_refusals_in_a_row_and_no_time_in_which_an_llm_was_not_asked():
+    circuits = Circuits(RetryPolicy(), llm_patience_s=300.0)
+    circuits.failed("a", "rate_limited", 0.0)
+    circuits.failed("a", "rate_limited", 3600.0)
+    assert circuits.refusal("a", 3600.0) is None and circuits.patience_left_s("a", 3600.0) == 300.0
+    for now_s in range(3630, 3960, 30):
+        circuits.failed("a", "rate_limited", float(now_s), 30.0)
+    assert circuits.refusal("a", 4000.0).kind == "rate_limited" and circuits.refusal("a", 4000.0).wait_s == 0.0
+    assert circuits.refusal("b", 4000.0) is None
+    circuits.answered("a")
+    assert circuits.refusal("a", 4000.0) is None, "a call in flight was answered after all"
+
+
+def test_other_failures_are_no_refusals():
+    circuits = Circuits(RetryPolicy(failures_to_open=99), llm_patience_s=1.0)
+    for now_s in range(9):
+        circuits.failed("a", "transient", float(now_s))
+    assert circuits.refusal("a", 9.0) is None and circuits.patience_left_s("a", 9.0) is None

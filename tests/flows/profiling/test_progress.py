@@ -40,6 +40,14 @@ def test_the_eta_counts_what_will_be_asked_and_what_patience_is_left(monkeypatch
     assert progress.line().endswith(eta)
 
 
+def test_calls_of_a_profile_that_ended_early_elsewhere_are_not_waited_for(monkeypatch):
+    progress = Progress(Plan(a=100, b=100), Decimal(20), stream=StringIO())
+    monkeypatch.setattr(Progress, "elapsed_s", 50.0)
+    progress.leave("b")
+    progress.seen({"a": 50, "b": 0}, Decimal(1))
+    assert progress.line().endswith("ETA 00:50")
+
+
 def test_while_nothing_is_answered_the_eta_is_what_patience_is_left(monkeypatch):
     progress = Progress(Plan(a=10), Decimal(20), stream=StringIO())
     monkeypatch.setattr(progress, "_outlook", lambda: Outlook(limited_s={"a": 300.0}))

@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -178,7 +177,7 @@ def test_an_answer_that_the_newer_grader_cannot_grade_keeps_its_grade(asked, fak
     class Crashing(ChoiceGrader):
         version = "99"
 
-        def _is_right(self, *given):
+        def _graded(self, *given):
             raise ZeroDivisionError
 
     asked.prepare("good", night=QUIET).run()
@@ -231,16 +230,17 @@ def test_a_night_that_is_stopped_while_it_regrades_keeps_what_it_has(asked, monk
 @pytest.fixture
 def judged(asked: AskedNight, fake: FakeEndpoint) -> AskedNight:
     """A night whose answers a judge graded; the next one has another judge."""
-    fake.answer = lambda llm_id, prompt: obliging_judge(prompt) if llm_id in ("judge", "other") else right(prompt)
-    asked.prepare("good", "judge", "other", grader="judge", more=JUDGE, n_prompts=24, night=f"{QUIET}\nmax_new = 1")
-    listed = (asked.folder / "llms.toml").read_text().replace('id = "other"', 'id = "other"\nreleased = 2030-01-01')
-    (asked.folder / "llms.toml").write_text(listed)
+    fake.answer = lambda llm_id, prompt: (obliging_judge if "\nBEGIN " in prompt else right)(prompt)
+    asked.prepare("good", "judge", "other", grader="judge", more=JUDGE, n_prompts=24, night=QUIET)
     asked.run()
     return asked
 
 
 def another_judge(asked: AskedNight, **sections: str) -> AskedNight:
     more = '[judge]\nllm = "fake:other"\n'
+    with opened(asked) as workspace:
+        now = datetime.now(UTC)
+        workspace.registry.llms.set_status("fake:judge", "excluded", "it judged", actor="ann", now=now)
     return asked.prepare("good", "other", grader="judge", more=more, n_prompts=24, night=QUIET, **sections)
 
 
@@ -261,14 +261,21 @@ def test_a_new_judge_grades_stored_answers_and_the_llm_is_not_asked(judged, fake
 
 def test_judging_again_stays_within_the_budget_and_the_next_night_continues(judged, fake):
     calls = dict(fake.calls)
-    report = another_judge(judged, budget="night_usd = 0.0205").run(SECOND)
+    n_calls, cost, _ = charges(judged)["judge", "judge"]
+    with opened(another_judge(judged)) as workspace:
+        (planned,) = regrading.planned_regrades(Night(workspace, datetime.now(UTC).date()))
+    # Enough for the check of the judge, and then for the worst case of one judgement after five real ones.
+    ceiling = float(planned.worst_usd) / 24 + 29 * cost / n_calls / 10**12
+    report = another_judge(judged, budget=f"night_usd = {ceiling:.6f}").run(SECOND)
     judged_now = fake.calls["other"] - calls.get("other", 0) - 24
     assert 0 < judged_now < 24
     assert fake.calls["good"] == calls["good"]
     (left,) = report.unjudged
     assert (left.llm_key, left.answers) == ("fake:good", 24 - judged_now)
-    assert any("wait for the judge" in line and "0.0205" in line for line in report.attention), report.attention
-    assert report.spent_usd <= Decimal("0.0205")
+    assert any("wait for the judge" in line and f"{ceiling:.6f}".rstrip("0") in line for line in report.attention), (
+        report.attention
+    )
+    assert float(report.spent_usd) <= ceiling
     another_judge(judged).run(THIRD)
     assert fake.calls["good"] == calls["good"]
     assert fake.calls["other"] - calls.get("other", 0) == 24 + 24 + 24, "two checks, and every stored answer once"
@@ -319,6 +326,6 @@ def test_upgrading_a_registry_of_the_release_before_asks_nobody_anything(asked, 
     with opened(asked) as workspace:
         check(workspace)
     assert calls_of(fake, lambda: asked.run(SECOND)) == 0
-    regraded = {(None, 0)} if is_newer else set()
-    assert set(asked.rows("o.usage_flags, o.is_unreadable", "good")) == {(None, None)} | regraded, "unknown, not 0"
+    as_it_was = "o.usage_flags, CASE WHEN o.regraded_at IS NULL THEN o.is_unreadable END"
+    assert set(asked.rows(as_it_was, "good")) == {(None, None)}, "unknown, not 0"
     assert len(asked.rows("o.score", "good")) == 40 * (1 + is_newer)
