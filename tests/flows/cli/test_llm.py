@@ -145,7 +145,7 @@ def doubtful(eventful: Path) -> Path:
         for number in (first, second):
             unit.execute(text(f"UPDATE outcome SET is_unreadable = TRUE, score = 0 WHERE {OF_ONE}"), {"prompt": number})
         unit.execute(text(f"DELETE FROM completion WHERE {OF_ONE}"), {"prompt": first})
-        unit.execute(text(f"UPDATE completion SET text = :said WHERE {OF_ONE}"), {"prompt": second, "said": HOSTILE})
+        unit.execute(text(f"UPDATE completion SET text = :said WHERE {OF_ONE}"), {"prompt": second, "said": HOSTILE.encode()})
     return eventful
 
 
