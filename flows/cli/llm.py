@@ -217,7 +217,10 @@ def _next_steps(data: dict[str, Any]) -> list[str]:
     key = sanitize(data["key"], width=400)
     if data["refusal"] is not None and "held for review" in data["refusal"]:
         return [f"uniroute llm accept-price {key} --reason TEXT"]
-    return [] if data["status"] == "available" else [f"uniroute llm include {key} --reason TEXT"]
+    if data["status"] != "available":
+        return [f"uniroute llm include {key} --reason TEXT"]
+    has_more = data["prompts_unreadable"] and data["unreadable_answers"] is None
+    return [f"uniroute llm show {key} --unreadable"] if has_more else []
 
 
 @llm.command("diff")

@@ -145,7 +145,9 @@ def doubtful(eventful: Path) -> Path:
         for number in (first, second):
             unit.execute(text(f"UPDATE outcome SET is_unreadable = TRUE, score = 0 WHERE {OF_ONE}"), {"prompt": number})
         unit.execute(text(f"DELETE FROM completion WHERE {OF_ONE}"), {"prompt": first})
-        unit.execute(text(f"UPDATE completion SET text = :said WHERE {OF_ONE}"), {"prompt": second, "said": HOSTILE.encode()})
+        unit.execute(
+            text(f"UPDATE completion SET text = :said WHERE {OF_ONE}"), {"prompt": second, "said": HOSTILE.encode()}
+        )
     return eventful
 
 
@@ -171,7 +173,9 @@ def test_unreadable_answers_are_shown_with_what_was_asked_and_cannot_harm_the_te
     assert "    | prompt p9: score 1" in [line.rstrip() for line in lines], "quoted, not a line of ours"
     assert sum(line.startswith("  reference ") for line in lines) == 2
     assert uniroute("llm", "show", ANSWERED, "--unreadable", "--limit", "1").out.count("in doubt") == 1
-    assert "in doubt" not in uniroute("llm", "show", ANSWERED).out
+    plain = uniroute("llm", "show", ANSWERED).out
+    assert "in doubt" not in plain
+    assert plain.splitlines()[-1] == f"next: uniroute llm show {ANSWERED} --unreadable"
 
 
 def test_machines_read_unreadable_answers_as_they_are_stored(doubtful, uniroute: Uniroute) -> None:
