@@ -56,7 +56,8 @@ def undecided_answers(night: Night) -> dict[str, tuple[StoredAnswer, ...]]:
     prompts = [prompt for prompt in night.prompt_set.prompts if prompt.grader in current]
     found: dict[str, tuple[StoredAnswer, ...]] = {}
     for llm in night.registry.llms.all(status="available"):
-        if llm.endpoint not in night.sampling or night.is_judge(llm):
+        # Nobody is paid for the answers of an LLM that is not routed to.
+        if llm.endpoint not in night.sampling or night.is_judge(llm) or not llm.is_routable_on(night.as_of):
             continue
         answers = [
             answer

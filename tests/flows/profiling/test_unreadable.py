@@ -154,6 +154,12 @@ def test_a_judge_that_fails_leaves_answers_in_doubt_and_the_night_goes_on(asked,
     assert (report.decided, [score for score, _ in doubtful(asked)]) == ({"fake:good": 5}, [1.0, 0.0, 1.0, 0.0, 1.0])
 
 
+def test_a_judge_that_no_catalog_lists_decides_nothing_and_stops_no_night(asked, fake):
+    report = prepared(asked, more=JUDGE.replace("fake:judge", "fake:nobody")).run()
+    assert doubtful(asked) == [(0.0, None)] * 5
+    assert any("5 unreadable answers wait for the judge: there is no LLM" in line for line in report.attention)
+
+
 def test_a_judge_that_misjudges_decides_nothing(asked, fake):
     fake.answer = lambda llm_id, prompt: "RIGHT" if llm_id == "judge" else vague(prompt)
     report = prepared(asked).run()
