@@ -167,8 +167,6 @@ def test_a_server_that_streams_unless_told_not_to_is_told(fake):
     assert ask(endpoint(fake), ("llm", PROMPT))[0].text == ANSWER
 
 
-
-
 def litellm(message, kind, code):
     """Build an error of LiteLLM's proxy, which puts the status where others have a code."""
     return {"error": {"message": message, "type": kind, "param": None, "code": str(code)}}
