@@ -127,6 +127,8 @@ def deviations(first: EndedNight, found: dict[str, Asked]) -> Iterator[str]:
             yield f"{llm_id} is not complete: {found[llm_id]}"
     if found["limited"].scores or "next night" not in first.out + first.err:
         yield f"limited is not left for the next night: {found['limited']}"
+    if "54 moderated" not in first.out:
+        yield "the night does not say that answers of filtered were moderated"
     filtered = found["filtered"]
     # Two thirds are filtered, before or after the LLM answered.
     n_answered = sum(number % 3 == 2 for number in range(N_PROMPTS))
@@ -147,10 +149,10 @@ def later_deviations(before: dict[str, int], fake: FakeEndpoint, limited: Asked)
     """
     if limited.scores != N_LATER or limited.failures:
         yield f"limited did not become complete: {limited}"
-    settled = set(before) - {"limited", "revoked", "ok"}
+    settled = set(before) & {LLMS[llm_id].name or llm_id for llm_id in COMPLETE}
     repeated = {name: fake.calls[name] - before[name] for name in settled if fake.calls[name] > before[name]}
     if repeated:
-        yield f"others were asked again: {repeated}"
+        yield f"complete LLMs were asked again: {repeated}"
 
 
 def recover(fake: FakeEndpoint) -> None:
