@@ -181,8 +181,8 @@ _SAYS_MODERATED = re.compile(
     r"|sensitive (?:content|word|information)|(?:in|out)put (?:new_)?sensitive|敏感|不安全"
 )
 _SAYS_NO_LLM = re.compile(
-    r"model [^ ]{1,100} (?:was |is )?(?:not found|not exist|does not exist|doesn't exist)"
-    r"|(?:invalid|unknown) model (?:name|id)\b|not a valid model|model (?:has been|was|is) (?:decommissioned|retired|shut down)|no such model"
+    r"model [^ ]{1,100} (?:was |is )?(?:not found|not exist|does not exist|doesn't exist)|no such model"
+    r"|(?:invalid|unknown) model (?:name|id)\b|not a valid model|model (?:has been|was|is) (?:decommissioned|retired)"
 )
 _SAYS_SLOW_DOWN = re.compile(r"rate[ _-]?limit|too many requests")
 _SAYS_BUSY = re.compile(
