@@ -68,12 +68,14 @@ class NumericGrader(RuleGrader):
     2. the last ``\boxed{...}``;
     3. what follows the first ``####``;
     4. a declared one: "answer is ...", "Answer: ...", also in other languages; see `valid_declaration`;
-    5. the last that is set in bold;
-    6. the last in the answer.
+    5. the first line, where it is a number alone and what follows explains it in words;
+    6. the last that is set in bold;
+    7. the last in the answer.
 
     After an equals sign, what stands to its right counts. Sources ``[1]``, labels ("step 2"), remarks in parentheses
     and confidences are no answers, and what follows when an LLM asks itself the next question does not count. "5 or 6"
-    is no choice and wrong. An answer without a number, or with an expression that has no value, is unreadable.
+    is no choice and wrong. Where an answer has no digits, English number words count as the whole answer or declared.
+    An answer without a number, or with an expression that has no value, is unreadable.
 
     A number may have a sign, a currency and a unit, and be written as ``1,234.5``, ``1 234.5``, ``1.234,5``, ``.5``,
     ``3/4``, ``1 3/4``, ``\frac{3}{4}``, ``1.5e-3`` or ``1.5 x 10^{-3}``, in the digits of any script. A comma before
