@@ -94,7 +94,7 @@ def diffs_since(unit: Unit, since: date) -> tuple[DatedDiff, ...]:
 
 
 def merged(before: CatalogDiff, after: CatalogDiff, hidden: Collection[str] = ()) -> CatalogDiff:
-    """Join the changes of two fetches, as if they had been a single fetch, which hid what the settings now leave out."""
+    """Join the changes of two fetches, as if they had been a single fetch; what the settings now hide is left out."""
     if hidden:
         before = _without(before, hidden)
     gone, back = set(after.withdrawn), set(after.returned)
