@@ -129,6 +129,10 @@ _CODE_KINDS: Mapping[str, str] = MappingProxyType(
         # LiteLLM's proxy without a database, of any key but its master key.
         "no_db_connection": "refused_auth",
         "model_not_found": "not_found",
+<<<<<<< HEAD
+=======
+        "model_decommissioned": "not_found",
+>>>>>>> i12x
         "invalid_model": "not_found",
         "unsupported_country_region_territory": "forbidden",
         "context_length_exceeded": "context",
@@ -189,17 +193,33 @@ _SAYS_REGION = re.compile(
     r"|(?:country|region|location|territory) (?:is )?not (?:supported|allowed|available)"
 )
 _SAYS_MODERATED = re.compile(
+<<<<<<< HEAD
     r"content (?:filter|policy|management)|contentpolicyviolation|safety system|moderation|inappropriate content"
     r"|(?:input|prompt|request) (?:is )?flagged"
+=======
+    r"content ?(?:filter|policy|management)|moderation|inappropriate content|(?:input|prompt|request) (?:is )?flagged"
+    r"|sensitive (?:content|word|information)|(?:in|out)put (?:new_)?sensitive|敏感|不安全"
+)
+_SAYS_NO_LLM = re.compile(
+    r"model [^ ]{1,100} (?:was |is )?(?:not found|not exist|does not exist|doesn't exist)|no such model"
+    r"|(?:invalid|unknown) model (?:name|id)\b|not a valid model|model (?:has been|was|is) (?:decommissioned|retired)"
+>>>>>>> i12x
 )
 _SAYS_SLOW_DOWN = re.compile(r"rate[ _-]?limit|too many requests")
+_SAYS_BUSY = re.compile(
+    r"overloaded|temporarily unavailable|(?:server|service|system) (?:is )?(?:too )?busy|try again later"
+)
 _OF_A_BAD_REQUEST = (
     ("context", _SAYS_TOO_LONG),
     ("refused_auth", _SAYS_BAD_KEY),
     ("quota", _SAYS_NO_CREDIT),
     ("forbidden", _SAYS_REGION),
     ("moderated", _SAYS_MODERATED),
+<<<<<<< HEAD
     ("not_found", _SAYS_UNKNOWN_LLM),
+=======
+    ("not_found", _SAYS_NO_LLM),
+>>>>>>> i12x
 )
 _OF_A_REFUSAL = (
     ("refused_auth", _SAYS_BAD_KEY),
@@ -215,7 +235,7 @@ _KINDS_IN_WORDS: Mapping[int | None, tuple[tuple[str, re.Pattern[str]], ...]] = 
         422: _OF_A_BAD_REQUEST,
         403: (*_OF_A_REFUSAL, ("refused_auth", _SAYS_HEADER)),
         404: (("forbidden", _SAYS_REGION),),
-        None: _OF_A_REFUSAL,
+        None: (*_OF_A_REFUSAL, ("transient", _SAYS_BUSY)),
     }
 )
 _PARAMETERS: Mapping[RefusedParameter, re.Pattern[str]] = MappingProxyType(
