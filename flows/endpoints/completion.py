@@ -213,26 +213,18 @@ def _joined(parts: list[Any]) -> str:
     for part in parts:
         if isinstance(part, str):
             texts.append(part)
-<<<<<<< HEAD
-        elif _type_of(part) in _TEXT_PARTS and isinstance(part.get("text"), str):
-            texts.append(part["text"])
+        elif _type_of(part) in _TEXT_PARTS and (text := _text_of_part(part)) is not None:
+            texts.append(text)
         elif _type_of(part) == "refusal" and isinstance(part.get("refusal"), str):
             texts.append(part["refusal"])
-        elif not _is_reasoning(part) and _type_of(part) != "reference":
-=======
-        elif isinstance(part, dict) and _type_of(part) in _TEXT_PARTS and (text := _text_of_part(part)) is not None:
-            texts.append(text)
-        elif isinstance(part, dict) and part.get("type") == "refusal" and isinstance(part.get("refusal"), str):
-            texts.append(part["refusal"])
-        elif not _is_reasoning(part) and not (isinstance(part, dict) and _type_of(part) in _NOT_TEXT_PARTS):
->>>>>>> i12x
+        elif not _is_reasoning(part) and _type_of(part) not in _NOT_TEXT_PARTS:
             raise NotACompletion("the content of the message is not text")
     return _clean("".join(texts))
 
 
-def _type_of(part: dict[str, Any]) -> str:
-    """Return the type of a part of content; parts without one are named by what they hold."""
-    given = part.get("type")
+def _type_of(part: Any) -> str:
+    """Return the type of a part of content, by what it holds where it names none; empty for what is no part."""
+    given = part.get("type") if isinstance(part, dict) else ""
     if given is None:
         given = "text" if "text" in part else next(iter(part), "")
     return given.lower() if isinstance(given, str) else ""
@@ -245,17 +237,7 @@ def _text_of_part(part: dict[str, Any]) -> str | None:
 
 
 def _is_reasoning(part: Any) -> bool:
-<<<<<<< HEAD
-    return _type_of(part) in _REASONING_PARTS
-
-
-def _type_of(part: Any) -> str:
-    """Return what a part says that it is, text where it says nothing; empty for what is no part."""
-    kind = part.get("type", "text") if isinstance(part, dict) else ""
-    return kind if isinstance(kind, str) else ""
-=======
-    return isinstance(part, dict) and _REASONING_PARTS.search(_type_of(part)) is not None
->>>>>>> i12x
+    return _REASONING_PARTS.search(_type_of(part)) is not None
 
 
 def _has_reasoning_tokens(usage: Any) -> bool:

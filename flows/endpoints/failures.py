@@ -129,10 +129,7 @@ _CODE_KINDS: Mapping[str, str] = MappingProxyType(
         # LiteLLM's proxy without a database, of any key but its master key.
         "no_db_connection": "refused_auth",
         "model_not_found": "not_found",
-<<<<<<< HEAD
-=======
         "model_decommissioned": "not_found",
->>>>>>> i12x
         "invalid_model": "not_found",
         "unsupported_country_region_territory": "forbidden",
         "context_length_exceeded": "context",
@@ -179,8 +176,9 @@ _SAYS_NO_CREDIT = re.compile(
     r"|payment required|(?:credit|balance) (?:balance )?is (?:too low|not enough|insufficient)"
 )
 _SAYS_UNKNOWN_LLM = re.compile(
-    r"(?:invalid|unknown) model(?: name|:)|not a valid model (?:id|name)"
+    r"(?:invalid|unknown) model(?: name| id\b|:)|not a valid model\b|no such model"
     r"|model(?: \S{1,200})? (?:(?:does |was |is )?not|doesn't|wasn't|isn't) (?:exist|found)\b"
+    r"|model (?:\S{1,100} )?(?:has been|was|is) (?:decommissioned|retired)"
 )
 # LiteLLM's proxy passes on what the provider of one LLM said with the status it had, also of a key that is not ours.
 _SAYS_ONE_LLM = re.compile(
@@ -193,17 +191,9 @@ _SAYS_REGION = re.compile(
     r"|(?:country|region|location|territory) (?:is )?not (?:supported|allowed|available)"
 )
 _SAYS_MODERATED = re.compile(
-<<<<<<< HEAD
-    r"content (?:filter|policy|management)|contentpolicyviolation|safety system|moderation|inappropriate content"
+    r"content ?(?:filter|policy|management)|contentpolicyviolation|safety system|moderation|inappropriate content"
     r"|(?:input|prompt|request) (?:is )?flagged"
-=======
-    r"content ?(?:filter|policy|management)|moderation|inappropriate content|(?:input|prompt|request) (?:is )?flagged"
     r"|sensitive (?:content|word|information)|(?:in|out)put (?:new_)?sensitive|敏感|不安全"
-)
-_SAYS_NO_LLM = re.compile(
-    r"model [^ ]{1,100} (?:was |is )?(?:not found|not exist|does not exist|doesn't exist)|no such model"
-    r"|(?:invalid|unknown) model (?:name|id)\b|not a valid model|model (?:has been|was|is) (?:decommissioned|retired)"
->>>>>>> i12x
 )
 _SAYS_SLOW_DOWN = re.compile(r"rate[ _-]?limit|too many requests")
 _SAYS_BUSY = re.compile(
@@ -215,11 +205,7 @@ _OF_A_BAD_REQUEST = (
     ("quota", _SAYS_NO_CREDIT),
     ("forbidden", _SAYS_REGION),
     ("moderated", _SAYS_MODERATED),
-<<<<<<< HEAD
     ("not_found", _SAYS_UNKNOWN_LLM),
-=======
-    ("not_found", _SAYS_NO_LLM),
->>>>>>> i12x
 )
 _OF_A_REFUSAL = (
     ("refused_auth", _SAYS_BAD_KEY),

@@ -310,13 +310,10 @@ def test_k24_k25_all_pages_of_a_list_are_read(server: DocumentServer, says: dict
         {"nextPageToken": "t"},
         {"next": "https://elsewhere.example/models?page=2"},
         {"total": 3},
-<<<<<<< HEAD
         {"nextPageToken": "t" * 3000},
         {"next": "?page=2&" + "t" * 9000},
         {"meta": {"next": "?page=2", "more": "x" * 9000}},
-=======
         {"isLastPage": False},
->>>>>>> i12x
     ],
 )
 def test_a_list_whose_further_pages_cannot_be_read_is_not_complete(server: DocumentServer, says: dict) -> None:
