@@ -27,11 +27,13 @@ __all__ = [
     "check_grader",
     "grader",
     "grader_name",
+    "is_quick",
 ]
 
 GRADERS: dict[str, Grader] = {
     entry.name: entry for entry in (ChoiceGrader(), ContainsGrader(), ExactGrader(), NumericGrader())
 }
+_QUICK_CHARACTERS = 20_000
 _ALIASES = {"letter-match": "choice"}
 
 
@@ -74,3 +76,16 @@ def grader_name(name: str) -> str:
         There is no grader of that name.
     """
     return name if name == Judge.name else grader(name).name
+
+
+def is_quick(grader: Grader, completion: str) -> bool:
+    """Whether grading takes less than some milliseconds, so that a night does it between two calls.
+
+    Parameters
+    ----------
+    grader
+        One of `GRADERS`; ``numeric`` waits for the process that works expressions out.
+    completion
+        What the LLM said.
+    """
+    return grader.name != NumericGrader.name and len(completion) <= _QUICK_CHARACTERS

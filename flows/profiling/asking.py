@@ -16,7 +16,7 @@ from flows.endpoints import BoundedEndpoint, Budget, Completion, Reservation, ki
 from flows.endpoints.completion import is_the_llm_asked_for
 from flows.endpoints.usage import Usage, bounded_usage
 from flows.errors import BudgetExceeded, EndpointError, GradingError
-from flows.graders import Judge
+from flows.graders import Judge, is_quick
 from flows.logs import log_event
 from flows.night.context import Night
 from flows.profiling.judging import JudgeClient, Judgement
@@ -374,10 +374,10 @@ class BudgetedCaller:
         """Return the score, at once or from the judge; a judge that is gone stops the LLMs that need it."""
         if prompt.grader != Judge.name:
             try:
-                # Not here: an expression may take the numeric grader a second, and every call would wait for it.
-                grade = await asyncio.to_thread(
-                    self._night.graders[prompt.grader].grade, completion.text, prompt.reference, prompt.text
-                )
+                grader, answer = self._night.graders[prompt.grader], (completion.text, prompt.reference, prompt.text)
+                # What takes long is graded elsewhere, because every call would wait for it.
+                is_here = is_quick(grader, completion.text)
+                grade = grader.grade(*answer) if is_here else await asyncio.to_thread(grader.grade, *answer)
                 return Judgement(grade.score, is_unreadable=grade.is_unreadable)
             except GradingError as error:
                 return Judgement(None, error=error)

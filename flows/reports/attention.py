@@ -40,9 +40,9 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
     lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
     lines += [f"{found.llm_key}: {_waiting(found)} for the judge: {found.reason}" for found in report.unjudged]
     lines += _suspicions(report)
-    lines += usage_attention(report.usage)
     if not report.is_recorded:
-        # Recorded answers stay as they are, and no judge is at hand: the digest shows their shares, which is enough.
+        # Recorded answers stay as they are, no judge is at hand and nobody is billed: the tables say enough.
+        lines += usage_attention(report.usage)
         lines += readability_attention(report.readability, is_judged=report.decides_unreadable)
     lines += report.closing.ceilings_passed if report.closing is not None else ()
     router = report.router

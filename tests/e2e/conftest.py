@@ -16,7 +16,7 @@ from tests.fakes.plain import without_prefect
 from tests.stack.topology import write_prompts
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
-PROMPTS = 800
+PROMPTS = 900
 SHARES = {"map": 0.27, "representative": 0.18, "gate": 0.44, "hidden": 0.11}
 
 
