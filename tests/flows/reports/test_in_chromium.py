@@ -102,6 +102,7 @@ def leaderboard() -> str:
             0.05,
             at % 3,
             date(2026, 11, 22),
+            at / 200,
         )
         for at in range(20)
     ]
