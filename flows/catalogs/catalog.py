@@ -97,12 +97,9 @@ class DocumentCatalog:
         How its document is read.
     location
         Where its document is.
+        Its limits hold for the whole fetch: from connecting to the last row, and for all pages together.
     selection
         Which ids are wanted.
-    timeout_s
-        Deadline of a fetch, from connecting to the last row, in seconds.
-    max_bytes
-        Longest document that is read, all pages together.
     """
 
     def __init__(
@@ -113,9 +110,6 @@ class DocumentCatalog:
         document_format: DocumentFormat,
         location: Location,
         selection: Selection,
-        *,
-        timeout_s: float,
-        max_bytes: int,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -123,8 +117,6 @@ class DocumentCatalog:
         self._format = document_format
         self._location = location
         self._selection = selection
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
 
     def __repr__(self) -> str:
         return f"DocumentCatalog({self.name!r})"
@@ -155,9 +147,9 @@ class DocumentCatalog:
             It answered something that is not such a catalog, or one without a single readable row, or reading it takes
             longer than the deadline.
         """
-        deadline_s = time.monotonic() + self._timeout_s
+        deadline_s = time.monotonic() + self._location.timeout_s
         page = self._location.read()
-        rows = _Rows(self._format, self._selection, self._location.subject, self._timeout_s, deadline_s)
+        rows = _Rows(self._format, self._selection, self._location.subject, self._location.timeout_s, deadline_s)
         rows.add_page(page.body)
         digest = hashlib.sha256(page.body)
         n_bytes = len(page.body)
@@ -189,11 +181,11 @@ class DocumentCatalog:
             return None
         for query in following.queries or ([{}] if following.url else []):
             left_s = deadline_s - time.monotonic()
-            if left_s <= 0 or n_bytes >= self._max_bytes:
+            if left_s <= 0 or n_bytes >= self._location.max_bytes:
                 return None
             try:
                 page = self._location.read_page(
-                    query, following.url, timeout_s=left_s, max_bytes=self._max_bytes - n_bytes
+                    query, following.url, timeout_s=left_s, max_bytes=self._location.max_bytes - n_bytes
                 )
             except CatalogError:
                 continue  # a parameter that this server does not know, or a page that is gone: the rest is used
@@ -381,31 +373,14 @@ def open_catalog(
     PrerequisiteError
         Unknown kind, an option of another kind, or a location that must not be used.
     """
-    document_format = _format_of(name, kind, provider, prefix)
-    secret = None
-    if api_key is not None:
-        from pydantic import SecretStr
+    from pydantic import SecretStr
 
-        secret = SecretStr(api_key)
-    place = Location(
-        subject or f"catalog {name}",
-        location,
-        secret,
-        timeout_s=timeout_s,
-        max_bytes=max_bytes,
-        allow_insecure=allow_insecure,
-    )
+    document_format = _format_of(name, kind, provider, prefix)
+    secret = SecretStr(api_key) if api_key is not None else None
+    limits = {"timeout_s": timeout_s, "max_bytes": max_bytes, "allow_insecure": allow_insecure}
+    place = Location(subject or f"catalog {name}", location, secret, **limits)
     selection = Selection(tuple(include), tuple(exclude), tuple(free))
-    return DocumentCatalog(
-        name,
-        endpoint,
-        PRECEDENCE[kind],
-        document_format,
-        place,
-        selection,
-        timeout_s=timeout_s,
-        max_bytes=max_bytes,
-    )
+    return DocumentCatalog(name, endpoint, PRECEDENCE[kind], document_format, place, selection)
 
 
 def _format_of(name: str, kind: str, provider: str, prefix: str | None) -> DocumentFormat:

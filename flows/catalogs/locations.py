@@ -53,8 +53,8 @@ class Location:
     ) -> None:
         self._location = location
         self._api_key = api_key
-        self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
+        self.timeout_s = timeout_s
+        self.max_bytes = max_bytes
         self._is_url = "://" in location or location.lower().startswith(("http:", "https:", "file:"))
         if self._is_url:
             must_be_safe = api_key is not None and not allow_insecure
@@ -81,7 +81,7 @@ class Location:
         """
         if not self._is_url:
             return Fetched(self._read_file())
-        return self._read_url(self._location, self._timeout_s, self._max_bytes)
+        return self._read_url(self._location, self.timeout_s, self.max_bytes)
 
     def read_page(self, query: Mapping[str, str], url: str, *, timeout_s: float, max_bytes: int) -> Fetched | None:
         """Read a further page of the document; None when its URL leads to another server, which is not asked.
@@ -117,11 +117,11 @@ class Location:
                 reason = "there is no such file" if not path.exists() else "it is not a regular file"
                 raise self._unavailable(reason, "check the location of the catalog in the settings")
             with path.open("rb") as file:
-                body = file.read(self._max_bytes + 1)
+                body = file.read(self.max_bytes + 1)
         except OSError as error:
             raise self._unavailable(error.strerror or type(error).__name__, "check its permissions") from None
-        if len(body) > self._max_bytes:
-            raise malformed(self.subject, f"it is larger than {self._max_bytes} bytes")
+        if len(body) > self.max_bytes:
+            raise malformed(self.subject, f"it is larger than {self.max_bytes} bytes")
         return body
 
     def _read_url(self, url: str, timeout_s: float, max_bytes: int) -> Fetched:

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.commands import Ended
 from tests.fakes.endpoint import FakeEndpoint
 from tests.litellm.providers import LETTERS, LLMS, good
 from tests.litellm.proxy import KEY
@@ -51,15 +52,6 @@ max_tokens = 64
 
 
 @dataclass(frozen=True)
-class EndedNight:
-    """How `uniroute night run` ended: its exit code and both of its streams."""
-
-    code: int
-    out: str
-    err: str
-
-
-@dataclass(frozen=True)
 class Asked:
     """What the registry holds of one LLM: scores, failures by kind, answers with flagged usage, and its cost."""
 
@@ -85,16 +77,16 @@ class ProxyNights:
         prices = (f'[[llm]]\nid = "{llm_id}"\ninput_usd_per_mtok = 1\noutput_usd_per_mtok = 2\n' for llm_id in LLMS)
         (folder / "prices.toml").write_text("".join(prices))
 
-    def uniroute(self, *arguments: str) -> EndedNight:
+    def uniroute(self, *arguments: str) -> Ended:
         """Run a command of uniroute as people do."""
         command = [Path(sys.executable).with_name("uniroute"), *arguments]
         own = {name: value for name, value in os.environ.items() if not name.startswith(("UNIROUTE_", "PREFECT_"))}
         done = subprocess.run(
             command, cwd=self._folder, env=own | {"LITELLM_KEY": KEY}, capture_output=True, text=True, check=False
         )
-        return EndedNight(done.returncode, done.stdout, done.stderr)
+        return Ended(done.returncode, done.stdout, done.stderr)
 
-    def run(self, as_of: str) -> EndedNight:
+    def run(self, as_of: str) -> Ended:
         return self.uniroute("night", "run", "--as-of", as_of)
 
     def stored(self) -> dict[str, Asked]:
@@ -118,7 +110,7 @@ class ProxyNights:
         )
 
 
-def deviations(first: EndedNight, found: dict[str, Asked]) -> Iterator[str]:
+def deviations(first: Ended, found: dict[str, Asked]) -> Iterator[str]:
     """Yield what must hold of the first night and does not; `found` is what it stored, by LLM."""
     if first.code != _NEEDS_ATTENTION:
         yield f"the night ended with {first.code}, not with {_NEEDS_ATTENTION}: {first.err}"
