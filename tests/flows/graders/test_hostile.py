@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.graders import GRADERS, Grade, grader
+from flows.graders import GRADERS, Grade, grader, is_quick
 
 UNITS = [
     "1", "1,", "1,234", "1/", "1.", ".1", "1e", "10^", "10^{", "1 x ", "1 x 10^", r"\frac{", r"\frac{1}{",
@@ -56,3 +56,8 @@ def test_any_text_gets_a_score(completion: str, name: str) -> None:
 @pytest.mark.parametrize("name", sorted(GRADERS))
 def test_an_empty_answer_is_wrong_and_unreadable(name: str) -> None:
     assert grader(name).grade("", "1" if name == "numeric" else "A") == Grade(0.0, is_unreadable=True)
+
+
+def test_long_answers_and_expressions_are_graded_beside_the_calls_of_a_night() -> None:
+    assert [name for name in GRADERS if is_quick(grader(name), "The answer is (A).")] == ["choice", "contains", "exact"]
+    assert not any(is_quick(grader(name), "words " * SIZE) for name in GRADERS)
