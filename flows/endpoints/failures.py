@@ -122,6 +122,7 @@ _CODE_KINDS: Mapping[str, str] = MappingProxyType(
         "billing_hard_limit_reached": "quota",
         "billing_not_active": "quota",
         "payment_required": "quota",
+        "arrearage": "quota",
         "budget_exceeded": "quota",
         "invalid_api_key": "refused_auth",
         "api_key_invalid": "refused_auth",
@@ -176,9 +177,16 @@ _SAYS_NO_CREDIT = re.compile(
     r"|payment required|(?:credit|balance) (?:balance )?is (?:too low|not enough|insufficient)"
 )
 _SAYS_UNKNOWN_LLM = re.compile(
-    r"(?:invalid|unknown) model(?: name| id\b|:)|not a valid model\b|no such model"
-    r"|model(?: \S{1,200})? (?:(?:does |was |is )?not|doesn't|wasn't|isn't) (?:exist|found)\b"
-    r"|model (?:\S{1,100} )?(?:has been|was|is) (?:decommissioned|retired)"
+    r"(?:invalid|unknown) model(?: name| id\b|:)|not a valid model\b(?! (?:param|arg|option|setting))|no such model"
+    r"|model (?:identifier|name|id) is (?:invalid|unknown)"
+    r"|model(?: \S{1,200})? (?:(?:does |was |is )?not|doesn't|wasn't|isn't|could not be) (?:exist|found)\b"
+    r"|model you requested does not exist|模型不存在"
+    r"|(?<!for )(?<!for this )model (?:\S{1,100} )?(?:(?:has been|was|is) (?:deprecated and )?"
+    r"(?:decommissioned|retired|discontinued|shut down)|is no longer available|has reached its end of life)"
+)
+# Said of one LLM with a status that means the key elsewhere.
+_SAYS_NO_ACCESS = re.compile(
+    r"(?:do|does) not have (?:access|permission) to (?:use |access |call )?(?:this |the )?model\b"
 )
 # LiteLLM's proxy passes on what the provider of one LLM said with the status it had, also of a key that is not ours.
 _SAYS_ONE_LLM = re.compile(
@@ -191,9 +199,9 @@ _SAYS_REGION = re.compile(
     r"|(?:country|region|location|territory) (?:is )?not (?:supported|allowed|available)"
 )
 _SAYS_MODERATED = re.compile(
-    r"content ?(?:filter|policy|management)|contentpolicyviolation|safety system|moderation|inappropriate content"
-    r"|(?:input|prompt|request) (?:is )?flagged"
-    r"|sensitive (?:content|word|information)|(?:in|out)put (?:new_)?sensitive|敏感|不安全"
+    r"content[ _-]?(?:filter|policy|management)|contentpolicyviolation|safety system|moderation|inappropriate content"
+    r"|content exists risk|guardrail|(?:input|prompt|request) (?:is |was )?flagged"
+    r"|sensitive (?:content|word|information)|(?:in|out)put (?:new_)?sensitive|(?<!大小写)敏感|不安全|内容违规"
 )
 _SAYS_SLOW_DOWN = re.compile(r"rate[ _-]?limit|too many requests")
 _SAYS_BUSY = re.compile(
@@ -201,13 +209,17 @@ _SAYS_BUSY = re.compile(
 )
 _OF_A_BAD_REQUEST = (
     ("context", _SAYS_TOO_LONG),
+    # Before the key and moderation, which such words mention: check your key, the LLM omni-moderation is not found.
+    ("not_found", _SAYS_UNKNOWN_LLM),
+    ("forbidden", _SAYS_NO_ACCESS),
     ("refused_auth", _SAYS_BAD_KEY),
     ("quota", _SAYS_NO_CREDIT),
     ("forbidden", _SAYS_REGION),
     ("moderated", _SAYS_MODERATED),
-    ("not_found", _SAYS_UNKNOWN_LLM),
 )
+_OF_ONE_LLM = (("forbidden", _SAYS_NO_ACCESS), ("forbidden", _SAYS_REGION))
 _OF_A_REFUSAL = (
+    ("forbidden", _SAYS_NO_ACCESS),
     ("refused_auth", _SAYS_BAD_KEY),
     ("quota", _SAYS_NO_CREDIT),
     ("forbidden", _SAYS_REGION),
@@ -219,9 +231,11 @@ _KINDS_IN_WORDS: Mapping[int | None, tuple[tuple[str, re.Pattern[str]], ...]] = 
     {
         400: _OF_A_BAD_REQUEST,
         422: _OF_A_BAD_REQUEST,
+        401: _OF_ONE_LLM,
+        402: _OF_ONE_LLM,
         403: (*_OF_A_REFUSAL, ("refused_auth", _SAYS_HEADER)),
         404: (("forbidden", _SAYS_REGION),),
-        None: (*_OF_A_REFUSAL, ("transient", _SAYS_BUSY)),
+        None: (("not_found", _SAYS_UNKNOWN_LLM), *_OF_A_REFUSAL, ("transient", _SAYS_BUSY)),
     }
 )
 _PARAMETERS: Mapping[RefusedParameter, re.Pattern[str]] = MappingProxyType(

@@ -122,3 +122,33 @@ def test_a_body_that_is_nested_without_end_is_classified_like_any_other(depth):
             failure = classify_reply(status, document, None, NOW)
             assert failure is None or failure.kind in FAILURE_RULES
             assert status == 200 or failure is not None
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [
+        (400, "'temperature' is not a valid model parameter", "unsupported"),
+        (422, "temperature: not a valid model argument", "unsupported"),
+        (400, "temperature for model gpt-x is retired, remove it", "unsupported"),
+        (400, "Setting temperature for this model was retired", "unsupported"),
+        (400, "gpt-9 is not a valid model", "not_found"),
+        (400, "The model x has been deprecated and retired", "not_found"),
+        (400, "The model `omni-moderation-latest` does not exist", "not_found"),
+        (400, "模型名称大小写敏感: Model Not Exist", "not_found"),
+        (400, "The provided model identifier is invalid.", "not_found"),
+        (400, "unknown model: x. verify your api key", "not_found"),
+        (200, "model x not found", "not_found"),
+        (400, "Content Exists Risk", "moderated"),
+        (400, "content_filter triggered", "moderated"),
+        (400, "Your API key does not have permission to use model x", "forbidden"),
+        (401, "Project p does not have access to model gpt-5", "forbidden"),
+        (402, "This model is not available in your region", "forbidden"),
+        (401, "Incorrect API key provided", "refused_auth"),
+        (402, "Payment required", "quota"),
+    ],
+)
+def test_words_about_an_llm_are_kept_apart_from_those_about_a_parameter_a_key_or_a_prompt(
+    status: int, message: str, kind: str
+) -> None:
+    failure = classify_reply(status, {"error": {"message": message}}, None, datetime.now(UTC))
+    assert failure is not None and failure.kind == kind
