@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
+from itertools import groupby, islice
 from shlex import quote
+from typing import Literal
 
 from registry.db.characters import is_active
 from registry.errors import counted as counted  # offered here beside what else makes texts
+
+_MOST_MARKS = 30
 
 
 def without_controls(text: str, *, keep: str = "") -> str:
@@ -81,3 +86,16 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
         return "  ".join(padded).rstrip()
 
     return "\n".join([line(list(headers)), *(line(row) for row in cells)])
+
+
+def normalized(form: Literal["NFC", "NFKC"], text: str) -> str:
+    """Return a text in a normal form of Unicode, in linear time.
+
+    Of more than 30 combining marks in a row the first 30 are kept, as in Unicode's stream-safe text format: sorting
+    them takes quadratic time, in which no other thread runs, and no writing needs so many.
+    """
+    if text.isascii():
+        return text
+    runs = groupby(text, key=lambda sign: unicodedata.combining(sign) != 0)
+    safe = "".join("".join(islice(run, _MOST_MARKS) if is_mark else run) for is_mark, run in runs)
+    return unicodedata.normalize(form, safe)

@@ -213,11 +213,13 @@ def _joined(parts: list[Any]) -> str:
     for part in parts:
         if isinstance(part, str):
             texts.append(part)
+        elif _is_reasoning(part):
+            continue
         elif _type_of(part) in _TEXT_PARTS and (text := _text_of_part(part)) is not None:
             texts.append(text)
         elif _type_of(part) == "refusal" and isinstance(part.get("refusal"), str):
             texts.append(part["refusal"])
-        elif not _is_reasoning(part) and _type_of(part) not in _NOT_TEXT_PARTS:
+        elif _type_of(part) not in _NOT_TEXT_PARTS:
             raise NotACompletion("the content of the message is not text")
     return _clean("".join(texts))
 
@@ -237,7 +239,9 @@ def _text_of_part(part: dict[str, Any]) -> str | None:
 
 
 def _is_reasoning(part: Any) -> bool:
-    return _REASONING_PARTS.search(_type_of(part)) is not None
+    # Gemini marks its thoughts beside their type.
+    is_marked = isinstance(part, dict) and part.get("thought") is True
+    return is_marked or _REASONING_PARTS.search(_type_of(part)) is not None
 
 
 def _has_reasoning_tokens(usage: Any) -> bool:

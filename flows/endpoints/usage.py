@@ -137,22 +137,29 @@ def estimate_tokens(text: str) -> int:
     return math.ceil(estimated_input_tokens([text])[0])
 
 
+# Where parts of content keep what was written, beside the name of their own type.
+_WRITTEN = frozenset({"text", "value", "content", "refusal", "thinking", "reasoning", "summary"})
+
+
 def written_text(message: Mapping[str, Any]) -> str:
     """Return all that an LLM wrote as far as its message shows it: what it reasoned, and the content in any form."""
     reasoned = [message.get(name) for name in ("reasoning_content", "reasoning")]
     # Servers that send both names send the same text twice.
     longest = max((text for text in reasoned if isinstance(text, str)), key=len, default="")
-    return longest + _joined(message.get("content"))
+    return longest + _joined(message.get("content")) + _joined(message.get("refusal"))
 
 
-def _joined(content: Any, depth: int = 3) -> str:
+def _joined(content: Any, depth: int = 6) -> str:
     """Join the strings of a content that may come in parts, which may have parts themselves."""
     if isinstance(content, str):
         return content
-    if not isinstance(content, list) or not depth:
+    if isinstance(content, list) and depth:
+        return "".join(_joined(one, depth - 1) for one in content)
+    if not isinstance(content, dict) or not depth:
         return ""
-    inner = [part.get(part["type"]) for part in content if isinstance(part, dict) and isinstance(part.get("type"), str)]
-    return "".join(_joined(one, depth - 1) for one in inner)
+    kind = content.get("type")
+    named = _WRITTEN | ({kind} if isinstance(kind, str) else set())
+    return "".join(_joined(one, depth - 1) for name, one in content.items() if name in named)
 
 
 def _whole_output(given: Mapping[str, Any], input_tokens: int | None) -> tuple[int | None, int | None]:

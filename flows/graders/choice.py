@@ -6,7 +6,6 @@ Every pattern starts at a fixed word and has only bounded repeats, so that a hos
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +14,7 @@ from flows.graders.base import UNREADABLE, Grade, RuleGrader, both_ends
 from flows.graders.cues import BOX, announcements, choices
 from flows.graders.options import LETTERS, Options, options_of
 from flows.graders.order import asks_to_begin, valid_declaration, without_run_on
+from flows.text import normalized
 
 # Letters of options in other scripts, in their order (abjad in Arabic).
 _ALPHABETS: Final = {
@@ -148,7 +148,7 @@ def chosen_letters(answer: str, options: Options, question: str = "") -> str:
     str
         A capital letter; two where the answer names both; empty when there is none.
     """
-    text = unicodedata.normalize("NFKC", answer).translate(_INVISIBLE).strip()
+    text = normalized("NFKC", answer).translate(_INVISIBLE).strip()
     text = _JOINED_IN_LATEX.sub(r" \1 ", text)
     # Prompts with examples end in "A:", and some LLMs say it again.
     only = _ONLY.fullmatch(text) or _ONLY.fullmatch(_ROLE.sub("", text, count=1))

@@ -10,6 +10,8 @@ from decimal import Context, Decimal, DecimalException
 from functools import lru_cache
 from typing import Final
 
+from flows.text import normalized
+
 CONTEXT: Final = Context(prec=1000, Emax=99_999, Emin=-99_999)
 """Arithmetic with as many digits as a number may have here."""
 
@@ -65,7 +67,7 @@ def normalised(text: str) -> str:
     """
     text = _RAISED.sub(lambda raised: f"^{{{unicodedata.normalize('NFKC', raised[0])}}}", text)
     text = _VULGAR.sub(lambda found: f"{found[1]} {unicodedata.normalize('NFKC', found[2])}".lstrip(), text)
-    text = unicodedata.normalize("NFKC", text.translate(_SIGNS)).replace("⁄", "/").translate(_SIGNS)
+    text = normalized("NFKC", text.translate(_SIGNS)).replace("⁄", "/").translate(_SIGNS)
     text = _OTHER_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
     for pattern, plain in _LATEX:
         text = pattern.sub(plain, text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+from flows.text import normalized
 
 LETTERS: Final = "ABCDEFGHIJ"
 """What options are taken to be where a prompt lists none that can be recognised."""
@@ -51,7 +52,7 @@ def options_of(question: str) -> Options:
     Options
         The listed letters; A to J when no two options are recognised.
     """
-    text = unicodedata.normalize("NFKC", question)
+    text = normalized("NFKC", question)
     for pattern in (_LINES, _INLINE):
         for first in "Aa":
             run = _last_run(first, pattern.findall(text))

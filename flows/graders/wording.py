@@ -7,6 +7,7 @@ import unicodedata
 from typing import Final
 
 from flows.graders.base import UNREADABLE, Grade, RuleGrader
+from flows.text import normalized
 
 _SAME_SIGNS: Final = str.maketrans(
     {
@@ -39,7 +40,7 @@ def plain_wording(text: str) -> str:
 
     Other punctuation and accents stay: they are part of an answer. Characters without width go.
     """
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).translate(_SAME_SIGNS).casefold())
+    folded = normalized("NFC", normalized("NFC", text).translate(_SAME_SIGNS).casefold())
     return " ".join(folded.split())
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.endpoints.completion import read_answer
 from flows.endpoints.usage import FLAGS, Usage, bounded_usage, estimate_tokens, read_usage, written_text
 
 PROMPT = "Which of the four is a river?"
@@ -116,3 +117,31 @@ def test_whatever_is_reported_a_text_costs_something_and_no_more_than_reserved(r
 def test_a_message_of_any_shape_has_a_text():
     assert written_text({"content": None}) == written_text({}) == written_text({"content": 3, "reasoning": 7}) == ""
     assert written_text({"content": [None, {"type": 1}, {"type": "text"}, {"type": "text", "text": "B"}]}) == "B"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": {"type": "text", "text": "word " * 800}},
+        {"content": ["word " * 800]},
+        {"content": [{"text": "word " * 800}]},
+        {"content": [{"type": "TEXT", "text": "word " * 800}]},
+        {"content": [{"type": "output_text", "text": "word " * 800}]},
+        {"content": [{"type": "text", "text": {"value": "word " * 800}}]},
+        {"content": None, "refusal": "word " * 800},
+    ],
+)
+def test_no_shape_of_content_makes_an_answer_free(message: dict[str, object]) -> None:
+    document = {
+        "choices": [{"message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 0},
+    }
+    answer = read_answer(document, "p")
+    assert len(answer.text) == 4000
+    assert answer.output_tokens >= 200
+    assert "few_output" in answer.usage_flags
+
+
+def test_thoughts_that_are_only_marked_are_no_answer() -> None:
+    parts = [{"type": "text", "text": "maybe A", "thought": True}, {"type": "text", "text": "B"}]
+    assert read_answer({"choices": [{"message": {"content": parts}, "finish_reason": "stop"}]}, "p").text == "B"

@@ -61,3 +61,10 @@ def test_an_empty_answer_is_wrong_and_unreadable(name: str) -> None:
 def test_long_answers_and_expressions_are_graded_beside_the_calls_of_a_night() -> None:
     assert [name for name in GRADERS if is_quick(grader(name), "The answer is (A).")] == ["choice", "contains", "exact"]
     assert not any(is_quick(grader(name), "words " * SIZE) for name in GRADERS)
+
+
+@pytest.mark.parametrize("marks", ["\u0301" * 300_000 + "\u0327" * 300_000, "\u0345\u0315\u0300\u0327\u0334" * 120_000])
+def test_combining_marks_without_end_do_not_stop_a_night(marks: str) -> None:
+    for name, reference in (("choice", "A"), ("contains", "rivers"), ("exact", "rivers"), ("numeric", "7")):
+        assert grader(name).grade(f"e{marks}", reference).score == 0.0
+    assert grader("exact").grade("cafe\u0301", "café").score == 1.0
