@@ -48,7 +48,7 @@ def readability_attention(found: Mapping[str, Readability], *, is_judged: bool) 
     """
     remedy = "" if is_judged else "; [judge] unreadable = true has a judge decide them"
     return [
-        f"{key}: an answer that cannot be read scores 0, and these are {readability_sentence(read)}: "
+        f"{key}: no answer could be read in {readability_sentence(read)}; one without a verdict scores 0: "
         f"uniroute llm show {shell_argument(key)} --unreadable{remedy}"
         for key, read in found.items()
         if read.doubtful_share > _MUCH_UNREADABLE
