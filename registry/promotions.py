@@ -8,10 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from sqlalchemy import select
+
 from registry.db.database import Unit
 from registry.db.tables import promotion
 from registry.errors import NotFound, PromotionRefused
-from registry.promotion_records import NO_GATE, GateRecord, Promotion, gate_result, require_reason
+from registry.promotion_records import (
+    NO_GATE,
+    OPEN,
+    GateRecord,
+    Promotion,
+    gate_result,
+    promotion_of,
+    require_reason,
+)
 from registry.promotion_rows import OutboxEntry, PromotionRows
 from registry.routers import RouterRecord
 
@@ -271,6 +281,72 @@ class Promotions(PromotionRows):
             opened.execute(promotion.update().where(promotion.c.id == number).values(facts))
             self._move_champion(opened, current, actor, reason, now)
             return self.get(number, unit=opened)
+
+    def refresh(
+        self,
+        router_digest: str,
+        champion: str,
+        gate: GateRecord,
+        *,
+        actor: str,
+        reason: str,
+        now: datetime,
+        run_id: int | None = None,
+        report_digest: str | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> Promotion:
+        """Replace the champion by itself as it can serve: compare-and-set, one event, and open requests superseded.
+
+        Parameters
+        ----------
+        router_digest, champion
+            The refreshed router, and the champion that it replaces.
+        gate
+            What was checked and what changed; see `registry.promotion_records.is_refresh`.
+        actor, reason, now, run_id, report_digest, facts
+            As for `request`; the reason must not be empty.
+
+        Raises
+        ------
+        InvalidInput
+            For an empty reason.
+        NotFound
+            When there is no such router.
+        StalePromotion
+            When another router is the champion by now.
+        """
+        require_reason(reason)
+        with self._database.write() as unit:
+            self._routers.get(router_digest, unit=unit)
+            self._require_champion(unit, champion, f"the refresh {router_digest[:12]}")
+            self.refuse_champion(router_digest, champion)
+            self._supersede_open(unit, actor, now, "the champion was refreshed")
+            row = {
+                "router_digest": router_digest,
+                "expected_champion": champion,
+                "kind": "promotion",
+                "status": "applied",
+                "gate_json": gate.details_json,
+                "gate_passed": gate.passed,
+                "report_digest": report_digest,
+                "requested_by": actor,
+                "requested_at": now,
+                "decided_by": actor,
+                "decided_at": now,
+                "applied_at": now,
+                "reason": reason,
+                "run_id": run_id,
+            }
+            number = unit.execute(promotion.insert().values(row)).inserted_primary_key[0]
+            made = self.get(number, unit=unit)
+            self._move_champion(unit, made, actor, reason, now, facts)
+            return made
+
+    def open(self) -> tuple[Promotion, ...]:
+        """Return the promotions that can still be decided, the oldest first."""
+        query = select(promotion).where(promotion.c.status.in_(OPEN)).order_by(promotion.c.id)
+        with self._database.read() as unit:
+            return tuple(promotion_of(row) for row in unit.execute(query))
 
     def rollback(
         self,

@@ -263,13 +263,20 @@ class Router:
         if not len(self.calibration_weights):
             raise InvalidInput("this router has no calibration prompts to solve a budget on")
         columns = self._columns(None if candidates is None else frozenset(candidates))
-        phi, tables = self.calibration_weights.astype(np.float64), self._tables
-        if self.solves_by_tokens:
-            phi, tables = with_tokens(phi, self.calibration_tokens.astype(np.float64)), self._tables_by_tokens
-        errors, costs = phi @ tables.errors[:, columns], phi @ tables.costs_usd[:, columns]
+        errors, costs = self._calibrated(columns)
         if min_score is not None:
             return cost_weight_keeping(errors, costs, min_score)
         return cost_weight_within(errors, costs, cast(float, max_cost_usd_per_1k) / 1000)
+
+    def expected_on_calibration(self) -> tuple[F64, F64]:
+        """Return the expected errors and USD of every LLM on the representative prompts, ``(n_rep, m)`` each."""
+        return self._calibrated(list(range(len(self.keys))))
+
+    def _calibrated(self, columns: list[int]) -> tuple[F64, F64]:
+        phi, tables = self.calibration_weights.astype(np.float64), self._tables
+        if self.solves_by_tokens:
+            phi, tables = with_tokens(phi, self.calibration_tokens.astype(np.float64)), self._tables_by_tokens
+        return phi @ tables.errors[:, columns], phi @ tables.costs_usd[:, columns]
 
     @cached_property
     def _tables(self) -> Tables:
