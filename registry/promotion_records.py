@@ -19,6 +19,9 @@ OPEN = ("requested", "approved")
 REFRESH = "refresh"
 """Key of a gate result that says what a refresh changed; no other gate result has it."""
 
+CHAMPION_REFRESHED = "the champion was refreshed"
+"""Why a refresh supersedes open requests; their routers are judged again against the refreshed champion."""
+
 NO_GATE = "{}"
 """The gate result of a promotion that never reached the gate: a rollback, a router that does not load."""
 

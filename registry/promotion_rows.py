@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -191,6 +192,24 @@ class PromotionRows(Outbox):
         )
         return [row.expected_champion for row in unit.execute(query) if spends_nothing(row.gate_json)]
 
+    def traffic(self, router_digest: str) -> Mapping[str, float]:
+        """Return the share of the gate prompts that a router sends to each LLM, as last measured; empty if never.
+
+        Parameters
+        ----------
+        router_digest
+            The router.
+        """
+        query = (
+            select(promotion.c.gate_json)
+            .where(promotion.c.router_digest == router_digest, promotion.c.gate_json != NO_GATE)
+            .order_by(promotion.c.id.desc())
+        )
+        with self._database.read() as unit:
+            found = (json.loads(text).get("shares") for text in unit.execute(query).scalars())
+            shares = next((one for one in found if one), ())
+        return {one["llm"]: float(one["share"]) for one in shares}
+
     def is_refused(self, router_digest: str) -> bool:
         """Whether a router was rejected, by the gate or by a person, or vetoed, since it last became the champion.
 
@@ -345,8 +364,13 @@ class PromotionRows(Outbox):
         for name, (_, after) in moves.items():
             self._point(unit, name, str(after), event, now)
 
-    def _supersede_open(self, unit: Unit, actor: str, now: datetime, reason: str) -> None:
+    def _supersede_open(
+        self, unit: Unit, actor: str, now: datetime, reason: str, *, refreshes: bool | None = None
+    ) -> None:
+        """Close open requests: all, or only those of refreshes, or only those of challengers."""
         for row in unit.execute(select(promotion).where(promotion.c.status.in_(OPEN))).fetchall():
+            if refreshes is not None and is_refresh(row.gate_json) is not refreshes:
+                continue
             facts = {"status": "superseded", "decided_by": actor, "decided_at": now, "reason": reason}
             unit.execute(promotion.update().where(promotion.c.id == row.id).values(facts))
             self._note(unit, promotion_of(row), "superseded", actor, reason, now)

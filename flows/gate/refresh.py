@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from registry.listings import LEFT_OUT
 from routing.decisions import RoutedLLM
 from routing.router import Router
 
@@ -45,13 +44,7 @@ class Standing:
     @classmethod
     def of(cls, llm: LLM, on: date) -> Standing:
         """Read the standing of an LLM on a day; a price that waits for review changes nothing."""
-        refusal = ""
-        if llm.status != "available":
-            refusal = f"{llm.status}: {llm.status_reason or 'no catalog lists it any more'}"
-        elif llm.refusal in LEFT_OUT:
-            refusal = str(llm.refusal)
-        elif llm.deprecated_at is not None and llm.deprecated_at.date() <= on:
-            refusal = f"retired on {llm.deprecated_at.date()}"
+        refusal = llm.refusal_to_serve(on)
         if llm.price is None:
             return cls(refusal)
         return cls(refusal, float(llm.price.input_usd_per_mtok), float(llm.price.output_usd_per_mtok))
@@ -108,6 +101,11 @@ class Refresh:
         return float(sum(one.share for one in self.dropped))
 
     @property
+    def traffic(self) -> tuple[tuple[str, float], ...]:
+        """Share of the representative prompts that each LLM of the refreshed router gets; none without one."""
+        return () if self.router is None else tuple(zip(self.router.keys, traffic_of(self.router), strict=True))
+
+    @property
     def reason(self) -> str:
         """What changed, in one line."""
         parts = [f"without {_named(one.llm_key for one in self.dropped)}"] if self.dropped else []
@@ -156,13 +154,13 @@ def refresh_today(registry: Registry, champion: Router, on: date) -> Refresh:
     return refresh_of(champion, {llm.key: Standing.of(llm, on) for llm in registry.llms.all() if llm.key in wanted})
 
 
-def traffic_of(router: Router) -> NDArray[np.float64]:
-    """Return the share of the representative prompts that each of a router's LLMs gets, ``(m,)``."""
+def traffic_of(router: Router) -> list[float]:
+    """Return the share of the representative prompts that each of a router's LLMs gets, in its order."""
     errors, costs = router.expected_on_calibration()
     if not len(errors):
-        return np.full(len(router.keys), 1 / len(router.keys))
+        return [1 / len(router.keys)] * len(router.keys)
     counts = np.bincount(_choices(router, errors, costs), minlength=len(router.keys))
-    return counts / counts.sum()
+    return (counts / counts.sum()).tolist()
 
 
 def _prices(llm: RoutedLLM) -> tuple[float, float]:

@@ -189,7 +189,7 @@ def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callabl
             router_folder=router_folder(workspace, digest),
             name=name,
             publish_key=publish_key,
-            figures={FIGURE_FILE: folder / FIGURE_FILE},
+            figures={FIGURE_FILE: folder / FIGURE_FILE} if (folder / FIGURE_FILE).is_file() else {},
             documents={name: folder / name for name in REVIEW if (folder / name).is_file()},
             **content,
         )
