@@ -15,13 +15,12 @@ from flows import crash_points
 from flows.logs import log_event
 from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, write_report
 from flows.promotion.refresh import judge_refresh_again, judge_waiting_again
-from flows.versions.mlflow_sync import sync_mlflow
+from flows.versions.mlflow_sync import follow
 from flows.versions.store import find_router, load_version, router_folder
 from flows.workspace import Workspace
-from registry.errors import PromotionRefused, PublishIncomplete, RegistryCorrupt
+from registry.errors import PromotionRefused, RegistryCorrupt
 from registry.promotion_records import require_reason
 from registry.promotions import GateRecord, Promotion
-from registry.publishing.probe import probe
 from registry.routers import RouterRecord
 from routing.errors import ArtifactError, InvalidInput
 
@@ -295,18 +294,6 @@ def decide(
             f"{decision!r} is not a decision", unchanged="Nothing was decided.", hint="approve or reject"
         )
     return functions[decision](workspace, promotion_id, by=by, reason=reason, clock=clock)
-
-
-def follow(workspace: Workspace, clock: Clock) -> str:
-    """Update MLflow from the registry; return why that has to wait, or an empty text when it is done."""
-    unreachable = probe(workspace.settings.mlflow_url)
-    if unreachable:
-        return unreachable
-    try:
-        left_alone = sync_mlflow(workspace, clock)
-    except PublishIncomplete as error:
-        return error.message
-    return "; ".join(f"moved by hand in MLflow: {drift}" for drift in left_alone)
 
 
 def _logged(decision: Decision) -> Decision:

@@ -7,7 +7,7 @@ was stopped anywhere is completed by doing it again.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from flows.logs import log_event
 from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, write_report
 from flows.reports.night_report import RefreshOutcome
 from flows.text import counted
+from flows.versions.mlflow_sync import follow
 from flows.versions.provenance import refreshed_provenance
 from flows.versions.store import (
     Publication,
@@ -99,6 +100,29 @@ def refresh_champion(
     crash_points.reach("refreshed")
     log_event("promotion_decided", promotion=done.status, kind="refresh", id=done.id, router=done.router_digest[:12])
     return _outcome(done, judge_waiting_again(workspace, done, clock))
+
+
+def refresh_at_once(workspace: Workspace, *, actor: str, clock: Clock) -> RefreshOutcome | None:
+    """Refresh the champion after a person's decision on an LLM, and update MLflow; None when nothing was due.
+
+    The decision on the LLM stands whatever becomes of the refresh, so an error of the refresh is part of its outcome.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    actor
+        The person.
+    clock
+        Returns the time in UTC.
+    """
+    try:
+        done = refresh_champion(workspace, on=clock().date(), actor=actor, clock=clock)
+    except UnirouteError as error:
+        return RefreshOutcome("the champion", "refused", problem=error.message)
+    if done is None or not done.is_applied:
+        return done
+    return replace(done, publish_error=follow(workspace, clock))
 
 
 def _finished(workspace: Workspace, champion: str, run_id: int | None, clock: Clock) -> RefreshOutcome | None:

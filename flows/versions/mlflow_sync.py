@@ -16,6 +16,7 @@ from flows import crash_points
 from flows.versions.store import CONTENT_FILE, FIGURE_FILE, REVIEW, publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.errors import NotFound, PublishIncomplete
+from registry.publishing.probe import probe
 from registry.routers import RouterRecord
 
 if TYPE_CHECKING:
@@ -156,6 +157,18 @@ def sync_mlflow(workspace: Workspace, clock: Callable[[], datetime]) -> tuple[Al
     if routers.list():
         workspace.publisher.note_ledger_head(workspace.settings.mlflow.router_name, *workspace.registry.ledger.head())
     return drifts
+
+
+def follow(workspace: Workspace, clock: Callable[[], datetime]) -> str:
+    """Update MLflow from the registry; return why that has to wait, or an empty text when it is done."""
+    unreachable = probe(workspace.settings.mlflow_url)
+    if unreachable:
+        return unreachable
+    try:
+        left_alone = sync_mlflow(workspace, clock)
+    except PublishIncomplete as error:
+        return error.message
+    return "; ".join(f"moved by hand in MLflow: {drift}" for drift in left_alone)
 
 
 def _set_alias(workspace: Workspace, entries: Sequence[OutboxEntry]) -> None:
