@@ -50,8 +50,8 @@ def champion_state(registry: Registry, on: date) -> ChampionState | None:
     if digest is None:
         return None
     keys = registry.routers.get(digest).llm_keys
-    refusals = {llm.key: llm.refusal_to_serve(on) for llm in registry.llms.all()}
-    dead = tuple((key, refusal) for key in keys if (refusal := refusals.get(key, "unknown to the registry")))
+    # One by one: a registry may know thousands of LLMs, and monitoring asks this every few seconds.
+    dead = tuple((key, refusal) for key in keys if (refusal := registry.llms.get(key).refusal_to_serve(on)))
     traffic = registry.promotions.traffic(digest)
     share = sum(traffic.get(key, 0.0) for key, _ in dead) if traffic or not dead else None
     return ChampionState(digest, len(keys), dead, share)

@@ -48,6 +48,13 @@ def workspace(home: Path) -> Iterator[Workspace]:
         yield opened
 
 
+def dead_share_of(workspace: Workspace) -> float:
+    """Return what monitoring reads."""
+    samples = Samples()
+    Exporter(workspace.settings)._note_registry(samples, workspace)
+    return samples.values["champion_dead_share"][()]
+
+
 def take_out(workspace: Workspace, name: str, clock: Clock) -> None:
     workspace.registry.llms.set_status(f"fake:{name}", "quarantined", "doubted", actor="anna", now=clock())
 
@@ -114,6 +121,7 @@ def test_nothing_is_left_to_serve(workspace) -> None:
     assert registry.routers.aliases() == before
     state = champion_state(registry, SECOND)
     assert state.dead_share == pytest.approx(1)
+    assert dead_share_of(workspace) == pytest.approx(1)
     assert state.warning.startswith("The champion rests on LLMs that cannot serve: 3 of its 3 LLMs")
     assert state.warning.endswith("100.0% of the prompts goes to them")
 
