@@ -21,7 +21,7 @@ from flows.profiling.progress import Progress
 from flows.profiling.recorder import OutcomeRecorder
 from flows.profiling.results import CanaryOutcome, ProfileOutcome, ProfilingResult, WorkerResult
 from registry.llms import LLM
-from registry.outcomes import Outcome
+from registry.outcomes import Outcome, OutcomeTable
 
 # Enough to keep the endpoints busy while batches end and begin, and few enough for Prefect on SQLite.
 _BATCHES_AT_ONCE = 8
@@ -129,11 +129,7 @@ def profile_outcome(
         Calls with an outcome, how many of these have a score, and what they cost in USD.
     """
     llm = profile.llm
-    table = night.registry.outcomes.table(
-        [llm.key], night.prompts_for(llm), night.grader_versions, night.asked_sampling(llm)
-    )
-    scores = table.scores[: len(night.prompt_set.with_role("representative")), 0]
-    known = scores[scores == scores]
+    table = _profile_table(night, llm)
     return ProfileOutcome(
         llm_key=llm.key,
         is_new=profile.is_new,
@@ -142,11 +138,28 @@ def profile_outcome(
         failed=asked - scored,
         spent_usd=spent_usd,
         coverage=float((table.scores == table.scores).mean()),
-        mean_score=float(known.mean()) if known.size else None,
+        mean_score=_mean_score(night, table),
         stopped_by=result.stopped_by,
         stopped_for=result.stopped_for,
         cut_share=result.cut_share,
         downgrades=result.downgrades,
+    )
+
+
+def mean_score(night: Night, llm_key: str) -> float | None:
+    """Return an LLM's mean score over the representative prompts; None without any."""
+    return _mean_score(night, _profile_table(night, night.registry.llms.get(llm_key)))
+
+
+def _mean_score(night: Night, table: OutcomeTable) -> float | None:
+    scores = table.scores[: len(night.prompt_set.with_role("representative")), 0]
+    known = scores[scores == scores]
+    return float(known.mean()) if known.size else None
+
+
+def _profile_table(night: Night, llm: LLM) -> OutcomeTable:
+    return night.registry.outcomes.table(
+        [llm.key], night.prompts_for(llm), night.grader_versions, night.asked_sampling(llm)
     )
 
 

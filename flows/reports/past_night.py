@@ -16,6 +16,7 @@ from flows.reports.night_record import (
     read_night,
     stored_summary,
 )
+from flows.reports.readability import share_cell
 from flows.text import counted, sanitize, table
 from flows.workspace import Workspace
 from registry.ledger import LedgerEvent
@@ -135,11 +136,13 @@ def _profiles(profiles: Sequence[ProfileRecord]) -> str:
             found.scored,
             f"{found.coverage:.1%}",
             "" if found.mean_score is None else f"{found.mean_score:.3f}",
+            share_cell(found.unreadable_share) if found.scored else "",
             f"{found.spent_usd:.4f}",
         ]
         for found in profiles
     ]
-    return table(["LLM", "CALLS", "SCORED", "COVERAGE", "SCORE", "USD"], rows, right=(1, 2, 3, 4, 5))
+    headers = ["LLM", "CALLS", "SCORED", "COVERAGE", "SCORE", "UNREADABLE", "USD"]
+    return table(headers, rows, right=(1, 2, 3, 4, 5, 6))
 
 
 def _next(seen: PastNight) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from flows.audit.replay import disagreements
 from flows.config.sources import CONFIG_NAME
+from flows.metrics.exposition import Figures
 from flows.promotion.decisions import Person, approve, rollback
 from flows.promotion.refresh import refresh_champion
 from flows.versions.champion_state import champion_state
@@ -50,9 +51,8 @@ def workspace(home: Path) -> Iterator[Workspace]:
 
 def dead_share_of(workspace: Workspace) -> float:
     """Return what monitoring reads."""
-    samples = Samples()
-    Exporter(workspace.settings)._note_registry(samples, workspace)
-    return samples.values["champion_dead_share"][()]
+    reading = Figures(workspace.settings, Clock(LATER)).read()
+    return reading.samples.values["champion_dead_share"][()]
 
 
 def take_out(workspace: Workspace, name: str, clock: Clock) -> None:
