@@ -16,7 +16,7 @@ from .checks import finite_array, finite_number
 from .content import content_digest
 from .decisions import Decision, RoutedLLM, Scalar
 from .embedding import EmbedderId
-from .errors import InvalidInput, NoEligibleLLM
+from .errors import InvalidInput, NoEligibleLLM, named
 from .prompt_weights import ClusterMap
 from .ranking import Decisions, Ranking, Tables
 from .tokens import MOST_TOKENS, checked_tokens, checked_tokens_of, with_tokens
@@ -109,7 +109,7 @@ class Router:
         keys = [llm.key for llm in llms]
         if len(set(keys)) < len(keys):
             twice = sorted({key for key in keys if keys.count(key) > 1})
-            raise InvalidInput(f"a router cannot have the same LLM twice: {', '.join(twice)}")
+            raise InvalidInput(f"a router cannot have the same LLM twice: {named(twice)}")
         if cluster_map.dim != self.embedder.dim:
             raise InvalidInput(
                 f"the map reads {cluster_map.dim} dimensions, {self.embedder.key} has {self.embedder.dim}"
@@ -320,8 +320,7 @@ class Router:
         unknown = sorted(set(candidates) - set(self.keys))
         if unknown:
             raise InvalidInput(
-                f"candidates this router does not know: {', '.join(unknown)}",
-                hint=f"it knows {', '.join(self.keys)}",
+                f"candidates this router does not know: {named(unknown)}", hint=f"it knows {named(self.keys)}"
             )
         if not candidates:
             raise NoEligibleLLM("no candidate is left to choose from", hint="allow at least one LLM")

@@ -6,7 +6,7 @@ LLM: one that returns comes back by the next challenger.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing.decisions import RoutedLLM
+from routing.errors import named
 from routing.router import Router
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 LEAST_COST_CHANGE = 0.01
 """Prices in force make a refresh due when they change the champion's expected cost by more than this share."""
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,12 @@ class Refresh:
     @property
     def reason(self) -> str:
         """What changed, in one line."""
-        parts = [f"without {_named(one.llm_key for one in self.dropped)}"] if self.dropped else []
+        parts = [f"without {named((one.llm_key for one in self.dropped), _SHOWN)}"] if self.dropped else []
         if abs(self.cost_change) > LEAST_COST_CHANGE:
             changed = "which were free" if np.isinf(self.cost_change) else f"expected cost {self.cost_change:+.1%}"
-            parts.append(f"at the prices in force of {_named(one.llm_key for one in self.repriced)} ({changed})")
+            parts.append(
+                f"at the prices in force of {named((one.llm_key for one in self.repriced), _SHOWN)} ({changed})"
+            )
         return " and ".join(parts) or "nothing changed"
 
 
@@ -188,9 +193,3 @@ def _cost_change(before: Router, after: Router) -> float:
     if paid == 0:
         return float("inf") if would_pay else 0.0
     return would_pay / paid - 1
-
-
-def _named(keys: Iterable[str], most: int = 5) -> str:
-    names = list(keys)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{', '.join(names[:most])}{more}"
