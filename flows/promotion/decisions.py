@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 from flows import crash_points
+from flows.gate.refresh import refresh_today
 from flows.logs import log_event
 from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, write_report
-from flows.promotion.refresh import judge_refresh_again, judge_waiting_again
+from flows.promotion.refresh import judge_refresh_again, judge_waiting_again, refresh_champion
 from flows.versions.mlflow_sync import follow
 from flows.versions.store import find_router, load_version, router_folder
 from flows.workspace import Workspace
@@ -227,8 +229,12 @@ def reject(
     return _logged(Decision(promotions.reject(promotion_id, actor=by.name, reason=reason, now=clock(), facts=by.facts)))
 
 
-def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, clock: Clock) -> Decision:
+def rollback(
+    workspace: Workspace, *, to: str | None, by: Person, reason: str, clock: Clock, as_is: bool = False
+) -> Decision:
     """Let an earlier champion serve again at once: no gate, no refit, and MLflow only follows.
+
+    One that has LLMs that cannot serve is refreshed in the same step, so that it serves without them.
 
     Parameters
     ----------
@@ -242,6 +248,8 @@ def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, c
         Their reason; must not be empty.
     clock
         Returns the time in UTC.
+    as_is
+        Whether it serves as it was, also with LLMs that cannot serve.
 
     Raises
     ------
@@ -250,25 +258,54 @@ def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, c
     NotFound
         There is nothing to go back to.
     PromotionRefused
-        It is already the champion, or never was.
+        It is already the champion, or never was, or none of its LLMs can serve.
     """
     require_reason(reason)
-    target, remarks = rollback_target(workspace, to)
+    target, remarks = rollback_target(workspace, to, on=clock().date(), as_is=as_is)
     done = workspace.registry.promotions.rollback(
         actor=by.name, reason=reason, now=clock(), to=target.digest, facts=by.facts
     )
     crash_points.reach("promotion decided")
+    if not as_is and router_folder(workspace, target.digest).is_dir():
+        now = clock()
+        refreshed = refresh_champion(workspace, on=now.date(), actor=by.name, clock=clock, is_decided=True)
+        if refreshed is not None and refreshed.promotion_id is not None:
+            remarks += (f"Rollback {done.id} was refreshed at once: it serves {refreshed.changed}.",)
+            done = workspace.registry.promotions.get(refreshed.promotion_id)
+        elif refreshed is not None:
+            remarks += (f"It serves as it was, because it cannot be refreshed: {refreshed.problem}.",)
     return _logged(Decision(done, follow(workspace, clock), remarks))
 
 
-def rollback_target(workspace: Workspace, to: str | None) -> tuple[RouterRecord, tuple[str, ...]]:
-    """Return the version that `rollback` would let serve, with remarks on it, or refuse as `rollback` would."""
+def rollback_target(
+    workspace: Workspace, to: str | None, *, on: date, as_is: bool = False
+) -> tuple[RouterRecord, tuple[str, ...]]:
+    """Return the version that `rollback` would let serve, with remarks on it, or refuse as `rollback` would.
+
+    Parameters
+    ----------
+    workspace, to, as_is
+        As for `rollback`.
+    on
+        The day on which its LLMs must be able to serve.
+    """
     wanted = None if to is None else find_router(workspace.registry, to).digest
     target = workspace.registry.promotions.rollback_target(wanted)
-    if router_folder(workspace, target.digest).is_dir():
-        load_version(workspace, target.digest)
+    name = f"router {target.digest[:12]}"
+    if not router_folder(workspace, target.digest).is_dir():
+        return target, (f"{name} is not on this machine, so loading it could not be tried.",)
+    found = refresh_today(workspace.registry, load_version(workspace, target.digest), on)
+    if not found.dropped:
         return target, ()
-    return target, (f"router {target.digest[:12]} is not on this machine, so loading it could not be tried.",)
+    if as_is:
+        return target, (f"{name} sends {found.dead_share:.1%} of the prompts to LLMs that cannot serve.",)
+    if found.router is None:
+        raise PromotionRefused(
+            f"none of the LLMs of {name} can serve",
+            unchanged="No alias was moved.",
+            hint="Include an LLM again: uniroute llm list; or insist on it with --as-is",
+        )
+    return target, (f"{name} will serve {found.reason}: these cannot serve. --as-is lets it serve as it was.",)
 
 
 def decide(

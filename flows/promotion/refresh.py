@@ -48,6 +48,7 @@ def refresh_champion(
     clock: Clock,
     answers: Answers | None = None,
     run_id: int | None = None,
+    is_decided: bool = False,
 ) -> RefreshOutcome | None:
     """Refresh the champion when that is due, by the policy of the settings; MLflow is not updated here.
 
@@ -65,6 +66,8 @@ def refresh_champion(
         The answers that count; those that the champion was made from when omitted.
     run_id
         The night.
+    is_decided
+        Whether a person has just decided that it serves: then nothing waits for review.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def refresh_champion(
     decision["report_digest"] = review.digest
     # What the gate or a person turned down never serves again by a refresh: a person has to say so.
     is_refused = registry.promotions.is_refused(found.router.digest)
-    if workspace.settings.gate.refresh_policy == "review" or is_refused:
+    if not is_decided and (workspace.settings.gate.refresh_policy == "review" or is_refused):
         asked = registry.promotions.request(found.router.digest, champion, gate, **decision)
         problem = "the same router was turned down before" if is_refused else "it waits for review"
         status = "refused" if asked.status == "rejected" else asked.status

@@ -163,7 +163,7 @@ def test_a_router_that_a_person_rolled_back_from_never_returns_by_a_refresh(work
     clock = Clock(LATER)
     take_out(workspace, "good", clock)
     done = refreshed(workspace, clock)
-    rollback(workspace, to=None, by=ANNA, reason="no", clock=clock)
+    rollback(workspace, to=None, by=ANNA, reason="no", clock=clock, as_is=True)
     again = refreshed(workspace, clock)
     assert (again.status, again.digest) == ("requested", done.digest)
     assert again.problem == "the same router was turned down before"
@@ -196,3 +196,34 @@ def test_a_night_refreshes_once_and_its_challenger_meets_the_refreshed_champion(
     assert event.reason == "without fake:good"
     # The answers are the same, so what the night would put forward is what already serves.
     assert outcome.is_unchanged and outcome.digest == event.subject
+
+
+def test_a_rollback_to_dead_llms_is_refreshed_unless_a_person_insists(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    first = registry.routers.aliases().champion
+    take_out(workspace, "good", clock)
+    without_good = refreshed(workspace, clock)
+    take_out(workspace, "weak", clock)
+    only_fair = refreshed(workspace, clock)
+    assert load_version(workspace, only_fair.digest).keys == ("fake:fair",)
+    registry.llms.set_status("fake:weak", "available", "fine again", actor="anna", now=clock())
+    done = rollback(workspace, to=first, by=ANNA, reason="the whole one", clock=clock)
+    assert done.promotion.router_digest == registry.routers.aliases().champion == without_good.digest
+    assert any("it serves without fake:good" in remark for remark in done.remarks)
+    assert registry.routers.aliases().previous == first
+    insisted = rollback(workspace, to=first, by=ANNA, reason="as it was", clock=clock, as_is=True)
+    assert insisted.promotion.router_digest == registry.routers.aliases().champion == first
+    assert "of the prompts to LLMs that cannot serve" in insisted.remarks[0]
+    assert disagreements(registry, registry.ledger.events()) == ()
+
+
+def test_no_rollback_to_a_version_of_which_nothing_is_left(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    first = registry.routers.aliases().champion
+    take_out(workspace, "good", clock)
+    refreshed(workspace, clock)
+    for name in LLMS:
+        take_out(workspace, name, clock)
+    with pytest.raises(PromotionRefused, match="none of the LLMs of router"):
+        rollback(workspace, to=first, by=ANNA, reason="no", clock=clock)
+    assert registry.routers.aliases().champion != first
