@@ -14,7 +14,7 @@ from flows.promotion.decisions import Person, approve, rollback
 from flows.promotion.refresh import refresh_champion
 from flows.versions.champion_state import champion_state
 from flows.versions.mlflow_sync import sync_mlflow
-from flows.versions.store import load_version
+from flows.versions.store import load_version, publication_folder
 from flows.workspace import Workspace
 from registry.errors import PromotionRefused
 from tests.fakes.nights import FIRST, SECOND, SETTINGS, Clock, answered_home, run_night, settings_of
@@ -87,6 +87,9 @@ def test_the_champion_serves_without_a_quarantined_llm_at_once(workspace) -> Non
     version = registry.routers.get(done.digest).mlflow_version
     assert workspace.publisher.aliases("uniroute")["champion"] == version
     assert refreshed(workspace, clock) is None, "nothing is left to refresh"
+    page = (publication_folder(workspace, done.digest) / "review.md").read_text()
+    assert page.startswith("## Refresh: router 2 is router 1 as it can serve")
+    assert "**Refresh passed.** It leaves out good" in page and "quarantined: doubted" in page
 
 
 def test_a_refreshed_version_is_rebuilt_to_the_byte(workspace) -> None:
