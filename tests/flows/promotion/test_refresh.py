@@ -11,7 +11,7 @@ from flows.audit.replay import disagreements
 from flows.config.sources import CONFIG_NAME
 from flows.metrics.exposition import Figures
 from flows.promotion.decisions import Person, approve, rollback
-from flows.promotion.refresh import refresh_champion
+from flows.promotion.refresh import refresh_at_once, refresh_champion
 from flows.versions.champion_state import champion_state
 from flows.versions.mlflow_sync import sync_mlflow
 from flows.versions.store import load_version, publication_folder
@@ -230,3 +230,19 @@ def test_no_rollback_to_a_version_of_which_nothing_is_left(workspace) -> None:
     with pytest.raises(PromotionRefused, match="none of the LLMs of router"):
         rollback(workspace, to=first, by=ANNA, reason="no", clock=clock)
     assert registry.routers.aliases().champion != first
+
+
+def test_with_mlflow_down_the_registry_changes_and_mlflow_follows(home, monkeypatch) -> None:
+    clock = Clock(LATER)
+    with monkeypatch.context() as patch:
+        patch.setenv("UNIROUTE_MLFLOW__TRACKING_URL", "http://127.0.0.1:9")
+        with Workspace(settings_of(home)) as workspace:
+            take_out(workspace, "good", clock)
+            done = refresh_at_once(workspace, actor="anna", clock=clock)
+            assert done.is_applied and done.publish_error
+            assert workspace.registry.routers.aliases().champion == done.digest
+            assert {entry.alias for entry in workspace.registry.promotions.pending()} == {"champion", "previous"}
+    with Workspace(settings_of(home)) as workspace:
+        assert sync_mlflow(workspace, clock) == ()
+        version = workspace.registry.routers.get(done.digest).mlflow_version
+        assert workspace.publisher.aliases("uniroute")["champion"] == version
