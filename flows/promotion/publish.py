@@ -28,7 +28,7 @@ from flows.versions.store import (
     remove_scratch_of_killed,
     router_folder,
 )
-from registry.errors import PublishIncomplete
+from registry.errors import PublishIncomplete, StalePromotion
 from registry.promotions import gate_result
 from registry.routers import RouterRecord
 from routing.artifact import save_router
@@ -44,14 +44,13 @@ def refresh(night: Night) -> RefreshOutcome | None:
     champion = night.registry.routers.aliases().champion
     if champion is None:
         return None
-    outcome = refresh_champion(
-        night.workspace,
-        on=night.as_of,
-        actor=ACTOR,
-        clock=night.clock,
-        answers=Answers.of_night(night, night.registry.routers.get(champion).llm_keys),
-        run_id=night.run.id,
-    )
+    given = {"on": night.as_of, "actor": ACTOR, "clock": night.clock, "run_id": night.run.id}
+    answers = Answers.of_night(night, night.registry.routers.get(champion).llm_keys)
+    try:
+        outcome = refresh_champion(night.workspace, answers=answers, **given)
+    except StalePromotion:
+        # A person decided in the same moment: what they let serve is refreshed, on the answers it was made from.
+        outcome = refresh_champion(night.workspace, **given)
     crash_points.reach("refresh decided")
     if outcome is None or not outcome.is_applied:
         return outcome
