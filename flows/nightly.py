@@ -41,7 +41,7 @@ from flows.profiling.profile import profile
 from flows.profiling.progress import Progress
 from flows.profiling.regrading import score_moves
 from flows.profiling.results import NO_WORKER, OVER
-from flows.promotion.publish import keep_and_publish, measure_candidate
+from flows.promotion.publish import keep_and_publish, measure_candidate, refresh
 from flows.reports.attention import attention_lines, plan_attention
 from flows.reports.closing import closing_state
 from flows.reports.digest import digest, llm_table, night_record, verdict
@@ -164,6 +164,9 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         decides_unreadable=night.settings.judge.unreadable,
     )
     _reach(night, "profiled")
+    # Before anything that may fail for want of answers: what cannot serve must not be sent prompts until tomorrow.
+    report = replace(report, refresh=await asyncio.to_thread(refresh, night))
+    _reach(night, "champion refreshed")
     _require_answers(report)
     await asyncio.to_thread(embed_prompts, night)
     _reach(night, "embedded")

@@ -93,6 +93,16 @@ class LLM:
         """Whether it may be called on a day: routable, and not past the announced day of its withdrawal."""
         return self.is_routable and (self.deprecated_at is None or self.deprecated_at.date() > day)
 
+    def refusal_to_serve(self, day: date) -> str:
+        """Return why a router must not send prompts to it on a day; empty when it may, as while a price is reviewed."""
+        if self.status != "available":
+            return f"{self.status}: {self.status_reason or 'no catalog lists it any more'}"
+        if self.is_left_out:
+            return str(self.refusal)
+        if self.deprecated_at is not None and self.deprecated_at.date() <= day:
+            return f"retired on {self.deprecated_at.date()}"
+        return ""
+
 
 class LLMs:
     """Read LLMs and their prices; record what catalogs list and what people decide."""

@@ -16,6 +16,12 @@ from routing.strict_json import canonical_json
 OPEN = ("requested", "approved")
 """The states in which a promotion can still be applied or rejected."""
 
+REFRESH = "refresh"
+"""Key of a gate result that says what a refresh changed; no other gate result has it."""
+
+CHAMPION_REFRESHED = "the champion was refreshed"
+"""Why a refresh supersedes open requests; their routers are judged again against the refreshed champion."""
+
 NO_GATE = "{}"
 """The gate result of a promotion that never reached the gate: a rollback, a router that does not load."""
 
@@ -82,6 +88,11 @@ class Promotion:
     applied_at: datetime | None
     run_id: int | None
 
+    @property
+    def is_refresh(self) -> bool:
+        """Whether it puts forward the champion itself, as it can serve."""
+        return is_refresh(self.gate.details_json)
+
     @classmethod
     def proposed(
         cls,
@@ -113,11 +124,17 @@ def gate_result(passed: bool, checks: object) -> GateRecord:
     return GateRecord(passed, canonical_json(checks))
 
 
+def is_refresh(gate_json: str) -> bool:
+    """Whether a promotion put forward the champion itself, without LLMs that cannot serve and at present prices."""
+    found = json.loads(gate_json)
+    return isinstance(found, dict) and REFRESH in found
+
+
 def spends_nothing(gate_json: str) -> bool:
-    """Whether a gate judged no challenger but the champion itself, with its stored answers graded again."""
+    """Whether no challenger was judged but the champion itself: graded again, or refreshed."""
     found = json.loads(gate_json)
     spending = found.get("spending") if isinstance(found, dict) else None
-    return spending is not None and spending["ordinal"] == 0
+    return is_refresh(gate_json) or (spending is not None and spending["ordinal"] == 0)
 
 
 def promotion_of(row: Row) -> Promotion:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +19,7 @@ from registry.promotion_records import (
     OPEN,
     GateRecord,
     Promotion,
+    is_refresh,
     promotion_of,
     require_reason,
     same_person,
@@ -26,6 +28,8 @@ from registry.promotion_records import (
 from registry.routers import Routers
 
 _SHORTEST_DIGEST = 8
+REFRESHED = "router:refreshed"
+"""The ledger event by which the champion is replaced by itself as it can serve."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,8 @@ class PromotionRows(Outbox):
     def tested_against(self, champion: str, *, unit: Unit | None = None) -> tuple[str, ...]:
         """Return the routers that were tested at the gate against a champion, in the order of their first test.
 
-        A champion that only was graded again is no challenger of itself, and continues the account that it replaces.
+        A champion that only was graded again or refreshed is no challenger of itself, and continues the account that it
+        replaces.
 
         Parameters
         ----------
@@ -146,30 +151,81 @@ class PromotionRows(Outbox):
             The transaction to join.
         """
         with self._database.read(unit) as opened:
-            line = [champion]
-            while (before := self._regraded_from(opened, line[-1])) is not None and before not in line:
-                line.append(before)
-            return tuple(dict.fromkeys(one for router in reversed(line) for one in self._tested(opened, router)))
+            line, i = [champion], 0
+            while i < len(line):
+                line += [one for one in self._continued_by(opened, line[i]) if one not in line]
+                i += 1
+            return self._tested(opened, line)
 
-    def _tested(self, unit: Unit, champion: str) -> list[str]:
+    def refreshed_from(self, router_digest: str, *, unit: Unit | None = None) -> str:
+        """Return the router whose vectors a refreshed one has: itself unless its first promotion was a refresh."""
+        with self._database.read(unit) as opened:
+            seen = [router_digest]
+            while True:
+                query = (
+                    select(promotion.c.expected_champion, promotion.c.gate_json)
+                    .where(promotion.c.router_digest == seen[-1], promotion.c.kind == "promotion")
+                    .order_by(promotion.c.id)
+                )
+                first = opened.execute(query.limit(1)).first()
+                if first is None or not is_refresh(first.gate_json) or first.expected_champion in seen:
+                    return seen[-1]
+                seen.append(first.expected_champion)
+
+    def _tested(self, unit: Unit, champions: Sequence[str]) -> tuple[str, ...]:
         query = (
             select(promotion.c.router_digest, promotion.c.gate_json)
-            .where(promotion.c.expected_champion == champion)
+            .where(promotion.c.expected_champion.in_(champions))
             .where(promotion.c.kind == "promotion", promotion.c.gate_json != NO_GATE)
             .order_by(promotion.c.id)
         )
-        return [row.router_digest for row in unit.execute(query) if not spends_nothing(row.gate_json)]
+        rows = unit.execute(query)
+        return tuple(dict.fromkeys(row.router_digest for row in rows if not spends_nothing(row.gate_json)))
 
-    def _regraded_from(self, unit: Unit, champion: str) -> str | None:
-        """Return the champion that another one replaced only because answers were graded again; None for all others."""
+    def _continued_by(self, unit: Unit, champion: str) -> list[str]:
+        """Return the champions that another one replaced only because it was graded again or refreshed."""
         query = (
             select(promotion.c.expected_champion, promotion.c.gate_json)
             .where(promotion.c.router_digest == champion, promotion.c.status == "applied")
-            .where(promotion.c.kind == "promotion")
+            .where(promotion.c.kind == "promotion", promotion.c.expected_champion.is_not(None))
             .order_by(promotion.c.id)
         )
-        first = unit.execute(query.limit(1)).first()
-        return first.expected_champion if first is not None and spends_nothing(first.gate_json) else None
+        return [row.expected_champion for row in unit.execute(query) if spends_nothing(row.gate_json)]
+
+    def traffic(self, router_digest: str) -> Mapping[str, float]:
+        """Return the share of the gate prompts that a router sends to each LLM, as last measured; empty if never.
+
+        Parameters
+        ----------
+        router_digest
+            The router.
+        """
+        query = (
+            select(promotion.c.gate_json)
+            .where(promotion.c.router_digest == router_digest, promotion.c.gate_json != NO_GATE)
+            .order_by(promotion.c.id.desc())
+        )
+        with self._database.read() as unit:
+            found = (json.loads(text).get("shares") for text in unit.execute(query).scalars())
+            shares = next((one for one in found if one), ())
+        return {one["llm"]: float(one["share"]) for one in shares}
+
+    def is_refused(self, router_digest: str) -> bool:
+        """Whether a router was rejected, by the gate or by a person, or vetoed, since it last became the champion.
+
+        Parameters
+        ----------
+        router_digest
+            The router.
+        """
+        query = (
+            select(promotion.c.status)
+            .where(promotion.c.router_digest == router_digest)
+            .where(promotion.c.status.in_(("applied", "rejected")))
+            .order_by(promotion.c.id.desc())
+        )
+        with self._database.read() as unit:
+            return unit.execute(query.limit(1)).scalar() == "rejected" or self.is_vetoed(router_digest)
 
     def is_vetoed(self, router_digest: str) -> bool:
         """Whether a person has decided against a router since it last became the champion.
@@ -286,7 +342,7 @@ class PromotionRows(Outbox):
             "report_digest": one.report_digest,
             **facts,
         }
-        event = f"router:{one.kind}:{action}"
+        event = REFRESHED if one.is_refresh and action == "applied" else f"router:{one.kind}:{action}"
         return self._events.append(
             event, one.router_digest, actor=actor, now=now, reason=reason, payload=payload, unit=unit
         )
@@ -308,8 +364,13 @@ class PromotionRows(Outbox):
         for name, (_, after) in moves.items():
             self._point(unit, name, str(after), event, now)
 
-    def _supersede_open(self, unit: Unit, actor: str, now: datetime, reason: str) -> None:
+    def _supersede_open(
+        self, unit: Unit, actor: str, now: datetime, reason: str, *, refreshes: bool | None = None
+    ) -> None:
+        """Close open requests: all, or only those of refreshes, or only those of challengers."""
         for row in unit.execute(select(promotion).where(promotion.c.status.in_(OPEN))).fetchall():
+            if refreshes is not None and is_refresh(row.gate_json) is not refreshes:
+                continue
             facts = {"status": "superseded", "decided_by": actor, "decided_at": now, "reason": reason}
             unit.execute(promotion.update().where(promotion.c.id == row.id).values(facts))
             self._note(unit, promotion_of(row), "superseded", actor, reason, now)

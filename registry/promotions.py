@@ -8,10 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from sqlalchemy import or_, select
+
 from registry.db.database import Unit
 from registry.db.tables import promotion
 from registry.errors import NotFound, PromotionRefused
-from registry.promotion_records import NO_GATE, GateRecord, Promotion, gate_result, require_reason
+from registry.promotion_records import (
+    CHAMPION_REFRESHED,
+    NO_GATE,
+    GateRecord,
+    Promotion,
+    gate_result,
+    is_refresh,
+    promotion_of,
+    require_reason,
+)
 from registry.promotion_rows import OutboxEntry, PromotionRows
 from registry.routers import RouterRecord
 
@@ -107,7 +118,8 @@ class Promotions(PromotionRows):
             same = self._twin(opened, router_digest, expected_champion, gate, run_id)
             if same is not None:
                 return same
-            self._supersede_open(opened, actor, now, f"router {router_digest[:12]} was put forward")
+            reason_now = f"router {router_digest[:12]} was put forward"
+            self._supersede_open(opened, actor, now, reason_now, refreshes=is_refresh(gate.details_json))
             row = {
                 "router_digest": router_digest,
                 "expected_champion": expected_champion,
@@ -270,7 +282,87 @@ class Promotions(PromotionRows):
                 facts |= {"decided_by": actor, "decided_at": now}
             opened.execute(promotion.update().where(promotion.c.id == number).values(facts))
             self._move_champion(opened, current, actor, reason, now)
+            # A refresh closes challengers too, to be judged again; a challenger leaves nothing of it to refresh.
+            superseded = CHAMPION_REFRESHED if current.is_refresh else "another router became the champion"
+            self._supersede_open(opened, actor, now, superseded)
             return self.get(number, unit=opened)
+
+    def refresh(
+        self,
+        router_digest: str,
+        champion: str,
+        gate: GateRecord,
+        *,
+        actor: str,
+        reason: str,
+        now: datetime,
+        run_id: int | None = None,
+        report_digest: str | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> Promotion:
+        """Replace the champion by itself as it can serve: compare-and-set, one event, and open requests superseded.
+
+        Parameters
+        ----------
+        router_digest, champion
+            The refreshed router, and the champion that it replaces.
+        gate
+            What was checked and what changed; see `registry.promotion_records.is_refresh`.
+        actor, reason, now, run_id, report_digest, facts
+            As for `request`; the reason must not be empty.
+
+        Raises
+        ------
+        InvalidInput
+            For an empty reason.
+        NotFound
+            When there is no such router.
+        StalePromotion
+            When another router is the champion by now.
+        """
+        require_reason(reason)
+        with self._database.write() as unit:
+            self._routers.get(router_digest, unit=unit)
+            self._require_champion(unit, champion, f"the refresh {router_digest[:12]}")
+            self.refuse_champion(router_digest, champion)
+            self._supersede_open(unit, actor, now, CHAMPION_REFRESHED)
+            row = {
+                "router_digest": router_digest,
+                "expected_champion": champion,
+                "kind": "promotion",
+                "status": "applied",
+                "gate_json": gate.details_json,
+                "gate_passed": gate.passed,
+                "report_digest": report_digest,
+                "requested_by": actor,
+                "requested_at": now,
+                "decided_by": actor,
+                "decided_at": now,
+                "applied_at": now,
+                "reason": reason,
+                "run_id": run_id,
+            }
+            number = unit.execute(promotion.insert().values(row)).inserted_primary_key[0]
+            made = self.get(number, unit=unit)
+            self._move_champion(unit, made, actor, reason, now, facts)
+            return made
+
+    def to_judge_again(self, champion: str, former: str) -> tuple[Promotion, ...]:
+        """Return the challengers whose open requests a refresh closed and that were not judged since.
+
+        `champion` replaced `former`.
+        """
+        is_judged = or_(promotion.c.status != "requested", promotion.c.gate_passed)
+        again = select(promotion.c.router_digest).where(promotion.c.expected_champion == champion, is_judged)
+        query = (
+            select(promotion)
+            .where(promotion.c.status == "superseded", promotion.c.reason == CHAMPION_REFRESHED)
+            .where(promotion.c.expected_champion == former, promotion.c.router_digest.not_in(again))
+            .order_by(promotion.c.id)
+        )
+        with self._database.read() as unit:
+            found = tuple(promotion_of(row) for row in unit.execute(query))
+        return tuple(one for one in found if not one.is_refresh and one.router_digest != champion)
 
     def rollback(
         self,

@@ -16,6 +16,18 @@ UnirouteError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+MOST_NAMED = 10
+"""An error names at most this many LLMs."""
+
+
+def named(keys: Iterable[str], most: int = MOST_NAMED) -> str:
+    """Return the first of some LLM keys, separated by commas, and how many more there are."""
+    listed = list(keys)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return f"{', '.join(listed[:most])}{more}"
+
 
 class UnirouteError(Exception):
     """An error that says what went wrong, what stayed unchanged, and what to type next.

@@ -16,7 +16,7 @@ from .checks import finite_array, finite_number
 from .content import content_digest
 from .decisions import Decision, RoutedLLM, Scalar
 from .embedding import EmbedderId
-from .errors import InvalidInput, NoEligibleLLM
+from .errors import InvalidInput, NoEligibleLLM, named
 from .prompt_weights import ClusterMap
 from .ranking import Decisions, Ranking, Tables
 from .tokens import MOST_TOKENS, checked_tokens, checked_tokens_of, with_tokens
@@ -109,7 +109,7 @@ class Router:
         keys = [llm.key for llm in llms]
         if len(set(keys)) < len(keys):
             twice = sorted({key for key in keys if keys.count(key) > 1})
-            raise InvalidInput(f"a router cannot have the same LLM twice: {', '.join(twice)}")
+            raise InvalidInput(f"a router cannot have the same LLM twice: {named(twice)}")
         if cluster_map.dim != self.embedder.dim:
             raise InvalidInput(
                 f"the map reads {cluster_map.dim} dimensions, {self.embedder.key} has {self.embedder.dim}"
@@ -263,13 +263,20 @@ class Router:
         if not len(self.calibration_weights):
             raise InvalidInput("this router has no calibration prompts to solve a budget on")
         columns = self._columns(None if candidates is None else frozenset(candidates))
-        phi, tables = self.calibration_weights.astype(np.float64), self._tables
-        if self.solves_by_tokens:
-            phi, tables = with_tokens(phi, self.calibration_tokens.astype(np.float64)), self._tables_by_tokens
-        errors, costs = phi @ tables.errors[:, columns], phi @ tables.costs_usd[:, columns]
+        errors, costs = self._calibrated(columns)
         if min_score is not None:
             return cost_weight_keeping(errors, costs, min_score)
         return cost_weight_within(errors, costs, cast(float, max_cost_usd_per_1k) / 1000)
+
+    def expected_on_calibration(self) -> tuple[F64, F64]:
+        """Return the expected errors and USD of every LLM on the representative prompts, ``(n_rep, m)`` each."""
+        return self._calibrated(list(range(len(self.keys))))
+
+    def _calibrated(self, columns: list[int]) -> tuple[F64, F64]:
+        phi, tables = self.calibration_weights.astype(np.float64), self._tables
+        if self.solves_by_tokens:
+            phi, tables = with_tokens(phi, self.calibration_tokens.astype(np.float64)), self._tables_by_tokens
+        return phi @ tables.errors[:, columns], phi @ tables.costs_usd[:, columns]
 
     @cached_property
     def _tables(self) -> Tables:
@@ -313,8 +320,7 @@ class Router:
         unknown = sorted(set(candidates) - set(self.keys))
         if unknown:
             raise InvalidInput(
-                f"candidates this router does not know: {', '.join(unknown)}",
-                hint=f"it knows {', '.join(self.keys)}",
+                f"candidates this router does not know: {named(unknown)}", hint=f"it knows {named(self.keys)}"
             )
         if not candidates:
             raise NoEligibleLLM("no candidate is left to choose from", hint="allow at least one LLM")

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from registry.promotion_rows import REFRESHED
+
 if TYPE_CHECKING:
     from registry.ledger import LedgerEvent
     from registry.promotions import Promotion
@@ -34,7 +36,7 @@ class ChampionPeriod:
     promotion_id
         The promotion or rollback that made it champion.
     kind
-        ``promotion`` or ``rollback``.
+        ``promotion``, ``refresh`` or ``rollback``.
     actor, reason
         The person or night that made it champion, and their reason.
     event_number
@@ -99,6 +101,8 @@ def replay(events: Iterable[LedgerEvent]) -> Replay:
         if event.event == _MOVED:
             facts = json.loads(event.payload_json)
             _move(found, event, {facts["alias"]: [facts["before"], facts["after"]]})
+        elif event.event == REFRESHED:
+            _follow(found, event, "applied", json.loads(event.payload_json))
         elif source in ("router:promotion", "router:rollback"):
             _follow(found, event, action, json.loads(event.payload_json))
     return found
@@ -131,9 +135,8 @@ def _follow(found: Replay, event: LedgerEvent, action: str, facts: dict[str, Any
         trail.applied_at = event.at
         moves = facts["aliases"]
         _move(found, event, moves)
-        period = ChampionPeriod(
-            moves["champion"][1], event.at, number, facts["kind"], event.actor, event.reason, event.number
-        )
+        kind = "refresh" if event.event == REFRESHED else facts["kind"]
+        period = ChampionPeriod(moves["champion"][1], event.at, number, kind, event.actor, event.reason, event.number)
         found.periods.append(period)
 
 

@@ -15,7 +15,7 @@ from flows.versions import store
 from flows.workspace import Workspace
 from registry.clock import utc_now
 from routing.embedders import load_embedder_for
-from routing.errors import InvalidInput, NoEligibleLLM
+from routing.errors import InvalidInput, NoEligibleLLM, named
 from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def prepare(
     max_cost_usd: float | None = None,
     min_score: float | None = None,
     candidates: str | None = None,
+    exclude: str | None = None,
 ) -> PreparedRouting:
     """Load a router version and settle its candidates and its cost weight.
 
@@ -124,25 +125,31 @@ def prepare(
     cost_weight, max_cost_usd, min_score
         At most one of them; the version's own cost weight if all are None.
     candidates
-        LLM keys, or ids without the endpoint, separated by commas; all LLMs if empty.
+        LLM keys, or ids without the endpoint, separated by commas; all LLMs if None.
+    exclude
+        LLMs not to choose, written in the same way; those that the version does not have are ignored.
 
     Raises
     ------
     InvalidInput
-        A number is not usable, an LLM is unknown, or even the cheapest LLM exceeds the budget.
+        A number is not usable, no candidate or an unknown one is named, or even the cheapest LLM exceeds the budget.
     NoEligibleLLM
-        Every candidate was withdrawn or may no longer be called.
+        Every candidate was excluded, was withdrawn or may no longer be called.
     """
     router = store.load_version(workspace, record.digest)
-    wanted = [part.strip() for part in (candidates or "").split(",") if part.strip()]
+    wanted, unwanted = _names(candidates), _names(exclude)
+    if candidates is not None and not wanted:
+        raise InvalidInput("No candidate is named.", hint="Leave candidates out to choose among all LLMs.")
     chosen = [key for key in router.keys if key in wanted or key.partition(":")[2] in wanted]
     unknown = [part for part in wanted if part not in chosen and part not in {key.partition(":")[2] for key in chosen}]
     if unknown:
         raise InvalidInput(
-            f"Router {record.digest[:12]} has no LLM {', '.join(unknown)}.",
+            f"Router {record.digest[:12]} has no LLM {named(unknown)}.",
             hint="List them with: uniroute router show",
         )
-    considered = chosen or list(router.keys)
+    considered = [key for key in chosen or router.keys if key not in unwanted and key.partition(":")[2] not in unwanted]
+    if not considered:
+        raise NoEligibleLLM("No LLM is left to choose from: all are excluded.", hint="Exclude fewer LLMs.")
     # LLMs withdrawn since the router was made are left out: the next best LLM gets their prompts.
     today = utc_now().date()
     available = {llm.key for llm in workspace.registry.llms.all() if llm.is_routable_on(today)}
@@ -164,6 +171,10 @@ def prepare(
         unavailable=unavailable,
         counts_tokens=router.solves_by_tokens or not has_target,
     )
+
+
+def _names(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def route_file(

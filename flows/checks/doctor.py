@@ -7,7 +7,10 @@ from datetime import datetime
 
 from flows.audit.replay import disagreements
 from flows.findings import Finding
+from flows.gate.refresh import refresh_today
+from flows.reports.night_record import read_night
 from flows.text import counted
+from flows.versions.champion_state import ChampionState, champion_state
 from flows.versions.mlflow_sync import find_drift, forget_version, note_drift, repair_drift, sync_mlflow
 from flows.versions.store import load_version, router_folder
 from flows.workspace import Workspace
@@ -55,7 +58,10 @@ def examine(workspace: Workspace, *, repair: bool, clock: Callable[[], datetime]
         findings += [_lease(workspace, workspace.registry.shared_time(clock())), _ledger(workspace), _rows(workspace)]
         findings += _routers(workspace, repair)
         findings += _mlflow(workspace, repair, clock)
-        findings += _champion(workspace, clock())
+        champion = _champion(workspace, clock())
+        if champion is not None:
+            # What serves comes first when it cannot serve.
+            findings.insert(len(findings) if champion.severity == "ok" else 0, champion)
     except NotFound as error:
         findings.append(Finding("registry", "ok", error.message, "uniroute night run"))
     except RegistryCorrupt as error:
@@ -286,17 +292,33 @@ def _aliases(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) 
         yield Finding("other aliases", "attention", found, "delete them in MLflow: consumers may follow the wrong one")
 
 
-def _champion(workspace: Workspace, now: datetime) -> Iterator[Finding]:
-    """Check that the champion may still use each of its LLMs."""
-    registry = workspace.registry
-    digest = registry.routers.aliases().champion
-    if digest is None:
-        return
-    available = {llm.key for llm in registry.llms.all() if llm.is_routable_on(now.date())}
-    keys = registry.routers.get(digest).llm_keys
-    gone = [key for key in keys if key not in available]
-    if gone:
-        found = f"{len(gone)} of its {counted(len(keys), 'LLM')} no longer available, among them {gone[0]}"
-        yield Finding("champion", "attention", found, "uniroute night run (makes a router without them)")
-    else:
-        yield Finding("champion", "ok", f"{counted(len(keys), 'LLM')}, all available")
+def _champion(workspace: Workspace, now: datetime) -> Finding | None:
+    """Check that the champion's LLMs can serve, and say what to type that was not refused just before."""
+    state = champion_state(workspace.registry, now.date())
+    if state is None:
+        return None
+    if not state.dead:
+        return Finding("champion", "ok", f"{counted(state.n_llms, 'LLM')}, all available")
+    return Finding("champion", "attention", state.warning, _refresh_step(workspace, state, now))
+
+
+def _refresh_step(workspace: Workspace, state: ChampionState, now: datetime) -> str:
+    """Return what to type about a champion with LLMs that cannot serve."""
+    promotions = workspace.registry.promotions
+    waiting = [one for one in promotions.list(status="requested") if one.is_refresh]
+    if waiting and waiting[0].expected_champion == state.router_digest:
+        return f"uniroute promotion approve {waiting[0].id} --reason TEXT (serves without them)"
+    listed = "uniroute llm list (include an LLM again, or list others in a [[catalog]])"
+    if len(state.dead) == state.n_llms:
+        return listed
+    try:
+        found = refresh_today(workspace.registry, load_version(workspace, state.router_digest), now.date())
+    except (ArtifactError, PublishIncomplete, NotFound):
+        return REPAIR
+    if found.router is not None and promotions.is_refused(found.router.digest):
+        return "uniroute promotion list (the champion without them was turned down; roll back, or include an LLM again)"
+    night = workspace.registry.runs.latest()
+    refused = None if night is None else read_night(night).refresh
+    if refused is not None and refused.status == "refused":
+        return listed
+    return "uniroute night run (makes the champion serve without them)"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli.completion import complete_llms
+from flows.cli.endings import ExitCode
 from flows.cli.options import (
     NounGroup,
     acting_person,
@@ -27,6 +28,8 @@ from flows.text import counted, sanitize, shell_argument, table
 
 if TYPE_CHECKING:
     from flows.night.epochs import Drift
+    from flows.reports.night_report import RefreshOutcome
+    from flows.workspace import Workspace
     from registry.llms import LLM, Price
 
 _STATUSES = ("available", "withdrawn", "quarantined", "excluded")
@@ -270,29 +273,77 @@ def diff(since: datetime | None, limit: int | None, sort: str | None, config: st
 def _decision(verb: str, status: str, consequence: str, summary: str) -> None:
     """Add the command by which a person gives an LLM a status."""
 
-    def decide(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
+    def decide(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> int:
         from registry.clock import utc_now
 
+        refresh = None
         with opened(config) as workspace:
             llms = workspace.registry.llms
             before = llms.get(name)
             if not is_dry_run:
                 llms.set_status(before.key, status, reason, actor=acting_person(), now=utc_now())
+                refresh = _refresh(workspace) if status != "available" else None
         data = {"key": before.key, "before": before.status, "after": status, "reason": reason, "is_dry_run": is_dry_run}
+        data["refresh"] = _refresh_data(refresh)
 
         def text() -> str:
             key = sanitize(before.key, width=300)
             if is_dry_run:
                 return f"{key} would change from {before.status} to {status}. Nothing was changed."
-            return f"{key} is now {status} (it was {before.status}); {consequence}."
+            done = f"{key} is now {status} (it was {before.status}); {consequence}."
+            return "\n".join([done, *_refresh_text(refresh)])
 
         show(f"llm.{verb}", data, as_json=as_json, text=text)
+        return _refresh_code(refresh)
 
     decide.__doc__ = summary
     llm.command(verb)(_with_decision_options(decide))
 
 
-def _with_decision_options(decide: Callable[..., None]) -> Callable[..., None]:
+def _refresh(workspace: Workspace) -> RefreshOutcome | None:
+    """Let the champion serve without what cannot serve any more, and at the prices in force, at once."""
+    from flows.promotion.refresh import refresh_at_once
+    from registry.clock import utc_now
+
+    return refresh_at_once(workspace, actor=acting_person(), clock=utc_now)
+
+
+def _refresh_data(found: RefreshOutcome | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "changed": found.changed,
+        "status": found.status,
+        "promotion": found.promotion_id,
+        "router": found.digest,
+        "problem": found.problem or None,
+        "judged_again": list(found.judged_again),
+        "mlflow_pending": found.publish_error or None,
+    }
+
+
+def _refresh_text(found: RefreshOutcome | None) -> list[str]:
+    if found is None:
+        return []
+    changed, digest = sanitize(found.changed, width=300), (found.digest or "")[:12]
+    if found.is_applied:
+        lines = [f"The champion now serves {changed} (router {digest}, promotion {found.promotion_id})."]
+    else:
+        lines = [f"The champion is not refreshed ({changed}): {sanitize(found.problem, width=300)}."]
+    lines += [sanitize(line, width=300) for line in found.judged_again]
+    if found.publish_error:
+        lines.append(f"MLflow is pending: {sanitize(found.publish_error, width=300)}")
+    if found.status == "requested":
+        lines.append(f"next: uniroute promotion approve {found.promotion_id} --reason TEXT")
+    return lines
+
+
+def _refresh_code(found: RefreshOutcome | None) -> int:
+    is_fine = found is None or (found.is_applied and not found.publish_error)
+    return ExitCode.DONE if is_fine else ExitCode.ATTENTION
+
+
+def _with_decision_options(decide: Callable[..., int]) -> Callable[..., int]:
     for option in (json_option, config_option, dry_run_option, reason_option):
         decide = option(decide)
     return click.argument("name", metavar="LLM", shell_complete=complete_llms)(decide)
@@ -308,13 +359,15 @@ _decision(
     "exclude",
     "excluded",
     "the next night neither asks nor routes to it",
-    "Neither ask LLM nor route to it, from the next night on.\n\nThat lasts until it is included. LLM is a whole key.",
+    "Neither ask LLM nor route to it.\n\nThe champion serves without it at once, or after a review ([gate] refresh). "
+    "That lasts until it is included. LLM is a whole key.",
 )
 _decision(
     "quarantine",
     "quarantined",
     "the next night neither asks nor routes to it",
-    "Take LLM out of routing because its answers are in doubt.\n\nThat lasts until it is included. LLM is a whole key.",
+    "Take LLM out of routing because its answers are in doubt.\n\nThe champion serves without it at once, or after a "
+    "review ([gate] refresh). That lasts until it is included. LLM is a whole key.",
 )
 
 
@@ -324,14 +377,16 @@ _decision(
 @dry_run_option
 @config_option
 @json_option
-def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> None:
+def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, as_json: bool) -> int:
     """Accept the price of LLM that was held for review.
 
-    Prices that change by more than a factor of ten are held. LLM is a whole key.
+    Prices that change by more than a factor of ten are held. The champion counts with the price at once, or after a
+    review ([gate] refresh). LLM is a whole key.
     """
     from registry.clock import utc_now
     from registry.errors import NotFound
 
+    refresh = None
     with opened(config) as workspace:
         llms = workspace.registry.llms
         before, held = llms.get(name), llms.held_price(name)
@@ -341,12 +396,14 @@ def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, a
             )
         if not is_dry_run:
             llms.accept_price(name, actor=acting_person(), reason=reason, now=utc_now())
+            refresh = _refresh(workspace)
     data = {
         "key": before.key,
         "before": _price_data(before.price) if before.price else None,
         "after": _price_data(held),
         "reason": reason,
         "is_dry_run": is_dry_run,
+        "refresh": _refresh_data(refresh),
     }
     price = f"{_usd(held.input_usd_per_mtok)} in, {_usd(held.output_usd_per_mtok)} out USD per million tokens"
     outcome = "would be in force. Nothing was changed." if is_dry_run else "is in force from now on."
@@ -354,8 +411,11 @@ def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, a
         "llm.accept-price",
         data,
         as_json=as_json,
-        text=lambda: f"For {sanitize(before.key, width=300)} the price {price} {outcome}",
+        text=lambda: "\n".join(
+            [f"For {sanitize(before.key, width=300)} the price {price} {outcome}", *_refresh_text(refresh)]
+        ),
     )
+    return _refresh_code(refresh)
 
 
 def _usd(price: Decimal) -> str:

@@ -195,6 +195,7 @@ def _decide(
     shell_complete=complete_routers,
     help="Version to return to (default: the champion before this one).",
 )
+@click.option("--as-is", is_flag=True, help="Let it serve as it was, also with LLMs that cannot serve.")
 @reason_option
 @_actor_option
 @_yes_option
@@ -203,6 +204,7 @@ def _decide(
 @json_option
 def roll_back(
     to: str | None,
+    as_is: bool,
     reason: str,
     actor: str | None,
     yes: bool,
@@ -212,7 +214,8 @@ def roll_back(
 ) -> int:
     """Let an earlier champion serve again, at once.
 
-    There is no gate and no refit, and MLflow may be down.
+    There is no gate and no refit, and MLflow may be down. A version with LLMs that cannot serve is refreshed: it
+    serves without them, unless you insist with --as-is.
     """
     from flows.promotion import decisions
     from flows.reports.decisions import rollback_lines
@@ -220,14 +223,14 @@ def roll_back(
 
     by = _person(actor)
     with opened(config) as workspace:
-        target, remarks = decisions.rollback_target(workspace, to)
-        lines = rollback_lines(workspace.registry, target)
+        target, remarks = decisions.rollback_target(workspace, to, on=utc_now().date(), as_is=as_is)
+        lines = [*rollback_lines(workspace.registry, target), *remarks]
         if is_dry_run:
             data = {"to": {"digest": target.digest, "version": target.mlflow_version}, "is_dry_run": True}
             show("promotion.rollback", data, as_json=as_json, text=lambda: "\n".join(lines), warnings=remarks)
             return ExitCode.DONE
         _confirm([*lines, "roll back"], yes)
-        done = decisions.rollback(workspace, to=target.digest, by=by, reason=reason, clock=utc_now)
+        done = decisions.rollback(workspace, to=target.digest, by=by, reason=reason, clock=utc_now, as_is=as_is)
         _show_outcome(workspace, done, "promotion.rollback", is_dry_run=False, as_json=as_json)
     return ExitCode.ATTENTION if done.pending else ExitCode.DONE
 

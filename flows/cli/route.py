@@ -44,6 +44,7 @@ _PROGRESS_EVERY_S = 2.0
 @click.option(
     "--candidates", shell_complete=complete_llm_list, help="Choose only among these LLMs, separated by commas."
 )
+@click.option("--exclude", shell_complete=complete_llm_list, help="Choose none of these LLMs, separated by commas.")
 @config_option
 @json_option
 def route(
@@ -57,6 +58,7 @@ def route(
     max_cost_usd: float | None,
     min_score: float | None,
     candidates: str | None,
+    exclude: str | None,
     config: str | None,
     as_json: bool,
 ) -> None:
@@ -73,7 +75,7 @@ def route(
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
-        criteria = (cost_weight, max_cost_usd, min_score, candidates)
+        criteria = (cost_weight, max_cost_usd, min_score, candidates, exclude)
         if source is not None and target is not None:
             _route_file(workspace, record, criteria, source, target, chunk, may_overwrite, as_json)
             return
@@ -90,6 +92,7 @@ def decide(
     max_cost_usd: float | None = None,
     min_score: float | None = None,
     candidates: str | None = None,
+    exclude: str | None = None,
 ) -> Decision:
     """Route one prompt with a router version.
 
@@ -101,7 +104,7 @@ def decide(
         The router version.
     text
         The prompt.
-    cost_weight, max_cost_usd, min_score, candidates
+    cost_weight, max_cost_usd, min_score, candidates, exclude
         As for `flows.batch.routing.prepare`, whose errors this raises, too.
 
     Raises
@@ -113,15 +116,16 @@ def decide(
 
     if not text.strip():
         raise InvalidInput("The prompt is empty.", hint='uniroute route "Which gas do plants take in?"')
-    return _prepared(workspace, record, cost_weight, max_cost_usd, min_score, candidates).decide(text)
+    return _prepared(workspace, record, cost_weight, max_cost_usd, min_score, candidates, exclude).decide(text)
 
 
 def _prepared(workspace: Workspace, record: RouterRecord, *criteria: Any) -> PreparedRouting:
     from flows.batch.routing import prepare
+    from routing.errors import named
 
     prepared = prepare(workspace, record, *criteria)
     if prepared.unavailable:
-        note(f"left out because they are no longer available: {', '.join(prepared.unavailable)}")
+        note(f"left out because they are no longer available: {named(prepared.unavailable)}")
     return prepared
 
 

@@ -218,9 +218,13 @@ class GateSettings(Section):
     """What a challenger must show on gate prompts before it serves."""
 
     old_names: ClassVar[Mapping[str, str]] = {"false_promotions": "false_promotion_rate"}
+    added: ClassVar[frozenset[str]] = frozenset({"refresh"})
 
     policy: Literal["automatic", "review"] = "automatic"
     """automatic: a challenger that passes is promoted; review: it waits for a person"""
+    refresh: Literal["automatic", "review"] | None = Field(default=None, examples=["automatic"])
+    """whether the champion without LLMs that can no longer serve, at the prices in force, serves at once or waits for a
+    person; without it as policy"""
     two_person: bool = False
     """with review: a promotion may not be approved by the person who requested it"""
     epsilon: Share = 0.02
@@ -238,7 +242,14 @@ class GateSettings(Section):
     def _two_persons_decide(self) -> GateSettings:
         if self.two_person and self.policy == "automatic":
             raise ValueError('two_person needs policy = "review": the night would approve what it requested itself')
+        if self.two_person and self.refresh == "automatic":
+            raise ValueError('two_person needs refresh = "review": the night would decide alone what serves')
         return self
+
+    @property
+    def refresh_policy(self) -> Literal["automatic", "review"]:
+        """What happens to a refresh: what `refresh` says, else what happens to challengers."""
+        return self.refresh or self.policy
 
 
 class CatalogSettings(Section):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flows.gate.alpha_spending import REGRADED, spend
 from flows.gate.gate import GateResult, GateRules, NewcomerGap, judge
 from flows.gate.measure import GateOutcomes
+from flows.gate.refresh import refresh_today
 from flows.night.epochs import Drifts, in_epoch
 from flows.profiling.contamination import contamination_p_value
 from flows.versions.provenance import known_provenance
@@ -79,8 +80,8 @@ class Answers:
         prompt_set = registry.prompts.get(registry.routers.get(digest).prompt_set_digest)
         drifts, sampling, graders = Drifts(registry, until=until), {}, {}
         versions = {digest} if champion is None else {champion, digest}
-        # The later one last: the newest graders have graded the answers of both.
-        for version in sorted(versions, key=lambda one: registry.routers.get(one).created_at):
+        # The later one last: the newest graders have graded the answers of both. A refresh graded nothing.
+        for version in sorted(versions, key=lambda one: vectors_made_at(registry, one)):
             made_from = known_provenance(registry, version)
             if made_from is not None:
                 sampling |= {key: used.sampling for key, used in made_from.answers.items()}
@@ -138,7 +139,8 @@ def put_to_gate(
     """Judge a challenger against a champion on the recorded answers, at the error level that is left for the test.
 
     Nights call this when they publish, people when they request or approve a promotion: the same answers, routers and
-    settings give the same verdict.
+    settings give the same verdict. The champion is judged as it can serve on that day, without LLMs that cannot and at
+    the prices in force; when nothing of it is left to serve, the challenger only has to be sound in itself.
 
     Parameters
     ----------
@@ -159,14 +161,15 @@ def put_to_gate(
         There is nothing to measure, or the challenger expects something that is not a finite number.
     """
     rules = GateRules.of(settings)
-    evidence = gather(answers, challenger, champion, on=on, min_coverage=rules.min_coverage)
+    serving = None if champion is None else refresh_today(answers.registry, champion, on).router
+    evidence = gather(answers, challenger, serving, on=on, min_coverage=rules.min_coverage)
     tested = answers.registry.promotions.tested_against(champion.digest) if champion is not None else ()
     spending = spend(settings.gate.false_promotion_rate, challenger.digest, tested)
     if champion is not None and is_regraded_champion(answers, challenger, champion):
         spending = REGRADED
-    return judge(
+    found = judge(
         challenger,
-        champion,
+        serving,
         evidence.outcomes,
         rules,
         spending=spending,
@@ -174,6 +177,7 @@ def put_to_gate(
         newcomers=evidence.newcomers,
         unavailable=evidence.unavailable,
     )
+    return replace(found, against=None if champion is None else champion.digest)
 
 
 def is_regraded_champion(answers: Answers, challenger: Router, champion: Router) -> bool:
@@ -186,7 +190,7 @@ def is_regraded_champion(answers: Answers, challenger: Router, champion: Router)
     challenger, champion
         The routers.
     """
-    made_at = answers.registry.routers.get(champion.digest).created_at
+    made_at = vectors_made_at(answers.registry, champion.digest)
     moved = {
         one.llm_key
         for one in answers.registry.outcomes.score_moves(made_at)
@@ -199,6 +203,37 @@ def is_regraded_champion(answers: Answers, challenger: Router, champion: Router)
         return False
     former = [replace(llm, vector=before[llm.key].vector) if llm.key in moved else llm for llm in challenger.llms]
     return replace(challenger, llms=tuple(former)).digest == champion.digest
+
+
+def vectors_made_at(registry: Registry, digest: str) -> datetime:
+    """Return when the vectors of a version were estimated: a refreshed one has those of the version it refreshes."""
+    return registry.routers.get(registry.promotions.refreshed_from(digest)).created_at
+
+
+def at_prices_in_force(registry: Registry, table: OutcomeTable, on: date) -> NDArray[np.float64]:
+    """Return the recorded costs, for LLMs that were repriced since by the prices in force, ``(n, m)`` in USD.
+
+    Parameters
+    ----------
+    registry
+        Knows the prices.
+    table
+        Recorded tokens and costs.
+    on
+        The day of the prices.
+    """
+    costs_usd = table.cost_usd.copy()
+    for column, key in enumerate(table.llm_keys):
+        prices = [price for price in registry.llms.price_history(key) if price.since <= on]
+        if len(prices) < 2:
+            continue
+        now = prices[-1]
+        tokens = table.input_tokens[:, column], table.output_tokens[:, column]
+        by_tokens = (tokens[0] * float(now.input_usd_per_mtok) + tokens[1] * float(now.output_usd_per_mtok)) / 1e6
+        # Only what has a cost is given another one: unknown costs stay unknown.
+        is_known = np.isfinite(by_tokens) & np.isfinite(costs_usd[:, column])
+        costs_usd[is_known, column] = by_tokens[is_known]
+    return costs_usd
 
 
 def gather(
@@ -226,6 +261,7 @@ def gather(
     coverage = is_answered.mean(axis=0) if len(prompts) else np.zeros(len(keys))
     kept = [place for place, key in enumerate(keys) if key in challenger.keys or coverage[place] >= min_coverage]
     complete = is_answered[:, kept].all(axis=1)
+    costs_usd = at_prices_in_force(answers.registry, table, on)
     others = [champion] if champion is not None and champion.embedder != challenger.embedder else []
     llms = [answers.registry.llms.get(key) for key in challenger.keys]
     return GateEvidence(
@@ -233,7 +269,7 @@ def gather(
             keys=tuple(keys[place] for place in kept),
             embeddings=embeddings_of(answers.registry, prompts, challenger)[complete],
             scores=table.scores[complete][:, kept],
-            costs_usd=table.cost_usd[complete][:, kept],
+            costs_usd=costs_usd[complete][:, kept],
             n_dropped=int((~complete).sum()),
             other_embeddings={
                 other.embedder.key: embeddings_of(answers.registry, prompts, other)[complete] for other in others

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flows.config.settings import Settings
 
 _MIN_LLMS = 2
-_SHOWN_ONLY = "shown only"
+SHOWN_ONLY = "shown only"
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class GateRules:
         """Take the thresholds from the settings."""
         wanted, routing = settings.gate, settings.routing
         # By alias: the digest of a policy keeps the names that its settings had when they were first stored.
-        gate = wanted.model_dump(mode="json", by_alias=True)
+        gate = wanted.model_dump(mode="json", by_alias=True, exclude=set(wanted.unset_additions()))
         content = {"gate": gate, "min_coverage": routing.min_coverage, "seed": routing.seed}
         return cls(
             epsilon=wanted.epsilon,
@@ -140,6 +140,8 @@ class GateResult:
         The thresholds.
     outcomes
         The recorded outcomes on gate prompts.
+    against
+        Digest of the champion as it was published; None without one.
     """
 
     checks: tuple[GateCheck, ...]
@@ -152,6 +154,7 @@ class GateResult:
     lower_bound: float | None = None
     route_change: float | None = None
     spending: Spending | None = None
+    against: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -225,7 +228,7 @@ def _compare(alone: GateResult, challenger: Router, champion: Router, spending: 
         _score_holds(difference, bound, equal, spending, rules),
         _cost_holds(found, before, rules),
         _shares_hold(found, before, rules),
-        GateCheck("gate prompts that go to another LLM than before", f"{route_change:.1%}", _SHOWN_ONLY, True),
+        GateCheck("gate prompts that go to another LLM than before", f"{route_change:.1%}", SHOWN_ONLY, True),
     )
     return replace(
         alone,

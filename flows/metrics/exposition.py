@@ -24,6 +24,7 @@ from flows.logs import log_event
 from flows.metrics.listed import PREFIX, Samples
 from flows.metrics.prefect_figures import note_prefect
 from flows.metrics.registry_figures import add_registry_figures
+from flows.versions.champion_state import champion_state
 from flows.workspace import Workspace
 from routing.errors import UnirouteError
 
@@ -96,7 +97,10 @@ class Figures(Collector):
         samples.put("schema_pending_migrations", len(schema.pending))
         samples.put("schema_ahead", schema.is_newer)
         if not schema.pending:
-            add_registry_figures(samples, workspace.registry.monitoring.read(self._clock()))
+            snapshot = workspace.registry.monitoring.read(self._clock())
+            add_registry_figures(samples, snapshot)
+            state = champion_state(workspace.registry, snapshot.moment.date())
+            samples.put("champion_dead_share", None if state is None else state.dead_share)
 
     def _succeeds(self, part: str, note: Callable[[], None]) -> bool:
         try:

@@ -68,6 +68,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "promotions_waiting_age_seconds": Metric("Time since the oldest of them was requested."),
         "champion_version": Metric("MLflow version of the router that serves."),
         "champion_age_seconds": Metric("How long it has served."),
+        "champion_dead_share": Metric("Share of the prompts that the champion sends to LLMs that cannot serve."),
         "alias_drifts": Metric("Aliases that were moved in MLflow by hand, as last seen."),
         "ledger_events": Metric("Number of the ledger's last event."),
         "ledger_intact": Metric("1 when the last night found the chain intact and the ledger ends as noted."),

@@ -7,37 +7,27 @@ transaction of the registry; MLflow is updated afterwards, and that may wait in 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 from typing import TYPE_CHECKING
 
 from flows import crash_points
-from flows.errors import VersionUnavailable
+from flows.gate.refresh import refresh_today
 from flows.logs import log_event
-from flows.versions.mlflow_sync import sync_mlflow
+from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, write_report
+from flows.promotion.refresh import judge_refresh_again, judge_waiting_again, refresh_champion
+from flows.versions.mlflow_sync import follow
 from flows.versions.store import find_router, load_version, router_folder
 from flows.workspace import Workspace
-from registry.errors import (
-    MlflowDenied,
-    MlflowUnsuitable,
-    NotFound,
-    PromotionRefused,
-    PublishIncomplete,
-    RegistryCorrupt,
-)
+from registry.errors import PromotionRefused, RegistryCorrupt
 from registry.promotion_records import require_reason
-from registry.promotions import GateRecord, Promotion, gate_result
-from registry.publishing.probe import probe
+from registry.promotions import GateRecord, Promotion
 from registry.routers import RouterRecord
-from routing.errors import ArtifactCorrupt, ArtifactError, InvalidInput
+from routing.errors import ArtifactError, InvalidInput
 
 if TYPE_CHECKING:
-    from flows.reports.promotion.reviews import Attempt
     from routing.router import Router
-
-Clock = Callable[[], datetime]
 
 
 @dataclass(frozen=True)
@@ -121,17 +111,17 @@ def request(
     digest, champion = find_router(registry, name).digest, registry.routers.aliases().champion
     registry.promotions.refuse_champion(digest, champion)
     try:
-        router = _load(workspace, digest)
+        router = load_to_judge(workspace, digest)
     except ArtifactError as error:
         if not is_dry_run:
             registry.promotions.note_failure(
                 digest, champion, actor=by.name, reason=error.message, now=clock(), facts=by.facts
             )
         raise
-    gate = _judge_again(workspace, router, champion, clock)
+    gate = judge_again(workspace, router, champion, clock)
     if is_dry_run:
         return Decision(Promotion.proposed(digest, champion, gate, by.name, clock(), None))
-    review = _write_report(workspace, digest, champion, gate)
+    review = write_report(workspace, digest, champion, gate)
     remarks = (f"No promotion report: {review.error}",) if review.error else ()
     asked = Promotion.proposed(digest, champion, gate, by.name, clock(), review.digest)
     asked = registry.promotions.request(
@@ -190,12 +180,12 @@ def approve(
     waiting = promotions.require_open(promotion_id, approver=by.name if two_person else None)
     remarks = _check_report(workspace, waiting)
     try:
-        router = _load(workspace, waiting.router_digest)
+        router = load_to_judge(workspace, waiting.router_digest)
     except ArtifactError as error:
         if not is_dry_run:
             promotions.mark_failed(promotion_id, actor=by.name, reason=error.message, now=clock())
         raise
-    gate = _judge_again(workspace, router, waiting.expected_champion, clock)
+    gate = _gate_now(workspace, waiting, router, clock)
     if not gate.passed:
         raise PromotionRefused(
             f"promotion {promotion_id} no longer passes the gate: {', '.join(failed_checks(gate))}",
@@ -212,6 +202,8 @@ def approve(
         promotions.approve(promotion_id, two_person=two_person, facts=facts, **decided)
         applied = promotions.apply(promotion_id, **decided)
     crash_points.reach("promotion decided")
+    if applied.is_refresh:
+        remarks += judge_waiting_again(workspace, applied, clock)
     return _logged(Decision(applied, follow(workspace, clock), remarks))
 
 
@@ -237,8 +229,12 @@ def reject(
     return _logged(Decision(promotions.reject(promotion_id, actor=by.name, reason=reason, now=clock(), facts=by.facts)))
 
 
-def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, clock: Clock) -> Decision:
+def rollback(
+    workspace: Workspace, *, to: str | None, by: Person, reason: str, clock: Clock, as_is: bool = False
+) -> Decision:
     """Let an earlier champion serve again at once: no gate, no refit, and MLflow only follows.
+
+    One that has LLMs that cannot serve is refreshed in the same step, so that it serves without them.
 
     Parameters
     ----------
@@ -252,6 +248,8 @@ def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, c
         Their reason; must not be empty.
     clock
         Returns the time in UTC.
+    as_is
+        Whether it serves as it was, also with LLMs that cannot serve.
 
     Raises
     ------
@@ -260,25 +258,54 @@ def rollback(workspace: Workspace, *, to: str | None, by: Person, reason: str, c
     NotFound
         There is nothing to go back to.
     PromotionRefused
-        It is already the champion, or never was.
+        It is already the champion, or never was, or none of its LLMs can serve.
     """
     require_reason(reason)
-    target, remarks = rollback_target(workspace, to)
+    target, remarks = rollback_target(workspace, to, on=clock().date(), as_is=as_is)
     done = workspace.registry.promotions.rollback(
         actor=by.name, reason=reason, now=clock(), to=target.digest, facts=by.facts
     )
     crash_points.reach("promotion decided")
+    if not as_is and router_folder(workspace, target.digest).is_dir():
+        now = clock()
+        refreshed = refresh_champion(workspace, on=now.date(), actor=by.name, clock=clock, is_decided=True)
+        if refreshed is not None and refreshed.promotion_id is not None:
+            remarks += (f"Rollback {done.id} was refreshed at once: it serves {refreshed.changed}.",)
+            done = workspace.registry.promotions.get(refreshed.promotion_id)
+        elif refreshed is not None:
+            remarks += (f"It serves as it was, because it cannot be refreshed: {refreshed.problem}.",)
     return _logged(Decision(done, follow(workspace, clock), remarks))
 
 
-def rollback_target(workspace: Workspace, to: str | None) -> tuple[RouterRecord, tuple[str, ...]]:
-    """Return the version that `rollback` would let serve, with remarks on it, or refuse as `rollback` would."""
+def rollback_target(
+    workspace: Workspace, to: str | None, *, on: date, as_is: bool = False
+) -> tuple[RouterRecord, tuple[str, ...]]:
+    """Return the version that `rollback` would let serve, with remarks on it, or refuse as `rollback` would.
+
+    Parameters
+    ----------
+    workspace, to, as_is
+        As for `rollback`.
+    on
+        The day on which its LLMs must be able to serve.
+    """
     wanted = None if to is None else find_router(workspace.registry, to).digest
     target = workspace.registry.promotions.rollback_target(wanted)
-    if router_folder(workspace, target.digest).is_dir():
-        load_version(workspace, target.digest)
+    name = f"router {target.digest[:12]}"
+    if not router_folder(workspace, target.digest).is_dir():
+        return target, (f"{name} is not on this machine, so loading it could not be tried.",)
+    found = refresh_today(workspace.registry, load_version(workspace, target.digest), on)
+    if not found.dropped:
         return target, ()
-    return target, (f"router {target.digest[:12]} is not on this machine, so loading it could not be tried.",)
+    if as_is:
+        return target, (f"{name} sends {found.dead_share:.1%} of the prompts to LLMs that cannot serve.",)
+    if found.router is None:
+        raise PromotionRefused(
+            f"none of the LLMs of {name} can serve",
+            unchanged="No alias was moved.",
+            hint="Include an LLM again: uniroute llm list; or insist on it with --as-is",
+        )
+    return target, (f"{name} will serve {found.reason}: these cannot serve. --as-is lets it serve as it was.",)
 
 
 def decide(
@@ -306,18 +333,6 @@ def decide(
     return functions[decision](workspace, promotion_id, by=by, reason=reason, clock=clock)
 
 
-def follow(workspace: Workspace, clock: Clock) -> str:
-    """Update MLflow from the registry; return why that has to wait, or an empty text when it is done."""
-    unreachable = probe(workspace.settings.mlflow_url)
-    if unreachable:
-        return unreachable
-    try:
-        left_alone = sync_mlflow(workspace, clock)
-    except PublishIncomplete as error:
-        return error.message
-    return "; ".join(f"moved by hand in MLflow: {drift}" for drift in left_alone)
-
-
 def _logged(decision: Decision) -> Decision:
     """Log a decision and return it."""
     made = decision.promotion
@@ -328,45 +343,11 @@ def _logged(decision: Decision) -> Decision:
     return decision
 
 
-def failed_checks(gate: GateRecord) -> tuple[str, ...]:
-    """Return the names of the gate's checks that failed."""
-    checks = json.loads(gate.details_json).get("checks", [])
-    return tuple(check["name"] for check in checks if not check["passed"])
-
-
-def _load(workspace: Workspace, digest: str) -> Router:
-    """Load a version; one that is only out of reach may load later, one that is gone everywhere is corrupt."""
-    try:
-        return load_version(workspace, digest)
-    except (MlflowDenied, MlflowUnsuitable):
-        raise
-    except PublishIncomplete as error:
-        raise VersionUnavailable(error.message, unchanged="Nothing was decided.", hint=error.hint) from error
-    except NotFound as error:
-        raise ArtifactCorrupt(
-            f"router {digest[:12]} is neither on this machine nor in MLflow: {error.message}",
-            unchanged="The champion stays as it is.",
-            hint="uniroute doctor",
-        ) from error
-
-
-def _judge_again(workspace: Workspace, router: Router, champion: str | None, clock: Clock) -> GateRecord:
-    """Put a version to the gate with the answers that count now, under the present settings."""
-    from flows.gate.evidence import Answers, put_to_gate
-    from flows.gate.gate import gate_as_json
-
-    serving = None if champion is None else _load(workspace, champion)
-    answers = Answers.of_version(workspace.registry, router.digest, champion)
-    found = put_to_gate(answers, router, serving, workspace.settings, on=clock().date())
-    return gate_result(found.passed, gate_as_json(found))
-
-
-def _write_report(workspace: Workspace, digest: str, champion: str | None, gate: GateRecord) -> Attempt:
-    """Write the report that a reviewer will see; the gate decides whether or not that succeeds."""
-    from flows.reports.promotion.gathering import Subject
-    from flows.reports.promotion.reviews import attempt_review
-
-    return attempt_review(workspace, Subject(digest, champion, json.loads(gate.details_json)))
+def _gate_now(workspace: Workspace, waiting: Promotion, router: Router, clock: Clock) -> GateRecord:
+    """Judge a promotion that waits once more: a challenger by the gate, a refresh by its own checks."""
+    if waiting.is_refresh:
+        return judge_refresh_again(workspace, waiting, clock().date())
+    return judge_again(workspace, router, waiting.expected_champion, clock)
 
 
 def _check_report(workspace: Workspace, waiting: Promotion) -> tuple[str, ...]:

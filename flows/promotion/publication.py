@@ -155,10 +155,21 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
     return path
 
 
-def write_publication(folder: Path, publication: Publication, gate: GateResult) -> None:
-    """Write a publication; the content last and atomically, so that a half-written folder has none."""
+def write_publication(folder: Path, publication: Publication, gate: GateResult | None) -> None:
+    """Write a publication; the content last and atomically, so that a half-written folder has none.
+
+    Parameters
+    ----------
+    folder
+        Where to.
+    publication
+        The content.
+    gate
+        What is drawn; None when nothing was measured: then there is no figure.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    deferral_figure(gate, folder / FIGURE_FILE)
+    if gate is not None:
+        deferral_figure(gate, folder / FIGURE_FILE)
     draft = folder / f"{CONTENT_FILE}.draft"
     draft.write_text(json.dumps(asdict(publication), indent=2, sort_keys=True, allow_nan=False), encoding="utf-8")
     draft.replace(folder / CONTENT_FILE)

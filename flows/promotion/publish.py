@@ -14,7 +14,8 @@ from flows.gate.evidence import Answers, put_to_gate
 from flows.gate.gate import GateResult, gate_as_json, version_metrics
 from flows.night.context import Night
 from flows.promotion.publication import version_description, version_params, write_publication
-from flows.reports.night_report import RouterOutcome
+from flows.promotion.refresh import refresh_champion
+from flows.reports.night_report import RefreshOutcome, RouterOutcome
 from flows.reports.promotion.gathering import Subject
 from flows.reports.promotion.reviews import attempt_review
 from flows.versions.mlflow_sync import find_drift, note_drift, sync_mlflow
@@ -27,7 +28,7 @@ from flows.versions.store import (
     remove_scratch_of_killed,
     router_folder,
 )
-from registry.errors import PublishIncomplete
+from registry.errors import PublishIncomplete, StalePromotion
 from registry.promotions import gate_result
 from registry.routers import RouterRecord
 from routing.artifact import save_router
@@ -35,6 +36,29 @@ from routing.embedders import keep_embedder
 from routing.router import Router
 
 ACTOR = "night"
+
+
+@task(name="refresh", cache_policy=NO_CACHE)
+def refresh(night: Night) -> RefreshOutcome | None:
+    """Replace the champion by itself as it can serve, when that is due; return how that ended."""
+    champion = night.registry.routers.aliases().champion
+    if champion is None:
+        return None
+    given = {"on": night.as_of, "actor": ACTOR, "clock": night.clock, "run_id": night.run.id}
+    answers = Answers.of_night(night, night.registry.routers.get(champion).llm_keys)
+    try:
+        outcome = refresh_champion(night.workspace, answers=answers, **given)
+    except StalePromotion:
+        # A person decided in the same moment: what they let serve is refreshed, on the answers it was made from.
+        outcome = refresh_champion(night.workspace, **given)
+    crash_points.reach("refresh decided")
+    if outcome is None or not outcome.is_applied:
+        return outcome
+    try:
+        sync_mlflow(night.workspace, night.clock)
+    except PublishIncomplete as error:
+        return replace(outcome, publish_error=f"{error.message.rstrip('.')}. {error.hint}".rstrip())
+    return outcome
 
 
 @task(name="measure", cache_policy=NO_CACHE)
@@ -66,6 +90,9 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
     """
     router = candidate.router
     aliases = night.registry.routers.aliases()
+    if gate.against != aliases.champion:
+        # Somebody decided meanwhile: what was measured against another champion decides nothing.
+        gate = measure_candidate.fn(night, candidate)
     outcome = RouterOutcome(
         digest=router.digest,
         n_llms=len(router.keys),

@@ -35,7 +35,8 @@ def plan_attention(plan: NightPlan) -> tuple[str, ...]:
 
 def attention_lines(report: NightReport) -> tuple[str, ...]:
     """Return what a person should look at, one line each."""
-    lines = [f"catalog: {error}" for error in report.catalog_errors]
+    lines = _of_champion(report)
+    lines += [f"catalog: {error}" for error in report.catalog_errors]
     lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
     lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
     lines += [f"{found.llm_key}: {_waiting(found)} for the judge: {found.reason}" for found in report.unjudged]
@@ -64,6 +65,23 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
             f"two deployments share this registry: {conflict}; let only one run nights, or give both the same settings"
         )
     return tuple(lines)
+
+
+def _of_champion(report: NightReport) -> list[str]:
+    """Return what comes before all else: LLMs of the champion that cannot serve, and a refresh that was not applied."""
+    warning = report.closing.champion_warning if report.closing is not None else ""
+    lines = [warning] if warning else []
+    found = report.refresh
+    if found is None or (report.router is not None and report.router.promotion == "promoted"):
+        return lines
+    if found.status == "requested":
+        approve = f"uniroute promotion approve {found.promotion_id} --reason TEXT"
+        lines.append(f"a refresh of the champion ({found.changed}) is not applied: {found.problem}; {approve}")
+    elif not found.is_applied:
+        lines.append(f"a refresh of the champion ({found.changed}) is not applied: {found.problem}; uniroute llm list")
+    if found.publish_error and (report.router is None or not report.router.publish_error):
+        lines.append(f"refresh published: pending. {found.publish_error}")
+    return lines
 
 
 def _waiting(found: Unjudged) -> str:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from flows.reports.usage import ceilings_passed
+from flows.versions.champion_state import champion_state
 from registry.charges import EndpointSpend, PurposeSpend
 from registry.runs import Run
 from registry.store import Registry
@@ -50,6 +51,8 @@ class ClosingState:
         The other deployment's night that alternates with this one under other settings; empty when there is none.
     ceilings_passed
         Which ceilings of the budget the night ended above, in lines.
+    champion_warning
+        That the champion rests on LLMs that cannot serve, and the share of prompts that goes to them; else empty.
     """
 
     by_endpoint: tuple[EndpointSpend, ...]
@@ -63,6 +66,7 @@ class ClosingState:
     free_bytes: int
     settings_conflict: str = ""
     ceilings_passed: tuple[str, ...] = ()
+    champion_warning: str = ""
 
 
 def closing_state(night: Night, usage: Mapping[str, UsageFacts]) -> ClosingState:
@@ -86,6 +90,7 @@ def closing_state(night: Night, usage: Mapping[str, UsageFacts]) -> ClosingState
         free_bytes=shutil.disk_usage(night.settings.home).free,
         settings_conflict=settings_conflict(registry, night.run),
         ceilings_passed=ceilings_passed(night, usage),
+        champion_warning="" if (state := champion_state(registry, night.as_of)) is None else state.warning,
     )
 
 

@@ -24,7 +24,7 @@ def promotion_data(registry: Registry, one: Promotion) -> dict[str, Any]:
     gate = json.loads(one.gate.details_json)
     return {
         "id": one.id or None,
-        "kind": one.kind,
+        "kind": "refresh" if one.is_refresh else one.kind,
         "status": one.status,
         "router": _router_data(registry, one.router_digest),
         "champion": _router_data(registry, one.expected_champion),
@@ -65,7 +65,7 @@ def review_data(workspace: Workspace, one: Promotion) -> dict[str, Any]:
     """Return everything about a promotion: the gate, its events, the report, and what to type."""
     registry = workspace.registry
     report = _report_of(workspace, one) if one.report_digest is not None else None
-    events = registry.ledger.events(subject=one.router_digest, event=f"router:{one.kind}:")
+    events = registry.ledger.events(subject=one.router_digest, event="router:")
     return promotion_data(registry, one) | {
         "gate": json.loads(one.gate.details_json) or None,
         "report": str(report) if report is not None else None,

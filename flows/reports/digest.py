@@ -22,10 +22,11 @@ from flows.reports.night_record import (
     PlanRecord,
     ProfileRecord,
     Reason,
+    RefreshRecord,
     RegradedRecord,
     UnavailableRecord,
 )
-from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.night_report import NightReport, RefreshOutcome, RouterOutcome
 from flows.reports.readability import readability_cell
 from flows.reports.usage import usage_cell
 from flows.text import counted
@@ -60,10 +61,13 @@ def verdict(report: NightReport) -> str:
 def digest(report: NightReport) -> str:
     """Return the night in Markdown, in a fixed order, so that two nights can be compared by eye."""
     lines = [f"**{verdict(report)}**", ""]
+    if report.closing is not None and report.closing.champion_warning:
+        lines = [f"**{escape(report.closing.champion_warning, 400)}**", "", *lines]
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
     lines += [*_catalog_lines(report), *_profile_lines(report.profiles), *_regrade_lines(report.regraded)]
     lines += [*_usage_lines(report), *_readability_lines(report), f"- {escape(canary_line(report), 160)}"]
+    lines += refresh_lines(report.refresh)
     if report.router is not None:
         lines += _router_lines(report.router)
     if report.closing is not None:
@@ -150,6 +154,17 @@ def _regrade_lines(moves: Sequence[ScoreMove]) -> list[str]:
     if kept:
         lines.append(f"- earlier grades kept: {counted(kept, 'answer')} whose text is gone")
     return lines
+
+
+def refresh_lines(found: RefreshOutcome | None) -> list[str]:
+    """Return what became of a refresh that was due, and of the promotions that were judged again after it."""
+    if found is None:
+        return []
+    if found.is_applied:
+        lines = [f"- refresh: the champion now serves {escape(found.changed, 300)} (`{(found.digest or '')[:12]}`)"]
+    else:
+        lines = [f"- refresh due, not applied: {escape(found.changed, 300)}; {escape(found.problem, 200)}"]
+    return lines + [f"- {escape(line, 300)}" for line in found.judged_again]
 
 
 def _router_lines(router: RouterOutcome) -> list[str]:
@@ -304,6 +319,7 @@ def night_record(report: NightReport) -> NightRecord:
         drifted=report.drifted,
         absent=tuple(UnavailableRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
         quarantined=tuple(Reason(found.llm_key, found.reason) for found in report.quarantined),
+        refresh=None if report.refresh is None else _refresh_record(report.refresh),
         router=None if router is None else _router_record(router),
         regraded=tuple(
             RegradedRecord(one.llm_key, one.regraded, one.kept, one.before, one.after, one.change)
@@ -366,6 +382,18 @@ def _canary_record(found: CanaryOutcome) -> CanaryRecord:
     )
 
 
+def _refresh_record(found: RefreshOutcome) -> RefreshRecord:
+    return RefreshRecord(
+        changed=found.changed,
+        status=found.status,
+        promotion=found.promotion_id,
+        digest=found.digest,
+        problem=found.problem,
+        judged_again=found.judged_again,
+        publish_error=found.publish_error,
+    )
+
+
 def _router_record(router: RouterOutcome) -> NightRouterRecord:
     return NightRouterRecord(
         digest=router.digest,
@@ -394,4 +422,5 @@ def _closing_record(found: ClosingState) -> ClosingRecord:
         ledger_events=found.ledger_events,
         ledger_problem=found.ledger_problem,
         free_bytes=found.free_bytes,
+        champion_warning=found.champion_warning,
     )

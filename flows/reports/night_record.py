@@ -147,6 +147,19 @@ class RegradedRecord:
 
 
 @dataclass(frozen=True)
+class RefreshRecord:
+    """How a refresh that was due ended; as `flows.reports.night_report.RefreshOutcome`."""
+
+    changed: str = ""
+    status: str = ""
+    promotion: int | None = None
+    digest: str | None = None
+    problem: str = ""
+    judged_again: tuple[str, ...] = ()
+    publish_error: str = ""
+
+
+@dataclass(frozen=True)
 class NightRouterRecord:
     """The outcome of the night's router.
 
@@ -190,6 +203,7 @@ class ClosingRecord:
     ledger_events: int = 0
     ledger_problem: str = ""
     free_bytes: int | None = None
+    champion_warning: Annotated[str, Field(exclude_if=lambda text: not text)] = ""
 
 
 @dataclass(frozen=True)
@@ -202,7 +216,7 @@ class NightRecord:
         Digest of the prompt set.
     calling_s
         Seconds, of `duration_s`, in which LLMs were called.
-    regraded
+    regraded, refresh
         Left out where there is none, as in nights of earlier releases.
     closing
         Under the key ``aftermath``.
@@ -226,6 +240,7 @@ class NightRecord:
     absent: tuple[UnavailableRecord, ...] = ()
     quarantined: tuple[Reason, ...] = ()
     regraded: Annotated[tuple[RegradedRecord, ...], _LEFT_OUT_EMPTY] = ()
+    refresh: Annotated[RefreshRecord | None, Field(exclude_if=lambda one: one is None)] = None
     router: NightRouterRecord | None = None
     attention: tuple[str, ...] = ()
     closing: Annotated[ClosingRecord | None, Field(alias="aftermath")] = None

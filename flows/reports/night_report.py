@@ -44,6 +44,40 @@ class RouterOutcome:
 
 
 @dataclass(frozen=True)
+class RefreshOutcome:
+    """How a refresh that was due ended.
+
+    Attributes
+    ----------
+    changed
+        What changed, in one line.
+    status
+        ``applied``; ``requested`` when it waits for a person; ``refused`` when a check failed or nothing is left.
+    promotion_id, digest
+        Of the refreshed router; None without one.
+    problem
+        Why it was not applied; empty when it was.
+    judged_again
+        The promotions that waited and were judged again, in lines.
+    publish_error
+        Why MLflow has not been updated yet; empty when it has.
+    """
+
+    changed: str
+    status: str
+    promotion_id: int | None = None
+    digest: str | None = None
+    problem: str = ""
+    judged_again: tuple[str, ...] = ()
+    publish_error: str = ""
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether the refreshed router serves."""
+        return self.status == "applied"
+
+
+@dataclass(frozen=True)
 class NightReport:
     """What a night found, called, spent and published.
 
@@ -65,6 +99,7 @@ class NightReport:
     absent: tuple[UnavailableLLM, ...] = ()
     regraded: tuple[ScoreMove, ...] = ()
     unjudged: tuple[Unjudged, ...] = ()
+    refresh: RefreshOutcome | None = None
     router: RouterOutcome | None = None
     spent_usd: Decimal = Decimal(0)
     duration_s: float = 0.0

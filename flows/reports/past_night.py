@@ -97,6 +97,9 @@ def night_text(seen: PastNight) -> str:
         f"spent    ${seen.spent_usd:.4f} in {counted(seen.calls, 'call')}{_by_endpoint(seen)}",
         *map(_found, record.catalogs),
     ]
+    if record.refresh is not None:
+        ended = record.refresh.status if not record.refresh.problem else f"not applied, {record.refresh.problem}"
+        lines.append(f"refresh  {sanitize(record.refresh.changed, width=200)}: {sanitize(ended, width=200)}")
     if record.router is not None:
         lines.append(_made(record.router))
     if record.attention:

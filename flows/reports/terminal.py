@@ -10,7 +10,7 @@ from flows.gate.measure import RouterMeasure
 from flows.profiling.plan import PlannedProfile, PlannedRegrades
 from flows.reports.attention import canary_line
 from flows.reports.digest import area_and_qnc, review_command, verdict
-from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.night_report import NightReport, RefreshOutcome, RouterOutcome
 from flows.reports.readability import readability_cell
 from flows.reports.usage import usage_cell
 from flows.text import counted, sanitize, table
@@ -41,6 +41,7 @@ def ending_text(report: NightReport, *, planned_command: str = "uniroute night r
             profiles_text(report),
             regraded_text(report.regraded),
             canary_line(report).capitalize() + ".",
+            refresh_text(report.refresh),
             router_text(report.router),
         ]
     if report.attention:
@@ -173,6 +174,17 @@ def profiles_text(report: NightReport) -> str:
     head = f"Asked: {counted(report.calls, 'call')}{rate}, spent ${report.spent_usd:.4f}"
     headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "UNREADABLE", "USD", "USAGE"]
     return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 5, 6))}"
+
+
+def refresh_text(found: RefreshOutcome | None) -> str:
+    """Return what became of a refresh that was due; empty when none was."""
+    if found is None:
+        return ""
+    changed = sanitize(found.changed, width=300)
+    ended = f"Refresh: the champion now serves {changed}."
+    if not found.is_applied:
+        ended = f"Refresh due, not applied ({changed}): {sanitize(found.problem, width=200)}."
+    return "\n".join([ended, *(f"  {sanitize(line, width=300)}" for line in found.judged_again)])
 
 
 def router_text(router: RouterOutcome | None) -> str:

@@ -16,6 +16,7 @@ from flows import crash_points
 from flows.versions.store import CONTENT_FILE, FIGURE_FILE, REVIEW, publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.errors import NotFound, PublishIncomplete
+from registry.publishing.probe import probe
 from registry.routers import RouterRecord
 
 if TYPE_CHECKING:
@@ -158,6 +159,18 @@ def sync_mlflow(workspace: Workspace, clock: Callable[[], datetime]) -> tuple[Al
     return drifts
 
 
+def follow(workspace: Workspace, clock: Callable[[], datetime]) -> str:
+    """Update MLflow from the registry; return why that has to wait, or an empty text when it is done."""
+    unreachable = probe(workspace.settings.mlflow_url)
+    if unreachable:
+        return unreachable
+    try:
+        left_alone = sync_mlflow(workspace, clock)
+    except PublishIncomplete as error:
+        return error.message
+    return "; ".join(f"moved by hand in MLflow: {drift}" for drift in left_alone)
+
+
 def _set_alias(workspace: Workspace, entries: Sequence[OutboxEntry]) -> None:
     """Point an alias where the last of its pending moves goes; the earlier ones are history."""
     last = entries[-1]
@@ -189,7 +202,7 @@ def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callabl
             router_folder=router_folder(workspace, digest),
             name=name,
             publish_key=publish_key,
-            figures={FIGURE_FILE: folder / FIGURE_FILE},
+            figures={FIGURE_FILE: folder / FIGURE_FILE} if (folder / FIGURE_FILE).is_file() else {},
             documents={name: folder / name for name in REVIEW if (folder / name).is_file()},
             **content,
         )

@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from registry.llms import LLM
     from registry.outcomes import OutcomeTable
     from registry.prompts import PromptSet
+    from registry.routers import RouterRecord
     from registry.store import Registry
 
 Use = Literal["routed", "carried over", "left out"]
@@ -102,6 +103,51 @@ def provenance_of(night: Night, candidate: Candidate, publication: Publication, 
         "answers": {
             llm.key: asdict(AnswersUsed(uses[llm.key], night.counted_sampling(llm), answers_digest(table, column)))
             for column, llm in enumerate(llms)
+        },
+        "told": _sent(publication, figures),
+        "libraries": libraries_now(),
+    }
+
+
+def refreshed_provenance(
+    registry: Registry,
+    parent: RouterRecord,
+    keys: Sequence[str],
+    publication: Publication,
+    figures: Mapping[str, Path],
+) -> dict[str, Any]:
+    """Return what a refreshed version was made from: the vectors of the version it refreshes.
+
+    Parameters
+    ----------
+    registry
+        The registry to read from.
+    parent
+        The version that it refreshes.
+    keys
+        The LLMs that it keeps.
+    publication, figures
+        What is sent to MLflow.
+
+    Returns
+    -------
+    dict
+        JSON for the ledger; empty when the ledger does not say what the refreshed version was made from.
+    """
+    before = known_provenance(registry, parent.digest)
+    if before is None:
+        return {}
+    prompt_set = registry.prompts.get(parent.prompt_set_digest)
+    prompts = tuple(prompt for role in ROLES for prompt in prompt_set.with_role(role))
+    sampling = {key: before.answers[key].sampling for key in sorted(keys)}
+    table = registry.outcomes.table(list(sampling), prompts, before.graders, sampling)
+    return {
+        "map_was_fitted": False,
+        "graders": dict(before.graders),
+        "embeddings": before.embeddings,
+        "answers": {
+            key: asdict(AnswersUsed("carried over", used, answers_digest(table, column)))
+            for column, (key, used) in enumerate(sampling.items())
         },
         "told": _sent(publication, figures),
         "libraries": libraries_now(),

@@ -252,7 +252,9 @@ class RouterClient:
         prompts
             Texts, or a table with the column `prompt`.
         params
-            As for the version itself: one of `cost_weight`, `max_cost_usd_per_1k` and `min_score`; `candidates`.
+            As for the version itself: one of `cost_weight`, `max_cost_usd_per_1k` and `min_score`; `candidates`, not
+            empty; `exclude`. Unlike MLflow's own `predict`, which only warns, this refuses a name that the version does
+            not know.
 
         Returns
         -------
@@ -270,6 +272,7 @@ class RouterClient:
         if served is None:
             raise _refusal("no router is served yet: call start() first")
         frame = prompts if isinstance(prompts, pd.DataFrame) else pd.DataFrame({"prompt": list(prompts)}, dtype=object)
+        _check_params(params or {}, served)
         return served.loaded.predict(frame, params=None if params is None else dict(params))
 
     def check(self) -> ClientStatus:
@@ -343,6 +346,22 @@ class RouterClient:
         except BaseException:
             shutil.rmtree(kept, ignore_errors=True)
             raise
+
+
+def _check_params(params: Mapping[str, Any], served: _Served) -> None:
+    """Refuse what MLflow would drop with a warning, and an empty choice, which versions take for all LLMs."""
+    signature = served.loaded.metadata.signature
+    known = [one.name for one in signature.params.params] if signature is not None and signature.params else []
+    unknown = sorted(str(name) for name in params if name not in known)
+    if unknown == ["exclude"]:
+        raise _refusal(
+            f"version {served.version} was published before there was exclude: name the others in candidates"
+        )
+    if unknown:
+        raise _refusal(f"version {served.version} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
+    candidates = params.get("candidates")
+    if candidates is not None and not len(candidates):
+        raise _refusal("candidates is empty, so no LLM is left to choose; leave it out to choose among all")
 
 
 def _own_folder(given: Path | None, opened: ExitStack) -> Path:

@@ -180,8 +180,8 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
         params
             One of `cost_weight` (error that one USD is worth, at least 0), `max_cost_usd_per_1k` (most expected USD per
             1,000 prompts) and `min_score` (share of the best LLM's expected score to keep, in [0, 1]); without any, the
-            router's own cost weight. `candidates`: a list of the keys of the LLMs to choose from; empty
-            for all.
+            router's own cost weight. `candidates`: a list of the keys of the LLMs to choose from; empty for all.
+            `exclude`: a list of the keys of LLMs not to choose; those that the router does not have are ignored.
 
         Returns
         -------
@@ -196,8 +196,8 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
         """
         prompts = _prompts(model_input)
         wanted = params or {}
-        candidates = _candidates(wanted.get("candidates"))
         with self._one_line_errors():
+            candidates = self._candidates(wanted)
             cost_weight = self._cost_weight(wanted, candidates)
             decisions: list[Any] = []
             if prompts:
@@ -209,6 +209,13 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
                     self._router.route(embeddings, input_tokens=tokens, cost_weight=cost_weight, candidates=candidates)
                 )
         return self._table(decisions, model_input.index)
+
+    def _candidates(self, wanted: Mapping[str, Any]) -> list[str] | None:
+        """Return the keys to choose from; None for all. Without any left the router refuses."""
+        candidates, exclude = _keys(wanted.get("candidates")), _keys(wanted.get("exclude"))
+        if not exclude:
+            return candidates or None
+        return [key for key in candidates or self._router.keys if key not in exclude]
 
     def _cost_weight(self, wanted: Mapping[str, Any], candidates: list[str] | None) -> float | None:
         targets = _targets(wanted)
@@ -263,8 +270,8 @@ def _targets(wanted: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(wanted[name]) for name in ("max_cost_usd_per_1k", "min_score") if wanted.get(name) is not None}
 
 
-def _candidates(wanted: Any) -> list[str] | None:
-    return [str(key) for key in wanted] if wanted is not None and len(wanted) else None
+def _keys(wanted: Any) -> list[str]:
+    return [] if wanted is None else [str(key) for key in wanted]
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

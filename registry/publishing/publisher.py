@@ -42,7 +42,7 @@ _Made = TypeVar("_Made")
 _REGISTERED_DESCRIPTION = (
     "LLM router kept current by uniroute. Use it with\n"
     '`mlflow.pyfunc.load_model("models:/{name}@champion").predict(pandas.DataFrame({{"prompt": [...]}}))`;\n'
-    "`params` may name `cost_weight`, `max_cost_usd_per_1k`, `min_score` and `candidates`."
+    "`params` may name `cost_weight`, `max_cost_usd_per_1k`, `min_score`, `candidates` and `exclude`."
 )
 
 

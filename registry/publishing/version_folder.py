@@ -110,6 +110,7 @@ def signature() -> ModelSignature:
                 ParamSpec("max_cost_usd_per_1k", DataType.double, default=None),
                 ParamSpec("min_score", DataType.double, default=None),
                 ParamSpec("candidates", DataType.string, default=[], shape=(-1,)),
+                ParamSpec("exclude", DataType.string, default=[], shape=(-1,)),
             ]
         ),
     )

@@ -2,7 +2,8 @@
 
 Every night another challenger meets the champion on the same gate prompts: it sends some of them to other LLMs, which
 are right with a probability that makes it truly better or worse by a known amount. The bound and the alpha spending of
-real nights decide. A promoted challenger is the next champion, including all the luck it had.
+real nights decide. A promoted challenger is the next champion, including all the luck it had. The champion may also be
+refreshed before every night: some of its prompts go to other LLMs, and the account of tests continues.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ HISTORIES = 200
 TRUTHS = (-0.05, -0.02, 0.0, 0.03, 0.06)
 """True difference in score of every challenger: clearly worse, at the edge of what is tolerated, no better, better."""
 
+REFRESHED = 0.05
+"""Share of the prompts that a nightly refresh moves: an LLM with a twentieth of the traffic is withdrawn every day."""
+
 _ALONE = 0.025
 _CLEAR = 0.7
 """Distance from the bound, in standard errors, beyond which no bootstrap is needed to see whether it holds."""
@@ -42,6 +46,8 @@ class Conditions:
         True mean score of the first champion.
     moved
         Share of the prompts that a challenger sends to other LLMs.
+    refreshed
+        Share of the prompts that a refresh before each night sends to other LLMs, which are as often right.
     epsilon, total
         As the settings ``epsilon`` and ``false_promotion_rate`` of the gate.
     """
@@ -49,6 +55,7 @@ class Conditions:
     n_prompts: int = 359
     score: float = 0.65
     moved: float = 0.3
+    refreshed: float = 0.0
     epsilon: float = 0.02
     total: float = 0.05
 
@@ -63,6 +70,8 @@ class Record:
         True difference in score.
     is_corrected
         Whether the level was spent, or every night was judged at 2.5 %.
+    is_refreshed
+        Whether the champion was refreshed before every night.
     promotions_per_history
         Mean number of promotions in `n_nights`.
     any_promotion
@@ -75,6 +84,7 @@ class Record:
 
     truth: float
     is_corrected: bool
+    is_refreshed: bool
     promotions_per_history: float
     any_promotion: float
     nights_to_first: float | None
@@ -99,6 +109,7 @@ def simulate(
     return Record(
         truth=truth,
         is_corrected=is_corrected,
+        is_refreshed=conditions.refreshed > 0,
         promotions_per_history=float(np.mean([len(nights) for nights in promoted])),
         any_promotion=len(firsts) / n_histories,
         nights_to_first=float(np.median(firsts)) if firsts else None,
@@ -113,6 +124,9 @@ def history(truth: float, *, is_corrected: bool, conditions: Conditions, n_night
     champion = rng.random(conditions.n_prompts) < conditions.score
     score, tested, promoted = conditions.score, 0, []
     for night in range(1, n_nights + 1):
+        if conditions.refreshed:
+            is_lost = rng.random(conditions.n_prompts) < conditions.refreshed
+            champion = np.where(is_lost, rng.random(conditions.n_prompts) < score, champion)
         is_moved = rng.random(conditions.n_prompts) < conditions.moved
         is_right = rng.random(conditions.n_prompts) < score + truth / conditions.moved
         challenger = np.where(is_moved, is_right, champion)
@@ -146,20 +160,30 @@ def report(records: Sequence[Record]) -> str:
         [
             f"{one.truth:+.2f}",
             "yes" if one.is_corrected else "no",
+            "yes" if one.is_refreshed else "no",
             *(["", ""] if one.truth > 0 else [f"{one.promotions_per_history:.2f}", f"{one.per_night:.2%}"]),
             f"{one.any_promotion:.0%}",
             "never" if one.nights_to_first is None else f"{one.nights_to_first:.0f}",
         ]
         for one in records
     ]
-    headers = ["TRUE DIFFERENCE", "CORRECTED", "PROMOTIONS", "PER NIGHT", "HISTORIES WITH ANY", "FIRST ON NIGHT"]
-    return table(headers, rows, right=(0, 2, 3, 4, 5))
+    headers = [
+        "TRUE DIFFERENCE",
+        "CORRECTED",
+        "REFRESHED",
+        "PROMOTIONS",
+        "PER NIGHT",
+        "HISTORIES WITH ANY",
+        "FIRST ON NIGHT",
+    ]
+    return table(headers, rows, right=(0, 3, 4, 5, 6))
 
 
 def main() -> None:
-    """Simulate every truth with and without the correction, and print the results for people and for machines."""
-    conditions = Conditions()
-    records = [simulate(truth, is_corrected=flag, conditions=conditions) for truth in TRUTHS for flag in (False, True)]
+    """Simulate every truth with and without correction and refreshes, and print the results for people and machines."""
+    conditions, refreshed = Conditions(), Conditions(refreshed=REFRESHED)
+    kinds = ((False, conditions), (True, conditions), (True, refreshed))
+    records = [simulate(truth, is_corrected=flag, conditions=kind) for truth in TRUTHS for flag, kind in kinds]
     scope = f"{conditions.n_prompts} gate prompts, epsilon {conditions.epsilon}"
     click.echo(f"{HISTORIES} histories of {NIGHTS} nights each, {scope}:")
     click.echo(report(records))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.bench.gate_nights import Conditions, history, report, simulate
+from tests.bench.gate_nights import REFRESHED, Conditions, history, report, simulate
 
 CONDITIONS = Conditions()
 EDGE = -CONDITIONS.epsilon
@@ -16,6 +16,11 @@ def test_f94_two_hundred_nights_of_worse_challengers_hardly_ever_promote_one(tru
     assert corrected.any_promotion <= 0.10
     assert truth != EDGE or alone.any_promotion > 0.7, "without the correction, a wrong promotion is almost certain"
     assert corrected.promotions_per_history < alone.promotions_per_history
+
+
+def test_f94_nightly_refreshes_leave_the_rate_of_wrong_promotions_where_it_was() -> None:
+    refreshed = Conditions(refreshed=REFRESHED)
+    assert simulate(EDGE, is_corrected=True, conditions=refreshed, n_histories=60).any_promotion <= 0.10
 
 
 def test_f94_challengers_that_are_no_better_are_promoted_several_times_less_often() -> None:

@@ -102,7 +102,7 @@ def run_night(
     """Run the stages of a night that follow the answers, with these LLMs listed; return what became of its router."""
     from flows.fitting.refit import embed_prompts, refit
     from flows.profiling.regrading import regrade_by_rule
-    from flows.promotion.publish import keep_and_publish, measure_candidate
+    from flows.promotion.publish import keep_and_publish, measure_candidate, refresh
 
     night = Night(workspace, as_of, clock)
     registry = workspace.registry
@@ -125,6 +125,7 @@ def run_night(
     for llm in registry.llms.all():
         if llm.endpoint == endpoint and (answering is None or llm.llm_id in answering):
             answer(night, llm, cost_usd=Decimal(0) if are_free else COST_USD)
+    refresh.fn(night)
     embed_prompts.fn(night)
     candidate = refit.fn(night)
     outcome = keep_and_publish.fn(night, candidate, measure_candidate.fn(night, candidate))

@@ -46,6 +46,7 @@ class Evening:
         asked = {name for name in LLMS if endpoint.calls[name] > calls.get(name, 0)}
         assert asked == {"good"}, "the others are graded again"
         self.new_champion = self.champion()
+        ((self.refreshed,),) = night.rows("SELECT subject FROM ledger WHERE event = 'router:refreshed'")
         self.expected = night.dump()
         self.answers = self._answers()
 
@@ -71,7 +72,7 @@ class Evening:
         code = self.night.run(SECOND, UNIROUTE_TEST_KILL_AT=point, UNIROUTE_TEST_SIDE_EFFECTS="1", **NEWER)
         assert code in (KILLED, 0), self.night.output()
         if code == KILLED:
-            assert self.champion() in (self.old_champion, self.new_champion)
+            assert self.champion() in (self.old_champion, self.refreshed, self.new_champion)
             self._check_served()
             kept, calls_before = self._answers(), self._calls()
             assert self.night.run(SECOND, **NEWER) == 0, self.night.output()
@@ -99,12 +100,15 @@ STRIDE = int(os.environ.get("UNIROUTE_TEST_KILL_STRIDE", "17"))
 
 @pytest.fixture(scope="module")
 def evening(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[Evening]:
-    """Return a state with a champion to beat and one new LLM to ask."""
+    """Return a state with a champion to refresh and then to beat, and one new LLM to ask."""
     with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok")) as endpoint:
         folder = tmp_path_factory.mktemp("killed") / "night"
         # Small batches make several commits: a night is also killed between two of them.
         night = TinyNight.prepare(folder, endpoint, template, concurrency=CONCURRENCY, night="batch_size = 4")
         assert night.run(FIRST) == 0, night.output()
+        # A price in force moves, so that the second night refreshes the champion before it makes another.
+        catalog = folder / "llms.toml"
+        catalog.write_text(catalog.read_text().replace("usd_per_mtok = 0.2", "usd_per_mtok = 0.3"))
         yield Evening(night, endpoint)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from flows.config.loading import load_settings
 from flows.promotion import decisions
+from flows.versions.mlflow_sync import follow
 from flows.workspace import Workspace
 from tests.fakes.contest import ANN, BOB, clock, digest_of, run_again
 from tests.faults.asked_night import THIRD
@@ -54,7 +55,7 @@ def test_f93_a_rollback_killed_anywhere_is_decided_once_and_mlflow_follows(conte
         assert digest_of(workspace, "champion") == event.subject
         assert workspace.registry.promotions.pending(), "what was not confirmed is reported again"
         for _ in range(2):
-            assert decisions.follow(workspace, clock) == ""
+            assert follow(workspace, clock) == ""
             assert dict(workspace.publisher.aliases("uniroute")) == {"champion": 1, "challenger": 2, "previous": 2}
         assert workspace.registry.promotions.pending() == ()
         assert len(workspace.registry.ledger.events(event="router:rollback:")) == 1

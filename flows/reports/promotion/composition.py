@@ -66,6 +66,7 @@ def evidence_of(inputs: ReviewInputs) -> Evidence:
         stale_prices=inputs.stale_prices,
         limitations=(),
         facts=inputs.facts,
+        refresh=inputs.refresh,
     )
     return replace(evidence, limitations=tuple(_limitations(inputs, found, evidence)))
 

@@ -244,6 +244,8 @@ class Evidence:
         What the reader must not conclude, one sentence each.
     facts
         Name and content of what all this rests on.
+    refresh
+        What changed, when it puts forward the champion itself as it can serve; empty for a challenger.
     """
 
     challenger: Side
@@ -270,3 +272,4 @@ class Evidence:
     stale_prices: tuple[str, ...]
     limitations: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
+    refresh: str = ""

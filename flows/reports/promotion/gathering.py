@@ -29,13 +29,16 @@ from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
 from flows.reports.readability import readability_sentence
+from flows.text import llm_name
 from flows.versions.store import load_version
 from flows.workspace import SANDBOX, Workspace
+from registry.promotion_records import REFRESH
 from registry.prompts import Prompt
 from registry.routers import RouterRecord
 from registry.store import Registry
 from routing.baselines import ZeroRouter
 from routing.decisions import RoutedLLM
+from routing.errors import named
 from routing.router import Router
 
 _KNOWN_ROLES = ("map", "representative", "gate")
@@ -135,6 +138,7 @@ class Gathering:
             graders=tuple(sorted(Counter(answers.graders[prompt.grader] for prompt in gate_prompts).items())),
             is_recorded=all(key.startswith(f"{SANDBOX}:") for key in outcomes.keys),
             facts=self._facts(),
+            refresh=_refresh_sentence(subject.gate),
         )
 
     def _contender(self, record: RouterRecord) -> Contender:
@@ -230,6 +234,22 @@ class Gathering:
             ("software", ", ".join(f"{name} {version(name)}" for name in ("uniroute", *_LIBRARIES))),
         )
         return tuple((name, content) for name, content in facts if content)
+
+
+def _refresh_sentence(gate: Mapping[str, Any]) -> str:
+    """Return what a refresh changed, from the stored result of its checks; empty for a challenger."""
+    if REFRESH not in gate:
+        return ""
+    found = gate[REFRESH]
+    parts = []
+    if found["dropped"]:
+        gone = [f"{llm_name(one['llm_key'])} ({one['reason']})" for one in found["dropped"]]
+        parts.append(f"It leaves out {named(gone)}, which got {found['dead_share']:.1%} of the representative prompts.")
+    if found["repriced"]:
+        parts.append(
+            f"It counts with the prices in force of {named(llm_name(one['llm_key']) for one in found['repriced'])}."
+        )
+    return " ".join(parts)
 
 
 def _per_prompt(per_1k: float | None) -> float | None:

@@ -14,7 +14,7 @@ from flows.reports.pages import page
 from flows.reports.promotion.charts import figures_of
 from flows.reports.promotion.clusters import THIN_COUNT, THIN_COVERAGE
 from flows.reports.promotion.evidence import Evidence
-from flows.reports.promotion.wording import commands, headline_numbers, title, verdict
+from flows.reports.promotion.wording import commands, headline_numbers, outcome, title, verdict
 from flows.text import llm_name
 from routing.deferral import BootstrapDifference
 
@@ -35,6 +35,7 @@ def html_page(evidence: Evidence) -> str:
         e=evidence,
         title=title(evidence),
         verdict=verdict(evidence),
+        outcome=outcome(evidence),
         numbers=headline_numbers(evidence),
         commands=commands(evidence),
         figures=figures_of(evidence),
@@ -59,7 +60,7 @@ def markdown_page(evidence: Evidence, digest: str) -> str:
     """
     blocks = [
         f"## {escape(title(evidence))}",
-        f"**{'Gate passed' if evidence.passed else 'Gate failed'}.** {escape(verdict(evidence), 600)}",
+        f"**{outcome(evidence)}.** {escape(verdict(evidence), 600)}",
         *_blocks(evidence),
         "### What not to conclude",
         "\n".join(f"- {escape(sentence, 400)}" for sentence in evidence.limitations),

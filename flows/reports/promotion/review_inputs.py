@@ -74,6 +74,8 @@ class ReviewInputs:
         Whether the answers are recorded ones, from the sandbox.
     facts
         Name and content of what all this rests on.
+    refresh
+        What changed, when it puts forward the champion itself as it can serve; empty for a challenger.
     """
 
     challenger: Contender
@@ -96,6 +98,7 @@ class ReviewInputs:
     graders: tuple[tuple[str, int], ...]
     is_recorded: bool
     facts: tuple[tuple[str, str], ...]
+    refresh: str = ""
 
     @property
     def new_keys(self) -> tuple[str, ...]:

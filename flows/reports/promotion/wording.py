@@ -31,13 +31,27 @@ class Command:
 
 def title(evidence: Evidence) -> str:
     """Return the question that the report answers."""
+    if evidence.refresh and evidence.champion is not None:
+        return f"Refresh: router {evidence.challenger.number} is router {evidence.champion.number} as it can serve"
     replaces = "" if evidence.champion is None else f" (replaces router {evidence.champion.number})"
     return f"Router {evidence.challenger.number} → champion?{replaces}"
+
+
+def outcome(evidence: Evidence) -> str:
+    """Return in two words how the gate, or the checks of a refresh, ended."""
+    judged = "Refresh" if evidence.refresh else "Gate"
+    return f"{judged} {'passed' if evidence.passed else 'failed'}"
 
 
 def verdict(evidence: Evidence) -> str:
     """Return the answer in a sentence or two."""
     numbers = evidence.headline
+    if evidence.refresh:
+        changed = "" if numbers is None else f" {percent(numbers.route_change.mean)} of the prompts change their LLM."
+        return (
+            f"{evidence.refresh}{changed} Map and vectors are the same, so nothing new is claimed of any LLM, and "
+            "there is no statistical test."
+        )
     if numbers is None or evidence.champion is None:
         return (
             f"No router serves yet, so there is no champion to compare with. This one scores "

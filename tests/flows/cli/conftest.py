@@ -10,6 +10,7 @@ import pytest
 
 from registry.store import Registry
 from tests.fakes.nights import SETTINGS
+from tests.homes import copied_home
 from tests.registry.samples import fetch, listing, start_night
 
 
@@ -18,8 +19,7 @@ def home(tmp_path: Path, served_template: Path, monkeypatch: pytest.MonkeyPatch)
     """A copy of that home folder, which commands use."""
     for name in [name for name in os.environ if name.startswith("UNIROUTE_")]:
         monkeypatch.delenv(name)
-    folder = tmp_path / "home"
-    shutil.copytree(served_template, folder)
+    folder = copied_home(served_template, tmp_path / "home")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("UNIROUTE_HOME", str(folder))
     monkeypatch.setenv("UNIROUTE_EMBEDDER__NAME", "hashing-256")
@@ -36,7 +36,7 @@ def registry(home: Path) -> Iterator[Registry]:
 def eventful(home: Path, answered_template: Path, tmp_path: Path) -> Path:
     """A home in which no list is empty: a waiting promotion, a night on another host, an expensive LLM."""
     shutil.rmtree(home)
-    shutil.copytree(answered_template, home)
+    copied_home(answered_template, home)
     (tmp_path / "uniroute.toml").write_text(SETTINGS.format(policy="review"))
     now = datetime.now(UTC)
     with Registry.open(f"sqlite:///{home / 'registry.db'}") as registry:

@@ -90,7 +90,7 @@ def test_every_command_has_a_pinned_schema() -> None:
 def test_json_has_the_pinned_schema_and_shape(eventful: Path, uniroute: Uniroute, schema: str) -> None:
     pinned = PINNED[schema]
     for command in pinned.get("first", []):
-        assert uniroute(*command).code == 0
+        assert uniroute(*command).code in (0, 3), "a refresh may wait for its review"
     ended = uniroute(*pinned["command"], "--json", "--quiet")
     content = json.loads(ended.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON number"))
     assert set(content) == {"schema", "as_of", "data", "warnings"}

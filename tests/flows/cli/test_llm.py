@@ -1,5 +1,6 @@
 """LLMs on the command line: listed, shown, and decided about."""
 
+import re
 import time
 from datetime import date
 from pathlib import Path
@@ -10,6 +11,7 @@ from sqlalchemy import text
 from registry.store import Registry
 from tests.commands import Uniroute
 from tests.fakes.hostile import active_signs
+from tests.fakes.nights import SETTINGS
 from tests.flows.cli.shapes import PINNED, misfits
 from tests.registry.samples import fetch, listing, start_night
 
@@ -30,7 +32,7 @@ def test_a_decision_changes_the_status_and_is_kept_with_its_reason(
     done = uniroute("llm", verb, KEY, "--reason", "a look", "--json").data
     assert (done["before"], done["after"], done["is_dry_run"]) == ("available", status, False)
     assert registry.llms.get(KEY).status == status
-    event = registry.ledger.events()[-1]
+    event = registry.ledger.events(subject=KEY)[-1]
     assert (event.event, event.subject, event.reason) == (f"llm:status:{status}", KEY, "a look")
 
 
@@ -130,6 +132,32 @@ def test_a_leaderboard_over_thousands_of_llms_takes_seconds_and_hides_what_is_le
     board = uniroute("report", "leaderboard", "--all", "--format", "json").data
     assert (len(board["places"]), board["n_left_out"]) == (3000 + len(known), 0)
     assert "1 LLM left out by the settings: --all" in uniroute("report", "leaderboard", "--format", "markdown").out
+
+
+def test_quarantine_lets_the_champion_serve_without_the_llm_at_once(eventful, tmp_path, uniroute: Uniroute) -> None:
+    (tmp_path / "uniroute.toml").write_text(SETTINGS.format(policy="automatic"))
+    done = uniroute("llm", "quarantine", "fake:weak", "--reason", "doubted")
+    assert "fake:weak is now quarantined (it was available)" in done.out
+    assert "The champion now serves without fake:weak" in done.out
+    # The challenger that waited has the LLM too.
+    assert "is rejected against the refreshed champion: gate failed: LLMs that may be routed to" in done.out
+    shown = uniroute("promotion", "list", "--json").data
+    assert [(row["kind"], row["status"]) for row in shown[:2]] == [("promotion", "rejected"), ("refresh", "applied")]
+    assert uniroute("router", "history", "--json").data[-1]["kind"] == "refresh"
+
+
+def test_under_review_exclude_says_what_waits_and_ends_with_3(eventful, uniroute: Uniroute) -> None:
+    done = uniroute("llm", "exclude", "fake:weak", "--reason", "not ours")
+    assert done.code == 3
+    assert "The champion is not refreshed (without fake:weak" in done.out
+    number = re.search(r"uniroute promotion approve (\d+) --reason TEXT", done.out)[1]
+    assert uniroute("promotion", "show", number, "--json").data["kind"] == "refresh"
+    # What waited before still waits: a refresh is no challenger.
+    assert len(uniroute("promotion", "list", "--status", "requested", "--json").data) == 2
+    # And the doctor says the same first.
+    first = uniroute("doctor", "--json").data["checks"][0]
+    assert first["finding"].startswith("The champion rests on LLMs that cannot serve: 1 of its 2 LLMs")
+    assert first["repair"] == f"uniroute promotion approve {number} --reason TEXT (serves without them)"
 
 
 ANSWERED = "fake:weak"

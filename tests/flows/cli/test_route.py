@@ -114,6 +114,9 @@ def test_what_is_typed_is_what_is_decided(run) -> None:
         (("--min-score", "inf"), 2, "min_score must be a finite number in [0, 1]", ""),
         (("--cost-weight", "-1"), 2, "cost_weight must be a finite number of at least 0", ""),
         (("--candidates", "nobody"), 2, "has no LLM nobody", "uniroute router show"),
+        (("--candidates", ",".join(f"x{n}" for n in range(40))), 2, "x9 and 30 more", "uniroute router show"),
+        (("--candidates", " , "), 2, "No candidate is named", "Leave candidates out"),
+        (("--candidates", ""), 2, "No candidate is named", "Leave candidates out"),
     ],
 )
 def test_criteria_that_cannot_be_met_are_refused_by_name(run, options, code, said, hint) -> None:
@@ -193,3 +196,11 @@ def test_a_version_is_shown_with_the_standard_errors_of_its_clusters(served: Wor
     assert "STRONGEST CLUSTER" in out
     for number in (errors.argmin(), errors.argmax()):
         assert f"{number}: {errors[number]:.3f} ± 0.050" in out
+
+
+def test_what_is_excluded_is_not_chosen_and_need_not_exist(run) -> None:
+    code, out, _ = run("word", "--cost-weight", "0")
+    best = out.splitlines()[0].removeprefix("-> ")
+    code, out, _ = run("word", "--cost-weight", "0", "--exclude", f"{best}, gone-since")
+    assert code == 0
+    assert best not in out.splitlines()[0]

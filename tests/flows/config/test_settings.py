@@ -5,8 +5,9 @@ import pytest
 
 from flows.cli.endings import exit_code_of
 from flows.config.loading import find_config, load_settings, read_key
-from flows.config.settings import EndpointSettings, Settings
+from flows.config.settings import EndpointSettings, GateSettings, Settings
 from flows.errors import CredentialsMissing, PrerequisiteError
+from flows.gate.gate import GateRules
 
 
 @pytest.fixture(autouse=True)
@@ -161,3 +162,14 @@ def test_unreadable_answers_are_judged_only_with_a_judge(tmp_path: Path) -> None
         load_settings(written(tmp_path, f"[judge]\nunreadable = true\n{complete}"))
     judge = load_settings(written(tmp_path, f'[judge]\nllm = "here:j"\nunreadable = true\n{complete}')).judge
     assert judge.unreadable
+
+
+def test_a_refresh_follows_the_policy_and_two_persons_need_its_review() -> None:
+    assert GateSettings().refresh_policy == "automatic"
+    assert GateSettings(policy="review").refresh_policy == "review"
+    assert GateSettings(policy="review", refresh="automatic").refresh_policy == "automatic"
+    assert GateSettings(policy="review", two_person=True).refresh_policy == "review"
+    with pytest.raises(ValueError, match='two_person needs refresh = "review"'):
+        GateSettings(policy="review", two_person=True, refresh="automatic")
+    digests = {GateRules.of(Settings(gate={"policy": policy})).policy_digest for policy in ("automatic", "review")}
+    assert GateRules.of(Settings(gate={"refresh": "review"})).policy_digest not in digests

@@ -5,11 +5,14 @@ from datetime import date
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
-from flows.gate.evidence import Answers, gather
+from flows.gate.evidence import Answers, gather, put_to_gate
 from flows.gate.measure import measure
 from flows.versions.store import load_version
 from flows.workspace import Workspace
+from registry.db.tables import llm
+from registry.prices import put_in_force
 from routing.cluster_maps import KMeansMap
 from routing.embedders import load_embedder
 from routing.features import FeatureVector
@@ -85,3 +88,39 @@ def test_answers_under_other_settings_do_not_count(contest: Workspace, answers: 
     found = gather(elsewhere, challenger, champion, on=TODAY, min_coverage=0.95)
     assert (len(found.outcomes.embeddings), found.outcomes.n_dropped) == (0, 120)
     assert found.newcomers[0].gap is None
+
+
+def test_the_champion_is_judged_as_it_can_serve_and_nobody_is_compared_with_what_is_gone(
+    contest: Workspace, answers: Answers
+) -> None:
+    challenger, champion = routers(contest)
+    whole = put_to_gate(answers, challenger, champion, contest.settings, on=TODAY)
+    assert whole.champion is not None and whole.against == champion.digest
+    dead = max(whole.champion.shares, key=lambda one: one[1])[0]
+    contest.registry.llms.set_status(dead, "withdrawn", "gone", actor="ann", now=clock())
+    rest = put_to_gate(answers, challenger, champion, contest.settings, on=TODAY)
+    assert rest.champion is not None and rest.against == champion.digest
+    assert dead not in dict(rest.champion.shares) and dead not in rest.champion.chosen
+    for key in set(champion.keys) - {dead}:
+        contest.registry.llms.set_status(key, "withdrawn", "gone", actor="ann", now=clock())
+    alone = put_to_gate(answers, challenger, champion, contest.settings, on=TODAY)
+    assert alone.champion is None and alone.difference is None and alone.against == champion.digest
+
+
+def test_an_llm_that_was_repriced_is_judged_at_the_price_in_force(contest: Workspace, answers: Answers) -> None:
+    challenger, champion = routers(contest)
+    before = gather(answers, challenger, champion, on=TODAY, min_coverage=0.95).outcomes
+    column = before.keys.index("fake:good")
+    (price,) = contest.registry.llms.price_history("fake:good")
+    with contest.registry.unit() as unit:
+        number = unit.execute(select(llm.c.id).where(llm.c.key == "fake:good")).scalar_one()
+        tripled = replace(
+            price, input_usd_per_mtok=3 * price.input_usd_per_mtok, output_usd_per_mtok=3 * price.output_usd_per_mtok
+        )
+        put_in_force(unit, number, tripled, TODAY, price.catalog)
+    after = gather(answers, challenger, champion, on=TODAY, min_coverage=0.95).outcomes
+    assert after.costs_usd[:, column] == pytest.approx(3 * before.costs_usd[:, column])
+    others = [place for place in range(3) if place != column]
+    assert after.costs_usd[:, others] == pytest.approx(before.costs_usd[:, others])
+    yesterday = gather(answers, challenger, champion, on=price.since, min_coverage=0.95).outcomes
+    assert yesterday.costs_usd == pytest.approx(before.costs_usd)

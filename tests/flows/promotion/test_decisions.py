@@ -9,6 +9,7 @@ import pytest
 from flows.config.settings import GateSettings
 from flows.promotion import decisions
 from flows.promotion.decisions import Person
+from flows.versions.mlflow_sync import follow
 from flows.versions.store import publication_folder, router_folder
 from flows.workspace import Workspace
 from registry.errors import NotFound, PromotionRefused, RegistryCorrupt, StalePromotion
@@ -222,7 +223,7 @@ def test_f93_rollback_needs_no_mlflow_which_follows_later(contest: Workspace) ->
     assert digest_of(contest, "champion") == done.promotion.router_digest
     assert in_mlflow(contest)["champion"] == 2
     for _ in range(2):
-        assert decisions.follow(contest, clock) == ""
+        assert follow(contest, clock) == ""
         assert in_mlflow(contest) == {"champion": 1, "challenger": 2, "previous": 2}
     assert contest.registry.promotions.pending() == ()
 
@@ -232,7 +233,7 @@ def test_approving_needs_no_mlflow_either(contest: Workspace) -> None:
         done = decisions.approve(alone, 2, **WORDS)
         assert (done.promotion.status, bool(done.pending)) == ("applied", True)
         decisions.rollback(alone, to=None, **WORDS)
-    assert decisions.follow(contest, clock) == ""
+    assert follow(contest, clock) == ""
     assert in_mlflow(contest) == {"champion": 1, "challenger": 2, "previous": 2}, "only where the moves ended counts"
 
 

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from flows.reports.digest import digest, spark_line
+from flows.reports.attention import attention_lines
+from flows.reports.digest import digest, night_record, spark_line
+from flows.reports.night_report import RefreshOutcome
 from tests.flows.cli.test_hostile import report_of
 
 
@@ -26,3 +28,30 @@ def test_a_spark_line_is_as_high_as_its_largest_value() -> None:
     assert spark_line([0, 1, 2, 4]) == "▁▃▅█"
     assert spark_line([0, 0]) == "▁▁"
     assert spark_line([]) == ""
+
+
+def test_an_applied_refresh_is_a_line_and_needs_nobody() -> None:
+    done = RefreshOutcome("without e:gone", "applied", 4, "ab" * 32, judged_again=("promotion 3 waits as promotion 5",))
+    report = replace(report_of("plain"), refresh=done)
+    lines = digest(report).splitlines()
+    assert "- refresh: the champion now serves without e:gone (`abababababab`)" in lines
+    assert "- promotion 3 waits as promotion 5" in lines
+    assert attention_lines(report) == attention_lines(report_of("plain"))
+    record = night_record(report)
+    assert record.as_data()["refresh"]["status"] == "applied"
+    assert "refresh" not in night_record(report_of("plain")).as_data()
+
+
+def test_a_champion_that_cannot_serve_comes_first() -> None:
+    warning = "The champion rests on LLMs that cannot serve: 1 of its 2 LLMs (e:gone, withdrawn); 40.0% of the prompts"
+    waits = RefreshOutcome("without e:gone", "requested", 4, "ab" * 32, problem="it waits for review")
+    report = report_of("plain")
+    assert report.closing is not None and report.router is not None
+    report = replace(report, refresh=waits, closing=replace(report.closing, champion_warning=warning))
+    report = replace(report, router=replace(report.router, promotion="rejected"))
+    assert digest(report).splitlines()[0].replace("\\", "") == f"**{warning}**"
+    first, second, *_ = attention_lines(report)
+    assert first == warning
+    assert second.endswith("is not applied: it waits for review; uniroute promotion approve 4 --reason TEXT")
+    promoted = replace(report, router=replace(report.router, promotion="promoted"))
+    assert not any("refresh" in line for line in attention_lines(promoted)), "the challenger serves instead"

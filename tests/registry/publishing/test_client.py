@@ -385,3 +385,28 @@ def test_the_copy_in_a_version_is_this_file(store, routers):
     copy = artifacts_of(store, routers[0]) / "artifacts" / "code" / "uniroute_client.py"
     original = importlib.util.find_spec("registry.publishing.client").origin
     assert copy.read_bytes() == Path(original).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"candidates": []}, "candidates is empty"),
+        (
+            {"excluded": ["sandbox:strong"]},
+            "version 1 has no parameter excluded; it has cost_weight, ",
+        ),
+    ],
+)
+def test_what_mlflow_would_drop_or_take_for_everything_is_refused(client, params, said):
+    assert said in refused(lambda: client.predict(PROMPTS, params))
+
+
+def test_exclude_is_for_versions_that_know_it(client):
+    assert set(client.predict(PROMPTS, {"cost_weight": 0.0})["llm"]) == {"sandbox:strong"}
+    without = client.predict(PROMPTS, {"cost_weight": 0.0, "exclude": ["sandbox:strong"]})
+    assert "sandbox:strong" not in set(without["llm"])
+    # As a version of an earlier release describes itself.
+    known = client._served.loaded.metadata.signature.params.params
+    known[:] = [one for one in known if one.name != "exclude"]
+    message = refused(lambda: client.predict(PROMPTS, {"exclude": ["sandbox:strong"]}))
+    assert "version 1 was published before there was exclude: name the others in candidates" in message

@@ -121,7 +121,18 @@ def test_a_router_from_before_lengths_were_kept_routes_as_its_budget_was_solved(
     np.testing.assert_allclose(answers["expected_cost_usd"], 0.0003)
 
 
-@pytest.mark.parametrize("everything", [{"candidates": []}, {"cost_weight": None}, {}, None])
+def test_what_is_excluded_is_never_chosen_and_need_not_exist(champion):
+    loaded = load()
+    first = {"cost_weight": 0.0, "exclude": ["sandbox:strong", "sandbox:gone-since"]}
+    answers = loaded.predict(prompts(), params=first)
+    assert set(answers["llm"]) == {"sandbox:middle"}
+    both = {"candidates": ["sandbox:frugal", "sandbox:middle"], "exclude": ["sandbox:middle"]}
+    assert set(loaded.predict(prompts(), params=both)["llm"]) == {"sandbox:frugal"}
+    none = {"candidates": ["sandbox:middle"], "exclude": ["sandbox:middle"]}
+    assert "no candidate is left to choose from" in refusal(lambda: loaded.predict(prompts(), params=none))
+
+
+@pytest.mark.parametrize("everything", [{"exclude": []}, {"candidates": []}, {"cost_weight": None}, {}, None])
 def test_without_parameters_the_router_chooses_by_its_own_weight_among_all(champion, everything):
     loaded = load()
     pd.testing.assert_frame_equal(loaded.predict(prompts(), params=everything), loaded.predict(prompts()))
@@ -146,6 +157,7 @@ def test_the_index_and_an_empty_table_are_kept(champion):
     ("params", "message"),
     [
         ({"candidates": ["sandbox:frugal", "nowhere:gpt"]}, "nowhere:gpt"),
+        ({"candidates": [f"nowhere:{n}" for n in range(40)]}, "nowhere:17 and 30 more"),
         ({"candidates": ["\x1b[31mred\nline"]}, "[31mred line"),
         ({"cost_weight": float("nan")}, "cost_weight must be a finite number"),
         ({"cost_weight": -1.0}, "cost_weight must be a finite number"),
@@ -304,4 +316,5 @@ def test_the_signature_names_the_prompt_and_every_parameter(champion):
         "max_cost_usd_per_1k",
         "min_score",
         "candidates",
+        "exclude",
     ]

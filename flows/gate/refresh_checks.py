@@ -1,0 +1,59 @@
+"""The checks of a refresh: that it is sound; what it changes is measured and shown, without a statistical test."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flows.gate.gate import SHOWN_ONLY, GateCheck, GateResult, GateRules
+from flows.gate.measure import GateOutcomes, RouterMeasure, measure
+from flows.gate.refresh import Refresh
+
+
+def refresh_checks(found: Refresh, measured: RouterMeasure | None = None) -> tuple[GateCheck, ...]:
+    """Return the conditions of a refresh.
+
+    Parameters
+    ----------
+    found
+        The refresh; something is left to serve.
+    measured
+        How the refreshed router does on gate prompts; None where there are no answers to measure with.
+    """
+    assert found.router is not None, "only what is left to serve is checked"
+    errors, costs_usd = found.router.expected_on_calibration()
+    is_finite = bool(np.isfinite(errors).all() and np.isfinite(costs_usd).all())
+    n, m = errors.shape
+    checks = [
+        GateCheck("finite expected errors and costs", f"{m} LLMs on {n} representative prompts", "all", is_finite),
+        GateCheck("LLMs that can still serve", f"{m} of {len(found.champion.keys)}", "at least 1", m >= 1),
+    ]
+    if measured is not None:
+        checks.append(GateCheck("score on gate prompts", f"{measured.score:.4f}", "above 0", measured.score > 0))
+    key, share = max(measured.shares if measured is not None else found.traffic, key=lambda one: one[1])
+    prompts = "gate" if measured is not None else "representative"
+    return (
+        *checks,
+        GateCheck(f"largest share of the {prompts} prompts", f"{share:.1%} ({key})", SHOWN_ONLY, True),
+        GateCheck("prompts that went to LLMs that cannot serve", f"{found.dead_share:.1%}", SHOWN_ONLY, True),
+        GateCheck("expected cost of the same choices", f"{found.cost_change:+.1%}", SHOWN_ONLY, True),
+    )
+
+
+def judge_refresh(found: Refresh, outcomes: GateOutcomes, rules: GateRules) -> GateResult:
+    """Judge a refresh: it claims nothing new about any LLM, so it only has to be sound.
+
+    Parameters
+    ----------
+    found
+        The refresh; something is left to serve.
+    outcomes
+        The recorded outcomes of the LLMs of champion and refreshed router on gate prompts; at least one prompt.
+    rules
+        The thresholds, none of which is applied.
+    """
+    assert found.router is not None, "only what is left to serve is judged"
+    after = measure(found.router, outcomes)
+    before = measure(found.champion, outcomes)
+    changed = float(np.mean([one != other for one, other in zip(after.chosen, before.chosen, strict=True)]))
+    checks = refresh_checks(found, after)
+    return GateResult(checks, after, before, None, None, outcomes, rules, route_change=changed)

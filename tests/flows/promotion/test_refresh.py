@@ -1,0 +1,248 @@
+"""The champion serves without what cannot serve: at night, at once by decision, or after a review."""
+
+import json
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from flows.audit.replay import disagreements
+from flows.config.sources import CONFIG_NAME
+from flows.metrics.exposition import Figures
+from flows.promotion.decisions import Person, approve, rollback
+from flows.promotion.refresh import refresh_at_once, refresh_champion
+from flows.versions.champion_state import champion_state
+from flows.versions.mlflow_sync import sync_mlflow
+from flows.versions.store import load_version, publication_folder
+from flows.workspace import Workspace
+from registry.errors import PromotionRefused
+from tests.fakes.nights import FIRST, SECOND, SETTINGS, Clock, answered_home, run_night, settings_of
+from tests.registry.samples import NOW
+
+LLMS = ("weak", "fair", "good")
+LATER = NOW + timedelta(days=30)
+ANNA = Person("anna", "anna")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, migrated: Path, template: Path) -> Path:
+    """Make a home folder whose champion has three LLMs."""
+    home = tmp_path_factory.mktemp("refresh") / "home"
+    with answered_home(home, migrated, template) as workspace:
+        assert run_night(workspace, FIRST, LLMS, Clock()).promotion == "promoted"
+    return home
+
+
+@pytest.fixture
+def home(tmp_path: Path, made: Path) -> Path:
+    from tests.homes import copied_home
+
+    folder = copied_home(made, tmp_path / "home")
+    folder.with_name(CONFIG_NAME).write_text(SETTINGS.format(policy="automatic"))
+    return folder
+
+
+@pytest.fixture
+def workspace(home: Path) -> Iterator[Workspace]:
+    with Workspace(settings_of(home)) as opened:
+        yield opened
+
+
+def dead_share_of(workspace: Workspace) -> float:
+    """Return what monitoring reads."""
+    reading = Figures(workspace.settings, Clock(LATER)).read()
+    return reading.samples.values["champion_dead_share"][()]
+
+
+def take_out(workspace: Workspace, name: str, clock: Clock) -> None:
+    workspace.registry.llms.set_status(f"fake:{name}", "quarantined", "doubted", actor="anna", now=clock())
+
+
+def refreshed(workspace: Workspace, clock: Clock, on: date = SECOND):
+    return refresh_champion(workspace, on=on, actor="anna", clock=clock)
+
+
+def test_a_champion_that_can_serve_is_left_alone(workspace) -> None:
+    assert refreshed(workspace, Clock(LATER)) is None
+
+
+def test_the_champion_serves_without_a_quarantined_llm_at_once(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    before = registry.routers.aliases().champion
+    take_out(workspace, "good", clock)
+    done = refreshed(workspace, clock)
+    assert (done.status, done.changed) == ("applied", "without fake:good")
+    aliases = registry.routers.aliases()
+    assert (aliases.champion, aliases.previous) == (done.digest, before)
+    router, former = load_version(workspace, done.digest), load_version(workspace, before)
+    assert router.keys == ("fake:fair", "fake:weak")
+    assert router.cluster_map.digest == former.cluster_map.digest
+    (event,) = registry.ledger.events(event="router:refreshed")
+    assert (event.subject, event.actor, event.reason) == (done.digest, "anna", "without fake:good")
+    assert json.loads(event.payload_json)["aliases"]["champion"] == [before, done.digest]
+    assert disagreements(registry, registry.ledger.events()) == ()
+    assert champion_state(registry, SECOND).dead == ()
+    sync_mlflow(workspace, clock)
+    version = registry.routers.get(done.digest).mlflow_version
+    assert workspace.publisher.aliases("uniroute")["champion"] == version
+    assert refreshed(workspace, clock) is None, "nothing is left to refresh"
+    page = (publication_folder(workspace, done.digest) / "review.md").read_text()
+    assert page.startswith("## Refresh: router 2 is router 1 as it can serve")
+    assert "**Refresh passed.** It leaves out good" in page and "quarantined: doubted" in page
+
+
+def test_a_refreshed_version_is_rebuilt_to_the_byte(workspace) -> None:
+    from flows.audit.version_check import verify_version
+
+    clock = Clock(LATER)
+    take_out(workspace, "weak", clock)
+    done = refreshed(workspace, clock)
+    sync_mlflow(workspace, clock)
+    check = verify_version(workspace, workspace.registry.routers.get(done.digest))
+    assert check.outcome == "identical", check.findings
+    assert {one.subject: one.text for one in check.findings if one.severity != "ok"} == {}
+
+
+def test_the_account_of_tests_continues(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    before = registry.routers.aliases().champion
+    tested = registry.promotions.tested_against(before)
+    take_out(workspace, "good", clock)
+    done = refreshed(workspace, clock)
+    assert registry.promotions.tested_against(done.digest) == tested
+    assert done.digest not in registry.promotions.tested_against(before)
+
+
+def test_nothing_is_left_to_serve(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    before = registry.routers.aliases()
+    for name in LLMS:
+        take_out(workspace, name, clock)
+    done = refreshed(workspace, clock)
+    assert (done.status, done.problem) == ("refused", "none of its LLMs is left to serve")
+    assert registry.routers.aliases() == before
+    state = champion_state(registry, SECOND)
+    assert state.dead_share == pytest.approx(1)
+    assert dead_share_of(workspace) == pytest.approx(1)
+    assert state.warning.startswith("The champion rests on LLMs that cannot serve: 3 of its 3 LLMs")
+    assert state.warning.endswith("100.0% of the prompts goes to them")
+
+
+def set_policies(home: Path, policy: str, refresh: str) -> None:
+    text = SETTINGS.format(policy=policy).replace("[gate]", f'[gate]\nrefresh = "{refresh}"')
+    home.with_name(CONFIG_NAME).write_text(text)
+
+
+def test_under_review_a_person_approves_it_and_the_event_is_a_refresh(home) -> None:
+    set_policies(home, "automatic", "review")
+    clock = Clock(LATER)
+    with Workspace(settings_of(home)) as workspace:
+        registry = workspace.registry
+        take_out(workspace, "good", clock)
+        asked = refreshed(workspace, clock)
+        assert (asked.status, asked.problem) == ("requested", "it waits for review")
+        assert refreshed(workspace, clock).promotion_id == asked.promotion_id, "asked once"
+        assert champion_state(registry, SECOND).dead
+        done = approve(workspace, asked.promotion_id, by=ANNA, reason="fine", clock=clock)
+        assert done.promotion.status == "applied"
+        assert registry.routers.aliases().champion == asked.digest
+        assert [one.subject for one in registry.ledger.events(event="router:refreshed")] == [asked.digest]
+        assert disagreements(registry, registry.ledger.events()) == ()
+
+
+def test_a_refresh_that_no_longer_fits_is_not_approved(home) -> None:
+    set_policies(home, "automatic", "review")
+    clock = Clock(LATER)
+    with Workspace(settings_of(home)) as workspace:
+        take_out(workspace, "good", clock)
+        asked = refreshed(workspace, clock)
+        take_out(workspace, "fair", clock)
+        with pytest.raises(PromotionRefused, match="no longer what the champion can serve"):
+            approve(workspace, asked.promotion_id, by=ANNA, reason="fine", clock=clock)
+
+
+def test_a_router_that_a_person_rolled_back_from_never_returns_by_a_refresh(workspace) -> None:
+    clock = Clock(LATER)
+    take_out(workspace, "good", clock)
+    done = refreshed(workspace, clock)
+    rollback(workspace, to=None, by=ANNA, reason="no", clock=clock, as_is=True)
+    again = refreshed(workspace, clock)
+    assert (again.status, again.digest) == ("requested", done.digest)
+    assert again.problem == "the same router was turned down before"
+
+
+def test_a_waiting_challenger_is_judged_again_and_keeps_its_requester(home) -> None:
+    clock = Clock(LATER)
+    set_policies(home, "review", "automatic")
+    with Workspace(settings_of(home)) as workspace:
+        registry = workspace.registry
+        assert run_night(workspace, SECOND, (*LLMS, "late"), clock).promotion == "waiting for review"
+        (waiting,) = registry.promotions.list(status="requested")
+        take_out(workspace, "weak", clock)
+        done = refreshed(workspace, clock)
+        (line,) = done.judged_again
+        assert "rejected against the refreshed champion" in line and "LLMs that may be routed to" in line
+        latest = registry.promotions.list(limit=1)[0]
+        assert (latest.router_digest, latest.status) == (waiting.router_digest, "rejected")
+        assert (latest.expected_champion, latest.requested_by) == (done.digest, waiting.requested_by)
+        assert disagreements(registry, registry.ledger.events()) == ()
+
+
+def test_a_night_refreshes_once_and_its_challenger_meets_the_refreshed_champion(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    before = registry.routers.aliases().champion
+    take_out(workspace, "good", clock)
+    outcome = run_night(workspace, SECOND, LLMS, clock)
+    (event,) = registry.ledger.events(event="router:refreshed")
+    assert json.loads(event.payload_json)["expected_champion"] == before
+    assert event.reason == "without fake:good"
+    # The answers are the same, so what the night would put forward is what already serves.
+    assert outcome.is_unchanged and outcome.digest == event.subject
+
+
+def test_a_rollback_to_dead_llms_is_refreshed_unless_a_person_insists(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    first = registry.routers.aliases().champion
+    take_out(workspace, "good", clock)
+    without_good = refreshed(workspace, clock)
+    take_out(workspace, "weak", clock)
+    only_fair = refreshed(workspace, clock)
+    assert load_version(workspace, only_fair.digest).keys == ("fake:fair",)
+    registry.llms.set_status("fake:weak", "available", "fine again", actor="anna", now=clock())
+    done = rollback(workspace, to=first, by=ANNA, reason="the whole one", clock=clock)
+    assert done.promotion.router_digest == registry.routers.aliases().champion == without_good.digest
+    assert any("it serves without fake:good" in remark for remark in done.remarks)
+    assert registry.routers.aliases().previous == first
+    insisted = rollback(workspace, to=first, by=ANNA, reason="as it was", clock=clock, as_is=True)
+    assert insisted.promotion.router_digest == registry.routers.aliases().champion == first
+    assert "of the prompts to LLMs that cannot serve" in insisted.remarks[0]
+    assert disagreements(registry, registry.ledger.events()) == ()
+
+
+def test_no_rollback_to_a_version_of_which_nothing_is_left(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    first = registry.routers.aliases().champion
+    take_out(workspace, "good", clock)
+    refreshed(workspace, clock)
+    for name in LLMS:
+        take_out(workspace, name, clock)
+    with pytest.raises(PromotionRefused, match="none of the LLMs of router"):
+        rollback(workspace, to=first, by=ANNA, reason="no", clock=clock)
+    assert registry.routers.aliases().champion != first
+
+
+def test_with_mlflow_down_the_registry_changes_and_mlflow_follows(home, monkeypatch) -> None:
+    clock = Clock(LATER)
+    with monkeypatch.context() as patch:
+        patch.setenv("UNIROUTE_MLFLOW__TRACKING_URL", "http://127.0.0.1:9")
+        with Workspace(settings_of(home)) as workspace:
+            take_out(workspace, "good", clock)
+            done = refresh_at_once(workspace, actor="anna", clock=clock)
+            assert done.is_applied and done.publish_error
+            assert workspace.registry.routers.aliases().champion == done.digest
+            assert {entry.alias for entry in workspace.registry.promotions.pending()} == {"champion", "previous"}
+    with Workspace(settings_of(home)) as workspace:
+        assert sync_mlflow(workspace, clock) == ()
+        version = workspace.registry.routers.get(done.digest).mlflow_version
+        assert workspace.publisher.aliases("uniroute")["champion"] == version
