@@ -33,7 +33,7 @@ from flows.errors import (
 from flows.fitting.refit import Candidate, embed_prompts, refit
 from flows.logs import announce, log_event, say
 from flows.night.context import Night
-from flows.night.lease import held_lease
+from flows.night.lease import held_lease, kept_alive
 from flows.profiling.availability import note_unavailable
 from flows.profiling.fan_out import check_fan_out
 from flows.profiling.plan import NightPlan
@@ -109,10 +109,11 @@ async def night(
         on = date.fromisoformat(as_of) if as_of is not None else utc_now().date()
         current = Night(workspace, on, given=given)
         async with held_lease(current, restarted=restarted):
-            async with current.interruption:
+            # A heartbeat after the run is closed would find its lease released, and report it as lost.
+            async with kept_alive(current), current.interruption:
                 report = await _stages(current, plan_only=plan_only, only=only)
             _finish(current, report)
-            await _create_artifacts(report)
+        await _create_artifacts(report)
     return report
 
 

@@ -103,7 +103,10 @@ def logged_loss(night: Night) -> Iterator[None]:
 
 @asynccontextmanager
 async def held_lease(night: Night, *, restarted: bool = False) -> AsyncIterator[None]:
-    """Hold the lease of the night during the block; a failure is written into the run before it is raised."""
+    """Take the lease of the night; a failure within the block is written into the run before it is raised.
+
+    The block keeps the lease alive with `kept_alive`, and no longer than until it closes the run.
+    """
     wanted = night.settings.night
 
     def start() -> Run:
@@ -124,8 +127,7 @@ async def held_lease(night: Night, *, restarted: bool = False) -> AsyncIterator[
     announce("started", run=night.run_key, night=night.as_of, attempt=night.run.attempt)
     log_take_over(night)
     try:
-        async with kept_alive(night):
-            yield
+        yield
     except BaseException as error:
         is_ours = isinstance(error, UnirouteError)
         reason = error.message if is_ours else type(error).__name__

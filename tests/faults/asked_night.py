@@ -123,7 +123,7 @@ class AskedNight:
     async def run_async(self, as_of: str = FIRST, look: Callable[[Night], object] = lambda night: None) -> NightReport:
         with Workspace(load_settings(self.folder / "uniroute.toml")) as workspace:
             night = self.under_way = Night(workspace, date.fromisoformat(as_of))
-            async with lease.held_lease(night):
+            async with lease.held_lease(night), lease.kept_alive(night):
                 synced = sync(night, workspace.catalogs())
                 stages.regrade(night)
                 plan = stages.plan(night)

@@ -1,13 +1,19 @@
-"""Nights that crashed: when they are started again, and when they are not."""
+"""The lease of a night: kept until its run is closed, and taken over after a crash only when its holder is gone."""
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from flows.night.lease import start_after_a_crash
+from flows.config.settings import Settings
+from flows.night import lease
+from flows.night.context import Night
+from flows.night.lease import held_lease, kept_alive, start_after_a_crash
+from flows.workspace import Workspace
 from registry.clock import utc_now
 from registry.errors import RunAlreadyActive
 from registry.runs import Run
@@ -50,3 +56,29 @@ def test_it_gives_way_as_soon_as_the_holder_proves_to_be_alive(registry: Registr
             await asyncio.wait_for(waiting, 5)
 
     asyncio.run(both())
+
+
+def test_a_healthy_night_never_reports_its_lease_as_lost(
+    tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a night shows after its run is closed may take longer than a heartbeat."""
+    shutil.copy(migrated, tmp_path / "registry.db")
+    every_s = 0.02
+    with Workspace(Settings(home=tmp_path)) as workspace, caplog.at_level(logging.WARNING):
+        night = Night(workspace, date(2024, 9, 1))
+        monkeypatch.setattr(lease, "HEARTBEATS_PER_LEASE", night.settings.night.lease_s / every_s)
+        beats = []
+        beat = workspace.registry.runs.heartbeat
+        monkeypatch.setattr(workspace.registry.runs, "heartbeat", lambda *given: (beats.append(given), beat(*given)))
+
+        async def healthy() -> None:
+            async with held_lease(night):
+                async with kept_alive(night):
+                    while len(beats) < 3:
+                        await asyncio.sleep(every_s)
+                workspace.registry.runs.finish(night.run, "completed", verdict="", summary="{}", now=night.clock())
+                await asyncio.sleep(10 * every_s)
+
+        asyncio.run(healthy())
+        assert workspace.registry.runs.latest().status == "completed"
+    assert [vars(record)["event"] for record in caplog.records if "lease" in str(vars(record).get("event"))] == []
