@@ -27,6 +27,7 @@ from flows.reports.night_record import (
 )
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.usage import usage_cell
+from flows.reports.worth import worth_lines
 from flows.text import counted
 from registry.outcomes import ScoreMove, UsageFacts
 from registry.publishing import markdown, one_line
@@ -155,6 +156,7 @@ def _router_lines(router: RouterOutcome) -> list[str]:
                 cells = (f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found))
                 lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
+        lines += [f"- {escape(line, 400)}" for line in worth_lines(gate.worth)]
         lines += [
             f"- {'passed' if check.passed else 'FAILED'}: {check.name}: {escape(check.value, 300)} ({check.threshold})"
             for check in gate.checks

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainSerializer, TypeAdapter
 
 from flows.gate.gate import GateCheck
+from flows.gate.worth import Worth
 from registry.runs import Run
 
 _Second = Annotated[datetime, PlainSerializer(lambda at: at.isoformat(timespec="seconds"))]
@@ -171,6 +172,11 @@ class NightRouterRecord:
     def checks(self) -> tuple[GateCheck, ...]:
         """The conditions of the gate; none when no gate was asked."""
         return _CHECKS.validate_python((self.gate or {}).get("checks", ()))
+
+    @property
+    def worth(self) -> Worth | None:
+        """What the router is worth; None when nothing new was made, or not measured then."""
+        return None if self.is_unchanged else Worth.of_data((self.gate or {}).get("worth"))
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from flows.reports.digest import escape
-from flows.reports.night_record import ProfileRecord
+from flows.reports.night_record import NightRecord, ProfileRecord
 from flows.reports.pages import page
 from flows.reports.past_night import PastNight
+from flows.reports.worth import worth_lines
 from flows.text import counted, llm_name
 
 _MOST_LINES = 40
@@ -35,7 +36,9 @@ def night_content(seen: PastNight) -> dict[str, Any]:
 
 def night_html(seen: PastNight) -> str:
     """Write the report as a page."""
-    return page("night.html.j2", night=seen.run, seen=seen, record=seen.record, verdict=seen.verdict)
+    return page(
+        "night.html.j2", night=seen.run, seen=seen, record=seen.record, verdict=seen.verdict, worth=_worth(seen.record)
+    )
 
 
 def night_markdown(seen: PastNight) -> str:
@@ -54,6 +57,7 @@ def night_markdown(seen: PastNight) -> str:
     router = record.router
     if router is not None:
         lines += ["", f"- router `{router.digest[:12]}`: {escape(router.promotion)}"]
+        lines += [f"- {escape(line, 400)}" for line in _worth(record)]
         lines += [
             f"- {'passed' if one.passed else 'FAILED'}: {escape(one.name, 120)}: {escape(one.value, 200)}"
             for one in router.checks
@@ -62,6 +66,10 @@ def night_markdown(seen: PastNight) -> str:
     if record.attention:
         lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in record.attention[:_MOST_LINES])]
     return "\n".join(lines) + "\n"
+
+
+def _worth(record: NightRecord) -> tuple[str, ...]:
+    return () if record.router is None else worth_lines(record.router.worth)
 
 
 def _cells(found: ProfileRecord) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from flows.reports.night_record import (
     read_night,
     stored_summary,
 )
+from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize, table
 from flows.workspace import Workspace
 from registry.ledger import LedgerEvent
@@ -97,7 +98,7 @@ def night_text(seen: PastNight) -> str:
         *map(_found, record.catalogs),
     ]
     if record.router is not None:
-        lines.append(_made(record.router))
+        lines += [_made(record.router), *(f"worth    {line}" for line in worth_lines(record.router.worth))]
     if record.attention:
         lines += ["", *(f"! {sanitize(line, width=300)}" for line in record.attention[:_LINES_SHOWN])]
         lines += [f"! and {len(record.attention) - _LINES_SHOWN} more"] * (len(record.attention) > _LINES_SHOWN)

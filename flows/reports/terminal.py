@@ -12,6 +12,7 @@ from flows.reports.attention import canary_line
 from flows.reports.digest import area_and_qnc, review_command, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.usage import usage_cell
+from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize, table
 from registry.outcomes import ScoreMove
 
@@ -182,6 +183,7 @@ def router_text(router: RouterOutcome | None) -> str:
         rows = [[title, *measure_cells(found)] for title, found in pairs if found is not None]
         headers = [f"ON {len(gate.outcomes.embeddings)} GATE PROMPTS", "SCORE", "USD/1000", "AREA", "QNC", "PEAK"]
         lines.append(table(headers, rows, right=(1, 2, 3, 4, 5)))
+        lines += worth_lines(gate.worth)
         lines += [check_line(check) for check in gate.checks]
     return "\n".join(lines)
 
