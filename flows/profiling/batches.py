@@ -12,7 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.graders import Judge
-from flows.night.context import Night
+from flows.night.context import PROFILED_ROLES, Night
 from flows.profiling.asking import BudgetedCaller
 from flows.profiling.canaries import ask_canaries
 from flows.profiling.judging import JudgeClient
@@ -132,7 +132,8 @@ def profile_outcome(
     table = night.registry.outcomes.table(
         [llm.key], night.prompts_for(llm), night.grader_versions, night.asked_sampling(llm)
     )
-    scores = table.scores[: len(night.prompt_set.with_role("representative")), 0]
+    # Those of the cluster map come last, and only some LLMs are asked them.
+    scores = table.scores[: len(night.prompt_set.with_role(*PROFILED_ROLES)), 0]
     known = scores[scores == scores]
     return ProfileOutcome(
         llm_key=llm.key,
@@ -147,6 +148,7 @@ def profile_outcome(
         stopped_for=result.stopped_for,
         cut_share=result.cut_share,
         downgrades=result.downgrades,
+        n_in_mean=int(known.size),
     )
 
 

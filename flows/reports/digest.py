@@ -26,6 +26,7 @@ from flows.reports.night_record import (
     UnavailableRecord,
 )
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.numbers import score_interval
 from flows.reports.usage import usage_cell
 from flows.reports.worth import worth_lines
 from flows.text import counted
@@ -241,6 +242,7 @@ def llm_table(report: NightReport) -> list[dict[str, Any]]:
             "usage": usage_cell(report.usage.get(found.llm_key)),
             "coverage": f"{found.coverage:.1%}",
             "score": "" if found.mean_score is None else f"{found.mean_score:.4f}",
+            "95 %": score_interval(found.mean_score, found.n_in_mean),
         }
         for found in report.profiles
     ]
@@ -313,6 +315,7 @@ def _profile_record(found: ProfileOutcome, usage: Mapping[str, UsageFacts]) -> P
         spent_usd=float(found.spent_usd),
         coverage=found.coverage,
         mean_score=found.mean_score,
+        n_in_mean=found.n_in_mean,
         stopped_by=found.stopped_by,
         cut_share=found.cut_share,
         downgrades=found.downgrades,

@@ -90,6 +90,8 @@ class ProfileRecord:
 
     Attributes
     ----------
+    n_in_mean
+        Prompts that `mean_score` is the mean of; left out where it is not known, as in nights of earlier releases.
     usage_flags
         What was wrong with the usage of how many answers; the words are those of `flows.endpoints.usage.FLAGS`. Left
         out where it is empty, as in nights of earlier releases.
@@ -105,6 +107,7 @@ class ProfileRecord:
     stopped_by: str = ""
     cut_share: float = 0.0
     downgrades: tuple[str, ...] = ()
+    n_in_mean: Annotated[int, Field(exclude_if=lambda n: not n)] = 0
     usage_flags: Annotated[dict[str, int], Field(exclude_if=lambda flags: not flags)] = field(default_factory=dict)
 
 

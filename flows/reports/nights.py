@@ -6,6 +6,7 @@ from typing import Any
 
 from flows.reports.digest import escape
 from flows.reports.night_record import NightRecord, ProfileRecord
+from flows.reports.numbers import score_interval
 from flows.reports.pages import page
 from flows.reports.past_night import PastNight
 from flows.reports.worth import worth_lines
@@ -52,7 +53,7 @@ def night_markdown(seen: PastNight) -> str:
     for catalog in record.catalogs:
         lines.append(f"- {escape(catalog.catalog)}: {catalog.counts}")
     if record.profiles:
-        lines += ["", "| LLM | calls | scored | coverage | score | USD |", "|---|---|---|---|---|---|"]
+        lines += ["", "| LLM | calls | scored | coverage | score | 95 % | USD |", "|---|---|---|---|---|---|---|"]
         lines += [f"| {' | '.join(_cells(found))} |" for found in record.profiles[:_MOST_LINES]]
     router = record.router
     if router is not None:
@@ -79,5 +80,6 @@ def _cells(found: ProfileRecord) -> tuple[str, ...]:
         str(found.scored),
         f"{found.coverage:.1%}",
         "" if found.mean_score is None else f"{found.mean_score:.4f}",
+        score_interval(found.mean_score, found.n_in_mean),
         f"{found.spent_usd:.4f}",
     )

@@ -16,6 +16,7 @@ from flows.reports.night_record import (
     read_night,
     stored_summary,
 )
+from flows.reports.numbers import score_interval
 from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize, table
 from flows.workspace import Workspace
@@ -132,12 +133,13 @@ def _profiles(profiles: Sequence[ProfileRecord]) -> str:
             found.calls,
             found.scored,
             f"{found.coverage:.1%}",
-            "" if found.mean_score is None else f"{found.mean_score:.3f}",
+            "" if found.mean_score is None else f"{found.mean_score:.4f}",
+            score_interval(found.mean_score, found.n_in_mean),
             f"{found.spent_usd:.4f}",
         ]
         for found in profiles
     ]
-    return table(["LLM", "CALLS", "SCORED", "COVERAGE", "SCORE", "USD"], rows, right=(1, 2, 3, 4, 5))
+    return table(["LLM", "CALLS", "SCORED", "COVERAGE", "SCORE", "95 %", "USD"], rows, right=(1, 2, 3, 4, 6))
 
 
 def _next(seen: PastNight) -> str:

@@ -11,6 +11,7 @@ from flows.profiling.plan import PlannedProfile, PlannedRegrades
 from flows.reports.attention import canary_line
 from flows.reports.digest import area_and_qnc, review_command, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.numbers import score_interval
 from flows.reports.usage import usage_cell
 from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize, table
@@ -156,7 +157,8 @@ def profiles_text(report: NightReport) -> str:
             found.asked,
             found.failed,
             f"{found.coverage:.1%}",
-            "" if found.mean_score is None else f"{found.mean_score:.3f}",
+            "" if found.mean_score is None else f"{found.mean_score:.4f}",
+            score_interval(found.mean_score, found.n_in_mean),
             f"{found.spent_usd:.4f}",
             usage_cell(report.usage.get(found.llm_key)),
         ]
@@ -164,8 +166,8 @@ def profiles_text(report: NightReport) -> str:
     ]
     rate = f" ({report.calls / report.calling_s:.0f}/s)" if report.calling_s > 0 else ""
     head = f"Asked: {counted(report.calls, 'call')}{rate}, spent ${report.spent_usd:.4f}"
-    headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "USD", "USAGE"]
-    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
+    headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "95 %", "USD", "USAGE"]
+    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 6))}"
 
 
 def router_text(router: RouterOutcome | None) -> str:
