@@ -54,6 +54,7 @@ from flows.stages import (
     log_router,
     note_plan,
     plan,
+    readability_tonight,
     regrade,
     sync,
     usage_tonight,
@@ -145,18 +146,22 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     progress = Progress(planned, night.settings.budget.night_usd)
     result = await profile(night, planned, progress)
     log_profiles(night, result.profiles)
+    moves = score_moves(night)
     report = replace(
         report,
         profiles=result.profiles,
         canaries=result.canaries,
         spent_usd=result.spent_usd,
         calling_s=progress.elapsed_s,
-        regraded=score_moves(night),
+        regraded=moves,
         unjudged=result.unjudged,
         absent=note_unavailable(night, result.profiles, result.canaries),
         quarantined=check_answers(night, result),
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
         usage=usage_tonight(night, result),
+        readability=readability_tonight(night, result, moves),
+        decided=result.decided,
+        decides_unreadable=night.settings.judge.unreadable,
     )
     _reach(night, "profiled")
     _require_answers(report)

@@ -21,11 +21,12 @@ from flows.profiling.contamination import quarantine_contaminated
 from flows.profiling.plan import NightPlan, chosen, plan_night
 from flows.profiling.regrading import planned_regrades, regrade_by_rule
 from flows.profiling.results import ProfileOutcome, ProfilingResult, Quarantine
+from flows.profiling.unreadable import readability_of
 from registry.llms import CatalogDiff, CatalogFetch, UnreadCatalog
 
 if TYPE_CHECKING:
     from flows.reports.night_report import RouterOutcome
-    from registry.outcomes import UsageFacts
+    from registry.outcomes import Readability, ScoreMove, UsageFacts
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,12 @@ def usage_tonight(night: Night, result: ProfilingResult) -> Mapping[str, UsageFa
     """Return, by LLM key, what was wrong with the usage of tonight's answers, in all attempts of the night."""
     asked = {found.llm_key for found in (*result.profiles, *result.canaries)}
     return night.registry.outcomes.usage(sorted(asked), run=night.run)
+
+
+def readability_tonight(night: Night, result: ProfilingResult, moves: Iterable[ScoreMove]) -> Mapping[str, Readability]:
+    """Return, by LLM key, how many answers could be read of LLMs that were profiled, regraded or judged tonight."""
+    changed = {found.llm_key for found in (*result.profiles, *moves)} | set(result.decided)
+    return readability_of(night, sorted(changed))
 
 
 def log_router(night: Night, router: RouterOutcome) -> None:

@@ -198,6 +198,8 @@ class StoredAnswer:
         Its grade; None when that grader, or judge, gave none.
     has_text
         Whether the whole answer is kept. Without it the grade stays as it is.
+    is_judged
+        Whether that grade is the verdict of a judge, because no answer could be read.
     """
 
     llm_key: str
@@ -206,6 +208,7 @@ class StoredAnswer:
     former_grader: str
     former_score: float | None
     has_text: bool
+    is_judged: bool = False
 
 
 @dataclass(frozen=True)
@@ -304,7 +307,13 @@ def waiting_answers(
     )
     has_text = completion.c.is_truncated.is_(False)
     rows = unit.execute(
-        select(prompt.c.digest, outcome.c.protocol_id, outcome.c.score, has_text.label("has_text"))
+        select(
+            prompt.c.digest,
+            outcome.c.protocol_id,
+            outcome.c.score,
+            outcome.c.judged_at,
+            has_text.label("has_text"),
+        )
         .join_from(outcome, prompt, prompt.c.id == outcome.c.prompt_id)
         .join(llm, llm.c.id == outcome.c.llm_id)
         .outerjoin(completion, text_of_outcome())
@@ -317,7 +326,15 @@ def waiting_answers(
         if row.digest not in best or _rank(row) >= _rank(best[row.digest]):
             best[row.digest] = row
     return tuple(
-        StoredAnswer(llm_key, one, sampling, earlier[row.protocol_id], row.score, bool(row.has_text))
+        StoredAnswer(
+            llm_key,
+            one,
+            sampling,
+            earlier[row.protocol_id],
+            row.score,
+            has_text=bool(row.has_text),
+            is_judged=row.judged_at is not None,
+        )
         for one in prompts
         if (row := best.get(one.digest)) is not None
     )
@@ -380,7 +397,7 @@ def regraded_rows(unit: Unit, regrades: Sequence[Regrade], now: datetime) -> lis
         source = unit.execute(
             select(outcome).filter_by(llm_id=llm_number, protocol_id=former, prompt_id=prompt_number)
         ).one()
-        graded = {"is_old_grade": True} if one.score is None else _grade(one)
+        graded = {"is_old_grade": True} if one.score is None else _grade(one, source)
         again = {
             "protocol_id": protocol_number,
             "asked_protocol_id": source.asked_protocol_id or former,
@@ -393,9 +410,13 @@ def regraded_rows(unit: Unit, regrades: Sequence[Regrade], now: datetime) -> lis
     return rows
 
 
-def _grade(one: Regrade) -> dict[str, Any]:
+def _grade(one: Regrade, source: Row[Any]) -> dict[str, Any]:
+    """Return a new grade; what still cannot be read keeps the verdict of the judge that was paid for it."""
     assert one.score is not None
-    return {"score": float(one.score), "failure": None, "is_unreadable": one.is_unreadable}
+    grade = {"score": float(one.score), "failure": None, "is_unreadable": one.is_unreadable}
+    if not one.is_unreadable:
+        return grade | {"judged_by": None, "judged_at": None}
+    return grade if source.judged_at is None else grade | {"score": source.score}
 
 
 def protocol_id_of(unit: Unit, grader: str, sampling: str) -> int:

@@ -8,6 +8,7 @@ from sqlalchemy import column, select, table
 
 from registry.db.database import Database
 from registry.db.tables import run
+from registry.unreadable import Readability
 
 _VIEW = table(
     "leaderboard",
@@ -23,6 +24,9 @@ _VIEW = table(
             "mean_score",
             "cost_usd_per_1k_prompts",
             "mean_latency_s",
+            "n_checked",
+            "n_unreadable",
+            "n_judged",
         )
     ),
 )
@@ -44,6 +48,8 @@ class LeaderboardRow:
         Mean cost of a scored prompt in USD; None when unknown.
     mean_latency_s
         In seconds; None when unknown.
+    readability
+        How many of the scored answers could be read.
     """
 
     prompt_set_digest: str
@@ -55,6 +61,7 @@ class LeaderboardRow:
     mean_score: float | None
     mean_cost_usd: float | None
     mean_latency_s: float | None
+    readability: Readability
 
 
 def leaderboard(database: Database, prompt_set_digest: str | None) -> tuple[LeaderboardRow, ...]:
@@ -69,5 +76,6 @@ def leaderboard(database: Database, prompt_set_digest: str | None) -> tuple[Lead
     for row in sorted(rows, key=lambda each: (each.n_scored, each.sampling), reverse=True):
         cost = row.cost_usd_per_1k_prompts
         mean_cost_usd = None if cost is None else cost / 1000
-        best.setdefault(row.llm_key, LeaderboardRow(*row[:7], mean_cost_usd, row.mean_latency_s))
+        read = Readability(row.n_scored, row.n_checked, row.n_unreadable, row.n_judged)
+        best.setdefault(row.llm_key, LeaderboardRow(*row[:7], mean_cost_usd, row.mean_latency_s, read))
     return tuple(sorted(best.values(), key=lambda each: (-(each.mean_score or 0.0), each.llm_key)))

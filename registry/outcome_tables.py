@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import or_, select, type_coerce
+from sqlalchemy import ColumnElement, or_, select, type_coerce
 from sqlalchemy.types import BigInteger
 
 from registry.answers import ScoreMove, StoredAnswer, known_at, score_moves, text_of_outcome, waiting_answers
@@ -18,6 +18,15 @@ from registry.db.tables import completion, llm, outcome, prompt, protocol
 from registry.outcome_sums import OutcomeSums, sum_outcomes
 from registry.prompts import Prompt
 from registry.runs import Run, Runs
+from registry.unreadable import (
+    Readability,
+    UnreadableAnswer,
+    judged_since,
+    readability,
+    score_before,
+    undecided_answers,
+    unreadable_answers,
+)
 from routing.errors import InvalidInput
 
 
@@ -139,6 +148,63 @@ class OutcomeReader:
         with self._database.read() as unit:
             return waiting_answers(unit, llm_key, prompts, grader_labels(grader_versions), sampling)
 
+    def undecided(
+        self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], sampling: str
+    ) -> tuple[StoredAnswer, ...]:
+        """Return the answers that the present graders could not read and no judge has decided, in the prompts' order.
+
+        Answers whose whole text is not kept, and answers that a judge grades anyway, are not among them.
+
+        Parameters
+        ----------
+        llm_key, prompts, grader_versions, sampling
+            As in `waiting`.
+        """
+        with self._database.read() as unit:
+            return undecided_answers(unit, llm_key, prompts, grader_labels(grader_versions), sampling)
+
+    def unreadable(
+        self, llm_key: str, prompt_set_digest: str, sampling: str, *, limit: int
+    ) -> tuple[UnreadableAnswer, ...]:
+        """Return answers in which no answer could be read, under their latest graders; those in doubt come first.
+
+        Parameters
+        ----------
+        llm_key, sampling
+            Which LLM, and how it was asked.
+        prompt_set_digest
+            Only answers to the prompts of this set, in its order.
+        limit
+            At most this many.
+        """
+        with self._database.read() as unit:
+            return unreadable_answers(unit, llm_key, prompt_set_digest, sampling, limit)
+
+    def readability(
+        self,
+        llm_keys: Sequence[str],
+        prompts: Sequence[Prompt],
+        grader_versions: Mapping[str, str],
+        sampling: str | Mapping[str, str],
+        *,
+        until: datetime | None = None,
+    ) -> Mapping[str, Readability]:
+        """Count, by LLM key, the answers in which no answer could be read.
+
+        Parameters
+        ----------
+        llm_keys, prompts, grader_versions, sampling, until
+            As in `table`.
+        """
+        digests, labels = [one.digest for one in prompts], grader_labels(grader_versions)
+        with self._database.read() as unit:
+            return readability(unit, llm_keys, digests, labels, sampling, until)
+
+    def judged_since(self, moment: datetime) -> frozenset[tuple[str, str]]:
+        """Return LLM key and sampling of every answer about which a judge decided after a moment."""
+        with self._database.read() as unit:
+            return judged_since(unit, moment)
+
     def score_moves(self, since: datetime | None = None) -> tuple[ScoreMove, ...]:
         """Return how much newer graders moved the scores of LLMs, by key and sampling.
 
@@ -201,6 +267,7 @@ class OutcomeReader:
         sampling: str | Mapping[str, str],
         *,
         until: datetime | None = None,
+        is_undecided: bool = False,
         unit: Unit | None = None,
     ) -> OutcomeTable:
         """Return the outcomes of some LLMs on some prompts as arrays.
@@ -216,7 +283,9 @@ class OutcomeReader:
         sampling
             As in `Outcome`; a mapping when it differs from LLM to LLM.
         until
-            Only what was asked, or regraded, by this moment: since scores are final, the table as it was then.
+            Only what was asked, regraded or judged by this moment: since scores are final, the table as it was then.
+        is_undecided
+            Whether unreadable answers have the score that they had before a judge decided.
         unit
             The transaction to join.
         """
@@ -232,7 +301,9 @@ class OutcomeReader:
                 if key not in llms or not len(row_of):
                     continue
                 wanted = sampling if isinstance(sampling, str) else sampling[key]
-                stored = self._column(opened, llms[key], labels, wanted, until)
+                stored = self._column(
+                    opened, llms[key], labels, wanted, until, score_before(until, is_undecided=is_undecided)
+                )
                 if not stored:
                     continue
                 numbers = np.array(stored[0], dtype=np.int64)
@@ -254,14 +325,20 @@ class OutcomeReader:
         return row_of
 
     def _column(
-        self, unit: Unit, llm_number: int, labels: Sequence[str], sampling: str, until: datetime | None
+        self,
+        unit: Unit,
+        llm_number: int,
+        labels: Sequence[str],
+        sampling: str,
+        until: datetime | None,
+        score: ColumnElement[Any],
     ) -> list[tuple[Any, ...]]:
         protocols = unit.execute(
             select(protocol.c.id).where(protocol.c.grader.in_(labels), protocol.c.sampling == sampling)
         ).scalars()
         query = select(
             outcome.c.prompt_id,
-            outcome.c.score,
+            score,
             outcome.c.input_tokens,
             outcome.c.output_tokens,
             type_coerce(outcome.c.cost_picousd, BigInteger),

@@ -38,6 +38,7 @@ from registry.errors import NotFound
 from registry.outcome_tables import Coverage, OutcomeReader, OutcomeTable, grader_labels
 from registry.prompts import Prompt, require_known
 from registry.runs import Run, Runs
+from registry.unreadable import Readability, UnreadableAnswer, Verdict, store_verdicts
 from routing.errors import InvalidInput
 
 __all__ = [
@@ -49,12 +50,15 @@ __all__ = [
     "OutcomeTable",
     "Outcomes",
     "PurposeSpend",
+    "Readability",
     "Regrade",
     "ScoreMove",
     "Spend",
     "StoredAnswer",
+    "UnreadableAnswer",
     "UsageEstimate",
     "UsageFacts",
+    "Verdict",
     "grader_labels",
 ]
 
@@ -257,6 +261,37 @@ class Outcomes(OutcomeReader):
             return len(rows)
 
         return self._database.repeated(regrade)
+
+    def decide(self, run: Run | int, verdicts: Sequence[Verdict], *, now: datetime) -> int:
+        """Store a judge's verdicts on unreadable answers, and book what it was paid for them, in one transaction.
+
+        Parameters
+        ----------
+        run
+            The night that had them judged.
+        verdicts
+            Any number; an answer that a judge has decided by now keeps that verdict.
+        now
+            The present moment.
+
+        Returns
+        -------
+        int
+            How many answers were decided.
+
+        Raises
+        ------
+        RunAlreadyActive
+            When another run has taken the lease over.
+        """
+
+        def decide(unit: Unit) -> int:
+            held = self._runs.require_lease(run, unit)
+            decided = store_verdicts(unit, verdicts, now)
+            self._book_grading(unit, held.id, [one.grading for one in verdicts if one.grading is not None])
+            return decided
+
+        return self._database.repeated(decide)
 
     def _book_grading(self, unit: Unit, run_id: int, costs: Sequence[GradingCost]) -> None:
         judges = ids_of(unit, llm.c.key, llm.c.id, [cost.llm_key for cost in costs])

@@ -53,7 +53,7 @@ def completion(context: click.Context, shell: str, as_json: bool) -> None:
 
 def _names(context: click.Context, kinds: Iterable[str]) -> list[str]:
     """Return the registry's names of some kinds; names from a catalog that would act in a shell are left out."""
-    from registry.completion_names import names
+    from registry.db.completion_names import names
 
     url = registry_url(context.params.get("config"))
     found = [name for kind in kinds for name in names(url, kind)]

@@ -121,14 +121,22 @@ def _status(row: dict[str, Any]) -> str:
 
 @llm.command("show")
 @click.argument("text", metavar="LLM", shell_complete=complete_llms)
+@click.option("--unreadable", "with_unreadable", is_flag=True, help="Also answers in which no answer could be read.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=5, show_default=True, help="At most this many unreadable answers."
+)
 @config_option
 @json_option
-def show_llm(text: str, config: str | None, as_json: bool) -> None:
-    """Show one LLM, by its key, id or name or a part of it."""
+def show_llm(text: str, with_unreadable: bool, limit: int, config: str | None, as_json: bool) -> None:
+    """Show one LLM, by its key, id or name or a part of it.
+
+    With --unreadable, some of the answers in which its graders could read no answer: prompt, reference and answer.
+    """
     from flows.night.epochs import Drifts, leaderboard_by_llm
+    from flows.reports.readability import readability_sentence, unreadable_data, unreadable_text
     from flows.reports.usage import usage_sentence
     from registry.errors import NotFound
-    from registry.outcomes import UsageFacts
+    from registry.outcomes import Readability, UsageFacts
 
     with opened(config) as workspace:
         found = workspace.registry.llms.find(text)
@@ -142,6 +150,12 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
         scores = leaderboard_by_llm(workspace.registry.leaderboard()).get(entry.key)
         drift = Drifts(workspace.registry).of(entry.key)
         usage = workspace.registry.outcomes.usage([entry.key]).get(entry.key, UsageFacts())
+        answers = ()
+        if with_unreadable and scores is not None:
+            answers = workspace.registry.outcomes.unreadable(
+                entry.key, scores.prompt_set_digest, scores.sampling, limit=limit
+            )
+    read = scores.readability if scores else Readability()
     data = _llm_data(entry, drift) | {
         "endpoint": entry.endpoint,
         "canonical_id": entry.canonical_id,
@@ -154,16 +168,39 @@ def show_llm(text: str, config: str | None, as_json: bool) -> None:
         "mean_cost_usd": scores.mean_cost_usd if scores else None,
         "usage_checked": usage.n_answers,
         "usage_flags": dict(usage.flags),
+        "unreadable_share": read.share,
+        "prompts_checked": read.n_known,
+        "prompts_unreadable": read.n_unreadable,
+        "prompts_judged": read.n_judged,
+        "unreadable_answers": [unreadable_data(one) for one in answers] if with_unreadable else None,
     }
-    show("llm.show", data, as_json=as_json, text=lambda: _llm_text(data, usage_sentence(usage)))
+
+    def words() -> str:
+        sentences = {"usage": usage_sentence(usage), "unreadable": readability_sentence(read)}
+        more = f"\n\n{unreadable_text(answers, read)}" if with_unreadable else ""
+        return _llm_text(data, sentences) + more
+
+    show("llm.show", data, as_json=as_json, text=words)
 
 
-def _llm_text(data: dict[str, Any], usage: str) -> str:
+_IN_WORDS = (
+    "price",
+    "price_history",
+    "usage_checked",
+    "usage_flags",
+    "unreadable_share",
+    "prompts_checked",
+    "prompts_unreadable",
+    "prompts_judged",
+    "unreadable_answers",
+)
+
+
+def _llm_text(data: dict[str, Any], sentences: dict[str, str]) -> str:
     from flows.reports.numbers import score_interval
 
-    hidden = ("price", "price_history", "usage_checked", "usage_flags")
-    shown = {key: value for key, value in data.items() if key not in hidden}
-    plain = shown | {"score_95_%": score_interval(data["mean_score"], data["prompts_scored"]) or None, "usage": usage}
+    interval = score_interval(data["mean_score"], data["prompts_scored"]) or None
+    plain = {key: value for key, value in data.items() if key not in _IN_WORDS} | {"score_95_%": interval} | sentences
     lines = [
         f"{key.replace('_', ' '):16} {sanitize(_words(value), width=200)}"
         for key, value in plain.items()
@@ -186,7 +223,10 @@ def _next_steps(data: dict[str, Any]) -> list[str]:
     key = sanitize(data["key"], width=400)
     if data["refusal"] is not None and "held for review" in data["refusal"]:
         return [f"uniroute llm accept-price {key} --reason TEXT"]
-    return [] if data["status"] == "available" else [f"uniroute llm include {key} --reason TEXT"]
+    if data["status"] != "available":
+        return [f"uniroute llm include {key} --reason TEXT"]
+    has_more = data["prompts_unreadable"] and data["unreadable_answers"] is None
+    return [f"uniroute llm show {key} --unreadable"] if has_more else []
 
 
 @llm.command("diff")

@@ -28,7 +28,8 @@ def regrade(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     """Grade stored answers again with the present graders.
 
     The next night would do the same. No LLM is called. Answers for the judge wait for the next night, which pays for
-    them within its budget. An answer whose text is gone keeps its grade.
+    them within its budget. An answer whose text is gone keeps its grade, and an answer that still cannot be read keeps
+    the verdict of the judge that decided it.
     """
     from flows.night.context import Night
     from flows.profiling.regrading import planned_regrades, regrade_by_rule
@@ -37,7 +38,7 @@ def regrade(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     with opened(config) as workspace:
         night = Night(workspace, clock.utc_now().date())
         night.check_graders()
-        waiting = sum(one.by_judge for one in planned_regrades(night))
+        waiting = sum(one.by_judge + one.unreadable for one in planned_regrades(night))
         moves = regrade_by_rule(night, None, is_dry_run=is_dry_run)
     data = {"is_dry_run": is_dry_run, "llms": [_move_data(one) for one in moves], "waiting_for_judge": waiting}
 

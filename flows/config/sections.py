@@ -184,8 +184,19 @@ class LogSettings(Section):
 class JudgeSettings(Section):
     """The LLM that judges answers to prompts whose grader is judge."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"unreadable"})
+
     llm: str = ""
     """endpoint:id, such as openrouter:openai/gpt-4.1-mini; priced in a catalog, neither profiled nor routed to"""
+    unreadable: bool = False
+    """whether it also decides about answers in which the graders of other prompts could read none; paid for within
+    the budget"""
+
+    @model_validator(mode="after")
+    def _some_llm_decides(self) -> JudgeSettings:
+        if self.unreadable and not self.llm:
+            raise ValueError("unreadable = true needs llm: name the LLM that decides")
+        return self
 
 
 class RoutingSettings(Section):

@@ -20,6 +20,7 @@ from flows.night.epochs import Drifts, in_epoch
 from flows.profiling.contamination import contamination_p_value
 from flows.versions.provenance import known_provenance
 from registry.errors import NotFound
+from registry.outcomes import Readability
 from registry.store import Registry
 from routing.embedders import load_embedder_for
 from routing.router import Router
@@ -100,6 +101,11 @@ class Answers:
         sampling = {key: self.sampling.get(key, "") for key in keys}
         return self.registry.outcomes.table(keys, prompts, self.graders, sampling, until=self.until)
 
+    def readability(self, keys: Sequence[str], prompts: Sequence[Prompt]) -> Mapping[str, Readability]:
+        """Return, by LLM key, how many of the answers to some prompts could be read."""
+        sampling = {key: self.sampling.get(key, "") for key in keys}
+        return self.registry.outcomes.readability(keys, prompts, self.graders, sampling, until=self.until)
+
 
 @dataclass(frozen=True, eq=False)
 class GateEvidence:
@@ -171,7 +177,7 @@ def put_to_gate(
 
 
 def is_regraded_champion(answers: Answers, challenger: Router, champion: Router) -> bool:
-    """Whether a challenger differs from the champion only in vectors of LLMs whose answers were graded again since.
+    """Whether a challenger differs from the champion only in vectors of LLMs whose answers have other grades since.
 
     Parameters
     ----------
@@ -186,6 +192,8 @@ def is_regraded_champion(answers: Answers, challenger: Router, champion: Router)
         for one in answers.registry.outcomes.score_moves(made_at)
         if one.sampling == answers.sampling.get(one.llm_key)
     }
+    judged = answers.registry.outcomes.judged_since(made_at)
+    moved |= {key for key, sampling in judged if sampling == answers.sampling.get(key)}
     before = {llm.key: llm for llm in champion.llms}
     if challenger.digest == champion.digest or before.keys() != set(challenger.keys):
         return False

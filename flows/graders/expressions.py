@@ -62,6 +62,8 @@ class _Worker:
             # It needs no key, and what it reads comes from LLMs.
             env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
             bufsize=0,
+            # Ctrl-C ends the night in its own way; an answer in work is not to look unreadable because of it.
+            start_new_session=True,
         )
         if self._read(_START_S) != _READY:
             self.end()
@@ -70,6 +72,11 @@ class _Worker:
                 unchanged="the answer is not counted as wrong",
                 hint=f"see what this prints: {sys.executable} -m flows.graders.math_worker",
             )
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process has ended, for whatever reason."""
+        return self._process.poll() is not None
 
     def value(self, expression: str) -> Fraction | Decimal | None:
         """Return a value; None where there is none.
@@ -124,6 +131,8 @@ class _Workers:
         with self._lock:
             if self._limits_hit >= _MOST_LIMITS_HIT and _GROWING.search(expression):
                 return None
+            if self._worker is not None and self._worker.is_gone:
+                self._end()
             if self._worker is None:
                 self._worker = _Worker()
             try:

@@ -108,7 +108,7 @@ def says_nothing(completion: str, reference: str = "") -> bool:
     completion
         What the candidate said.
     reference
-        The accepted answer: whoever says the same has said something, even where it is "solution".
+        The accepted answer: an answer that says the same says something, even where it is "solution".
     """
     words = _words(without_reasoning(completion))
     return words in _SAYS_NOTHING and (not words or words != _words(reference))

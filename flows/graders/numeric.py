@@ -261,7 +261,7 @@ def _declared_in_words(text: str) -> Iterator[_Declaration]:
 
 
 def _phrase(text: str, start: int) -> str:
-    """Return the rest of the sentence that goes on at an index, past marks and empty lines."""
+    """Return the rest of a sentence from an index on, past marks and empty lines."""
     marks = re.compile(r"[\s*_:`]{0,10}").match(text, start)
     start = start if marks is None else marks.end()
     end = _SENTENCE_END.search(text, start, start + _LONGEST_PHRASE)

@@ -21,9 +21,14 @@ _NEXT_QUESTION = re.compile(
 _OPENING_CHARACTERS: Final = 40
 """How much of a prompt must come again to be recognised; shorter prompts are not looked for."""
 
-_ASKS_FOR_LAST_LINE = re.compile(r"\b(?:last|final) (?:line|sentence)\b", re.IGNORECASE)
+_OF_ANSWER: Final = r"of (?:your|the) (?:answer|response|reply|output)\b"
+_ASKS_FOR_LAST_LINE = re.compile(
+    rf"\b(?:last|final) (?:line|sentence) {_OF_ANSWER}|\bon the last line\b", re.IGNORECASE
+)
 _ASKS_TO_BEGIN = re.compile(
-    r"\b(?:start|begin)\b[^.\n]{0,40}\bwith\b|\bfirst (?:line|word|character|token)\b", re.IGNORECASE
+    r"\b(?:start|begin)\b[^.\n]{0,20}\b(?:answer|response|reply)\b[^.\n]{0,20}\bwith\b"
+    rf"|\bfirst (?:line|word|character|token) {_OF_ANSWER}",
+    re.IGNORECASE,
 )
 _CORRECTION = re.compile(
     r"\b(?:wait|actually|correction|corrected|mistake|mistaken|however|but|instead|sorry|apologi[sz]e|oops|hmm|wrong"
@@ -51,7 +56,7 @@ Declared = TypeVar("Declared", bound=Declaration)
 
 
 def without_run_on(answer: str, settled_at: int, question: str) -> str:
-    """Cut what follows when an LLM, its answer given, asks itself the next question.
+    """Cut what follows when an LLM has given its answer and then asks itself the next question.
 
     Parameters
     ----------
@@ -84,7 +89,7 @@ def valid_declaration(declared: Sequence[Declared], answer: str, question: str) 
     """Return the declaration that counts.
 
     An answer is finished by the first that ends a sentence: LLMs that declare another one without a word in between
-    have gone on to other questions. One that words such as "wait" or "however" lead to is a correction and counts
+    are answering other questions. One that words such as "wait" or "however" lead to is a correction and counts
     instead; so does the last where none ends a sentence, or where the prompt asks for the answer in the last line.
 
     Parameters

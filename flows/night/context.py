@@ -165,16 +165,21 @@ class Night:
 
     @cached_property
     def judge(self) -> Judge | None:
-        """The judge; None when no prompt needs one."""
+        """The judge; None when no prompt needs one and unreadable answers are left as they are."""
         llm_key = self.settings.judge.llm
-        if not any(prompt.grader == Judge.name for prompt in self.profiled_prompts):
+        if not (self.settings.judge.unreadable or self._has_judged_prompts):
             return None
         return Judge(llm_key, self.sampling[llm_key.partition(":")[0]])
 
     @cached_property
     def labels(self) -> dict[str, Labelled]:
-        """By name, everything that turns completions into scores: the graders, and the judge if there is one."""
-        return {**self.graders, **({} if self.judge is None else {Judge.name: self.judge})}
+        """By name, everything that turns completions into scores: the graders, and the judge if prompts name it."""
+        is_grader = self.judge is not None and self._has_judged_prompts
+        return {**self.graders, **({Judge.name: self.judge} if is_grader else {})}
+
+    @property
+    def _has_judged_prompts(self) -> bool:
+        return any(prompt.grader == Judge.name for prompt in self.profiled_prompts)
 
     @property
     def grader_versions(self) -> dict[str, str]:

@@ -110,16 +110,20 @@ class BudgetedCaller:
         """What tonight's calls have cost so far, in USD."""
         return sum(self._spent.values(), Decimal(0))
 
+    @property
+    def has_judge(self) -> bool:
+        """Whether it has answers judged."""
+        return self._judge_client is not None
+
     def outlook(self) -> Outlook:
         """Return which LLMs are not asked any more, and for how long limited ones still are."""
         left_s = {key: self._endpoints[llm.endpoint].patience_left_s(llm.llm_id) for key, llm in self._llms.items()}
         limited = {key: s for key, s in left_s.items() if s is not None and key not in self.stopped}
         return Outlook(frozenset(self.stopped), limited)
 
-    async def check_judge(self) -> None:
-        """Check the judge, if there is one, within the budget before any LLM is asked."""
+    async def check_judge(self, judged: Sequence[Prompt]) -> None:
+        """Check the judge, if there is one, within the budget on some of the prompts whose answers it will judge."""
         if self._judge_client is not None:
-            judged = [prompt for prompt in self._night.profiled_prompts if prompt.grader == Judge.name]
             spent = await self._judge_client.check(self._night, judged, self._budget)
             self._spent[self._judge_client.judge.llm_key] += spent
 

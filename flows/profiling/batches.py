@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 
+import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -21,7 +23,7 @@ from flows.profiling.progress import Progress
 from flows.profiling.recorder import OutcomeRecorder
 from flows.profiling.results import CanaryOutcome, ProfileOutcome, ProfilingResult, WorkerResult
 from registry.llms import LLM
-from registry.outcomes import Outcome
+from registry.outcomes import Outcome, OutcomeTable
 
 # Enough to keep the endpoints busy while batches end and begin, and few enough for Prefect on SQLite.
 _BATCHES_AT_ONCE = 8
@@ -129,12 +131,8 @@ def profile_outcome(
         Calls with an outcome, how many of these have a score, and what they cost in USD.
     """
     llm = profile.llm
-    table = night.registry.outcomes.table(
-        [llm.key], night.prompts_for(llm), night.grader_versions, night.asked_sampling(llm)
-    )
-    # Those of the cluster map come last, and only some LLMs are asked them.
-    scores = table.scores[: len(night.prompt_set.with_role(*PROFILED_ROLES)), 0]
-    known = scores[scores == scores]
+    table = _profile_table(night, llm)
+    known = _scores(night, table)
     return ProfileOutcome(
         llm_key=llm.key,
         is_new=profile.is_new,
@@ -143,12 +141,33 @@ def profile_outcome(
         failed=asked - scored,
         spent_usd=spent_usd,
         coverage=float((table.scores == table.scores).mean()),
-        mean_score=float(known.mean()) if known.size else None,
+        mean_score=_mean(known),
         stopped_by=result.stopped_by,
         stopped_for=result.stopped_for,
         cut_share=result.cut_share,
         downgrades=result.downgrades,
         n_in_mean=int(known.size),
+    )
+
+
+def mean_score(night: Night, llm_key: str) -> float | None:
+    """Return an LLM's mean score over the prompts that every LLM is asked; None without any."""
+    return _mean(_scores(night, _profile_table(night, night.registry.llms.get(llm_key))))
+
+
+def _mean(scores: NDArray[np.float64]) -> float | None:
+    return float(scores.mean()) if scores.size else None
+
+
+def _scores(night: Night, table: OutcomeTable) -> NDArray[np.float64]:
+    """Return the scores on the prompts that every LLM is asked; those of the cluster map come last in a table."""
+    scores = table.scores[: len(night.prompt_set.with_role(*PROFILED_ROLES)), 0]
+    return scores[np.isfinite(scores)]
+
+
+def _profile_table(night: Night, llm: LLM) -> OutcomeTable:
+    return night.registry.outcomes.table(
+        [llm.key], night.prompts_for(llm), night.grader_versions, night.asked_sampling(llm)
     )
 
 

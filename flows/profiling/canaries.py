@@ -91,8 +91,9 @@ async def _ask_one(night: Night, canary: PlannedProfile, caller: BudgetedCaller)
     outcomes = await asyncio.gather(*(caller.ask(llm, prompt, sampling, recorder.add) for prompt in missing))
     made = [outcome for outcome in outcomes if outcome is not None]
     counted = night.counted_sampling(llm)
+    # As if no judge had decided about unreadable answers: it has not seen the canaries.
     before, now = (
-        night.registry.outcomes.table([llm.key], prompts, night.grader_versions, wanted).scores[:, 0]
+        night.registry.outcomes.table([llm.key], prompts, night.grader_versions, wanted, is_undecided=True).scores[:, 0]
         for wanted in (counted, sampling)
     )
     # An earlier grader's grade says nothing about whether the LLM changed; its first canary under the present one does.

@@ -53,7 +53,7 @@ class PlannedProfile:
 
 @dataclass(frozen=True)
 class PlannedRegrades:
-    """Stored answers of one LLM that a newer grader has yet to grade; the LLM is not asked again.
+    """Stored answers of one LLM that a newer grader or a judge has yet to grade; the LLM is not asked again.
 
     Attributes
     ----------
@@ -65,6 +65,8 @@ class PlannedRegrades:
         How many keep their grade, because their text is not kept any more.
     worst_usd
         What judging could cost at most, in USD.
+    unreadable
+        In how many no answer could be read, so that the judge is asked to decide.
     """
 
     llm_key: str
@@ -72,6 +74,7 @@ class PlannedRegrades:
     by_judge: int
     kept: int
     worst_usd: Decimal
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)

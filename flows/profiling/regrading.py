@@ -2,15 +2,15 @@
 
 Rules grade at once, before a night plans. A judge grades within the budget of the night, before anything is asked. An
 answer whose whole text is not kept any more keeps its grade and is flagged; so does one that the newer grader cannot
-grade. Grades are committed a few hundred at a time, so what was graded before an interruption is not graded again.
+grade. Where a judge decided because the former grader could read nothing, its verdict stays unless the newer grader
+can read an answer. Grades are committed a few hundred at a time, so what was graded before an interruption is not
+graded again.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,20 +21,20 @@ from flows.errors import GradingError
 from flows.graders import Judge
 from flows.logs import log_event
 from flows.profiling.canaries import canary_sampling
-from flows.profiling.judging import Judgement, worst_judgement_usd
+from flows.profiling.judging import Judgement
 from flows.profiling.plan import PlannedRegrades, cost_usd
 from flows.profiling.recorder import OutcomeRecorder
-from flows.profiling.results import Unjudged
-from registry.outcomes import JUDGING, Regrade, ScoreMove, StoredAnswer, UsageEstimate
+from flows.profiling.results import NO_VERDICT, Unjudged
+from flows.profiling.stored_answers import judge_answers, with_texts, worst_judging_usd
+from flows.profiling.unreadable import undecided_answers
+from registry.outcomes import Regrade, ScoreMove, StoredAnswer, UsageEstimate
 
 if TYPE_CHECKING:
     from flows.night.context import Night
     from flows.profiling.asking import BudgetedCaller
     from registry.llms import Price
-    from registry.prompts import Prompt
     from registry.runs import Run
 
-_AT_ONCE = 500
 _LOOKED_BACK = 90
 _ENDED_WELL = ("completed", "attention")
 
@@ -65,30 +65,23 @@ def waiting_answers(night: Night) -> dict[str, tuple[StoredAnswer, ...]]:
 
 
 def planned_regrades(night: Night) -> tuple[PlannedRegrades, ...]:
-    """Return what a night would grade again, and what judging could cost."""
-    return tuple(
-        PlannedRegrades(
-            llm_key=key,
-            by_rule=sum(_is_by_rule(answer) for answer in answers),
-            by_judge=sum(_is_by_judge(answer) for answer in answers),
-            kept=sum(not answer.has_text for answer in answers),
-            worst_usd=_worst_usd(night, [answer.prompt for answer in answers if _is_by_judge(answer)]),
+    """Return what a night would grade again or have judged, and what judging could cost."""
+    waiting, undecided = waiting_answers(night), undecided_answers(night)
+    planned = []
+    for key in dict.fromkeys((*waiting, *undecided)):
+        answers, unreadable = waiting.get(key, ()), undecided.get(key, ())
+        judged = [answer.prompt for answer in (*filter(_is_by_judge, answers), *unreadable)]
+        planned.append(
+            PlannedRegrades(
+                llm_key=key,
+                by_rule=sum(map(_is_by_rule, answers)),
+                by_judge=sum(map(_is_by_judge, answers)),
+                kept=sum(not answer.has_text for answer in answers),
+                worst_usd=worst_judging_usd(night, judged),
+                unreadable=len(unreadable),
+            )
         )
-        for key, answers in waiting_answers(night).items()
-    )
-
-
-def _worst_usd(night: Night, prompts: Sequence[Prompt]) -> Decimal:
-    """Bound what judging stored answers to some prompts costs, in USD."""
-    if not prompts or night.judge is None:
-        return Decimal(0)
-    judge = next((llm for llm in night.registry.llms.all() if night.is_judge(llm)), None)
-    # The night that asks it reads the catalogs first, and refuses a judge that is unknown or has no price.
-    if judge is None or judge.price is None:
-        return Decimal(0)
-    longest = {entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()}[judge.endpoint]
-    worst = (worst_judgement_usd(one.text, one.reference, judge.price, max_tokens=longest) for one in prompts)
-    return sum(worst, Decimal(0))
+    return tuple(planned)
 
 
 def _is_by_rule(answer: StoredAnswer) -> bool:
@@ -119,7 +112,7 @@ def regrade_by_rule(night: Night, run: Run | None, *, is_dry_run: bool = False) 
     regrades: list[Regrade] = []
     for llm_key, answers in waiting_answers(night).items():
         price = night.registry.llms.get(llm_key).price
-        for part in _with_texts(night, [answer for answer in answers if not _is_by_judge(answer)]):
+        for part in with_texts(night, [answer for answer in answers if not _is_by_judge(answer)]):
             if night.interruption.is_requested:
                 return _moves(regrades)
             made = [again for answer, text in part if (again := _graded(night, price, answer, text)) is not None]
@@ -130,20 +123,6 @@ def regrade_by_rule(night: Night, run: Run | None, *, is_dry_run: bool = False) 
     return _moves(regrades)
 
 
-def _with_texts(night: Night, answers: Sequence[StoredAnswer]) -> Iterator[list[tuple[StoredAnswer, str | None]]]:
-    """Read the texts of answers, some hundred at a time; None where it is gone."""
-    alike: dict[tuple[str, str], list[StoredAnswer]] = defaultdict(list)
-    for answer in answers:
-        alike[answer.sampling, answer.former_grader].append(answer)
-    for (sampling, former), found in alike.items():
-        for start in range(0, len(found), _AT_ONCE):
-            part = found[start : start + _AT_ONCE]
-            name = former.partition("/")[0]
-            wanted = [answer.prompt for answer in part if answer.has_text]
-            texts = night.registry.outcomes.completions(part[0].llm_key, wanted, {name: former}, sampling)
-            yield [(answer, texts.get(answer.prompt.digest)) for answer in part]
-
-
 def _graded(night: Night, price: Price | None, answer: StoredAnswer, text: str | None) -> Regrade | None:
     """Grade one answer; one that cannot be graded keeps its grade, and goes on waiting where it has none."""
     prompt = answer.prompt
@@ -151,8 +130,11 @@ def _graded(night: Night, price: Price | None, answer: StoredAnswer, text: str |
     if text is not None:
         try:
             grade = night.graders[prompt.grader].grade(text, prompt.reference, prompt.text)
+            # What the present grader cannot read either was decided by a judge that has been paid for it.
+            is_decided = grade.is_unreadable and answer.is_judged
+            score = answer.former_score if is_decided else grade.score
             estimate = _estimate(price, answer, text)
-            return Regrade(answer, label, grade.score, is_unreadable=grade.is_unreadable, estimate=estimate)
+            return Regrade(answer, label, score, is_unreadable=grade.is_unreadable, estimate=estimate)
         except GradingError as error:
             log_event("regrade_failed", llm=answer.llm_key, prompt_id=prompt.digest, reason=error.message)
     return None if answer.former_score is None else Regrade(answer, label, None)
@@ -194,39 +176,24 @@ async def regrade_by_judge(night: Night, caller: BudgetedCaller) -> tuple[Unjudg
 
     recorder: OutcomeRecorder[Regrade] = OutcomeRecorder(store)
 
-    async def judge(price: Price | None, answer: StoredAnswer, text: str) -> None:
-        async def keep(judgement: Judgement) -> None:
-            if judgement.score is not None:
-                label = night.grader_versions[Judge.name]
-                again = Regrade(
-                    answer,
-                    label,
-                    judgement.score,
-                    is_unreadable=judgement.is_unreadable,
-                    grading=judgement.cost,
-                    estimate=_estimate(price, answer, text),
-                )
-                await recorder.add(again)
-            elif judgement.cost is not None:
-                cost = judgement.cost
-                await asyncio.to_thread(
-                    night.registry.charges.book,
-                    night.run,
-                    cost.llm_key,
-                    cost.cost_usd,
-                    calls=cost.calls,
-                    reserved=Decimal(0),
-                    purpose=JUDGING,
-                )
+    answers = {key: [one for one in found if _is_by_judge(one)] for key, found in waiting_answers(night).items()}
+    prices = {key: night.registry.llms.get(key).price for key in answers}
 
-        await caller.judge_stored(answer.llm_key, answer.prompt, text, keep)
+    async def keep(answer: StoredAnswer, text: str, judgement: Judgement) -> None:
+        await recorder.add(
+            Regrade(
+                answer,
+                night.grader_versions[Judge.name],
+                judgement.score,
+                is_unreadable=judgement.is_unreadable,
+                grading=judgement.cost,
+                estimate=_estimate(prices[answer.llm_key], answer, text),
+            )
+        )
 
-    for llm_key, answers in waiting_answers(night).items():
-        price = night.registry.llms.get(llm_key).price
-        for part in _with_texts(night, [answer for answer in answers if _is_by_judge(answer)]):
-            await asyncio.gather(*(judge(price, answer, text) for answer, text in part if text is not None))
+    await judge_answers(night, caller, answers, keep)
     left = {key: sum(map(_is_by_judge, answers)) for key, answers in waiting_answers(night).items()}
-    reasons = {key: caller.stopped.get(key, ("the judge gave no verdict",))[0] for key in left}
+    reasons = {key: caller.stopped.get(key, (NO_VERDICT,))[0] for key in left}
     return tuple(Unjudged(key, n, reasons[key]) for key, n in left.items() if n)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from flows.text import sanitize
@@ -13,6 +14,8 @@ NO_WORKER = "no_worker"
 """The kind of a result for which the workers are to blame, not the LLM."""
 OVER = "max_hours"
 """The kind of a result that the end of the night cut short."""
+NO_VERDICT = "the judge gave no verdict"
+"""Why an answer still waits when nothing kept the judge from being asked."""
 SIGNIFICANCE = 0.001
 """How often, at most, the canaries of an LLM that did not change may report a drift."""
 
@@ -118,21 +121,29 @@ class ProfileOutcome:
 
 @dataclass(frozen=True)
 class Unjudged:
-    """How many stored answers of an LLM still wait for a new judge at the end of a night, and why, in words."""
+    """How many stored answers of an LLM still wait for the judge at the end of a night, and why, in words.
+
+    `are_unreadable` tells answers that no grader could read, which have a score of 0, from answers without a score.
+    """
 
     llm_key: str
     answers: int
     reason: str
+    are_unreadable: bool = False
 
 
 @dataclass(frozen=True)
 class ProfilingResult:
-    """How every profile and all canaries ended, what all calls cost in USD, and what still waits for the judge."""
+    """How every profile and all canaries ended, what all calls cost in USD, and what still waits for the judge.
+
+    `decided` says of how many unreadable answers the judge decided, by LLM key.
+    """
 
     profiles: tuple[ProfileOutcome, ...] = ()
     canaries: tuple[CanaryOutcome, ...] = ()
     spent_usd: Decimal = Decimal(0)
     unjudged: tuple[Unjudged, ...] = ()
+    decided: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

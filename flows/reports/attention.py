@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from flows.profiling.plan import NightPlan
+from flows.profiling.results import Unjudged
 from flows.reports.night_report import NightReport
+from flows.reports.readability import readability_attention
 from flows.reports.usage import usage_attention
 from flows.text import counted
 
@@ -36,13 +38,12 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
     lines = [f"catalog: {error}" for error in report.catalog_errors]
     lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
     lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
-    lines += [
-        f"{found.llm_key}: {counted(found.answers, 'stored answer waits', 'stored answers wait')} for the judge: "
-        f"{found.reason}"
-        for found in report.unjudged
-    ]
+    lines += [f"{found.llm_key}: {_waiting(found)} for the judge: {found.reason}" for found in report.unjudged]
     lines += _suspicions(report)
     lines += usage_attention(report.usage)
+    if not report.is_recorded:
+        # Recorded answers stay as they are, and no judge is at hand: the digest shows their shares, which is enough.
+        lines += readability_attention(report.readability, is_judged=report.decides_unreadable)
     lines += report.closing.ceilings_passed if report.closing is not None else ()
     router = report.router
     if router is not None:
@@ -63,6 +64,11 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
             f"two deployments share this registry: {conflict}; let only one run nights, or give both the same settings"
         )
     return tuple(lines)
+
+
+def _waiting(found: Unjudged) -> str:
+    kind = "unreadable" if found.are_unreadable else "stored"
+    return counted(found.answers, f"{kind} answer waits", f"{kind} answers wait")
 
 
 def _suspicions(report: NightReport) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from flows.gate.gate import gate_as_json
@@ -27,10 +27,11 @@ from flows.reports.night_record import (
 )
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.numbers import score_interval
+from flows.reports.readability import readability_cell
 from flows.reports.usage import usage_cell
 from flows.reports.worth import worth_lines
 from flows.text import counted
-from registry.outcomes import ScoreMove, UsageFacts
+from registry.outcomes import ScoreMove
 from registry.publishing import markdown, one_line
 
 _NAMES_SHOWN = 5
@@ -64,7 +65,7 @@ def digest(report: NightReport) -> str:
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
     lines += [*_catalog_lines(report), *_profile_lines(report.profiles), *_regrade_lines(report.regraded)]
-    lines += [*_usage_lines(report), f"- {escape(canary_line(report), 160)}"]
+    lines += [*_usage_lines(report), *_readability_lines(report), f"- {escape(canary_line(report), 160)}"]
     if report.router is not None:
         lines += _router_lines(report.router)
     if report.closing is not None:
@@ -119,6 +120,21 @@ def _usage_lines(report: NightReport) -> list[str]:
     wrong = [f"{escape(key, 60)} {cell}" for key, facts in report.usage.items() if (cell := usage_cell(facts))]
     more = f" and {len(wrong) - _NAMES_SHOWN} more" if len(wrong) > _NAMES_SHOWN else ""
     return [f"- token counts not as reported: {'; '.join(wrong[:_NAMES_SHOWN])}{more}"] if wrong else []
+
+
+def _readability_lines(report: NightReport) -> list[str]:
+    """Return whose answers could not be read, most of them first, and about how many a judge decided tonight."""
+    unread = sorted((one for one in report.readability.items() if one[1].share), key=lambda one: -(one[1].share or 0))
+    shown = ", ".join(f"{escape(key, 60)} {readability_cell(read)}" for key, read in unread[:_NAMES_SHOWN])
+    more = f" and {len(unread) - _NAMES_SHOWN} more" if len(unread) > _NAMES_SHOWN else ""
+    lines = [f"- no answer could be read in: {shown}{more}"] if unread else []
+    unknown = [key for key, read in report.readability.items() if read.n_scored and read.share is None]
+    if unknown:
+        lines.append(f"- how many answers could be read is unknown: {_named(unknown)}")
+    if report.decided:
+        answers = counted(sum(report.decided.values()), "unreadable answer")
+        lines.append(f"- judged: {answers} of {counted(len(report.decided), 'LLM')}")
+    return lines
 
 
 def _regrade_lines(moves: Sequence[ScoreMove]) -> list[str]:
@@ -213,6 +229,7 @@ def llm_endings(report: NightReport) -> list[dict[str, Any]]:
             "scored": found.scored,
             "coverage": found.coverage,
             "mean_score": found.mean_score,
+            "unreadable_share": _unreadable_share(report, found.llm_key),
             "spent_usd": float(found.spent_usd),
         }
         for found in report.profiles
@@ -224,10 +241,22 @@ def llm_endings(report: NightReport) -> list[dict[str, Any]]:
         for one in report.absent
     ]
     others += [(one.llm_key, "quarantined", one.reason) for one in report.quarantined]
-    nothing = {"calls": 0, "scored": 0, "coverage": None, "mean_score": None, "spent_usd": 0.0}
+    nothing = {
+        "calls": 0,
+        "scored": 0,
+        "coverage": None,
+        "mean_score": None,
+        "unreadable_share": None,
+        "spent_usd": 0.0,
+    }
     for key, status, reason in others:
         endings[key] = endings.get(key, {"llm": key} | nothing) | {"status": status, "reason": reason}
     return list(endings.values())
+
+
+def _unreadable_share(report: NightReport, llm_key: str) -> float | None:
+    read = report.readability.get(llm_key)
+    return None if read is None else read.share
 
 
 def llm_table(report: NightReport) -> list[dict[str, Any]]:
@@ -243,6 +272,7 @@ def llm_table(report: NightReport) -> list[dict[str, Any]]:
             "coverage": f"{found.coverage:.1%}",
             "score": "" if found.mean_score is None else f"{found.mean_score:.4f}",
             "95 %": score_interval(found.mean_score, found.n_in_mean),
+            "unreadable": readability_cell(report.readability.get(found.llm_key)),
         }
         for found in report.profiles
     ]
@@ -273,7 +303,7 @@ def night_record(report: NightReport) -> NightRecord:
         spent_usd=float(report.spent_usd),
         duration_s=report.duration_s,
         calling_s=report.calling_s,
-        profiles=tuple(_profile_record(found, report.usage) for found in report.profiles),
+        profiles=tuple(_profile_record(found, report) for found in report.profiles),
         canaries=tuple(map(_canary_record, report.canaries)),
         drifted=report.drifted,
         absent=tuple(UnavailableRecord(found.llm_key, found.is_withdrawn) for found in report.absent),
@@ -300,13 +330,16 @@ def _plan_record(plan: NightPlan) -> PlanRecord:
         deferred=tuple(llm.key for llm in plan.deferred),
         unroutable=tuple(Reason(llm.key, llm.refusal) for llm in plan.unroutable),
         regrades=tuple(
-            PlannedRegradesRecord(one.llm_key, one.by_rule, one.by_judge, one.kept, float(one.worst_usd))
+            PlannedRegradesRecord(
+                one.llm_key, one.by_rule, one.by_judge, one.kept, float(one.worst_usd), one.unreadable
+            )
             for one in plan.regrades
         ),
     )
 
 
-def _profile_record(found: ProfileOutcome, usage: Mapping[str, UsageFacts]) -> ProfileRecord:
+def _profile_record(found: ProfileOutcome, report: NightReport) -> ProfileRecord:
+    usage = report.usage.get(found.llm_key)
     return ProfileRecord(
         llm=found.llm_key,
         is_new=found.is_new,
@@ -319,7 +352,8 @@ def _profile_record(found: ProfileOutcome, usage: Mapping[str, UsageFacts]) -> P
         stopped_by=found.stopped_by,
         cut_share=found.cut_share,
         downgrades=found.downgrades,
-        usage_flags=dict(usage[found.llm_key].flags) if found.llm_key in usage else {},
+        usage_flags={} if usage is None else dict(usage.flags),
+        unreadable_share=_unreadable_share(report, found.llm_key),
     )
 
 

@@ -20,6 +20,7 @@ from flows.reports.numbers import per_1k, percent, share_interval
 from flows.reports.pages import page
 from flows.reports.promotion.charts import frontier
 from flows.reports.promotion.evidence import LLMPoint
+from flows.reports.readability import share_cell
 from flows.text import counted, llm_name
 from flows.versions.store import load_version
 from flows.workspace import Workspace
@@ -51,6 +52,8 @@ class Place:
         Number of clusters in which the champion expects fewer errors of it than of any other LLM.
     asked_on
         Day of its last answer.
+    unreadable_share
+        Share of its answers, to all prompts of the set, in which no answer could be read; None when unknown.
     """
 
     key: str
@@ -66,6 +69,7 @@ class Place:
     share: float | None
     topics_won: int
     asked_on: date | None
+    unreadable_share: float | None
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def leaderboard_of(workspace: Workspace, *, with_left_out: bool = False) -> Lead
     shown = [llm for llm in known if with_left_out or not llm.is_left_out]
     results = _results(answers, [llm.key for llm in shown], prompts)
     drifted = {key for key, drift in Drifts(registry).all().items() if drift.is_open}
-    nothing = _Result(np.empty(0), np.empty(0), None)
+    nothing = _Result(np.empty(0), np.empty(0), None, None)
     places = [
         _place(
             llm,
@@ -142,11 +146,12 @@ def leaderboard_of(workspace: Workspace, *, with_left_out: bool = False) -> Lead
 
 @dataclass(frozen=True, eq=False)
 class _Result:
-    """What one LLM scored and cost, in USD per prompt, and when it was last asked."""
+    """What one LLM scored and cost, in USD per prompt, when it was last asked, and how much could not be read."""
 
     scores: NDArray[np.float64]
     cost_usd: NDArray[np.float64]
     asked_on: date | None
+    unreadable_share: float | None
 
 
 def _results(answers: Answers, keys: Sequence[str], prompts: Sequence[Prompt]) -> dict[str, _Result]:
@@ -166,6 +171,7 @@ def _results(answers: Answers, keys: Sequence[str], prompts: Sequence[Prompt]) -
             scores[np.isfinite(scores)],
             costs[np.isfinite(costs) & np.isfinite(scores)],
             None if last_at is None else last_at.date(),
+            standings[key].readability.share if key in standings else None,
         )
     return results
 
@@ -198,6 +204,7 @@ def _place(llm: LLM, result: _Result, n_prompts: int, share: float | None, won: 
         share=share,
         topics_won=won,
         asked_on=result.asked_on,
+        unreadable_share=result.unreadable_share,
     )
 
 
@@ -214,14 +221,15 @@ def leaderboard_markdown(board: Leaderboard) -> str:
         f"## Leaderboard: {counted(len(board.places), 'LLM')} on {counted(board.n_prompts, 'prompt')} of "
         f"{escape(board.prompt_set)}",
         "",
-        "| LLM | score | 95 % | USD per 1,000 | share | topics won | asked | state |",
-        "|---|---|---|---|---|---|---|---|",
+        "| LLM | score | 95 % | unreadable | USD per 1,000 | share | topics won | asked | state |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for place in board.places:
         cells = [
             llm_name(place.key, 60),
             "" if place.score is None else f"{place.score:.4f}",
             "" if place.low is None or place.high is None else f"{place.low:.3f} to {place.high:.3f}",
+            "" if place.score is None else share_cell(place.unreadable_share),
             "" if place.cost_usd is None else per_1k(place.cost_usd),
             "" if place.share is None else percent(place.share),
             str(place.topics_won),
@@ -255,6 +263,7 @@ def _points(board: Leaderboard) -> tuple[LLMPoint, ...]:
             is_on_frontier=at in hull,
             share_before=place.share,
             share_after=place.share,
+            unreadable_share=place.unreadable_share,
         )
         for at, (place, score, cost) in enumerate(known)
     )

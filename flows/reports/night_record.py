@@ -66,6 +66,7 @@ class PlannedRegradesRecord:
     by_judge: int = 0
     kept: int = 0
     worst_usd: float = 0.0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class ProfileRecord:
     usage_flags
         What was wrong with the usage of how many answers; the words are those of `flows.endpoints.usage.FLAGS`. Left
         out where it is empty, as in nights of earlier releases.
+    unreadable_share
+        Share of the answers in which none could be read, in [0, 1]. Left out where it is unknown.
     """
 
     llm: str
@@ -109,6 +112,7 @@ class ProfileRecord:
     downgrades: tuple[str, ...] = ()
     n_in_mean: Annotated[int, Field(exclude_if=lambda n: not n)] = 0
     usage_flags: Annotated[dict[str, int], Field(exclude_if=lambda flags: not flags)] = field(default_factory=dict)
+    unreadable_share: Annotated[float | None, Field(exclude_if=lambda share: share is None)] = None
 
 
 @dataclass(frozen=True)

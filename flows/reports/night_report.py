@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flows.profiling.results import CanaryOutcome, Quarantine, Unjudged
     from flows.reports.closing import ClosingState
     from registry.llms import CatalogDiff
-    from registry.outcomes import ScoreMove, UsageFacts
+    from registry.outcomes import Readability, ScoreMove, UsageFacts
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,12 @@ class RouterOutcome:
 
 @dataclass(frozen=True)
 class NightReport:
-    """What a night found, called, spent and published; `usage` says what was wrong with the usage of its answers."""
+    """What a night found, called, spent and published.
+
+    `usage` says what was wrong with the usage of its answers, `readability` how many of the answers of the LLMs that
+    were profiled or graded again could be read, and `decided` about how many of them a judge decided; all by LLM key.
+    `decides_unreadable` says whether a judge does so at all.
+    """
 
     run_key: str
     as_of: date
@@ -69,6 +74,9 @@ class NightReport:
     attention: tuple[str, ...] = field(default=())
     closing: ClosingState | None = None
     usage: Mapping[str, UsageFacts] = field(default_factory=dict)
+    readability: Mapping[str, Readability] = field(default_factory=dict)
+    decided: Mapping[str, int] = field(default_factory=dict)
+    decides_unreadable: bool = False
 
     @property
     def calls(self) -> int:

@@ -17,6 +17,7 @@ from flows.reports.night_record import (
     stored_summary,
 )
 from flows.reports.numbers import score_interval
+from flows.reports.readability import share_cell
 from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize, table
 from flows.workspace import Workspace
@@ -135,11 +136,13 @@ def _profiles(profiles: Sequence[ProfileRecord]) -> str:
             f"{found.coverage:.1%}",
             "" if found.mean_score is None else f"{found.mean_score:.4f}",
             score_interval(found.mean_score, found.n_in_mean),
+            share_cell(found.unreadable_share) if found.scored else "",
             f"{found.spent_usd:.4f}",
         ]
         for found in profiles
     ]
-    return table(["LLM", "CALLS", "SCORED", "COVERAGE", "SCORE", "95 %", "USD"], rows, right=(1, 2, 3, 4, 6))
+    headers = ["LLM", "CALLS", "SCORED", "COVERAGE", "SCORE", "95 %", "UNREADABLE", "USD"]
+    return table(headers, rows, right=(1, 2, 3, 4, 6, 7))
 
 
 def _next(seen: PastNight) -> str:

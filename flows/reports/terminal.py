@@ -12,6 +12,7 @@ from flows.reports.attention import canary_line
 from flows.reports.digest import area_and_qnc, review_command, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.numbers import score_interval
+from flows.reports.readability import readability_cell
 from flows.reports.usage import usage_cell
 from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize, table
@@ -108,14 +109,20 @@ def _source(planned: PlannedProfile) -> str:
 
 def _regrades_text(planned: Sequence[PlannedRegrades]) -> str:
     """Return what is graded again without asking LLMs, below the plan; empty when nothing is."""
-    by_rule, by_judge, kept = (sum(getattr(one, name) for one in planned) for name in ("by_rule", "by_judge", "kept"))
+    by_rule, by_judge, kept, unreadable = (
+        sum(getattr(one, name) for one in planned) for name in ("by_rule", "by_judge", "kept", "unreadable")
+    )
+    worst_usd = sum((one.worst_usd for one in planned), Decimal(0))
+    at_most = f"at most ${worst_usd:.2f}; no LLM is asked again"
     text = ""
     if by_rule:
         text += f"\n  regrades: {counted(by_rule, 'stored answer')} by newer graders, without a call"
     if by_judge:
-        worst_usd = sum((one.worst_usd for one in planned), Decimal(0))
         answers = counted(by_judge, "stored answer")
-        text += f"\n  regrades: {answers} by the judge, at most ${worst_usd:.2f}; no LLM is asked again"
+        text += f"\n  regrades: {answers} by the judge, {at_most}"
+    if unreadable:
+        answers = counted(unreadable, "unreadable answer")
+        text += f"\n  verdicts: {answers} by the judge, {'included' if by_judge else at_most}"
     if kept:
         answers = counted(kept, "stored answer keeps its grade", "stored answers keep their grades")
         text += f"\n  {answers}: the text is gone"
@@ -159,6 +166,7 @@ def profiles_text(report: NightReport) -> str:
             f"{found.coverage:.1%}",
             "" if found.mean_score is None else f"{found.mean_score:.4f}",
             score_interval(found.mean_score, found.n_in_mean),
+            readability_cell(report.readability.get(found.llm_key)),
             f"{found.spent_usd:.4f}",
             usage_cell(report.usage.get(found.llm_key)),
         ]
@@ -166,8 +174,8 @@ def profiles_text(report: NightReport) -> str:
     ]
     rate = f" ({report.calls / report.calling_s:.0f}/s)" if report.calling_s > 0 else ""
     head = f"Asked: {counted(report.calls, 'call')}{rate}, spent ${report.spent_usd:.4f}"
-    headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "95 %", "USD", "USAGE"]
-    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 6))}"
+    headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "95 %", "UNREADABLE", "USD", "USAGE"]
+    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 6, 7))}"
 
 
 def router_text(router: RouterOutcome | None) -> str:

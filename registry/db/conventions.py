@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Column, ForeignKey, MetaData, String
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, MetaData, String, text
 
 metadata = MetaData(
     naming_convention={
@@ -24,3 +24,9 @@ def one_of(column: str, allowed: tuple[str, ...]) -> CheckConstraint:
     """Return the constraint that a column holds one of some words."""
     listed = ", ".join(f"'{value}'" for value in allowed)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def index_of_known(name: str, *columns: str, known: str) -> Index:
+    """Return an index of only those rows in which one column has a value."""
+    where = text(f"{known} IS NOT NULL")
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)

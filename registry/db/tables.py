@@ -22,11 +22,10 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
-    text,
 )
 
 from registry.db.columns import ArrayBlob, ExactDecimal, ExactText, PlainText, Usd, UtcDateTime
-from registry.db.conventions import digest, metadata, one_of
+from registry.db.conventions import digest, index_of_known, metadata, one_of
 
 VERSION_TABLE = "uniroute_alembic_version"
 ROLES = ("map", "representative", "gate", "hidden")
@@ -34,8 +33,7 @@ LLM_STATUSES = ("available", "withdrawn", "quarantined", "excluded")
 RUN_STATUSES = ("active", "completed", "attention", "failed", "interrupted")
 PROMOTION_STATUSES = ("requested", "approved", "rejected", "superseded", "applied", "failed")
 ALIASES = ("champion", "challenger", "previous")
-_FAILED = text("failure IS NOT NULL")
-_REGRADED = text("regraded_at IS NOT NULL")
+_JUDGED = "(judged_at IS NULL) = (judged_by IS NULL) AND (judged_at IS NULL OR is_unreadable)"
 
 schema_file = Table(
     "schema_file",
@@ -242,6 +240,8 @@ outcome = Table(
     # The text was gone, so the grade that was replaced stays.
     Column("is_old_grade", Boolean(create_constraint=False), server_default=false(), nullable=False),
     Column("regraded_at", UtcDateTime),
+    Column("judged_by", Text),  # no answer could be read, so that the score was 0 until this judge decided
+    Column("judged_at", UtcDateTime),
     CheckConstraint("(score IS NULL) <> (failure IS NULL)", name="score_or_failure"),
     CheckConstraint("score IS NULL OR (score >= 0 AND score <= 1)", name="score_in_unit_interval"),
     CheckConstraint("input_tokens IS NULL OR input_tokens >= 0", name="input_tokens_counted"),
@@ -253,10 +253,12 @@ outcome = Table(
         "(regraded_at IS NULL) = (asked_protocol_id IS NULL) AND (regraded_at IS NULL) = (former_protocol_id IS NULL)",
         name="regraded_from_another",
     ),
+    CheckConstraint(_JUDGED, name="judged_in_doubt"),
     # The failures of a night are counted every few seconds, among answers that are many times more.
-    Index("ix_outcome_failed", "run_id", "failure", "llm_id", sqlite_where=_FAILED, postgresql_where=_FAILED),
-    # Every night asks what was regraded since the last one.
-    Index("ix_outcome_regraded", "regraded_at", sqlite_where=_REGRADED, postgresql_where=_REGRADED),
+    index_of_known("ix_outcome_failed", "run_id", "failure", "llm_id", known="failure"),
+    # Every night asks what was regraded since the last one, and every gate what was judged since the champion.
+    index_of_known("ix_outcome_regraded", "regraded_at", known="regraded_at"),
+    index_of_known("ix_outcome_judged", "judged_at", known="judged_at"),
     # Clustered by key: the table of one LLM is one range of pages, and completions live elsewhere.
     sqlite_with_rowid=False,
 )

@@ -19,6 +19,10 @@ SELECT
     ) AS n_prompts,
     COUNT(o.score) AS n_scored,
     COUNT(o.failure) AS n_failed,
+    COUNT(CASE WHEN o.score IS NOT NULL THEN o.is_unreadable END) AS n_checked,
+    COUNT(CASE WHEN o.score IS NOT NULL AND o.is_unreadable THEN 1 END) AS n_unreadable,
+    COUNT(CASE WHEN o.score IS NOT NULL AND o.is_unreadable
+        AND (o.judged_at IS NOT NULL OR SUBSTR(q.grader, 1, 6) = 'judge/') THEN 1 END) AS n_judged,
     CAST(AVG(o.score) AS DOUBLE PRECISION) AS mean_score,
     CAST(AVG(CASE WHEN o.score IS NOT NULL THEN o.cost_picousd END) / 1000000000.0 AS DOUBLE PRECISION)
         AS cost_usd_per_1k_prompts,

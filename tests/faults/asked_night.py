@@ -129,6 +129,7 @@ class AskedNight:
                 plan = stages.plan(night)
                 progress = Progress(plan, night.settings.budget.night_usd, sys.stderr)
                 asked = await profile(night, plan, progress)
+                moves = score_moves(night)
                 report = NightReport(
                     run_key=night.run_key,
                     as_of=night.as_of,
@@ -140,7 +141,10 @@ class AskedNight:
                     canaries=asked.canaries,
                     spent_usd=asked.spent_usd,
                     absent=note_unavailable(night, asked.profiles, asked.canaries),
-                    regraded=score_moves(night),
+                    regraded=moves,
+                    readability=stages.readability_tonight(night, asked, moves),
+                    decided=asked.decided,
+                    decides_unreadable=night.settings.judge.unreadable,
                     unjudged=asked.unjudged,
                     quarantined=stages.check_answers(night, asked),
                     drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),

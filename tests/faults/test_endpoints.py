@@ -459,7 +459,7 @@ def test_f52_only_failures_of_the_infrastructure_are_drawn_again(asked, fake):
     fake.scripts = {"wrong": "content-empty,ok", "unlucky": "500,content-empty,ok"}
     fake.choose = lambda request: None if request.llm_id == "wrong" or is_hit(request.prompt) else "content-empty"
     asked.prepare("wrong", "unlucky", n_prompts=20).run()
-    assert set(asked.rows("o.score, o.attempts", "wrong")) == {(0.0, 1)}
+    assert set(asked.rows("o.score, o.attempts, o.is_unreadable", "wrong")) == {(0.0, 1, 1)}
     assert set(asked.rows("o.score, o.attempts", "unlucky")) == {(0.0, 1), (0.0, 2)}
     asked.run(SECOND)
     assert fake.calls["wrong"] == len(asked.rows("o.score", "wrong")), "a score is final"

@@ -89,8 +89,8 @@ def test_f74_no_completion_talks_its_way_to_a_better_or_worse_score(asked, fake)
 
     fake.answer = answer
     asked.prepare_judged("good", "bad").run()
-    assert set(asked.rows("o.score, o.failure", "good")) == {(1.0, None)}
-    assert set(asked.rows("o.score, o.failure", "bad")) == {(0.0, None)}
+    assert set(asked.rows("o.score, o.failure, o.is_unreadable", "good")) == {(1.0, None, 0)}
+    assert set(asked.rows("o.score, o.failure, o.is_unreadable", "bad")) == {(0.0, None, 0)}
 
 
 def test_f74_an_answer_that_says_nothing_is_wrong_and_the_judge_is_not_asked(asked, fake):
@@ -98,7 +98,7 @@ def test_f74_an_answer_that_says_nothing_is_wrong_and_the_judge_is_not_asked(ask
         obliging_judge(prompt) if llm_id == "judge" else MASTER_KEYS[int(prompt.split()[1]) % len(MASTER_KEYS)]
     )
     asked.prepare_judged("empty").run()
-    assert set(asked.rows("o.score, o.failure", "empty")) == {(0.0, None)}
+    assert set(asked.rows("o.score, o.failure, o.is_unreadable", "empty")) == {(0.0, None, 1)}
     assert fake.calls["judge"] == 24, "the check of the judge, and nothing else"
 
 

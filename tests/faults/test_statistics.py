@@ -152,4 +152,4 @@ def test_f72_honest_llms_are_hardly_ever_found_contaminated():
 )
 def test_f74_no_grader_can_be_talked_into_a_grade(name, text):
     reference = {"choice": "C", "exact": "Paris", "numeric": "42", "contains": "Paris"}[name]
-    assert grader(name).grade(text, reference) == 0.0
+    assert grader(name).grade(text, reference).score == 0.0

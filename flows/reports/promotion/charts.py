@@ -27,6 +27,7 @@ from flows.reports.promotion.drawing import (
     spread,
 )
 from flows.reports.promotion.evidence import Band, Evidence, LLMPoint, Side
+from flows.reports.readability import share_cell
 from flows.text import counted, llm_name
 from routing.deferral import scores_at_costs
 
@@ -147,11 +148,12 @@ def frontier(points: Sequence[LLMPoint], basis: str) -> Figure:
         "marks are dominated, crosses are gone, and an arrow leads to the cost at a changed price.",
         basis,
         "An LLM below the line can still be the best one for some prompts; that is what a router is for.",
-        ("LLM", "score", "USD per 1,000", "state", "share before", "share after"),
+        ("LLM", "score", "unreadable", "USD per 1,000", "state", "share before", "share after"),
         tuple(
             (
                 point.key,
                 f"{point.score:.4f}",
+                share_cell(point.unreadable_share),
                 f"{point.cost_usd * _PER_1K:.4f}",
                 _state(point),
                 _percent(point.share_before),

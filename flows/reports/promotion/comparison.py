@@ -219,6 +219,7 @@ def llm_points(inputs: ReviewInputs, found: Measured) -> tuple[LLMPoint, ...]:
             is_on_frontier=at in frontier,
             share_before=share_before.get(key),
             share_after=share_after.get(key),
+            unreadable_share=inputs.readability[key].share if key in inputs.readability else None,
         )
         for at, key in enumerate(outcomes.keys)
     ]

@@ -129,6 +129,8 @@ class LLMPoint:
         Whether it is on the non-decreasing hull.
     share_before, share_after
         Share of the gate prompts it gets from champion and challenger; None when it is not in that router.
+    unreadable_share
+        Share of its answers in which no answer could be read, in [0, 1]; None when unknown.
     """
 
     key: str
@@ -141,6 +143,7 @@ class LLMPoint:
     is_on_frontier: bool
     share_before: float | None
     share_after: float | None
+    unreadable_share: float | None = None
 
 
 @dataclass(frozen=True)

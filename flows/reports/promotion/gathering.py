@@ -29,6 +29,7 @@ from flows.reports.numbers import NORMAL_95
 from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
+from flows.reports.readability import readability_sentence
 from flows.versions.store import load_version
 from flows.workspace import SANDBOX, Workspace
 from registry.prompts import Prompt
@@ -132,6 +133,7 @@ class Gathering:
             spend=self._spend(),
             trend=self._trend(),
             stale_prices=self._stale_prices(challenger.router.keys),
+            readability=answers.readability(outcomes.keys, gate_prompts),
             graders=tuple(sorted(Counter(answers.graders[prompt.grader] for prompt in gate_prompts).items())),
             is_recorded=all(key.startswith(f"{SANDBOX}:") for key in outcomes.keys),
             facts=self._facts(),
@@ -255,6 +257,7 @@ def newcomer(registry: Registry, answers: Answers, llm: RoutedLLM, as_of: date) 
     facts = registry.outcomes.facts(
         llm.key, prompts, answers.graders, answers.sampling.get(llm.key, ""), until=answers.until
     )
+    read = answers.readability([llm.key], prompts)
     known, hidden = (
         answers.table([llm.key], answers.prompt_set.with_role(role)).scores[:, 0]
         for role in ("representative", "hidden")
@@ -274,6 +277,7 @@ def newcomer(registry: Registry, answers: Answers, llm: RoutedLLM, as_of: date) 
         n_scored=facts.n_scored,
         failures=facts.failures,
         n_cut=facts.n_cut,
+        unreadable=readability_sentence(read[llm.key]),
         latency_p50_s=_percentile(facts.latencies_s, 0.5),
         latency_p95_s=_percentile(facts.latencies_s, 0.95),
         served_as=others,

@@ -139,6 +139,8 @@ class NewLLM:
         Answers: asked, scored, and failures by kind.
     n_cut
         Answers that ended at ``max_tokens``.
+    unreadable
+        In how many no answer could be read, in words.
     latency_p50_s, latency_p95_s
         In seconds; None when unknown.
     served_as
@@ -162,6 +164,7 @@ class NewLLM:
     n_scored: int
     failures: tuple[tuple[str, int], ...]
     n_cut: int
+    unreadable: str
     latency_p50_s: float | None
     latency_p95_s: float | None
     served_as: tuple[str, ...]

@@ -15,6 +15,7 @@ from flows.gate.measure import GateOutcomes
 from flows.gate.worth import Worth
 from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import NewLLM, NightSpend
+from registry.outcomes import Readability
 from registry.prompts import Prompt
 from routing.baselines import ZeroRouter
 from routing.router import Router
@@ -66,6 +67,8 @@ class ReviewInputs:
         Spend of the night, and the routers so far.
     stale_prices
         LLMs of the challenger that no catalog has listed for more than a week.
+    readability
+        By LLM key, how many of its answers to the gate prompts could be read.
     graders
         Grader label and how many gate prompts it grades.
     is_recorded
@@ -91,6 +94,7 @@ class ReviewInputs:
     spend: NightSpend | None
     trend: tuple[Version, ...]
     stale_prices: tuple[str, ...]
+    readability: Mapping[str, Readability]
     graders: tuple[tuple[str, int], ...]
     is_recorded: bool
     facts: tuple[tuple[str, str], ...]

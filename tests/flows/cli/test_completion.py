@@ -12,7 +12,7 @@ import pytest
 
 from flows.cli.completion import registry_url
 from flows.config.loading import load_settings
-from registry.completion_names import names
+from registry.db.completion_names import names
 from registry.store import Registry
 from tests.commands import Uniroute
 from tests.flows.cli.test_contract import COMMANDS

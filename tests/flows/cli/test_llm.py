@@ -2,15 +2,20 @@
 
 import time
 from datetime import date
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from registry.store import Registry
 from tests.commands import Uniroute
+from tests.fakes.hostile import active_signs
+from tests.flows.cli.shapes import PINNED, misfits
 from tests.registry.samples import fetch, listing, start_night
 
 KEY = "sandbox:frugal"
 LATER = date(2024, 9, 2)
+HOSTILE = "\x1b[2Jnothing\nprompt p9: score 1\u202e"
 
 
 @pytest.mark.parametrize(
@@ -138,3 +143,68 @@ def test_a_leaderboard_over_thousands_of_llms_takes_seconds_and_hides_what_is_le
     board = uniroute("report", "leaderboard", "--all", "--format", "json").data
     assert (len(board["places"]), board["n_left_out"]) == (3000 + len(known), 0)
     assert "1 LLM left out by the settings: --all" in uniroute("report", "leaderboard", "--format", "markdown").out
+
+
+ANSWERED = "fake:weak"
+OF_ONE = "llm_id = (SELECT id FROM llm WHERE key = 'fake:weak') AND prompt_id = :prompt"
+
+
+@pytest.fixture
+def doubtful(eventful: Path) -> Path:
+    """A home in which two answers of one LLM could not be read: one is pruned, the other says hostile things."""
+    with Registry.open(f"sqlite:///{eventful / 'registry.db'}") as registry, registry._database.write() as unit:
+        unit.execute(text("UPDATE outcome SET is_unreadable = FALSE WHERE score IS NOT NULL"))
+        first, second = (answered_prompt(unit, at) for at in (0, 1))
+        for number in (first, second):
+            unit.execute(text(f"UPDATE outcome SET is_unreadable = TRUE, score = 0 WHERE {OF_ONE}"), {"prompt": number})
+        unit.execute(text(f"DELETE FROM completion WHERE {OF_ONE}"), {"prompt": first})
+        unit.execute(
+            text(f"UPDATE completion SET text = :said WHERE {OF_ONE}"), {"prompt": second, "said": HOSTILE.encode()}
+        )
+    return eventful
+
+
+def answered_prompt(unit, at: int) -> int:
+    """Return the number of the prompt at a place among those that the LLM has answered."""
+    answered = (
+        "SELECT o.prompt_id FROM outcome o JOIN llm l ON l.id = o.llm_id JOIN protocol p ON p.id = o.protocol_id "
+        "WHERE l.key = 'fake:weak' AND o.score IS NOT NULL AND p.sampling NOT LIKE '%canary%' ORDER BY 1"
+    )
+    return unit.execute(text(answered)).scalars().all()[at]
+
+
+def test_unreadable_answers_are_shown_with_what_was_asked_and_cannot_harm_the_terminal(
+    doubtful, uniroute: Uniroute
+) -> None:
+    shown = uniroute("llm", "show", ANSWERED, "--unreadable").out
+    assert active_signs(shown) == set()
+    lines = shown.splitlines()
+    (sentence,) = [line for line in lines if line.startswith("unreadable ")]
+    assert " 2 of " in sentence
+    assert any(line.startswith("2 unreadable answers of 2") for line in lines)
+    assert "    | (the text was pruned)" in lines
+    assert "    | prompt p9: score 1" in [line.rstrip() for line in lines], "quoted, not a line of ours"
+    assert sum(line.startswith("  reference ") for line in lines) == 2
+    assert uniroute("llm", "show", ANSWERED, "--unreadable", "--limit", "1").out.count("in doubt") == 1
+    plain = uniroute("llm", "show", ANSWERED).out
+    assert "in doubt" not in plain
+    assert plain.splitlines()[-1] == f"next: uniroute llm show {ANSWERED} --unreadable"
+
+
+def test_machines_read_unreadable_answers_as_they_are_stored(doubtful, uniroute: Uniroute) -> None:
+    data = uniroute("llm", "show", ANSWERED, "--unreadable", "--json").data
+    assert list(misfits(data, PINNED["uniroute.llm.show/1"]["data"])) == []
+    assert (data["prompts_unreadable"], data["prompts_judged"]) == (2, 0)
+    assert data["unreadable_share"] == 2 / data["prompts_checked"]
+    said = {one["is_pruned"]: one["completion"] for one in data["unreadable_answers"]}
+    assert said == {True: None, False: HOSTILE}
+    assert all(one["prompt"] and one["reference"] for one in data["unreadable_answers"])
+    assert uniroute("llm", "show", ANSWERED, "--json").data["unreadable_answers"] is None
+
+
+def test_what_no_earlier_release_looked_at_is_unknown_and_not_zero(eventful: Path, uniroute: Uniroute) -> None:
+    with Registry.open(f"sqlite:///{eventful / 'registry.db'}") as registry, registry._database.write() as unit:
+        unit.execute(text("UPDATE outcome SET is_unreadable = NULL"))
+    assert "unreadable       unknown" in uniroute("llm", "show", ANSWERED).out.splitlines()
+    assert uniroute("llm", "show", ANSWERED, "--json").data["unreadable_share"] is None
+    assert "No unreadable answer is known." in uniroute("llm", "show", ANSWERED, "--unreadable").out

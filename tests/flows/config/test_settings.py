@@ -152,3 +152,12 @@ def test_keys_of_later_releases_change_the_digest_only_where_they_are_set() -> N
         assert Settings(night=given).digest == Settings().digest
     for given in ({"llm_patience_s": 60}, {"max_hours": 0.5}):
         assert Settings(night=given).digest != Settings().digest
+    assert Settings(judge={"unreadable": False}).digest == Settings().digest
+
+
+def test_unreadable_answers_are_judged_only_with_a_judge(tmp_path: Path) -> None:
+    complete = PROMPTS + CATALOG + ENDPOINT
+    with pytest.raises(PrerequisiteError, match="unreadable = true needs llm"):
+        load_settings(written(tmp_path, f"[judge]\nunreadable = true\n{complete}"))
+    judge = load_settings(written(tmp_path, f'[judge]\nllm = "here:j"\nunreadable = true\n{complete}')).judge
+    assert judge.unreadable

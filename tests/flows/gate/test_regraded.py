@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
 from flows.config.loading import load_settings
 from flows.gate.alpha_spending import REGRADED
@@ -14,6 +15,8 @@ from flows.graders.choice import ChoiceGrader
 from flows.promotion import decisions
 from flows.versions.store import load_version
 from flows.workspace import Workspace
+from registry.clock import utc_now
+from registry.db.tables import llm, outcome
 from tests.fakes.contest import ANN, BOB, clock, digest_of, run_again
 from tests.faults.asked_night import THIRD
 
@@ -73,3 +76,19 @@ def test_a_challenger_with_another_llm_or_price_is_tested_although_grades_moved(
         dearer = replace(regraded, llms=(replace(first, input_usd_per_mtok=9.0), *others))
         assert not is_regraded_champion(answers, dearer, champion)
         assert not is_regraded_champion(answers, champion, champion)
+
+
+def test_verdicts_on_unreadable_answers_of_the_champion_make_no_challenger_either(contest_folder: Path) -> None:
+    with Workspace(load_settings(contest_folder / "uniroute.toml")) as workspace:
+        registry = workspace.registry
+        champion = load_version(workspace, digest_of(workspace, "champion"))
+        answers = Answers.of_version(registry, champion.digest, None)
+        first, *others = champion.llms
+        vector = replace(first.vector, errors=first.vector.errors * 0.5)
+        moved = replace(champion, llms=(replace(first, vector=vector), *others))
+        assert not is_regraded_champion(answers, moved, champion)
+        of_first = outcome.c.llm_id == select(llm.c.id).where(llm.c.key == first.key).scalar_subquery()
+        verdict = {"is_unreadable": True, "judged_by": "judge/2", "judged_at": utc_now()}
+        with registry._database.write() as unit:
+            unit.execute(update(outcome).where(of_first, outcome.c.score == 0).values(verdict))
+        assert is_regraded_champion(answers, moved, champion)

@@ -170,7 +170,8 @@ def test_a_schema_that_is_behind_is_reported_and_not_migrated(home: Path, unirou
     break_in(url, "DROP INDEX ix_outcome_failed", "UPDATE uniroute_alembic_version SET version_num = '0004'")
     ended = uniroute("metrics")
     found = read(ended.out)
-    assert (ended.code, found["uniroute_schema_pending_migrations"], found["uniroute_schema_current"]) == (0, 1, 0)
+    assert (ended.code, found["uniroute_schema_current"]) == (0, 0)
+    assert found["uniroute_schema_pending_migrations"] == 3, "0005 to 0007"
     assert "uniroute_night_age_seconds" not in found
     assert break_in(url, "SELECT version_num FROM uniroute_alembic_version") == [("0004",)]
 

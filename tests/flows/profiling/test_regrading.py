@@ -14,7 +14,7 @@ from flows.graders import GRADERS
 from flows.graders.choice import ChoiceGrader
 from flows.night.context import Night
 from flows.night.interruption import Interruption
-from flows.profiling import regrading
+from flows.profiling import regrading, stored_answers
 from flows.reports.digest import digest
 from flows.reports.terminal import ending_text, plan_text
 from flows.workspace import Workspace
@@ -194,7 +194,7 @@ def test_an_answer_that_the_newer_grader_cannot_grade_keeps_its_grade(asked, fak
 def test_what_was_graded_before_an_interruption_is_not_graded_again(asked, fake, monkeypatch):
     asked.prepare("good", "bad", night=QUIET).run()
     newer(monkeypatch)
-    monkeypatch.setattr(regrading, "_AT_ONCE", 15)
+    monkeypatch.setattr(stored_answers, "_AT_ONCE", 15)
     reached = []
 
     def die(point: str) -> None:
@@ -218,7 +218,7 @@ def test_what_was_graded_before_an_interruption_is_not_graded_again(asked, fake,
 def test_a_night_that_is_stopped_while_it_regrades_keeps_what_it_has(asked, monkeypatch):
     asked.prepare("good", "bad", night=QUIET).run()
     newer(monkeypatch)
-    monkeypatch.setattr(regrading, "_AT_ONCE", 10)
+    monkeypatch.setattr(stored_answers, "_AT_ONCE", 10)
     monkeypatch.setattr(Interruption, "is_requested", property(lambda _: next(stopped)))
     stopped = iter([False, True])
     with opened(asked) as workspace:

@@ -13,6 +13,7 @@ from flows.gate.worth import worth_of
 from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
+from registry.outcomes import Readability
 from registry.prompts import Prompt
 from routing.baselines import ZeroRouter
 from routing.embedders import load_embedder
@@ -114,6 +115,7 @@ def review_inputs(
             for number in range(33, 43)
         ),
         stale_prices=keys[-1:],
+        readability={key: Readability(n_prompts, n_prompts, number, 0) for number, key in enumerate(keys[1:])},
         graders=(("choice/1", n_prompts),),
         is_recorded=False,
         facts=(("challenger", routers[0].digest), ("prompt set", f"core, {'7' * 64}")),
@@ -179,6 +181,7 @@ def _newcomer(key: str) -> NewLLM:
         n_scored=405,
         failures=(("timeout", 5), ("refused_content", 2)),
         n_cut=3,
+        unreadable="8 of 405 answers (2.0%)",
         latency_p50_s=1.24,
         latency_p95_s=6.9,
         served_as=(),
