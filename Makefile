@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Whoever starts ten processes a minute wants their imports compiled: uv leaves that to the first import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-graders bench-cli bench-fan-out bench-spark stack
+.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-graders bench-cli bench-fan-out bench-spark stack litellm
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -56,6 +56,10 @@ bench-registry: $(VENV)/installed
 stack: $(VENV)/installed
 	$(RUN)/python -m tests.stack $(KEEP)
 
+# Two nights against LiteLLM's real proxy, from a pinned environment of its own (600 MB), whose providers go wrong.
+litellm: $(VENV)/installed
+	$(RUN)/python -m tests.litellm
+
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt .ci/install.py
@@ -64,4 +68,4 @@ $(VENV)/installed: pyproject.toml constraints.txt .ci/install.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) .uniroute
+	rm -rf $(VENV) .litellm .uniroute

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -55,7 +56,8 @@ def read_prompts(path: Path) -> tuple[Prompt, ...]:
         rows = list(_rows(path))
     except OSError as error:
         raise PrerequisiteError(
-            f"The prompt file {path} cannot be read: {error.strerror}.", hint="Set [prompts] file in the settings."
+            f"The prompt file {path} cannot be read: {error.strerror or 'its content is damaged'}.",
+            hint="Set [prompts] file in the settings.",
         ) from None
     except (ValueError, csv.Error) as error:
         raise PrerequisiteError(f"The prompt file {path} is malformed: {error}.", hint=_FORM) from None
@@ -152,7 +154,7 @@ def _refuse_columns(names: Sequence[str]) -> None:
     ValueError
         Saying what is wrong.
     """
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(names).items() if times > 1)
     if "" in names:
         raise ValueError(
             f"column {list(names).index('') + 1} has no name; an index that pandas wrote is left out by index=False"
@@ -168,7 +170,7 @@ def _refuse_columns(names: Sequence[str]) -> None:
 
 def _prompt(row: Mapping[str, Any], number: int, path: Path) -> Prompt:
     """Return the prompt of a row, or say which field is missing, unknown or no text, and where."""
-    subject = f"prompt {row['prompt_id']!r}" if row.get("prompt_id") else "a prompt"
+    subject = f"prompt {sanitize(repr(row['prompt_id']))}" if row.get("prompt_id") else "a prompt"
     unknown = [name for name in row if name not in _FIELDS]
     if unknown:
         name = ascii(unknown[0][:60])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 
 from registry.db.characters import is_active
 from registry.errors import counted as counted  # offered here beside what else makes texts
@@ -38,6 +39,19 @@ def sanitize(text: object, *, width: int = 80) -> str:
 def llm_name(key: str, width: int = 30) -> str:
     """Return an LLM's name without its endpoint, safe to print, cut to a width."""
     return sanitize(key.partition(":")[2] or key, width=width)
+
+
+def shell_argument(text: object, *, width: int = 400) -> str:
+    """Return text from outside as one argument of a command that a person may copy into a shell.
+
+    Catalogs choose the names of LLMs, and a name such as ``x;reboot`` is one: it must not become a second command.
+
+    Parameters
+    ----------
+    text, width
+        As for `sanitize`.
+    """
+    return quote(sanitize(text, width=width))
 
 
 def sanitize_lines(text: object, *, width: int | None = 600) -> str:

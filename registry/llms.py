@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from shlex import quote
 
 from sqlalchemy import ColumnElement, Row, func, or_, select
 
@@ -255,7 +256,7 @@ class LLMs:
             number = unit.execute(select(llm.c.id).where(llm.c.key == key)).scalar_one()
             accepted = held_prices(unit).get(number)
             if accepted is None:
-                raise NotFound(f"no price of {key} waits for review", hint=f"uniroute llm show {key}")
+                raise NotFound(f"no price of {key} waits for review", hint=f"uniroute llm show {quote(key)}")
             put_in_force(unit, number, accepted, accepted.since, accepted.catalog)
             unit.execute(llm.update().where(llm.c.id == number).values(refusal=None))
             facts = {"input": str(accepted.input_usd_per_mtok), "output": str(accepted.output_usd_per_mtok)}

@@ -51,6 +51,21 @@ class OutcomeSums:
         return np.where(self.n_scored > 0, errors, whole[:, None])
 
 
+def count_failures(unit: Unit, llm_key: str, labels: Sequence[str], sampling: str) -> dict[str, int]:
+    """Count the failures of one LLM by kind, the most frequent first; see `OutcomeReader.failures`."""
+    number = func.count().label("number")
+    query = (
+        select(outcome.c.failure, number)
+        .join_from(outcome, llm, llm.c.id == outcome.c.llm_id)
+        .join(protocol, protocol.c.id == outcome.c.protocol_id)
+        .where(llm.c.key == llm_key, protocol.c.grader.in_(labels), protocol.c.sampling == sampling)
+        .where(outcome.c.failure.is_not(None))
+        .group_by(outcome.c.failure)
+        .order_by(number.desc(), outcome.c.failure)
+    )
+    return {row.failure: row.number for row in unit.execute(query)}
+
+
 def sum_outcomes(
     unit: Unit,
     llm_keys: Sequence[str],

@@ -15,7 +15,7 @@ from sqlalchemy.types import BigInteger
 from registry.answers import ScoreMove, StoredAnswer, known_at, score_moves, text_of_outcome, waiting_answers
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, protocol
-from registry.outcome_sums import OutcomeSums, sum_outcomes
+from registry.outcome_sums import OutcomeSums, count_failures, sum_outcomes
 from registry.prompts import Prompt
 from registry.runs import Run, Runs
 from registry.unreadable import (
@@ -383,6 +383,12 @@ class OutcomeReader:
         labels = sorted(set(grader_labels(grader_versions).values()))
         with self._database.read() as unit:
             return sum_outcomes(unit, llm_keys, groups, labels, sampling)
+
+    def failures(self, llm_key: str, grader_versions: Mapping[str, str], sampling: str) -> Mapping[str, int]:
+        """Count the prompts that ended in a failure of one LLM, by kind, the most frequent first."""
+        labels = sorted(set(grader_labels(grader_versions).values()))
+        with self._database.read() as unit:
+            return count_failures(unit, llm_key, labels, sampling)
 
     def completions(
         self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], sampling: str

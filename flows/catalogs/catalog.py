@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Final, Literal, Protocol
 
 from flows.catalogs.documents import DocumentError, Fetched, Row, decode, facts_beside_list, malformed
@@ -278,9 +279,16 @@ class _Rows:
         return next_page(facts_beside_list(decode(page.body, self._subject)), self._n_rows, self._last_id)
 
     def has_news(self, body: bytes) -> bool:
-        """Whether a page is a list with an id that was not read yet: some servers send the first page again."""
+        """Whether a page is a list with an id that was not read yet: some servers send the first page again.
+
+        Others end their list with a page without rows.
+        """
         try:
-            return any(_id_of(row) not in self.read for row in self._rows_of(body) if _id_of(row))
+            rows = self._rows_of(body)
+            first = next(rows, None)
+            if first is None:
+                return True
+            return any(_id_of(row) not in self.read for row in chain([first], rows) if _id_of(row))
         except CatalogMalformed:
             return False
 

@@ -95,6 +95,8 @@ def _start_of_list(text: str, start: int, keys: tuple[str, ...]) -> tuple[str, i
 def facts_beside_list(text: str) -> dict[str, Any]:
     """Return what a document says beside its rows: text, numbers and small objects, by key; nothing for a bare list.
 
+    What is too long to be read is there as ``...``.
+
     Raises
     ------
     DocumentError
@@ -108,8 +110,7 @@ def facts_beside_list(text: str) -> dict[str, Any]:
         if text[value_start] == "[":
             continue
         raw = text[value_start : _end_of_value(text, value_start)]
-        if len(raw) <= _MAX_FACT_CHARACTERS:
-            facts[name] = _LENIENT.decode(raw)
+        facts[name] = _LENIENT.decode(raw) if len(raw) <= _MAX_FACT_CHARACTERS else ...
     return facts
 
 

@@ -89,7 +89,8 @@ def display_name(value: Any, llm_id: str) -> str:
 def token_count(value: Any) -> int | None:
     """Return a number of tokens; None for anything else, because nothing depends on it."""
     if isinstance(value, Decimal):
-        value = int(value) if value.is_finite() and abs(value) < _MAX_CONTEXT_TOKENS else None
+        # Not by `abs`, which rounds, and overflows for an exponent that comparing takes.
+        value = int(value) if value.is_finite() and 0 < value < _MAX_CONTEXT_TOKENS else None
     is_count = type(value) is int and 0 < value < _MAX_CONTEXT_TOKENS
     return value if is_count else None
 

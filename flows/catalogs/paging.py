@@ -64,6 +64,8 @@ def next_page(facts: Mapping[str, Any], n_rows: int, last_id: str | None) -> Nex
         token = _token(said.get(name))
         if token:
             return NextPage(queries=({parameter: token},))
+    if any(_is_too_long(said.get(name)) for name in (*_TOKENS, *_FRAMES, "next")):
+        return NextPage()  # what it says may be that more rows follow
     following = said.get("next")
     if isinstance(following, str) and following.strip():
         is_place = following.startswith(("http://", "https://", "/", "?"))
@@ -78,6 +80,10 @@ def next_page(facts: Mapping[str, Any], n_rows: int, last_id: str | None) -> Nex
 def _token(value: Any) -> str:
     is_usable = isinstance(value, str) and 0 < len(value) <= _LONGEST_TOKEN and value.lower() not in ("null", "none")
     return value if is_usable else ""
+
+
+def _is_too_long(value: Any) -> bool:
+    return value is ... or (isinstance(value, str) and len(value) > _LONGEST_TOKEN)
 
 
 def _is_true(value: Any) -> bool:

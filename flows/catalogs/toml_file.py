@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterator
 from decimal import Decimal, DecimalException
@@ -23,6 +24,8 @@ from flows.catalogs.facts import (
 from flows.catalogs.prices import listed_price
 
 _TABLE = "llm"
+# No table here has a dotted key, and the reader takes quadratic memory for long ones.
+_ENDLESS_KEY = re.compile(r"(?<![\w-])(?:[\"']?[\w-]++[\"']?[ \t]*+\.[ \t]*+){32}")
 KEYS = {
     "id": "what the endpoint calls the LLM; required",
     "name": "what people call it; the id when omitted",
@@ -45,6 +48,8 @@ class TomlFormat:
 
     def rows(self, text: str) -> Iterator[Row]:
         """Return the tables in the order of the file."""
+        if _ENDLESS_KEY.search(text):
+            raise DocumentError("it is not TOML as it is written here: a key has dozens of parts")
         try:
             document = tomllib.loads(text, parse_float=_decimal)
         except tomllib.TOMLDecodeError as error:

@@ -23,7 +23,7 @@ from flows.cli.options import (
     reason_option,
 )
 from flows.cli.screen import show
-from flows.text import counted, sanitize, table
+from flows.text import counted, sanitize, shell_argument, table
 
 if TYPE_CHECKING:
     from flows.night.epochs import Drift
@@ -220,7 +220,7 @@ def _words(value: Any) -> Any:
 
 
 def _next_steps(data: dict[str, Any]) -> list[str]:
-    key = sanitize(data["key"], width=400)
+    key = shell_argument(data["key"])
     if data["refusal"] is not None and "held for review" in data["refusal"]:
         return [f"uniroute llm accept-price {key} --reason TEXT"]
     if data["status"] != "available":
@@ -342,7 +342,9 @@ def accept_price(name: str, reason: str, is_dry_run: bool, config: str | None, a
         llms = workspace.registry.llms
         before, held = llms.get(name), llms.held_price(name)
         if held is None:
-            raise NotFound(f"No price of {name} is waiting for review.", hint=f"uniroute llm show {name}")
+            raise NotFound(
+                f"No price of {name} is waiting for review.", hint=f"uniroute llm show {shell_argument(name)}"
+            )
         if not is_dry_run:
             llms.accept_price(name, actor=acting_person(), reason=reason, now=utc_now())
     data = {

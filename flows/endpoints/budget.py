@@ -110,7 +110,7 @@ class Budget:
         self._in_flight: defaultdict[str, Decimal] = defaultdict(Decimal)
         self._in_flight_usd = _ZERO
         self._open: set[Reservation] = set()
-        self._sent: set[Reservation] = set()
+        self._sent: dict[Reservation, Decimal] = {}
         self._waiting: list[_Ticket] = []
 
     @property
@@ -207,12 +207,12 @@ class Budget:
             Whether it still fits on top of what is settled and sent; if not, it must be released and reserved anew.
         """
         with self._lock:
-            sent = self._sent - {reservation}
-            of_night = sum((one.usd for one in sent), _ZERO)
-            of_llm = sum((one.usd for one in sent if one.llm_key == reservation.llm_key), _ZERO)
+            sent = {one: usd for one, usd in self._sent.items() if one is not reservation}
+            of_night = sum(sent.values(), _ZERO)
+            of_llm = sum((usd for one, usd in sent.items() if one.llm_key == reservation.llm_key), _ZERO)
             if self._refusal(reservation.llm_key, reservation.usd, of_llm + lost_usd, of_night + lost_usd) is not None:
                 return False
-            self._sent.add(reservation)
+            self._sent[reservation] = reservation.usd + lost_usd
             return True
 
     def settle(self, reservation: Reservation, usd: Decimal) -> None:
@@ -258,9 +258,13 @@ class Budget:
         return None
 
     def _fits_with_reservations(self, llm_key: str, usd: Decimal) -> bool:
+        # What attempts without an answer have cost is settled only with their calls.
+        lost = [(one.llm_key, total - one.usd) for one, total in self._sent.items()]
         of_llm = self._settled.get(llm_key, _ZERO) + self._in_flight.get(llm_key, _ZERO) + usd
+        of_llm += sum((lost_usd for key, lost_usd in lost if key == llm_key), _ZERO)
         elsewhere_usd = self._elsewhere_settled_usd + self._elsewhere_reserved_usd
         of_night = self._settled_usd + self._in_flight_usd + elsewhere_usd + usd
+        of_night += sum((lost_usd for _, lost_usd in lost), _ZERO)
         return (self.llm_usd is None or of_llm <= self.llm_usd) and (
             self.night_usd is None or of_night <= self.night_usd
         )
@@ -276,7 +280,7 @@ class Budget:
         if reservation not in self._open:
             raise ValueError(f"the reservation of {reservation.usd} USD for {reservation.llm_key} is already closed")
         self._open.remove(reservation)
-        self._sent.discard(reservation)
+        self._sent.pop(reservation, None)
         self._in_flight[reservation.llm_key] -= reservation.usd
         self._in_flight_usd -= reservation.usd
 

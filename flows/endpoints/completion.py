@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +109,7 @@ def parse_body(body: bytes) -> Any:
     Parameters
     ----------
     body
-        UTF-8.
+        UTF-8, with or without a byte order mark.
 
     Returns
     -------
@@ -121,7 +122,7 @@ def parse_body(body: bytes) -> Any:
         It is not JSON in UTF-8, or holds NaN, infinities, duplicate keys, or nesting deeper than the parser goes.
     """
     try:
-        return parse_json(body)
+        return parse_json(body.removeprefix(BOM_UTF8))
     except DuplicateKey:
         # Its message quotes the key, and a failure never holds text of the endpoint.
         raise NotACompletion("a key occurs twice in one object") from None
@@ -210,17 +211,23 @@ def _joined(parts: list[Any]) -> str:
     for part in parts:
         if isinstance(part, str):
             texts.append(part)
-        elif isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS and isinstance(part.get("text"), str):
+        elif _type_of(part) in _TEXT_PARTS and isinstance(part.get("text"), str):
             texts.append(part["text"])
-        elif isinstance(part, dict) and part.get("type") == "refusal" and isinstance(part.get("refusal"), str):
+        elif _type_of(part) == "refusal" and isinstance(part.get("refusal"), str):
             texts.append(part["refusal"])
-        elif not _is_reasoning(part) and not (isinstance(part, dict) and part.get("type") == "reference"):
+        elif not _is_reasoning(part) and _type_of(part) != "reference":
             raise NotACompletion("the content of the message is not text")
     return _clean("".join(texts))
 
 
 def _is_reasoning(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in _REASONING_PARTS
+    return _type_of(part) in _REASONING_PARTS
+
+
+def _type_of(part: Any) -> str:
+    """Return what a part says that it is, text where it says nothing; empty for what is no part."""
+    kind = part.get("type", "text") if isinstance(part, dict) else ""
+    return kind if isinstance(kind, str) else ""
 
 
 def _has_reasoning_tokens(usage: Any) -> bool:

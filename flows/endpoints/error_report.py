@@ -113,10 +113,11 @@ def read_error(document: Any, *, is_refused: bool) -> ErrorReport | None:
     )
 
 
-def _reported_within(document: Any) -> Any:
+def _reported_within(document: Any, depth: int = 0) -> Any:
     """Return the part of a body that reports an error, None without one; empty error objects report nothing."""
-    if isinstance(document, list):
-        return next((found for one in document[:_LONGEST_LIST] if (found := _reported_within(one)) is not None), None)
+    if isinstance(document, list) and depth <= _DEEPEST:
+        parts = (_reported_within(one, depth + 1) for one in document[:_LONGEST_LIST])
+        return next((found for found in parts if found is not None), None)
     if not isinstance(document, dict):
         return None
     for name in ("error", "errors", "base_resp"):
@@ -128,12 +129,12 @@ def _reported_within(document: Any) -> Any:
     return document if document.get("object") == "error" else None
 
 
-def _is_error(value: Any) -> bool:
+def _is_error(value: Any, depth: int = 0) -> bool:
     """Whether the value of a member named ``error`` says anything but that there is none."""
-    if isinstance(value, dict):
-        return any(_is_error(one) for one in value.values())
-    if isinstance(value, list):
-        return any(_is_error(one) for one in value)
+    if isinstance(value, dict | list):
+        parts = value.values() if isinstance(value, dict) else value
+        # What is nested deeper than any report is no way to say that all is well.
+        return bool(parts) and (depth > _DEEPEST or any(_is_error(one, depth + 1) for one in parts))
     return value is not None and value is not False and str(value).strip().lower() not in _FINE
 
 

@@ -122,10 +122,14 @@ _CODE_KINDS: Mapping[str, str] = MappingProxyType(
         "billing_hard_limit_reached": "quota",
         "billing_not_active": "quota",
         "payment_required": "quota",
+        "budget_exceeded": "quota",
         "invalid_api_key": "refused_auth",
         "api_key_invalid": "refused_auth",
         "authentication_error": "refused_auth",
+        # LiteLLM's proxy without a database, of any key but its master key.
+        "no_db_connection": "refused_auth",
         "model_not_found": "not_found",
+        "invalid_model": "not_found",
         "unsupported_country_region_territory": "forbidden",
         "context_length_exceeded": "context",
         "unsupported_parameter": "unsupported",
@@ -168,21 +172,34 @@ _SAYS_BAD_KEY = re.compile(
 _SAYS_HEADER = re.compile(r"\bbearer\b|\bauthorization header\b")
 _SAYS_NO_CREDIT = re.compile(
     r"(?:insufficient|out of|not enough|no|any|negative) (?:credit|balance|fund|quota)|key limit exceeded"
-    r"|payment required"
+    r"|payment required|(?:credit|balance) (?:balance )?is (?:too low|not enough|insufficient)"
+)
+_SAYS_UNKNOWN_LLM = re.compile(
+    r"(?:invalid|unknown) model(?: name|:)|not a valid model (?:id|name)"
+    r"|model(?: \S{1,200})? (?:(?:does |was |is )?not|doesn't|wasn't|isn't) (?:exist|found)\b"
+)
+# LiteLLM's proxy passes on what the provider of one LLM said with the status it had, also of a key that is not ours.
+_SAYS_ONE_LLM = re.compile(
+    r"^litellm\.\w+(?:error|exception):|not allowed to (?:access|call|use) (?:this |the )?model"
+    r"|not available for this api key|not in the allowed models|exceeded budget for model",
+    re.MULTILINE,
 )
 _SAYS_REGION = re.compile(
     r"not (?:available|supported|allowed|accessible) (?:in|from) (?:your|this) (?:country|region|location|territory)"
     r"|(?:country|region|location|territory) (?:is )?not (?:supported|allowed|available)"
 )
 _SAYS_MODERATED = re.compile(
-    r"content (?:filter|policy|management)|moderation|inappropriate content|(?:input|prompt|request) (?:is )?flagged"
+    r"content (?:filter|policy|management)|contentpolicyviolation|safety system|moderation|inappropriate content"
+    r"|(?:input|prompt|request) (?:is )?flagged"
 )
 _SAYS_SLOW_DOWN = re.compile(r"rate[ _-]?limit|too many requests")
 _OF_A_BAD_REQUEST = (
     ("context", _SAYS_TOO_LONG),
     ("refused_auth", _SAYS_BAD_KEY),
+    ("quota", _SAYS_NO_CREDIT),
     ("forbidden", _SAYS_REGION),
     ("moderated", _SAYS_MODERATED),
+    ("not_found", _SAYS_UNKNOWN_LLM),
 )
 _OF_A_REFUSAL = (
     ("refused_auth", _SAYS_BAD_KEY),
@@ -302,7 +319,8 @@ def _kind_of(status: int | None, error: ErrorReport, refused: tuple[RefusedParam
         # Whatever the words, a parameter that is named is worth one call without it.
         kind = "unsupported" if refused else kind
     # A gateway passes on what the provider behind it refuses: its own key works for other LLMs.
-    return "forbidden" if error.names_provider and kind in ("refused_auth", "quota") else kind
+    is_of_one_llm = error.names_provider or _SAYS_ONE_LLM.search(error.text)
+    return "forbidden" if is_of_one_llm and kind in ("refused_auth", "quota") else kind
 
 
 def _kind_of_code(codes: tuple[str, ...]) -> str | None:

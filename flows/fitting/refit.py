@@ -101,7 +101,7 @@ def refit(night: Night) -> Candidate:
             vector = found.vector(column)
             fresh[llm.key] = vector
         elif vector is None:
-            left_out.append((llm.key, lack))
+            left_out.append((llm.key, lack + _failures(night, llm)))
             continue
         if _has_no_cost(llm, vector):
             fresh.pop(llm.key, None)
@@ -133,6 +133,12 @@ def _candidates(night: Night) -> list[LLM]:
     for endpoint, n in sorted(gone.items()):
         say(f"{counted(n, 'LLM')} of endpoint {sanitize(endpoint)} left out: no [[endpoint]] has that name.")
     return [llm for llm in routable if llm.endpoint not in gone]
+
+
+def _failures(night: Night, llm: LLM) -> str:
+    """Return the failures of an LLM by kind, as a clause that follows another; empty without failures."""
+    kinds = night.registry.outcomes.failures(llm.key, night.grader_versions, night.counted_sampling(llm))
+    return "; failures: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()) if kinds else ""
 
 
 def _as_vector(stored: StoredVector) -> FeatureVector:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from flows.errors import GradingError
 from flows.graders.reasoning import without_reasoning
+
+_LONGEST_END: Final = 100_000
+"""Characters at either end of an answer that are searched for what it settles on."""
 
 
 @dataclass(frozen=True)
@@ -127,3 +130,13 @@ class RuleGrader(ABC):
             unchanged="nothing was scored",
             hint="fix the reference, or name another grader for this prompt",
         )
+
+
+def both_ends(answer: str) -> str:
+    """Return an answer without the middle of a very long one: an endpoint that ignores ``max_tokens`` sends megabytes.
+
+    What an answer settles on stands where it begins or where it ends.
+    """
+    if len(answer) <= 2 * _LONGEST_END:
+        return answer
+    return f"{answer[:_LONGEST_END]}\n{answer[-_LONGEST_END:]}"

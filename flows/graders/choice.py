@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from flows.graders.base import UNREADABLE, Grade, RuleGrader
+from flows.graders.base import UNREADABLE, Grade, RuleGrader, both_ends
 from flows.graders.cues import BOX, announcements, choices
 from flows.graders.options import LETTERS, Options, options_of
 from flows.graders.order import asks_to_begin, valid_declaration, without_run_on
@@ -103,7 +103,7 @@ class ChoiceGrader(RuleGrader):
             options = options_of("")
         if wanted is None or wanted[1].upper() not in options.letters:
             raise self._unusable(reference, "a letter from A to J, or one of the options of the prompt")
-        letters = chosen_letters(answer, options, question)
+        letters = chosen_letters(both_ends(answer), options, question)
         return Grade(float(letters == wanted[1].upper())) if letters else UNREADABLE
 
 

@@ -27,7 +27,15 @@ MOST_CHARACTERS: Final = 120
 """Longer expressions are not worked out."""
 
 _MOST_LIMITS_HIT: Final = 20
-"""After so many expressions that hit a limit, this process works out no powers and factorials any more."""
+"""After so many expressions that hit a limit, this process works out only what cannot take long."""
+
+_MOST_FAILED_STARTS: Final = 3
+"""After so many in a row, this process does not try again: each may take minutes, and every answer would wait."""
+
+_DEEPEST: Final = 6
+"""Expressions with brackets nested deeper are not worked out: the parser takes exponential time for them."""
+
+_MOST_DIGITS_OF_EXPONENT: Final = 4
 
 _START_S: Final = 120.0
 _ANSWER_S: Final = 20.0
@@ -43,7 +51,11 @@ _MATHEMATICS = re.compile(
 # Towers of powers, and powers and factorials that nobody writes as an answer: refused before they cost anything.
 _TOO_LARGE = re.compile(r"\^\s?\{?[^{}^]{0,40}\^|\^\s?\{?\s?[-+]?[0-9]{4}|[0-9]{4}\s?!|!\s?!")
 _UNFINISHED: Final = "+-*/^×÷·"
-_GROWING = re.compile(r"[\^!]|\\(?:exp|binom)")
+_GROWING = re.compile(r"[\^!]|\\(?:exp|binom|log|ln|sin|cos|tan)")
+# Powers and factorials of numerals, which take no time: one LLM's towers are no reason to refuse them to others.
+_SMALL = re.compile(
+    r"(?<![0-9.])[0-9]{1,4}\s?(?:\^\s?(?:[0-9](?![0-9])|\{\s?[-+]?[0-9]{1,2}\s?\})(?!\s?[\^!])|(?<![0-9]{3})!(?!\s?[\^!]))"
+)
 _PLAIN = {"**": "^", "π": r"\pi ", "×": r"\times ", "·": r"\cdot ", "÷": r"\div "}
 # Square roots in plain text; braces are what LaTeX wants.
 _ROOT = re.compile(r"(?<!\\)(?:sqrt|√)\s?(?:\(([0-9.]{1,20})\)|([0-9.]{1,20}))")
@@ -97,7 +109,10 @@ class _Worker:
         found = json.loads(line)
         if found is None:
             return None
-        return Fraction(found) if "/" in found else Decimal(found)
+        if "/" in found:
+            return Fraction(found)
+        # No arithmetic goes on with what is larger or smaller than any number that is written as an answer.
+        return Decimal(found) if len(found.lower().partition("e")[2].lstrip("+-")) <= _MOST_DIGITS_OF_EXPONENT else None
 
     def end(self) -> None:
         """End the process."""
@@ -124,23 +139,39 @@ class _Workers:
         self._lock = threading.Lock()
         self._worker: _Worker | None = None
         self._limits_hit = 0
+        self._failed_starts: list[GradingError] = []
         atexit.register(self.end)
         os.register_at_fork(after_in_child=self._forget)
 
     def value(self, expression: str) -> Fraction | Decimal | None:
         with self._lock:
-            if self._limits_hit >= _MOST_LIMITS_HIT and _GROWING.search(expression):
+            if self._limits_hit >= _MOST_LIMITS_HIT and _GROWING.search(_SMALL.sub("1", expression)):
                 return None
             if self._worker is not None and self._worker.is_gone:
                 self._end()
             if self._worker is None:
-                self._worker = _Worker()
+                self._worker = self._started()
             try:
                 return self._worker.value(expression)
             except TimeoutError:
                 self._limits_hit += 1
                 self._end()
                 return None
+            except BaseException:
+                # Its answer, if it still comes, must not be read as that to the next expression.
+                self._end()
+                raise
+
+    def _started(self) -> _Worker:
+        if len(self._failed_starts) >= _MOST_FAILED_STARTS:
+            raise self._failed_starts[-1]
+        try:
+            worker = _Worker()
+        except GradingError as error:
+            self._failed_starts.append(error)
+            raise
+        self._failed_starts.clear()
+        return worker
 
     def end(self) -> None:
         with self._lock:
@@ -190,9 +221,20 @@ def value_of(expression: str) -> Fraction | Decimal | None:
         return None
     if any(expression.count(opening) != expression.count(closing) for opening, closing in ("()", "{}")):
         return None
+    if _depth(expression) > _DEEPEST:
+        return None
     latex = _ROOT.sub(lambda root: rf"\sqrt{{{root[1] or root[2]}}}", expression)
     for plain, command in _PLAIN.items():
         latex = latex.replace(plain, command)
     if _TOO_LARGE.search(latex):
         return None
     return _WORKERS.value(latex)
+
+
+def _depth(expression: str) -> int:
+    """Return how deep brackets are nested, whichever they are."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[(){}]", expression):
+        depth += 1 if bracket in "({" else -1
+        deepest = max(deepest, depth)
+    return deepest

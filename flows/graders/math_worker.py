@@ -11,7 +11,7 @@ import json
 import resource
 import signal
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 CPU_S: Final = 1.0
 """Processor time for one expression, in seconds."""
@@ -30,8 +30,9 @@ def main() -> None:
 
     with contextlib.suppress(ValueError, OSError):  # not every system can limit it
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    answers, sys.stdout = sys.stdout, sys.stderr  # a line that a library prints is no answer
     parse("$1+1$", parsing_timeout=None)  # loads its tables
-    _say("ready")
+    _say("ready", answers)
     for line in sys.stdin:
         # Ends the process, wherever it is: the parser's own limit is an exception that it may swallow.
         signal.setitimer(signal.ITIMER_PROF, CPU_S)
@@ -42,7 +43,7 @@ def main() -> None:
             # Whatever the parser stumbles over has no value; MemoryError and RecursionError are among it.
             value = None
         signal.setitimer(signal.ITIMER_PROF, 0)
-        _say(json.dumps(value))
+        _say(json.dumps(value), answers)
 
 
 def _number(expression: object) -> str | None:
@@ -60,9 +61,9 @@ def _number(expression: object) -> str | None:
     return str(value) if isinstance(value, Float) and value.is_finite else None
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+def _say(line: str, answers: TextIO) -> None:
+    answers.write(f"{line}\n")
+    answers.flush()
 
 
 if __name__ == "__main__":

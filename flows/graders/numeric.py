@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Final
+from typing import Final, TypeVar
 
-from flows.graders.base import UNREADABLE, Grade, RuleGrader
+from flows.graders.base import UNREADABLE, Grade, RuleGrader, both_ends
 from flows.graders.cues import BOX, announcements
 from flows.graders.expressions import mathematics, value_of
 from flows.graders.numbers import CONTEXT, NUMBER, WrittenNumber, normalised, read, writes_decimal_commas
@@ -18,6 +18,8 @@ from flows.graders.order import valid_declaration, without_run_on
 
 RELATIVE_TOLERANCE = Decimal("1e-4")
 """How far an answer may be from a reference that is not a whole number, relative to it."""
+
+_Found = TypeVar("_Found")
 
 _LONGEST_BARE: Final = 80
 _LONGEST_PHRASE: Final = 200
@@ -84,7 +86,7 @@ class NumericGrader(RuleGrader):
         wanted = reader.only(normalised(reference))
         if wanted is None:
             raise self._unusable(reference, "one number")
-        given = reader.settled(answer)
+        given = reader.settled(both_ends(answer))
         if not given:
             return UNREADABLE
         return Grade(float(len(given) == 1 and _agree(given[0], wanted, question)))
@@ -251,13 +253,16 @@ def _declared(text: str) -> Iterator[_Declaration]:
 
 
 def _declared_in_words(text: str) -> Iterator[_Declaration]:
-    announced = list(announcements(text))
-    # Nobody declares more than this; the first and the last are what matters.
-    for start, announced_at in announced[:_MOST_DECLARED] + announced[_MOST_DECLARED:][-_MOST_DECLARED:]:
+    for start, announced_at in _ends(list(announcements(text))):
         phrase = _phrase(text, announced_at)
         if not BOX.search(phrase):
             number = NUMBER.search(text, announced_at, announced_at + _LONGEST_PHRASE)
             yield _Declaration(start, announced_at if number is None else number.end(), phrase)
+
+
+def _ends(found: list[_Found]) -> list[_Found]:
+    """Return the first and the last of what is found: nobody declares more, and these are what matters."""
+    return found[:_MOST_DECLARED] + found[_MOST_DECLARED:][-_MOST_DECLARED:]
 
 
 def _phrase(text: str, start: int) -> str:
@@ -270,7 +275,7 @@ def _phrase(text: str, start: int) -> str:
 
 def _boxes(text: str) -> Iterator[_Declaration]:
     r"""Yield what stands in ``\boxed{...}``, up to the brace that closes it."""
-    for found in BOX.finditer(text):
+    for found in _ends(list(BOX.finditer(text))):
         depth, end = 1, found.end()
         for character in text[end : end + _LONGEST_PHRASE]:
             depth += (character == "{") - (character == "}")

@@ -190,7 +190,8 @@ class BudgetedCaller:
                 if granted is None:
                     return
                 try:
-                    judgement = await self._judged(llm_key, prompt, text, self._check_of(llm_key, granted))
+                    of_judge = self._check_of(llm_key, granted, self._judge_client.price)
+                    judgement = await self._judged(llm_key, prompt, text, of_judge)
                 except BaseException as error:
                     self._budget.release(granted.reservation)
                     if not isinstance(error, _NotSent):
@@ -269,12 +270,12 @@ class BudgetedCaller:
         usage = bounded_usage(completion.usage, prompt.text, completion.text, max_tokens=endpoint.settings.max_tokens)
         return replace(completion, usage=usage)
 
-    def _check_of(self, llm_key: str, granted: _Granted, price: Price | None = None) -> Callable[[Usage], None]:
+    def _check_of(self, llm_key: str, granted: _Granted, price: Price) -> Callable[[Usage], None]:
         """Return what raises `_NotSent` if a call for an LLM, for which money was set aside, must not be sent now."""
 
         def check(lost: Usage) -> None:
             self._stop_at_the_end(llm_key)
-            lost_usd = cost_usd(price, lost.input_tokens, lost.output_tokens) if price is not None else Decimal(0)
+            lost_usd = cost_usd(price, lost.input_tokens, lost.output_tokens)
             if llm_key in self.stopped or not self._budget.may_send(granted.reservation, lost_usd):
                 raise _NotSent
 

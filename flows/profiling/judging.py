@@ -106,6 +106,11 @@ class JudgeClient:
         self._price: Price = llm.price
         self._endpoint = endpoint
 
+    @property
+    def price(self) -> Price:
+        """The price of the judge."""
+        return self._price
+
     def worst_usd(self, question: str, reference: str) -> Decimal:
         """Return an upper bound on the cost of judging one answer to a prompt, in USD."""
         return worst_judgement_usd(question, reference, self._price, max_tokens=self._endpoint.settings.max_tokens)

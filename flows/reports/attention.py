@@ -9,7 +9,7 @@ from flows.profiling.results import Unjudged
 from flows.reports.night_report import NightReport
 from flows.reports.readability import readability_attention
 from flows.reports.usage import usage_attention
-from flows.text import counted
+from flows.text import counted, shell_argument
 
 _MUCH_CUT = 0.05
 
@@ -95,7 +95,7 @@ def _suspicions(report: NightReport) -> list[str]:
     ]
     lines += [
         f"{found.llm_key} is quarantined: it {found.reason}. To decide otherwise: "
-        f"uniroute llm include {found.llm_key} --reason TEXT"
+        f"uniroute llm include {shell_argument(found.llm_key)} --reason TEXT"
         for found in report.quarantined
     ]
     lines += [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flows.text import counted, sanitize, sanitize_lines
+from flows.text import counted, sanitize, sanitize_lines, shell_argument
 from registry.outcomes import Readability, UnreadableAnswer
 
 _MUCH_UNREADABLE = 0.05
@@ -49,7 +49,7 @@ def readability_attention(found: Mapping[str, Readability], *, is_judged: bool) 
     remedy = "" if is_judged else "; [judge] unreadable = true has a judge decide them"
     return [
         f"{key}: no answer could be read in {readability_sentence(read)}, so that they score 0: "
-        f"uniroute llm show {key} --unreadable{remedy}"
+        f"uniroute llm show {shell_argument(key)} --unreadable{remedy}"
         for key, read in found.items()
         if read.doubtful_share > _MUCH_UNREADABLE
     ]

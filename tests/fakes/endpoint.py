@@ -40,7 +40,9 @@ class FakeRequest:
     @property
     def prompt(self) -> str:
         messages = self.body.get("messages") or [{"content": ""}]
-        return messages[-1]["content"]
+        content = messages[-1]["content"]
+        # Anthropic's clients send every text as a list of parts.
+        return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 @dataclass(frozen=True)

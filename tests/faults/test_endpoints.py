@@ -423,7 +423,8 @@ def test_f51_an_llm_that_answered_too_little_is_left_out_and_not_called_wrong(as
     fake.choose = lambda request: "garbled" if request.llm_id == "flaky" and "rivers" in request.prompt else None
     left_out = []
     asked.prepare("flaky", "whole").run(look=lambda night: left_out.extend(candidate(night).left_out))
-    assert [key for key, _ in left_out] == ["fake:flaky"]
+    ((llm_key, reason),) = left_out
+    assert llm_key == "fake:flaky" and reason.endswith("; failures: 26 malformed")
     assert {score for (score,) in asked.rows("o.score", "flaky")} == {1.0, None}
 
 

@@ -1,6 +1,7 @@
 """Prompt files: everything that people save as one is read as it was meant, or refused in words that say what to do."""
 
 import json
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -171,3 +172,20 @@ def test_white_space_makes_another_prompt(tmp_path: Path) -> None:
         len(review(Settings(), read(tmp_path, jsonl({}, {"prompt_id": "b", "text": "Which? "}))).prompt_set.members)
         == 2
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("p.csv", b"," * 200_000 + b"\n"),
+        ("p.csv", b"x," * 100_000 + b"x\n"),
+        ("p.parquet", b"PAR1" + bytes(100) + b"PAR1"),
+        ("p.jsonl", jsonl({"prompt_id": "x" * 100_000, "unknown": 1})),
+    ],
+)
+def test_whatever_is_in_a_file_the_refusal_is_quick_and_short(tmp_path: Path, name: str, data: bytes) -> None:
+    started_s = time.process_time()
+    with pytest.raises(PrerequisiteError) as refused:
+        read(tmp_path, data, name)
+    assert time.process_time() - started_s < 2
+    assert len(refused.value.message) < 500 and "None" not in refused.value.message

@@ -153,6 +153,16 @@ def test_coverage_counts_scored_and_failed(registry, night, asked):
     assert registry.outcomes.coverage([a], (), GRADERS, SAMPLING)[0].share == 0.0
 
 
+def test_failures_are_counted_by_kind_the_most_frequent_first(registry, night, asked):
+    (a, b), prompts = asked
+    kinds = ["moderated", "timeout", "moderated", "forbidden"]
+    failures = [failed(a, one, failure=kind) for one, kind in zip(prompts[:4], kinds, strict=True)]
+    registry.outcomes.record(night, [*failures, outcome(a, prompts[4]), failed(b, prompts[0])])
+    found = registry.outcomes.failures(a, GRADERS, SAMPLING)
+    assert list(found.items()) == [("moderated", 2), ("forbidden", 1), ("timeout", 1)]
+    assert registry.outcomes.failures(a, GRADERS, "another sampling") == {}
+
+
 def test_spend_is_exact_and_counts_attempts(registry, night, asked):
     (a, b), prompts = asked
     tenth = Decimal("0.1")

@@ -302,3 +302,21 @@ def test_a_key_may_travel_in_clear_where_the_user_says_so() -> None:
     options = {"name": "listed", "kind": "openai", "location": location, "endpoint": "router", "api_key": "key"}
 
     assert open_catalog(**options, allow_insecure=True).name == "listed"
+
+
+@pytest.mark.parametrize("tokens", ["1e9999999", "-1e9999999", "1e-9999999", "0.5", "-5", "1" * 400])
+def test_a_context_window_of_no_size_costs_the_fact_and_nothing_else(catalog_of: CatalogOf, tokens: str) -> None:
+    row = f'{{"id": "a", "pricing": {json.dumps(PRICES)}, "context_length": {tokens}}}'
+    for kind, document in (
+        ("openrouter", f'{{"data": [{row}]}}'),
+        ("openai", f'{{"data": [{row}]}}'),
+        ("toml", f'[[llm]]\nid = "a"\ncontext_tokens = {tokens}\n'),
+        ("litellm", f'{{"a": {{"mode": "chat", "max_tokens": {tokens}}}}}'),
+    ):
+        assert not only(catalog_of(document, kind)).context_tokens, kind
+
+
+def test_a_toml_key_without_end_is_refused_before_it_takes_all_memory(catalog_of: CatalogOf) -> None:
+    for endless in ("a." * 100_000 + "a = 1", "[" + '"a" . ' * 100_000 + "a]", "x" * 10**6 + " = 1"):
+        with pytest.raises(CatalogMalformed):
+            catalog_of(endless, "toml").fetch()

@@ -303,12 +303,23 @@ def test_k24_k25_all_pages_of_a_list_are_read(server: DocumentServer, says: dict
         {"nextPageToken": "t"},
         {"next": "https://elsewhere.example/models?page=2"},
         {"total": 3},
+        {"nextPageToken": "t" * 3000},
+        {"next": "?page=2&" + "t" * 9000},
+        {"meta": {"next": "?page=2", "more": "x" * 9000}},
     ],
 )
 def test_a_list_whose_further_pages_cannot_be_read_is_not_complete(server: DocumentServer, says: dict) -> None:
     for further in ({"data": FIRST, **says}, None):
         fetch = pages(server, lambda asked, further=further: {"data": FIRST, **says} if not asked else further)
         assert (ids(fetch), fetch.is_complete) == (["a", "b"], False)
+
+
+@pytest.mark.parametrize("says", [{"has_more": True}, {"nextPageToken": "t"}])
+def test_an_empty_page_ends_a_list(server: DocumentServer, says: dict) -> None:
+    fetch = pages(server, lambda asked: {"data": []} if asked else {"data": FIRST, **says})
+    assert (ids(fetch), fetch.is_complete) == (["a", "b"], True)
+    endless = pages(server, lambda asked: {"data": [], "nextPageToken": "t"} if asked else {"data": FIRST, **says})
+    assert (ids(endless), endless.is_complete) == (["a", "b"], False)
 
 
 def test_a_page_that_a_link_header_names_is_read(server: DocumentServer) -> None:

@@ -224,3 +224,21 @@ def test_calls_that_are_sent_count_against_the_night_before_they_are_settled():
     assert not budget.may_send(third)
     budget.settle(second, USD("0.1"))
     assert budget.may_send(third)
+
+
+def test_what_attempts_without_an_answer_cost_counts_before_their_call_is_settled():
+    budget = Budget(night_usd=USD(4))
+    first, second = (reserve(budget, key, "1") for key in "ab")
+    assert budget.may_send(first)
+    assert budget.may_send(first, USD("1.5")), "asked again, after reasoning of 1.5 USD without an answer"
+    assert budget.may_send(second)
+    assert not budget.may_send(second, USD("0.6")), "1.5 + 1 and 0.6 + 1 USD are more than a night may cost"
+
+    async def waiting():
+        third = asyncio.create_task(budget.reserve("c", USD("0.6")))
+        await asyncio.sleep(0)
+        assert budget.is_waited_for, "it would be refused when it is sent"
+        budget.settle(first, USD("1.6"))
+        return await third
+
+    assert budget.may_send(asyncio.run(asyncio.wait_for(waiting(), 10)))

@@ -44,6 +44,19 @@ def test_any_document_is_an_answer_or_refused(document):
     assert answer.input_tokens >= 0 and answer.output_tokens >= 0
 
 
+@given(json_values, json_values, json_values)
+def test_a_message_may_hold_anything(content, other, usage):
+    parts = [content, [content], {"type": content}, [{"type": content, "text": other}], {"type": "text", "text": other}]
+    for one in parts:
+        message = {"content": one, "refusal": other, "reasoning_content": other, "tool_calls": usage}
+        document = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage, "model": other}
+        test_any_document_is_an_answer_or_refused.hypothesis.inner_test(document)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_body():
+    assert parse_body(b'\xef\xbb\xbf{"choices": []}') == {"choices": []}
+
+
 @given(st.text())
 def test_an_answer_text_survives_unless_a_database_would_refuse_it(text):
     message = {

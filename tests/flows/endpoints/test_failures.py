@@ -110,3 +110,15 @@ def test_any_reply_is_classified_within_the_closed_list(status, document, retry_
 )
 def test_retry_after_is_seconds_or_a_date_and_otherwise_nothing(value, seconds):
     assert parse_retry_after(value, NOW) == seconds
+
+
+@pytest.mark.parametrize("depth", [5, 20, 400, 900])
+def test_a_body_that_is_nested_without_end_is_classified_like_any_other(depth):
+    empty, error = [], []
+    for _ in range(depth):
+        empty, error = [empty], {"error": error}
+    for document in ({"error": empty}, {"errors": error}, empty, {"choices": [{"error": empty}]}):
+        for status in (200, 400, 403, 500):
+            failure = classify_reply(status, document, None, NOW)
+            assert failure is None or failure.kind in FAILURE_RULES
+            assert status == 200 or failure is not None

@@ -167,6 +167,17 @@ def test_a_server_that_streams_unless_told_not_to_is_told(fake):
     assert ask(endpoint(fake), ("llm", PROMPT))[0].text == ANSWER
 
 
+def litellm(message, kind, code):
+    """Build an error of LiteLLM's proxy, which puts the status where others have a code."""
+    return {"error": {"message": message, "type": kind, "param": None, "code": str(code)}}
+
+
+def behind_litellm(message, kind, code):
+    """Build what LiteLLM's proxy makes of a provider's error."""
+    last = "\n\nLiteLLM: model group 'bad' failed with the error above. No fallback was attempted."
+    return litellm(f"litellm.{message}{last}", kind, code)
+
+
 GEMINI = {
     "error": {"code": 400, "message": "API key not valid. Please pass a valid API key.", "status": "INVALID_ARGUMENT"}
 }
@@ -185,6 +196,10 @@ GEMINI = {
         (403, {"error": {"message": "Access denied. Please make sure your API key is valid."}}, "refused_auth"),
         (403, {"error": "Your team doesn't have any credits yet."}, "quota"),
         (403, {"error": {"message": "Key limit exceeded (total limit)", "code": 403}}, "quota"),
+        (400, {"error": {"message": "Your credit balance is too low to access the API."}}, "quota"),
+        (429, litellm("Budget has been exceeded! Key=sk-...abc Max budget: 1.0", "budget_exceeded", 429), "quota"),
+        (400, litellm("No connected db.", "no_db_connection", 400), "refused_auth"),
+        (401, litellm("Authentication Error, Invalid proxy server token passed.", "auth_error", 401), "refused_auth"),
     ],
 )
 def test_a_key_that_is_refused_in_any_form_stops_the_endpoint(fake, status, body, kind):
@@ -204,6 +219,8 @@ WRAPPED = {
         "metadata": {"provider_name": "P", "raw": json.dumps({"error": {"message": "Invalid API key"}})},
     }
 }
+OPENAI = "AuthenticationError: OpenAIException"
+NO_CREDIT = json.dumps({"type": "error", "error": {"message": "Your credit balance is too low to access the API."}})
 FLAGGED = {"error": {"message": "flagged", "code": 403, "metadata": {"reasons": ["violence"], "provider_name": "P"}}}
 
 
@@ -223,6 +240,16 @@ FLAGGED = {"error": {"message": "flagged", "code": 403, "metadata": {"reasons": 
         (400, [{"error": {"code": 400, "message": "User location is not supported for the API use."}}], "forbidden"),
         (403, {"error": {"code": "unsupported_country_region_territory", "message": "x"}}, "forbidden"),
         (200, {"error": {"code": 403, "message": "not available in your country"}}, "forbidden"),
+        (401, behind_litellm(f"AuthenticationError: {OPENAI} - Incorrect API key provided", "x", 401), "forbidden"),
+        (402, behind_litellm(f"APIError: APIError: {OPENAI} - Insufficient Balance", "x", 402), "forbidden"),
+        (400, behind_litellm(f"BadRequestError: AnthropicException - {NO_CREDIT}", "x", 400), "forbidden"),
+        (401, litellm("key not allowed to access model.", "key_model_access_denied", 401), "forbidden"),
+        (401, litellm("The requested model 'bad' is not available for this API key, or", "x", 401), "forbidden"),
+        (429, litellm("LiteLLM User: u, exceeded budget for model=bad", "budget_exceeded", 429), "forbidden"),
+        (400, litellm("Invalid model name passed in model=bad. Call `/v1/models`", "x", 400), "not_found"),
+        (400, {"error": {"message": "Model Not Exist", "type": "invalid_request_error"}}, "not_found"),
+        (400, {"error": {"message": "bad is not a valid model ID", "code": 400}}, "not_found"),
+        (400, behind_litellm("BadRequestError: litellm.ContentPolicyViolationError: no", "x", 400), "moderated"),
         (403, FLAGGED, "moderated"),
         (403, {"error": {"message": "Output blocked by content policy"}}, "moderated"),
     ],

@@ -71,8 +71,45 @@ def test_an_endless_expression_ends_with_its_process_and_the_next_is_answered_by
     assert workers._worker._process is not first
 
     monkeypatch.setattr(expressions, "_MOST_LIMITS_HIT", 1)
-    assert value_of("2^{12}") is None, "an LLM that keeps on answering so is not given more time"
+    for growing in (r"(2^{3})^{4}", r"2^{3\cdot 4}", r"\sin(1)", "(1+2)!", "1000!"):
+        assert value_of(growing) is None, "an LLM that keeps on answering so is not given more time"
     assert value_of(r"\frac{2}{3}+1") == Fraction(5, 3)
+    assert value_of("2^{12}") == value_of("2^{13}/2") == 4096, "other LLMs do not pay for it"
+
+
+def test_what_is_out_of_all_range_or_nested_without_end_has_no_value(workers) -> None:
+    assert value_of(r"1\cdot\exp(\exp(20))") is None, "a number that no arithmetic here takes"
+    assert value_of(r"1\cdot\exp(\exp(\exp(5)))") is None, "nor Decimal itself"
+    assert value_of(r"1.5^{(99!)}") is None
+    assert grader("numeric").grade(r"\boxed{1.5^{(99!)}}", "0.5").is_unreadable
+    before = workers._worker._process
+    for nested in ("(" * 40 + r"1+\sqrt{2}" + ")" * 40, r"1+\sin(\cos(\tan(\sin(\cos(\tan(\sin(1)))))))"):
+        assert value_of(nested) is None
+    assert workers._worker._process is before, "the parser takes exponential time for them, so it gets none"
+
+
+def test_a_process_that_does_not_start_is_given_up_and_no_answer_is_counted_as_wrong(workers, monkeypatch) -> None:
+    monkeypatch.setattr(expressions.sys, "executable", "/bin/true")
+    started = []
+    popen = expressions.subprocess.Popen
+    monkeypatch.setattr(
+        expressions.subprocess, "Popen", lambda *args, **more: started.append(1) or popen(*args, **more)
+    )
+    for number in range(6):
+        with pytest.raises(GradingError, match="did not start"):
+            value_of(f"{number}+1")
+    assert len(started) == expressions._MOST_FAILED_STARTS
+
+
+def test_an_answer_that_was_not_waited_for_is_not_that_to_the_next_expression(workers, monkeypatch) -> None:
+    assert value_of("1+1") == 2
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(
+            expressions._Worker, "_read", lambda self, within_s: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            value_of("20+1")
+    assert value_of("30+1") == 31
 
 
 def test_a_process_that_somebody_ended_is_replaced(workers) -> None:

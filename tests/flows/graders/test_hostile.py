@@ -30,6 +30,16 @@ def test_a_long_hostile_answer_is_graded_in_linear_time(name: str, unit: str) ->
         assert time.process_time() - started_s < 0.5
 
 
+@pytest.mark.parametrize(("name", "reference", "said"), [("choice", "A", "Answer: A"), ("numeric", "7", r"\boxed{7}")])
+def test_of_megabytes_the_beginning_and_the_end_are_searched(name: str, reference: str, said: str) -> None:
+    flood = "(words) " * 80_000
+    started_s = time.process_time()
+
+    assert grader(name).grade(f"{said}\n{flood}", reference).score == 1.0
+    assert grader(name).grade(f"{flood}\n{said}", reference).score == 1.0
+    assert time.process_time() - started_s < 3
+
+
 @pytest.mark.parametrize("name", ["exact", "contains"])
 def test_a_long_reference_is_graded_in_linear_time_too(name: str) -> None:
     started_s = time.process_time()
