@@ -19,8 +19,10 @@ def worth_lines(worth: Worth | None) -> tuple[str, ...]:
     """
     if worth is None:
         return ()
-    lines = [_line(worth, f"always using the best single LLM ({_name(worth.best)})", worth.best)]
-    if worth.near_best.llm_key != worth.best.llm_key:
+    is_cheapest = worth.near_best.llm_key == worth.best.llm_key
+    also = ", also the cheapest within one point of it" if is_cheapest else ""
+    lines = [_line(worth, f"always using the best single LLM ({_name(worth.best)}{also})", worth.best)]
+    if not is_cheapest:
         title = f"the cheapest LLM within one point of the best ({_name(worth.near_best)})"
         lines.append(_line(worth, title, worth.near_best))
     if worth.champion is not None:

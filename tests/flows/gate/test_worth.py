@@ -79,7 +79,8 @@ def test_the_figures_are_those_of_the_recorded_answers() -> None:
     assert seen.cost_change(seen.best) == pytest.approx(-0.9)
     headline, *_ = worth_lines(seen)
     assert headline.startswith(
-        "Against always using the best single LLM (large): cost −90.0\N{NO-BREAK SPACE}%, score −2.0 points ("
+        "Against always using the best single LLM (large, also the cheapest within one point of it): "
+        "cost −90.0\N{NO-BREAK SPACE}%, score −2.0 points ("
     )
     assert f"{N} prompts; 1.0000 instead of 10.0000 USD per 1,000 prompts" in headline
     assert headline.endswith("1,000.00 instead of 10,000.00 per million.")
