@@ -243,7 +243,7 @@ def _compare(alone: GateResult, challenger: Router, champion: Router, spending: 
         spending=spending,
         worth=replace(
             alone.worth,
-            champion=against_champion(found, before, difference, resamples=rules.resamples, seed=rules.seed),
+            champion=against_champion(found, before, resamples=rules.resamples, seed=rules.seed),
         ),
     )
 

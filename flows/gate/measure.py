@@ -143,12 +143,7 @@ def measure(router: Router, outcomes: GateOutcomes) -> RouterMeasure:
 
 def at_cost_of(other: RouterMeasure, router: Router, outcomes: GateOutcomes) -> EqualCost:
     """Measure a router that may spend exactly what another one spends."""
-    return at_cost(other.cost_usd, router, outcomes)
-
-
-def at_cost(usd: float, router: Router, outcomes: GateOutcomes) -> EqualCost:
-    """Measure a router that may spend exactly so many USD per prompt."""
-    return scores_at_equal_cost(*_answered(router, outcomes), target_usd=usd)
+    return scores_at_equal_cost(*_answered(router, outcomes), target_usd=other.cost_usd)
 
 
 def _answered(router: Router, outcomes: GateOutcomes) -> tuple[NDArray[Any], ...]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from flows.gate.measure import GateOutcomes, RouterMeasure, at_cost
+from flows.gate.measure import GateOutcomes, RouterMeasure
 from routing.deferral import BootstrapDifference, paired_bootstrap
 from routing.router import Router
 
@@ -33,15 +33,12 @@ class Comparison:
         Mean score of the alternative in [0, 1], and its mean USD per prompt.
     difference
         Mean score of the router at its own operating point minus the alternative's, with its 95 % interval.
-    at_equal_cost
-        The same when the router may spend exactly what the alternative spends.
     """
 
     llm_key: str
     score: float
     cost_usd: float
     difference: BootstrapDifference
-    at_equal_cost: BootstrapDifference
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,8 @@ class Worth:
         Against the LLM with the highest mean score; of several, the cheapest.
     near_best
         Against the cheapest LLM whose score is at most `NEAR_BEST` lower than that.
+    affordable
+        Against the best of the LLMs that cost no more than the router; None when each costs more.
     champion
         Against the champion; None when no router serves.
     """
@@ -71,6 +70,7 @@ class Worth:
     busiest_share: float
     best: Comparison
     near_best: Comparison
+    affordable: Comparison | None
     champion: Comparison | None = None
 
     def cost_change(self, other: Comparison) -> float | None:
@@ -86,14 +86,12 @@ class Worth:
     def redundant_key(self) -> str | None:
         """The LLM over which routing shows no gain; None when it shows one.
 
-        A gain is a higher score at the cost of `near_best`, or a lower cost at a score that is certainly within
-        `NEAR_BEST` of it.
+        That is the LLM to which almost all prompts go, or one that costs no more and is not certain to score less.
         """
         if self.is_dominated_by_one:
             return self.busiest_key
-        near = self.near_best
-        saves = self.cost_usd < near.cost_usd and near.difference.low >= -NEAR_BEST
-        return None if near.at_equal_cost.low > 0 or saves else near.llm_key
+        same_money = self.affordable
+        return same_money.llm_key if same_money is not None and same_money.difference.low <= 0 else None
 
     def as_data(self) -> dict[str, Any]:
         """Return it as plain data, as a promotion stores it."""
@@ -128,13 +126,11 @@ def worth_of(router: Router, found: RouterMeasure, outcomes: GateOutcomes, *, re
 
     def against(place: int) -> Comparison:
         scores = outcomes.scores[:, columns[place]]
-        equal = at_cost(float(costs_usd[place]), router, outcomes)
         return Comparison(
             llm_key=keys[place],
             score=float(means[place]),
             cost_usd=float(costs_usd[place]),
             difference=paired_bootstrap(found.scores, scores, n_resamples=resamples, seed=seed),
-            at_equal_cost=paired_bootstrap(equal.scores, scores, n_resamples=resamples, seed=seed),
         )
 
     places = range(len(keys))
@@ -142,6 +138,9 @@ def worth_of(router: Router, found: RouterMeasure, outcomes: GateOutcomes, *, re
     # Means that differ by exactly the margin differ from it in their last bits.
     near = [place for place in places if means[place] >= means[best] - NEAR_BEST - 1e-12]
     cheapest = min(near, key=lambda place: (costs_usd[place], -means[place], keys[place]))
+    # Two sums over the same prompts differ in their last bits.
+    paid_for = [place for place in places if costs_usd[place] <= found.cost_usd * (1 + 1e-9)]
+    affordable = min(paid_for, key=lambda place: (-means[place], costs_usd[place], keys[place]), default=None)
     busiest_key, busiest_share = max(found.shares, key=lambda one: one[1])
     against_best = against(best)
     return Worth(
@@ -152,17 +151,15 @@ def worth_of(router: Router, found: RouterMeasure, outcomes: GateOutcomes, *, re
         busiest_share=busiest_share,
         best=against_best,
         near_best=against_best if cheapest == best else against(cheapest),
+        affordable=None if affordable is None else against(affordable),
     )
 
 
-def against_champion(
-    found: RouterMeasure, champion: RouterMeasure, at_equal_cost: BootstrapDifference, *, resamples: int, seed: int
-) -> Comparison:
-    """Compare a router with the champion; the difference at equal cost is the gate's own."""
+def against_champion(found: RouterMeasure, champion: RouterMeasure, *, resamples: int, seed: int) -> Comparison:
+    """Compare a router with the champion, each at its own operating point."""
     return Comparison(
         llm_key="",
         score=champion.score,
         cost_usd=champion.cost_usd,
         difference=paired_bootstrap(found.scores, champion.scores, n_resamples=resamples, seed=seed),
-        at_equal_cost=at_equal_cost,
     )

@@ -49,10 +49,11 @@ def _nothing_added(worth: Worth) -> tuple[str, ...]:
     if worth.is_dominated_by_one:
         share = f"more than {percent(DOMINANT_SHARE)}"
         return (f"Routing adds nothing over {name}: it gets {percent(worth.busiest_share)} of the prompts ({share}).",)
-    equal = worth.near_best.at_equal_cost
+    assert worth.affordable is not None, "it is the LLM that is named"
+    found = worth.affordable.difference
     return (
-        f"Routing adds nothing that {counted(worth.n, 'prompt')} can show over always using {name}: at its cost the "
-        f"score differs by {points(equal.mean)} points ({points(equal.low)} to {points(equal.high)}).",
+        f"Routing adds nothing that {counted(worth.n, 'prompt')} can show over always using {name}, which costs no "
+        f"more: the scores differ by {points(found.mean)} points ({points(found.low)} to {points(found.high)}).",
     )
 
 

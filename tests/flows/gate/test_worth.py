@@ -90,7 +90,7 @@ def test_a_router_of_specialists_earns_something_and_no_sentence_denies_it() -> 
     router, found = two_topics(SPECIALISTS, USD)
     seen = worth(router, found)
     assert seen.redundant_key is None
-    assert seen.best.at_equal_cost.low > 0.2
+    assert seen.affordable is not None and seen.affordable.difference.low > 0.2
     assert seen.busiest_share == 0.5
     assert not any("adds nothing" in line for line in worth_lines(seen))
 
@@ -119,18 +119,18 @@ def test_a_router_that_sends_almost_all_to_one_llm_is_said_to_add_nothing_over_i
     assert worth_lines(seen)[-1].startswith("Routing adds nothing over a: it gets 100.0")
 
 
-def test_a_router_that_is_not_better_at_equal_cost_is_said_to_add_nothing_that_can_be_shown() -> None:
+def test_a_router_that_is_not_better_than_what_the_same_money_buys_is_said_to_add_nothing_that_can_be_shown() -> None:
     """The LLMs are equally good everywhere: splitting the prompts between them is worth nothing."""
     router, found = two_topics({"e:a": (0.61, 0.59), "e:b": (0.59, 0.61)}, {"e:a": 1e-3, "e:b": 1e-3})
     seen = worth(router, found)
     assert seen.busiest_share == 0.5
-    assert seen.redundant_key == seen.near_best.llm_key
+    assert seen.affordable is not None and seen.redundant_key == seen.affordable.llm_key
     *_, sentence = worth_lines(seen)
-    assert f"adds nothing that {N} prompts can show over always using {seen.near_best.llm_key[-1]}" in sentence
+    assert f"adds nothing that {N} prompts can show over always using {seen.redundant_key[-1]}, which costs" in sentence
 
 
-def test_a_saving_at_a_score_that_is_certainly_as_good_is_worth_something() -> None:
-    """Both always answer alike, so the cheap one saves money without any doubt about the score."""
+def test_what_costs_less_than_the_best_and_scores_more_than_the_same_money_buys_is_worth_something() -> None:
+    """On one topic both answer alike, so the router saves money there without any doubt about the score."""
     router, found = two_topics({"e:a": (0.9, 0.9), "e:b": (0.9, 0.2)}, {"e:a": 1e-2, "e:b": 1e-3}, cost_weight=1.0)
     same = found.scores.copy()
     same[::2, 1] = same[::2, 0]
@@ -151,7 +151,7 @@ def test_the_gate_measures_it_also_against_the_champion_and_it_survives_being_st
     alone, compared = run(outcomes(EQUAL), champion=None), run(outcomes({"a": 0.5, "b": 0.8}))
     assert alone.worth.champion is None
     assert compared.worth.champion is not None
-    assert compared.worth.champion.at_equal_cost == compared.difference
+    assert compared.worth.champion.score == compared.champion.score
     stored = gate_as_json(compared)["worth"]
     assert Worth.of_data(stored) == compared.worth
     assert any(line.startswith("Against the champion: ") for line in worth_lines(compared.worth))
