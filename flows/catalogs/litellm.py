@@ -11,6 +11,13 @@ from flows.catalogs.facts import Facts, RowRefused, day_moment, identifier, lack
 from flows.catalogs.prices import ListedPrice, highest_price, is_positive, listed_price, per_mtok, search_fee
 
 _EXAMPLE = "sample_spec"
+_FEES_PER_REQUEST = (
+    "input_cost_per_request",
+    "output_cost_per_request",
+    "cost_per_request",
+    "input_cost_per_query",
+    "cost_per_query",
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def _starts_at_zero(span: Any) -> bool:
 def _refusal(key: str, value: Mapping[str, Any]) -> str | None:
     if lacks_text(value.get("supported_output_modalities")):
         return "no text output"
-    if any(is_positive(value.get(fee)) for fee in ("input_cost_per_request", "input_cost_per_query")):
+    if any(is_positive(value.get(fee)) for fee in _FEES_PER_REQUEST):
         return "fee per request"
     if is_positive(value.get("citation_cost_per_token")):
         return "fee per citation"

@@ -23,8 +23,11 @@ _TOKENS = {
 }
 """How a document names the next page, and the parameter that asks for it."""
 
+_LAST = ("is_last", "isLast", "is_last_page", "isLastPage", "last_page_reached")
+_PAGE = ("page", "current_page", "currentPage", "page_number", "pageNumber")
+_PAGES = ("total_pages", "totalPages", "page_count", "pageCount", "last_page", "lastPage", "pages")
 _TOTALS = ("totalSize", "total_size", "total_count", "totalCount", "total")
-_FRAMES = ("meta", "metadata", "pagination", "paging", "page_info", "pageInfo", "links")
+_FRAMES = ("meta", "metadata", "pagination", "paging", "page_info", "pageInfo", "links", "_links")
 _LONGEST_TOKEN = 2000
 
 
@@ -67,12 +70,18 @@ def next_page(facts: Mapping[str, Any], n_rows: int, last_id: str | None) -> Nex
     if any(_is_too_long(said.get(name)) for name in (*_TOKENS, *_FRAMES, "next")):
         return NextPage()  # what it says may be that more rows follow
     following = said.get("next")
+    following = following.get("href", following.get("url")) if isinstance(following, dict) else following
     if isinstance(following, str) and following.strip():
         is_place = following.startswith(("http://", "https://", "/", "?"))
         return NextPage(url=following) if is_place else NextPage(queries=({"cursor": following}, {"page": following}))
     if any(_is_true(said.get(name)) for name in _HAS_MORE):
         last = next((token for name in _LAST_ID if (token := _token(said.get(name)))), last_id)
         return NextPage(queries=({"after_id": last}, {"after": last}) if last else ())
+    page, pages = (next((said[name] for name in names if _is_count(said.get(name))), None) for names in (_PAGE, _PAGES))
+    if page is not None and pages is not None and int(page) < int(pages):
+        return NextPage(queries=({"page": str(int(page) + 1)},))
+    if any(_is_false(said.get(name)) for name in _LAST):
+        return NextPage()
     totals = [int(said[name]) for name in _TOTALS if _is_count(said.get(name))]
     return NextPage() if totals and max(totals) > n_rows else None
 
@@ -88,6 +97,10 @@ def _is_too_long(value: Any) -> bool:
 
 def _is_true(value: Any) -> bool:
     return value is True or (isinstance(value, str) and value.strip().lower() in ("true", "1", "yes"))
+
+
+def _is_false(value: Any) -> bool:
+    return value is False or (isinstance(value, str) and value.strip().lower() == "false")
 
 
 def _is_count(value: Any) -> bool:

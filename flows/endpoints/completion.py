@@ -9,13 +9,15 @@ from typing import Any
 
 from flows.endpoints.end_states import CUT, failure_of, is_cut_off
 from flows.endpoints.kinds import EMPTY
-from flows.endpoints.usage import HIDDEN_OUTPUT, NO_USAGE, Usage, read_usage, written_text
+from flows.endpoints.usage import HIDDEN_OUTPUT, NO_USAGE, Usage, output_details, read_usage, written_text
 from routing.strict_json import DuplicateKey, InvalidJson, parse_json
 
 _MAX_NAME_CHARACTERS = 200
 # Where servers put reasoning beside the content: vLLM and DeepSeek, OpenRouter, LiteLLM, Ollama.
 _REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", "thinking")
-_REASONING_PARTS = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_text", "thought"})
+_REASONING_PARTS = re.compile(r"think|reason|thought|summary", re.IGNORECASE)
+# What stands beside the text and is none of it: references to sources, and calls of tools.
+_NOT_TEXT_PARTS = frozenset({"reference", "tool_reference", "citation", "tool_use", "tool_call"})
 _TEXT_PARTS = frozenset({"text", "output_text"})
 
 
@@ -211,30 +213,39 @@ def _joined(parts: list[Any]) -> str:
     for part in parts:
         if isinstance(part, str):
             texts.append(part)
-        elif _type_of(part) in _TEXT_PARTS and isinstance(part.get("text"), str):
-            texts.append(part["text"])
+        elif _type_of(part) in _TEXT_PARTS and (text := _text_of_part(part)) is not None:
+            texts.append(text)
         elif _type_of(part) == "refusal" and isinstance(part.get("refusal"), str):
             texts.append(part["refusal"])
-        elif not _is_reasoning(part) and _type_of(part) != "reference":
+        elif not _is_reasoning(part) and _type_of(part) not in _NOT_TEXT_PARTS:
             raise NotACompletion("the content of the message is not text")
     return _clean("".join(texts))
 
 
-def _is_reasoning(part: Any) -> bool:
-    return _type_of(part) in _REASONING_PARTS
-
-
 def _type_of(part: Any) -> str:
-    """Return what a part says that it is, text where it says nothing; empty for what is no part."""
-    kind = part.get("type", "text") if isinstance(part, dict) else ""
-    return kind if isinstance(kind, str) else ""
+    """Return the type of a part of content, by what it holds where it names none; empty for what is no part."""
+    given = part.get("type") if isinstance(part, dict) else ""
+    if given is None:
+        given = "text" if "text" in part else next(iter(part), "")
+    return given.lower() if isinstance(given, str) else ""
+
+
+def _text_of_part(part: dict[str, Any]) -> str | None:
+    text = part.get("text")
+    text = text.get("value") if isinstance(text, dict) else text
+    return text if isinstance(text, str) else None
+
+
+def _is_reasoning(part: Any) -> bool:
+    return _REASONING_PARTS.search(_type_of(part)) is not None
 
 
 def _has_reasoning_tokens(usage: Any) -> bool:
     """Whether tokens were spent on reasoning that is not shown."""
-    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
-    tokens = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    return isinstance(tokens, int | float) and tokens > 0
+    if not isinstance(usage, dict):
+        return False
+    tokens = (details.get("reasoning_tokens") for details in (usage, *output_details(usage)))
+    return any(isinstance(number, int | float) and number > 0 for number in tokens)
 
 
 def _clean(text: str) -> str:

@@ -42,7 +42,7 @@ _SAYS_WORDS = frozenset(
         "title",
     }
 )
-_FINE = frozenset({"", "ok", "success", "0", "none"})
+_FINE = frozenset({"", "ok", "success", "0", "200", "none", "null"})
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,7 @@ _CODE_KINDS: Mapping[str, str] = MappingProxyType(
         # LiteLLM's proxy without a database, of any key but its master key.
         "no_db_connection": "refused_auth",
         "model_not_found": "not_found",
+        "model_decommissioned": "not_found",
         "invalid_model": "not_found",
         "unsupported_country_region_territory": "forbidden",
         "context_length_exceeded": "context",
@@ -175,8 +176,9 @@ _SAYS_NO_CREDIT = re.compile(
     r"|payment required|(?:credit|balance) (?:balance )?is (?:too low|not enough|insufficient)"
 )
 _SAYS_UNKNOWN_LLM = re.compile(
-    r"(?:invalid|unknown) model(?: name|:)|not a valid model (?:id|name)"
+    r"(?:invalid|unknown) model(?: name| id\b|:)|not a valid model\b|no such model"
     r"|model(?: \S{1,200})? (?:(?:does |was |is )?not|doesn't|wasn't|isn't) (?:exist|found)\b"
+    r"|model (?:\S{1,100} )?(?:has been|was|is) (?:decommissioned|retired)"
 )
 # LiteLLM's proxy passes on what the provider of one LLM said with the status it had, also of a key that is not ours.
 _SAYS_ONE_LLM = re.compile(
@@ -189,10 +191,14 @@ _SAYS_REGION = re.compile(
     r"|(?:country|region|location|territory) (?:is )?not (?:supported|allowed|available)"
 )
 _SAYS_MODERATED = re.compile(
-    r"content (?:filter|policy|management)|contentpolicyviolation|safety system|moderation|inappropriate content"
+    r"content ?(?:filter|policy|management)|contentpolicyviolation|safety system|moderation|inappropriate content"
     r"|(?:input|prompt|request) (?:is )?flagged"
+    r"|sensitive (?:content|word|information)|(?:in|out)put (?:new_)?sensitive|敏感|不安全"
 )
 _SAYS_SLOW_DOWN = re.compile(r"rate[ _-]?limit|too many requests")
+_SAYS_BUSY = re.compile(
+    r"overloaded|temporarily unavailable|(?:server|service|system) (?:is )?(?:too )?busy|try again later"
+)
 _OF_A_BAD_REQUEST = (
     ("context", _SAYS_TOO_LONG),
     ("refused_auth", _SAYS_BAD_KEY),
@@ -215,7 +221,7 @@ _KINDS_IN_WORDS: Mapping[int | None, tuple[tuple[str, re.Pattern[str]], ...]] = 
         422: _OF_A_BAD_REQUEST,
         403: (*_OF_A_REFUSAL, ("refused_auth", _SAYS_HEADER)),
         404: (("forbidden", _SAYS_REGION),),
-        None: _OF_A_REFUSAL,
+        None: (*_OF_A_REFUSAL, ("transient", _SAYS_BUSY)),
     }
 )
 _PARAMETERS: Mapping[RefusedParameter, re.Pattern[str]] = MappingProxyType(

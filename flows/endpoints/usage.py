@@ -160,8 +160,14 @@ def _whole_output(given: Mapping[str, Any], input_tokens: int | None) -> tuple[i
     completion_tokens = _first_count(given, *_OUTPUT)
     if completion_tokens is None and any(given.get(name) is not None for name in _OUTPUT):
         return None, None
-    details = given.get("completion_tokens_details")
-    reasoning = _first_count({**given, **(details if isinstance(details, dict) else {})}, "reasoning_tokens")
+    reasoning = next(
+        (
+            count
+            for one in (*output_details(given), given)
+            if (count := _first_count(one, "reasoning_tokens")) is not None
+        ),
+        None,
+    )
     total = _first_count(given, "total_tokens")
     known = [] if completion_tokens is None else [completion_tokens]
     if reasoning is not None and completion_tokens is not None and reasoning > completion_tokens:
@@ -169,6 +175,12 @@ def _whole_output(given: Mapping[str, Any], input_tokens: int | None) -> tuple[i
     if total is not None and input_tokens is not None and total > input_tokens:
         known.append(total - input_tokens)
     return completion_tokens, max(known, default=None)
+
+
+def output_details(given: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return what a usage says about the tokens of the answer one by one, under either name of it."""
+    named = (given.get(name) for name in ("completion_tokens_details", "output_tokens_details"))
+    return [details for details in named if isinstance(details, dict)]
 
 
 def _first_count(given: Mapping[str, Any], *names: str) -> int | None:

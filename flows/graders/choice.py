@@ -48,13 +48,37 @@ _CALLED_RIGHT = re.compile(
 )
 _BOLD = re.compile(rf"\*\*[(\[]?{_LETTER}")
 _LEADING = re.compile(rf"{_WRAPS}{_LETTER}[\s*_`\"'”’$)\]}}]{{0,6}}(?:[).:,;—–-]|\n|$|(?= ))")
-_LONE = re.compile(_LETTER)
+# Not a letter of an abbreviation such as U.S.A.
+_LONE = re.compile(rf"(?<![A-Za-z]\.){_LETTER}(?!\.[A-Za-z])")
+_NEGATED = re.compile(
+    r"(?:\b(?:not|cannot|never|nor|exclud\w{1,3}|eliminat\w{1,3}|rul\w{1,3} out)|n['’]t)"
+    r"(?: (?:be|choose|pick|select|go with|option|choice|answer|the|either))*[\s*_(\"'“]{1,4}$",
+    re.IGNORECASE,
+)
+_NEGATION_CHARACTERS: Final = 40
+_SHORT_CHARACTERS: Final = 100
+_CALLED_WRONG = re.compile(
+    r"[)*\]]{0,4}(?:(?:, and|, or|,| and| or) ?[(*]{0,2}[A-Z][)*]{0,2}){0,8},? "
+    r"(?:(?:is|are|was|were|would be|seems|can be)(?: (?:clearly|also|both|definitely|therefore))?"
+    r" (?:wrong|incorrect|not|false|invalid|inconsistent|ruled out|eliminated|excluded|too)\b"
+    r"|(?:is|are|was|were|does|do|did|would|ca)n['’]t\b|cannot\b|(?:does|do|did|would|can) not\b)"
+)
+_CORRECTED = re.compile(
+    r"[\s*_)\]}.,;…—–-]{0,8}"
+    r"(?:(?:oh|no(?=[,.:!…—–]| (?:wait|actually|sorry))|wait|sorry|actually|hmm|rather|i mean|make that|correction)\b"
+    r"[,.:!…\s—–-]{1,5}){1,4}"
+    rf"(?:(?:it['’]s|it is|it should be|that['’]s|the (?:correct )?answer is|option) ){{0,2}}{_WRAPS}{_LETTER}",
+    re.IGNORECASE,
+)
+_JOINED_IN_LATEX = re.compile(r"\\(?:text|textbf|mathrm)\s?\{\s{0,2}(and|or|,|&)\s{0,2}\}")
+_ROLE = re.compile(r"A ?[:：]\s{0,4}(?=\S)")
 _ONLY = re.compile(rf"{_WRAPS}([A-Za-z{''.join(_LATIN_OF)}])ـ?[\s*_`\"'“”’」』】$)\]}}>.:]{{0,10}}")
 _OTHER_AS_WELL = re.compile(
-    r"[\s*_)\]}$]{0,4}(?:,\s{0,3}[(*]{0,3}[A-Z][)*]{0,3})?"
-    rf"(?:,?\s{{0,3}}(?:\b(?:or|and|nor|oder|und|ou|et|o|y|e)\b|[/&和或と])\s{{0,3}}(?:option )?[(*\[]{{0,3}}{_LETTER}"
+    r"[\s*_)\]}$]{0,4}(?:,\s{0,3}[(*]{0,3}[A-Z][)*]{0,3}){0,8}"
+    rf"(?:[,;.(]?\s{{0,3}}\b(?:or )?(?:maybe|perhaps|possibly)\b,?\s{{0,3}}[(*\[]{{0,3}}{_LETTER}"
+    rf"|,?\s{{0,3}}(?:\b(?:or|and|nor|oder|und|ou|et|o|y|e)\b|[/&和或と])\s{{0,3}}(?:option )?[(*\[]{{0,3}}{_LETTER}"
     r"(?![)*\]]{0,3} (?:is|are|was|were|would|do|does|can|cannot|can't)\b)"
-    rf"|,\s{{0,3}}[(*\[]{{0,3}}{_LETTER}(?=[)*\]]{{0,3}}\s{{0,3}}(?:[.\n]|$)))"
+    rf"|,\s{{0,3}}[(*\[]{{0,3}}{_LETTER}(?=[)*\]}}$]{{0,3}}\s{{0,3}}(?:[.\n]|$)))"
 )
 # What may follow a letter in a sentence; after any other word, "A" is an article and "I" a pronoun.
 _GOES_ON = re.compile(r"\s(?!(?:because|since|is|as|was|and|or|nor|which|due|with|from|by|based|for)\b)[a-z]")
@@ -85,12 +109,12 @@ class ChoiceGrader(RuleGrader):
     3. the last one that is chosen or called right: "I would pick X", "X is correct";
     4. the last letter in bold, unless several options are listed in bold;
     5. one that starts the answer: ``X) ...``, ``X. ...``, ``X`` on a line of its own;
-    6. the last capital letter that stands alone.
+    6. the last capital letter that stands alone and is not ruled out ("not X", "X is wrong").
 
-    What follows when an LLM asks itself the next question does not count. "A or B" is no choice and wrong. Lower-case
-    letters count where the prompt lists its options so; otherwise only in 1 and where 2 and 3 end a phrase or a bracket
-    with them. "I" and "A" are words where one follows that continues a sentence. An answer without a letter is
-    unreadable.
+    What follows when an LLM asks itself the next question does not count. "A or B" is no choice and wrong; "A... no,
+    wait, B" is B. Lower-case letters count where the prompt lists its options so; otherwise only in 1, in 5 as ``x)``
+    and ``x.`` of a short answer, and where 2 and 3 end a phrase or a bracket with them. "I" and "A" are words where one
+    follows that continues a sentence. An answer without a letter is unreadable.
     """
 
     name = "choice"
@@ -125,7 +149,9 @@ def chosen_letters(answer: str, options: Options, question: str = "") -> str:
         A capital letter; two where the answer names both; empty when there is none.
     """
     text = unicodedata.normalize("NFKC", answer).translate(_INVISIBLE).strip()
-    only = _ONLY.fullmatch(text)
+    text = _JOINED_IN_LATEX.sub(r" \1 ", text)
+    # Prompts with examples end in "A:", and some LLMs say it again.
+    only = _ONLY.fullmatch(text) or _ONLY.fullmatch(_ROLE.sub("", text, count=1))
     if only is not None and _capital(only[1]) in options.letters:
         return _capital(only[1])
     reader = _Reader(text, options)
@@ -142,8 +168,9 @@ def chosen_letters(answer: str, options: Options, question: str = "") -> str:
     for mentions in (lambda: declared, reader.chosen, reader.in_bold):
         valid = valid_declaration(list(mentions()), text, question)
         if valid is not None:
+            valid = reader.corrected(valid)
             return valid.letter + reader.other(valid)
-    last = leading or reader.last_lone()
+    last = reader.corrected(leading) if leading is not None else reader.last_lone()
     return "" if last is None else last.letter + reader.other(last)
 
 
@@ -159,7 +186,7 @@ class _Reader:
         yield from self._after(found.span() for found in BOX.finditer(self._text))
 
     def chosen(self) -> Iterator[_Mention]:
-        yield from self._after(choices(self._text))
+        yield from self._after(span for span in choices(self._text) if not self._is_negated(span[0]))
         yield from self._capitals(_CALLED_RIGHT)
 
     def in_bold(self) -> Iterator[_Mention]:
@@ -168,26 +195,44 @@ class _Reader:
 
     def starting(self) -> _Mention | None:
         found = _LEADING.match(self._text)
-        return None if found is None else self._mention(found, is_declared=False)
+        if found is None:
+            return None
+        # "b) two" chooses as much as "B) two" does; where more is said, "(a)" starts the first part of it.
+        is_short = len(self._text) <= _SHORT_CHARACTERS
+        is_marked = self._text[found.end(1) : found.end(1) + 1] in (")", ".") and self._text[found.end(1) + 1 :].strip()
+        return self._mention(found, is_declared=bool(is_short and is_marked))
 
     def leading(self) -> _Mention | None:
         """Return the letter that starts the answer, unless it goes through the options one by one."""
         first = self.starting()
-        if first is None:
+        if first is None or self._is_ruled_out(first):
             return None
-        listed = re.finditer(r"\n[\s*(]{0,4}([A-Z])[).:]", self._text)
-        is_list = any(found[1] != first.letter and found[1] in self._options.letters for found in listed)
+        listed = re.finditer(r"\n[\s*(]{0,4}([A-Za-z])[).:]", self._text)
+        is_list = any(found[1].upper() in self._options.letters - {first.letter} for found in listed)
         return None if is_list else first
 
     def last_lone(self) -> _Mention | None:
         """Return the last capital letter; the one before it where that names both."""
-        mentions = list(self._capitals(_LONE))[-2:]
+        all_mentions = (one for one in self._capitals(_LONE) if not self._is_ruled_out(one))
+        mentions = list(all_mentions)[-2:]
         return next((mention for mention in mentions[:-1] if self.other(mention)), mentions[-1] if mentions else None)
+
+    def corrected(self, mention: _Mention) -> _Mention:
+        """Return what an answer corrects a letter to in the same breath: "B... no, wait, C"."""
+        found = _CORRECTED.match(self._text, mention.end)
+        instead = None if found is None else self._mention(found, is_declared=True)
+        return instead if instead is not None and _ENDS.match(self._text, instead.end) else mention
+
+    def _is_ruled_out(self, mention: _Mention) -> bool:
+        return self._is_negated(mention.start) or _CALLED_WRONG.match(self._text, mention.end) is not None
+
+    def _is_negated(self, start: int) -> bool:
+        return _NEGATED.search(self._text, max(0, start - _NEGATION_CHARACTERS), start) is not None
 
     def other(self, mention: _Mention) -> str:
         """Return the letter that is named beside another as a second choice; empty when there is none."""
         found = _OTHER_AS_WELL.match(self._text, mention.end)
-        letter = "" if found is None else found[1] or found[2]
+        letter = "" if found is None else found[found.lastindex or 0]
         capital = letter.upper()
         is_meant = capital in self._options.letters and (letter == capital or self._options.is_lower_case)
         return capital if is_meant and capital != mention.letter else ""

@@ -45,7 +45,7 @@ _READY: Final = b"ready\n"
 _KEPT_VARIABLES: Final = ("PATH", "PYTHONPATH", "PYTHONHOME", "HOME", "LD_LIBRARY_PATH", "SYSTEMROOT", "TMPDIR", "LANG")
 _MATHEMATICS = re.compile(
     r"(?:[0-9.+*/^(){}!\s-]"
-    r"|\\(?:frac|sqrt|pi|cdot|times|div|left|right|log|ln|sin|cos|tan|exp|binom)(?![A-Za-z])"
+    r"|\\log_\{?[0-9]{1,4}\}?|\\(?:frac|sqrt|pi|cdot|times|div|left|right|log|ln|sin|cos|tan|exp|binom)(?![A-Za-z])"
     r"|(?:sqrt|pi|e)(?![A-Za-z])|[π√×÷·])++"
 )
 # Towers of powers, and powers and factorials that nobody writes as an answer: refused before they cost anything.

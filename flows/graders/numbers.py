@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Context, Decimal, DecimalException
 from functools import lru_cache
@@ -40,13 +41,18 @@ _LATEX: Final = tuple(
         (r"(?<=[0-9])(?:\\[,;: ]|~)(?=[0-9])", " "),
         (r"(?<=[0-9])['’_](?=[0-9]{3}(?![0-9]))", ","),
         (r"\\(?:left|right|displaystyle|,|;|:)(?![A-Za-z])", ""),
-        (r"\\(?:text|textbf|mathrm|mathbf|mbox|operatorname)\s?\{([^{}]{0,80})\}", r" \1 "),
+        (
+            r"\\(?:text(?:bf|it|rm|tt)?|math(?:rm|bf|sf|it)|mbox|operatorname|underline|boldsymbol|bm|emph)\s?\{([^{}]{0,80})\}",
+            r" \1 ",
+        ),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
         (r"\\frac\s?([0-9])\s?([0-9])", r"\\frac{\1}{\2}"),
         (r"\\frac\s?([0-9])\s?\{", r"\\frac{\1}{"),
         (r"\\%", "%"),
         (r"\\(?:approx|simeq|equiv)(?![A-Za-z])", "="),
         (r"\^\{?\\circ\}?", ""),
+        (r"(?<=[0-9)])\*\*(?=-?[0-9(])", "^"),
+        (r"(?<![0-9)}] )\b(?:[Mm]inus|[Nn]egative) (?=[0-9.\\])", "-"),
     )
 )
 
@@ -66,10 +72,58 @@ def normalised(text: str) -> str:
     return text
 
 
+# --- numbers in words -----------------------------------------------------------------------------------------------
+
+_UNITS: Final = re.findall(
+    r"[a-z]+",
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
+    " eighteen nineteen",
+)
+_TENS: Final = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_WORDS: Final = {word: value for value, word in enumerate(_UNITS)} | {
+    word: 10 * value for value, word in enumerate(_TENS, start=2)
+}
+_POWERS: Final = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_WORD: Final = "|".join(sorted([*_WORDS, "hundred", *_POWERS], key=len, reverse=True))
+_IN_WORDS = re.compile(rf"\b(?:{_WORD})\b(?:(?: and|-| )? ?(?:{_WORD})\b){{0,12}}", re.IGNORECASE)
+# A pronoun more often than a number.
+_ONE = re.compile(
+    r"\b(?:no|the|this|that|which|any|each|every|another) one\b|\bone\b(?= (?!hundred|thousand|million|billion)\w)",
+    re.IGNORECASE,
+)
+
+
+def with_digits(text: str) -> str:
+    """Return a text in which English number words are written in digits; "one" only where it can be no pronoun."""
+    masked = _ONE.sub(lambda found: "_" * len(found[0]), text)
+    return "".join(_with_digits(text, masked))
+
+
+def _with_digits(text: str, masked: str) -> Iterator[str]:
+    end = 0
+    for found in _IN_WORDS.finditer(masked):
+        yield text[end : found.start()]
+        yield str(_in_digits(re.findall(r"[a-z]+", found[0].lower())))
+        end = found.end()
+    yield text[end:]
+
+
+def _in_digits(words: list[str]) -> int:
+    whole, part = 0, 0
+    for word in words:
+        if word in _POWERS:
+            whole, part = whole + (part or 1) * _POWERS[word], 0
+        elif word == "hundred":
+            part = (part or 1) * 100
+        else:
+            part += _WORDS.get(word, 0)
+    return whole + part
+
+
 # --- the grammar ------------------------------------------------------------------------------------------------------
 
 # Quantifiers are possessive (`++`): nothing is scanned twice, whatever the answer.
-_START = r"(?<![A-Za-z_^0-9])(?<!\^\{)"
+_START = r"(?<![A-Za-z_^0-9])(?<!\^\{)(?<!\^[-+])(?<!\^\{[-+])"
 _SIGN = r"(?:(?<![\w)\]}.%])[-+])?"
 _CURRENCY = r"(?:[€£¥₹₩₽](?: |\b)?)?"
 _NUMERAL = r"(?:(?:[0-9]{1,3}(?: [0-9]{3})++(?![0-9])|[0-9]++)(?:[.,][0-9]++)*+|(?<![0-9.])\.[0-9]++)"

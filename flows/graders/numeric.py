@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Final, TypeVar
@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from flows.graders.base import UNREADABLE, Grade, RuleGrader, both_ends
 from flows.graders.cues import BOX, announcements
 from flows.graders.expressions import mathematics, value_of
-from flows.graders.numbers import CONTEXT, NUMBER, WrittenNumber, normalised, read, writes_decimal_commas
+from flows.graders.numbers import CONTEXT, NUMBER, WrittenNumber, normalised, read, with_digits, writes_decimal_commas
 from flows.graders.order import valid_declaration, without_run_on
 
 RELATIVE_TOLERANCE = Decimal("1e-4")
@@ -35,11 +35,15 @@ _CONFIDENCE = re.compile(
     r"^\W{0,8}(?:confidence|certainty|probability of being)\b[^\n]{0,80}$", re.IGNORECASE | re.MULTILINE
 )
 _REMARK = re.compile(r"(?<=[^\s(])\s{1,4}\((?=[^()\n]{0,120}[A-Za-z]{3})[^()\n]{1,120}\)")
+_HOW = re.compile(r"(?<=[0-9])\s{1,4}\([^()\n]{0,60}[0-9] ?[x×*+/=÷-] ?[0-9][^()\n]{0,60}\)(?=[.\s]{0,4}(?:\n|$))")
 _TOLERANCE = re.compile(r"(?<=[0-9])\s?(?:±|\\pm|\+/-)\s?[0-9.]++%?")
 _DIGIT = re.compile("[0-9]")
 _HASHES = re.compile(r"(?:^|\n)\s{0,4}####")
 _BOLD = re.compile(r"\*\*\s?(?:[A-Za-z]\w{0,20} ?= ?)?(?=[-+€£¥.\\]{0,2}[0-9\\(])(?![0-9]{1,3}[.)] )([^*\n]{1,60})\*\*")
-_FIRST = re.compile(r"(?:[-+] ?)?(?:[€£¥₹₩₽] ?)?[(√\\]{0,2}(?:[0-9]|\.[0-9]|frac|sqrt|pi\b)")
+_FIRST = re.compile(
+    r"(?:[-+] ?)?(?:[€£¥₹₩₽] ?)?[(√\\]{0,2}(?:[0-9]|\.[0-9]|frac|sqrt|pi\b)"
+    r"|\\(?:binom|ln|log|exp|sin|cos|tan)(?![A-Za-z])|e\s?\^"
+)
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|。|\n|\*\*(?![0-9(])")
 _OPERATOR = re.compile(
     r"\s?(?:[*/+×÷·-]|\*\*|\\(?:cdot|times|div)\b)\s?[0-9(.\\√π]|\s?\^|\s?(?:π|√|\\sqrt|\\pi\b|sqrt)|!"
@@ -50,7 +54,11 @@ _SPACED_SIGN = re.compile(r"^([-+]) (?=[0-9.\\(])")
 _RANGE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})? ?- ?[0-9]{1,9}(?:\.[0-9]{1,9})?(?![0-9]| ?[-+*/^=(])")
 _IN_LIST = re.compile(r",\s(?=[-+]?[0-9])")
 _OR = re.compile(r"\s?(?:[a-z%]{1,12} )?(?:or|oder|ou|o|或|または) ?")
-_OTHER_AS_WELL = re.compile(r"\s?(?:[a-z%]{1,12} ){0,2}(?:or|to|oder|ou|o|或|または)\s?[-+]?[€£¥]?[0-9]")
+_OTHER_AS_WELL = re.compile(r"\s{0,3}(?:[a-z%]{1,12} ){0,2}(?:or|to|oder|ou|o|或|または)\s{0,3}[-+]?[€£¥]?[0-9]")
+_GOES_ON = re.compile(r"\s{0,4}[*_(#>]{0,4}[^\W\d_]{2}")
+_EXPLAINS = re.compile(
+    r"\s{0,4}[*_(#>\s]{0,4}(?:explanation|reason|because|calculation|working|solution|note|source|here)", re.IGNORECASE
+)
 
 
 class NumericGrader(RuleGrader):
@@ -62,12 +70,14 @@ class NumericGrader(RuleGrader):
     2. the last ``\boxed{...}``;
     3. what follows the first ``####``;
     4. a declared one: "answer is ...", "Answer: ...", also in other languages; see `valid_declaration`;
-    5. the last that is set in bold;
-    6. the last in the answer.
+    5. the first line, where it is a number alone and what follows explains it in words;
+    6. the last that is set in bold;
+    7. the last in the answer.
 
     After an equals sign, what stands to its right counts. Sources ``[1]``, labels ("step 2"), remarks in parentheses
     and confidences are no answers, and what follows when an LLM asks itself the next question does not count. "5 or 6"
-    is no choice and wrong. An answer without a number, or with an expression that has no value, is unreadable.
+    is no choice and wrong. Where an answer has no digits, English number words count as the whole answer or declared.
+    An answer without a number, or with an expression that has no value, is unreadable.
 
     A number may have a sign, a currency and a unit, and be written as ``1,234.5``, ``1 234.5``, ``1.234,5``, ``.5``,
     ``3/4``, ``1 3/4``, ``\frac{3}{4}``, ``1.5e-3`` or ``1.5 x 10^{-3}``, in the digits of any script. A comma before
@@ -142,6 +152,8 @@ class _Reader:
 
     def settled(self, answer: str) -> tuple[WrittenNumber, ...]:
         text = _without_asides(normalised(answer)).strip()
+        is_in_words = not _DIGIT.search(text) and "\\" not in text
+        text = with_digits(text) if is_in_words else text
         declared = list(_declared(text))
         settled_at = min((one.end for one in declared), default=_end_of_first_line(text))
         text = without_run_on(text, settled_at, self._question).rstrip()
@@ -150,7 +162,7 @@ class _Reader:
         for phrase in self._phrases(text):
             if _DIGIT.search(phrase) or "\\" in phrase:
                 return self._numbers(phrase)
-        return self._last(text)
+        return () if is_in_words else self._last(text)
 
     def only(self, text: str) -> WrittenNumber | None:
         """Return the number that a reference is; None when it is anything else."""
@@ -170,6 +182,7 @@ class _Reader:
         valid = valid_declaration(declared, text, self._question)
         if valid is not None:
             yield valid.phrase
+        yield _leading(text)
         yield from (found[1] for found in reversed(list(_BOLD.finditer(text))))
 
     def _numbers(self, phrase: str) -> tuple[WrittenNumber, ...]:
@@ -189,7 +202,9 @@ class _Reader:
             text = text[1:-1]
         found = NUMBER.match(text)
         rest = text if found is None else text[found.end() :]
-        if found is None or _VARIABLE.match(rest) or (_OPERATOR.match(rest) and not _RANGE.match(text)):
+        is_exclaimed = rest.strip() == "!"
+        is_expression = not is_exclaimed and _OPERATOR.match(rest) and not _RANGE.match(text)
+        if found is None or _VARIABLE.match(rest) or is_expression:
             expression = mathematics(text)
             if _VARIABLE.match(rest) or text[len(expression) :].lstrip().startswith("\\"):
                 return ()
@@ -198,6 +213,9 @@ class _Reader:
         number = read(found, is_decimal_comma=self._is_decimal_comma)
         if number is None:
             return ()
+        if is_exclaimed and (factorial := self._worked_out(mathematics(text))) is not None:
+            # A factorial, or an exclamation.
+            return (replace(factorial, other_value=number.value),)
         second = NUMBER.search(rest.lstrip(" -")) if _OTHER_AS_WELL.match(rest) or _RANGE.match(text) else None
         other = None if second is None else read(second, is_decimal_comma=self._is_decimal_comma)
         return (number,) if other is None or other == number else (number, other)
@@ -234,11 +252,19 @@ def _is_bare(text: str) -> bool:
 
 def _without_asides(text: str) -> str:
     """Return a text without the numbers that are no answers; the text itself where they are all it has."""
-    for pattern in (_SOURCE, _CONFIDENCE, _REMARK, _LABEL, _TOLERANCE):
+    for pattern in (_SOURCE, _CONFIDENCE, _REMARK, _HOW, _LABEL, _TOLERANCE):
         rest = pattern.sub("", text)
         if rest != text and _DIGIT.search(rest):
             text = rest
     return text
+
+
+def _leading(text: str) -> str:
+    """Return the number that is the first line of an answer which explains it afterwards; empty without one."""
+    first, _, rest = text.partition("\n")
+    first = first.strip("*_`. ")
+    is_alone = NUMBER.fullmatch(first) is not None and _GOES_ON.match(rest) is not None
+    return first if is_alone or (_is_bare(first) and _EXPLAINS.match(rest)) else ""
 
 
 def _end_of_first_line(text: str) -> int:
@@ -283,4 +309,7 @@ def _boxes(text: str) -> Iterator[_Declaration]:
                 break
             end += 1
         # Several numbers in one box are no choice.
-        yield _Declaration(found.start(), end, _IN_LIST.sub(" or ", text[found.end() : end]))
+        inner = text[found.end() : end].strip()
+        while inner.startswith("{") and inner.endswith("}"):
+            inner = inner[1:-1].strip()
+        yield _Declaration(found.start(), end, _IN_LIST.sub(" or ", inner))

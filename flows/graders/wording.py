@@ -15,7 +15,11 @@ _SAME_SIGNS: Final = str.maketrans(
         **dict.fromkeys("‐‑‒–−", "-"),
         "…": "...",
         # Zero width, or a place where a word may be broken.
-        **dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff", ""),
+        **dict.fromkeys(
+            "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069", ""
+        ),
+        # Full-width forms of ASCII.
+        **{chr(0xFF01 + place): chr(0x21 + place) for place in range(0x5E)},
     }
 )
 _GROUPING = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -92,8 +93,10 @@ def diffs_since(unit: Unit, since: date) -> tuple[DatedDiff, ...]:
     return tuple(sorted(latest.values(), key=lambda one: one.on))
 
 
-def merged(before: CatalogDiff, after: CatalogDiff) -> CatalogDiff:
-    """Join the changes of two fetches, as if they had been a single fetch."""
+def merged(before: CatalogDiff, after: CatalogDiff, hidden: Collection[str] = ()) -> CatalogDiff:
+    """Join the changes of two fetches, as if they had been a single fetch; what the settings now hide is left out."""
+    if hidden:
+        before = _without(before, hidden)
     gone, back = set(after.withdrawn), set(after.returned)
     came = {*before.new, *before.returned}
     latest = {one.llm_key: one for one in before.repriced}
@@ -111,6 +114,16 @@ def merged(before: CatalogDiff, after: CatalogDiff) -> CatalogDiff:
         tuple(key for key in before.held if key not in settled) + after.held,
         after.is_suspicious,
         after.n_left_out,
+    )
+
+
+def _without(diff: CatalogDiff, hidden: Collection[str]) -> CatalogDiff:
+    return replace(
+        diff,
+        new=tuple(key for key in diff.new if key not in hidden),
+        returned=tuple(key for key in diff.returned if key not in hidden),
+        repriced=tuple(one for one in diff.repriced if one.llm_key not in hidden),
+        held=tuple(key for key in diff.held if key not in hidden),
     )
 
 

@@ -85,12 +85,13 @@ def record_fetches(
     known = _Known({row.key: row for row in rows}, prices_in_force(unit, [row.id for row in rows]), held_prices(unit))
     suspicions = {fetch.catalog: _suspicion(unit, fetch, known, on) for fetch in fetches}
     current = [fetch for fetch in fetches if not _is_outdated(unit, fetch.catalog, on)]
-    changes = _Night(unit, on, known, current, suspicions, unread).apply()
+    present = _Night(unit, on, known, current, suspicions, unread)
+    changes = present.apply()
     whole = []
     for fetch in fetches:
         diff = changes[fetch.catalog].as_diff(fetch, suspicions[fetch.catalog])
         before = earlier[fetch.catalog]
-        diff = diff if before is None else merged(before.diff, diff)
+        diff = diff if before is None else merged(before.diff, diff, present.hidden)
         raw.keep(database, unit, run_id, fetch, on, diff, before, is_kept=fetch.catalog in repeated)
         whole.append(diff)
     return tuple(whole)
@@ -145,6 +146,7 @@ class _Night:
                     self._left_out.get(key, (fetch.precedence, reason)), (fetch.precedence, reason)
                 )
         self._names = SameNames()
+        self.hidden: dict[str, str] = {}
 
     def apply(self) -> Mapping[str, _Changes]:
         """Write what the fetches mean; return what changed, by catalog."""
@@ -177,6 +179,7 @@ class _Night:
                 offer = offer_of(ranked, self._on)
                 if offer.listing.released_at is None or offer.listing.released_at <= end_of_day:
                     offers[key] = offer
+        self.hidden = hidden
         rows = {key: self._known.rows[key] for key in hidden if key in self._known.rows}
         updates = [
             {"number": row.id, "refusal": hidden[key]} for key, row in rows.items() if row.refusal != hidden[key]

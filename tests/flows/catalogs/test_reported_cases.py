@@ -74,6 +74,11 @@ ROWS: dict[str, tuple[str, Any, dict[str, str]]] = {
         {"perplexity/sonar-deep-research": "fee per citation"},
     ),
     "fee per query": ("litellm", {"x": LITE | {"input_cost_per_query": 0.001}}, {"x": "fee per request"}),
+    "fee per request": (
+        "litellm",
+        {"x": LITE | {"output_cost_per_request": 0.001}},
+        {"x": "fee per request"},
+    ),
     "a thousandfold price": (
         "litellm",
         {"x": LITE | {"input_cost_per_token": 0.0032}},
@@ -289,6 +294,8 @@ FIRST, SECOND = [{"id": "a"}, {"id": "b"}], [{"id": "c"}]
         ({"meta": {"next_cursor": "t"}}, "cursor=t"),
         ({"next": "/api/v1/models?page=2"}, "page=2"),
         ({"has_more": True, "next_page": 2}, "page=2"),
+        ({"_links": {"next": {"href": "/api/v1/models?page=2"}}}, "page=2"),
+        ({"page": 1, "total_pages": 2}, "page=2"),
     ],
 )
 def test_k24_k25_all_pages_of_a_list_are_read(server: DocumentServer, says: dict[str, Any], query: str) -> None:
@@ -306,6 +313,7 @@ def test_k24_k25_all_pages_of_a_list_are_read(server: DocumentServer, says: dict
         {"nextPageToken": "t" * 3000},
         {"next": "?page=2&" + "t" * 9000},
         {"meta": {"next": "?page=2", "more": "x" * 9000}},
+        {"isLastPage": False},
     ],
 )
 def test_a_list_whose_further_pages_cannot_be_read_is_not_complete(server: DocumentServer, says: dict) -> None:

@@ -110,6 +110,9 @@ def test_nothing_is_an_answer_only_where_the_llm_had_nothing_else_to_say(content
         ([{"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": ANSWER}], ANSWER),
         ([{"type": "text", "text": "The answer "}, {"type": "reference", "reference_ids": [1]}, "is (A)."], ANSWER),
         ([{"text": ANSWER}], ANSWER),
+        ([{"type": "think", "think": "(B)?"}, {"type": "TEXT", "text": ANSWER}], ANSWER),
+        ([{"thinking": "(B)?"}, {"type": "text", "text": {"value": ANSWER}}], ANSWER),
+        ([{"type": "summary_text", "text": "(B)?"}, {"type": "tool_use", "id": "1"}, {"text": ANSWER}], ANSWER),
         ({"type": "text", "text": ANSWER}, ANSWER),
         ([{"type": "refusal", "refusal": "No."}], "No."),
         ([{"type": "text", "text": ANSWER}, {"type": "image_url", "image_url": {"url": "x"}}], "malformed"),
@@ -144,6 +147,12 @@ BASE = {"code": None, "message": "", "param": None, "type": ""}
         (FakeReply(document(error={})), ANSWER),
         (FakeReply(document(error=BASE)), ANSWER),
         (FakeReply(document(error="")), ANSWER),
+        (FakeReply(document(error={"code": 200, "message": "null"})), ANSWER),
+        (FakeReply({"error": "The server is overloaded"}), "transient"),
+        (FakeReply({"base_resp": {"status_code": 1027, "status_msg": "output sensitive"}}), "moderated"),
+        (FakeReply({"error": {"code": "1301", "message": "包含不安全或敏感内容"}}, status=400), "moderated"),
+        (FakeReply({"error": {"message": "Invalid model name passed in model=llm"}}, status=400), "not_found"),
+        (FakeReply({"error": {"message": "Shut down", "code": "model_decommissioned"}}, status=400), "not_found"),
         (FakeReply(document(error=[])), ANSWER),
         (FakeReply(document(error={"code": 0, "message": "success"})), ANSWER),
         (FakeReply(document(base_resp={"status_code": 0, "status_msg": "success"})), ANSWER),
@@ -154,7 +163,7 @@ BASE = {"code": None, "message": "", "param": None, "type": ""}
         (FakeReply([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}], status=429), "rate_limited"),
         (FakeReply([document()]), "malformed"),
     ],
-    ids=range(22),
+    ids=range(28),
 )
 def test_a_response_is_what_its_body_says(fake, reply, expected):
     fake.replies["llm"] = lambda request: reply

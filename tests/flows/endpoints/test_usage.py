@@ -29,6 +29,12 @@ def details(reasoning):
         ("h38", usage(21, 0, 81, **details(60)), 60, ("hidden_output",)),
         ("h39 xAI", usage(20, 3256, 76_524, **details(73_248)), 76_504, ("hidden_output",)),
         ("h39 Perplexity", usage(20, 3256, 3276, reasoning_tokens=73_248), 76_504, ("hidden_output",)),
+        (
+            "of the Responses API",
+            usage(20, 10, 30, output_tokens_details={"reasoning_tokens": 90}),
+            100,
+            ("hidden_output",),
+        ),
         ("h40", usage(10, 300, 310, **details(250)), 300, ()),
         ("h43", usage(10.0, 5.0), 5, ()),
         ("x05", usage(30, 10, 2040, reasoning_tokens=2000), 2010, ("hidden_output",)),

@@ -45,10 +45,31 @@ from flows.graders.numeric import final_numbers
         (r"50\%", "50"),
         ("9.8 m/s^2", "9.8"),
         ("9.8 m/s^{2}", "9.8"),
+        ("12 kg m^2 s^-2", "12"),
+        (r"5 m s^{-1}", "5"),
+        ("6.02*10**23", "6.02e23"),
+        (r"\binom{5}{2}", "10"),
+        (r"\log_{2} 8", "3"),
+        (r"\boxed{{12}}", "12"),
+        (r"\boxed{\underline{12}}", "12"),
         ("5 kg of CO2", "5"),
         (r"\boxed{42} after 3 steps", "42"),
         (r"\boxed{x} is 7", "7"),
         ("**12**", "12"),
+        # an answer that explains itself afterwards
+        ("18\n\nShe sells 9 eggs at $2 each.", "18"),
+        ("**18 eggs**\n\nExplanation: 9 in each of 2 nests.", "18"),
+        ("7\n\nSource: Wikipedia, 2023", "7"),
+        ("16\n- 3\n- 4\n= 9", "9"),
+        ("Total cost: $18 (9 x $2)", "18"),
+        # words
+        ("seven", "7"),
+        ("The answer is twenty-one.", "21"),
+        ("One hundred and five apples", "105"),
+        ("the answer is two million", "2000000"),
+        ("negative 42", "-42"),
+        ("The answer is minus 5.", "-5"),
+        ("10 minus 4 = 6", "6"),
         # other signs, digits and separators
         ("－５", "-5"),
         ("x = –5", "-5"),
@@ -128,6 +149,8 @@ def test_the_number_an_answer_settles_on(answer: str, value: str) -> None:
         r"\boxed{2x+1}",
         r"\boxed{(3, 5)}",
         "9**9**9**9",
+        "No one knows that one.",
+        "There are several in one box of two.",
     ],
 )
 def test_an_answer_without_a_number_is_unreadable(answer: str) -> None:
@@ -136,9 +159,21 @@ def test_an_answer_without_a_number_is_unreadable(answer: str) -> None:
 
 
 def test_a_hedge_is_wrong_and_was_read() -> None:
-    for answer in ("The answer is 5 or 6.", "5 or 6", "It is 6 or 5", "5-10", "5 to 10", r"\boxed{5, 7}"):
+    for answer in (
+        "The answer is 5 or 6.",
+        "5 or 6",
+        "It is 6 or 5",
+        "5-10",
+        "5 to 10",
+        r"\boxed{5, 7}",
+        r"\boxed{5 \text{ or } 7}",
+    ):
         assert grader("numeric").grade(answer, "5") == Grade(0.0)
     assert grader("numeric").grade("The answer is 5 or 5.0.", "5") == Grade(1.0)
+
+
+def test_an_exclamation_may_be_a_factorial() -> None:
+    assert [grader("numeric").grade("5!", reference).score for reference in ("5", "120", "6")] == [1.0, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(

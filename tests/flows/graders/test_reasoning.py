@@ -7,6 +7,11 @@ import pytest
 from flows.graders.reasoning import without_reasoning
 
 FAMILIES = {
+    "MiniCPM": ("<|thought_start|>", "<|thought_end|>"),
+    "MedGemma": ("<unused94>thought", "<unused95>"),
+    "Reflection": ("<reflection>", "</reflection>"),
+    "asked for one": ("<scratchpad>", "</scratchpad>"),
+    "asked for a process": ("<thinking_process>", "</thinking_process>"),
     "DeepSeek": ("<think>", "</think>"),
     "Anthropic": ("<thinking>", "</thinking>"),
     "a namespace": ("<x:thinking>", "</x:thinking>"),
@@ -56,6 +61,10 @@ def test_the_marks_of_every_family_enclose_reasoning(family):
         ("analysisWe need one letter. Not (A).assistantfinalB", "B"),
         ("<|START_THINKING|>(A)?<|END_THINKING|><|START_RESPONSE|>B<|END_RESPONSE|>", "B"),
         ("<|begin_of_thought|>(A)?<|end_of_thought|><|begin_of_solution|>B<|end_of_solution|>", "B"),
+        ("<think>(A)?</think>\n<answer>B</answer>", "B"),
+        ("<answer>B</answer>", "<answer>B</answer>"),
+        ("B<|im_end|>\n</s>", "B"),
+        ("</s>B", "</s>B"),
     ],
 )
 def test_channels_and_marks_around_the_answer_are_understood(said, rest):

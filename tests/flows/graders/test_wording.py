@@ -24,6 +24,9 @@ from flows.graders.wording import plain_wording
         ("\u200bPar\u00adis\ufeff", "Paris", 1.0),
         ("1990–1995", "1990-1995", 1.0),
         ("", "Paris", 0.0),
+        ("ＰＡＲＩＳ！", "Paris!", 1.0),
+        ("\u2066Paris\u2069", "Paris", 1.0),
+        ("Paris<|im_end|>", "Paris", 1.0),
     ],
 )
 def test_exact_ignores_case_spacing_and_typography_only(answer: str, reference: str, score: float) -> None:

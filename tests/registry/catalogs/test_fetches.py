@@ -232,6 +232,14 @@ def test_a_plan_or_a_failed_night_leaves_the_news_to_the_next_night(
     assert shown == [("router:a",), ("router:b",), ()], "a list of changes shows each of them once"
 
 
+def test_news_of_a_plan_are_dropped_where_the_settings_leave_the_llm_out_since(registry: Registry) -> None:
+    planned = start_night(registry, "night:planned")
+    registry.llms.record_fetch(planned, fetch([listing("a"), listing("b")], "1"), TODAY)
+    registry.runs.finish(planned, "completed", "planned", '{"is_plan_only": true}', NOW)
+    diff = record(registry, 1, fetch([listing("a")], "1", left_out={"router:b": NOT_INCLUDED}))["open"]
+    assert (diff.new, diff.n_left_out) == (("router:a",), 1)
+
+
 def test_a_night_that_is_started_again_reports_what_its_first_attempt_found(registry: Registry) -> None:
     run = start_night(registry, "night:0")
     first = registry.llms.record_fetches(run, [served("a"), priced("map", 2, a="1")], TODAY, unread=())
