@@ -172,6 +172,18 @@ class PromotionRows(Outbox):
                     return seen[-1]
                 seen.append(first.expected_champion)
 
+    def last_gate(self, router_digest: str) -> GateRecord | None:
+        """Return what the gate found when a router was last put to it; None for one that never was."""
+        query = (
+            select(promotion.c.gate_passed, promotion.c.gate_json)
+            .where(promotion.c.router_digest == router_digest, promotion.c.gate_json != NO_GATE)
+            .order_by(promotion.c.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as unit:
+            row = unit.execute(query).first()
+        return None if row is None else GateRecord(*row)
+
     def _tested(self, unit: Unit, champions: Sequence[str]) -> tuple[str, ...]:
         query = (
             select(promotion.c.router_digest, promotion.c.gate_json)

@@ -151,9 +151,8 @@ class Runs:
             raise InvalidInput(f"a lease of {lease_s} s is not a positive, finite time")
         with self._database.write() as unit:
             unit.execute(self._database.insert_missing(lease, [lease.c.name]).values(name=LEASE, number=0))
-            held, now = self.current_lease(unit), self._database.shared_time(now, unit)
-            if held.is_held(now) and not (holder_is_gone is not None and holder_is_gone(held)):
-                raise self._already_active(held, unit)
+            now = self._database.shared_time(now, unit)
+            held = self._free_lease(unit, now, holder_is_gone)
             self.forget_parts(unit)
             number = held.number + 1
             facts = {"settings_hash": settings_hash, "settings_json": settings_json, "host": host, "pid": pid}
@@ -164,6 +163,28 @@ class Runs:
             if held.run_id is not None:
                 self._record_take_over(unit, held, key, host, now)
             return replace(self.get(key, unit=unit), lease_s=lease_s)
+
+    def require_free(self, now: datetime, *, holder_is_gone: Callable[[Lease], bool] | None = None) -> None:
+        """Refuse what `start` would refuse now, before anything slow is opened for a night.
+
+        Parameters
+        ----------
+        now, holder_is_gone
+            As for `start`.
+
+        Raises
+        ------
+        RunAlreadyActive
+            While another holder's lease is alive.
+        """
+        with self._database.read() as unit:
+            self._free_lease(unit, self._database.shared_time(now, unit), holder_is_gone)
+
+    def _free_lease(self, unit: Unit, now: datetime, holder_is_gone: Callable[[Lease], bool] | None) -> Lease:
+        held = self.current_lease(unit)
+        if held.is_held(now) and not (holder_is_gone is not None and holder_is_gone(held)):
+            raise self._already_active(held, unit)
+        return held
 
     def _begin_attempt(self, unit: Unit, key: str, as_of: date, now: datetime, facts: dict[str, Any]) -> int:
         known = unit.execute(select(run).where(run.c.key == key)).first()

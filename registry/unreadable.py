@@ -216,6 +216,7 @@ def unreadable_answers(
         .outerjoin(completion, text_of_outcome())
         .where(llm.c.key == llm_key, protocol.c.sampling == sampling, outcome.c.is_unreadable.is_(True))
         .where(prompt_set_member.c.prompt_set_digest == prompt_set_digest, outcome.c.score.is_not(None))
+        .where(prompt_set_member.c.role != "map")
         .where(~is_regraded.exists())
         .order_by(outcome.c.judged_at.is_not(None), prompt_set_member.c.position)
         .limit(limit)

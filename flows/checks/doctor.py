@@ -16,6 +16,7 @@ from flows.versions.store import load_version, router_folder
 from flows.workspace import Workspace
 from registry.errors import NotFound, PublishIncomplete, RegistryCorrupt
 from registry.publishing.connection import sqlite_file
+from registry.publishing.embedded import is_half_made, set_aside
 from registry.routers import RouterRecord
 from routing.artifact import FILES
 from routing.errors import ArtifactError, UnirouteError
@@ -195,10 +196,16 @@ def _set_aside(workspace: Workspace, record: RouterRecord) -> None:
 
 
 def _mlflow(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) -> Iterator[Finding]:
+    file = sqlite_file(workspace.settings.mlflow_url)
+    if file is not None and is_half_made(file):
+        half = f"{file} is half made: a process was killed while it made it, and nothing was ever published there"
+        if not repair:
+            yield Finding("mlflow database", "damaged", half, REPAIR)
+            return
+        yield Finding("mlflow database", "ok", f"was half made; that file is now {set_aside(file)}")
     if not workspace.registry.routers.list():
         yield Finding("mlflow", "ok", "nothing has been published yet")
         return
-    file = sqlite_file(workspace.settings.mlflow_url)
     if file is not None and not file.exists() and not repair:
         yield Finding("mlflow", "damaged", f"{file} is gone", f"restore it from a backup, or publish again: {REPAIR}")
         return

@@ -133,6 +133,7 @@ def _nights_table(reports: list[NightReport]) -> str:
 
 def _comparison(report: NightReport) -> str:
     from flows.reports.terminal import measure_cells
+    from flows.reports.worth import worth_lines
 
     gate = report.router.gate if report.router is not None else None
     if gate is None or gate.champion is None:
@@ -142,10 +143,12 @@ def _comparison(report: NightReport) -> str:
         for title, found in (("champion", gate.champion), ("challenger", gate.challenger))
     ]
     prompts = counted(len(gate.outcomes.embeddings), "gate prompt")
-    return (
-        f"Challenger against the champion of night 1, on {prompts} that nothing was fitted on:\n"
-        f"{table(['', 'SCORE', 'USD/1000', 'AREA', 'QNC', 'PEAK'], rows, right=(1, 2, 3, 4, 5))}"
-    )
+    lines = [
+        f"Challenger against the champion of night 1, on {prompts} that nothing was fitted on:",
+        table(["", "SCORE", "USD/1000", "AREA", "QNC", "PEAK"], rows, right=(1, 2, 3, 4, 5)),
+        *worth_lines(gate.worth),
+    ]
+    return "\n".join(lines)
 
 
 def _one_decision(workspace: Workspace) -> str:

@@ -93,6 +93,8 @@ def _price_data(price: Price) -> dict[str, Any]:
 
 
 def _llm_table(data: list[dict[str, Any]], n_left_out: int) -> str:
+    from flows.reports.numbers import score_interval
+
     hidden = f"{counted(n_left_out, 'LLM')} left out by the settings: uniroute llm list --all" if n_left_out else ""
     if not data:
         return hidden or "The registry has no LLMs yet. Find some: uniroute night run --plan"
@@ -104,12 +106,13 @@ def _llm_table(data: list[dict[str, Any]], n_left_out: int) -> str:
             _usd(row["price"]["output_usd_per_mtok"]) if row["price"] else "",
             row["price"]["catalog"] if row["price"] else "",
             row["prompts_scored"] or "",
-            "" if row["mean_score"] is None else f"{row['mean_score']:.3f}",
+            "" if row["mean_score"] is None else f"{row['mean_score']:.4f}",
+            score_interval(row["mean_score"], row["prompts_scored"]),
             _status(row),
         ]
         for row in data
     ]
-    headers = ["LLM", "RELEASED", "USD/MTOK IN", "OUT", "PRICED BY", "PROMPTS", "SCORE", "STATUS"]
+    headers = ["LLM", "RELEASED", "USD/MTOK IN", "OUT", "PRICED BY", "PROMPTS", "SCORE", "95 %", "STATUS"]
     return "\n".join(filter(None, (table(headers, rows, right=(2, 3, 5, 6)), hidden)))
 
 
@@ -197,7 +200,10 @@ _IN_WORDS = (
 
 
 def _llm_text(data: dict[str, Any], sentences: dict[str, str]) -> str:
-    plain = {key: value for key, value in data.items() if key not in _IN_WORDS} | sentences
+    from flows.reports.numbers import score_interval
+
+    interval = score_interval(data["mean_score"], data["prompts_scored"]) or None
+    plain = {key: value for key, value in data.items() if key not in _IN_WORDS} | {"score_95_%": interval} | sentences
     lines = [
         f"{key.replace('_', ' '):16} {sanitize(_words(value), width=200)}"
         for key, value in plain.items()

@@ -122,11 +122,14 @@ def run_night_now(config: str | None, **parameters: Any) -> NightReport:
     from flows.config.loading import load_settings
     from flows.config.prefect_server import require_prefect
     from flows.logs import say
+    from flows.night.lease import is_gone
     from flows.workspace import Workspace
+    from registry.clock import utc_now
 
     settings = load_settings(config).overridden(budget_usd=parameters["budget_usd"], max_new=parameters["max_new"])
     environment.prepare(settings.home, quiet=not output_options().is_verbose)
     with Workspace(settings) as workspace:
+        workspace.registry.runs.require_free(utc_now(), holder_is_gone=is_gone)
         preflight.check(workspace)
     say("Starting Prefect ...")
     require_prefect()

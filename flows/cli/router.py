@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -89,10 +90,14 @@ def _router_table(data: list[dict[str, Any]]) -> str:
 @json_option
 def show_router(name: str, config: str | None, as_json: bool) -> None:
     """Show a router version, by number, alias or digest."""
+    from flows.gate.worth import Worth
+    from flows.reports.worth import worth_lines
     from flows.versions.store import figure_path, find_router, load_version
 
     with opened(config) as workspace:
         record = find_router(workspace.registry, name)
+        gate = workspace.registry.promotions.last_gate(record.digest)
+        worth = None if gate is None else json.loads(gate.details_json).get("worth")
         with _within_reach():
             loaded = load_version(workspace, record.digest)
         figure = figure_path(workspace, record.digest)
@@ -103,6 +108,7 @@ def show_router(name: str, config: str | None, as_json: bool) -> None:
             "cost_weight": loaded.cost_weight,
             "n_clusters": loaded.cluster_map.n_clusters,
             "figure": str(figure) if figure.is_file() else None,
+            "worth": worth,
             "llms": [
                 {
                     "key": llm.key,
@@ -118,11 +124,11 @@ def show_router(name: str, config: str | None, as_json: bool) -> None:
                 for llm in loaded.llms
             ],
         }
-        text = _router_text(data, workspace)
+        text = _router_text(data, worth_lines(Worth.of_data(worth)), workspace)
     show("router.show", data, as_json=as_json, text=lambda: text)
 
 
-def _router_text(data: dict[str, Any], workspace: Workspace) -> str:
+def _router_text(data: dict[str, Any], worth: Sequence[str], workspace: Workspace) -> str:
     version = "not yet in MLflow" if data["version"] is None else f"version {data['version']}"
     lines = [
         f"router {version}   aliases: {', '.join(data['aliases']) or 'none'}   made {data['created_at']}",
@@ -132,6 +138,7 @@ def _router_text(data: dict[str, Any], workspace: Workspace) -> str:
         f"embedder    {sanitize(data['embedder'])}",
         f"cluster map {data['cluster_map']} ({counted(data['n_clusters'], 'cluster')})",
         f"cost weight {data['cost_weight']:g} errors per USD",
+        *worth,
         "on gate prompts: " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(data["metrics"].items())),
         "",
         table(

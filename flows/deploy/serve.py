@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.config.prefect_server import API_URL, require_prefect
 from flows.deploy.deployables import deployments
 from flows.errors import FlowError, PortTaken
+from flows.logs import say
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
 
 _START_UP_S = 180.0
 _HOST = "127.0.0.1"
@@ -41,11 +48,46 @@ def serve_nights(config: str | None, cron: str, *, port: int) -> None:
     """
     require_prefect()
     server = nullcontext(os.environ[API_URL]) if os.environ.get(API_URL) else prefect_server(port)
-    with server as api_url:
+    with _ended_by_sigterm(), server as api_url:
         os.environ[API_URL] = api_url
-        from prefect import serve
+        _serve(deployments(config, cron))
+        say("Stopped. The schedule is paused until nights are served again.")
 
-        serve(*deployments(config, cron))
+
+def _serve(served: Iterable[RunnerDeployment]) -> None:
+    """Serve deployments until Ctrl-C or SIGTERM: a night under way ends as after a signal of its own."""
+    import asyncio
+
+    from prefect.runner import Runner
+
+    class SignalledRunner(Runner):
+        # Prefect's own handler calls a coroutine that it never awaits, and Python warns of it. Leaving the runner, for
+        # whatever reason, pauses the schedule and ends the runs.
+        handle_sigterm = staticmethod(_interrupt)
+
+    async def until_stopped() -> None:
+        runner = SignalledRunner(pause_on_shutdown=True)
+        for deployment in served:
+            await runner.aadd_deployment(deployment)
+        say("Serving nights and decisions until stopped.")
+        await runner.start()
+
+    with suppress(KeyboardInterrupt):
+        asyncio.run(until_stopped())
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, so that Prefect's server is never left behind."""
+    former = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 @contextmanager
@@ -62,6 +104,8 @@ def prefect_server(port: int) -> Iterator[str]:
                 hint=f"uniroute night serve --port {port + 1}, or set PREFECT_API_URL to the server that runs there",
             ) from None
     api_url = f"http://{_HOST}:{port}/api"
+    # Its server makes this folder, but none above it, and those are missing before the first night.
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
     # The UI asks port 4200 unless this names the server.
     environment = os.environ | {"PREFECT_SERVER_UI_API_URL": api_url, "PREFECT_API_URL": ""}
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)]

@@ -16,6 +16,7 @@ import numpy as np
 
 from flows.gate.alpha_spending import Spending
 from flows.gate.measure import GateOutcomes, RouterMeasure, at_cost_of, measure
+from flows.gate.worth import Worth, against_champion, worth_of
 from flows.profiling.contamination import LEAST_GAP, SIGNIFICANCE
 from registry.errors import PromotionRefused
 from routing.baselines import ZeroRouter
@@ -142,6 +143,8 @@ class GateResult:
         The recorded outcomes on gate prompts.
     against
         Digest of the champion as it was published; None without one.
+    worth
+        How the challenger compares with always using one LLM, and with the champion.
     """
 
     checks: tuple[GateCheck, ...]
@@ -151,6 +154,7 @@ class GateResult:
     difference: BootstrapDifference | None
     outcomes: GateOutcomes
     rules: GateRules
+    worth: Worth
     lower_bound: float | None = None
     route_change: float | None = None
     spending: Spending | None = None
@@ -205,7 +209,9 @@ def judge(
         _newcomers_believed(newcomers),
     )
     zero = _zero_curve(zero_router, challenger, outcomes) if zero_router is not None else None
-    alone = GateResult(checks, measure(challenger, outcomes), None, zero, None, outcomes, rules)
+    found = measure(challenger, outcomes)
+    worth = worth_of(challenger, found, outcomes, resamples=rules.resamples, seed=rules.seed)
+    alone = GateResult(checks, found, None, zero, None, outcomes, rules, worth)
     return alone if champion is None else _compare(alone, challenger, champion, spending)
 
 
@@ -238,6 +244,10 @@ def _compare(alone: GateResult, challenger: Router, champion: Router, spending: 
         lower_bound=bound,
         route_change=route_change,
         spending=spending,
+        worth=replace(
+            alone.worth,
+            champion=against_champion(found, before, resamples=rules.resamples, seed=rules.seed),
+        ),
     )
 
 
@@ -395,4 +405,5 @@ def gate_as_json(gate: GateResult) -> dict[str, Any]:
         "lower_bound": gate.lower_bound,
         "spending": None if gate.spending is None else asdict(gate.spending),
         "rules": asdict(gate.rules),
+        "worth": gate.worth.as_data(),
     }

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 
+import numpy as np
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.graders import Judge
-from flows.night.context import Night
+from flows.night.context import PROFILED_ROLES, Night
 from flows.profiling.asking import BudgetedCaller
 from flows.profiling.canaries import ask_canaries
 from flows.profiling.judging import JudgeClient
@@ -130,6 +132,7 @@ def profile_outcome(
     """
     llm = profile.llm
     table = _profile_table(night, llm)
+    known = _scores(night, table)
     return ProfileOutcome(
         llm_key=llm.key,
         is_new=profile.is_new,
@@ -138,23 +141,28 @@ def profile_outcome(
         failed=asked - scored,
         spent_usd=spent_usd,
         coverage=float((table.scores == table.scores).mean()),
-        mean_score=_mean_score(night, table),
+        mean_score=_mean(known),
         stopped_by=result.stopped_by,
         stopped_for=result.stopped_for,
         cut_share=result.cut_share,
         downgrades=result.downgrades,
+        n_in_mean=int(known.size),
     )
 
 
 def mean_score(night: Night, llm_key: str) -> float | None:
-    """Return an LLM's mean score over the representative prompts; None without any."""
-    return _mean_score(night, _profile_table(night, night.registry.llms.get(llm_key)))
+    """Return an LLM's mean score over the prompts that every LLM is asked; None without any."""
+    return _mean(_scores(night, _profile_table(night, night.registry.llms.get(llm_key))))
 
 
-def _mean_score(night: Night, table: OutcomeTable) -> float | None:
-    scores = table.scores[: len(night.prompt_set.with_role("representative")), 0]
-    known = scores[scores == scores]
-    return float(known.mean()) if known.size else None
+def _mean(scores: NDArray[np.float64]) -> float | None:
+    return float(scores.mean()) if scores.size else None
+
+
+def _scores(night: Night, table: OutcomeTable) -> NDArray[np.float64]:
+    """Return the scores on the prompts that every LLM is asked; those of the cluster map come last in a table."""
+    scores = table.scores[: len(night.prompt_set.with_role(*PROFILED_ROLES)), 0]
+    return scores[np.isfinite(scores)]
 
 
 def _profile_table(night: Night, llm: LLM) -> OutcomeTable:

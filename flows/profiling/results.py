@@ -92,8 +92,8 @@ class ProfileOutcome:
         What they cost, in USD.
     coverage
         Share of the whole profile that has a score.
-    mean_score
-        Over the representative prompts; ``None`` without any.
+    mean_score, n_in_mean
+        Over the prompts that every LLM is asked, and how many of them have a score; ``None`` without any.
     stopped_by
         Why the profile ended early, in words; empty when it did not.
     stopped_for
@@ -116,6 +116,7 @@ class ProfileOutcome:
     stopped_for: str
     cut_share: float = 0.0
     downgrades: tuple[str, ...] = ()
+    n_in_mean: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from flows.gate.gate import GateResult
 from flows.gate.measure import RouterMeasure
+from flows.reports.worth import worth_lines
 from flows.text import counted
 from flows.versions.store import CONTENT_FILE, FIGURE_FILE, Publication
 from routing.router import Router
@@ -46,7 +47,7 @@ def version_params(night: Night, candidate: Candidate) -> dict[str, str | int | 
 
 
 def version_description(router: Router, gate: GateResult, parent: str | None, as_of: date) -> str:
-    """Describe a version in a few lines of Markdown, without LLM names, which are untrusted text."""
+    """Describe a version in a few lines; the names of LLMs are one-line text, which MLflow's pages show as it is."""
     found = gate.challenger
     lines = [
         f"Router over {counted(len(router.keys), 'LLM')}, made in the night of {as_of.isoformat()}.",
@@ -60,6 +61,7 @@ def version_description(router: Router, gate: GateResult, parent: str | None, as
             f"1,000 prompts; at equal cost the difference in score is {gate.difference.mean:+.4f} "
             f"({gate.difference.low:+.4f} to {gate.difference.high:+.4f})."
         )
+    lines += [f"- {line}" for line in worth_lines(gate.worth)]
     lines += [
         certainty(router),
         f"- Gate: {'passed' if gate.passed else 'failed'}.",

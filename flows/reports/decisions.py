@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from flows.gate.worth import Worth
+from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize
 
 if TYPE_CHECKING:
@@ -136,6 +138,7 @@ def promotion_text(data: dict[str, Any]) -> str:
     gate = data["gate"]
     if gate is not None:
         lines += ["", "Gate: " + ("passed" if gate["passed"] else "FAILED")]
+        lines += [f"  {line}" for line in worth_lines(Worth.of_data(gate.get("worth")))]
         for check in sorted(gate["checks"], key=lambda one: one["passed"]):
             said = "passed" if check["passed"] else "FAILED"
             lines.append(f"  {said}  {check['name']}: {sanitize(check['value'], width=_WIDTH)} ({check['threshold']})")

@@ -27,8 +27,10 @@ from flows.reports.night_record import (
     UnavailableRecord,
 )
 from flows.reports.night_report import NightReport, RefreshOutcome, RouterOutcome
+from flows.reports.numbers import score_interval
 from flows.reports.readability import readability_cell
 from flows.reports.usage import usage_cell
+from flows.reports.worth import worth_lines
 from flows.text import counted
 from registry.outcomes import ScoreMove
 from registry.publishing import markdown, one_line
@@ -186,6 +188,7 @@ def _router_lines(router: RouterOutcome) -> list[str]:
                 cells = (f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found))
                 lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
+        lines += [f"- {escape(line, 400)}" for line in worth_lines(gate.worth)]
         lines += [
             f"- {'passed' if check.passed else 'FAILED'}: {check.name}: {escape(check.value, 300)} ({check.threshold})"
             for check in gate.checks
@@ -283,6 +286,7 @@ def llm_table(report: NightReport) -> list[dict[str, Any]]:
             "usage": usage_cell(report.usage.get(found.llm_key)),
             "coverage": f"{found.coverage:.1%}",
             "score": "" if found.mean_score is None else f"{found.mean_score:.4f}",
+            "95 %": score_interval(found.mean_score, found.n_in_mean),
             "unreadable": readability_cell(report.readability.get(found.llm_key)),
         }
         for found in report.profiles
@@ -360,6 +364,7 @@ def _profile_record(found: ProfileOutcome, report: NightReport) -> ProfileRecord
         spent_usd=float(found.spent_usd),
         coverage=found.coverage,
         mean_score=found.mean_score,
+        n_in_mean=found.n_in_mean,
         stopped_by=found.stopped_by,
         cut_share=found.cut_share,
         downgrades=found.downgrades,

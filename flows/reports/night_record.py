@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainSerializer, TypeAdapter
 
 from flows.gate.gate import GateCheck
+from flows.gate.worth import Worth
 from registry.runs import Run
 
 _Second = Annotated[datetime, PlainSerializer(lambda at: at.isoformat(timespec="seconds"))]
@@ -90,6 +91,8 @@ class ProfileRecord:
 
     Attributes
     ----------
+    n_in_mean
+        Prompts that `mean_score` is the mean of; left out where it is not known, as in nights of earlier releases.
     usage_flags
         What was wrong with the usage of how many answers; the words are those of `flows.endpoints.usage.FLAGS`. Left
         out where it is empty, as in nights of earlier releases.
@@ -107,6 +110,7 @@ class ProfileRecord:
     stopped_by: str = ""
     cut_share: float = 0.0
     downgrades: tuple[str, ...] = ()
+    n_in_mean: Annotated[int, Field(exclude_if=lambda n: not n)] = 0
     usage_flags: Annotated[dict[str, int], Field(exclude_if=lambda flags: not flags)] = field(default_factory=dict)
     unreadable_share: Annotated[float | None, Field(exclude_if=lambda share: share is None)] = None
 
@@ -188,6 +192,11 @@ class NightRouterRecord:
     def checks(self) -> tuple[GateCheck, ...]:
         """The conditions of the gate; none when no gate was asked."""
         return _CHECKS.validate_python((self.gate or {}).get("checks", ()))
+
+    @property
+    def worth(self) -> Worth | None:
+        """What the router is worth; None when nothing new was made, or not measured then."""
+        return None if self.is_unchanged else Worth.of_data((self.gate or {}).get("worth"))
 
 
 @dataclass(frozen=True)

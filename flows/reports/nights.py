@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from flows.reports.digest import escape
-from flows.reports.night_record import ProfileRecord
+from flows.reports.night_record import NightRecord, ProfileRecord
+from flows.reports.numbers import score_interval
 from flows.reports.pages import page
 from flows.reports.past_night import PastNight
+from flows.reports.worth import worth_lines
 from flows.text import counted, llm_name
 
 _MOST_LINES = 40
@@ -35,7 +37,9 @@ def night_content(seen: PastNight) -> dict[str, Any]:
 
 def night_html(seen: PastNight) -> str:
     """Write the report as a page."""
-    return page("night.html.j2", night=seen.run, seen=seen, record=seen.record, verdict=seen.verdict)
+    return page(
+        "night.html.j2", night=seen.run, seen=seen, record=seen.record, verdict=seen.verdict, worth=_worth(seen.record)
+    )
 
 
 def night_markdown(seen: PastNight) -> str:
@@ -49,11 +53,12 @@ def night_markdown(seen: PastNight) -> str:
     for catalog in record.catalogs:
         lines.append(f"- {escape(catalog.catalog)}: {catalog.counts}")
     if record.profiles:
-        lines += ["", "| LLM | calls | scored | coverage | score | USD |", "|---|---|---|---|---|---|"]
+        lines += ["", "| LLM | calls | scored | coverage | score | 95 % | USD |", "|---|---|---|---|---|---|---|"]
         lines += [f"| {' | '.join(_cells(found))} |" for found in record.profiles[:_MOST_LINES]]
     router = record.router
     if router is not None:
         lines += ["", f"- router `{router.digest[:12]}`: {escape(router.promotion)}"]
+        lines += [f"- {escape(line, 400)}" for line in _worth(record)]
         lines += [
             f"- {'passed' if one.passed else 'FAILED'}: {escape(one.name, 120)}: {escape(one.value, 200)}"
             for one in router.checks
@@ -64,6 +69,10 @@ def night_markdown(seen: PastNight) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _worth(record: NightRecord) -> tuple[str, ...]:
+    return () if record.router is None else worth_lines(record.router.worth)
+
+
 def _cells(found: ProfileRecord) -> tuple[str, ...]:
     return (
         escape(llm_name(found.llm, 60)) + (" (new)" if found.is_new else ""),
@@ -71,5 +80,6 @@ def _cells(found: ProfileRecord) -> tuple[str, ...]:
         str(found.scored),
         f"{found.coverage:.1%}",
         "" if found.mean_score is None else f"{found.mean_score:.4f}",
+        score_interval(found.mean_score, found.n_in_mean),
         f"{found.spent_usd:.4f}",
     )

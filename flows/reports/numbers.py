@@ -36,6 +36,14 @@ def signed(value: float, digits: int) -> str:
     return f"{'−' if value < 0 else '+'}{text}"
 
 
+def score_interval(mean: float | None, n: int | None) -> str:
+    """Write the 95 % interval of a mean score over n prompts; empty when one of the two is not known."""
+    if mean is None or not n:
+        return ""
+    low, high = share_interval(mean, n)
+    return f"{low:.3f} to {high:.3f}"
+
+
 def share_interval(share: float, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a share of n prompts, or of a mean of scores in [0, 1].
 

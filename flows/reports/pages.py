@@ -10,12 +10,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flows.reports.numbers import per_1k, per_1k_change, percent, points
+from flows.reports.numbers import per_1k, per_1k_change, percent, points, score_interval
 from flows.text import counted, llm_name, sanitize, sanitize_lines
 
 _HEAT_STEPS = 10
 _FILTERS: dict[str, Callable[..., Any]] = {
     "counted": counted,
+    "interval": score_interval,
     "drawn": Markup,
     "line": lambda text, width: sanitize(text, width=width),
     "lines": lambda text, width: sanitize_lines(text, width=width),

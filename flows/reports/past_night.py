@@ -16,7 +16,9 @@ from flows.reports.night_record import (
     read_night,
     stored_summary,
 )
+from flows.reports.numbers import score_interval
 from flows.reports.readability import share_cell
+from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize, table
 from flows.workspace import Workspace
 from registry.ledger import LedgerEvent
@@ -101,7 +103,7 @@ def night_text(seen: PastNight) -> str:
         ended = record.refresh.status if not record.refresh.problem else f"not applied, {record.refresh.problem}"
         lines.append(f"refresh  {sanitize(record.refresh.changed, width=200)}: {sanitize(ended, width=200)}")
     if record.router is not None:
-        lines.append(_made(record.router))
+        lines += [_made(record.router), *(f"worth    {line}" for line in worth_lines(record.router.worth))]
     if record.attention:
         lines += ["", *(f"! {sanitize(line, width=300)}" for line in record.attention[:_LINES_SHOWN])]
         lines += [f"! and {len(record.attention) - _LINES_SHOWN} more"] * (len(record.attention) > _LINES_SHOWN)
@@ -135,14 +137,15 @@ def _profiles(profiles: Sequence[ProfileRecord]) -> str:
             found.calls,
             found.scored,
             f"{found.coverage:.1%}",
-            "" if found.mean_score is None else f"{found.mean_score:.3f}",
+            "" if found.mean_score is None else f"{found.mean_score:.4f}",
+            score_interval(found.mean_score, found.n_in_mean),
             share_cell(found.unreadable_share) if found.scored else "",
             f"{found.spent_usd:.4f}",
         ]
         for found in profiles
     ]
-    headers = ["LLM", "CALLS", "SCORED", "COVERAGE", "SCORE", "UNREADABLE", "USD"]
-    return table(headers, rows, right=(1, 2, 3, 4, 5, 6))
+    headers = ["LLM", "CALLS", "SCORED", "COVERAGE", "SCORE", "95 %", "UNREADABLE", "USD"]
+    return table(headers, rows, right=(1, 2, 3, 4, 6, 7))
 
 
 def _next(seen: PastNight) -> str:

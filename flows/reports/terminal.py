@@ -11,8 +11,10 @@ from flows.profiling.plan import PlannedProfile, PlannedRegrades
 from flows.reports.attention import canary_line
 from flows.reports.digest import area_and_qnc, review_command, verdict
 from flows.reports.night_report import NightReport, RefreshOutcome, RouterOutcome
+from flows.reports.numbers import score_interval
 from flows.reports.readability import readability_cell
 from flows.reports.usage import usage_cell
+from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize, table
 from registry.outcomes import ScoreMove
 
@@ -163,7 +165,8 @@ def profiles_text(report: NightReport) -> str:
             found.asked,
             found.failed,
             f"{found.coverage:.1%}",
-            "" if found.mean_score is None else f"{found.mean_score:.3f}",
+            "" if found.mean_score is None else f"{found.mean_score:.4f}",
+            score_interval(found.mean_score, found.n_in_mean),
             readability_cell(report.readability.get(found.llm_key)),
             f"{found.spent_usd:.4f}",
             usage_cell(report.usage.get(found.llm_key)),
@@ -172,8 +175,8 @@ def profiles_text(report: NightReport) -> str:
     ]
     rate = f" ({report.calls / report.calling_s:.0f}/s)" if report.calling_s > 0 else ""
     head = f"Asked: {counted(report.calls, 'call')}{rate}, spent ${report.spent_usd:.4f}"
-    headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "UNREADABLE", "USD", "USAGE"]
-    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 5, 6))}"
+    headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "95 %", "UNREADABLE", "USD", "USAGE"]
+    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 6, 7))}"
 
 
 def refresh_text(found: RefreshOutcome | None) -> str:
@@ -202,6 +205,7 @@ def router_text(router: RouterOutcome | None) -> str:
         rows = [[title, *measure_cells(found)] for title, found in pairs if found is not None]
         headers = [f"ON {len(gate.outcomes.embeddings)} GATE PROMPTS", "SCORE", "USD/1000", "AREA", "QNC", "PEAK"]
         lines.append(table(headers, rows, right=(1, 2, 3, 4, 5)))
+        lines += worth_lines(gate.worth)
         lines += [check_line(check) for check in gate.checks]
     return "\n".join(lines)
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from registry.errors import MlflowUnsuitable
+from registry.publishing.embedded import make_if_missing, require_whole
 from registry.publishing.markdown import one_line
 from registry.publishing.mlflow_errors import MlflowFailure, publishing_error
 
@@ -60,6 +61,9 @@ def open_client(tracking_url: str, registry_url: str | None = None) -> MlflowCli
         server_version(url)
     with asking(tracking_url, "MLflow could not be opened"):
         from mlflow import MlflowClient
+
+        for file in {sqlite_file(tracking_url), sqlite_file(registry_url or tracking_url)} - {None}:
+            make_if_missing(file)
 
         return MlflowClient(tracking_uri=tracking_url, registry_uri=registry_url or tracking_url)
 
@@ -125,8 +129,12 @@ def _has_user(url: str) -> bool:
 
 def sqlite_file(url: str) -> Path | None:
     """Return the database file of an SQLite URL, or None for any other store."""
-    scheme, _, path = url.partition(":///")
-    return Path(unquote(path)) if scheme.partition("+")[0] == "sqlite" and path else None
+    from sqlalchemy import make_url
+
+    if urlsplit(url).scheme.partition("+")[0] != "sqlite":
+        return None
+    path = make_url(url).database
+    return Path(path) if path and path != ":memory:" else None
 
 
 def _require_reachable(url: str) -> None:
@@ -139,6 +147,7 @@ def _require_reachable(url: str) -> None:
                 head = stream.read(len(_SQLITE_MAGIC))
             if head not in (b"", _SQLITE_MAGIC):
                 raise OSError(f"{file} is not an SQLite database")
+            require_whole(file)
         return
     import socket
 

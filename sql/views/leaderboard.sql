@@ -1,4 +1,5 @@
 -- One row per prompt set, LLM and sampling: how well it answers, what it costs, and whether it may be routed to.
+-- Only prompts that every LLM is asked count, so that scores can be compared: those of a cluster map are asked of some.
 WITH newer (old_id, new_id) AS (
     SELECT o.id, n.id
     FROM (SELECT DISTINCT grader FROM prompt) AS g
@@ -11,7 +12,11 @@ SELECT
     s.digest AS prompt_set_digest,
     l.key AS llm_key,
     q.sampling AS sampling,
-    s.n_prompts AS n_prompts,
+    (
+        SELECT COUNT(*)
+        FROM prompt_set_member AS asked
+        WHERE asked.prompt_set_digest = s.digest AND asked.role <> 'map'
+    ) AS n_prompts,
     COUNT(o.score) AS n_scored,
     COUNT(o.failure) AS n_failed,
     COUNT(CASE WHEN o.score IS NOT NULL THEN o.is_unreadable END) AS n_checked,
@@ -28,7 +33,7 @@ SELECT
     l.refusal AS refusal,
     MAX(o.asked_at) AS last_asked_at
 FROM prompt_set AS s
-JOIN prompt_set_member AS m ON m.prompt_set_digest = s.digest
+JOIN prompt_set_member AS m ON m.prompt_set_digest = s.digest AND m.role <> 'map'
 JOIN outcome AS o ON o.prompt_id = m.prompt_id AND NOT EXISTS (
     SELECT 1
     FROM newer AS w
@@ -46,4 +51,4 @@ LEFT JOIN llm_price AS p ON p.id = (
     LIMIT 1
 )
 GROUP BY
-    s.name, s.digest, s.n_prompts, l.key, q.sampling, p.input_usd_per_mtok, p.output_usd_per_mtok, l.status, l.refusal
+    s.name, s.digest, l.key, q.sampling, p.input_usd_per_mtok, p.output_usd_per_mtok, l.status, l.refusal

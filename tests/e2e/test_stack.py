@@ -326,6 +326,9 @@ def test_a_served_night_runs_when_its_schedule_says_and_decides_by_form(
             return f"{state.type.value}: {state.message}"
 
         decided = stack.ask(message)
+        server.process.terminate()
+        assert server.process.wait(60) == 0, server.last_words()
+        assert "Warning" not in server.log.read_text()
     settings = load_settings(stack.config).model_copy(update={"home": home})
     with Workspace(settings) as workspace:
         assert "champion" in workspace.registry.routers.list()[0].aliases

@@ -136,3 +136,63 @@ def test_f82_a_night_killed_before_the_nth_commit_of_mlflow_makes_one_version_an
     while evening.is_killed(f"MLflow commit#{n}"):
         n += STRIDE
     assert n > 8, "run, artifacts, version, tags and aliases are commits of their own"
+
+
+class FirstEvening:
+    """A home folder that does not exist yet, and what the first night makes of it when nothing stops it."""
+
+    def __init__(self, folder: Path, endpoint: FakeEndpoint, expected: dict[str, list[tuple]]) -> None:
+        self._folder = folder
+        self._endpoint = endpoint
+        self._expected = expected
+
+    def is_killed(self, point: str) -> bool:
+        """Return whether the first night died at a point; the next start then makes all of it, MLflow included."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        night = TinyNight.prepare(self._folder, self._endpoint, None, concurrency=CONCURRENCY, night="batch_size = 4")
+        code = night.run(FIRST, UNIROUTE_TEST_KILL_AT=point, UNIROUTE_TEST_SIDE_EFFECTS="1")
+        assert code in (KILLED, 0), night.output()
+        if code == KILLED:
+            assert night.run(FIRST) == 0, night.output()
+        dump = night.dump()
+        for part, rows in self._expected.items():
+            assert dump[part] == rows, f"killed at {point}: {part} differs"
+        left = {path.name for path in (self._folder / "home").glob("mlflow.db*")}
+        assert left == {"mlflow.db", "mlflow.db.lock"}
+        return code == KILLED
+
+
+@pytest.fixture(scope="module")
+def first_evening(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[FirstEvening]:
+    with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok")) as endpoint:
+        # MLflow stores paths: the night that is compared with runs in the same folder.
+        folder = tmp_path_factory.mktemp("first") / "night"
+        night = TinyNight.prepare(folder, endpoint, template, concurrency=CONCURRENCY, night="batch_size = 4")
+        assert night.run(FIRST) == 0, night.output()
+        yield FirstEvening(folder, endpoint, night.dump())
+
+
+def test_f82_a_first_night_killed_while_mlflows_database_is_made_makes_it_at_the_next_start(
+    first_evening: FirstEvening,
+) -> None:
+    assert first_evening.is_killed("MLflow schema#90")
+
+
+@pytest.mark.slow
+def test_f82_a_first_night_killed_before_the_nth_change_of_mlflows_schema_makes_it_at_the_next_start(
+    first_evening: FirstEvening,
+) -> None:
+    n = 1
+    while first_evening.is_killed(f"MLflow schema#{n}"):
+        n += 5 * STRIDE
+    assert n > 200, "tables, columns and indexes are made one by one"
+
+
+@pytest.mark.slow
+def test_f01_a_first_night_killed_before_its_nth_side_effect_ends_as_if_it_had_not_been_killed(
+    first_evening: FirstEvening,
+) -> None:
+    n = 1
+    while first_evening.is_killed(f"effect#{n}"):
+        n += STRIDE
+    assert n > 16, "the registry and MLflow's database are made, and then filled"

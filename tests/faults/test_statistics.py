@@ -106,17 +106,20 @@ def test_f72_an_llm_that_knows_the_representative_prompts_is_quarantined_before_
         return right(prompt) if knows or number % 5 == 0 else wrong(prompt)
 
     fake.answer = answer
-    routed = []
+    routed, boards = [], []
 
     def look(night):
         routed.append(candidate(night).router.keys)
         assert night.registry.llms.get("fake:memoriser").status == "quarantined"
+        boards.append({row.llm_key: (row.mean_score, row.n_scored) for row in night.registry.leaderboard()})
 
     with Workspace(load_settings(asked.folder / "uniroute.toml")) as workspace:
         leaked |= {prompt.text for prompt in workspace.prompt_set.with_role("representative")}
     report = asked.run(FIRST, look)
     assert [found.llm_key for found in report.quarantined] == ["fake:memoriser"]
     assert routed == [("fake:honest",)]
+    shown = {found.llm_key: (pytest.approx(found.mean_score), found.n_in_mean) for found in report.profiles}
+    assert boards == [shown], "a score is the same wherever it is shown, also of an LLM that differs by role"
     assert any("uniroute llm include fake:memoriser" in line for line in report.attention)
 
     config = str(asked.folder / "uniroute.toml")

@@ -93,14 +93,17 @@ class TinyNight:
         cls,
         folder: Path,
         endpoint: FakeEndpoint,
-        mlflow_template: Path,
+        mlflow_template: Path | None,
         *,
         concurrency: int = 4,
         night: str = "",
         more: str = "",
     ) -> "TinyNight":
-        """Write settings, prompts, a catalog whose LLM ``good`` comes out between the nights, and an empty MLflow."""
-        (folder / "home").mkdir(parents=True)
+        """Write settings, prompts, a catalog whose LLM ``good`` comes out between the nights, and an empty MLflow.
+
+        Without a template of MLflow's database there is no home folder, and the first night makes everything itself.
+        """
+        folder.mkdir(parents=True)
         settings = _SETTINGS.format(base_url=endpoint.base_url, concurrency=concurrency, night=night, more=more)
         (folder / "uniroute.toml").write_text(settings)
         with (folder / "prompts.jsonl").open("w") as file:
@@ -114,7 +117,9 @@ class TinyNight:
             for name, released, usd in listed
         ]
         (folder / "llms.toml").write_text("\n".join(rows))
-        shutil.copyfile(mlflow_template, folder / "home" / "mlflow.db")
+        if mlflow_template is not None:
+            (folder / "home").mkdir()
+            shutil.copyfile(mlflow_template, folder / "home" / "mlflow.db")
         return cls(folder)
 
     @property
@@ -251,7 +256,7 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
 
 
 def _count_side_effects() -> None:
-    """Make a crash point of every commit that writes and of every rename, just before it happens."""
+    """Make a crash point of every commit that writes, every change of MLflow's schema and every rename, before it."""
     from sqlalchemy import Engine, event
 
     from flows import crash_points
@@ -259,6 +264,8 @@ def _count_side_effects() -> None:
     def note_write(connection, _cursor, statement, _parameters, _context, _many) -> None:
         if statement.lstrip().startswith(("INSERT", "UPDATE", "DELETE")):
             connection.info["writes"] = True
+        elif statement.lstrip().startswith(("CREATE", "ALTER", "DROP")) and "mlflow" in str(connection.engine.url):
+            crash_points.reach("MLflow schema")
 
     def commit(connection) -> None:
         if connection.info.pop("writes", False):

@@ -8,9 +8,10 @@ from sqlalchemy import text
 
 from registry.errors import RegistryError, RunAlreadyActive
 from registry.outcomes import GradingCost, Readability, Regrade, UnreadableAnswer, Verdict
+from registry.prompts import RoleShares
 from registry.pruning import Retention
 from routing.errors import InvalidInput
-from tests.registry.samples import GRADERS, NOW, SAMPLING, freeze, know_llms, outcome, start_night
+from tests.registry.samples import GRADERS, NOW, SAMPLING, know_llms, outcome, prompts, start_night
 
 LATER = NOW + timedelta(days=1)
 NEWER = {"choice": "2"}
@@ -21,7 +22,7 @@ JUDGE = "judge/2.0a1b2c3d.router:judge"
 def asked(registry, night):
     """Key of an LLM and its six prompts: two answers read, three unreadable ones, and one of which it is unknown."""
     a, _ = know_llms(registry, night, "a", "judge")
-    frozen = freeze(registry, 6)
+    frozen = registry.prompts.freeze("core", prompts(6), RoleShares(map=0, representative=1, gate=0, hidden=0))
     known = (False, True, True, False, True, None)
     rows = [
         outcome(a, one, score=float(is_unreadable is False), is_unreadable=is_unreadable, completion=f"text {number}")

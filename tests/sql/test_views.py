@@ -24,16 +24,20 @@ from tests.registry.samples import (
     start_night,
 )
 
+EVERY_LLM = ("representative", "gate", "hidden")
+
 
 @pytest.fixture
 def filled(registry):
-    """A registry after two nights: a answered all ten prompts, b four of them and failed twice."""
+    """A registry after two nights: a answered all ten prompts, b four and failed twice, in the map and outside."""
     prompt_set = freeze(registry)
     first = start_night(registry, prompt_set_digest=prompt_set.digest)
     a, b, _unasked = know_llms(registry, first, "a", "b", "c")
-    rows = [outcome(a, one, score=i % 2, latency_s=1.0) for i, one in enumerate(prompt_set.prompts)]
-    rows += [outcome(b, one, cost_usd=Decimal("0.002")) for one in prompt_set.prompts[:4]]
-    rows += [failed(b, one, cost_usd=Decimal("0.5")) for one in prompt_set.prompts[4:6]]
+    of_all, of_map = prompt_set.with_role(*EVERY_LLM), prompt_set.with_role("map")
+    rows = [outcome(a, one, score=i % 2, latency_s=1.0) for i, one in enumerate(of_all)]
+    rows += [outcome(a, one, score=1, latency_s=9.0) for one in of_map]
+    rows += [outcome(b, one, cost_usd=Decimal("0.002")) for one in (*of_all[:3], of_map[0])]
+    rows += [failed(b, one, cost_usd=Decimal("0.5")) for one in (of_all[3], of_map[1])]
     registry.outcomes.record(first, rows)
     registry.charges.reserve(first, b, Decimal("0.25"))
     registry.routers.save_cluster_map(cluster_map(prompt_set))
@@ -42,8 +46,8 @@ def filled(registry):
     second = start_night(registry, "night:2024-09-02:abc", as_of=NOW.date() + timedelta(days=1))
     listed = [listing("a", "2"), listing("b"), listing("c")]
     registry.llms.record_fetch(second, fetch(listed, "2"), second.as_of)
-    registry.outcomes.record(second, [outcome(a, prompt_set.prompts[0])], purpose="canary")
-    registry.outcomes.record(second, [outcome(a, prompt_set.prompts[0], sampling="other")], purpose="canary")
+    registry.outcomes.record(second, [outcome(a, of_all[0])], purpose="canary")
+    registry.outcomes.record(second, [outcome(a, of_all[0], sampling="other")], purpose="canary")
     registry.routers.save(router(second, prompt_set, 101, (a, b), parent_digest=digest_of(100)))
     for digest in (digest_of(100), digest_of(101)):
         champion = registry.routers.aliases().champion
@@ -68,19 +72,25 @@ def test_every_view_file_is_one_select_with_a_sentence_about_it():
 
 def test_the_leaderboard_scores_answers_only(filled):
     a, b, other = rows_of(filled, "leaderboard", "sampling DESC, llm_key")
-    assert (a["llm_key"], a["n_prompts"], a["n_scored"], a["n_failed"], a["mean_score"]) == ("router:a", 10, 10, 0, 0.5)
+    assert (a["llm_key"], a["n_prompts"], a["n_scored"], a["n_failed"], a["mean_score"]) == (
+        "router:a",
+        4,
+        4,
+        0,
+        0.5,
+    ), "no map prompts"
     assert a["cost_usd_per_1k_prompts"] == pytest.approx(0.12)
     assert (a["mean_latency_s"], a["status"], a["refusal"]) == (1.0, "available", None)
     assert (a["input_usd_per_mtok"], b["input_usd_per_mtok"]) == ("2", "1"), "the price now in force"
-    assert (b["llm_key"], b["n_scored"], b["n_failed"], b["mean_score"]) == ("router:b", 4, 2, 1.0)
+    assert (b["llm_key"], b["n_scored"], b["n_failed"], b["mean_score"]) == ("router:b", 3, 1, 1.0)
     assert b["cost_usd_per_1k_prompts"] == pytest.approx(2.0), "failures are no part of the cost of an answer"
     assert (other["sampling"], other["n_scored"]) == ("other", 1)
 
 
 def test_the_leaderboard_lists_the_best_first(filled):
     b, a = filled.leaderboard()
-    assert (b.llm_key, b.mean_score, b.n_scored, b.mean_cost_usd) == ("router:b", 1.0, 4, pytest.approx(0.002))
-    assert (a.llm_key, a.mean_score, a.n_scored, a.sampling) == ("router:a", 0.5, 10, SAMPLING)
+    assert (b.llm_key, b.mean_score, b.n_scored, b.mean_cost_usd) == ("router:b", 1.0, 3, pytest.approx(0.002))
+    assert (a.llm_key, a.mean_score, a.n_scored, a.sampling) == ("router:a", 0.5, 4, SAMPLING)
     assert filled.leaderboard("f" * 64) == ()
     assert filled.leaderboard(b.prompt_set_digest) == (b, a)
 

@@ -46,6 +46,7 @@ def evidence_of(inputs: ReviewInputs) -> Evidence:
         champion=champion,
         passed=inputs.passed,
         checks=tuple(sorted(inputs.checks, key=lambda check: check.passed)),
+        worth=inputs.worth,
         headline=number,
         band=difference_band,
         effects=effects(inputs, found),

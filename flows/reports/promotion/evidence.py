@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.gate.gate import GateCheck
+from flows.gate.worth import Worth
 from flows.reports.promotion.particulars import Cluster, Flow, HeatRow, NewLLM, NightSpend, RouteChange
 from routing.deferral import BootstrapDifference, DeferralCurve
 
@@ -216,7 +217,7 @@ class Evidence:
     ----------
     challenger, champion
         The two routers; no champion before the first promotion.
-    passed, checks
+    passed, checks, worth
         What the gate found, as stored with the promotion.
     headline, band, effects
         The comparison; None, or nothing, without a champion.
@@ -252,6 +253,7 @@ class Evidence:
     champion: Side | None
     passed: bool
     checks: tuple[GateCheck, ...]
+    worth: Worth | None
     headline: Headline | None
     band: Band | None
     effects: tuple[Effect, ...]

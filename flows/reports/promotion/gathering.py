@@ -21,6 +21,7 @@ from flows.errors import PrerequisiteError
 from flows.gate.evidence import Answers, embeddings_of, gather
 from flows.gate.gate import GateCheck
 from flows.gate.measure import GateOutcomes
+from flows.gate.worth import Worth
 from flows.night.context import PROFILED_ROLES
 from flows.night.epochs import Drifts
 from flows.profiling.contamination import contamination_p_value
@@ -117,6 +118,7 @@ class Gathering:
                 for one in subject.gate.get("checks", ())
             ),
             metrics=dict(subject.gate.get("metrics", {})),
+            worth=Worth.of_data(subject.gate.get("worth")),
             outcomes=outcomes,
             gate_prompts=gate_prompts,
             known_prompts=known,

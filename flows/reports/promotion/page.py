@@ -15,6 +15,7 @@ from flows.reports.promotion.charts import figures_of
 from flows.reports.promotion.clusters import THIN_COUNT, THIN_COVERAGE
 from flows.reports.promotion.evidence import Evidence
 from flows.reports.promotion.wording import commands, headline_numbers, outcome, title, verdict
+from flows.reports.worth import worth_lines
 from flows.text import llm_name
 from routing.deferral import BootstrapDifference
 
@@ -36,6 +37,7 @@ def html_page(evidence: Evidence) -> str:
         title=title(evidence),
         verdict=verdict(evidence),
         outcome=outcome(evidence),
+        worth=worth_lines(evidence.worth),
         numbers=headline_numbers(evidence),
         commands=commands(evidence),
         figures=figures_of(evidence),
@@ -61,6 +63,7 @@ def markdown_page(evidence: Evidence, digest: str) -> str:
     blocks = [
         f"## {escape(title(evidence))}",
         f"**{outcome(evidence)}.** {escape(verdict(evidence), 600)}",
+        "\n".join(f"- {escape(line, 400)}" for line in worth_lines(evidence.worth)),
         *_blocks(evidence),
         "### What not to conclude",
         "\n".join(f"- {escape(sentence, 400)}" for sentence in evidence.limitations),

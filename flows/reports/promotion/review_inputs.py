@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flows.gate.gate import GateCheck
 from flows.gate.measure import GateOutcomes
+from flows.gate.worth import Worth
 from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import NewLLM, NightSpend
 from registry.outcomes import Readability
@@ -46,8 +47,8 @@ class ReviewInputs:
     ----------
     challenger, champion
         The routers; no champion before the first promotion.
-    passed, checks, metrics
-        What the gate found, as stored with the promotion.
+    passed, checks, metrics, worth
+        What the gate found, as stored with the promotion; no worth before it was measured.
     outcomes
         Outcomes of the LLMs of both routers on the gate prompts for which all of them have a score.
     gate_prompts
@@ -83,6 +84,7 @@ class ReviewInputs:
     passed: bool
     checks: tuple[GateCheck, ...]
     metrics: Mapping[str, float]
+    worth: Worth | None
     outcomes: GateOutcomes
     gate_prompts: tuple[Prompt, ...]
     known_prompts: tuple[Prompt, ...]

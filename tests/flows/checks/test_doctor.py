@@ -21,8 +21,10 @@ from flows.versions.mlflow_sync import sync_mlflow
 from flows.versions.store import router_folder
 from flows.workspace import Workspace
 from registry import clock as registry_clock
+from registry.publishing.embedded import is_half_made
 from tests.fakes.served import clock
 from tests.postgres import PostgresServer, empty
+from tests.registry.publishing.samples import half_made
 from tests.registry.samples import NOW, start_night
 
 
@@ -179,20 +181,24 @@ def test_mlflow_that_cannot_be_read_is_reported_and_the_rest_is_checked(served: 
     assert "champion" in look(served)
 
 
-def test_mlflow_that_is_gone_is_reported_and_published_again_on_request(served: Workspace) -> None:
+def test_mlflow_that_is_gone_or_half_made_is_reported_and_published_again_on_request(served: Workspace) -> None:
     file = served.home / "mlflow.db"
     file.unlink()
     shutil.rmtree(served.home / "mlflow-artifacts")
     served.__dict__.pop("publisher")
     assert bad(served) == {"mlflow": "damaged"}
     assert not file.exists()
+    half_made(file)
+    assert bad(served) == {"mlflow database": "damaged"}
+    assert look(served)["mlflow database"].next_step == "uniroute doctor --repair"
     # A process of its own, as it is in life: MLflow keeps the connection to the file that is gone.
     command = [Path(sys.executable).with_name("uniroute"), "doctor", "--repair"]
     environment = os.environ | {"UNIROUTE_HOME": str(served.home)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {one.mlflow_version for one in served.registry.routers.list()} == {1, 2}
-    assert file.exists()
+    assert not is_half_made(file)
+    assert is_half_made(file.with_name("mlflow.db.half-made-1"))
 
 
 def test_a_schema_that_is_behind_is_updated_on_request(served: Workspace) -> None:

@@ -113,6 +113,19 @@ def test_llms_that_the_settings_leave_out_are_hidden_unless_all_are_wanted(
     assert uniroute("llm", "show", KEY, "--json").data["refusal"] == "not among the included ids"
 
 
+def test_the_score_of_an_llm_is_the_same_number_wherever_it_is_shown(eventful, uniroute: Uniroute) -> None:
+    board = {
+        place["key"]: (place["score"], place["n_scored"])
+        for place in uniroute("report", "leaderboard", "--format", "json").data["places"]
+        if place["score"] is not None
+    }
+    listed = {row["key"]: (row["mean_score"], row["prompts_scored"]) for row in uniroute("llm", "list", "--json").data}
+    assert len(board) >= 3
+    for key, (score, n) in board.items():
+        shown = uniroute("llm", "show", key, "--json").data
+        assert listed[key] == (shown["mean_score"], shown["prompts_scored"]) == (pytest.approx(score), n), key
+
+
 def test_a_leaderboard_over_thousands_of_llms_takes_seconds_and_hides_what_is_left_out(
     eventful, uniroute: Uniroute
 ) -> None:

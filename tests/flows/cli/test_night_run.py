@@ -129,6 +129,10 @@ def test_without_the_lease_nothing_is_started(tiny: TinyNight, uniroute: Unirout
     assert ended.code == 75
     (only,) = lines_of(ended)
     assert only["error"]["kind"] == "busy"
+    refused = uniroute("night", "run", "--as-of", FIRST)
+    assert (refused.code, refused.out) == (75, "")
+    assert "is already active since" in refused.err
+    assert "Starting Prefect" not in refused.err, "it is refused before anything slow begins"
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "0"])

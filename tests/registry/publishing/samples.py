@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import sqlalchemy
 
 from registry.publishing import PublishRequest
 from routing.artifact import save_router
@@ -136,3 +137,13 @@ class Consumer:
         )
         assert finished.returncode == 0, finished.stderr[-3000:]
         return json.loads(finished.stdout.splitlines()[-1]) | {"stderr": finished.stderr}
+
+
+def half_made(file: Path) -> Path:
+    """Return what a kill left when MLflow made its database in its place: the first tables, and no migration."""
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    engine = sqlalchemy.create_engine(f"sqlite:///{file}")
+    Base.metadata.create_all(engine)
+    engine.dispose()
+    return file

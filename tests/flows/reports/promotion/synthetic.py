@@ -8,7 +8,8 @@ from decimal import Decimal
 import numpy as np
 
 from flows.gate.gate import GateCheck
-from flows.gate.measure import GateOutcomes
+from flows.gate.measure import GateOutcomes, measure
+from flows.gate.worth import worth_of
 from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import Gap, NewLLM, NightSpend
 from flows.reports.promotion.review_inputs import Contender, ReviewInputs
@@ -97,6 +98,7 @@ def review_inputs(
             ),
         ),
         metrics={},
+        worth=worth_of(routers[0], measure(routers[0], outcomes), outcomes, resamples=100, seed=0),
         outcomes=outcomes,
         gate_prompts=prompts,
         known_prompts=prompts,

@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from flows.reports.digest import escape
 from flows.reports.promotion.composition import evidence_of
 from flows.reports.promotion.evidence import Evidence
 from flows.reports.promotion.page import html_page, markdown_page
+from flows.reports.worth import worth_lines
 from tests.fakes.hostile import HOSTILE, active_signs, elements_of
 from tests.flows.reports.promotion.synthetic import failing, review_inputs
 
@@ -109,6 +111,10 @@ def test_every_part_of_the_report_is_there(html, evidence):
         assert text in page.text
     assert "Prices that no catalog has confirmed for more than 7 days: maker/llm-05" in page.text
     assert all(sentence in page.text for sentence in evidence.limitations)
+    worth = worth_lines(evidence.worth)
+    assert worth[0].startswith("Against always using the best single LLM (")
+    assert all(" ".join(line.split()) in page.text for line in worth)
+    assert all(escape(line, 400) in markdown_page(evidence, "0" * 64) for line in worth)
 
 
 def test_links_within_the_page_lead_somewhere_and_no_identifier_is_given_twice(html):
