@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from flows.gate.gate import SHOWN_ONLY, GateCheck, GateResult, GateRules
 from flows.gate.measure import GateOutcomes, RouterMeasure, measure
 from flows.gate.refresh import Refresh
+from flows.gate.worth import against_champion, worth_of
 
 
 def refresh_checks(found: Refresh, measured: RouterMeasure | None = None) -> tuple[GateCheck, ...]:
@@ -56,4 +59,8 @@ def judge_refresh(found: Refresh, outcomes: GateOutcomes, rules: GateRules) -> G
     before = measure(found.champion, outcomes)
     changed = float(np.mean([one != other for one, other in zip(after.chosen, before.chosen, strict=True)]))
     checks = refresh_checks(found, after)
-    return GateResult(checks, after, before, None, None, outcomes, rules, route_change=changed)
+    worth = replace(
+        worth_of(found.router, after, outcomes, resamples=rules.resamples, seed=rules.seed),
+        champion=against_champion(after, before, resamples=rules.resamples, seed=rules.seed),
+    )
+    return GateResult(checks, after, before, None, None, outcomes, rules, worth, route_change=changed)

@@ -15,7 +15,7 @@ ROOMS = {
     "demo": "nightly, reports, versions",
     "deploy": "deploy",
     "doctor": "checks",
-    "llm": "night, reports",
+    "llm": "night, promotion, reports",
     "metrics": "metrics",
     "night": "checks, deploy, night, nightly, reports",
     "promotion": "promotion, reports",
@@ -23,7 +23,7 @@ ROOMS = {
     "prompt": "checks, prompt_file, sandbox, versions",
     "report": "reports, versions",
     "route": "batch, versions",
-    "router": "audit, reports, versions",
+    "router": "audit, gate, reports, versions",
     "sandbox": "sandbox",
 }
 """By file: the rooms and files at the top of `flows` that it imports; a new one is added here on purpose."""
