@@ -67,10 +67,34 @@ def paired_lower_bound(
     """
     ours = finite_array(first, "first", shape=(None,), minimum=0, maximum=1)
     theirs = finite_array(second, "second", shape=(len(ours),), minimum=0, maximum=1)
-    if not len(ours):
+    return mean_lower_bound(ours - theirs, level=level, seed=seed, n_resamples=n_resamples)
+
+
+def mean_lower_bound(
+    differences: npt.ArrayLike, *, level: float, seed: int, n_resamples: int = 2000, largest: float = 1.0
+) -> float:
+    """Return a lower bound of a mean of paired differences, as `paired_lower_bound` does.
+
+    Parameters
+    ----------
+    differences : array-like of shape (n,)
+        One difference per prompt; weighted ones may be larger than 1.
+    level, seed, n_resamples
+        As for `paired_lower_bound`.
+    largest
+        Largest difference that a prompt can have, at least 1: that of the two pseudo-prompts.
+
+    Raises
+    ------
+    InvalidInput
+        When there is no prompt, or a number is out of range.
+    """
+    found = finite_array(differences, "differences", shape=(None,))
+    if not len(found):
         raise InvalidInput("a paired bound needs at least one prompt")
     if finite_number(level, "level", minimum=0, maximum=0.5) == 0:
         raise InvalidInput("level must be above 0: no bound holds for certain")
-    differences = np.concatenate([ours - theirs, [1.0, -1.0]])
+    most = finite_number(largest, "largest", minimum=1)
     n_means = max(n_resamples, math.ceil(_MEANS_BELOW / level))
-    return float(np.quantile(resampled_means(differences, seed=seed, n_resamples=n_means), level))
+    means = resampled_means(np.concatenate([found, [most, -most]]), seed=seed, n_resamples=n_means)
+    return float(np.quantile(means, level))

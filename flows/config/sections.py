@@ -218,7 +218,7 @@ class GateSettings(Section):
     """What a challenger must show on gate prompts before it serves."""
 
     old_names: ClassVar[Mapping[str, str]] = {"false_promotions": "false_promotion_rate"}
-    added: ClassVar[frozenset[str]] = frozenset({"refresh"})
+    added: ClassVar[frozenset[str]] = frozenset({"refresh", "cross_fit"})
 
     policy: Literal["automatic", "review"] = "automatic"
     """automatic: a challenger that passes is promoted; review: it waits for a person"""
@@ -231,6 +231,8 @@ class GateSettings(Section):
     """how far the score may fall below the champion's at its cost (lower bound)"""
     false_promotion_rate: float = Field(default=0.05, gt=0, le=1, serialization_alias="false_promotions")
     """chance that any challenger of one champion is promoted wrongly, however many are tested"""
+    cross_fit: bool = True
+    """whether representative prompts judge too, each by vectors made without its answers; false: only gate prompts"""
     max_cost_increase: float = Field(default=0.25, ge=0, allow_inf_nan=False)
     """how much more expensive per prompt the challenger may be, as a share"""
     max_share: Share = 1.0

@@ -8,21 +8,21 @@ checks are stored with every promotion and compared when it is requested again, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flows.gate.alpha_spending import Spending
+from flows.gate.cross_fit import OFF, CrossFit, Judged, judged
 from flows.gate.measure import GateOutcomes, RouterMeasure, at_cost_of, measure
 from flows.gate.worth import Worth, against_champion, worth_of
 from flows.profiling.contamination import LEAST_GAP, SIGNIFICANCE
 from registry.errors import PromotionRefused
 from routing.baselines import ZeroRouter
-from routing.deferral import BootstrapDifference, DeferralCurve, paired_bootstrap
+from routing.deferral import BootstrapDifference, DeferralCurve
 from routing.equal_cost import EqualCost
-from routing.resampling import paired_lower_bound
 from routing.router import Router
 from routing.strict_json import canonical_json
 
@@ -130,9 +130,11 @@ class GateResult:
     zero_router
         Curve of the prompt-blind baseline; None when it was not requested.
     difference
-        Score of the challenger at the champion's cost minus the champion's, with its 95 % interval.
+        Score of the challenger at the champion's cost minus the champion's on gate prompts, with its 95 % interval.
+    judged
+        The differences that the verdict rests on: those of gate prompts and, by cross-fit, of representative ones.
     lower_bound
-        Lower bound of that difference at the level of `spending`: what the verdict rests on.
+        Lower bound of the mean of `judged` at the level of `spending`: what the verdict rests on.
     route_change
         Share of the gate prompts that go to another LLM than before.
     spending
@@ -155,6 +157,7 @@ class GateResult:
     outcomes: GateOutcomes
     rules: GateRules
     worth: Worth
+    judged: Judged | None = None
     lower_bound: float | None = None
     route_change: float | None = None
     spending: Spending | None = None
@@ -176,6 +179,7 @@ def judge(
     zero_router: ZeroRouter | None = None,
     newcomers: Sequence[NewcomerGap] = (),
     unavailable: Sequence[str] = (),
+    representative: Callable[[Sequence[str]], CrossFit | str] = lambda keys: OFF,
 ) -> GateResult:
     """Judge a challenger; without a champion it only has to be sound in itself.
 
@@ -195,6 +199,8 @@ def judge(
         The LLMs that only the challenger has.
     unavailable
         LLMs of the challenger that may no longer be routed to.
+    representative
+        Returns, for the LLMs that are measured, what the representative prompts say, or why they do not judge.
 
     Raises
     ------
@@ -212,10 +218,16 @@ def judge(
     found = measure(challenger, outcomes)
     worth = worth_of(challenger, found, outcomes, resamples=rules.resamples, seed=rules.seed)
     alone = GateResult(checks, found, None, zero, None, outcomes, rules, worth)
-    return alone if champion is None else _compare(alone, challenger, champion, spending)
+    return alone if champion is None else _compare(alone, challenger, champion, spending, representative)
 
 
-def _compare(alone: GateResult, challenger: Router, champion: Router, spending: Spending) -> GateResult:
+def _compare(
+    alone: GateResult,
+    challenger: Router,
+    champion: Router,
+    spending: Spending,
+    representative: Callable[[Sequence[str]], CrossFit | str],
+) -> GateResult:
     """Add the result of the comparison with the champion."""
     found, outcomes, rules = alone.challenger, alone.outcomes, alone.rules
     if not outcomes.known(champion):
@@ -227,11 +239,12 @@ def _compare(alone: GateResult, challenger: Router, champion: Router, spending: 
         )
     before = measure(champion, outcomes)
     equal = at_cost_of(before, challenger, outcomes)
-    bound = lower_bound(equal, before, spending, rules)
+    resampling = {"seed": rules.seed, "n_resamples": rules.resamples}
+    evidence = judged(equal, before, outcomes.known(challenger), representative(outcomes.keys), **resampling)
+    bound = evidence.lower_bound(spending.level, **resampling)
     route_change = float(np.mean([one != other for one, other in zip(found.chosen, before.chosen, strict=True)]))
-    difference = paired_bootstrap(equal.scores, before.scores, n_resamples=rules.resamples, seed=rules.seed)
     compared = (
-        _score_holds(difference, bound, equal, spending, rules),
+        _score_holds(evidence, bound, equal, spending, rules),
         _cost_holds(found, before, rules),
         _shares_hold(found, before, rules),
         GateCheck("gate prompts that go to another LLM than before", f"{route_change:.1%}", SHOWN_ONLY, True),
@@ -240,7 +253,8 @@ def _compare(alone: GateResult, challenger: Router, champion: Router, spending: 
         alone,
         checks=alone.checks + compared,
         champion=before,
-        difference=difference,
+        difference=evidence.gate,
+        judged=evidence,
         lower_bound=bound,
         route_change=route_change,
         spending=spending,
@@ -248,13 +262,6 @@ def _compare(alone: GateResult, challenger: Router, champion: Router, spending: 
             alone.worth,
             champion=against_champion(found, before, resamples=rules.resamples, seed=rules.seed),
         ),
-    )
-
-
-def lower_bound(equal: EqualCost, before: RouterMeasure, spending: Spending, rules: GateRules) -> float:
-    """Return the lower bound of the score at the champion's cost, minus the champion's, at the level to be spent."""
-    return paired_lower_bound(
-        equal.scores, before.scores, level=spending.level, seed=rules.seed, n_resamples=rules.resamples
     )
 
 
@@ -327,9 +334,8 @@ def _newcomers_believed(newcomers: Sequence[NewcomerGap]) -> GateCheck:
     return GateCheck("representative score above hidden score, new LLMs", said, threshold, not suspects)
 
 
-def _score_holds(
-    difference: BootstrapDifference, bound: float, equal: EqualCost, spending: Spending, rules: GateRules
-) -> GateCheck:
+def _score_holds(evidence: Judged, bound: float, equal: EqualCost, spending: Spending, rules: GateRules) -> GateCheck:
+    difference = evidence.interval(seed=rules.seed, n_resamples=rules.resamples)
     caveat = "" if equal.is_reached else "; it cannot be as cheap, so its cheapest choices were compared"
     tested = f"challenger {spending.ordinal} of this champion"
     if spending.is_regraded:
@@ -337,7 +343,7 @@ def _score_holds(
     return GateCheck(
         "score at the champion's cost, against the champion",
         f"{difference.mean:+.4f} (95 % interval {difference.low:+.4f} to {difference.high:+.4f}); lower bound "
-        f"{bound:+.4f} at level {spending.level:.2g}, {tested}{caveat}",
+        f"{bound:+.4f} at level {spending.level:.2g}, {tested}{caveat}{evidence.sentence}",
         f"lower bound at least {-rules.epsilon:+.4f}",
         bound >= -rules.epsilon,
     )
@@ -391,6 +397,7 @@ def _measures(prefix: str, found: RouterMeasure) -> dict[str, float]:
 
 def gate_as_json(gate: GateResult) -> dict[str, Any]:
     """Return the gate's checks and figures as data for the registry."""
+    rules = gate.rules
     return {
         "passed": gate.passed,
         "checks": [
@@ -404,6 +411,7 @@ def gate_as_json(gate: GateResult) -> dict[str, Any]:
         "route_change": gate.route_change,
         "lower_bound": gate.lower_bound,
         "spending": None if gate.spending is None else asdict(gate.spending),
+        "judged": None if gate.judged is None else gate.judged.as_data(seed=rules.seed, n_resamples=rules.resamples),
         "rules": asdict(gate.rules),
         "worth": gate.worth.as_data(),
     }

@@ -55,7 +55,8 @@ def judge_again(workspace: Workspace, router: Router, champion: str | None, cloc
     PromotionRefused
         It cannot be measured.
     """
-    from flows.gate.evidence import Answers, put_to_gate
+    from flows.gate.answers import Answers
+    from flows.gate.evidence import put_to_gate
     from flows.gate.gate import gate_as_json
 
     serving = None if champion is None else load_to_judge(workspace, champion)

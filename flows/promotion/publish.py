@@ -10,7 +10,8 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import crash_points
 from flows.fitting.refit import Candidate
-from flows.gate.evidence import Answers, put_to_gate
+from flows.gate.answers import Answers
+from flows.gate.evidence import put_to_gate
 from flows.gate.gate import GateResult, gate_as_json, version_metrics
 from flows.night.context import Night
 from flows.promotion.publication import version_description, version_params, write_publication

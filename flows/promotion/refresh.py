@@ -35,7 +35,7 @@ from routing.embedders import keep_embedder, load_embedder_for
 from routing.errors import UnirouteError
 
 if TYPE_CHECKING:
-    from flows.gate.evidence import Answers
+    from flows.gate.answers import Answers
     from flows.gate.gate import GateResult
     from routing.router import Router
 
@@ -211,7 +211,8 @@ def judge_refresh_again(workspace: Workspace, waiting: Promotion, on: date) -> G
 
 def measure_refresh(workspace: Workspace, found: Refresh, on: date, answers: Answers | None) -> GateResult | None:
     """Measure a refreshed router on the gate prompts; None where these have no answers to measure with."""
-    from flows.gate.evidence import Answers, gather
+    from flows.gate.answers import Answers
+    from flows.gate.evidence import gather
     from flows.gate.gate import GateRules
     from flows.gate.refresh_checks import judge_refresh
 

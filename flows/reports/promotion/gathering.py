@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.errors import PrerequisiteError
-from flows.gate.evidence import Answers, embeddings_of, gather
+from flows.gate.answers import Answers, embeddings_of
+from flows.gate.evidence import gather
 from flows.gate.gate import GateCheck
 from flows.gate.measure import GateOutcomes
 from flows.gate.worth import Worth

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from flows.gate.evidence import Answers, gather, put_to_gate
+from flows.gate.answers import Answers
+from flows.gate.evidence import gather, put_to_gate
 from flows.gate.measure import measure
 from flows.versions.store import load_version
 from flows.workspace import Workspace
