@@ -5,6 +5,7 @@ Answers are read from the registry each time; no LLM is called.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -14,14 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.gate.alpha_spending import REGRADED, spend
-from flows.gate.gate import GateResult, GateRules, NewcomerGap, judge
+from flows.gate.checks import NewcomerGap
+from flows.gate.gate import GateResult, judge
 from flows.gate.measure import GateOutcomes
 from flows.gate.refresh import refresh_today
+from flows.gate.verdict import GateRules
+from flows.graders import GRADERS, ChoiceGrader
 from flows.night.epochs import Drifts, in_epoch
 from flows.profiling.contamination import contamination_p_value
 from flows.versions.provenance import known_provenance
 from registry.errors import NotFound
 from registry.outcomes import Readability
+from registry.promotions import GateTest
 from registry.store import Registry
 from routing.embedders import load_embedder_for
 from routing.router import Router
@@ -164,7 +169,10 @@ def put_to_gate(
     serving = None if champion is None else refresh_today(answers.registry, champion, on).router
     evidence = gather(answers, challenger, serving, on=on, min_coverage=rules.min_coverage)
     tested = answers.registry.promotions.tested_against(champion.digest) if champion is not None else ()
-    spending = spend(settings.gate.false_promotion_rate, challenger.digest, tested)
+    test = GateTest(challenger.digest, evidence_digest(challenger, evidence.outcomes))
+    # A test of an earlier release does not say on which evidence it was made, and is taken to be on this one.
+    unknown = GateTest(challenger.digest)
+    spending = spend(settings.gate.false_promotion_rate, unknown if unknown in tested else test, tested)
     if champion is not None and is_regraded_champion(answers, challenger, champion):
         spending = REGRADED
     found = judge(
@@ -177,7 +185,18 @@ def put_to_gate(
         newcomers=evidence.newcomers,
         unavailable=evidence.unavailable,
     )
-    return replace(found, against=None if champion is None else champion.digest)
+    return replace(found, against=None if champion is None else champion.digest, evidence=test.evidence)
+
+
+def evidence_digest(challenger: Router, outcomes: GateOutcomes) -> str:
+    """Return the digest of what a challenger is tested on: the recorded scores of its LLMs on the gate prompts.
+
+    Prices and costs are left out: they move every day without telling anything new about how well an LLM answers.
+    """
+    keys = outcomes.known(challenger)
+    scores = np.ascontiguousarray(outcomes.scores[:, outcomes.columns(keys)], dtype="<f8")
+    named = "\n".join((*keys, *map(str, scores.shape)))
+    return hashlib.sha256(named.encode() + b"\0" + scores.tobytes()).hexdigest()
 
 
 def is_regraded_champion(answers: Answers, challenger: Router, champion: Router) -> bool:
@@ -275,10 +294,25 @@ def gather(
                 other.embedder.key: embeddings_of(answers.registry, prompts, other)[complete] for other in others
             },
             input_tokens=estimated_input_tokens([prompt.text for prompt in prompts])[complete],
+            chance=chance_of(prompts)[complete],
+            letters=named_options([prompt for prompt, kept in zip(prompts, complete, strict=True) if kept]),
         ),
         newcomers=tuple(_gap(answers, key) for key in challenger.keys if key not in known),
         unavailable=tuple(llm.key for llm in llms if not llm.is_routable_on(on)),
     )
+
+
+def chance_of(prompts: Sequence[Prompt]) -> NDArray[np.float64]:
+    """Return the score that a blind guess may expect of each prompt, ``(n,)``; NaN where its grader does not know."""
+    known = (GRADERS[prompt.grader].chance(prompt.text) if prompt.grader in GRADERS else None for prompt in prompts)
+    return np.array([np.nan if chance is None else chance for chance in known], dtype=np.float64)
+
+
+def named_options(prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    """Return the accepted option of each prompt; nothing when some prompt is no multiple choice."""
+    if any(prompt.grader != ChoiceGrader.name for prompt in prompts):
+        return ()
+    return tuple(prompt.reference.strip(" ().").upper() for prompt in prompts)
 
 
 def embeddings_of(registry: Registry, prompts: Sequence[Prompt], router: Router) -> NDArray[np.float32]:

@@ -33,6 +33,10 @@ class GateOutcomes:
     input_tokens
         ``(n,)`` estimated from the prompts' texts, as a consumer's decisions count them. None counts the tokens of the
         LLMs' profiles in a prompt's cluster.
+    chance
+        ``(n,)`` expected score of a blind guess, in [0, 1], NaN where the grader does not know it. None: nowhere.
+    letters
+        The accepted option of each prompt; nothing unless all prompts are multiple choice.
     """
 
     keys: tuple[str, ...]
@@ -42,6 +46,8 @@ class GateOutcomes:
     n_dropped: int
     other_embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     input_tokens: NDArray[np.float32] | None = None
+    chance: NDArray[np.float64] | None = None
+    letters: tuple[str, ...] = ()
 
     @property
     def reference_cost_usd(self) -> float:
