@@ -18,7 +18,6 @@ from registry.promotion_records import (
     NO_GATE,
     REJECT,
     GateRecord,
-    GateTest,
     Promotion,
     gate_result,
     is_refresh,
@@ -28,7 +27,7 @@ from registry.promotion_records import (
 from registry.promotion_rows import OutboxEntry, PromotionRows
 from registry.routers import RouterRecord
 
-__all__ = ["GateRecord", "GateTest", "OutboxEntry", "Promotion", "Promotions", "gate_result"]
+__all__ = ["GateRecord", "OutboxEntry", "Promotion", "Promotions", "gate_result"]
 
 
 class Promotions(PromotionRows):
@@ -361,19 +360,11 @@ class Promotions(PromotionRows):
             .order_by(promotion.c.id)
         )
         with self._database.read() as unit:
-            since = unit.execute(select(promotion).where(promotion.c.expected_champion == champion))
+            since = map(promotion_of, unit.execute(select(promotion).where(promotion.c.expected_champion == champion)))
             # One that the gate turns down stays open only when its night was killed before it was rejected.
-            judged = {
-                one.router_digest
-                for one in map(promotion_of, since)
-                if one.status != "requested" or one.gate.decision != REJECT
-            }
+            done = {one.router_digest for one in since if one.status != "requested" or one.gate.decision != REJECT}
             found = tuple(map(promotion_of, unit.execute(closed)))
-        return tuple(
-            one
-            for one in found
-            if not one.is_refresh and one.router_digest != champion and one.router_digest not in judged
-        )
+        return tuple(one for one in found if not one.is_refresh and one.router_digest not in {champion, *done})
 
     def rollback(
         self,

@@ -184,13 +184,13 @@ def score_holds(
 def cost_holds(found: RouterMeasure, before: RouterMeasure, rules: GateRules) -> GateCheck:
     """Check that the challenger, as it would serve, is not much more expensive than the champion."""
     change = cost_change(found, before)
+    needed = f"[gate] max_cost_increase = {rules.max_cost_increase:g} (this needs at least {_up(change)})"
     return GateCheck(
         "cost per prompt at its own operating point, against the champion",
         f"{change:+.1%}",
         f"at most {rules.max_cost_increase:+.1%}",
         change <= rules.max_cost_increase,
-        remedy=f"[gate] max_cost_increase = {rules.max_cost_increase:g} (this needs at least {_up(change)}), or a larger "
-        "[routing] cost_weight",
+        remedy=f"{needed}, or a larger [routing] cost_weight",
     )
 
 

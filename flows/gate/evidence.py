@@ -26,7 +26,7 @@ from flows.profiling.contamination import contamination_p_value
 from flows.versions.provenance import known_provenance
 from registry.errors import NotFound
 from registry.outcomes import Readability
-from registry.promotions import GateTest
+from registry.promotion_records import GateTest
 from registry.store import Registry
 from routing.embedders import load_embedder_for
 from routing.router import Router

@@ -8,7 +8,8 @@ import pytest
 
 from registry.db.tables import alias
 from registry.errors import NotFound, PromotionRefused, StalePromotion
-from registry.promotions import GateRecord, GateTest, gate_result
+from registry.promotion_records import GateTest
+from registry.promotions import GateRecord, gate_result
 from registry.routers import Aliases
 from registry.store import Registry
 from routing.errors import InvalidInput

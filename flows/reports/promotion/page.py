@@ -61,8 +61,8 @@ def markdown_page(evidence: Evidence, digest: str) -> str:
         SHA-256 of the HTML page.
     """
     blocks = [
-        f"## {outcome(evidence)}: {escape(title(evidence))}",
-        escape(verdict(evidence), 900),
+        f"## {escape(title(evidence))}",
+        f"**{outcome(evidence)}.** {escape(verdict(evidence), 900)}",
         "\n".join(f"- {escape(line, 400)}" for line in worth_lines(evidence.worth)),
         *_blocks(evidence),
         "### What not to conclude",
