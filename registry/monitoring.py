@@ -17,6 +17,7 @@ from registry.db.database import Database, Unit
 from registry.db.schema import LEASE
 from registry.db.tables import alias, charge, lease, ledger, ledger_head, llm, outbox, outcome, promotion, router, run
 from registry.outcomes import JUDGING
+from registry.promotion_records import GateRecord
 from registry.runs import Lease, Run, Runs
 from routing.strict_json import canonical_json
 
@@ -102,6 +103,8 @@ class MonitoringSnapshot:
         Known LLMs by endpoint and state.
     outbox, unpublished, reviews
         Alias moves still to be sent to MLflow, versions it does not have, and promotions that wait for a person.
+    undecided
+        How many of these the gate could not decide on.
     champion
         Who serves; None before the first.
     ledger_events
@@ -127,6 +130,7 @@ class MonitoringSnapshot:
     outbox: Waiting
     unpublished: int
     reviews: Waiting
+    undecided: int
     champion: Champion | None
     ledger_events: int
     is_head_whole: bool
@@ -171,6 +175,7 @@ class Monitoring:
                 outbox=_waiting(unit, outbox.c.created_at, outbox.c.done_at.is_(None)),
                 unpublished=_count(unit, router.c.mlflow_version.is_(None)),
                 reviews=_waiting(unit, promotion.c.requested_at, promotion.c.status == "requested"),
+                undecided=_undecided(unit),
                 champion=_champion(unit),
                 ledger_events=head,
                 is_head_whole=is_head_whole,
@@ -259,6 +264,11 @@ def _count(unit: Unit, condition: ColumnElement[bool]) -> int:
 def _waiting(unit: Unit, since: ColumnElement[datetime], condition: ColumnElement[bool]) -> Waiting:
     count, oldest = unit.execute(select(func.count(), func.min(since)).where(condition)).one()
     return Waiting(count, oldest)
+
+
+def _undecided(unit: Unit) -> int:
+    waiting = select(promotion.c.gate_passed, promotion.c.gate_json).where(promotion.c.status == "requested")
+    return sum(GateRecord(*row).is_undecided for row in unit.execute(waiting))
 
 
 def _champion(unit: Unit) -> Champion | None:

@@ -3,7 +3,12 @@
 A champion meets a new challenger on the same gate prompts night after night. If each were judged at 2.5 %, a bad one
 would be promoted sooner or later. So the k-th challenger of a champion is judged at the level ``total / (k (k + 1))``;
 these sum to `total` over any number of nights (alpha spending, Lan and DeMets 1983, with the telescoping series). A
-challenger that is measured again against the same champion is the same test, and a promotion begins a new account.
+promotion begins a new account.
+
+A challenger that is measured again on the same recorded scores is the same test, and spends nothing more. On other
+scores (more gate prompts, more or other answers) it is a second look, which could succeed by luck where the first did
+not: it is the next test of the account, as if another challenger had come. So an undecided challenger may be judged as
+often as there is new evidence, and the chance that any look of any challenger errs stays below `total`.
 
 A margin that must hold on two nights would not help here: the gate prompts and their recorded answers are the same on
 both, so the second night would repeat the first.
@@ -15,7 +20,7 @@ nothing new, and spends nothing (`REGRADED`). It continues the account of the ch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 LEAST_LEVEL = 1e-4
@@ -42,25 +47,32 @@ class Spending:
         """Whether the champion itself is judged, under newer grades: no test of a challenger."""
         return self.ordinal == 0
 
+    @property
+    def next_level(self) -> float:
+        """Level of the next look at the same challenger, on more evidence, if no other challenger comes before it."""
+        if self.is_regraded:
+            return self.level
+        return max(self.level * self.ordinal / (self.ordinal + 2), min(LEAST_LEVEL, self.level))
+
 
 REGRADED = Spending(ordinal=0, level=0.5)
 """For the champion under newer grades. Its bound is the difference itself: no certainty is demanded, and none spent."""
 
 
-def spend(total: float, challenger: str, tested: Sequence[str]) -> Spending:
-    """Return what the test of a challenger may spend.
+def spend(total: float, test: Hashable, tested: Sequence[Hashable]) -> Spending:
+    """Return what a test may spend.
 
     Parameters
     ----------
     total
         Chance of a wrong promotion over all challengers of one champion, in (0, 1].
-    challenger
-        Digest of the router that is tested.
+    test
+        The router that is tested, on the evidence it is tested on.
     tested
-        Digests of the routers tested against the champion so far, in order; the challenger may be among them.
+        The tests against the champion so far, in order; this one may be among them.
     """
     known = list(tested)
-    ordinal = known.index(challenger) + 1 if challenger in known else len(known) + 1
+    ordinal = known.index(test) + 1 if test in known else len(known) + 1
     return Spending(ordinal, level_of(total, ordinal))
 
 

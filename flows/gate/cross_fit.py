@@ -159,6 +159,17 @@ class Judged:
         """Return the lower bound of the pooled difference; the truth lies below it with probability `level`."""
         return mean_lower_bound(self.differences, level=level, seed=seed, n_resamples=n_resamples, largest=self.largest)
 
+    def upper_bound(self, level: float, *, seed: int, n_resamples: int) -> float:
+        """Return the upper bound of the pooled difference; the truth lies above it with probability `level`."""
+        return -mean_lower_bound(
+            -self.differences, level=level, seed=seed, n_resamples=n_resamples, largest=self.largest
+        )
+
+    @property
+    def judging(self) -> str:
+        """What the prompts that judge are called, in the singular."""
+        return "gate prompt" if self.representative is None else "gate or representative prompt"
+
     @property
     def sentence(self) -> str:
         """Who is judged where, as a clause that follows the pooled difference; empty where only gate prompts judge."""

@@ -5,24 +5,32 @@ Answers are read from the registry each time; no LLM is called.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.gate.alpha_spending import REGRADED, spend
 from flows.gate.answers import Answers, at_prices_in_force, embeddings_of, vectors_made_at
-from flows.gate.gate import GateResult, GateRules, NewcomerGap, judge
+from flows.gate.checks import NewcomerGap
+from flows.gate.gate import GateResult, judge
 from flows.gate.measure import GateOutcomes
 from flows.gate.refresh import refresh_today
 from flows.gate.representative import Representative
+from flows.gate.verdict import GateRules
+from flows.graders import GRADERS, ChoiceGrader
 from flows.profiling.contamination import contamination_p_value
+from registry.promotion_records import GateTest
 from routing.router import Router
 from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings
+    from registry.prompts import Prompt
     from routing.baselines import ZeroRouter
 
 
@@ -82,12 +90,17 @@ def put_to_gate(
     serving = None if champion is None else refresh_today(answers.registry, champion, on).router
     evidence = gather(answers, challenger, serving, on=on, min_coverage=rules.min_coverage)
     tested = answers.registry.promotions.tested_against(champion.digest) if champion is not None else ()
-    spending = spend(settings.gate.false_promotion_rate, challenger.digest, tested)
+    judging, read = {}, [evidence.outcomes]
+    if settings.gate.cross_fit and champion is not None and serving is not None:
+        representative = Representative(answers, challenger, serving, champion.digest, on, evidence.outcomes.keys)
+        judging["representative"] = representative.cross_fit
+        read.append(representative.outcomes)
+    test = GateTest(challenger.digest, evidence_digest(challenger, *read))
+    # A test of an earlier release does not say on which evidence it was made, and is taken to be on this one.
+    unknown = GateTest(challenger.digest)
+    spending = spend(settings.gate.false_promotion_rate, unknown if unknown in tested else test, tested)
     if champion is not None and is_regraded_champion(answers, challenger, champion):
         spending = REGRADED
-    judging = {}
-    if settings.gate.cross_fit and champion is not None and serving is not None:
-        judging["representative"] = Representative(answers, challenger, serving, champion.digest, on).cross_fit
     found = judge(
         challenger,
         serving,
@@ -99,7 +112,21 @@ def put_to_gate(
         unavailable=evidence.unavailable,
         **judging,
     )
-    return replace(found, against=None if champion is None else champion.digest)
+    return replace(found, against=None if champion is None else champion.digest, evidence=test.evidence)
+
+
+def evidence_digest(challenger: Router, *outcomes: GateOutcomes) -> str:
+    """Return the digest of what a challenger is tested on: the recorded scores of its LLMs on the prompts that judge.
+
+    Prices and costs are left out: they move every day without telling anything new about how well an LLM answers.
+    """
+    digest = hashlib.sha256()
+    for one in outcomes:
+        keys = one.known(challenger)
+        scores = np.ascontiguousarray(one.scores[:, one.columns(keys)], dtype="<f8")
+        named = "\n".join((*keys, *map(str, scores.shape)))
+        digest.update(named.encode() + b"\0" + scores.tobytes())
+    return digest.hexdigest()
 
 
 def is_regraded_champion(answers: Answers, challenger: Router, champion: Router) -> bool:
@@ -166,10 +193,25 @@ def gather(
                 other.embedder.key: embeddings_of(answers.registry, prompts, other)[complete] for other in others
             },
             input_tokens=estimated_input_tokens([prompt.text for prompt in prompts])[complete],
+            chance=chance_of(prompts)[complete],
+            letters=named_options([prompt for prompt, kept in zip(prompts, complete, strict=True) if kept]),
         ),
         newcomers=tuple(_gap(answers, key) for key in challenger.keys if key not in known),
         unavailable=tuple(llm.key for llm in llms if not llm.is_routable_on(on)),
     )
+
+
+def chance_of(prompts: Sequence[Prompt]) -> NDArray[np.float64]:
+    """Return the score that a blind guess may expect of each prompt, ``(n,)``; NaN where its grader does not know."""
+    known = (GRADERS[prompt.grader].chance(prompt.text) if prompt.grader in GRADERS else None for prompt in prompts)
+    return np.array([np.nan if chance is None else chance for chance in known], dtype=np.float64)
+
+
+def named_options(prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    """Return the accepted option of each prompt; nothing when some prompt is no multiple choice."""
+    if any(prompt.grader != ChoiceGrader.name for prompt in prompts):
+        return ()
+    return tuple(prompt.reference.strip(" ().").upper() for prompt in prompts)
 
 
 def _gap(answers: Answers, key: str) -> NewcomerGap:

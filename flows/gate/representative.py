@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,8 @@ class Representative:
         Digest of the champion as it was published.
     on
         The day of the prices.
+    keys
+        The LLMs that are measured on gate prompts.
     """
 
     answers: Answers
@@ -53,45 +56,44 @@ class Representative:
     champion: Router
     published: str
     on: date
+    keys: tuple[str, ...]
 
-    def cross_fit(self, keys: Sequence[str]) -> CrossFit | str:
-        """Return what both procedures score on representative prompts, or why that cannot be known.
-
-        Parameters
-        ----------
-        keys
-            The LLMs that are measured on gate prompts.
-        """
+    def cross_fit(self) -> CrossFit | str:
+        """Return what both procedures score on representative prompts, or why that cannot be known."""
         try:
-            challenger = self._read(self.challenger, self.challenger.digest, keys)
-            champion = self._read(self.champion, self.published, keys)
-            prompts = self._judging(challenger, champion)
-            if not prompts:
+            challenger = self._read(self.challenger, self.challenger.digest)
+            champion = self._read(self.champion, self.published)
+            fitted_on = challenger.map_texts | champion.map_texts
+            texts = [prompt.text for prompt in self._prompts]
+            rows = np.array([row for row, text in enumerate(texts) if text not in fitted_on], dtype=np.int64)
+            if not len(rows):
                 return "no representative prompt is left to judge"
-            barred = self._barred(keys)
+            barred = self._barred()
             for one in (challenger.remaking, champion.remaking):
                 barred |= dict.fromkeys(one.not_remade, "its vector does not come from the answers that count now")
-            folds = folds_of([prompt.text for prompt in prompts])
-            return cross_fit(challenger.remaking, champion.remaking, self._outcomes(keys, prompts), folds, barred)
+            outcomes, folds = self.outcomes.rows(rows), folds_of(texts)[rows]
+            return cross_fit(challenger.remaking, champion.remaking, outcomes, folds, barred)
         except NotFound as error:
             return f"what the vectors were made from is not known: {error.message}"
         except InvalidProfile as error:
             return f"vectors cannot be made without a tenth of the answers: {error.message}"
 
-    def _read(self, router: Router, published: str, keys: Sequence[str]) -> _Read:
-        taking_part = replace(router, llms=tuple(llm for llm in router.llms if llm.key in keys))
+    def _read(self, router: Router, published: str) -> _Read:
+        taking_part = replace(router, llms=tuple(llm for llm in router.llms if llm.key in self.keys))
         return _Read.of(self.answers, taking_part, _Origin.of(self.answers, published))
 
-    def _judging(self, *read: _Read) -> list[Prompt]:
-        """Return the representative prompts that no map of either router was fitted on."""
-        fitted_on = {text for one in read for text in one.map_texts}
-        return [one for one in self.answers.prompt_set.with_role("representative") if one.text not in fitted_on]
+    @cached_property
+    def _prompts(self) -> tuple[Prompt, ...]:
+        return self.answers.prompt_set.with_role("representative")
 
-    def _outcomes(self, keys: Sequence[str], prompts: Sequence[Prompt]) -> GateOutcomes:
-        table, registry = self.answers.table(keys, prompts), self.answers.registry
+    @cached_property
+    def outcomes(self) -> GateOutcomes:
+        """The recorded outcomes of the LLMs on the representative prompts; NaN where an answer is missing."""
+        prompts, registry = self._prompts, self.answers.registry
+        table = self.answers.table(self.keys, prompts)
         others = [self.champion] if self.champion.embedder != self.challenger.embedder else []
         return GateOutcomes(
-            keys=tuple(keys),
+            keys=self.keys,
             embeddings=embeddings_of(registry, prompts, self.challenger),
             scores=table.scores,
             costs_usd=at_prices_in_force(registry, table, self.on),
@@ -100,14 +102,14 @@ class Representative:
             input_tokens=estimated_input_tokens([prompt.text for prompt in prompts]),
         )
 
-    def _barred(self, keys: Sequence[str]) -> dict[str, str]:
+    def _barred(self) -> dict[str, str]:
         """Return, by LLM key, why it does not pass the test for contamination; whatever a person has accepted."""
         known, hidden = (
-            self.answers.table(keys, self.answers.prompt_set.with_role(role)).scores
+            self.answers.table(self.keys, self.answers.prompt_set.with_role(role)).scores
             for role in ("representative", "hidden")
         )
         found = {}
-        for column, key in enumerate(keys):
+        for column, key in enumerate(self.keys):
             if not np.isfinite(known[:, column]).any() or not np.isfinite(hidden[:, column]).any():
                 found[key] = "it has no scores to test whether it knows the representative prompts"
                 continue
