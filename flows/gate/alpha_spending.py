@@ -1,8 +1,10 @@
 """Alpha spending: the chance of a wrong promotion is spent, challenger by challenger.
 
 A champion meets a new challenger on the same gate prompts night after night. If each were judged at 2.5 %, a bad one
-would be promoted sooner or later. So the k-th challenger of a champion is judged at the level ``total / (k (k + 1))``;
-these sum to `total` over any number of nights (alpha spending, Lan and DeMets 1983, with the telescoping series). A
+would be promoted sooner or later. So the k-th challenger of a champion is judged at the level ``0.95 total / (k (k +
+1))``, but the first 200 at no less than ``0.00019 total``, and later ones at no less than that times ``(200 / k)^2``.
+All these levels sum to less than `total` over any number of nights (alpha spending, Lan and DeMets 1983, with the
+telescoping series), and none is so small that a clearly better challenger could not pass. A
 promotion begins a new account.
 
 A challenger that is measured again on the same recorded scores is the same test, and spends nothing more. On other
@@ -23,8 +25,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-LEAST_LEVEL = 1e-4
-"""Lowest level, reached after about 20 challengers: 100 more of them add 1 %, and no challenger becomes impossible."""
+_FALLING = 0.95
+"""Part of the total that the falling series spends; the rest keeps later challengers from becoming impossible."""
+
+_LEAST, _LEAST_UNTIL = 1.9e-4, 200
+"""Smallest part of the total that one of the first 200 challengers may spend; after them it falls with the square."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Spending:
         """Level of the next look at the same challenger, on more evidence, if no other challenger comes before it."""
         if self.is_regraded:
             return self.level
-        return max(self.level * self.ordinal / (self.ordinal + 2), min(LEAST_LEVEL, self.level))
+        return level_of(self.level / level_of(1.0, self.ordinal), self.ordinal + 1)
 
 
 REGRADED = Spending(ordinal=0, level=0.5)
@@ -78,4 +83,5 @@ def spend(total: float, test: Hashable, tested: Sequence[Hashable]) -> Spending:
 
 def level_of(total: float, ordinal: int) -> float:
     """Return the level of a champion's challenger by its number, from 1; `total` as for `spend`."""
-    return max(total / (ordinal * (ordinal + 1)), min(LEAST_LEVEL, total / 2))
+    least = _LEAST * min(1.0, (_LEAST_UNTIL / ordinal) ** 2)
+    return total * max(_FALLING / (ordinal * (ordinal + 1)), least)

@@ -1,10 +1,18 @@
 """Cross-fit: representative prompts judge too, each by vectors that were made without its answers.
 
 A router's vectors are estimated from answers to representative prompts, so the published router cannot be judged there.
-The procedure that made it can: the prompts are divided into folds by their texts; for each fold the vectors of
-challenger and champion are estimated again from the answers outside it, with the same map, prior and settings, and both
-choose on the fold (cross-fitting, Chernozhukov et al. 2018, section 3). The paired differences join those of the gate
-prompts, on which the published router itself is judged.
+The procedure that made it can. The prompts are divided into folds by their texts; for each fold the vectors of
+challenger and champion are estimated again, with the same map, prior and settings, from the answers to the folds
+*before* it, and both choose on the fold. The first folds only teach. Folds that teach each other, as in ordinary
+cross-validation, would make the differences of all folds depend on each other in a way that no sample shows (Bengio and
+Grandvalet 2004): in ``make bench-gate`` their variance is twice what it seems. In this order each difference has the
+mean of its procedure whatever happened before, so the variance is what it seems (Dawid 1984, prequential analysis).
+
+The published router is what is promoted, and the procedure with fewer answers is not quite as good. So the same vectors
+also choose on the gate prompts: what they say there, beside what they say on representative prompts, tells how far the
+gate prompts were lucky, and that is what is corrected (a control variate, as in prediction-powered inference,
+Angelopoulos et al. 2023). The difference stays that of the published routers, without bias, and where folds and
+published routers choose alike it is simply the mean over both kinds of prompts.
 
 What does not leak. Map and prior are fitted on map prompts, which are never representative ones; a prompt that was a
 map prompt when either was fitted is not judged here. The answers of the training LLMs to representative prompts only
@@ -12,13 +20,11 @@ choose a few numbers that all LLMs share (how sharp clusters are, how strongly v
 judged on map prompts. A map that is learned from labels of representative prompts would leak, and is not published.
 
 What is not judged. An LLM may know the representative prompts: only LLMs that pass the test for contamination are
-judged on them. Answers may be missing too. Where both routers choose the same LLM the difference is zero whatever its
-answer is, so these prompts always count. Elsewhere a prompt is left out when a chosen LLM may not be judged or has no
-answer there. Leaving prompts out depends on choices and never on scores, and treats both routers the same way; but
-without more it would pull the difference towards zero, and a challenger whose new LLM is bad would gain by not being
-judged. So the prompts that are judged stand for those that are not (post-stratification, Holt and Smith 1979): those
-with two different, tested LLMs for all such prompts, and the gate prompts with an untested LLM for the representative
-ones with one. Where weights that uneven say less than the gate prompts alone, the gate prompts decide alone.
+judged on them. Where the two choices of a fold differ and one is not judged, the prompt counts as no difference, on
+representative prompts and when the same vectors choose on gate prompts: there the published router alone decides, and
+nothing is pulled towards zero. Where both choose the same LLM there is no difference, whatever its answer is. Where an
+answer is missing, the prompts with two different LLMs that have both answers stand for it: whether a prompt is left out
+never depends on a score, and is the same for both routers.
 """
 
 from __future__ import annotations
@@ -41,8 +47,8 @@ from routing.features import FeatureVector
 from routing.resampling import mean_lower_bound
 from routing.router import Router
 
-N_FOLDS = 10
-"""Vectors of a fold are made from nine tenths of the answers, and ten refits of 16 LLMs take well under a second."""
+N_FOLDS, N_TEACHING = 10, 3
+"""Number of folds, and of those that only teach. More that are judged say more, by vectors made from fewer answers."""
 
 OFF = "[gate] cross_fit is false"
 """Why representative prompts do not judge when they are not asked."""
@@ -76,16 +82,15 @@ class Remaking:
     estimation: Estimation
     folds: NDArray[np.int64]
 
-    def without(self, fold: int) -> Router:
-        """Return the router with vectors that never saw the answers to the prompts of a fold.
+    def before(self, fold: int) -> Router:
+        """Return the router with vectors that only saw the answers to the prompts of earlier folds.
 
         Raises
         ------
         InvalidProfile
-            An LLM has no answer outside the fold.
+            An LLM has no answer there.
         """
-        seen = self.folds != fold
-        vectors = [self.estimation.vector(column, seen=seen) for column in range(len(self.router.llms))]
+        vectors = [self.estimation.vector(column, seen=self.folds < fold) for column in range(len(self.router.llms))]
         pairs = zip(self.router.llms, vectors, strict=True)
         return replace(self.router, llms=tuple(replace(llm, vector=vector) for llm, vector in pairs))
 
@@ -101,23 +106,24 @@ class Remaking:
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """What two procedures score on representative prompts.
+    """What the procedures score by vectors that did not see the prompts.
 
     Attributes
     ----------
-    differences
-        ``(n,)`` score of the challenger's procedure at the champion's cost minus the champion's; NaN where not judged.
-    is_same
-        ``(n,)``: both choose the same LLM.
-    is_untested
-        ``(n,)``: they choose different ones, and one of them may not be judged on representative prompts.
+    representative
+        ``(r,)`` score of the challenger at the champion's cost minus the champion's, on the representative prompts that
+        are judged.
+    gate
+        ``(n,)`` the same by the same vectors on gate prompts, on average over the folds.
+    n_left_out
+        Representative prompts that only teach, or are not judged.
     not_judged
         By LLM key, why it is not judged on representative prompts.
     """
 
-    differences: NDArray[np.float64]
-    is_same: NDArray[np.bool_]
-    is_untested: NDArray[np.bool_]
+    representative: NDArray[np.float64]
+    gate: NDArray[np.float64]
+    n_left_out: int
     not_judged: Mapping[str, str]
 
 
@@ -132,11 +138,11 @@ class Judged:
     representative
         Of the procedures on representative prompts, likewise; None where only gate prompts judge.
     differences
-        ``(n,)`` differences of all prompts that judge, weighted so that their mean is the difference.
+        ``(n,)`` one per prompt that judges; their mean is the difference of the published routers.
     largest
-        Largest weight, at least 1.
+        What one gate prompt won outright counts in them.
     n_left_out
-        Representative prompts that are not judged.
+        Representative prompts that only teach, or are not judged.
     not_judged
         By LLM key, why it is not judged on representative prompts.
     unused
@@ -196,52 +202,66 @@ class Judged:
 def cross_fit(
     challenger: Remaking,
     champion: Remaking,
-    outcomes: GateOutcomes,
+    representative: GateOutcomes,
     folds: NDArray[np.int64],
+    gate: GateOutcomes,
     barred: Mapping[str, str],
-) -> CrossFit:
-    """Let both procedures choose on representative prompts, at the champion's mean cost there.
+) -> CrossFit | str:
+    """Let both procedures choose on representative and on gate prompts, at the champion's mean cost there.
 
     Parameters
     ----------
     challenger, champion
         What makes their vectors again.
-    outcomes
+    representative
         The recorded outcomes of the LLMs of both on the representative prompts; NaN where an answer is missing. An
         unknown cost counts as what the router expects.
     folds
         ``(n,)``: the fold of each of these prompts.
+    gate
+        Those on gate prompts.
     barred
         By LLM key, why it may not be judged on representative prompts.
+
+    Returns
+    -------
+    CrossFit or str
+        Or why these prompts cannot judge.
 
     Raises
     ------
     InvalidProfile
-        An LLM has no answer outside a fold.
+        An LLM has no answer in the folds before one that is judged.
     """
-    rows = np.arange(len(folds))
-    after, before = _choices(challenger, outcomes, folds), _choices(champion, outcomes, folds)
-    equal = scores_at_equal_cost(
-        after.errors,
-        after.costs_usd,
-        np.nan_to_num(after.scores, nan=0.0),
-        after.spent_usd,
-        target_usd=float(before.spent_usd[rows, before.chosen].mean()),
+    judged_folds = [fold for fold in range(N_TEACHING, N_FOLDS) if (folds == fold).any()]
+    ours, theirs = _Choices(challenger), _Choices(champion)
+    everywhere = np.arange(len(gate.embeddings))
+    for fold in judged_folds:
+        for one in (ours, theirs):
+            one.add(fold, [(representative, np.flatnonzero(folds == fold)), (gate, everywhere)])
+    if not judged_folds:
+        return "too few of them to judge"
+    there, here = (_compared(ours.of(place), theirs.of(place), barred) for place in (0, 1))
+    is_open = ~there.is_same & ~there.is_untested
+    is_kept = ~is_open | np.isfinite(there.differences)
+    n_open, n_kept = int(is_open.sum()), int(is_kept.sum())
+    n_answered = n_open - (len(is_kept) - n_kept)
+    if n_open and not n_answered:
+        return "no LLM that they choose has an answer to them"
+    # Those with both answers stand for those without, and the rows that are left for all.
+    weight = n_open / max(n_answered, 1) * n_kept / len(is_kept)
+    sizes = np.array([(folds == fold).sum() for fold in judged_folds])
+    return CrossFit(
+        np.where(is_open, there.differences * weight, 0.0)[is_kept],
+        np.average(here.differences.reshape(len(judged_folds), -1), axis=0, weights=sizes),
+        len(folds) - n_kept,
+        barred,
     )
-    of_champion = np.array(before.keys)[before.chosen]
-    of_challenger = np.array(after.keys)[equal.choices]
-    is_same = (of_challenger == of_champion).all(axis=0)
-    theirs = before.scores[rows, before.chosen]
-    is_answered = np.isfinite(after.scores[rows, equal.choices]).all(axis=0) & np.isfinite(theirs)
-    is_untested = ~is_same & _uses(of_challenger, of_champion, barred)
-    differences = np.where(is_answered & ~is_untested, equal.scores - theirs, np.nan)
-    return CrossFit(np.where(is_same, 0.0, differences), is_same, is_untested, barred)
 
 
 def judged(
     equal: EqualCost,
     before: RouterMeasure,
-    keys: Sequence[str],
     found: CrossFit | str,
     *,
     seed: int,
@@ -253,43 +273,62 @@ def judged(
     ----------
     equal, before
         The published challenger at the champion's cost, and the champion, on gate prompts.
-    keys
-        LLMs of the challenger, as `equal` numbers them.
     found
         Of the representative prompts, or why they do not judge.
     seed, n_resamples
         Of the intervals.
     """
-    of_gate = equal.scores - before.scores
     given = {"seed": seed, "n_resamples": n_resamples}
-    gate = paired_bootstrap(equal.scores, before.scores, **given)
+    of_gate, gate = equal.scores - before.scores, paired_bootstrap(equal.scores, before.scores, **given)
     if isinstance(found, str):
         return Judged(gate, None, of_gate, 1.0, 0, {}, found)
-    of_challenger, of_champion = np.array(keys)[equal.choices], np.array(before.chosen)
-    is_same = (of_challenger == of_champion).all(axis=0)
-    is_untested = ~is_same & _uses(of_challenger, of_champion, found.not_judged)
-    is_judged = np.concatenate([np.ones(len(of_gate), dtype=bool), np.isfinite(found.differences)])
-    strata = np.concatenate([_strata(is_same, is_untested), _strata(found.is_same, found.is_untested)])
-    weights = _weights(strata, is_judged)
-    n_left_out = int((~is_judged).sum())
-    kept = found.differences[is_judged[len(of_gate) :]]
-    if weights is None or not len(kept) or weights.sum() ** 2 <= len(of_gate) * np.square(weights).sum():
-        reason = "too few of them can be judged to add to the gate prompts"
-        return Judged(gate, None, of_gate, 1.0, len(found.differences), found.not_judged, reason)
-    return Judged(
-        gate,
-        paired_bootstrap(kept, np.zeros(len(kept)), **given),
-        np.concatenate([of_gate, kept]) * weights,
-        max(1.0, float(weights.max())),
-        n_left_out,
-        found.not_judged,
-        "",
-    )
+    there = paired_bootstrap(found.representative, np.zeros(len(found.representative)), **given)
+    both = joined(of_gate, found.gate, found.representative)
+    return Judged(gate, there, both.differences, float(both.largest), found.n_left_out, found.not_judged, "")
 
 
 @dataclass(frozen=True, eq=False)
-class _Choices:
-    """What a procedure expects of its LLMs and chooses, and what was recorded, on the same prompts."""
+class Joined:
+    """Differences on both kinds of prompts as those of one sample.
+
+    Attributes
+    ----------
+    differences
+        ``(..., n + r)`` one per prompt that judges; the mean is that of the published routers.
+    largest
+        ``(...)`` what one gate prompt won outright counts in them, at least 1.
+    """
+
+    differences: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+
+def joined(of_gate: NDArray[np.float64], control: NDArray[np.float64], representative: NDArray[np.float64]) -> Joined:
+    """Join the differences on gate prompts and on representative prompts, of one comparison or of several.
+
+    Representative prompts are trusted as far as makes the variance smallest (Angelopoulos et al. 2023, PPI++, section
+    6), at most as much as gate prompts.
+
+    Parameters
+    ----------
+    of_gate
+        ``(..., n)`` of the published routers on gate prompts.
+    control, representative
+        ``(..., n)`` and ``(..., r)`` of the procedures on the same gate prompts and on representative ones.
+    """
+    n, r = of_gate.shape[-1], representative.shape[-1]
+    noise = control.var(axis=-1) / n + representative.var(axis=-1) / r
+    apart = control - control.mean(axis=-1, keepdims=True)
+    shared = (of_gate * apart).mean(axis=-1) / n
+    most = r / (n + r)
+    trust = np.clip(np.divide(shared, noise, out=np.full_like(noise, most), where=noise > 0), 0, most)
+    parts = (of_gate - trust[..., None] * control) * ((n + r) / n), representative * (trust[..., None] / most)
+    return Joined(np.concatenate(parts, axis=-1), (1 - trust) * (n + r) / n)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """What a router expects of its LLMs on some prompts, what it chooses, and what was recorded there."""
 
     keys: tuple[str, ...]
     errors: NDArray[np.float64]
@@ -299,40 +338,59 @@ class _Choices:
     spent_usd: NDArray[np.float64]
 
 
-def _choices(remaking: Remaking, outcomes: GateOutcomes, folds: NDArray[np.int64]) -> _Choices:
-    keys, embeddings = remaking.router.keys, outcomes.embeddings_for(remaking.router)
-    errors, costs_usd = np.empty((2, len(folds), len(keys)))
-    chosen = np.empty(len(folds), dtype=np.int64)
-    for fold in np.unique(folds).tolist():
-        rows = np.flatnonzero(folds == fold)
-        router = remaking.without(fold)
-        tokens = None if outcomes.input_tokens is None else outcomes.input_tokens[rows]
-        expected = router.expected(embeddings[rows], input_tokens=tokens)
-        errors[rows], costs_usd[rows] = expected.errors, expected.costs_usd
-        chosen[rows] = router.route(embeddings[rows], input_tokens=tokens).llm_index
-    columns = outcomes.columns(keys)
-    paid = outcomes.costs_usd[:, columns]
-    spent_usd = np.where(np.isfinite(paid), paid, costs_usd)
-    return _Choices(keys, errors, costs_usd, chosen, outcomes.scores[:, columns], spent_usd)
+class _Choices:
+    """The choices of a procedure, fold by fold, on several kinds of prompts."""
+
+    def __init__(self, remaking: Remaking) -> None:
+        self._remaking = remaking
+        self._found: dict[int, list[_Chosen]] = {}
+
+    def add(self, fold: int, prompts: Sequence[tuple[GateOutcomes, NDArray[np.int64]]]) -> None:
+        """Let the vectors before a fold choose on some rows of each kind of prompts."""
+        router = self._remaking.before(fold)
+        for place, (outcomes, rows) in enumerate(prompts):
+            embeddings = outcomes.embeddings_for(router)[rows]
+            tokens = None if outcomes.input_tokens is None else outcomes.input_tokens[rows]
+            expected = router.expected(embeddings, input_tokens=tokens)
+            chosen = router.route(embeddings, input_tokens=tokens).llm_index
+            cells = np.ix_(rows, outcomes.columns(router.keys))
+            paid, costs_usd = outcomes.costs_usd[cells], expected.costs_usd.astype(np.float64)
+            spent_usd = np.where(np.isfinite(paid), paid, costs_usd)
+            found = _Chosen(router.keys, expected.errors, costs_usd, chosen, outcomes.scores[cells], spent_usd)
+            self._found.setdefault(place, []).append(found)
+
+    def of(self, place: int) -> _Chosen:
+        """Return the choices on one kind of prompts, fold after fold."""
+        parts = self._found[place]
+        names = ("errors", "costs_usd", "chosen", "scores", "spent_usd")
+        return _Chosen(parts[0].keys, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
-def _uses(of_challenger: NDArray[Any], of_champion: NDArray[Any], keys: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Whether a prompt goes to one of some LLMs under either router, ``(n,)``."""
-    wanted = list(keys)
-    return np.isin(of_challenger, wanted).any(axis=0) | np.isin(of_champion, wanted)
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """Differences of two routers, ``(n,)``: NaN without an answer, 0 where they choose alike or are not judged."""
+
+    differences: NDArray[np.float64]
+    is_same: NDArray[np.bool_]
+    is_untested: NDArray[np.bool_]
 
 
-def _strata(is_same: NDArray[np.bool_], is_untested: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return np.where(is_same, 0, np.where(is_untested, 2, 1))
-
-
-def _weights(strata: NDArray[np.int64], is_judged: NDArray[np.bool_]) -> NDArray[np.float64] | None:
-    """Return what each judged prompt stands for, with mean 1; None when prompts of a stratum have none to stand for."""
-    every, those = np.bincount(strata, minlength=3), np.bincount(strata[is_judged], minlength=3)
-    if ((every > 0) & (those == 0)).any():
-        return None
-    share = np.divide(every, those, out=np.ones(3), where=those > 0)[strata[is_judged]]
-    return share / share.mean()
+def _compared(ours: _Chosen, theirs: _Chosen, barred: Mapping[str, str]) -> _Compared:
+    rows = np.arange(len(theirs.chosen))
+    equal = scores_at_equal_cost(
+        ours.errors,
+        ours.costs_usd,
+        np.nan_to_num(ours.scores, nan=0.0),
+        ours.spent_usd,
+        target_usd=float(theirs.spent_usd[rows, theirs.chosen].mean()),
+    )
+    of_challenger, of_champion = np.array(ours.keys)[equal.choices], np.array(theirs.keys)[theirs.chosen]
+    is_same = (of_challenger == of_champion).all(axis=0)
+    is_untested = ~is_same & np.isin(np.vstack([of_challenger, of_champion]), list(barred)).any(axis=0)
+    score = theirs.scores[rows, theirs.chosen]
+    is_answered = np.isfinite(ours.scores[rows, equal.choices]).all(axis=0)
+    differences = np.where(is_answered, equal.scores - score, np.nan)
+    return _Compared(np.where(is_same | is_untested, 0.0, differences), is_same, is_untested)
 
 
 def _with_interval(found: BootstrapDifference) -> str:

@@ -92,7 +92,7 @@ def put_to_gate(
     tested = answers.registry.promotions.tested_against(champion.digest) if champion is not None else ()
     judging, read = {}, [evidence.outcomes]
     if settings.gate.cross_fit and champion is not None and serving is not None:
-        representative = Representative(answers, challenger, serving, champion.digest, on, evidence.outcomes.keys)
+        representative = Representative(answers, challenger, serving, champion.digest, on, evidence.outcomes)
         judging["representative"] = representative.cross_fit
         read.append(representative.outcomes)
     test = GateTest(challenger.digest, evidence_digest(challenger, *read))

@@ -199,7 +199,7 @@ def _compare(
     before = measure(champion, outcomes)
     equal = at_cost_of(before, challenger, outcomes)
     resampling = {"seed": rules.seed, "n_resamples": rules.resamples}
-    evidence = judged(equal, before, outcomes.known(challenger), representative(), **resampling)
+    evidence = judged(equal, before, representative(), **resampling)
     bounds = evidence.lower_bound(spending.level, **resampling), evidence.upper_bound(REJECT_LEVEL, **resampling)
     power = power_of(
         evidence.differences,

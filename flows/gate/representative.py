@@ -47,8 +47,8 @@ class Representative:
         Digest of the champion as it was published.
     on
         The day of the prices.
-    keys
-        The LLMs that are measured on gate prompts.
+    gate
+        The outcomes on gate prompts.
     """
 
     answers: Answers
@@ -56,7 +56,7 @@ class Representative:
     champion: Router
     published: str
     on: date
-    keys: tuple[str, ...]
+    gate: GateOutcomes
 
     def cross_fit(self) -> CrossFit | str:
         """Return what both procedures score on representative prompts, or why that cannot be known."""
@@ -71,15 +71,15 @@ class Representative:
             barred = self._barred()
             for one in (challenger.remaking, champion.remaking):
                 barred |= dict.fromkeys(one.not_remade, "its vector does not come from the answers that count now")
-            outcomes, folds = self.outcomes.rows(rows), folds_of(texts)[rows]
-            return cross_fit(challenger.remaking, champion.remaking, outcomes, folds, barred)
+            of_prompts = self.outcomes.rows(rows), folds_of(texts)[rows]
+            return cross_fit(challenger.remaking, champion.remaking, *of_prompts, self.gate, barred)
         except NotFound as error:
             return f"what the vectors were made from is not known: {error.message}"
         except InvalidProfile as error:
-            return f"vectors cannot be made without a tenth of the answers: {error.message}"
+            return f"vectors cannot be made from the first folds alone: {error.message}"
 
     def _read(self, router: Router, published: str) -> _Read:
-        taking_part = replace(router, llms=tuple(llm for llm in router.llms if llm.key in self.keys))
+        taking_part = replace(router, llms=tuple(llm for llm in router.llms if llm.key in self.gate.keys))
         return _Read.of(self.answers, taking_part, _Origin.of(self.answers, published))
 
     @cached_property
@@ -90,10 +90,10 @@ class Representative:
     def outcomes(self) -> GateOutcomes:
         """The recorded outcomes of the LLMs on the representative prompts; NaN where an answer is missing."""
         prompts, registry = self._prompts, self.answers.registry
-        table = self.answers.table(self.keys, prompts)
+        table = self.answers.table(self.gate.keys, prompts)
         others = [self.champion] if self.champion.embedder != self.challenger.embedder else []
         return GateOutcomes(
-            keys=self.keys,
+            keys=self.gate.keys,
             embeddings=embeddings_of(registry, prompts, self.challenger),
             scores=table.scores,
             costs_usd=at_prices_in_force(registry, table, self.on),
@@ -105,11 +105,11 @@ class Representative:
     def _barred(self) -> dict[str, str]:
         """Return, by LLM key, why it does not pass the test for contamination; whatever a person has accepted."""
         known, hidden = (
-            self.answers.table(self.keys, self.answers.prompt_set.with_role(role)).scores
+            self.answers.table(self.gate.keys, self.answers.prompt_set.with_role(role)).scores
             for role in ("representative", "hidden")
         )
         found = {}
-        for column, key in enumerate(self.keys):
+        for column, key in enumerate(self.gate.keys):
             if not np.isfinite(known[:, column]).any() or not np.isfinite(hidden[:, column]).any():
                 found[key] = "it has no scores to test whether it knows the representative prompts"
                 continue
