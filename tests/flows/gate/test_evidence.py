@@ -12,6 +12,7 @@ from flows.gate.answers import Answers
 from flows.gate.evidence import gather, put_to_gate
 from flows.gate.gate import gate_as_json
 from flows.gate.measure import measure
+from flows.gate.representative import Representative
 from flows.versions.store import load_version
 from flows.workspace import Workspace
 from registry.db.tables import llm
@@ -110,9 +111,9 @@ def test_a_champion_whose_making_is_unknown_is_compared_on_gate_prompts_alone(
 ) -> None:
     challenger, _ = routers(contest)
     champion = simple("hashing-256", ("fake:weak", 0.3), ("fake:fair", 0.4))
-    found = put_to_gate(answers, challenger, champion, contest.settings, on=TODAY)
-    assert found.judged is not None and found.judged.representative is None
-    assert found.judged.unused.startswith("what the vectors were made from is not known")
+    gate = gather(answers, challenger, champion, on=TODAY, min_coverage=0.95).outcomes
+    found = Representative(answers, challenger, champion, champion.digest, TODAY, gate).cross_fit()
+    assert isinstance(found, str) and found.startswith("what the vectors were made from is not known")
 
 
 def test_answers_under_other_settings_do_not_count(contest: Workspace, answers: Answers) -> None:
