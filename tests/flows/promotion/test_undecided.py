@@ -14,6 +14,7 @@ from flows.audit.serving import history
 from flows.config.sources import CONFIG_NAME
 from flows.metrics.exposition import Figures
 from flows.promotion.decisions import Person, approve, reject, request
+from flows.promotion.judging import judge_undecided_again
 from flows.promotion.refresh import refresh_champion
 from flows.reports.attention import attention_lines
 from flows.reports.audit import history_text
@@ -274,3 +275,24 @@ def test_a_cheaper_one_is_promoted_where_the_settings_say_so(home: Path, policy:
             latest = registry.promotions.list()[0]
             assert not latest.gate.passed
             assert 'undecided = "promote_if_cheaper"' in latest.reason
+
+
+def test_f82_what_a_killed_night_judged_again_and_did_not_reject_is_rejected(workspace: Workspace, monkeypatch) -> None:
+    clock, registry, waiting = Clock(LATER), workspace.registry, waiting_of(workspace)
+    registry.llms.set_status("fake:good", "excluded", "not ours", actor="anna", now=clock())
+
+    def die(*_arguments: object, **_words: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(registry.promotions, "reject", die)
+        judge_undecided_again(workspace, actor="night", clock=clock, run_id=waiting.run_id)
+    left = waiting_of(workspace)
+    assert (left.id != waiting.id, left.gate.decision) == (True, "reject")
+    with pytest.raises(PromotionRefused, match="LLMs that may be routed to"):
+        approve(workspace, left.id, by=ANNA, reason="now", clock=clock)
+    (line,) = judge_undecided_again(workspace, actor="night", clock=clock, run_id=waiting.run_id)
+    assert "is rejected against the champion: gate failed: LLMs that may be routed to" in line
+    assert registry.promotions.get(left.id).status == "rejected"
+    assert judge_undecided_again(workspace, actor="night", clock=clock, run_id=waiting.run_id) == ()
+    assert len(registry.promotions.list()) == 3
