@@ -103,8 +103,6 @@ class MonitoringSnapshot:
         Known LLMs by endpoint and state.
     outbox, unpublished, reviews
         Alias moves still to be sent to MLflow, versions it does not have, and promotions that wait for a person.
-    undecided
-        How many of these the gate could not decide on.
     champion
         Who serves; None before the first.
     ledger_events
@@ -113,6 +111,8 @@ class MonitoringSnapshot:
         Whether the last event of the ledger is the one that was noted as its head.
     aliases_noted
         By alias, whether it was last noted as moved by hand (rather than repaired) since `finished` ended.
+    undecided
+        On how many of the promotions that wait the gate could not decide.
     """
 
     moment: datetime
@@ -130,11 +130,11 @@ class MonitoringSnapshot:
     outbox: Waiting
     unpublished: int
     reviews: Waiting
-    undecided: int
     champion: Champion | None
     ledger_events: int
     is_head_whole: bool
     aliases_noted: Mapping[str, bool]
+    undecided: int = 0
 
 
 class Monitoring:

@@ -61,16 +61,16 @@ def _list_text(data: list[dict[str, Any]]) -> str:
             row["id"],
             row["kind"],
             row["status"],
-            row["verdict"] or "",
             _name(row["router"]),
             _name(row["champion"]),
             row["requested_by"],
             row["decided_by"] or "",
+            row["verdict"] or "",
             row["reason"] or "",
         ]
         for row in data
     ]
-    headers = ["ID", "KIND", "STATUS", "VERDICT", "ROUTER", "AGAINST", "REQUESTED BY", "DECIDED BY", "REASON"]
+    headers = ["ID", "KIND", "STATUS", "ROUTER", "AGAINST", "REQUESTED BY", "DECIDED BY", "VERDICT", "REASON"]
     return table(headers, rows, right=(0,))
 
 

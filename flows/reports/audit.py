@@ -95,7 +95,7 @@ def _gate_word(facts: Mapping[str, Any]) -> str:
     """Return what the gate found; an undecided router was let serve by whoever decided, not by the gate."""
     if facts["gate_passed"]:
         return "passed"
-    return UNDECIDED if facts["verdict"] == UNDECIDED else "not passed"
+    return UNDECIDED if facts.get("verdict") == UNDECIDED else "not passed"
 
 
 def diff_text(before: str, after: str, found: Mapping[str, Any]) -> str:
