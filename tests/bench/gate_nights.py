@@ -7,6 +7,9 @@ worse or better by as much as makes the true difference of the routers what is w
 to that is known, and subtracted. Gate prompts judge alone, or representative ones too, each by vectors that never saw
 it. Bound and alpha spending are those of real nights. The champion may also be refreshed before every night: an
 LLM with a twentieth of the traffic is replaced by one that is as good, and the account of tests continues.
+
+There is a coin as well: each challenger sends other prompts, drawn anew, to LLMs that are right by chance. Nights then
+have little in common, which gives a wrong promotion the most chances.
 """
 
 from __future__ import annotations
@@ -36,6 +39,9 @@ REFRESHED = 0.05
 
 _ALONE = 0.025
 _SHRINKAGE = 4.0
+_COIN_SCORE, _COIN_MOVED = 0.65, 0.3
+"""True score of the coin's champion, and the share of the prompts that a challenger sends elsewhere."""
+
 _LARGEST_BATCH = 500
 _CLEAR = 0.5
 """Distance from the bound, in standard errors, beyond which no bootstrap is needed to see whether it holds."""
@@ -59,6 +65,8 @@ class Conditions:
         Share of the prompts that a refresh before each night sends to another LLM, which is as often right.
     is_cross_fit
         Whether representative prompts judge too.
+    is_coin
+        Whether a coin decides what challengers send elsewhere, instead of vectors.
     is_corrected
         Whether the level is spent, or every night is judged at 2.5 %.
     epsilon, total
@@ -70,6 +78,7 @@ class Conditions:
     n_representative: int = 30
     refreshed: float = 0.0
     is_cross_fit: bool = True
+    is_coin: bool = False
     is_corrected: bool = True
     epsilon: float = 0.02
     total: float = 0.05
@@ -89,7 +98,7 @@ class Record:
     ----------
     truth
         True difference in score.
-    is_cross_fit, is_corrected, is_refreshed
+    is_coin, is_cross_fit, is_corrected, is_refreshed
         As in `Conditions`.
     any_promotion
         Share of the histories with a promotion; the first one ends a history.
@@ -104,6 +113,7 @@ class Record:
     """
 
     truth: float
+    is_coin: bool
     is_cross_fit: bool
     is_corrected: bool
     is_refreshed: bool
@@ -125,15 +135,17 @@ def simulate(
     truth: float, conditions: Conditions, *, n_nights: int = NIGHTS, n_histories: int = HISTORIES, seed: int = 0
 ) -> Record:
     """Simulate histories of nights whose challengers all differ by `truth` from the champion they meet."""
+    kind = _Coins if conditions.is_coin else _Histories
     sizes = [min(_LARGEST_BATCH, n_histories - start) for start in range(0, n_histories, _LARGEST_BATCH)]
     parts = [
-        _Histories(truth, conditions, size, np.random.default_rng([seed, number])).run(n_nights)
+        kind(truth, conditions, size, np.random.default_rng([seed, number])).run(n_nights)
         for number, size in enumerate(sizes)
     ]
     first = np.concatenate([nights for nights, _ in parts])
     median = int(np.sort(np.where(first > 0, first, n_nights + 1))[(n_histories - 1) // 2])
     return Record(
         truth=truth,
+        is_coin=conditions.is_coin,
         is_cross_fit=conditions.is_cross_fit,
         is_corrected=conditions.is_corrected,
         is_refreshed=conditions.refreshed > 0,
@@ -252,11 +264,33 @@ class _Histories:
         return found[:, :, -1:], found[:, :, N_TEACHING - 1 : -1]
 
 
+class _Coins(_Histories):
+    """Histories in which a coin decides what a challenger sends elsewhere, and whether that is answered correctly."""
+
+    def __init__(self, truth: float, conditions: Conditions, n: int, rng: np.random.Generator) -> None:
+        super().__init__(truth, conditions, n, rng)
+        self._right = self._draw() < _COIN_SCORE
+
+    def _draw(self) -> F32:
+        return self._rng.random((self._n, self._conditions.n_judging), dtype=np.float32)
+
+    def _refresh(self) -> None:
+        is_moved = self._draw() < self._conditions.refreshed
+        self._right = np.where(is_moved, self._draw() < _COIN_SCORE, self._right)
+
+    def _night(self) -> tuple[NDArray[Any], ...]:
+        is_moved, is_right = self._draw() < _COIN_MOVED, self._draw() < _COIN_SCORE + self._truth / _COIN_MOVED
+        challenger = np.where(is_moved, is_right, self._right)
+        differences = challenger.astype(np.float32) - self._right
+        return differences, np.ones(self._n), np.full(self._n, self._truth)
+
+
 def report(records: Sequence[Record]) -> str:
     """Return the records as a table for people."""
     rows = [
         [
             f"{one.truth:+.2f}",
+            "coin" if one.is_coin else "vectors",
             "yes" if one.is_corrected else "no",
             "yes" if one.is_cross_fit else "no",
             "yes" if one.is_refreshed else "no",
@@ -270,6 +304,7 @@ def report(records: Sequence[Record]) -> str:
     ]
     headers = [
         "TRUE DIFFERENCE",
+        "CHOICES",
         "CORRECTED",
         "CROSS-FIT",
         "REFRESHED",
@@ -279,7 +314,7 @@ def report(records: Sequence[Record]) -> str:
         "WIDTH",
         "NIGHTS",
     ]
-    return table(headers, rows, right=(0, 4, 5, 6, 7, 8))
+    return table(headers, rows, right=(0, 5, 6, 7, 8, 9))
 
 
 def main() -> None:
@@ -287,8 +322,10 @@ def main() -> None:
     from tests.bench.recorded_gate import recorded_widths, widths_report
 
     gate, both = Conditions(is_cross_fit=False), Conditions()
-    records = [simulate(EDGE, replace(gate, is_corrected=False), n_histories=HISTORIES // 8)]
-    records += [simulate(EDGE, replace(kind, refreshed=share)) for kind in (gate, both) for share in (0.0, REFRESHED)]
+    coin = replace(gate, is_coin=True)
+    records = [simulate(EDGE, replace(kind, is_corrected=False), n_histories=HISTORIES // 8) for kind in (coin, gate)]
+    kinds = (coin, gate, both)
+    records += [simulate(EDGE, replace(kind, refreshed=share)) for kind in kinds for share in (0.0, REFRESHED)]
     records += [
         simulate(truth, kind, n_histories=HISTORIES // 8) for truth in (-0.05, 0.0, 0.03, 0.06) for kind in (gate, both)
     ]

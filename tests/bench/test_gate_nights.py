@@ -1,5 +1,7 @@
 """The gate over many nights: simulated histories in which the truth is known, and recorded answers."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.bench.gate_nights import EDGE, REFRESHED, Conditions, report, simulate
@@ -9,7 +11,7 @@ GATE, BOTH = Conditions(is_cross_fit=False), Conditions()
 SHORT = {"n_nights": 12, "n_histories": 200}
 
 
-@pytest.mark.parametrize("conditions", [GATE, BOTH, Conditions(refreshed=REFRESHED)])
+@pytest.mark.parametrize("conditions", [GATE, BOTH, Conditions(refreshed=REFRESHED), replace(GATE, is_coin=True)])
 def test_f94_many_nights_of_worse_challengers_hardly_ever_promote_one(conditions: Conditions) -> None:
     assert simulate(EDGE, conditions, **SHORT).any_promotion <= 0.10
 
