@@ -96,7 +96,7 @@ class LLM:
     def refusal_to_serve(self, day: date) -> str:
         """Return why a router must not send prompts to it on a day; empty when it may, as while a price is reviewed."""
         if self.status != "available":
-            return f"{self.status}: {self.status_reason or 'no catalog lists it any more'}"
+            return f"{self.status}: {self.status_reason or 'no longer listed'}"
         if self.is_left_out:
             return str(self.refusal)
         if self.deprecated_at is not None and self.deprecated_at.date() <= day:

@@ -66,6 +66,8 @@ def found_text(report: NightReport) -> str:
         counts = ", ".join(f"{len(keys)} {name}" for name, keys in changes)
         lines.append(f"Found in catalog {sanitize(diff.catalog)} as of {report.as_of}: {counts}")
         lines += [f"  {name}: {_names(keys)}" for name, keys in changes if keys]
+        if diff.unlisted:
+            lines.append(f"  no longer listed, withdrawn if that is so on the next night too: {_names(diff.unlisted)}")
         if diff.n_left_out:
             lines.append(f"  left out by the settings: {counted(diff.n_left_out, 'LLM')}")
     for llm in report.plan.unroutable[:_NAMES_SHOWN]:

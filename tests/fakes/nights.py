@@ -98,10 +98,16 @@ def run_night(
     answering: tuple[str, ...] | None = None,
     endpoint: str = "fake",
     are_free: bool = False,
+    unknown: tuple[str, ...] = (),
 ) -> RouterOutcome:
-    """Run the stages of a night that follow the answers, with these LLMs listed; return what became of its router."""
+    """Run the stages of a night that follow the answers, with these LLMs listed; return what became of its router.
+
+    The endpoint does not know the LLMs `unknown`, as a night's canaries find out.
+    """
     from flows.fitting.refit import embed_prompts, refit
+    from flows.profiling.availability import note_unavailable
     from flows.profiling.regrading import regrade_by_rule
+    from flows.profiling.results import CanaryOutcome
     from flows.promotion.publish import keep_and_publish, measure_candidate, refresh
 
     night = Night(workspace, as_of, clock)
@@ -125,6 +131,10 @@ def run_night(
     for llm in registry.llms.all():
         if llm.endpoint == endpoint and (answering is None or llm.llm_id in answering):
             answer(night, llm, cost_usd=Decimal(0) if are_free else COST_USD)
+    canaries = [
+        CanaryOutcome(f"{endpoint}:{name}", 1, 0, 0, 0, 1.0, Decimal(0), "404", "not_found") for name in unknown
+    ]
+    note_unavailable(night, (), canaries)
     refresh.fn(night)
     embed_prompts.fn(night)
     candidate = refit.fn(night)

@@ -201,6 +201,30 @@ def test_a_night_refreshes_once_and_its_challenger_meets_the_refreshed_champion(
     assert outcome.is_unchanged and outcome.digest == event.subject
 
 
+def test_what_one_night_did_not_find_is_not_judged_away_and_the_second_night_refreshes(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    before = registry.routers.aliases().champion
+    first = run_night(workspace, SECOND, LLMS, clock, unknown=("good",))
+    assert first.is_unchanged and first.digest == before, "its router without the LLM is the refresh of tomorrow"
+    assert first.left_out == (("fake:good", "its endpoint does not know it"),)
+    assert registry.promotions.list(status="rejected") == ()
+    run_night(workspace, SECOND + timedelta(days=1), LLMS, clock, unknown=("good",))
+    (event,) = registry.ledger.events(event="router:refreshed")
+    assert event.reason == "without fake:good"
+    assert registry.routers.aliases().champion == event.subject != before
+
+
+def test_an_llm_that_returns_comes_back_by_a_challenger_and_not_by_a_refresh(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    take_out(workspace, "good", clock)
+    without = refreshed(workspace, clock).digest
+    registry.llms.set_status("fake:good", "available", "fine again", actor="anna", now=clock())
+    assert refreshed(workspace, clock) is None
+    outcome = run_night(workspace, SECOND, LLMS, clock)
+    assert (outcome.promotion, outcome.gate.against) == ("promoted", without)
+    assert len(registry.ledger.events(event="router:refreshed")) == 1
+
+
 def test_a_rollback_to_dead_llms_is_refreshed_unless_a_person_insists(workspace) -> None:
     clock, registry = Clock(LATER), workspace.registry
     first = registry.routers.aliases().champion

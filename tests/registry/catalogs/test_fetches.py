@@ -248,3 +248,55 @@ def test_a_night_that_is_started_again_reports_what_its_first_attempt_found(regi
     amended = registry.llms.record_fetches(run, [served("a", "b"), priced("map", 2, a="1")], TODAY, unread=())
     assert amended[0].new == ("router:a", "router:b")
     assert amended[1].repriced == ()
+
+
+def test_what_its_endpoint_no_longer_lists_is_withdrawn_on_the_second_night_although_a_price_map_names_it(
+    registry: Registry,
+) -> None:
+    prices = priced("map", 2, a="1", b="1", alias="1")
+    all_three = priced("file", 0, a="1", alias="1")
+    record(registry, 0, served("a", "b"), prices, all_three)
+    first = record(registry, 1, served("b"), prices, all_three)["served"]
+    assert (first.withdrawn, first.unlisted) == ((), ("router:a",))
+    assert registry.llms.get("router:a").is_routable
+    again = start_night(registry, "night:again", as_of=DAYS[1], holder_is_gone=lambda _: True)
+    diffs = registry.llms.record_fetches(again, [served("b"), prices, all_three], DAYS[1], unread=())
+    assert diffs[0].withdrawn == (), "the same day proves nothing"
+    registry.runs.finish(again, "completed", "fine", "{}", NOW)
+    second = record(registry, 2, served("b"), prices, all_three)["served"]
+    assert (second.withdrawn, second.unlisted) == (("router:a",), ())
+    assert registry.llms.get("router:a").refusal_to_serve(DAYS[2]) == "withdrawn: no longer listed"
+    assert record(registry, 3, served("b"), prices, all_three)["served"].withdrawn == ()
+    assert registry.llms.get("router:a").status == "withdrawn", "the map names it for years"
+    assert registry.llms.get("router:alias").is_routable, "its endpoint never listed it"
+    assert record(registry, 4, served("a", "b"), prices, all_three)["file"].returned == ("router:a",)
+    assert registry.llms.get("router:a").is_routable
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        (served("b"), served("a", "b"), served("b")),
+        (served("b"), served("b", is_complete=False)),
+        (served("b", is_complete=False), served("b")),
+        (served(), served()),
+    ],
+    ids=["listed-between", "incomplete", "incomplete-first", "empty"],
+)
+def test_one_night_an_incomplete_or_an_empty_list_withdraws_nothing(registry: Registry, lists: tuple) -> None:
+    prices = priced("map", 2, a="1", b="1")
+    record(registry, 0, served("a", "b"), prices)
+    for day, own in enumerate(lists, 1):
+        record(registry, day, own, prices)
+    assert registry.llms.get("router:a").status == "available"
+
+
+def test_an_endpoint_whose_list_cannot_be_read_withdraws_nothing_and_a_decision_stands(registry: Registry) -> None:
+    prices = priced("map", 2, a="1", b="1")
+    record(registry, 0, served("a", "b"), prices)
+    record(registry, 1, served("b"), prices)
+    record(registry, 2, prices, without=(unread("served"),))
+    assert registry.llms.get("router:a").status == "available"
+    registry.llms.set_status("router:a", "available", "we know better", actor="ann", now=NOW)
+    record(registry, 3, served("b"), prices)
+    assert registry.llms.get("router:a").is_routable
