@@ -132,8 +132,8 @@ def _regrades_text(planned: Sequence[PlannedRegrades]) -> str:
     return text
 
 
-def regraded_text(moves: Sequence[ScoreMove]) -> str:
-    """Return how far newer graders moved each LLM since the night before; empty when none was regraded."""
+def regraded_text(moves: Sequence[ScoreMove], *, is_dry_run: bool = False) -> str:
+    """Return how far newer graders moved, or would move, each LLM since the night before; empty when none."""
     if not moves:
         return ""
     rows = [
@@ -148,7 +148,7 @@ def regraded_text(moves: Sequence[ScoreMove]) -> str:
         for one in moves
     ]
     headers = ["LLM", "REGRADED", "KEPT", "BEFORE", "AFTER", "CHANGE"]
-    return f"Regraded: stored answers, by newer graders\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
+    return f"{'Would be regraded' if is_dry_run else 'Regraded'}: stored answers, by newer graders\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
 
 
 def _state(planned: PlannedProfile) -> str:
