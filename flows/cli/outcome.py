@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from registry.outcomes import ScoreMove
 
 
+_NOTHING_TO_GRADE = "Every stored answer has been graded by the present graders."
+
+
 @click.group("outcome", cls=NounGroup, bare="regrade")
 def outcome() -> None:
     """Grade stored answers again, without calling LLMs."""
@@ -43,9 +46,7 @@ def regrade(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     data = {"is_dry_run": is_dry_run, "llms": [_move_data(one) for one in moves], "waiting_for_judge": waiting}
 
     def text() -> str:
-        lines = [
-            regraded_text(moves, is_dry_run=is_dry_run) or "Every stored answer has been graded by the present graders."
-        ]
+        lines = [regraded_text(moves, is_dry_run=is_dry_run) or _NOTHING_TO_GRADE]
         if moves and is_dry_run:
             n_graded, n_kept = sum(one.regraded for one in moves), sum(one.kept for one in moves)
             lines.append(

@@ -1,8 +1,8 @@
 """Availability: whether the endpoint of a listed LLM knows it, and answers with it and not with another LLM.
 
 An LLM that its endpoint does not know is left out of tonight's router. On the second night within a week, or at once
-when the endpoint's own list lacks it too, it is withdrawn, until a person accepts it again. An LLM in whose place another one answered, or that answers nothing many
-times in a row, is quarantined at once.
+when the endpoint's own list lacks it too, it is withdrawn, until a person accepts it again. An LLM in whose place
+another one answered, or that answers nothing many times in a row, is quarantined at once.
 """
 
 from __future__ import annotations

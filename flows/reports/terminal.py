@@ -148,7 +148,8 @@ def regraded_text(moves: Sequence[ScoreMove], *, is_dry_run: bool = False) -> st
         for one in moves
     ]
     headers = ["LLM", "REGRADED", "KEPT", "BEFORE", "AFTER", "CHANGE"]
-    return f"{'Would be regraded' if is_dry_run else 'Regraded'}: stored answers, by newer graders\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
+    title = "Would be regraded" if is_dry_run else "Regraded"
+    return f"{title}: stored answers, by newer graders\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
 
 
 def _state(planned: PlannedProfile) -> str:

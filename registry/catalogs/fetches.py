@@ -1,7 +1,7 @@
 """Derive LLMs, prices and status from what the catalogs of a night list, and report what changed.
 
 Absence is believed only from a complete fetch that did not shrink, and only where no catalog that could not be read may
-still list the LLM, or where the endpoint's own list lacks it on two nights; what a catalog lists is kept raw in any case.
+still list the LLM, or where the endpoint's own list lacks it on two nights. What a catalog lists is kept raw anyway.
 """
 
 from __future__ import annotations
