@@ -102,6 +102,8 @@ def _catalog_lines(report: NightReport) -> list[str]:
             + (f"; {diff.n_left_out:,} left out by the settings" if diff.n_left_out else "")
         )
     plan = report.plan
+    if gone := [found.llm_key for found in report.absent if found.is_withdrawn]:
+        lines.append(f"- withdrawn, because their endpoint does not know them: {_named(gone)}")
     if plan.unroutable:
         lines.append(f"- not routable: {_named([llm.key for llm in plan.unroutable])}")
     if plan.deferred:
