@@ -118,8 +118,8 @@ def _suspicions(report: NightReport) -> list[str]:
         if found.stopped_by and found.llm_key not in withdrawn
     ]
     lines += [
-        f"{found.llm_key} is unknown to its endpoint although a catalog lists it; it is left out tonight, and withdrawn "
-        "if this happens again"
+        f"{found.llm_key} is unknown to its endpoint although a catalog lists it; it is left out tonight, and "
+        "withdrawn if this happens again"
         for found in report.absent
         if not found.is_withdrawn
     ]

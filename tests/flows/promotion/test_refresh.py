@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from flows.audit.replay import disagreements
+from flows.checks.doctor import examine
 from flows.config.sources import CONFIG_NAME
 from flows.metrics.exposition import Figures
-from flows.promotion.decisions import Person, approve, rollback
+from flows.promotion.decisions import Person, approve, reject, rollback
 from flows.promotion.refresh import refresh_at_once, refresh_champion
 from flows.versions.champion_state import champion_state
 from flows.versions.mlflow_sync import sync_mlflow
 from flows.versions.store import load_version, publication_folder
 from flows.workspace import Workspace
 from registry.errors import PromotionRefused
+from registry.promotion_records import GateRecord
 from tests.fakes.nights import FIRST, SECOND, SETTINGS, Clock, answered_home, run_night, settings_of
 from tests.registry.samples import NOW
 
@@ -242,6 +244,38 @@ def test_a_rollback_to_dead_llms_is_refreshed_unless_a_person_insists(workspace)
     assert insisted.promotion.router_digest == registry.routers.aliases().champion == first
     assert "of the prompts to LLMs that cannot serve" in insisted.remarks[0]
     assert disagreements(registry, registry.ledger.events()) == ()
+
+
+def doctor_says(workspace: Workspace) -> tuple[str, str]:
+    """Return what doctor says of the champion, and what to type; a champion that cannot serve comes before all else."""
+    findings = examine(workspace, repair=False, clock=Clock(LATER))
+    assert findings[0].subject == "champion" and findings[0].text.startswith("The champion rests on LLMs that cannot")
+    return findings[0].severity, findings[0].next_step
+
+
+def test_doctor_advises_the_refresh_that_waits_and_the_night_when_that_one_would_be_refused(home) -> None:
+    set_policies(home, "automatic", "review")
+    clock = Clock(LATER)
+    with Workspace(settings_of(home)) as workspace:
+        take_out(workspace, "good", clock)
+        assert doctor_says(workspace) == ("attention", "uniroute night run (makes the champion serve without them)")
+        first = refreshed(workspace, clock).promotion_id
+        assert f"uniroute promotion approve {first} --reason" in doctor_says(workspace)[1]
+        take_out(workspace, "fair", clock)
+        assert doctor_says(workspace)[1].startswith("uniroute night run")
+        second = refreshed(workspace, clock)
+        assert f"uniroute promotion approve {second.promotion_id} --reason" in doctor_says(workspace)[1]
+        reject(workspace, second.promotion_id, by=ANNA, reason="no", clock=clock)
+        assert doctor_says(workspace)[1].startswith("uniroute promotion list (the champion without them was turned")
+        take_out(workspace, "weak", clock)
+        assert doctor_says(workspace)[1].startswith("uniroute llm list")
+
+
+def test_doctor_does_not_advise_a_refresh_that_fails_its_checks(workspace, monkeypatch) -> None:
+    take_out(workspace, "good", Clock(LATER))
+    failed = GateRecord(passed=False, details_json="{}")
+    monkeypatch.setattr("flows.checks.doctor.gate_of", lambda *_: failed)
+    assert doctor_says(workspace)[1].startswith("uniroute llm list")
 
 
 def test_no_rollback_to_a_version_of_which_nothing_is_left(workspace) -> None:
