@@ -28,6 +28,7 @@ from tests.litellm.proxy import KEY, a_proxy, version
 from tests.stack.processes import free_port
 
 _DONE = 0
+SCRIPTS = dict.fromkeys((*FIRST_LLMS, REPLACEMENT), "ok")
 
 
 class Replay:
@@ -68,7 +69,10 @@ def served(*llm_ids: str) -> dict[str, Provided]:
 @click.command()
 def main() -> None:
     """Withdraw an LLM with two fifths of the traffic and show three nights; fail where something does not hold."""
-    with tempfile.TemporaryDirectory(prefix="uniroute-withdrawal-") as name, FakeEndpoint(answer) as providers:
+    with (
+        tempfile.TemporaryDirectory(prefix="uniroute-withdrawal-") as name,
+        FakeEndpoint(answer, scripts=SCRIPTS) as providers,
+    ):
         folder, port = Path(name), free_port()
         made = Withdrawal.prepare(folder / "night", f"http://127.0.0.1:{port}", "LITELLM_KEY")
         replay = Replay(made)
