@@ -150,10 +150,6 @@ class LLMs:
             held = self._runs.require_lease(run, opened)
             return record_fetches(self._database, opened, held.id, fetches, on, unread)
 
-    def record_fetch(self, run: Run | int, fetch: CatalogFetch, on: date, *, unit: Unit | None = None) -> CatalogDiff:
-        """Record the fetch of one catalog, as `record_fetches` does, while every other catalog counts as unread."""
-        return self.record_fetches(run, [fetch], on, unit=unit)[0]
-
     def all(self, status: str | None = None, *, as_of: date | None = None, unit: Unit | None = None) -> tuple[LLM, ...]:
         """Return every LLM by key.
 

@@ -16,7 +16,7 @@ from flows.reports.night_report import RouterOutcome
 from flows.workspace import Workspace
 from registry.llms import LLM
 from registry.outcomes import Outcome
-from tests.registry.samples import NOW, fetch, listing
+from tests.registry.samples import NOW, fetch, listing, record_fetch
 
 FIRST, SECOND = date(2024, 9, 1), date(2024, 10, 1)
 RIGHT_UNLESS = {"weak": 2, "fair": 3, "good": 6, "late": 7}
@@ -126,7 +126,7 @@ def run_night(
     listings = [
         listing(name, price="0" if are_free else str(1 + place), endpoint=endpoint) for place, name in enumerate(names)
     ]
-    registry.llms.record_fetch(night.run, fetch(listings, f"{as_of}", catalog=f"of {endpoint}"), as_of)
+    record_fetch(registry, night.run, fetch(listings, f"{as_of}", catalog=f"of {endpoint}"), as_of)
     regrade_by_rule(night, night.run)
     for llm in registry.llms.all():
         if llm.endpoint == endpoint and (answering is None or llm.llm_id in answering):

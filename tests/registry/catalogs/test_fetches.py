@@ -11,7 +11,7 @@ from registry.listings import EXCLUDED, NOT_INCLUDED
 from registry.llms import CatalogFetch, UnreadCatalog
 from registry.store import Registry
 from tests.registry.conftest import only_on_sqlite
-from tests.registry.samples import NOW, TODAY, fetch, listing, start_night
+from tests.registry.samples import NOW, TODAY, fetch, listing, record_fetch, start_night
 
 pytestmark = only_on_sqlite
 
@@ -222,7 +222,7 @@ def test_a_plan_or_a_failed_night_leaves_the_news_to_the_next_night(
 ) -> None:
     record(registry, 0, fetch([listing("a")], "1"))
     planned = start_night(registry, "night:planned", as_of=DAYS[1])
-    assert registry.llms.record_fetch(planned, fetch([listing("a", "2"), listing("b")], "2"), DAYS[1]).new
+    assert record_fetch(registry, planned, fetch([listing("a", "2"), listing("b")], "2"), DAYS[1]).new
     registry.runs.finish(planned, status, "planned", summary, NOW)
     diff = record(registry, 2, fetch([listing("a", "2"), listing("b")], "2"))["open"]
     assert diff.new == ("router:b",)
@@ -234,7 +234,7 @@ def test_a_plan_or_a_failed_night_leaves_the_news_to_the_next_night(
 
 def test_news_of_a_plan_are_dropped_where_the_settings_leave_the_llm_out_since(registry: Registry) -> None:
     planned = start_night(registry, "night:planned")
-    registry.llms.record_fetch(planned, fetch([listing("a"), listing("b")], "1"), TODAY)
+    record_fetch(registry, planned, fetch([listing("a"), listing("b")], "1"), TODAY)
     registry.runs.finish(planned, "completed", "planned", '{"is_plan_only": true}', NOW)
     diff = record(registry, 1, fetch([listing("a")], "1", left_out={"router:b": NOT_INCLUDED}))["open"]
     assert (diff.new, diff.n_left_out) == (("router:a",), 1)
