@@ -100,7 +100,7 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
         n_llms=len(router.keys),
         is_unchanged=router.digest == aliases.champion,
         map_was_fitted=candidate.map_was_fitted,
-        gate=gate,
+        gate=gate if router is candidate.router else None,
         left_out=candidate.left_out,
     )
     if not outcome.is_unchanged:
@@ -127,18 +127,17 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
 
 
 def _put_forward(night: Night, candidate: Candidate) -> Router:
-    """Return the candidate; the champion if it only lacks LLMs of which one night says that their endpoint is without.
+    """Return the candidate; the champion if the candidate is nothing but a refresh of it that is due.
 
-    That is the very router that serves once they are withdrawn. Judged against a champion that has them it would be
-    turned down, and what was turned down never serves by a refresh.
+    Such a router serves by a refresh once it is approved, or once a second night confirms that an LLM is gone. Judged
+    as a challenger it could be turned down, and what was turned down never serves by a refresh.
     """
     champion = champion_router(night)
-    absent = unavailable_tonight(night)
-    if champion is None or absent.isdisjoint(champion.keys):
+    if champion is None:
         return candidate.router
-    found = refresh_today(night.registry, champion, night.as_of, without=absent)
-    is_confirmed_later = found.router is not None and found.router.digest == candidate.router.digest
-    return champion if is_confirmed_later else candidate.router
+    found = refresh_today(night.registry, champion, night.as_of, without=unavailable_tonight(night))
+    is_refresh = found.is_due and found.router is not None and found.router.digest == candidate.router.digest
+    return champion if is_refresh else candidate.router
 
 
 def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | None) -> None:

@@ -42,7 +42,7 @@ def ending_text(report: NightReport, *, planned_command: str = "uniroute night r
         blocks = [
             profiles_text(report),
             regraded_text(report.regraded),
-            canary_line(report).capitalize() + ".",
+            f"C{canary_line(report)[1:]}.",
             refresh_text(report.refresh),
             router_text(report.router),
         ]

@@ -153,6 +153,21 @@ def test_under_review_a_person_approves_it_and_the_event_is_a_refresh(home) -> N
         assert disagreements(registry, registry.ledger.events()) == ()
 
 
+def test_a_refresh_that_waits_is_not_judged_as_a_challenger_by_the_same_night(home) -> None:
+    set_policies(home, "automatic", "review")
+    clock = Clock(LATER)
+    with Workspace(settings_of(home)) as workspace:
+        registry = workspace.registry
+        before = registry.routers.aliases().champion
+        take_out(workspace, "good", clock)
+        outcome = run_night(workspace, SECOND, LLMS, clock)
+        assert (outcome.is_unchanged, outcome.digest, outcome.gate) == (True, before, None)
+        (waiting,) = registry.promotions.list(status="requested")
+        assert waiting.is_refresh
+        done = approve(workspace, waiting.id, by=ANNA, reason="fine", clock=clock)
+        assert registry.routers.aliases().champion == done.promotion.router_digest == waiting.router_digest
+
+
 def test_a_refresh_that_no_longer_fits_is_not_approved(home) -> None:
     set_policies(home, "automatic", "review")
     clock = Clock(LATER)
