@@ -55,7 +55,7 @@ def test_the_night_of_a_withdrawal_serves_on_without_it_and_judges_its_replaceme
         assert f"litellm:{GONE}" not in sent
         assert sent[f"litellm:{REPLACEMENT}"] == 48
         ((refreshed, reason),) = night.rows("SELECT subject, reason FROM ledger WHERE event = 'router:refreshed'")
-        assert (refreshed != before, reason) == (True, f"without litellm:{GONE}")
+        assert (refreshed != before, bytes(reason).decode()) == (True, f"without litellm:{GONE}")
         ((key, summary),) = night.rows(f"SELECT key, summary_json FROM run WHERE as_of = '{SECOND}'")
         record = json.loads(summary)
         assert record["refresh"]["status"] == "applied"
