@@ -20,6 +20,7 @@ from flows.profiling.contamination import LEAST_GAP, SIGNIFICANCE
 from registry.errors import PromotionRefused
 from routing.deferral import BootstrapDifference
 from routing.equal_cost import EqualCost
+from routing.errors import named
 from routing.router import Router
 
 _MIN_LLMS = 2
@@ -98,7 +99,7 @@ def enough_llms(router: Router) -> GateCheck:
 
 def all_available(unavailable: Sequence[str]) -> GateCheck:
     """Check that every LLM of the challenger may be routed to today."""
-    found = "all" if not unavailable else f"not {', '.join(unavailable)}"
+    found = "all" if not unavailable else f"not {named(unavailable)}"
     remedy = "a night makes a router without them; uniroute llm include LLM --reason TEXT lets one return"
     return GateCheck("LLMs that may be routed to", found, "all", not unavailable, remedy=remedy)
 
