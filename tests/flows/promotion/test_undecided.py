@@ -105,14 +105,14 @@ def test_everything_that_shows_it_says_undecided_and_what_would_decide_it(worksp
     waiting = waiting_of(workspace)
     data = review_data(workspace, waiting)
     assert (data["gate_passed"], data["verdict"]) == (False, "undecided")
-    assert data["undecided"].startswith("the gate cannot decide: 8 gate prompts can show a difference of 0.")
+    assert data["undecided"].startswith("the gate cannot decide: 17 gate or representative prompts can show a difference of 0.")
     assert "would decide it" in data["undecided"]
     text = promotion_text(data)
     assert "Gate: UNDECIDED" in text and data["undecided"] in text
     assert f"UNDECIDED  {SCORE}" in text and "to change that: [gate] epsilon = 0.02 (this needs at least" in text
     for name in ("review.html", "review.md"):
         page = (publication_folder(workspace, waiting.router_digest) / name).read_text()
-        assert "Gate undecided" in page and "8 gate prompts can show a difference" in page
+        assert "Gate undecided" in page and "17 gate or representative prompts can show a difference" in page
         assert "this needs at least" in page and "undecided" in page.lower()
     content = json.loads((publication_folder(workspace, waiting.router_digest) / "publication.json").read_text())
     assert content["tags"]["gate"] == "undecided" and "- Gate: undecided." in content["description"]
@@ -122,7 +122,7 @@ def test_the_night_needs_attention_and_its_texts_say_undecided(home: Path, works
     found = run_night(workspace, THIRD, MORE, Clock(LATER))
     report = replace(report_of("plain"), router=found)
     (line,) = [one for one in attention_lines(report) if "promotion of router" in one]
-    assert UNDECIDED_WAITS in line and "8 gate prompts can show" in line
+    assert UNDECIDED_WAITS in line and "17 gate or representative prompts can show" in line
     assert "**undecided**: the gate cannot decide" in digest(report)
     assert f"UNDECIDED: {SCORE}" in digest(report)
     assert "Undecided: the gate cannot decide" in router_text(found)
