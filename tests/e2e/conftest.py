@@ -16,8 +16,8 @@ from tests.fakes.plain import without_prefect
 from tests.stack.topology import write_prompts
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
-PROMPTS = 800
-SHARES = {"map": 0.27, "representative": 0.18, "gate": 0.44, "hidden": 0.11}
+PROMPTS = 480
+SHARES = {"map": 0.2, "representative": 0.2, "gate": 0.5, "hidden": 0.1}
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ import flows.reports.promotion.reviews
 import registry.publishing.publisher
 import routing.embedding
 import tests.fakes.plain
+from routing.cluster_maps import one_thread
+from tests.homes import read_migrations_once
 
 __all__ = ["alembic", "flows", "matplotlib", "mlflow", "pandas", "registry", "routing", "sklearn", "tests"]
 
@@ -34,6 +36,8 @@ for name in [name for name in os.environ if name.startswith("UNIROUTE_")]:
     del os.environ[name]  # of the test that happened to come first
 # MLflow reads the metadata of every package that is installed; a fifth of a night.
 requirements_utils._init_packages_to_modules_map()
+read_migrations_once()
+one_thread()  # looks for the numerical libraries of this process
 for form in ("png", "svg"):
     figure = matplotlib.figure.Figure(layout="constrained")
     figure.subplots().plot([0, 1], label="0123456789")
