@@ -1,6 +1,7 @@
 """Databases and home folders that take seconds to make: made once for all processes of a test run, copied by tests."""
 
 import fcntl
+import functools
 import os
 import shutil
 import sqlite3
@@ -62,12 +63,20 @@ def migrated(once: Once) -> Path:
     return once("registry", lambda folder: Registry.open(f"sqlite:///{folder / 'registry.db'}").close()) / "registry.db"
 
 
+def read_migrations_once() -> None:
+    """Let MLflow read its sixty migrations once in this process, and not for every database that is opened."""
+    from mlflow.store.db import utils
+
+    utils._get_latest_schema_revision = functools.cache(utils._get_latest_schema_revision)
+
+
 @pytest.fixture(scope="session")
 def template(once: Once) -> Path:
     """MLflow's database with nothing in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow warns of its own type hints when it is imported.
         import mlflow.pyfunc
+    read_migrations_once()
 
     def make(folder: Path) -> None:
         mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_registered_models()

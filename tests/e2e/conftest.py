@@ -16,8 +16,8 @@ from tests.fakes.plain import without_prefect
 from tests.stack.topology import write_prompts
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
-PROMPTS = 800
-SHARES = {"map": 0.27, "representative": 0.18, "gate": 0.44, "hidden": 0.11}
+PROMPTS = 480
+SHARES = {"map": 0.2, "representative": 0.2, "gate": 0.5, "hidden": 0.1}
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Demo:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """Run ``uniroute demo`` with the quick embedder and fewer map prompts, so that the suite stays short.
+    """Run ``uniroute demo`` with the quick embedder and fewer prompts, so that the suite stays short.
 
-    `make demo` uses the defaults. There are as many gate prompts as by default; a wider epsilon keeps the decision away
-    from the last digits of its bound.
+    `make demo` uses the defaults. A wider epsilon makes up for the fewer gate prompts, and keeps the decision away from
+    the last digits of its bound.
     """
     folder = tmp_path_factory.mktemp("demo")
     write_prompts(folder / "prompts.jsonl", PROMPTS)

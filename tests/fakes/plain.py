@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-import prefect
+from prefect import Task
 
 from flows import nightly
 
@@ -17,7 +17,7 @@ def without_prefect(replace: Callable[[object, str, object], None] = setattr) ->
     for name, module in list(sys.modules.items()):
         if name.startswith("flows."):
             for attribute, value in list(vars(module).items()):
-                if isinstance(value, prefect.Task):
+                if isinstance(value, Task):
                     replace(module, attribute, value.fn)
     replace(nightly, "_create_artifacts", _create_nothing)
     replace(nightly, "night", getattr(nightly.night, "fn", nightly.night))
