@@ -105,7 +105,8 @@ def test_everything_that_shows_it_says_undecided_and_what_would_decide_it(worksp
     waiting = waiting_of(workspace)
     data = review_data(workspace, waiting)
     assert (data["gate_passed"], data["verdict"]) == (False, "undecided")
-    assert data["undecided"].startswith("the gate cannot decide: 17 gate or representative prompts can show a difference of 0.")
+    judging = "17 gate or representative prompts"
+    assert data["undecided"].startswith(f"the gate cannot decide: {judging} can show a difference of 0.")
     assert "would decide it" in data["undecided"]
     text = promotion_text(data)
     assert "Gate: UNDECIDED" in text and data["undecided"] in text
