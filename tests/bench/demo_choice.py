@@ -8,20 +8,20 @@ night. The cost weight is the one at which routing costs closest to half of what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import click
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 
 from flows.cli.demo import FIRST_NIGHT, LATER_NIGHT, SECOND_NIGHT
 from flows.config.loading import SANDBOX_COST_WEIGHT
 from flows.config.settings import Settings
-from flows.sandbox.recording import FOLDER, RecordedLLM, read_llms
+from flows.graders import grader
+from flows.sandbox.recording import RecordedAnswer, RecordedLLM, read_answers, read_llms
 from flows.text import table
 from flows.workspace import Workspace
 from registry.prompts import Prompt
@@ -34,7 +34,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 WANTED_COST = 0.5
-COST_WEIGHTS = (2, 5, 7, 8, 9, 10, 11, 12, 15, 20, 30, 50, 100, 200)
+COST_WEIGHTS = (2, 5, 8, 10, 11, 12, 13, 14, 15, 16, 18, 20, 30, 50, 100)
 _FOLDS = 5
 
 
@@ -55,7 +55,7 @@ class Recorded:
     embedder
         The demo's.
     scores, costs_usd, input_tokens, output_tokens
-        ``(n, m)`` as recorded.
+        ``(n, m)``; the scores are those of the grader that the night uses.
     """
 
     llms: tuple[RecordedLLM, ...]
@@ -81,13 +81,15 @@ def read() -> Recorded:
         found, embedder = workspace.prompt_set, workspace.embedder
         prompts = found.with_role("map", "representative")
         embeddings = _embeddings(workspace, prompts)
-    outcomes = pd.read_parquet(FOLDER / "outcomes.parquet")
+    answers, choice = read_answers(), grader("choice")
 
-    def recorded(name: str) -> F64:
-        wide = outcomes.pivot(index="prompt_id", columns="model", values=name)
-        return wide.loc[[one.prompt_id for one in prompts], [llm.llm_id for llm in llms]].to_numpy(dtype=np.float64)
+    def table_of(value: Callable[[Prompt, RecordedAnswer], float]) -> F64:
+        return np.array([[value(one, answers[llm.llm_id][one.prompt_id]) for llm in llms] for one in prompts])
 
-    tokens = recorded("input_tokens"), np.maximum(recorded("output_tokens"), 1)
+    tokens = (
+        table_of(lambda _, answer: answer.input_tokens),
+        table_of(lambda _, answer: max(answer.output_tokens, 1)),
+    )
     prices = [[float(llm.input_usd_per_mtok), float(llm.output_usd_per_mtok)] for llm in llms]
     return Recorded(
         llms=llms,
@@ -96,7 +98,7 @@ def read() -> Recorded:
         estimated_tokens=estimated_input_tokens([one.text for one in prompts]),
         embeddings=embeddings,
         embedder=embedder.id,
-        scores=recorded("score"),
+        scores=table_of(lambda one, answer: choice.grade(answer.text, one.reference, one.text).score),
         costs_usd=sum(count * price for count, price in zip(tokens, np.array(prices).T / 1e6, strict=True)),
         input_tokens=tokens[0],
         output_tokens=tokens[1],
