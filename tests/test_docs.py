@@ -128,7 +128,7 @@ def test_the_picture_of_the_demo_shows_what_the_headline_of_the_readme_says() ->
         text_of(path).replace("\N{NO-BREAK SPACE}", " ") for path in (ROOT / "routing" / "worth.svg", README)
     )
     headline = r"^Against always using the best single LLM \(([\w.-]+).*?\): (cost \S+ %, score \S+ points) "
-    (llm, worth), _ = re.findall(headline, readme, re.MULTILINE)
+    ((llm, worth),) = re.findall(headline, readme, re.MULTILINE)
     assert worth in picture and f"always using {llm}" in picture
 
 

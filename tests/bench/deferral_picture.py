@@ -87,9 +87,16 @@ def draw_worth(axes: Axes, outcomes: GateOutcomes, found: RouterMeasure, worth: 
         f"cost {signed(100 * change, 1)}\N{NO-BREAK SPACE}%, score {points(worth.best.difference.mean)} points\n"
         f"against always using {llm_name(worth.best.llm_key, 40)}"
     )
-    axes.annotate(words, place, xytext=(14, -62), textcoords="offset points", **_LABEL)
+    if worth.affordable is not None:
+        same_money = worth.affordable.difference
+        words += (
+            f"\nscore {points(same_money.mean)} points ({points(same_money.low)} to {points(same_money.high)})\n"
+            f"against {llm_name(worth.affordable.llm_key, 40)},\nthe best that costs no more"
+        )
+    axes.annotate(words, place, xytext=(14, -96), textcoords="offset points", **_LABEL)
+    # In the corner where no LLM is both expensive and bad.
     legend = "blue: the router, from cheap to good\ndashed: a coin between two LLMs\neach grey dot: one LLM"
-    axes.text(0.55 * most, 0.4, legend, **_LABEL)
+    axes.text(0.62 * most, 0.34, legend, **_LABEL)
     axes.set_xlim(0, 1.02 * most)
     axes.set_xlabel(f"USD per 1,000 prompts ({counted(worth.n, 'gate prompt')}, recorded answers)")
 
@@ -108,7 +115,7 @@ def draw_measures(axes: Axes, outcomes: GateOutcomes, found: RouterMeasure) -> N
     axes.axhline(found.peak, color=_BLUE, lw=1, ls=":")
     axes.text(0.4, 0.56, f"AREA {found.area:.4f}\n(down to score 0, below this picture)", **_LABEL)
     axes.text(0.3, found.peak + 0.006, f"PEAK {found.peak:.4f}", **_LABEL)
-    axes.text(0.99, best - 0.022, f"best single LLM {best:.4f}", ha="right", **_LABEL)
+    axes.text(0.99, best + 0.006, f"best single LLM {best:.4f}", ha="right", **_LABEL)
     if found.qnc_is_reached:
         axes.plot([found.qnc, found.qnc], [_LEAST_SCORE, best], color=_BLUE, lw=1, ls="--")
         axes.text(found.qnc - 0.01, 0.4, f"QNC {found.qnc:.3f}", ha="right", **_LABEL)
