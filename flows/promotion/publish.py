@@ -10,12 +10,16 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import crash_points
 from flows.fitting.refit import Candidate
-from flows.gate.evidence import Answers, put_to_gate
+from flows.gate.answers import Answers
+from flows.gate.evidence import put_to_gate
 from flows.gate.gate import GateResult, gate_as_json, version_metrics
+from flows.gate.refresh import refresh_today
 from flows.night.context import Night
-from flows.promotion.publication import version_description, version_params, write_publication
+from flows.profiling.availability import unavailable_tonight
+from flows.promotion.judging import judge_undecided_again, refusal
+from flows.promotion.publication import GATE_WORDS, version_description, version_params, write_publication
 from flows.promotion.refresh import refresh_champion
-from flows.reports.night_report import RefreshOutcome, RouterOutcome
+from flows.reports.night_report import UNDECIDED_WAITS, RefreshOutcome, RouterOutcome
 from flows.reports.promotion.gathering import Subject
 from flows.reports.promotion.reviews import attempt_review
 from flows.versions.mlflow_sync import find_drift, note_drift, sync_mlflow
@@ -29,7 +33,7 @@ from flows.versions.store import (
     router_folder,
 )
 from registry.errors import PublishIncomplete, StalePromotion
-from registry.promotions import gate_result
+from registry.promotion_records import REVIEW, gate_result
 from registry.routers import RouterRecord
 from routing.artifact import save_router
 from routing.embedders import keep_embedder
@@ -88,8 +92,8 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
 
     MLflow being down does not fail the night: the registry is right, and the next night publishes what is pending.
     """
-    router = candidate.router
     aliases = night.registry.routers.aliases()
+    router = _put_forward(night, candidate)
     if gate.against != aliases.champion:
         # Somebody decided meanwhile: what was measured against another champion decides nothing.
         gate = measure_candidate.fn(night, candidate)
@@ -98,7 +102,7 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
         n_llms=len(router.keys),
         is_unchanged=router.digest == aliases.champion,
         map_was_fitted=candidate.map_was_fitted,
-        gate=gate,
+        gate=gate if router is candidate.router else None,
         left_out=candidate.left_out,
     )
     if not outcome.is_unchanged:
@@ -113,6 +117,10 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
             review_path=str(review.path or ""),
             review_error=review.error,
         )
+    else:
+        # No other challenger takes the place of one that waits because the gate could not decide.
+        again = judge_undecided_again(night.workspace, actor=ACTOR, clock=night.clock, run_id=night.run.id)
+        outcome = replace(outcome, judged_again=again)
     crash_points.reach("promotion decided")
     try:
         sync_mlflow(night.workspace, night.clock)
@@ -122,6 +130,20 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
     except PublishIncomplete as error:
         outcome = replace(outcome, publish_error=f"{error.message.rstrip('.')}. {error.hint}".rstrip())
     return replace(outcome, version=night.registry.routers.get(router.digest).mlflow_version)
+
+
+def _put_forward(night: Night, candidate: Candidate) -> Router:
+    """Return the candidate; the champion if the candidate is nothing but a refresh of it that is due.
+
+    Such a router serves by a refresh once it is approved, or once a second night confirms that an LLM is gone. Judged
+    as a challenger it could be turned down, and what was turned down never serves by a refresh.
+    """
+    champion = champion_router(night)
+    if champion is None:
+        return candidate.router
+    found = refresh_today(night.registry, champion, night.as_of, without=unavailable_tonight(night))
+    is_refresh = found.is_due and found.router is not None and found.router.digest == candidate.router.digest
+    return champion if is_refresh else candidate.router
 
 
 def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | None) -> None:
@@ -138,7 +160,7 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
         "cluster_map": candidate.cluster_map_digest,
         "parent": parent or "none",
         "n_llms": str(len(router.keys)),
-        "gate": "passed" if gate.passed else "failed",
+        "gate": GATE_WORDS[gate.verdict],
     }
     crash_points.reach("router written")
     publication = Publication(
@@ -176,23 +198,30 @@ def _promote_by_policy(
     """Request the promotion, decide it by the policy, and return the result in words."""
     promotions = night.registry.promotions
     promotions.set_challenger(router.digest, actor=ACTOR, now=night.clock(), reason="put to the gate")
+    found = gate_result(gate.passed, gate_as_json(gate))
     promotion = promotions.request(
         router.digest,
         champion,
-        gate_result(gate.passed, gate_as_json(gate)),
+        found,
         actor=ACTOR,
         now=night.clock(),
         report_digest=report_digest,
         run_id=night.run.id,
     )
     crash_points.reach("promotion requested")
-    if not gate.passed:
-        failed = ", ".join(check.name for check in gate.checks if not check.passed)
-        promotions.reject(promotion.id, actor=ACTOR, reason=f"gate failed: {failed}", now=night.clock())
+    failure = refusal(found)
+    if failure:
+        promotions.reject(promotion.id, actor=ACTOR, reason=failure, now=night.clock())
         return "rejected"
     if promotion.status == "rejected":
         return "rejected"  # by a person, against the same champion on the same evidence
-    if night.settings.gate.policy == "review" or promotions.is_vetoed(router.digest):
+    waits = night.settings.gate.policy == "review" or promotions.is_vetoed(router.digest)
+    if found.is_undecided and (waits or found.decision == REVIEW):
+        return UNDECIDED_WAITS
+    if waits:
         return "waiting for review"
-    promotions.apply(promotion.id, actor=ACTOR, reason="gate passed, policy automatic", now=night.clock())
+    reason = "gate passed, policy automatic"
+    if found.is_undecided:
+        reason = 'gate undecided, cheaper: [gate] undecided = "promote_if_cheaper", policy automatic'
+    promotions.apply(promotion.id, actor=ACTOR, reason=reason, now=night.clock())
     return "promoted"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from flows.gate.gate import gate_as_json
+from flows.gate.verdict import undecided_sentence
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import Unjudged
-from flows.reports.night_report import NightReport
+from flows.reports.night_report import UNDECIDED_WAITS, NightReport
 from flows.reports.readability import readability_attention
 from flows.reports.usage import usage_attention
 from flows.text import counted, shell_argument
@@ -38,7 +40,12 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
     lines = _of_champion(report)
     lines += [f"catalog: {error}" for error in report.catalog_errors]
     lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
-    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
+    withdrawn = _withdrawn(report)
+    lines += [
+        f"{found.llm_key} is incomplete: {found.stopped_by}"
+        for found in report.profiles
+        if found.stopped_by and found.llm_key not in withdrawn
+    ]
     lines += [f"{found.llm_key}: {_waiting(found)} for the judge: {found.reason}" for found in report.unjudged]
     lines += _suspicions(report)
     if not report.is_recorded:
@@ -55,8 +62,10 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
             lines.append(f"published: pending. {router.publish_error}")
         if router.review_error:
             lines.append(f"no promotion report: {router.review_error}; the gate decided without it")
-        if router.promotion in ("rejected", "waiting for review"):
-            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
+        if router.promotion in ("rejected", "waiting for review", UNDECIDED_WAITS):
+            reason = "" if router.gate is None else undecided_sentence(gate_as_json(router.gate))
+            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}" + (reason and f": {reason}"))
+        lines += router.judged_again
     if report.closing is not None and report.closing.ledger_problem:
         lines.append(f"the ledger was tampered with: {report.closing.ledger_problem}; uniroute audit verify")
     if report.closing is not None and report.closing.settings_conflict:
@@ -84,6 +93,11 @@ def _of_champion(report: NightReport) -> list[str]:
     return lines
 
 
+def _withdrawn(report: NightReport) -> set[str]:
+    """Return what its endpoint is known to be without: that needs nobody, and the digest says it."""
+    return {found.llm_key for found in report.absent if found.is_withdrawn}
+
+
 def _waiting(found: Unjudged) -> str:
     kind = "unreadable" if found.are_unreadable else "stored"
     return counted(found.answers, f"{kind} answer waits", f"{kind} answers wait")
@@ -101,15 +115,17 @@ def _suspicions(report: NightReport) -> list[str]:
     lines += [
         f"{key} drifted and has not been fully asked again yet" for key in report.drifted if key not in newly_drifted
     ]
-    lines += [f"canaries of {found.llm_key}: {found.stopped_by}" for found in report.canaries if found.stopped_by]
+    withdrawn = _withdrawn(report)
     lines += [
-        f"{found.llm_key} is unknown to its endpoint although a catalog lists it"
-        + (
-            "; it is withdrawn"
-            if found.is_withdrawn
-            else "; it is left out tonight, and withdrawn if this happens again"
-        )
+        f"canaries of {found.llm_key}: {found.stopped_by}"
+        for found in report.canaries
+        if found.stopped_by and found.llm_key not in withdrawn
+    ]
+    lines += [
+        f"{found.llm_key} is unknown to its endpoint although a catalog lists it; it is left out tonight, and "
+        "withdrawn if this happens again"
         for found in report.absent
+        if not found.is_withdrawn
     ]
     lines += [
         f"{found.llm_key} is quarantined: it {found.reason}. To decide otherwise: "

@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.gate.gate import gate_as_json
 from flows.gate.measure import RouterMeasure
+from flows.gate.verdict import check_text, undecided_sentence
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome
 from flows.reports.attention import canary_line
@@ -98,9 +99,12 @@ def _catalog_lines(report: NightReport) -> list[str]:
         lines.append(
             f"- {escape(diff.catalog)}: new {_named(diff.new)}; withdrawn {_named(diff.withdrawn)}; "
             f"repriced {_named([change.llm_key for change in diff.repriced])}"
+            + (f"; no longer listed, to be withdrawn next night {_named(diff.unlisted)}" if diff.unlisted else "")
             + (f"; {diff.n_left_out:,} left out by the settings" if diff.n_left_out else "")
         )
     plan = report.plan
+    if gone := [found.llm_key for found in report.absent if found.is_withdrawn]:
+        lines.append(f"- withdrawn, because their endpoint does not know them: {_named(gone)}")
     if plan.unroutable:
         lines.append(f"- not routable: {_named([llm.key for llm in plan.unroutable])}")
     if plan.deferred:
@@ -172,7 +176,8 @@ def refresh_lines(found: RefreshOutcome | None) -> list[str]:
 def _router_lines(router: RouterOutcome) -> list[str]:
     name = f"v{router.version}" if router.version is not None else router.digest[:12]
     if router.is_unchanged:
-        return [f"- router: unchanged, {name} stays champion"]
+        again = [f"- {escape(line, 300)}" for line in router.judged_again]
+        return [f"- router: unchanged, {name} stays champion", *again]
     lines = [
         f"- cluster map: {'fitted' if router.map_was_fitted else 'kept, nothing was refitted'}",
         f"- router {name}: {counted(router.n_llms, 'LLM')}, {router.promotion}",
@@ -189,10 +194,9 @@ def _router_lines(router: RouterOutcome) -> list[str]:
                 lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
         lines += [f"- {escape(line, 400)}" for line in worth_lines(gate.worth)]
-        lines += [
-            f"- {'passed' if check.passed else 'FAILED'}: {check.name}: {escape(check.value, 300)} ({check.threshold})"
-            for check in gate.checks
-        ]
+        undecided = undecided_sentence(gate_as_json(gate))
+        lines += [f"- **undecided**: {escape(undecided, 400)}"] if undecided else []
+        lines += [f"- {check.outcome}: {escape(check_text(check), 700)}" for check in gate.checks]
     return lines
 
 
@@ -413,6 +417,7 @@ def _router_record(router: RouterOutcome) -> NightRouterRecord:
         review_error=router.review_error,
         left_out=tuple(Reason(key, reason) for key, reason in router.left_out),
         gate=None if router.gate is None else gate_as_json(router.gate),
+        judged_again=router.judged_again,
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from flows.config.loading import load_settings
-from flows.gate.evidence import Answers, gather
+from flows.gate.answers import Answers
+from flows.gate.evidence import gather
 from flows.gate.measure import GateOutcomes, RouterMeasure, measure
 from flows.gate.worth import Worth, worth_of
 from flows.reports.numbers import per_1k, points, signed
