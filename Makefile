@@ -5,10 +5,14 @@ RUN := $(VENV)/bin
 # Whoever starts ten processes a minute wants their imports compiled: uv leaves that to the first import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint install clean bench-calls bench-load bench-registry bench-gate bench-graders bench-cli bench-fan-out bench-spark stack litellm
+.PHONY: demo picture test lint install clean bench-calls bench-demo bench-load bench-registry bench-gate bench-graders bench-cli bench-fan-out bench-spark stack litellm
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
+
+# The pictures of README.md and routing/README.md, from what `make demo` left in .uniroute.
+picture: $(VENV)/installed
+	$(RUN)/python -m tests.bench.deferral_picture routing
 
 # Three processes keep two cores busy: nights and servers wait a lot.
 test: $(VENV)/installed lint
@@ -22,6 +26,10 @@ lint: $(VENV)/installed
 # The night's calls per second against a bare loop of the same client on the same server.
 bench-calls: $(VENV)/installed
 	$(RUN)/python -m tests.bench.calls
+
+# How the dates and the cost weight of the demo were chosen, on prompts that its figures do not use.
+bench-demo: $(VENV)/installed
+	$(RUN)/python -m tests.bench.demo_choice
 
 # A night of 20 LLMs and 2 000 prompts, with 5 % of the requests failing and without.
 bench-load: $(VENV)/installed

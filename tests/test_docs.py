@@ -123,6 +123,15 @@ def test_the_picture_of_the_method_shows_the_figures_of_the_readme() -> None:
         assert f"{name} {figure}" in picture
 
 
+def test_the_picture_of_the_demo_shows_what_the_headline_of_the_readme_says() -> None:
+    picture, readme = (
+        text_of(path).replace("\N{NO-BREAK SPACE}", " ") for path in (ROOT / "routing" / "worth.svg", README)
+    )
+    headline = r"^Against always using the best single LLM \(([\w.-]+).*?\): (cost \S+ %, score \S+ points) "
+    ((llm, worth),) = re.findall(headline, readme, re.MULTILINE)
+    assert worth in picture and f"always using {llm}" in picture
+
+
 def test_every_benchmark_of_the_makefile_is_described() -> None:
     targets = set(re.findall(r"^(bench-[a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
     described = section(ROOT / "tests" / "README.md", "Benchmarks")

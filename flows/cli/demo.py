@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from flows.reports.night_report import NightReport
     from flows.workspace import Workspace
 
-FIRST_NIGHT, SECOND_NIGHT = "2024-09-01", "2024-10-01"
+FIRST_NIGHT, SECOND_NIGHT, LATER_NIGHT = "2024-07-01", "2024-08-01", "2024-10-01"
+WEIGHT = "UNIROUTE_ROUTING__COST_WEIGHT"
 _PROMPT = (
     "A train travels 120 km in 1.5 hours. What is its average speed?\n"
     "Options:\nA. 60 km/h\nB. 70 km/h\nC. 80 km/h\nD. 90 km/h"
@@ -53,14 +54,14 @@ def demo(fresh: bool, as_json: bool) -> None:
 def _watch(*, fresh: bool) -> tuple[list[NightReport], Settings]:
     """Run both nights and print what they do."""
     from flows.config import environment
-    from flows.config.settings import Settings
+    from flows.config.loading import SettingsSource
     from flows.reports.terminal import ending_text
     from flows.workspace import Workspace
 
-    settings = Settings()
+    settings = SettingsSource(sandbox=True).load()
     environment.prepare(settings.home)
     _prepare_home(settings, fresh=fresh)
-    click.echo(_INTRODUCTION.format(home=_short(settings.home)))
+    click.echo(_INTRODUCTION.format(home=_short(settings.home), cost_weight=settings.routing.cost_weight))
     reports = []
     for number, as_of in enumerate((FIRST_NIGHT, SECOND_NIGHT), start=1):
         click.echo(f"\n{'=' * 30} night {number}, as of {as_of} {'=' * 30}\n")
@@ -73,9 +74,11 @@ def _watch(*, fresh: bool) -> tuple[list[NightReport], Settings]:
 
 
 _INTRODUCTION = """\
-uniroute demo: two nights on RECORDED answers of real LLMs (MMLU-Pro questions, 16 LLMs, real release dates and
-prices), served by an OpenAI-compatible endpoint on loopback. No key is needed, no LLM is called, nothing is spent:
-every USD below is what the recorded calls would have cost. State is kept in {home}."""
+uniroute demo: two nights on RECORDED answers of real LLMs (MMLU-Pro questions, real release dates and prices), served
+by an OpenAI-compatible endpoint on loopback. No key is needed, no LLM is called, nothing is spent: every USD below is
+what the recorded calls would have cost. State is kept in {home}.
+Dates and cost weight ({cost_weight:g} errors per USD) were chosen on prompts that no router below is judged on, so that
+routing costs about half of what the best single LLM costs: make bench-demo."""
 
 
 def _run_sandbox_night(as_of: str) -> NightReport:
@@ -171,6 +174,7 @@ def _commands(workspace: Workspace) -> str:
         f"{prefix}uniroute router show {record.mlflow_version}",
         f"{prefix}uniroute report promotion champion --open",
         f"{prefix}uniroute audit verify",
+        f"{WEIGHT}={workspace.settings.routing.cost_weight:g} {prefix}uniroute night run --as-of {LATER_NIGHT}",
         f"{prefix}mlflow ui --backend-store-uri {workspace.settings.mlflow_url} --port 5000",
     ]
     lines += [

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.errors import PrerequisiteError
+from flows.logs import say
+from flows.text import counted
 from registry.cluster_maps import ClusterMapRecord
 from registry.outcomes import OutcomeTable
 from registry.prompts import Prompt
@@ -136,6 +138,10 @@ def estimate(night: Night, llms: list[LLM]) -> Estimation:
     if record is not None:
         estimator = read_estimator(record.kind, record.arrays)
         return Estimation(estimator, record.digest, False, representative, of_map)
+    say(
+        f"Fitting the cluster map on {counted(len(of_map.embeddings), 'map prompt')}, once for this prompt set; "
+        "that can take a minute."
+    )
     try:
         estimator = fit_estimator(night, representative, of_map)
     except InvalidInput as error:

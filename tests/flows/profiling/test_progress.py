@@ -52,3 +52,17 @@ def test_while_nothing_is_answered_the_eta_is_what_patience_is_left(monkeypatch)
     progress = Progress(Plan(a=10), Decimal(20), stream=StringIO())
     monkeypatch.setattr(progress, "_outlook", lambda: Outlook(limited_s={"a": 300.0}))
     assert progress.line().endswith("0/10 calls  $0.00/$20.00  0/s  ETA 05:00")
+
+
+def test_open_calls_never_have_an_eta_of_zero_and_a_slow_last_call_is_waited_for(monkeypatch):
+    clock_s = [1000.0]
+    monkeypatch.setattr("flows.profiling.progress.time.monotonic", lambda: clock_s[0])
+    progress = Progress(Plan(a=1000), Decimal(20), stream=StringIO())
+    clock_s[0] += 10
+    progress.seen({"a": 999}, Decimal(1))
+    assert progress.line().endswith("999/1,000 calls  $1.00/$20.00  100/s  ETA 00:01")
+    clock_s[0] += 45
+    progress.seen({"a": 999}, Decimal(1))
+    assert progress.line().endswith("ETA 00:45"), "nothing has been answered for so long"
+    progress.seen({"a": 1000}, Decimal(1))
+    assert progress.line().endswith("ETA 00:00")
