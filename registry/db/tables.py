@@ -354,6 +354,7 @@ router = Table(
     Column("mlflow_name", String(200)),
     Column("mlflow_version", Integer),
     Column("mlflow_run_id", String(64)),
+    digest("folder_digest"),  # of the whole version folder; NULL when it was published before this was kept
     UniqueConstraint("mlflow_name", "mlflow_version"),
     CheckConstraint("(mlflow_name IS NULL) = (mlflow_version IS NULL)", name="published_or_not"),
 )
@@ -432,6 +433,15 @@ ledger_head = Table(
     Column("name", String(20), primary_key=True),
     Column("number", Integer, nullable=False),
     digest("hash", nullable=False),
+)
+
+signed_head = Table(
+    "signed_head",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    digest("hash", nullable=False),
+    Column("signed_at", UtcDateTime, nullable=False),
+    Column("signature_json", Text, nullable=False),
 )
 
 outbox = Table(
