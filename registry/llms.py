@@ -14,6 +14,7 @@ from registry.catalogs.fetches import record_fetches
 from registry.db.database import Database, Unit
 from registry.db.tables import LLM_STATUSES, llm, llm_price
 from registry.errors import NotFound
+from registry.facts import reopen
 from registry.ledger import Ledger
 from registry.listings import (
     LEFT_OUT,
@@ -246,6 +247,7 @@ class LLMs:
             raise InvalidInput("a status is changed for a reason", hint="--reason TEXT")
         with self._database.write() as unit:
             before = self.get(key, unit=unit)
+            reopen(unit, llm, llm.c.key == key)
             unit.execute(llm.update().where(llm.c.key == key).values(status=status, status_reason=reason))
             facts = {"before": before.status, "after": status}
             self._events.append(
@@ -268,6 +270,7 @@ class LLMs:
             if accepted is None:
                 raise NotFound(f"no price of {key} waits for review", hint=f"uniroute llm show {quote(key)}")
             put_in_force(unit, number, accepted, accepted.since, accepted.catalog)
+            reopen(unit, llm, llm.c.id == number)
             unit.execute(llm.update().where(llm.c.id == number).values(refusal=None))
             facts = {"input": str(accepted.input_usd_per_mtok), "output": str(accepted.output_usd_per_mtok)}
             self._events.append(

@@ -28,6 +28,7 @@ from registry.answers import (
     final_keys,
     protocol_id_of,
     regraded_rows,
+    reopen_failures,
     usage_facts,
 )
 from registry.charges import JUDGING, Charges, EndpointSpend, GradingCost, PurposeSpend, Spend
@@ -216,6 +217,7 @@ class Outcomes(OutcomeReader):
         final = final_keys(opened, keyed)
         fresh = {key: one for key, one in keyed.items() if key not in final}
         if fresh:
+            reopen_failures(opened, fresh)
             opened.execute(self._database.upsert(outcome), [_row(key, one, held) for key, one in fresh.items()])
             self._keep_completions(opened, fresh)
             self._book(opened, held.id, purpose, fresh)
