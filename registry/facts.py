@@ -59,6 +59,9 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "cluster_map": "cluster maps",
         "cluster_map_array": "arrays of cluster maps",
         "feature_vector": "feature vectors",
+        "router": "router versions",
+        "router_llm": "LLMs of router versions",
+        "router_metric": "metrics of router versions",
     }
 )
 """What people call the rows of each sealed table."""

@@ -199,7 +199,9 @@ class Ledger:
                             return LedgerCheck(False, number, previous, number + 1, problem)
                         previous, number = found.hash, found.number
                         sought.pop(previous, None)
-                stated = unit.execute(select(ledger_head.c.number, ledger_head.c.hash)).first()
+                stated = unit.execute(
+                    select(ledger_head.c.number, ledger_head.c.hash).where(ledger_head.c.name == _HEAD)
+                ).first()
         except RegistryBusy:
             raise
         except (RegistryError, ValueError, TypeError, AttributeError):

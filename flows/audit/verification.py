@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.audit.earlier import EarlierExport, export_finding, head_finding
-from flows.audit.facts import facts_findings
-from flows.audit.earlier import EarlierExport, export_finding, head_finding
 from flows.audit.facts import coverage, facts_findings
 from flows.audit.replay import disagreements
 from flows.findings import Finding, compared
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
 LEDGER = "ledger"
 ALIASES = "aliases and promotions"
+UNREADABLE = "rows and events"
 _PAGES = "review*.html"
 
 
@@ -59,7 +58,7 @@ def verify_everything(
     findings = list(found.findings)
     if not any(one.subject == LEDGER and one.severity == "damaged" for one in findings):
         findings.append(_noted_heads(workspace))
-    if found.findings[-1].subject == ALIASES:  # the rows could not be read
+    if UNREADABLE in {one.subject for one in findings}:
         return Verification(tuple(findings), found.covers)
     records = workspace.registry.routers.list()
     findings.append(_folders(workspace, records))
@@ -72,7 +71,8 @@ def verify_registry(
     registry: Registry, *, head: str | None = None, export: EarlierExport | None = None
 ) -> Verification:
     """Check what needs nothing but the registry's database; see `verify_everything`."""
-    damages = registry.damages()
+    edited = [f"migration {name} is not the one that was applied" for name in registry.schema_status().changed]
+    damages = [*registry.damages(), *edited]
     findings = [compared("database", damages, "every page and every reference is intact")]
     chain = registry.ledger.verify()
     intact = f"{counted(chain.n_events, 'event')}, unbroken chain"
@@ -86,13 +86,14 @@ def verify_registry(
             check = registry.check_facts(events)
             findings += facts_findings(check)
         records = registry.routers.list()
+        kept = {event.subject: event for event in events if event.event == KEPT}
+        findings.append(_rows(records, kept))
         findings.append(compared(ALIASES, disagreements(registry, events), "they are what the ledger says"))
     except RegistryBusy:
         raise
     except (RegistryError, ValueError, KeyError, TypeError, AttributeError) as error:
-        findings.append(Finding(ALIASES, "damaged", f"rows or events cannot be read: {error}"))
+        findings.append(Finding(UNREADABLE, "damaged", f"rows or events cannot be read: {error}"))
         return Verification(tuple(findings), coverage(chain.n_events, 0, check))
-    findings.append(_rows(records, {event.subject: event for event in events if event.event == KEPT}))
     return Verification(tuple(findings), coverage(chain.n_events, len(records), check))
 
 

@@ -126,9 +126,9 @@ def _payload(text: str) -> Any:
 def verify(head: str | None, against: str | None, config: str | None, as_json: bool) -> int:
     """Verify the ledger and everything that rests on it.
 
-    Checks its chain, the ledger heads noted in MLflow, that the nights' rows fit their digests, and that versions, files
-    and reports are what the ledger says. A history that was rewritten with all its hashes is only found by what was kept
-    elsewhere: --head, --against.
+    Checks its chain, the ledger heads noted in MLflow, that the nights' rows fit their digests, and that versions,
+    files and reports are what the ledger says. A history that was rewritten with all its hashes is only found by what
+    was kept elsewhere: --head, --against.
     """
     from pathlib import Path
 

@@ -31,6 +31,9 @@ _TABLES = (
     "cluster_map",
     "cluster_map_array",
     "feature_vector",
+    "router",
+    "router_llm",
+    "router_metric",
 )
 _LARGE = ("listing_text", "listing", "outcome", "completion")
 
