@@ -18,7 +18,7 @@ from registry.errors import RegistryBusy, RegistryError, counted
 from registry.facts import PRUNED, RETIRED, SEALED, WORDS, RowSum, digests_of_former, stored_sums, sums_by_seal
 from registry.ledger import LedgerEvent
 
-_MOST_PROBLEMS = 20
+_MOST_PROBLEMS = 100
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class FactsCheck:
     Attributes
     ----------
     problems
-        One line for each table of each night that is not what it was, at most 20.
+        One line for each table of each night that is not what it was, at most 100.
     n_nights, n_rows
         Nights whose rows are under a digest, and how many rows those are.
     n_pruned, n_replaced
