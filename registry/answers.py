@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, and_, func, or_, select, type_coerce
+from sqlalchemy import ColumnElement, Row, and_, func, or_, select, type_coerce
 from sqlalchemy.types import BigInteger
 
 from registry.charges import GradingCost
@@ -17,7 +17,7 @@ from registry.db.columns import from_pico_usd
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.seals import OPEN
 from registry.db.tables import completion, llm, outcome, prompt, protocol
-from registry.facts import reopen
+from registry.ledger.facts import by_protocol, reopen_failures
 from registry.prompts import Prompt
 from routing.errors import InvalidInput
 
@@ -433,35 +433,12 @@ def protocol_id_of(unit: Unit, grader: str, sampling: str) -> int:
 def final_keys(unit: Unit, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
     """Return those of the keys (LLM, protocol, prompt) that have a score, which nothing replaces."""
     final: set[tuple[int, int, int]] = set()
-    for llm_number, protocol_number, part in _by_protocol(keys):
-        scored = _of_key(outcome, llm_number, protocol_number, part)
-        found = unit.execute(select(outcome.c.prompt_id).where(*scored, outcome.c.score.is_not(None))).scalars()
-        final.update((llm_number, protocol_number, number) for number in found)
-    return final
-
-
-def reopen_failures(unit: Unit, keys: Iterable[tuple[int, int, int]]) -> None:
-    """Take failures, and the texts of those that could not be graded, out of their seals before they are replaced."""
-    for llm_number, protocol_number, part in _by_protocol(keys):
-        stored = _of_key(outcome, llm_number, protocol_number, part)
-        failed = (
-            unit.execute(select(outcome.c.prompt_id).where(*stored, outcome.c.failure.is_not(None))).scalars().all()
+    for llm_number, protocol_number, part in by_protocol(keys):
+        scored = select(outcome.c.prompt_id).where(
+            outcome.c.llm_id == llm_number,
+            outcome.c.protocol_id == protocol_number,
+            outcome.c.prompt_id.in_(part),
+            outcome.c.score.is_not(None),
         )
-        for table in (outcome, completion) if failed else ():
-            reopen(unit, table, *_of_key(table, llm_number, protocol_number, failed))
-
-
-def _by_protocol(keys: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, Sequence[int]]]:
-    grouped: dict[tuple[int, int], list[int]] = {}
-    for llm_number, protocol_number, prompt_number in keys:
-        grouped.setdefault((llm_number, protocol_number), []).append(prompt_number)
-    for (llm_number, protocol_number), prompt_numbers in grouped.items():
-        for part in chunks(prompt_numbers):
-            yield llm_number, protocol_number, part
-
-
-def _of_key(
-    table: Table, llm_number: int, protocol_number: int, prompt_numbers: Sequence[int]
-) -> tuple[ColumnElement[bool], ...]:
-    key = table.c.llm_id == llm_number, table.c.protocol_id == protocol_number
-    return *key, table.c.prompt_id.in_(prompt_numbers)
+        final.update((llm_number, protocol_number, number) for number in unit.execute(scored).scalars())
+    return final

@@ -14,8 +14,8 @@ from registry.catalogs.fetches import record_fetches
 from registry.db.database import Database, Unit
 from registry.db.tables import LLM_STATUSES, llm, llm_price
 from registry.errors import NotFound
-from registry.facts import reopen
 from registry.ledger import Ledger
+from registry.ledger.facts import reopen
 from registry.listings import (
     LEFT_OUT,
     CatalogDiff,

@@ -28,7 +28,6 @@ from registry.answers import (
     final_keys,
     protocol_id_of,
     regraded_rows,
-    reopen_failures,
     usage_facts,
 )
 from registry.charges import JUDGING, Charges, EndpointSpend, GradingCost, PurposeSpend, Spend
@@ -36,6 +35,7 @@ from registry.db.columns import text_bytes, to_pico_usd
 from registry.db.database import Database, Unit, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, protocol
 from registry.errors import NotFound
+from registry.ledger.facts import reopen_failures
 from registry.outcome_tables import Coverage, OutcomeReader, OutcomeTable, grader_labels
 from registry.prompts import Prompt, require_known
 from registry.runs import Run, Runs

@@ -11,7 +11,7 @@ from sqlalchemy import Row, and_, select
 
 from registry.db.database import Unit
 from registry.db.tables import llm_price
-from registry.facts import reopen
+from registry.ledger.facts import reopen
 
 LARGEST_CHANGE = 10
 """A price that changes by more than this factor waits for review: catalogs mix up units."""

@@ -1,7 +1,7 @@
 """What a registry may delete: texts of answers and raw listings that are old and that no decision rests on.
 
 Scores, tokens, costs, prices, routers, promotions and the ledger stay forever, and of what is deleted the sums of its
-digests (`registry.facts`): an auditor tells it from what was removed. Kept however old they are:
+digests (`registry.ledger.facts`): an auditor tells it from what was removed. Kept however old they are:
 
 - answers of LLMs in a promotion that is still to be decided, for its reviewer reads them;
 - the latest complete listing of each catalog, the listings of runs whose router has an alias or was in a promotion, and
@@ -28,8 +28,8 @@ from registry.db.tables import (
     router,
     router_llm,
 )
-from registry.facts import PRUNED, RETIRED, digest_of_kept, retire, sums_to_keep
 from registry.ledger import Ledger
+from registry.ledger.facts import PRUNED, RETIRED, digest_of_kept, retire, sums_to_keep
 from registry.runs import Runs
 from routing.errors import InvalidInput
 

@@ -16,8 +16,8 @@ from registry.cluster_maps import ClusterMapRecord, ClusterMaps, StoredVector, V
 from registry.db.database import Database, Unit
 from registry.db.tables import ALIASES, alias, llm, router, router_llm, router_metric
 from registry.errors import NotFound, RegistryError
-from registry.facts import reopen
 from registry.ledger import Ledger
+from registry.ledger.facts import reopen
 from registry.runs import Runs
 from routing.errors import InvalidInput
 from routing.strict_json import canonical_json

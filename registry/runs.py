@@ -18,8 +18,8 @@ from registry.db.database import Database, Unit
 from registry.db.schema import LEASE
 from registry.db.tables import RUN_STATUSES, catalog_fetch, charge, lease, run
 from registry.errors import NotFound, RunAlreadyActive
-from registry.facts import reopen, seal_facts
 from registry.ledger import Ledger
+from registry.ledger.facts import reopen, seal_facts
 from routing.errors import InvalidInput
 
 _OF_THIS_PROCESS = ("lease_s", "part", "part_number")

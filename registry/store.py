@@ -13,9 +13,9 @@ from registry.charges import Charges
 from registry.db.database import Database, Tracer, Unit
 from registry.db.schema import ALEMBIC, Schema, SchemaStatus
 from registry.errors import SchemaMismatch, counted
-from registry.fact_checks import FactsCheck, check_facts
 from registry.leaderboard import LeaderboardRow, leaderboard
 from registry.ledger import Ledger, LedgerEvent
+from registry.ledger.fact_checks import FactsCheck, check_facts
 from registry.llms import LLMs
 from registry.monitoring import Monitoring
 from registry.outcomes import Outcomes
@@ -194,7 +194,7 @@ class Registry:
         return self._database.damages()
 
     def check_facts(self, events: Sequence[LedgerEvent]) -> FactsCheck:
-        """Compare the rows that nights wrote with the digests in the ledger; see `registry.facts`.
+        """Compare the rows that nights wrote with the digests in the ledger; see `registry.ledger.facts`.
 
         Parameters
         ----------

@@ -17,7 +17,7 @@ from registry.answers import StoredAnswer, known_at, text_of_outcome
 from registry.charges import JUDGING, GradingCost
 from registry.db.database import Unit, chunks, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, prompt_set_member, protocol
-from registry.facts import reopen
+from registry.ledger.facts import reopen
 from registry.prompts import Prompt
 from routing.errors import InvalidInput
 

@@ -17,8 +17,8 @@ from flows.audit.export import SCHEMA
 from flows.findings import Finding, compared
 from flows.text import counted
 from registry.errors import RegistryCorrupt
-from registry.facts import SEALED
 from registry.ledger import GENESIS, LedgerEvent
+from registry.ledger.facts import SEALED
 from routing.errors import InvalidInput
 from routing.strict_json import parse_json
 

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from flows.findings import Finding, compared
 from flows.text import counted
-from registry.facts import WORDS
 
 if TYPE_CHECKING:
-    from registry.fact_checks import FactsCheck
+    from registry.ledger.fact_checks import FactsCheck
 
 SUBJECT = "facts of the nights"
 EARLIER = "facts of earlier nights"
+_FACTS = (
+    "run summaries, charges, prices, LLMs, catalog fetches, listings, prompts, answers and their texts, cluster maps, "
+    "feature vectors and routers"
+)
 
 
 def facts_findings(check: FactsCheck) -> tuple[Finding, ...]:
@@ -45,7 +48,7 @@ def coverage(n_events: int, n_versions: int, check: FactsCheck | None) -> str:
         return (
             f"covers {', '.join(parts)}; not the rows of the nights, because the ledger that holds their digests broke"
         )
-    nights = f"of {counted(check.n_nights, 'night')} the {', '.join(WORDS.values())} ({counted(check.n_rows, 'row')})"
+    nights = f"of {counted(check.n_nights, 'night')} the {_FACTS} ({counted(check.n_rows, 'row')})"
     left_out = []
     if check.n_unknown_nights or check.n_unknown:
         until = "" if check.unknown_until is None else f" until {check.unknown_until}"

@@ -19,7 +19,7 @@ from registry.catalogs.diffs import merged, unreported_diff
 from registry.catalogs.offers import Offer, RankedListing, SameNames, offer_of
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import catalog_fetch, listing, llm
-from registry.facts import reopen
+from registry.ledger.facts import reopen
 from registry.listings import LEFT_OUT, CatalogDiff, CatalogFetch, Repricing, UnreadCatalog
 from registry.prices import (
     Price,

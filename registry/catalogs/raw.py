@@ -12,7 +12,7 @@ from registry.catalogs.diffs import EarlierDiff, diff_json
 from registry.db.columns import plain_text, text_bytes
 from registry.db.database import Database, Unit
 from registry.db.tables import catalog_fetch, listing, listing_text, llm
-from registry.facts import reopen
+from registry.ledger.facts import reopen
 from registry.listings import CatalogDiff, CatalogFetch, Listing
 
 _MAX_ID_CHARACTERS = 300

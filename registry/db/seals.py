@@ -1,6 +1,6 @@
 """Which digest of the ledger a row is under: a column of every sealed table, and what is kept of rows that left it.
 
-A seal is the ledger event with which a night ends; it holds one digest per table (`registry.facts`). The column
+A seal is the ledger event with which a night ends; it holds one digest per table (`registry.ledger.facts`). The column
 ``seal`` of a row is the number of that event, `OPEN` from when the row is written until the night ends, and NULL in
 rows that an older release wrote, of which no digest is known.
 """

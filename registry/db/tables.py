@@ -420,4 +420,4 @@ _SOURCES = (run, llm, llm_price, catalog_fetch, listing_text, listing, prompt, p
 _RESULTS = (protocol, outcome, completion, charge, cluster_map, cluster_map_array, feature_vector)
 _VERSIONS = (router, router_llm, router_metric)
 SEALED_TABLES = sealed(*_SOURCES, *_RESULTS, *_VERSIONS, indexed=(listing_text, listing, outcome, completion))
-"""The tables whose rows `registry.facts` puts under digests of the ledger when a night ends."""
+"""The tables whose rows `registry.ledger.facts` puts under digests of the ledger when a night ends."""

@@ -12,7 +12,7 @@ from sqlalchemy import Column, select
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import embedding, prompt, prompt_set, prompt_set_member
 from registry.errors import NotFound, counted
-from registry.facts import reopen
+from registry.ledger.facts import reopen
 from registry.prompts.prompt_sets import Member, Prompt, PromptSet, RoleShares, StoredRoles, checked, prompt_set_of
 from registry.prompts.role_memory import RoleMemory
 from routing.errors import InvalidInput

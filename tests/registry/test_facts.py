@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from registry.facts import RowSum, row_number
+from registry.ledger.facts import RowSum, row_number
 from registry.outcomes import Verdict
 from registry.pruning import Retention
 from registry.store import Registry

@@ -50,8 +50,10 @@ def test_the_log_lists_the_ledger_and_filters_it(ask):
 
 def test_verify_finds_everything_intact_and_says_so(ask):
     code, out, _ = ask("audit", "verify")
-    assert (code, out.splitlines()[-1]) == (0, "nothing has changed")
-    assert all(line.startswith("intact") for line in out.splitlines()[:-1])
+    *findings, covers, verdict = out.splitlines()
+    assert (code, verdict) == (0, "nothing has changed")
+    assert all(line.startswith("intact") for line in findings)
+    assert covers.startswith("covers 10 events, 2 router versions, and of 2 nights the run summaries, charges, prices")
 
 
 DAMAGES = [
@@ -69,7 +71,7 @@ def test_verify_names_the_row_that_was_changed(audited, ask, table, column, wher
     with changed_cell(audited.home / "registry.db", table, column, where):
         code, out, _ = ask("audit", "verify", "--json")
     changed = [one["subject"] for one in data_of(out, "audit.verify")["findings"] if one["state"] == "changed"]
-    assert (code, changed[0]) == (5, subject)
+    assert (code, subject in changed) == (5, True)
 
 
 def test_verify_finds_a_ledger_that_was_shortened_together_with_its_note(audited, ask):

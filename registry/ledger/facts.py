@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -26,9 +26,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, select, update
 
 from registry.backup.portable import portable, values_of
-from registry.db.database import Unit
+from registry.db.database import Unit, chunks
 from registry.db.seals import OPEN, retired_rows
-from registry.db.tables import SEALED_TABLES
+from registry.db.tables import SEALED_TABLES, completion, outcome
 from registry.ledger import Ledger
 from routing.strict_json import canonical_json
 
@@ -134,6 +134,35 @@ def reopen(unit: Unit, table: Table, *conditions: ColumnElement[bool]) -> None:
     for seal, found in _under_seal(unit, table, conditions).items():
         _retire(unit, table.name, seal, OPEN, found)
     unit.execute(update(table).where(*conditions).values(seal=OPEN))
+
+
+def reopen_failures(unit: Unit, keys: Iterable[tuple[int, int, int]]) -> None:
+    """Take failures, and the texts of those that could not be graded, out of their seals before they are replaced.
+
+    Parameters
+    ----------
+    unit
+        The transaction in which they are replaced.
+    keys
+        LLM, protocol and prompt of each answer that is about to be stored.
+    """
+    for llm_number, protocol_number, part in by_protocol(keys):
+        key = (outcome.c.llm_id == llm_number, outcome.c.protocol_id == protocol_number)
+        failed = select(outcome.c.prompt_id).where(*key, outcome.c.prompt_id.in_(part), outcome.c.failure.is_not(None))
+        numbers = unit.execute(failed).scalars().all()
+        for table in (outcome, completion) if numbers else ():
+            key = (table.c.llm_id == llm_number, table.c.protocol_id == protocol_number)
+            reopen(unit, table, *key, table.c.prompt_id.in_(numbers))
+
+
+def by_protocol(keys: Iterable[tuple[int, int, int]]) -> Iterator[tuple[int, int, Sequence[int]]]:
+    """Group keys of answers: LLM and protocol, with prompts no more than fit into a statement."""
+    grouped: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for llm_number, protocol_number, prompt_number in keys:
+        grouped[llm_number, protocol_number].append(prompt_number)
+    for (llm_number, protocol_number), prompt_numbers in grouped.items():
+        for part in chunks(prompt_numbers):
+            yield llm_number, protocol_number, part
 
 
 def retire(unit: Unit, kept: Mapping[Table, Mapping[int, RowSum]], ended: int) -> None:

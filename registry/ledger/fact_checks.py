@@ -15,8 +15,8 @@ from registry.db.database import Database, Unit
 from registry.db.seals import OPEN
 from registry.db.tables import SEALED_TABLES, run
 from registry.errors import RegistryBusy, RegistryError, counted
-from registry.facts import PRUNED, RETIRED, SEALED, WORDS, RowSum, digests_of_former, stored_sums, sums_by_seal
 from registry.ledger import LedgerEvent
+from registry.ledger.facts import PRUNED, RETIRED, SEALED, WORDS, RowSum, digests_of_former, stored_sums, sums_by_seal
 
 _MOST_PROBLEMS = 100
 
