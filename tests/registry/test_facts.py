@@ -1,10 +1,13 @@
 """Rows of the nights under digests of the ledger: what the registry itself changes fits, and nothing else does."""
 
+import ast
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
+from registry.db.tables import SEALED_TABLES
 from registry.ledger.facts import RowSum, row_number
 from registry.outcomes import Verdict
 from registry.pruning import Retention
@@ -154,3 +157,35 @@ def test_the_digest_of_a_row_is_the_same_in_every_release():
     """Changing it would make every digest of earlier nights differ."""
     number = row_number("charge", ("run_id", "purpose", "seal", "cost_picousd"), (1, "profile", 7, None))
     assert RowSum(1, number).digest == "5463d1a9fdbf6ee3f34fd5fcd3bf9b2851119758fb576e9aaf65ac1bb2980960"
+
+
+OPEN_ALREADY = {
+    "charges.py add": "the charges of a run are open while it holds its lease",
+    "runs.py finish": "a run is open while it is active",
+    "monitoring.py note_plan": "a run is open while it is active",
+    "outcomes.py regrade": "`regraded_rows` has reopened what it replaces",
+    "outcomes.py _keep_completions": "the failures that they belong to are reopened with their texts",
+}
+
+
+def test_whatever_changes_rows_that_are_under_a_digest_takes_them_out_of_it_first():
+    sealed_tables = {table.name for table in SEALED_TABLES}
+    unmarked = set()
+    for path in (Path(__file__).parents[2] / "registry").rglob("*.py"):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        bodies = [module.body, *(one.body for one in module.body if isinstance(one, ast.ClassDef))]
+        for function in (one for body in bodies for one in body if isinstance(one, ast.FunctionDef)):
+            calls = [one for one in ast.walk(function) if isinstance(one, ast.Call)]
+            names = {ast.unparse(one.func) for one in calls}
+            if not names & {"reopen", "reopen_failures", "sums_to_keep"}:
+                changed = {_changed_table(one) for one in calls} & sealed_tables
+                unmarked |= {f"{path.name} {function.name}" for _ in changed}
+    assert unmarked == set(OPEN_ALREADY)
+
+
+def _changed_table(call: ast.Call) -> str:
+    """Return the table that a call of SQLAlchemy's, or `Database.upsert`, changes rows of; empty for any other call."""
+    target, _, verb = ast.unparse(call.func).rpartition(".")
+    if verb in ("update", "delete", "upsert") and call.args and isinstance(call.args[0], ast.Name):
+        return call.args[0].id
+    return target.removesuffix("_table") if verb in ("update", "delete") else ""
