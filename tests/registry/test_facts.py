@@ -24,6 +24,7 @@ from tests.registry.samples import (
     know_llms,
     listing,
     outcome,
+    record_fetch,
     start_night,
 )
 from tests.registry.test_regrading import regrade
@@ -81,7 +82,7 @@ def test_what_the_registry_changes_itself_still_fits(sealed):
     run = next_night(sealed)
     asked = freeze(sealed).prompts
     dear = [listing("a", "50"), listing("b", "2"), listing("judge")]
-    sealed.llms.record_fetch(run, fetch(dear, "2"), run.as_of)
+    record_fetch(sealed, run, fetch(dear, "2"), run.as_of)
     sealed.outcomes.record(run, [outcome("router:b", asked[0], asked_at=LATER)])
     (answer,) = sealed.outcomes.undecided("router:a", asked, GRADERS, SAMPLING)
     assert sealed.outcomes.decide(run, [Verdict(answer, "judge/2", 1.0)], now=LATER) == 1
@@ -132,7 +133,7 @@ def test_rows_of_a_night_that_was_killed_are_under_the_digest_of_the_one_that_fo
 def test_rows_that_an_older_release_wrote_are_unknown_until_they_are_written_again(sealed, url):
     break_in(url, *(f"UPDATE {name} SET seal = NULL" for name in ("run", "llm", "charge", "llm_price")))
     run = next_night(sealed)
-    sealed.llms.record_fetch(run, fetch([listing("a", "2"), listing("b"), listing("judge")], "2"), run.as_of)
+    record_fetch(sealed, run, fetch([listing("a", "2"), listing("b"), listing("judge")], "2"), run.as_of)
     finish(sealed, run, LATER)
     found = check(sealed)
     assert (found.n_unknown_nights, found.unknown_until) == (1, TODAY)
