@@ -17,6 +17,7 @@ from registry.db.database import Database, Unit
 from registry.db.tables import ALIASES, alias, llm, router, router_llm, router_metric
 from registry.errors import NotFound, RegistryError
 from registry.ledger import Ledger
+from registry.ledger.facts import reopen
 from registry.runs import Runs
 from routing.errors import InvalidInput
 from routing.strict_json import canonical_json
@@ -217,6 +218,7 @@ class Routers(ClusterMaps):
                     hint="uniroute doctor",
                 )
             facts = {"mlflow_name": name, "mlflow_version": version, "mlflow_run_id": mlflow_run_id}
+            reopen(opened, router, router.c.digest == digest)
             opened.execute(router.update().where(router.c.digest == digest).values(facts))
             return self.get(digest, unit=opened)
 
@@ -231,6 +233,7 @@ class Routers(ClusterMaps):
         nowhere = {"mlflow_name": None, "mlflow_version": None, "mlflow_run_id": None}
         with self._database.write(unit) as opened:
             record = self.get(digest, unit=opened)
+            reopen(opened, router, router.c.digest == record.digest)
             opened.execute(router.update().where(router.c.digest == record.digest).values(nowhere))
             return self.get(record.digest, unit=opened)
 
