@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flows.audit.replay import disagreements
+from flows.audit.version_folders import folders_finding
 from flows.findings import Finding, compared
 from flows.text import counted
 from flows.versions.provenance import Provenance, known_provenance
@@ -28,7 +29,8 @@ _PAGES = "review*.html"
 def verify_everything(workspace: Workspace) -> tuple[Finding, ...]:
     """Check the ledger, what rests on it, and everything of which it or the registry knows a digest.
 
-    Files and tags of versions in MLflow are checked by ``router verify``, version by version.
+    Of versions in MLflow every file is checked; their tags, parameters and metrics are by ``router verify``, version by
+    version.
 
     Parameters
     ----------
@@ -56,6 +58,7 @@ def verify_everything(workspace: Workspace) -> tuple[Finding, ...]:
         return tuple(findings)
     kept = {event.subject: event for event in events if event.event == KEPT}
     findings.append(_rows(records, kept))
+    findings.append(folders_finding(workspace, records))
     findings.append(_folders(workspace, records))
     findings.append(_publications(workspace, records))
     findings.append(_reports(workspace))

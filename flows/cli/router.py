@@ -312,8 +312,8 @@ def export(name: str, folder: str, config: str | None, as_json: bool) -> None:
     def text() -> str:
         return "\n".join(
             [
-                f"{_name_of(record)} is in {found.folder}: {counted(found.n_files, 'file')}, digest {found.digest}",
-                f"verify it there: python {found.folder / CHECKER} {found.digest}",
+                f"{_name_of(record)} is in {found.folder}: {counted(found.n_files, 'file')} of router {found.digest}",
+                f"verify it there: python {found.folder / CHECKER} {found.folder_digest}",
                 f'use it there:    mlflow.pyfunc.load_model("{found.folder / VERSION}")',
             ]
         )

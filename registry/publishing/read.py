@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.errors import NotFound
-from registry.publishing.client import remove_compiled
 from registry.publishing.connection import asking
+from registry.publishing.folder_check import (
+    FolderChanged,
+    local_folder,
+    problems_of,
+    read_folder,
+    refuse_links,
+    remove_compiled,
+)
 from registry.publishing.request import DownloadedVersion
-from registry.publishing.version_folder import ROUTER_FOLDER, version_digest
+from registry.publishing.version_folder import ROUTER_FOLDER
 from routing.errors import ArtifactCorrupt
 
 if TYPE_CHECKING:
@@ -155,8 +162,16 @@ def _noted_heads(client: MlflowClient, name: str) -> Mapping[str, str]:
     return {text.partition(":")[2]: place for text, place in reversed(noted) if text is not None}
 
 
-def download_checked(client: MlflowClient, name: str, version: int, to: Path) -> DownloadedVersion:
-    """Copy a version's folder and compare the router and every file with the version's tags.
+def download_checked(
+    client: MlflowClient,
+    name: str,
+    version: int,
+    to: Path,
+    *,
+    folder_digest: str | None = None,
+    files: Mapping[str, str] | None = None,
+) -> DownloadedVersion:
+    """Copy a version's folder and compare every file with what was kept of it, and the router with the version's tag.
 
     Parameters
     ----------
@@ -168,11 +183,15 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
         Number of the version.
     to
         Folder to copy into; created when missing.
+    folder_digest
+        Digest of the whole folder when it was built; the version's own tag when None.
+    files
+        Digest of each file, when known.
 
     Raises
     ------
     ArtifactCorrupt
-        If the router or the code differs from what was published.
+        If the router or any file differs from what was published.
     NotFound
         If there is no such version.
     """
@@ -183,18 +202,32 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
     described = described_version(client, name, version)
     uri = client.get_model_version_download_uri(name, str(version))
     to.mkdir(parents=True, exist_ok=True)
+    try:
+        refuse_links(local_folder(uri))
+    except FolderChanged as error:
+        raise _changed(name, version, str(error)) from None
     folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
+    tagged, published_as = described.tags.get("version_digest", ""), (name, str(version))
+    problems = list(problems_of(folder, folder_digest or tagged, files=files, published_as=published_as))
+    if folder_digest is not None and tagged != folder_digest:
+        problems.append(f"its tag version_digest says {tagged}, not {folder_digest}")
+    if problems:
+        raise _changed(name, version, "; ".join(problems))
     remove_compiled(folder)
     router_folder = folder / "artifacts" / ROUTER_FOLDER
-    found = {"digest": load_router(router_folder).digest, "version_digest": version_digest(folder)}
-    for kind, digest in found.items():
-        if described.tags.get(kind) != digest:
-            raise ArtifactCorrupt(
-                f"{name} version {version} is not what was published: its {kind} is {digest}, "
-                f"its tag says {described.tags.get(kind)}.",
-                hint="Do not serve it: move the alias to the previous version and find out who changed the artifacts.",
-            )
-    return DownloadedVersion(folder=folder, router_folder=router_folder, digest=found["digest"])
+    digest = load_router(router_folder).digest
+    if described.tags.get("digest") != digest:
+        raise _changed(
+            name, version, f"its router has the digest {digest}, its tag says {described.tags.get('digest')}"
+        )
+    return DownloadedVersion(folder, router_folder, digest, read_folder(folder))
+
+
+def _changed(name: str, version: int, problem: str) -> ArtifactCorrupt:
+    return ArtifactCorrupt(
+        f"{name} version {version} is not what was published: {problem}.",
+        hint="Do not serve it: move the alias to the previous version and find out who changed the artifacts.",
+    )
 
 
 def described_version(client: MlflowClient, name: str, version: int) -> ModelVersion:

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from registry.publishing import RouterPublisher
-from registry.publishing.client import RouterClient, version_digest
+from registry.publishing.client import RouterClient
+from registry.publishing.folder_check import read_folder
 from registry.publishing.version_folder import routing_package
 from routing.router import Router
 from tests.registry.publishing.conftest import Store
@@ -160,15 +161,14 @@ def test_what_is_served_does_not_change_when_its_files_in_the_store_do(client, s
     assert served_digest(client) == routers[0].digest
 
 
-def test_compiled_code_put_beside_a_version_does_not_run(client, store, routers, tmp_path):
+def test_compiled_code_put_beside_a_version_is_refused_and_does_not_run(client, store, routers, tmp_path):
     source = tmp_path / "evil.py"
     source.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     at = artifacts_of(store, routers[1]) / "__pycache__" / f"consumer.{sys.implementation.cache_tag}.pyc"
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(str(source), str(at), doraise=True, invalidation_mode=unchecked)
     promote(store, 2)
-    assert client.check().last_error is None
-    assert served_digest(client) == routers[1].digest
+    assert_continues_to_serve(client, routers[0], f"'__pycache__/{at.name}' is not what Python 3.")
     assert not (tmp_path / "ran").exists()
 
 
@@ -258,7 +258,7 @@ def test_a_pickle_with_the_right_digests_is_not_loaded(client, store, routers, t
     }
     (at / "MLmodel").write_text(yaml.safe_dump(described))
     (at / "python_model.pkl").write_bytes(cloudpickle.dumps(Bomb(tmp_path / "ran")))
-    store.publisher().client.set_model_version_tag("uniroute", "2", "version_digest", version_digest(at))
+    store.publisher().client.set_model_version_tag("uniroute", "2", "version_digest", read_folder(at).digest)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     promote(store, 2)
     assert_continues_to_serve(client, routers[0], "pickle")
