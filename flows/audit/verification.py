@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from flows.audit.replay import disagreements
+from flows.audit.signatures import heads_finding, versions_finding
 from flows.audit.version_folders import folders_finding
 from flows.findings import Finding, compared
 from flows.text import counted
@@ -59,6 +60,7 @@ def verify_everything(workspace: Workspace) -> tuple[Finding, ...]:
     kept = {event.subject: event for event in events if event.event == KEPT}
     findings.append(_rows(records, kept))
     findings.append(folders_finding(workspace, records))
+    findings += [one for one in (versions_finding(workspace, records), heads_finding(workspace)) if one is not None]
     findings.append(_folders(workspace, records))
     findings.append(_publications(workspace, records))
     findings.append(_reports(workspace))

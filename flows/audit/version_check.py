@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows.audit.rebuilding import OriginalNight, differences, rebuild
+from flows.audit.signatures import versions_finding
 from flows.audit.version_folders import known_finding
 from flows.errors import PrerequisiteError
 from flows.findings import Finding, compared
@@ -75,6 +76,8 @@ def verify_version(workspace: Workspace, record: RouterRecord) -> VersionCheck:
     findings.append(found)
     if record.mlflow_version is not None:
         findings.append(known_finding(workspace, record))
+        signed = versions_finding(workspace, [record])
+        findings += [] if signed is None else [signed]
     with tempfile.TemporaryDirectory(prefix="uniroute-verify-") as scratch:
         published, in_mlflow = _in_mlflow(workspace, record, provenance, Path(scratch))
     findings += in_mlflow

@@ -6,7 +6,9 @@ from flows.checks.design import shortfalls
 from flows.config.loading import read_key
 from flows.errors import PrerequisiteError
 from flows.graders import Judge, grader, grader_name
+from flows.versions.signing import require_signing
 from flows.workspace import Workspace
+from registry.clock import utc_now
 from registry.prompts import PromptSet
 
 
@@ -41,6 +43,7 @@ def check(workspace: Workspace, prompt_set: PromptSet | None = None) -> None:
             unchanged="Nothing was called.",
             hint="Add prompts, lower [routing] n_clusters, or raise the shares of [prompts]: uniroute prompt check",
         )
+    require_signing(workspace.settings, utc_now())
     _ = workspace.embedder.id
     for endpoint in workspace.settings.endpoint:
         read_key(endpoint)

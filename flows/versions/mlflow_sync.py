@@ -13,6 +13,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from flows import crash_points
+from flows.errors import PrerequisiteError
+from flows.versions.signing import sign, sign_head
 from flows.versions.store import (
     CONTENT_FILE,
     FIGURE_FILE,
@@ -24,6 +26,7 @@ from flows.versions.store import (
 from flows.workspace import Workspace
 from registry.errors import NotFound, PublishIncomplete, RegistryCorrupt
 from registry.publishing.probe import probe
+from registry.publishing.trust import FOLDER_STATEMENT
 from registry.routers import RouterRecord
 from routing.errors import ArtifactError
 
@@ -164,8 +167,22 @@ def sync_mlflow(workspace: Workspace, clock: Callable[[], datetime]) -> tuple[Al
         for entry in entries:
             promotions.mark_done(entry.id, now=clock())
     if routers.list():
-        workspace.publisher.note_ledger_head(workspace.settings.mlflow.router_name, *workspace.registry.ledger.head())
+        _note_head(workspace, clock())
     return drifts
+
+
+def _note_head(workspace: Workspace, now: datetime) -> None:
+    head = workspace.registry.ledger.head()
+    try:
+        signature = sign_head(workspace, now)
+    except PrerequisiteError as error:
+        raise _unsigned(error) from error
+    workspace.publisher.note_ledger_head(workspace.settings.mlflow.router_name, *head, signature=signature)
+
+
+def _unsigned(error: PrerequisiteError) -> PublishIncomplete:
+    """Return what keeps MLflow from being up to date; what is done already stays done."""
+    return PublishIncomplete(error.message, unchanged=error.unchanged, hint=error.hint)
 
 
 def follow(workspace: Workspace, clock: Callable[[], datetime]) -> str:
@@ -218,8 +235,13 @@ def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callabl
     name, registry = workspace.settings.mlflow.router_name, workspace.registry
 
     def note_built(built: FolderContent) -> str | None:
-        registry.routers.note_built(digest, built.files, built.digest, signature=None, actor=ACTOR, now=clock())
-        return None
+        facts = {"digest": built.digest, "router": digest}
+        try:
+            signature = sign(workspace.settings, FOLDER_STATEMENT, facts, clock())
+        except PrerequisiteError as error:
+            raise _unsigned(error) from error
+        registry.routers.note_built(digest, built.files, built.digest, signature=signature, actor=ACTOR, now=clock())
+        return signature
 
     content["tags"] |= {HEAD_TAG: ":".join(map(str, workspace.registry.ledger.head()))}
     published = workspace.publisher.publish(

@@ -405,4 +405,4 @@ def _main(digest: str | None) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1] if len(sys.argv) > 1 else None))
+    sys.exit(_main(sys.argv[1] if len(sys.argv) > 1 else None) or 0)

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 HEAD_TAG = "ledger_head"
 """Number and hash of the ledger's last event, joined by a colon."""
 
+SIGNED_HEAD_TAG = "ledger_head_signed"
+"""The last of them that was signed, with its signature."""
+
 
 @dataclass(frozen=True)
 class VersionDescription:
@@ -100,7 +103,7 @@ class VersionReader:
             uri = f"runs:/{run_id}/{path}"
             return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
 
-    def note_ledger_head(self, name: str, number: int, digest: str) -> None:
+    def note_ledger_head(self, name: str, number: int, digest: str, *, signature: str | None = None) -> None:
         """Note the ledger's last event in MLflow, which anyone who shortens the ledger would have to change too.
 
         Parameters
@@ -109,10 +112,26 @@ class VersionReader:
             Name of the registered router, which exists.
         number, digest
             The event's number and hash.
+        signature
+            The signed statement on it, if there is one.
         """
         client = self.client
         with asking(self._tracking_url, f"the head of the ledger was not noted at {name}"):
             client.set_registered_model_tag(name, HEAD_TAG, f"{number}:{digest}")
+            if signature is not None:
+                client.set_registered_model_tag(name, SIGNED_HEAD_TAG, signature)
+
+    def signed_ledger_head(self, name: str) -> str | None:
+        """Return the signed head of the ledger that was noted in MLflow last; None when there is none.
+
+        Parameters
+        ----------
+        name
+            Name of the registered router; one that does not exist has noted nothing.
+        """
+        client = self.client
+        with asking(self._tracking_url, f"the signed head of the ledger at {name} could not be read"):
+            return _tags_of(client, name).get(SIGNED_HEAD_TAG)
 
     def noted_ledger_heads(self, name: str) -> Mapping[str, str]:
         """Return every head of the ledger that was noted in MLflow, by hash, with the place where it was noted.
@@ -147,16 +166,20 @@ def _description(client: MlflowClient, name: str, version: int) -> VersionDescri
     )
 
 
-def _noted_heads(client: MlflowClient, name: str) -> Mapping[str, str]:
+def _tags_of(client: MlflowClient, name: str) -> Mapping[str, str]:
+    """Return the tags of a registered router; none when it does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
-        registered = client.get_registered_model(name)
+        return dict(client.get_registered_model(name).tags)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return {}
-    noted = [(registered.tags.get(HEAD_TAG), f"MLflow's tags of {name}")]
+
+
+def _noted_heads(client: MlflowClient, name: str) -> Mapping[str, str]:
+    noted = [(_tags_of(client, name).get(HEAD_TAG), f"MLflow's tags of {name}")]
     for version in client.search_model_versions(f"name = '{name}'"):
         noted.append((version.tags.get(HEAD_TAG), f"MLflow's tags of {name} version {version.version}"))
     return {text.partition(":")[2]: place for text, place in reversed(noted) if text is not None}

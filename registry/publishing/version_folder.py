@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CODE_FOLDER = "code"
 ROUTER_FOLDER = "router"
+CLIENT_PACKAGE = "uniroute_client"
 _CONSUMER = Path(__file__).with_name("consumer.py")
 _CLIENT = {"client.py": "__init__.py", "folder_check.py": "folder_check.py", "trust.py": "trust.py"}
 _ALWAYS = ("mlflow", "numpy", "pandas")
@@ -70,7 +71,7 @@ def write_client(folder: Path) -> Path:
     folder
         The folder that is to be on the Python path.
     """
-    package = folder / "uniroute_client"
+    package = folder / CLIENT_PACKAGE
     package.mkdir()
     for name, copied in _CLIENT.items():
         shutil.copyfile(Path(__file__).with_name(name), package / copied)
