@@ -72,7 +72,7 @@ def write_client(folder: Path) -> Path:
         The folder that is to be on the Python path.
     """
     package = folder / CLIENT_PACKAGE
-    package.mkdir()
+    package.mkdir(parents=True)
     for name, copied in _CLIENT.items():
         shutil.copyfile(Path(__file__).with_name(name), package / copied)
     return package

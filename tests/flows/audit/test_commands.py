@@ -105,7 +105,7 @@ def test_verify_goes_on_when_mlflow_does_not_answer(ask, monkeypatch):
     from registry.errors import PublishIncomplete
     from registry.publishing import RouterPublisher
 
-    def silent(*_arguments):
+    def silent(*_arguments, **_options):
         raise PublishIncomplete("MLflow is down")
 
     monkeypatch.setattr(RouterPublisher, "noted_ledger_heads", silent)
