@@ -123,7 +123,7 @@ def test_a_version_that_is_neither_here_nor_within_reach_is_asked_for_later(ask,
     from registry.errors import PublishIncomplete
     from registry.publishing import RouterPublisher
 
-    def silent(*_arguments):
+    def silent(*_arguments, **_options):
         raise PublishIncomplete("MLflow is down", hint="start it")
 
     monkeypatch.setattr("flows.versions.store.router_folder", lambda _workspace, digest: tmp_path / "nowhere" / digest)
