@@ -15,7 +15,9 @@ from sqlalchemy.types import BigInteger
 from registry.charges import GradingCost
 from registry.db.columns import from_pico_usd
 from registry.db.database import Database, Unit, chunks, ids_of
+from registry.db.seals import OPEN
 from registry.db.tables import completion, llm, outcome, prompt, protocol
+from registry.ledger.facts import by_protocol, reopen_failures
 from registry.prompts import Prompt
 from routing.errors import InvalidInput
 
@@ -406,7 +408,8 @@ def regraded_rows(unit: Unit, regrades: Sequence[Regrade], now: datetime) -> lis
         }
         if one.estimate is not None and source.input_tokens == 0:
             again |= one.estimate.as_row()
-        rows.append({**source._mapping, "is_old_grade": False, **graded, **again})
+        rows.append({**source._mapping, "seal": OPEN, "is_old_grade": False, **graded, **again})
+    reopen_failures(unit, [key for key in wanted if key not in final])
     return rows
 
 
@@ -429,17 +432,13 @@ def protocol_id_of(unit: Unit, grader: str, sampling: str) -> int:
 
 def final_keys(unit: Unit, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
     """Return those of the keys (LLM, protocol, prompt) that have a score, which nothing replaces."""
-    grouped: dict[tuple[int, int], list[int]] = {}
-    for llm_number, protocol_number, prompt_number in keys:
-        grouped.setdefault((llm_number, protocol_number), []).append(prompt_number)
     final: set[tuple[int, int, int]] = set()
-    for (llm_number, protocol_number), prompt_numbers in grouped.items():
-        for part in chunks(prompt_numbers):
-            scored = select(outcome.c.prompt_id).where(
-                outcome.c.llm_id == llm_number,
-                outcome.c.protocol_id == protocol_number,
-                outcome.c.prompt_id.in_(part),
-                outcome.c.score.is_not(None),
-            )
-            final.update((llm_number, protocol_number, number) for number in unit.execute(scored).scalars())
+    for llm_number, protocol_number, part in by_protocol(keys):
+        scored = select(outcome.c.prompt_id).where(
+            outcome.c.llm_id == llm_number,
+            outcome.c.protocol_id == protocol_number,
+            outcome.c.prompt_id.in_(part),
+            outcome.c.score.is_not(None),
+        )
+        final.update((llm_number, protocol_number, number) for number in unit.execute(scored).scalars())
     return final

@@ -15,6 +15,7 @@ from registry.db.database import Database, Unit
 from registry.db.tables import LLM_STATUSES, llm, llm_price
 from registry.errors import NotFound
 from registry.ledger import Ledger
+from registry.ledger.facts import reopen
 from registry.listings import (
     LEFT_OUT,
     CatalogDiff,
@@ -242,6 +243,7 @@ class LLMs:
             raise InvalidInput("a status is changed for a reason", hint="--reason TEXT")
         with self._database.write() as unit:
             before = self.get(key, unit=unit)
+            reopen(unit, llm, llm.c.key == key)
             unit.execute(llm.update().where(llm.c.key == key).values(status=status, status_reason=reason))
             facts = {"before": before.status, "after": status}
             self._events.append(
@@ -264,6 +266,7 @@ class LLMs:
             if accepted is None:
                 raise NotFound(f"no price of {key} waits for review", hint=f"uniroute llm show {quote(key)}")
             put_in_force(unit, number, accepted, accepted.since, accepted.catalog)
+            reopen(unit, llm, llm.c.id == number)
             unit.execute(llm.update().where(llm.c.id == number).values(refusal=None))
             facts = {"input": str(accepted.input_usd_per_mtok), "output": str(accepted.output_usd_per_mtok)}
             self._events.append(

@@ -35,6 +35,7 @@ from registry.db.columns import text_bytes, to_pico_usd
 from registry.db.database import Database, Unit, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, protocol
 from registry.errors import NotFound
+from registry.ledger.facts import reopen_failures
 from registry.outcome_tables import Coverage, OutcomeReader, OutcomeTable, grader_labels
 from registry.prompts import Prompt, require_known
 from registry.runs import Run, Runs
@@ -216,6 +217,7 @@ class Outcomes(OutcomeReader):
         final = final_keys(opened, keyed)
         fresh = {key: one for key, one in keyed.items() if key not in final}
         if fresh:
+            reopen_failures(opened, fresh)
             opened.execute(self._database.upsert(outcome), [_row(key, one, held) for key, one in fresh.items()])
             self._keep_completions(opened, fresh)
             self._book(opened, held.id, purpose, fresh)

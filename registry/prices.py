@@ -11,6 +11,7 @@ from sqlalchemy import Row, and_, select
 
 from registry.db.database import Unit
 from registry.db.tables import llm_price
+from registry.ledger.facts import reopen
 
 LARGEST_CHANGE = 10
 """A price that changes by more than this factor waits for review: catalogs mix up units."""
@@ -109,11 +110,14 @@ def held_prices(unit: Unit) -> dict[int, Price]:
 
 def drop_held(unit: Unit, llm_number: int) -> None:
     """Delete the price of one LLM that waits for review."""
-    unit.execute(llm_price.delete().where(llm_price.c.llm_id == llm_number, llm_price.c.is_held.is_(True)))
+    waiting = (llm_price.c.llm_id == llm_number, llm_price.c.is_held.is_(True))
+    reopen(unit, llm_price, *waiting)
+    unit.execute(llm_price.delete().where(*waiting))
 
 
 def _replace(unit: Unit, llm_number: int, price: Price | None, since: date, catalog: str, *, is_held: bool) -> None:
     same = and_(llm_price.c.llm_id == llm_number, llm_price.c.since_on == since, llm_price.c.is_held.is_(is_held))
+    reopen(unit, llm_price, same)
     unit.execute(llm_price.delete().where(same))
     unit.execute(
         llm_price.insert().values(

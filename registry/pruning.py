@@ -1,6 +1,7 @@
 """What a registry may delete: texts of answers and raw listings that are old and that no decision rests on.
 
-Scores, tokens, costs, prices, routers, promotions and the ledger stay forever. Kept however old they are:
+Scores, tokens, costs, prices, routers, promotions and the ledger stay forever, and of what is deleted the sums of its
+digests (`registry.ledger.facts`): an auditor tells it from what was removed. Kept however old they are:
 
 - answers of LLMs in a promotion that is still to be decided, for its reviewer reads them;
 - the latest complete listing of each catalog, the listings of runs whose router has an alias or was in a promotion, and
@@ -28,6 +29,7 @@ from registry.db.tables import (
     router_llm,
 )
 from registry.ledger import Ledger
+from registry.ledger.facts import PRUNED, RETIRED, digest_of_kept, retire, sums_to_keep
 from registry.runs import Runs
 from routing.errors import InvalidInput
 
@@ -128,20 +130,25 @@ class Pruning:
         return Pruned(n_completions, n_listings, n_texts, int(completion_bytes) + int(text_bytes))
 
     def _delete(self, unit: Unit, retention: Retention, now: datetime, found: Pruned, actor: str) -> None:
-        unit.execute(completion.delete().where(_old_completions(retention, now)))
+        old, old_listings = _old_completions(retention, now), _old_listings(retention, now)
+        kept = sums_to_keep(unit, completion, old)
+        unit.execute(completion.delete().where(old))
         if found.listings:
-            unit.execute(listing.delete().where(_old_listings(retention, now)))
+            kept |= sums_to_keep(unit, listing, old_listings)
+            unit.execute(listing.delete().where(old_listings))
+            kept |= sums_to_keep(unit, listing_text, _unused_text())
             unit.execute(listing_text.delete().where(_unused_text()))
         counts = {name: value for name, value in asdict(found).items() if not name.startswith("size")}
-        self._events.append(
-            "registry:retention:pruned",
+        event = self._events.append(
+            PRUNED,
             "registry",
             actor=actor,
             now=now,
             reason="older than the retention that the settings ask for",
-            payload={**asdict(retention), **counts},
+            payload={**asdict(retention), **counts, RETIRED: digest_of_kept(kept)},
             unit=unit,
         )
+        retire(unit, kept, event.number)
 
 
 def _old_completions(retention: Retention, now: datetime) -> ColumnElement[bool]:

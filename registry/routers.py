@@ -18,6 +18,7 @@ from registry.db.database import Database, Unit
 from registry.db.tables import ALIASES, alias, llm, router, router_llm, router_metric
 from registry.errors import NotFound, RegistryCorrupt, RegistryError
 from registry.ledger import Ledger
+from registry.ledger.facts import reopen
 from registry.runs import Runs
 from routing.errors import InvalidInput
 from routing.strict_json import canonical_json
@@ -289,6 +290,7 @@ class Routers(ClusterMaps):
                 raise RegistryError(f"the folder of router {digest[:12]} is known", unchanged="Nothing was changed.")
             facts = {"folder_digest": folder_digest, "files": dict(files), "version": record.mlflow_version}
             self._events.append(FOUND, digest, actor=actor, now=now, payload=facts, unit=opened)
+            reopen(opened, router, router.c.digest == digest)
             opened.execute(router.update().where(router.c.digest == digest).values(folder_digest=folder_digest))
             return self.get(digest, unit=opened)
 
@@ -359,6 +361,7 @@ class Routers(ClusterMaps):
             is_known = folder_digest in {json.loads(one.payload_json)["folder_digest"] for one in built}
             facts = {"mlflow_name": name, "mlflow_version": version, "mlflow_run_id": mlflow_run_id}
             facts["folder_digest"] = folder_digest if is_known else None
+            reopen(opened, router, router.c.digest == digest)
             opened.execute(router.update().where(router.c.digest == digest).values(facts))
             return self.get(digest, unit=opened)
 
@@ -373,6 +376,7 @@ class Routers(ClusterMaps):
         nowhere = {"mlflow_name": None, "mlflow_version": None, "mlflow_run_id": None, "folder_digest": None}
         with self._database.write(unit) as opened:
             record = self.get(digest, unit=opened)
+            reopen(opened, router, router.c.digest == record.digest)
             opened.execute(router.update().where(router.c.digest == record.digest).values(nowhere))
             return self.get(record.digest, unit=opened)
 

@@ -16,9 +16,10 @@ from sqlalchemy import Row, select
 
 from registry.db.database import Database, Unit
 from registry.db.schema import LEASE
-from registry.db.tables import RUN_STATUSES, lease, run
+from registry.db.tables import RUN_STATUSES, catalog_fetch, charge, lease, run
 from registry.errors import NotFound, RunAlreadyActive
 from registry.ledger import Ledger
+from registry.ledger.facts import reopen, seal_facts
 from routing.errors import InvalidInput
 
 _OF_THIS_PROCESS = ("lease_s", "part", "part_number")
@@ -191,17 +192,19 @@ class Runs:
         if known is None:
             row = {"key": key, "as_of": as_of, "attempt": 1, "started_at": now, "status": "active", **facts}
             return unit.execute(run.insert().values(row)).inserted_primary_key[0]
+        reopen(unit, run, run.c.id == known.id)
+        for table in (charge, catalog_fetch):  # the next attempt adds to them
+            reopen(unit, table, table.c.run_id == known.id)
         again = {"attempt": known.attempt + 1, "status": "active", "finished_at": None, **facts}
         unit.execute(run.update().where(run.c.id == known.id).values(again))
         return known.id
 
     def _record_take_over(self, unit: Unit, held: Lease, key: str, host: str, now: datetime) -> None:
         former = unit.execute(select(run.c.key).where(run.c.id == held.run_id)).scalar_one()
-        unit.execute(
-            run.update()
-            .where(run.c.id == held.run_id, run.c.status == "active", run.c.key != key)
-            .values(status="interrupted", finished_at=now, verdict="its lease was taken over")
-        )
+        unended = (run.c.id == held.run_id, run.c.status == "active", run.c.key != key)
+        reopen(unit, run, *unended)
+        ended = {"status": "interrupted", "finished_at": now, "verdict": "its lease was taken over"}
+        unit.execute(run.update().where(*unended).values(ended))
         self._events.append(
             "run:lease:taken_over",
             key,
@@ -231,7 +234,7 @@ class Runs:
         self._database.repeated(prolong)
 
     def finish(self, held: Run, status: str, verdict: str, summary: str, now: datetime) -> Run:
-        """Close a run and release the lease.
+        """Close a run, put what was written under a digest of the ledger, and release the lease.
 
         Parameters
         ----------
@@ -262,6 +265,7 @@ class Runs:
                 lease.update().where(lease.c.name == LEASE).values(run_id=None, host=None, pid=None, expires_at=None)
             )
             self.forget_parts(unit)
+            seal_facts(unit, self._events, held.key, actor=held.host, now=now)
             return self.get(held.id, unit=unit)
 
         return self._database.repeated(close)

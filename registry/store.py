@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
@@ -13,7 +14,8 @@ from registry.db.database import Database, Tracer, Unit
 from registry.db.schema import ALEMBIC, Schema, SchemaStatus
 from registry.errors import SchemaMismatch, counted
 from registry.leaderboard import LeaderboardRow, leaderboard
-from registry.ledger import Ledger, SignedHeads
+from registry.ledger import Ledger, LedgerEvent, SignedHeads
+from registry.ledger.fact_checks import FactsCheck, check_facts
 from registry.llms import LLMs
 from registry.monitoring import Monitoring
 from registry.outcomes import Outcomes
@@ -191,6 +193,16 @@ class Registry:
             When it is too damaged to be checked.
         """
         return self._database.damages()
+
+    def check_facts(self, events: Sequence[LedgerEvent]) -> FactsCheck:
+        """Compare the rows that nights wrote with the digests in the ledger; see `registry.ledger.facts`.
+
+        Parameters
+        ----------
+        events
+            The whole ledger, whose chain was found intact.
+        """
+        return check_facts(self._database, events)
 
     def leaderboard(self, prompt_set_digest: str | None = None) -> tuple[LeaderboardRow, ...]:
         """Return how each LLM did on one prompt set, the best first.

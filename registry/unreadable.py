@@ -17,6 +17,7 @@ from registry.answers import StoredAnswer, known_at, text_of_outcome
 from registry.charges import JUDGING, GradingCost
 from registry.db.database import Unit, chunks, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, prompt_set_member, protocol
+from registry.ledger.facts import reopen
 from registry.prompts import Prompt
 from routing.errors import InvalidInput
 
@@ -235,13 +236,17 @@ def store_verdicts(unit: Unit, verdicts: Sequence[Verdict], now: datetime) -> in
             .where(protocol.c.grader == one.answer.former_grader, protocol.c.sampling == one.answer.sampling)
             .scalar_subquery()
         )
-        written += unit.execute(
-            update(outcome)
-            .where(outcome.c.llm_id == llms[one.answer.llm_key], outcome.c.protocol_id == graded_as)
-            .where(outcome.c.prompt_id == prompts[one.answer.prompt.digest])
-            .where(outcome.c.is_unreadable.is_(True), outcome.c.score == 0.0, outcome.c.judged_at.is_(None))
-            .values(score=float(one.score), judged_by=one.judge, judged_at=now)
-        ).rowcount
+        undecided = (
+            outcome.c.llm_id == llms[one.answer.llm_key],
+            outcome.c.protocol_id == graded_as,
+            outcome.c.prompt_id == prompts[one.answer.prompt.digest],
+            outcome.c.is_unreadable.is_(True),
+            outcome.c.score == 0.0,
+            outcome.c.judged_at.is_(None),
+        )
+        reopen(unit, outcome, *undecided)
+        verdict = {"score": float(one.score), "judged_by": one.judge, "judged_at": now}
+        written += unit.execute(update(outcome).where(*undecided).values(verdict)).rowcount
     return written
 
 

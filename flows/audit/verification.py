@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.audit.earlier import EarlierExport, export_finding, head_finding
+from flows.audit.facts import coverage, facts_findings
 from flows.audit.replay import disagreements
 from flows.audit.signatures import heads_finding, versions_finding
 from flows.audit.version_folders import folders_finding
@@ -14,7 +17,7 @@ from flows.findings import Finding, compared
 from flows.text import counted
 from flows.versions.provenance import Provenance, known_provenance
 from flows.versions.store import publication_folder, read_publication, router_folder
-from registry.errors import PublishIncomplete, RegistryError
+from registry.errors import PublishIncomplete, RegistryBusy, RegistryError
 from registry.routers import KEPT
 from routing.artifact import load_router
 from routing.errors import ArtifactError
@@ -23,11 +26,25 @@ if TYPE_CHECKING:
     from flows.workspace import Workspace
     from registry.ledger import LedgerEvent
     from registry.routers import RouterRecord
+    from registry.store import Registry
 
+LEDGER = "ledger"
+ALIASES = "aliases and promotions"
+UNREADABLE = "rows and events"
 _PAGES = "review*.html"
 
 
-def verify_everything(workspace: Workspace) -> tuple[Finding, ...]:
+@dataclass(frozen=True)
+class Verification:
+    """What was found, and in one line what it covers."""
+
+    findings: tuple[Finding, ...]
+    covers: str
+
+
+def verify_everything(
+    workspace: Workspace, *, head: str | None = None, export: EarlierExport | None = None
+) -> Verification:
     """Check the ledger, what rests on it, and everything of which it or the registry knows a digest.
 
     Of versions in MLflow every file is checked; their tags, parameters and metrics are by ``router verify``, version by
@@ -37,34 +54,52 @@ def verify_everything(workspace: Workspace) -> tuple[Finding, ...]:
     ----------
     workspace
         The opened parts; nothing in them is changed.
+    head, export
+        An earlier head of the ledger, and an earlier export of it, to compare it with.
     """
-    registry = workspace.registry
-    damages = registry.damages()
-    findings = [compared("database", damages, "every page and every reference is intact")]
-    chain = registry.ledger.verify()
-    findings.append(
-        compared(
-            "ledger", [chain.problem] if chain.problem else [], f"{counted(chain.n_events, 'event')}, unbroken chain"
-        )
-    )
-    if chain.is_intact:
+    found = verify_registry(workspace.registry, head=head, export=export)
+    findings = list(found.findings)
+    if not any(one.subject == LEDGER and one.severity == "damaged" for one in findings):
         findings.append(_noted_heads(workspace))
-    try:
-        events, records = registry.ledger.events(), registry.routers.list()
-        findings.append(
-            compared("aliases and promotions", disagreements(registry, events), "they are what the ledger says")
-        )
-    except (RegistryError, ValueError, KeyError, TypeError, AttributeError) as error:
-        findings.append(Finding("aliases and promotions", "damaged", f"rows or events cannot be read: {error}"))
-        return tuple(findings)
-    kept = {event.subject: event for event in events if event.event == KEPT}
-    findings.append(_rows(records, kept))
+    if UNREADABLE in {one.subject for one in findings}:
+        return Verification(tuple(findings), found.covers)
+    records = workspace.registry.routers.list()
     findings.append(folders_finding(workspace, records))
     findings += [one for one in (versions_finding(workspace, records), heads_finding(workspace)) if one is not None]
     findings.append(_folders(workspace, records))
     findings.append(_publications(workspace, records))
     findings.append(_reports(workspace))
-    return tuple(findings)
+    return Verification(tuple(findings), found.covers)
+
+
+def verify_registry(
+    registry: Registry, *, head: str | None = None, export: EarlierExport | None = None
+) -> Verification:
+    """Check what needs nothing but the registry's database; see `verify_everything`."""
+    edited = [f"migration {name} is not the one that was applied" for name in registry.schema_status().changed]
+    damages = [*registry.damages(), *edited]
+    findings = [compared("database", damages, "every page and every reference is intact")]
+    chain = registry.ledger.verify()
+    intact = f"{counted(chain.n_events, 'event')}, unbroken chain"
+    findings.append(compared(LEDGER, [chain.problem] if chain.problem else [], intact))
+    check = None
+    try:
+        events = registry.ledger.events()
+        findings += [] if head is None else [head_finding(head, events)]
+        findings += [] if export is None else [export_finding(export, events)]
+        if chain.is_intact:
+            check = registry.check_facts(events)
+            findings += facts_findings(check)
+        records = registry.routers.list()
+        kept = {event.subject: event for event in events if event.event == KEPT}
+        findings.append(_rows(records, kept))
+        findings.append(compared(ALIASES, disagreements(registry, events), "they are what the ledger says"))
+    except RegistryBusy:
+        raise
+    except (RegistryError, ValueError, KeyError, TypeError, AttributeError) as error:
+        findings.append(Finding(UNREADABLE, "damaged", f"rows or events cannot be read: {error}"))
+        return Verification(tuple(findings), coverage(chain.n_events, 0, check))
+    return Verification(tuple(findings), coverage(chain.n_events, len(records), check))
 
 
 def _noted_heads(workspace: Workspace) -> Finding:

@@ -115,26 +115,40 @@ def _payload(text: str) -> Any:
 
 
 @audit.command("verify")
+@click.option("--head", help="Hash of a ledger head that was noted earlier: it must be part of the chain.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False),
+    help="File that `audit export` wrote earlier: each of its events must be in the chain, unchanged.",
+)
 @config_option
 @json_option
-def verify(config: str | None, as_json: bool) -> int:
+def verify(head: str | None, against: str | None, config: str | None, as_json: bool) -> int:
     """Verify the ledger and everything that rests on it.
 
-    Checks its chain, the ledger heads noted in MLflow, and that rows, files and reports are what the ledger says.
+    Checks its chain, the ledger heads noted in MLflow, that the nights' rows fit their digests, and that versions,
+    files and reports are what the ledger says. A history that was rewritten with all its hashes is only found by what
+    was kept elsewhere: --head, --against.
     """
+    from pathlib import Path
+
+    from flows.audit.earlier import read_export, read_head
     from flows.audit.verification import verify_everything
     from flows.config.loading import load_settings
     from flows.findings import findings_text, worst
     from flows.workspace import Workspace
 
+    noted = None if head is None else read_head(head)
+    export = None if against is None else read_export(Path(against))
     with Workspace(load_settings(config), migrate=False) as workspace:
-        findings = verify_everything(workspace)
-    severity = worst(findings)
+        found = verify_everything(workspace, head=noted, export=export)
+    severity = worst(found.findings)
 
     def text() -> str:
-        return f"{findings_text(findings, STATES)}\n{VERDICTS[severity]}"
+        return f"{findings_text(found.findings, STATES)}\n{found.covers}\n{VERDICTS[severity]}"
 
-    show("audit.verify", findings_data(findings), as_json=as_json, text=text)
+    data = findings_data(found.findings) | {"covers": found.covers}
+    show("audit.verify", data, as_json=as_json, text=text)
     return CODES[severity]
 
 

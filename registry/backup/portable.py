@@ -14,7 +14,20 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Date, Float, LargeBinary, String, Table, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Date,
+    Float,
+    LargeBinary,
+    Select,
+    String,
+    Table,
+    select,
+    type_coerce,
+)
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from registry.db.columns import UtcDateTime
@@ -119,20 +132,35 @@ def _kind(column: Column[Any]) -> str:
 
 def lines_of(unit: Unit, table: Table) -> Iterator[str]:
     """Write the rows of a table, one line each, in the order of its key."""
-    shape = portable(table)
-    values = [
-        type_coerce(column, KINDS[kind]).label(column.name)
-        for column, kind in zip(table.columns, shape.kinds, strict=True)
-    ]
-    query = select(*values).order_by(*(_bytewise(unit, column) for column in table.primary_key))
-    encoders = [(place, _TO_JSON[kind]) for place, kind in enumerate(shape.kinds) if kind in _TO_JSON]
+    query = _query(table).order_by(*(_bytewise(unit, column) for column in table.primary_key))
+    for values in _written(unit, table, query):
+        yield json.dumps(values, separators=(",", ":"), allow_nan=False)
+
+
+def values_of(unit: Unit, table: Table, *conditions: ColumnElement[bool]) -> Iterator[list[Any]]:
+    """Return the values of rows as their lines would write them, in whatever order the database finds them."""
+    return _written(unit, table, _query(table).where(*conditions))
+
+
+def _query(table: Table) -> Select[Any]:
+    kinds = portable(table).kinds
+    return select(
+        *(
+            type_coerce(column, KINDS[kind]).label(column.name)
+            for column, kind in zip(table.columns, kinds, strict=True)
+        )
+    )
+
+
+def _written(unit: Unit, table: Table, query: Select[Any]) -> Iterator[list[Any]]:
+    encoders = [(place, _TO_JSON[kind]) for place, kind in enumerate(portable(table).kinds) if kind in _TO_JSON]
     with unit.execute(query.execution_options(yield_per=_AT_ONCE)) as rows:
         for row in rows:
             written = list(row)
             for place, encode in encoders:
                 if written[place] is not None:
                     written[place] = encode(written[place])
-            yield json.dumps(written, separators=(",", ":"), allow_nan=False)
+            yield written
 
 
 def _bytewise(unit: Unit, column: Column[Any]) -> Any:

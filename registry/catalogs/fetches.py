@@ -20,6 +20,7 @@ from registry.catalogs.diffs import merged, unreported_diff
 from registry.catalogs.offers import Offer, RankedListing, SameNames, offer_of
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import catalog_fetch, listing, llm
+from registry.ledger.facts import reopen
 from registry.listings import LEFT_OUT, CatalogDiff, CatalogFetch, Repricing, UnreadCatalog
 from registry.prices import (
     Price,
@@ -171,9 +172,14 @@ class _Night:
             if (row := self._known.rows.get(key)) is not None:
                 self._update(offer, row)
         if self._updates:
-            self._unit.execute(llm.update().where(llm.c.id == bindparam("number")), self._updates)
+            self._update_rows(self._updates)
         self._withdraw()
         return self._changes
+
+    def _update_rows(self, updates: list[dict[str, Any]]) -> None:
+        for part in chunks([values["number"] for values in updates]):
+            reopen(self._unit, llm, llm.c.id.in_(part))
+        self._unit.execute(llm.update().where(llm.c.id == bindparam("number")), updates)
 
     def _visible_offers(self) -> dict[str, Offer]:
         """Combine what is listed; hide what the settings leave out, and skip what is not released yet."""
@@ -194,7 +200,7 @@ class _Night:
             {"number": row.id, "refusal": hidden[key]} for key, row in rows.items() if row.refusal != hidden[key]
         ]
         if updates:
-            self._unit.execute(llm.update().where(llm.c.id == bindparam("number")), updates)
+            self._update_rows(updates)
         return offers
 
     def _reason_to_hide(self, key: str, ranked: Sequence[RankedListing]) -> str | None:
@@ -330,6 +336,7 @@ class _Night:
         ]
         for part in chunks([row.id for row in gone]):
             values = {"status": "withdrawn", "status_reason": None}
+            reopen(self._unit, llm, llm.c.id.in_(part))
             self._unit.execute(llm.update().where(llm.c.id.in_(part)).values(values))
         for row in gone:
             self._changes[dropped.get(row.key, row.catalog)].withdrawn.append(row.key)

@@ -12,6 +12,7 @@ from registry.catalogs.diffs import EarlierDiff, diff_json
 from registry.db.columns import plain_text, text_bytes
 from registry.db.database import Database, Unit
 from registry.db.tables import catalog_fetch, listing, listing_text, llm
+from registry.ledger.facts import reopen
 from registry.listings import CatalogDiff, CatalogFetch, Listing
 
 _MAX_ID_CHARACTERS = 300
@@ -55,8 +56,9 @@ def keep(
     """Keep a fetch raw, with what it changed; of one that is kept already, only the diff is new."""
     if is_kept:
         if before is not None and before.diff != diff:
-            stored = diff_json(diff, None)
-            unit.execute(catalog_fetch.update().where(catalog_fetch.c.id == before.fetch_id).values(diff_json=stored))
+            earlier, stored = catalog_fetch.c.id == before.fetch_id, diff_json(diff, None)
+            reopen(unit, catalog_fetch, earlier)
+            unit.execute(catalog_fetch.update().where(earlier).values(diff_json=stored))
         return
     continues = before.fetch_id if before is not None and before.run_id != run_id else None
     fetch_id = unit.execute(

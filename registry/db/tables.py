@@ -26,9 +26,10 @@ from sqlalchemy import (
 
 from registry.db.columns import ArrayBlob, ExactDecimal, ExactText, PlainText, Usd, UtcDateTime
 from registry.db.conventions import digest, index_of_known, metadata, one_of
+from registry.db.prompt_tables import embedding, prompt, prompt_set, prompt_set_member
+from registry.db.seals import sealed
 
 VERSION_TABLE = "uniroute_alembic_version"
-ROLES = ("map", "representative", "gate", "hidden")
 LLM_STATUSES = ("available", "withdrawn", "quarantined", "excluded")
 RUN_STATUSES = ("active", "completed", "attention", "failed", "interrupted")
 PROMOTION_STATUSES = ("requested", "approved", "rejected", "superseded", "applied", "failed")
@@ -153,50 +154,6 @@ listing = Table(
     Column("is_quarantined", Boolean(create_constraint=False), nullable=False),
     digest("text_digest", ForeignKey("listing_text.digest"), nullable=False),
     Index(None, "llm_id"),
-)
-
-# --- prompts --------------------------------------------------------------------------------------------------------
-
-prompt = Table(
-    "prompt",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    digest("digest", nullable=False, unique=True),
-    Column("text", ExactText, nullable=False),
-    Column("reference", ExactText, nullable=False),
-    Column("grader", PlainText(100), nullable=False),
-)
-
-prompt_set = Table(
-    "prompt_set",
-    metadata,
-    digest("digest", primary_key=True),
-    Column("name", PlainText(200), nullable=False),
-    Column("seed", BigInteger, nullable=False),
-    Column("shares_json", Text, nullable=False),
-    Column("n_prompts", Integer, nullable=False),
-)
-
-prompt_set_member = Table(
-    "prompt_set_member",
-    metadata,
-    digest("prompt_set_digest", ForeignKey("prompt_set.digest"), primary_key=True),
-    Column("position", Integer, primary_key=True),
-    Column("prompt_id", Integer, ForeignKey("prompt.id"), nullable=False),
-    Column("label", ExactText, nullable=False),
-    Column("category", ExactText),
-    Column("role", String(20), nullable=False),
-    UniqueConstraint("prompt_set_digest", "prompt_id"),
-    Index(None, "prompt_id"),
-    one_of("role", ROLES),
-)
-
-embedding = Table(
-    "embedding",
-    metadata,
-    Column("prompt_id", Integer, ForeignKey("prompt.id"), primary_key=True),
-    Column("embedder_key", String(200), primary_key=True),
-    Column("vector", ArrayBlob, nullable=False),
 )
 
 # --- outcomes -------------------------------------------------------------------------------------------------------
@@ -458,3 +415,9 @@ outbox = Table(
     one_of("alias", ALIASES),
     Index(None, "done_at"),
 )
+
+_SOURCES = (run, llm, llm_price, catalog_fetch, listing_text, listing, prompt, prompt_set, prompt_set_member, embedding)
+_RESULTS = (protocol, outcome, completion, charge, cluster_map, cluster_map_array, feature_vector)
+_VERSIONS = (router, router_llm, router_metric)
+SEALED_TABLES = sealed(*_SOURCES, *_RESULTS, *_VERSIONS, indexed=(listing_text, listing, outcome, completion))
+"""The tables whose rows `registry.ledger.facts` puts under digests of the ledger when a night ends."""

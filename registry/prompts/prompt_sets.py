@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Final
 
 from registry.db.columns import text_bytes
-from registry.db.tables import ROLES
+from registry.db.prompt_tables import ROLES
 from registry.errors import PromptSetInvalid, counted
 from routing.errors import InvalidInput
 

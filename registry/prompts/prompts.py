@@ -12,6 +12,7 @@ from sqlalchemy import Column, select
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import embedding, prompt, prompt_set, prompt_set_member
 from registry.errors import NotFound, counted
+from registry.ledger.facts import reopen
 from registry.prompts.prompt_sets import Member, Prompt, PromptSet, RoleShares, StoredRoles, checked, prompt_set_of
 from registry.prompts.role_memory import RoleMemory
 from routing.errors import InvalidInput
@@ -223,6 +224,9 @@ class Prompts:
             numbers = ids_of(opened, prompt.c.digest, prompt.c.id, digests)
             require_known(digests, numbers)
             if digests:
+                for part in chunks(list(numbers.values())):
+                    of_embedder = embedding.c.embedder_key == embedder_key
+                    reopen(opened, embedding, of_embedder, embedding.c.prompt_id.in_(part))
                 opened.execute(
                     self._database.upsert(embedding),
                     [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.store import Registry
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.tiny_night import FIRST, LLMS, SECOND, TinyNight, answer, mlflow_state
 
@@ -84,6 +85,9 @@ class Evening:
         assert dump.keys() == self.expected.keys()
         for part, rows in self.expected.items():
             assert dump[part] == rows, f"killed at {point}: {part} differs"
+        with Registry.open(f"sqlite:///{self.night.registry}", migrate=False) as registry:
+            facts = registry.check_facts(registry.ledger.events())
+        assert (facts.problems, facts.n_open, facts.n_nights) == ((), 0, 2), f"killed at {point}"
         return code == KILLED
 
     def _check_served(self) -> None:

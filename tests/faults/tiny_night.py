@@ -38,8 +38,9 @@ _PASSING = {
 }
 # The report says when routers were made and how fast LLMs answered, so its digest differs too.
 _REPORT_DIGEST = re.compile(r'"report_digest":"[0-9a-f]{64}"')
-_NO_CONTENT = {"lease", "ledger_head", "schema_file", "uniroute_alembic_version"}
-_TAKE_OVER = "run:lease:taken_over"
+_NO_CONTENT = {"lease", "ledger_head", "retired_rows", "schema_file", "uniroute_alembic_version"}
+# A digest of the rows covers what differs, too; `Registry.check_facts` compares it.
+_PASSING_EVENTS = {"run:lease:taken_over", "run:facts:sealed"}
 
 _SETTINGS = """
 home = "home"
@@ -172,10 +173,11 @@ def lasting(registry: Path, home: Path, mlflow: str) -> dict[str, list[tuple]]:
 
 def _rows_of(connection: sqlite3.Connection, table: str) -> list[tuple]:
     columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-    kept = [name for name in columns if not name.endswith("_at") and name != "at"]
+    kept = [name for name in columns if not name.endswith("_at") and name not in ("at", "seal")]
     kept = [name for name in kept if name not in _PASSING.get(table, ())]
     rows = connection.execute(f"SELECT {', '.join(kept)} FROM {table}").fetchall()
-    return sorted((tuple(_without_report(cell) for cell in row) for row in rows if _TAKE_OVER not in row), key=repr)
+    lasting_rows = (row for row in rows if not _PASSING_EVENTS.intersection(row))
+    return sorted((tuple(_without_report(cell) for cell in row) for row in lasting_rows), key=repr)
 
 
 def _without_report(cell: object) -> object:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from registry.db.tables import ROLES
+from registry.db.prompt_tables import ROLES
 from registry.errors import NotFound, PromptSetInvalid
 from registry.prompts import Prompt, RoleShares, prompt_set_of
 from routing.errors import InvalidInput

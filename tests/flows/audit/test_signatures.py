@@ -18,7 +18,7 @@ from flows.versions.mlflow_sync import follow
 from flows.versions.signing import require_signing, sign
 from flows.workspace import Workspace
 from registry.db.columns import text_bytes
-from registry.ledger import _hash
+from registry.ledger.events import _hash
 from registry.publishing.read import HEAD_TAG
 from registry.publishing.trust import FOLDER_STATEMENT, PublicKey, Trust, Untrusted
 from registry.routers import KEPT
@@ -191,7 +191,7 @@ def test_a_history_that_was_written_anew_is_found_by_its_signed_heads_and_by_not
     assert follow(home, lambda: NOW) == ""
     assert heads_finding(home).text.startswith("1 head, for ")
     rewrite(home, by_somebody_else)
-    found = {one.subject: one for one in verify_everything(home)}
+    found = {one.subject: one for one in verify_everything(home).findings}
     assert found["ledger"].severity == found["ledger heads noted in MLflow"].severity == "ok"
     assert "is no longer part of the chain" in found["signed ledger heads"].text
     with sqlite3.connect(home.home / "registry.db") as connection:
@@ -203,7 +203,7 @@ def test_a_history_that_was_written_anew_is_found_by_its_signed_heads_and_by_not
     with with_settings(home, require=True) as strict:
         assert "no signed head covers events 1 to" in heads_finding(strict).text
     with Workspace(audited.settings.model_copy(update={"home": home.home})) as without_a_key:
-        assert worst(verify_everything(without_a_key)) == "ok"
+        assert worst(verify_everything(without_a_key).findings) == "ok"
 
 
 def test_a_night_that_cannot_sign_says_so_before_it_calls_anything(home, tmp_path, monkeypatch):

@@ -171,7 +171,7 @@ def test_a_schema_that_is_behind_is_reported_and_not_migrated(home: Path, unirou
     ended = uniroute("metrics")
     found = read(ended.out)
     assert (ended.code, found["uniroute_schema_current"]) == (0, 0)
-    assert found["uniroute_schema_pending_migrations"] == 4, "0005 to 0008"
+    assert found["uniroute_schema_pending_migrations"] == 5, "0005 to 0009"
     assert "uniroute_night_age_seconds" not in found
     assert break_in(url, "SELECT version_num FROM uniroute_alembic_version") == [("0004",)]
 

@@ -67,6 +67,12 @@ class LedgerEvent:
         """The time in the one form that is hashed: ISO 8601, UTC, microseconds."""
         return self.at.astimezone(UTC).isoformat(timespec="microseconds")
 
+    @property
+    def content_hash(self) -> str:
+        """The hash that this event must have, by its content."""
+        words = (self.event, self.subject, self.actor, self.reason, self.payload_json)
+        return _hash(self.number, self.at, *words, self.previous_hash)
+
 
 @dataclass(frozen=True)
 class LedgerCheck:
@@ -193,7 +199,9 @@ class Ledger:
                             return LedgerCheck(False, number, previous, number + 1, problem)
                         previous, number = found.hash, found.number
                         sought.pop(previous, None)
-                stated = unit.execute(select(ledger_head.c.number, ledger_head.c.hash)).first()
+                stated = unit.execute(
+                    select(ledger_head.c.number, ledger_head.c.hash).where(ledger_head.c.name == _HEAD)
+                ).first()
         except RegistryBusy:
             raise
         except (RegistryError, ValueError, TypeError, AttributeError):
@@ -275,11 +283,9 @@ def _checked(row: Row, number: int, previous: str) -> tuple[LedgerEvent, str]:
         return found, f"event {number} is missing"
     if found.previous_hash != previous:
         return found, f"event {number} does not follow the event before it"
-    words = (found.event, found.subject, found.actor, found.reason, found.payload_json)
-    expected = _hash(number, found.at, *words, previous)
     spelt = row._mapping.get("at_spelt")
     is_spelt_as_written = spelt is None or spelt == f"{found.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}"
-    is_whole = found.hash == expected and is_spelt_as_written
+    is_whole = found.hash == found.content_hash and is_spelt_as_written
     return found, "" if is_whole else f"event {number} was changed after it was written"
 
 
