@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,13 +67,12 @@ def known_finding(workspace: Workspace, record: RouterRecord) -> Finding:
 
 def unknown_folders(workspace: Workspace, records: Sequence[RouterRecord]) -> list[RouterRecord]:
     """Return the versions that were published before the digest of their folder was kept."""
-    return [
-        record
-        for record in records
-        if record.mlflow_version is not None
-        and record.folder_digest is None
-        and workspace.registry.routers.known_folder(record) is None
-    ]
+    unknown = []
+    for record in records:
+        if record.mlflow_version is not None and record.folder_digest is None:
+            with suppress(RegistryCorrupt):  # it was removed, which the comparison itself reports
+                unknown += [record] if workspace.registry.routers.known_folder(record) is None else []
+    return unknown
 
 
 def unknown_text(records: Sequence[RouterRecord]) -> str:

@@ -9,6 +9,8 @@ import pytest
 
 from flows.audit.signatures import heads_finding, versions_finding
 from flows.audit.verification import verify_everything
+from flows.audit.version_folders import folders_finding
+from flows.checks import doctor
 from flows.cli.endings import exit_code_of
 from flows.config.sections import SigningKeySettings, SigningSettings
 from flows.errors import PrerequisiteError
@@ -21,7 +23,7 @@ from registry.db.columns import text_bytes
 from registry.ledger.events import _hash
 from registry.publishing.read import HEAD_TAG
 from registry.publishing.trust import FOLDER_STATEMENT, PublicKey, Trust, Untrusted
-from registry.routers import KEPT
+from registry.routers import BUILT, FOUND, KEPT
 from tests.homes import copied_home
 
 NOW = datetime(2026, 12, 1, 2, 0, tzinfo=UTC)
@@ -204,6 +206,29 @@ def test_a_history_that_was_written_anew_is_found_by_its_signed_heads_and_by_not
         assert "no signed head covers events 1 to" in heads_finding(strict).text
     with Workspace(audited.settings.model_copy(update={"home": home.home})) as without_a_key:
         assert worst(verify_everything(without_a_key).findings) == "ok"
+
+
+def as_of_an_earlier_release(words):
+    return ["router:version:other", *words[1:]] if words[0] == BUILT else words
+
+
+def test_versions_of_an_earlier_release_are_unknown_until_doctor_keeps_their_digests(home):
+    before = home.registry.routers.get("champion")
+    rewrite(home, as_of_an_earlier_release)
+    with sqlite3.connect(home.home / "registry.db") as connection:
+        connection.execute("UPDATE router SET folder_digest = NULL")
+    connection.close()
+    assert folders_finding(home, home.registry.routers.list()).text.startswith("versions 2, 1: published before")
+    list(doctor._unknown_folders(home, True, lambda: NOW))
+    after = home.registry.routers.get("champion")
+    assert (after.folder_digest, after.row_digest()) == (before.folder_digest, before.row_digest())
+    assert folders_finding(home, home.registry.routers.list()).severity == "ok"
+    assert [one.actor for one in home.registry.ledger.events(event=FOUND)] == ["doctor", "doctor"]
+    with sqlite3.connect(home.home / "registry.db") as connection:
+        connection.execute("UPDATE router SET folder_digest = NULL WHERE mlflow_version = 2")
+    connection.close()
+    found = folders_finding(home, [home.registry.routers.get("champion")])
+    assert (found.severity, "is not one that the ledger knows" in found.text) == ("damaged", True)
 
 
 def test_a_night_that_cannot_sign_says_so_before_it_calls_anything(home, tmp_path, monkeypatch):
