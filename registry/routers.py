@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,17 +16,29 @@ from sqlalchemy import ColumnElement, Row, select
 from registry.cluster_maps import ClusterMapRecord, ClusterMaps, StoredVector, VectorFields
 from registry.db.database import Database, Unit
 from registry.db.tables import ALIASES, alias, llm, router, router_llm, router_metric
-from registry.errors import NotFound, RegistryError
+from registry.errors import NotFound, RegistryCorrupt, RegistryError
 from registry.ledger import Ledger
 from registry.ledger.facts import reopen
 from registry.runs import Runs
 from routing.errors import InvalidInput
 from routing.strict_json import canonical_json
 
-__all__ = ["KEPT", "Aliases", "ClusterMapRecord", "RouterRecord", "Routers", "StoredVector", "VectorFields"]
+__all__ = [
+    "KEPT",
+    "Aliases",
+    "ClusterMapRecord",
+    "KnownFolder",
+    "RouterRecord",
+    "Routers",
+    "StoredVector",
+    "VectorFields",
+]
 
 KEPT = "router:version:kept"
 """The ledger event of a new version; its payload holds the digest of the row and what the version was made from."""
+
+FOLDER, BUILT, FOUND = "router:folder:", "router:folder:built", "router:folder:found"
+"""The ledger events of a version's whole folder: built to be published, or found when none had been kept of it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,8 @@ class RouterRecord:
         Position among the routers of this registry, from 1.
     mlflow_name, mlflow_version, mlflow_run_id
         Where it was published; None until then.
+    folder_digest
+        Digest of the whole version folder; None until it is published, and when it was before this was kept.
     aliases
         Those that point to it now.
     """
@@ -71,6 +86,7 @@ class RouterRecord:
     mlflow_name: str | None = None
     mlflow_version: int | None = None
     mlflow_run_id: str | None = None
+    folder_digest: str | None = None
     aliases: tuple[str, ...] = ()
 
     def row_digest(self) -> str:
@@ -82,6 +98,31 @@ class RouterRecord:
             "metrics": {name: float(one) for name, one in self.metrics.items()},
         }
         return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class KnownFolder:
+    """What the ledger knows of a version's whole folder.
+
+    Attributes
+    ----------
+    digest
+        Digest over all its files.
+    files
+        SHA-256 of each file by its path.
+    signature
+        The signed statement on it; None when it is not signed.
+    is_found
+        Whether it was read from MLflow later on, rather than when it was built.
+    event_number
+        The event that says so.
+    """
+
+    digest: str
+    files: Mapping[str, str]
+    signature: str | None
+    is_found: bool
+    event_number: int
 
 
 @dataclass(frozen=True)
@@ -195,10 +236,109 @@ class Routers(ClusterMaps):
             rows = unit.execute(select(router).order_by(router.c.id.desc())).fetchall()
             return tuple(self._record(unit, row) for row in rows)
 
+    def note_built(
+        self,
+        digest: str,
+        files: Mapping[str, str],
+        folder_digest: str,
+        *,
+        signature: str | None,
+        actor: str,
+        now: datetime,
+    ) -> None:
+        """Record the content of a version's folder before it is uploaded; an attempt that fails leaves only the event.
+
+        Parameters
+        ----------
+        digest
+            The router.
+        files, folder_digest, signature
+            As for `KnownFolder`.
+        actor
+            Who publishes.
+        now
+            When it was built.
+        """
+        facts = {"folder_digest": folder_digest, "files": dict(files)}
+        facts |= {} if signature is None else {"signature": signature}
+        self._events.append(BUILT, digest, actor=actor, now=now, payload=facts)
+
+    def note_found(
+        self, digest: str, files: Mapping[str, str], folder_digest: str, *, actor: str, now: datetime
+    ) -> RouterRecord:
+        """Record what the folder of a version holds of which nothing was kept when it was published.
+
+        Parameters
+        ----------
+        digest
+            The router.
+        files, folder_digest
+            As for `KnownFolder`.
+        actor
+            Who looked.
+        now
+            When.
+
+        Raises
+        ------
+        RegistryError
+            When a digest of its folder is known.
+        """
+        with self._database.write(None) as opened:
+            record = self.get(digest, unit=opened)
+            if self.known_folder(record, unit=opened) is not None:
+                raise RegistryError(f"the folder of router {digest[:12]} is known", unchanged="Nothing was changed.")
+            facts = {"folder_digest": folder_digest, "files": dict(files), "version": record.mlflow_version}
+            self._events.append(FOUND, digest, actor=actor, now=now, payload=facts, unit=opened)
+            reopen(opened, router, router.c.digest == digest)
+            opened.execute(router.update().where(router.c.digest == digest).values(folder_digest=folder_digest))
+            return self.get(digest, unit=opened)
+
+    def known_folder(self, record: RouterRecord, *, unit: Unit | None = None) -> KnownFolder | None:
+        """Return what the ledger knows of a version's folder; None when it was published before that was kept.
+
+        Raises
+        ------
+        RegistryCorrupt
+            When the row names a digest that the ledger does not know, or none although the ledger does.
+        """
+        known = {}
+        for event in self._events.events(subject=record.digest, event=FOLDER, unit=unit):
+            facts = json.loads(event.payload_json)
+            of = (facts["folder_digest"], facts["files"], facts.get("signature"), event.event == FOUND, event.number)
+            known[facts["folder_digest"]] = KnownFolder(*of)
+        if record.mlflow_version is None or (record.folder_digest is None and not known):
+            return None
+        if record.folder_digest not in known:
+            raise RegistryCorrupt(
+                f"the digest of the folder of router {record.digest[:12]} is not one that the ledger knows",
+                unchanged="Nothing was compared with it.",
+                hint="uniroute audit verify",
+            )
+        return known[record.folder_digest]
+
     def set_published(
-        self, digest: str, name: str, version: int, mlflow_run_id: str, *, unit: Unit | None = None
+        self,
+        digest: str,
+        name: str,
+        version: int,
+        mlflow_run_id: str,
+        *,
+        folder_digest: str | None = None,
+        unit: Unit | None = None,
     ) -> RouterRecord:
         """Note where a router was published; repeating it changes nothing.
+
+        Parameters
+        ----------
+        digest
+            The router.
+        name, version, mlflow_run_id
+            Where it is in MLflow.
+        folder_digest
+            Digest of its folder as MLflow says; kept only when the ledger knows it.
+        unit
+            The transaction to join.
 
         Raises
         ------
@@ -217,7 +357,10 @@ class Routers(ClusterMaps):
                     unchanged="The registry still names that version.",
                     hint="uniroute doctor",
                 )
+            built = self._events.events(subject=digest, event=FOLDER, unit=opened)
+            is_known = folder_digest in {json.loads(one.payload_json)["folder_digest"] for one in built}
             facts = {"mlflow_name": name, "mlflow_version": version, "mlflow_run_id": mlflow_run_id}
+            facts["folder_digest"] = folder_digest if is_known else None
             reopen(opened, router, router.c.digest == digest)
             opened.execute(router.update().where(router.c.digest == digest).values(facts))
             return self.get(digest, unit=opened)
@@ -230,7 +373,7 @@ class Routers(ClusterMaps):
         NotFound
             When there is no such router.
         """
-        nowhere = {"mlflow_name": None, "mlflow_version": None, "mlflow_run_id": None}
+        nowhere = {"mlflow_name": None, "mlflow_version": None, "mlflow_run_id": None, "folder_digest": None}
         with self._database.write(unit) as opened:
             record = self.get(digest, unit=opened)
             reopen(opened, router, router.c.digest == record.digest)

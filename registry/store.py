@@ -14,7 +14,7 @@ from registry.db.database import Database, Tracer, Unit
 from registry.db.schema import ALEMBIC, Schema, SchemaStatus
 from registry.errors import SchemaMismatch, counted
 from registry.leaderboard import LeaderboardRow, leaderboard
-from registry.ledger import Ledger, LedgerEvent
+from registry.ledger import Ledger, LedgerEvent, SignedHeads
 from registry.ledger.fact_checks import FactsCheck, check_facts
 from registry.llms import LLMs
 from registry.monitoring import Monitoring
@@ -51,6 +51,7 @@ class Registry:
         self._schema = Schema(database)
         self.backups = Backups(database, self._schema)
         self.ledger = Ledger(database)
+        self.signed_heads = SignedHeads(database)
         self.runs = Runs(database, self.ledger)
         self.parts = RunParts(database, self.runs)
         self.pruning = Pruning(database, self.ledger, self.runs)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from flows.audit.earlier import EarlierExport, export_finding, head_finding
 from flows.audit.facts import coverage, facts_findings
 from flows.audit.replay import disagreements
+from flows.audit.signatures import heads_finding, versions_finding
+from flows.audit.version_folders import folders_finding
 from flows.findings import Finding, compared
 from flows.text import counted
 from flows.versions.provenance import Provenance, known_provenance
@@ -45,7 +47,8 @@ def verify_everything(
 ) -> Verification:
     """Check the ledger, what rests on it, and everything of which it or the registry knows a digest.
 
-    Files and tags of versions in MLflow are checked by ``router verify``, version by version.
+    Of versions in MLflow every file is checked; their tags, parameters and metrics are by ``router verify``, version by
+    version.
 
     Parameters
     ----------
@@ -61,6 +64,8 @@ def verify_everything(
     if UNREADABLE in {one.subject for one in findings}:
         return Verification(tuple(findings), found.covers)
     records = workspace.registry.routers.list()
+    findings.append(folders_finding(workspace, records))
+    findings += [one for one in (versions_finding(workspace, records), heads_finding(workspace)) if one is not None]
     findings.append(_folders(workspace, records))
     findings.append(_publications(workspace, records))
     findings.append(_reports(workspace))

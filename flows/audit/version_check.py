@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows.audit.rebuilding import OriginalNight, differences, rebuild
+from flows.audit.signatures import versions_finding
+from flows.audit.version_folders import known_finding
 from flows.errors import PrerequisiteError
 from flows.findings import Finding, compared
 from flows.text import counted
@@ -23,9 +25,9 @@ from flows.versions.provenance import (
     read_provenance,
     routed_llms,
 )
-from flows.versions.store import REVIEW, router_folder
+from flows.versions.store import REVIEW, fetch_version, router_folder
 from registry.cluster_maps import vector_digest
-from registry.errors import NotFound, PublishIncomplete, RegistryError
+from registry.errors import NotFound, PublishIncomplete, RegistryCorrupt, RegistryError
 from routing.artifact import load_router
 from routing.errors import ArtifactError, RoutingError, UnirouteError
 from routing.stored_estimator import arrays_digest
@@ -72,6 +74,10 @@ def verify_version(workspace: Workspace, record: RouterRecord) -> VersionCheck:
     findings = [_ledger(workspace)]
     provenance, found = _row(workspace, record)
     findings.append(found)
+    if record.mlflow_version is not None:
+        findings.append(known_finding(workspace, record))
+        signed = versions_finding(workspace, [record])
+        findings += [] if signed is None else [signed]
     with tempfile.TemporaryDirectory(prefix="uniroute-verify-") as scratch:
         published, in_mlflow = _in_mlflow(workspace, record, provenance, Path(scratch))
     findings += in_mlflow
@@ -125,19 +131,19 @@ def _in_mlflow(
     workspace: Workspace, record: RouterRecord, provenance: Provenance | None, scratch: Path
 ) -> tuple[Router | None, list[Finding]]:
     """Download the version and compare its files, tags, parameters and metrics with what is recorded of them."""
-    subject, name = "files in MLflow", workspace.settings.mlflow.router_name
+    subject = "files in MLflow"
     if record.mlflow_version is None:
         return None, [Finding(subject, "attention", "the version is not in MLflow yet: uniroute doctor --repair")]
     try:
-        downloaded = workspace.publisher.download_version(name, record.mlflow_version, scratch / "version")
+        downloaded = fetch_version(workspace, record, scratch / "version")
         router = load_router(downloaded.router_folder)
         lines = _file_differences(downloaded.router_folder, record)
-        findings = [compared(subject, lines, "every file has the digest of tag, registry and router")]
+        findings = [compared(subject, lines, "every file has the digest of ledger, registry and router")]
         code = json.loads((downloaded.folder / "artifacts" / "code" / "manifest.json").read_text(encoding="utf-8"))
         findings += _descriptions(workspace, record, provenance, code["code_digest"], scratch)
     except PublishIncomplete as error:
         return None, [Finding(subject, "unreachable", error.message)]
-    except (NotFound, ArtifactError) as error:
+    except (NotFound, ArtifactError, RegistryCorrupt) as error:
         return None, [Finding(subject, "damaged", error.message)]
     return router if router.digest == record.digest else None, findings
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from flows.audit.replay import disagreements
+from flows.audit.version_folders import keep_found, unknown_folders, unknown_text
 from flows.findings import Finding
 from flows.gate.refresh import refresh_today
 from flows.promotion.refresh import gate_of, measure_refresh
 from flows.text import counted
 from flows.versions.champion_state import ChampionState, champion_state
 from flows.versions.mlflow_sync import find_drift, forget_version, note_drift, repair_drift, sync_mlflow
-from flows.versions.store import load_version, router_folder
+from flows.versions.store import load_version, require_intact, router_folder
 from flows.workspace import Workspace
 from registry.errors import NotFound, PublishIncomplete, RegistryCorrupt
 from registry.publishing.connection import sqlite_file
@@ -211,6 +212,7 @@ def _mlflow(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) -
         return
     try:
         yield from _versions(workspace, repair, clock)
+        yield from _unknown_folders(workspace, repair, clock)
         yield from _aliases(workspace, repair, clock)
         yield _outbox(workspace)
         yield from _noted_heads(workspace)
@@ -220,17 +222,12 @@ def _mlflow(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) -
 
 def _versions(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) -> Iterator[Finding]:
     """Compare the versions that serve with the registry, byte by byte, and publish again those that are gone."""
-    import tempfile
-    from pathlib import Path
-
-    registry, name = workspace.registry, workspace.settings.mlflow.router_name
-    for record in registry.routers.list():
+    for record in workspace.registry.routers.list():
         if record.mlflow_version is None or not record.aliases:
             continue
         title = f"mlflow version {record.mlflow_version}"
         try:
-            with tempfile.TemporaryDirectory(prefix="uniroute-doctor-") as scratch:
-                found = workspace.publisher.download_version(name, record.mlflow_version, Path(scratch)).digest
+            found = require_intact(workspace, record).digest
         except NotFound as error:
             if not repair:
                 yield Finding(title, "damaged", f"{error.message} It is {', '.join(record.aliases)}.", REPAIR)
@@ -242,8 +239,21 @@ def _versions(workspace: Workspace, repair: bool, clock: Callable[[], datetime])
             away = f"delete version {record.mlflow_version} in MLflow, then: {REPAIR}"
             yield Finding(title, "damaged", error.message, away)
             continue
+        except RegistryCorrupt as error:
+            yield Finding(title, "damaged", error.message, "uniroute audit verify")
+            continue
         if found != record.digest:
             yield Finding(title, "damaged", f"holds router {found[:12]}, not {record.digest[:12]}", "move the alias")
+
+
+def _unknown_folders(workspace: Workspace, repair: bool, clock: Callable[[], datetime]) -> Iterator[Finding]:
+    """Keep the digests of the folders of versions that were published before they were kept."""
+    unknown = [one for one in workspace.registry.routers.list() if one.folder_digest is None]
+    unknown = unknown_folders(workspace, unknown)
+    if unknown and not repair:
+        yield Finding("version folders", "attention", unknown_text(unknown), REPAIR)
+    for record in unknown if repair else ():
+        yield keep_found(workspace, record, actor=ACTOR, now=clock())
 
 
 def _outbox(workspace: Workspace) -> Finding:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from flows.checks.design import shortfalls
 from flows.errors import PrerequisiteError
 from flows.graders import Judge, grader, grader_name
+from flows.versions.signing import require_signing
 from flows.workspace import Workspace
+from registry.clock import utc_now
 from registry.prompts import PromptSet
 
 
@@ -52,6 +54,7 @@ def check_prompts(workspace: Workspace, prompt_set: PromptSet) -> None:
             unchanged="Nothing was called.",
             hint="Add prompts, lower [routing] n_clusters, or raise the shares of [prompts]: uniroute prompt check",
         )
+    require_signing(workspace.settings, utc_now())
     _ = workspace.embedder.id
 
 

@@ -21,6 +21,7 @@ from routing.errors import UnirouteError
 _COMMANDS = {
     "audit": ("flows.cli.audit", "Read, verify and export the ledger."),
     "bench": ("flows.cli.bench", "Measure routing methods over a folder of recorded outcomes."),
+    "client": ("flows.cli.client", "Write the client that services load routers with."),
     "completion": ("flows.cli.completion", "Print the script that completes commands and names."),
     "config": ("flows.cli.config", "Show, validate and describe settings."),
     "db": ("flows.cli.db", "Migrate, back up, copy and prune the registry's database."),

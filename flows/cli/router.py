@@ -107,6 +107,7 @@ def show_router(name: str, config: str | None, as_json: bool) -> None:
             "cluster_map": record.cluster_map_digest,
             "cost_weight": loaded.cost_weight,
             "n_clusters": loaded.cluster_map.n_clusters,
+            "folder_digest": record.folder_digest,
             "figure": str(figure) if figure.is_file() else None,
             "worth": worth,
             "llms": [
@@ -133,6 +134,7 @@ def _router_text(data: dict[str, Any], worth: Sequence[str], workspace: Workspac
     lines = [
         f"router {version}   aliases: {', '.join(data['aliases']) or 'none'}   made {data['created_at']}",
         f"digest      {data['digest']}",
+        f"folder      {data['folder_digest'] or 'unknown'} (digest of all its files in MLflow)",
         f"parent      {data['parent'] or 'none'}",
         f"prompt set  {data['prompt_set']}",
         f"embedder    {sanitize(data['embedder'])}",
@@ -312,8 +314,8 @@ def export(name: str, folder: str, config: str | None, as_json: bool) -> None:
     def text() -> str:
         return "\n".join(
             [
-                f"{_name_of(record)} is in {found.folder}: {counted(found.n_files, 'file')}, digest {found.digest}",
-                f"verify it there: python {found.folder / CHECKER} {found.digest}",
+                f"{_name_of(record)} is in {found.folder}: {counted(found.n_files, 'file')} of router {found.digest}",
+                f"verify it there: python {found.folder / CHECKER} {found.folder_digest}",
                 f'use it there:    mlflow.pyfunc.load_model("{found.folder / VERSION}")',
             ]
         )

@@ -150,8 +150,8 @@ def _undecodable(sources: GivenValues) -> PrerequisiteError:
 
 def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     """Read the paths of a settings file as relative to that file, so that a schedule may start anywhere."""
-    places = [(content.get("prompts"), "file"), (content, "home")]
-    for name, key in (("catalog", "location"), ("endpoint", "api_key_file")):
+    places = [(content.get("prompts"), "file"), (content, "home"), (content.get("signing"), "private_key")]
+    for name, key in (("catalog", "location"), ("endpoint", "api_key_file"), ("signing_key", "file")):
         places += [(entry, key) for entry in entries] if isinstance(entries := content.get(name), list) else []
     for section, key in places:
         if isinstance(section, dict) and isinstance(value := section.get(key), str) and "://" not in value:

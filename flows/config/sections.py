@@ -7,6 +7,7 @@ they are written for the people who edit that file.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -258,6 +259,26 @@ class GateSettings(Section):
     def refresh_policy(self) -> Literal["automatic", "review"]:
         """What happens to a refresh: what `refresh` says, else what happens to challengers."""
         return self.refresh or self.policy
+
+
+class SigningSettings(Section):
+    """Whether router versions and the ledger are signed; needs pip install 'uniroute[signing]'."""
+
+    private_key: Path | None = Field(default=None, examples=["signing.pem"])
+    """file of the private key that nights sign with: PEM, of the curve P-256, P-384 or P-521, without a password"""
+    require: bool = False
+    """whether what was made since the first [[signing_key]] counts as changed when none of them signed it"""
+
+
+class SigningKeySettings(Section):
+    """A public key whose signatures count; keep those of earlier years, or what they signed counts no longer."""
+
+    file: Path = Field(examples=["signing.pub.pem"])
+    """PEM file of the public key"""
+    since: date | None = Field(default=None, examples=[date(2026, 1, 1)])
+    """first day, in UTC, whose signatures count"""
+    until: date | None = Field(default=None, examples=[date(2027, 1, 1)])
+    """first day, in UTC, whose signatures no longer count"""
 
 
 class CatalogSettings(Section):

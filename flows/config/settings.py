@@ -33,6 +33,8 @@ from flows.config.sections import (
     RetentionSettings,
     RoutingSettings,
     Section,
+    SigningKeySettings,
+    SigningSettings,
 )
 from flows.config.sources import PREFIX
 from routing.strict_json import canonical_json
@@ -64,6 +66,8 @@ class Settings(BaseSettings):
     judge: JudgeSettings = JudgeSettings()
     routing: RoutingSettings = RoutingSettings()
     gate: GateSettings = GateSettings()
+    signing: SigningSettings = SigningSettings()
+    signing_key: tuple[SigningKeySettings, ...] = ()
     catalog: tuple[CatalogSettings, ...] = ()
     endpoint: tuple[EndpointSettings, ...] = ()
 
@@ -99,6 +103,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"[judge] llm {self.judge.llm!r} is not the name of an [[endpoint]] and an LLM id with a colon between"
             )
+        if self.signing.require and not self.signing_key:
+            raise ValueError("[signing] require is set but no [[signing_key]] is listed: say whose signatures count")
         if self.catalog and self.prompts.file is None:
             raise ValueError("catalogs are configured but [prompts] file is not: say which prompts LLMs are asked")
         return self
@@ -168,7 +174,8 @@ class Settings(BaseSettings):
         Keys stand under the names they were first stored by, and those of later releases only where they are set, so
         that the hash of unchanged settings stays.
         """
-        elsewhere = dict.fromkeys(("home", "registry", "mlflow", "fan_out", "retention", "log"), True)
+        names = ("home", "registry", "mlflow", "fan_out", "retention", "log", "signing", "signing_key")
+        elsewhere = dict.fromkeys(names, True)
         content = self.model_dump(mode="json", by_alias=True, exclude={**elsewhere, "prompts": {"file"}})
         for name, stored in content.items():
             section = getattr(self, name)

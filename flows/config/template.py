@@ -10,6 +10,7 @@ import inspect
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ def _lines(setting: str, meaning: str) -> str:
 def _as_toml(value: Any) -> str:
     if isinstance(value, Decimal):
         return str(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, Path):
         value = str(value)
     return json.dumps(list(value) if isinstance(value, tuple) else value)

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 from flows import crash_points
 from flows.gate.refresh import refresh_today
 from flows.logs import log_event
-from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, refusal, write_report
+from flows.promotion.judging import (
+    Clock,
+    check_published,
+    failed_checks,
+    judge_again,
+    load_to_judge,
+    refusal,
+    write_report,
+)
 from flows.promotion.refresh import judge_refresh_again, judge_waiting_again, refresh_champion
 from flows.versions.mlflow_sync import follow
 from flows.versions.store import find_router, load_version, router_folder
@@ -168,7 +176,7 @@ def approve(
     Raises
     ------
     ArtifactError
-        Its router no longer loads; the promotion has failed.
+        Its router no longer loads, or its version in MLflow is not what was published; the promotion has failed.
     PromotionRefused
         The gate rejects it by now, or requester and approver must be two people.
     RegistryCorrupt
@@ -184,6 +192,7 @@ def approve(
     remarks = _check_report(workspace, waiting)
     try:
         router = load_to_judge(workspace, waiting.router_digest)
+        remarks += check_published(workspace, waiting.router_digest)
     except ArtifactError as error:
         if not is_dry_run:
             promotions.mark_failed(promotion_id, actor=by.name, reason=error.message, now=clock())

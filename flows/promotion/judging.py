@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from flows.errors import VersionUnavailable
-from flows.versions.store import load_version
+from flows.versions.store import load_version, require_intact
 from flows.workspace import Workspace
 from registry.errors import MlflowDenied, MlflowUnsuitable, NotFound, PublishIncomplete
 from registry.promotion_records import REJECT, GateRecord, Promotion, gate_result
+from registry.publishing.probe import probe
 from routing.errors import ArtifactCorrupt, UnirouteError
 
 if TYPE_CHECKING:
@@ -43,6 +44,28 @@ def load_to_judge(workspace: Workspace, digest: str) -> Router:
             unchanged="The champion stays as it is.",
             hint="uniroute doctor",
         ) from error
+
+
+def check_published(workspace: Workspace, digest: str) -> tuple[str, ...]:
+    """Compare the files of a version in MLflow, which are what will serve; return a remark when they are out of reach.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        A file is not what was published.
+    RegistryCorrupt
+        Registry and ledger disagree about the digest of its folder.
+    """
+    record = workspace.registry.routers.get(digest)
+    if record.mlflow_version is None:
+        return ()
+    unreachable = probe(workspace.settings.mlflow_url)
+    if not unreachable:
+        try:
+            require_intact(workspace, record)
+        except (PublishIncomplete, NotFound) as error:
+            unreachable = error.message
+    return (f"Its files in MLflow could not be compared with what was published: {unreachable}",) if unreachable else ()
 
 
 def judge_again(workspace: Workspace, router: Router, champion: str | None, clock: Clock) -> GateRecord:

@@ -13,15 +13,27 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from flows import crash_points
-from flows.versions.store import CONTENT_FILE, FIGURE_FILE, REVIEW, publication_folder, router_folder
+from flows.errors import PrerequisiteError
+from flows.versions.signing import sign, sign_head
+from flows.versions.store import (
+    CONTENT_FILE,
+    FIGURE_FILE,
+    REVIEW,
+    publication_folder,
+    require_intact,
+    router_folder,
+)
 from flows.workspace import Workspace
-from registry.errors import NotFound, PublishIncomplete
+from registry.errors import NotFound, PublishIncomplete, RegistryCorrupt
 from registry.publishing.probe import probe
+from registry.publishing.trust import FOLDER_STATEMENT
 from registry.routers import RouterRecord
+from routing.errors import ArtifactError
 
 if TYPE_CHECKING:
     from registry.db.database import Unit
     from registry.promotion_rows import OutboxEntry
+    from registry.publishing.folder_check import FolderContent
 
 ACTOR = "publisher"
 VANISHED = "router:version:vanished"
@@ -155,8 +167,22 @@ def sync_mlflow(workspace: Workspace, clock: Callable[[], datetime]) -> tuple[Al
         for entry in entries:
             promotions.mark_done(entry.id, now=clock())
     if routers.list():
-        workspace.publisher.note_ledger_head(workspace.settings.mlflow.router_name, *workspace.registry.ledger.head())
+        _note_head(workspace, clock())
     return drifts
+
+
+def _note_head(workspace: Workspace, now: datetime) -> None:
+    head = workspace.registry.ledger.head()
+    try:
+        signature = sign_head(workspace, now)
+    except PrerequisiteError as error:
+        raise _unsigned(error) from error
+    workspace.publisher.note_ledger_head(workspace.settings.mlflow.router_name, *head, signature=signature)
+
+
+def _unsigned(error: PrerequisiteError) -> PublishIncomplete:
+    """Return what keeps MLflow from being up to date; what is done already stays done."""
+    return PublishIncomplete(error.message, unchanged=error.unchanged, hint=error.hint)
 
 
 def follow(workspace: Workspace, clock: Callable[[], datetime]) -> str:
@@ -172,15 +198,26 @@ def follow(workspace: Workspace, clock: Callable[[], datetime]) -> str:
 
 
 def _set_alias(workspace: Workspace, entries: Sequence[OutboxEntry]) -> None:
-    """Point an alias where the last of its pending moves goes; the earlier ones are history."""
+    """Point an alias where the last of its pending moves goes; the earlier ones are history.
+
+    Consumers load what the champion points at: it is not moved to a version whose files were changed.
+    """
     last = entries[-1]
-    version = workspace.registry.routers.get(last.router_digest).mlflow_version
-    assert version is not None, "every router was published before"
+    record = workspace.registry.routers.get(last.router_digest)
+    assert record.mlflow_version is not None, "every router was published before"
     try:
-        workspace.publisher.set_alias(workspace.settings.mlflow.router_name, last.alias, version)
-    except PublishIncomplete as error:
+        if last.alias == "champion":
+            require_intact(workspace, record)
+        workspace.publisher.set_alias(workspace.settings.mlflow.router_name, last.alias, record.mlflow_version)
+    except (PublishIncomplete, ArtifactError, NotFound, RegistryCorrupt) as error:
         workspace.registry.promotions.mark_undelivered(last.id, error.message)
-        raise
+        if isinstance(error, PublishIncomplete):
+            raise
+        raise PublishIncomplete(
+            f"the alias {last.alias} was not moved: {error.message}",
+            unchanged="MLflow stays as it is.",
+            hint=error.hint,
+        ) from error
 
 
 def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callable[[], datetime]) -> None:
@@ -195,7 +232,17 @@ def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callabl
             unchanged="MLflow stays as it is.",
             hint="Run the night on the machine that made it: uniroute night run",
         ) from None
-    name = workspace.settings.mlflow.router_name
+    name, registry = workspace.settings.mlflow.router_name, workspace.registry
+
+    def note_built(built: FolderContent) -> str | None:
+        facts = {"digest": built.digest, "router": digest}
+        try:
+            signature = sign(workspace.settings, FOLDER_STATEMENT, facts, clock())
+        except PrerequisiteError as error:
+            raise _unsigned(error) from error
+        registry.routers.note_built(digest, built.files, built.digest, signature=signature, actor=ACTOR, now=clock())
+        return signature
+
     content["tags"] |= {HEAD_TAG: ":".join(map(str, workspace.registry.ledger.head()))}
     published = workspace.publisher.publish(
         PublishRequest(
@@ -204,11 +251,11 @@ def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callabl
             publish_key=publish_key,
             figures={FIGURE_FILE: folder / FIGURE_FILE} if (folder / FIGURE_FILE).is_file() else {},
             documents={name: folder / name for name in REVIEW if (folder / name).is_file()},
+            on_built=note_built,
             **content,
         )
     )
     crash_points.reach("version made")
-    registry = workspace.registry
     with registry.unit() as unit:
         # An MLflow database that was lost, or restored from a backup, numbers its versions anew.
         with contextlib.suppress(NotFound):
@@ -216,7 +263,12 @@ def _publish(workspace: Workspace, digest: str, publish_key: str, clock: Callabl
             if former.mlflow_name == name and former.digest != digest:
                 forget_version(workspace, former, now=clock(), unit=unit)
         registry.routers.set_published(
-            digest, name=name, version=published.version, mlflow_run_id=published.run_id, unit=unit
+            digest,
+            name=name,
+            version=published.version,
+            mlflow_run_id=published.run_id,
+            folder_digest=published.folder_digest,
+            unit=unit,
         )
 
 

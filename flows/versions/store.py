@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from flows.workspace import Workspace
 from registry.errors import PublishIncomplete
@@ -15,6 +17,9 @@ from registry.store import Registry
 from routing.artifact import load_router
 from routing.errors import ArtifactCorrupt
 from routing.router import Router
+
+if TYPE_CHECKING:
+    from registry.publishing import DownloadedVersion
 
 _SHORTEST_DIGEST = 8
 FIGURE_FILE = "deferral_curve.png"
@@ -69,6 +74,44 @@ def read_publication(workspace: Workspace, digest: str) -> Publication:
     return Publication(**json.loads(content))
 
 
+def fetch_version(workspace: Workspace, record: RouterRecord, to: Path) -> DownloadedVersion:
+    """Copy a version's whole folder from MLflow, and compare every file with what was kept when it was built.
+
+    One that was published before that was kept is compared with MLflow's own tag.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        A file differs, was added or is gone.
+    NotFound
+        MLflow has no such version.
+    PublishIncomplete
+        MLflow did not answer.
+    RegistryCorrupt
+        Registry and ledger disagree about its digest.
+    """
+    assert record.mlflow_version is not None, "only a published version is fetched"
+    name = workspace.settings.mlflow.router_name
+    return workspace.publisher.download_version(name, record.mlflow_version, to, **_known(workspace, record))
+
+
+def _known(workspace: Workspace, record: RouterRecord) -> dict[str, Any]:
+    known = workspace.registry.routers.known_folder(record)
+    return {} if known is None else {"folder_digest": known.digest, "files": known.files}
+
+
+def require_intact(workspace: Workspace, record: RouterRecord) -> DownloadedVersion:
+    """Refuse a version whose folder in MLflow is not what was published; return what it was, already removed again.
+
+    Raises
+    ------
+    ArtifactCorrupt, NotFound, PublishIncomplete, RegistryCorrupt
+        As for `fetch_version`.
+    """
+    with tempfile.TemporaryDirectory(prefix="uniroute-version-") as scratch:
+        return fetch_version(workspace, record, Path(scratch))
+
+
 def load_version(workspace: Workspace, digest: str) -> Router:
     """Load a router version from the home folder or, when another machine made it, from MLflow.
 
@@ -81,14 +124,15 @@ def load_version(workspace: Workspace, digest: str) -> Router:
     """
     folder = router_folder(workspace, digest)
     if not folder.is_dir():
-        version = workspace.registry.routers.get(digest).mlflow_version
-        if version is None:
+        record = workspace.registry.routers.get(digest)
+        if record.mlflow_version is None:
             raise PublishIncomplete(
                 f"Router {digest[:12]} is neither in {folder.parent} nor in MLflow.",
                 hint="Run the night again on the machine that made it: uniroute night run",
             )
         folder.parent.mkdir(parents=True, exist_ok=True)
-        workspace.publisher.download(workspace.settings.mlflow.router_name, version, folder)
+        name = workspace.settings.mlflow.router_name
+        workspace.publisher.download(name, record.mlflow_version, folder, **_known(workspace, record))
     router = load_router(folder)
     if router.digest != digest:
         raise ArtifactCorrupt(

@@ -2,7 +2,7 @@
 
 Triggers refuse UPDATE and DELETE; working around them breaks the chain, and `Ledger.verify` reports where. A chain that
 was cut off at its end is whole in itself; it is found out by the row `ledger_head`, written with every event, and by
-heads that were noted elsewhere (MLflow's tags).
+heads that were noted elsewhere (MLflow's tags). A chain that was written anew is found out by signed heads.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy import Result, Row, Select, String, func, select, type_coerce
 
 from registry.db.columns import plain_text, text_bytes
 from registry.db.database import Database, Unit
-from registry.db.tables import ledger, ledger_head
+from registry.db.tables import ledger, ledger_head, signed_head
 from registry.errors import RegistryBusy, RegistryError
 from routing.strict_json import canonical_json
 
@@ -236,6 +236,44 @@ class Ledger:
         """Count the events."""
         with self._database.read() as unit:
             return unit.execute(select(func.count()).select_from(ledger)).scalar_one()
+
+
+@dataclass(frozen=True)
+class SignedHead:
+    """The ledger's last event at some moment, with a signature.
+
+    Attributes
+    ----------
+    number, hash
+        The event.
+    signed_at
+        When it was signed, in UTC.
+    signature_json
+        The signed statement, which is what counts: the other cells only say what is in it.
+    """
+
+    number: int
+    hash: str
+    signed_at: datetime
+    signature_json: str
+
+
+class SignedHeads:
+    """Store and read signed heads of the ledger: who rewrites it would have to sign again, too."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def keep(self, head: SignedHead, *, unit: Unit | None = None) -> None:
+        """Store a signed head; one of the same event is replaced."""
+        with self._database.write(unit) as opened:
+            opened.execute(self._database.upsert(signed_head), vars(head))
+
+    def list(self, *, unit: Unit | None = None) -> tuple[SignedHead, ...]:
+        """Return all signed heads, in the order of the ledger."""
+        with self._database.read(unit) as opened:
+            rows = opened.execute(select(signed_head).order_by(signed_head.c.number)).fetchall()
+            return tuple(SignedHead(*row) for row in rows)
 
 
 def _checked(row: Row, number: int, previous: str) -> tuple[LedgerEvent, str]:

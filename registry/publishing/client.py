@@ -1,12 +1,12 @@
 """Follow a router's alias from within a running service: `RouterClient` serves, polls, checks and swaps.
 
-A copy of this file lies in every version beside the code that routes (``artifacts/code/uniroute_client.py``). It must
-run where uniroute is not installed: it imports MLflow, pandas and the standard library, and nothing of this repository.
+``uniroute client write DIR`` copies this file and the two that it imports into a package `uniroute_client`, with what
+the versions are compared with. They must run where uniroute is not installed: they import MLflow, pandas, the standard
+library and, for signatures alone, `model-signing`; and nothing of this repository.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import re
@@ -21,6 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+# Relatively, because a copy has another name.
+from .folder_check import NOTE, local_folder, problems_of, refuse_links, remove_compiled
+from .trust import TRUST_FILE, Trust
+
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
@@ -28,58 +32,11 @@ if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
     from mlflow.pyfunc import PyFuncModel
 
-_WRITTEN_BY_MLFLOW = "registered_model_meta"
-_CACHE = "__pycache__"
 _DOWNLOAD = "version-"
 _LOADER = "mlflow.pyfunc.loaders.code_model"
 _PROBE = "Which planet is the largest?"
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
 _LONGEST_REASON = 400
-
-
-def file_digests(root: Path, pattern: str) -> dict[str, str]:
-    """Return the SHA-256 of each file below a folder by its path in it, except what Python compiled there.
-
-    Parameters
-    ----------
-    root
-        The folder.
-    pattern
-        Pattern of the file names, such as ``*.py``.
-    """
-    return {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob(pattern))
-        if path.is_file() and path.parent.name != _CACHE
-    }
-
-
-def remove_compiled(folder: Path) -> None:
-    """Remove compiled code: no digest covers it, and Python would run it instead of the source that one covers.
-
-    Parameters
-    ----------
-    folder
-        Our own copy of a version's folder.
-    """
-    for cache in [path for path in folder.rglob(_CACHE) if path.is_dir()]:
-        shutil.rmtree(cache)
-
-
-def digest_of(files: Mapping[str, str]) -> str:
-    """Return one digest over files: SHA-256 over their paths and digests in canonical JSON."""
-    return hashlib.sha256(json.dumps(dict(files), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def version_digest(folder: Path) -> str:
-    """Digest everything in a version's folder, except what MLflow and Python write there when they load it.
-
-    Parameters
-    ----------
-    folder
-        The folder of a version, built here or downloaded.
-    """
-    return digest_of({name: digest for name, digest in file_digests(folder, "*").items() if name != _WRITTEN_BY_MLFLOW})
 
 
 @dataclass(frozen=True)
@@ -100,6 +57,10 @@ class ClientStatus:
         When MLflow was last asked, with or without an answer.
     last_error
         Why that check did not lead to what the alias points at, in one line; None when it did.
+    compared_with
+        What the files of that version were compared with: ``pinned digest``, ``signature`` or, when the client was
+        given neither, ``MLflow's tag``, which protects against accidents and not against anybody who can write to
+        MLflow.
     """
 
     name: str
@@ -109,6 +70,7 @@ class ClientStatus:
     loaded_at: datetime | None = None
     last_checked_at: datetime | None = None
     last_error: str | None = None
+    compared_with: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +79,8 @@ class _Served:
 
     version: int
     digest: str
-    version_digest: str
+    tags: tuple[str | None, ...]
+    compared_with: str
     folder: Path
     loaded: PyFuncModel
 
@@ -130,9 +93,10 @@ class RouterClient:
     """Serve the version that an alias points at, and follow the alias without a restart.
 
     A thread asks MLflow where the alias points. Another version is downloaded into a folder of its own, compared with
-    the digests in its tags, loaded, and asked one prompt; only then does it replace the former one, in a single
-    assignment. Requests under way end on the router that they began with. Whatever goes wrong, the last good version
-    continues to serve, and `status` says why. Nothing pickled is ever loaded.
+    the digest that is trusted, loaded, and asked one prompt; only then does it replace the former one, in a single
+    assignment. Nothing of a version is imported before it was compared. Requests under way end on the router that they
+    began with. Whatever goes wrong, the last good version continues to serve, and `status` says why. Nothing pickled is
+    ever loaded.
 
     Use it as a context manager, or call `start` and `stop`; start it after the process has forked, not before.
 
@@ -149,6 +113,9 @@ class RouterClient:
         temporary folder when None.
     every_s
         Seconds between two checks of the alias.
+    trust
+        The digests and public keys to compare versions with; those written beside this file when None. Without any,
+        versions are compared with MLflow's own tags.
     jitter
         Share of `every_s` by which the pause varies either way, in [0, 1], so that a fleet does not ask all at once.
     wait
@@ -168,6 +135,7 @@ class RouterClient:
         registry_url: str | None = None,
         folder: Path | str | None = None,
         every_s: float = 60.0,
+        trust: Trust | None = None,
         jitter: float = 0.2,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
         clock: Callable[[], datetime] = _utc_now,
@@ -178,6 +146,7 @@ class RouterClient:
         self._urls = (tracking_url, registry_url or tracking_url)
         self._given_folder = None if folder is None else Path(folder)
         self._every_s, self._jitter = every_s, jitter
+        self._trust = trust or Trust.read(Path(__file__).with_name(TRUST_FILE))
         self._wait, self._clock, self._draw = wait, clock, draw
         self._mlflow: MlflowClient | None = None
         self._served: _Served | None = None
@@ -308,9 +277,8 @@ class RouterClient:
         if self._mlflow is None:
             raise _refusal("call start() first")
         version = self._mlflow.get_model_version_by_alias(self._status.name, self._status.alias)
-        wanted = (int(version.version), version.tags.get("digest"), version.tags.get("version_digest"))
         former = self._served
-        if former is not None and (former.version, former.digest, former.version_digest) == wanted:
+        if former is not None and (former.version, former.tags) == (int(version.version), _identity(version)):
             return
         served = self._fetched(self._mlflow, version)
         if self._stopping.is_set():
@@ -318,7 +286,12 @@ class RouterClient:
             return
         self._served = served
         self._status = replace(
-            self._status, version=served.version, digest=served.digest, loaded_at=self._clock(), last_error=None
+            self._status,
+            version=served.version,
+            digest=served.digest,
+            loaded_at=self._clock(),
+            last_error=None,
+            compared_with=served.compared_with,
         )
         if former is not None:
             # Code and router were read whole when they were loaded: requests under way need no file of it.
@@ -331,21 +304,35 @@ class RouterClient:
         subject = f"{version.name} version {version.version}"
         kept = Path(tempfile.mkdtemp(prefix=_DOWNLOAD, dir=self._folder))
         try:
-            digest, of_folder = (_tag(version, kind, subject) for kind in ("digest", "version_digest"))
+            digest, of_folder, compared_with = self._expected(version, subject)
             uri = client.get_model_version_download_uri(version.name, version.version)
+            refuse_links(local_folder(uri))
             folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(kept), tracking_uri=client.tracking_uri))
+            problems = problems_of(folder, of_folder, published_as=(version.name, str(version.version)))
+            if problems:
+                raise _refusal(f"{subject} is not what was published, by {compared_with}: {'; '.join(problems)}")
             remove_compiled(folder)
-            found = version_digest(folder)
-            if found != of_folder:
-                raise _refusal(
-                    f"{subject} is not what was published: its files have the digest {found}, its tag says {of_folder}"
-                )
             note = f"model_name: {json.dumps(version.name)}\nmodel_version: '{int(version.version)}'\n"
-            (folder / _WRITTEN_BY_MLFLOW).write_text(note, encoding="utf-8")
-            return _Served(int(version.version), digest, of_folder, kept, _loaded(folder, digest, subject))
+            (folder / NOTE).write_text(note, encoding="utf-8")
+            loaded = _loaded(folder, digest, subject)
+            return _Served(int(version.version), digest, _identity(version), compared_with, kept, loaded)
         except BaseException:
             shutil.rmtree(kept, ignore_errors=True)
             raise
+
+    def _expected(self, version: ModelVersion, subject: str) -> tuple[str, str, str]:
+        """Return digest of the router, digest of the folder, and where the latter is from."""
+        digest, tagged = (_tag(version, kind, subject) for kind in ("digest", "version_digest"))
+        if self._trust is None:
+            return digest, tagged, "MLflow's tag"
+        if tagged in self._trust.digests:
+            return digest, tagged, "pinned digest"
+        return digest, self._trust.signed_folder(version.tags.get("signature"), digest), "signature"
+
+
+def _identity(version: ModelVersion) -> tuple[str | None, ...]:
+    """Return the tags of a version that are compared: it is loaded again when one of them changes."""
+    return tuple(version.tags.get(kind) for kind in ("digest", "version_digest", "signature"))
 
 
 def _check_params(params: Mapping[str, Any], served: _Served) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from registry.errors import PublishIncomplete
 from registry.publishing.cleanup import clean_up
 from registry.publishing.connection import asking, open_client, sqlite_file
+from registry.publishing.folder_check import read_folder
 from registry.publishing.markdown import markdown, one_line
 from registry.publishing.read import VersionReader, download_checked
 from registry.publishing.request import (
@@ -29,7 +30,7 @@ from registry.publishing.request import (
     refuse_unusable,
     write_run_folder,
 )
-from registry.publishing.version_folder import CarriedCode, build_version_folder, routing_package, version_digest
+from registry.publishing.version_folder import CarriedCode, build_version_folder, routing_package
 from routing.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -199,7 +200,15 @@ class RouterPublisher(VersionReader):
             if alias in _aliases(client, name):
                 client.delete_registered_model_alias(name, alias)
 
-    def download(self, name: str, version: int, to: Path) -> DownloadedVersion:
+    def download(
+        self,
+        name: str,
+        version: int,
+        to: Path,
+        *,
+        folder_digest: str | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> DownloadedVersion:
         """Copy the router folder of a version here, checked against its digests and tags.
 
         Parameters
@@ -210,6 +219,8 @@ class RouterPublisher(VersionReader):
             Number of the version.
         to
             Where to put the router folder; it appears whole or not at all, and replaces an existing one.
+        folder_digest, files
+            As for `download_version`.
 
         Raises
         ------
@@ -220,13 +231,21 @@ class RouterPublisher(VersionReader):
         """
         to.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{to.name}-", dir=to.parent) as scratch:
-            whole = self.download_version(name, version, Path(scratch))
+            whole = self.download_version(name, version, Path(scratch), folder_digest=folder_digest, files=files)
             if to.exists():
                 to.rename(Path(scratch) / "replaced")
             whole.router_folder.rename(to)
         return replace(whole, folder=to, router_folder=to)
 
-    def download_version(self, name: str, version: int, to: Path) -> DownloadedVersion:
+    def download_version(
+        self,
+        name: str,
+        version: int,
+        to: Path,
+        *,
+        folder_digest: str | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> DownloadedVersion:
         """Copy everything a version holds into a folder, and check it against its digests and tags.
 
         Parameters
@@ -237,6 +256,10 @@ class RouterPublisher(VersionReader):
             Number of the version.
         to
             Folder to copy into; created when missing. The result says where inside it the version lies.
+        folder_digest
+            Digest of the whole folder when it was built; without it, the folder is compared with MLflow's own tag.
+        files
+            Digest of each file, when known, so that the differing ones are named.
 
         Raises
         ------
@@ -247,7 +270,7 @@ class RouterPublisher(VersionReader):
         """
         client = self.client
         with asking(self._tracking_url, f"{name} version {version} was not downloaded"):
-            return download_checked(client, name, version, to)
+            return download_checked(client, name, version, to, folder_digest=folder_digest, files=files)
 
     def _create_or_find(
         self, client: MlflowClient, request: PublishRequest, router: Router, failure: str
@@ -300,7 +323,9 @@ class RouterPublisher(VersionReader):
                 run_id=run_id,
                 logged_id=logged.model_id,
             )
-            folder_tag = {"version_digest": version_digest(folder)}
+            built = read_folder(folder)
+            signed = None if request.on_built is None else request.on_built(built)
+            folder_tags = {"version_digest": built.digest} | ({} if signed is None else {"signature": signed})
             client.log_model_artifacts(logged.model_id, str(folder))
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -314,7 +339,7 @@ class RouterPublisher(VersionReader):
             request.name,
             source=logged.artifact_location,
             run_id=run_id,
-            tags=tags | folder_tag,
+            tags=tags | folder_tags,
             description=description,
             model_id=logged.model_id,
         )
@@ -370,6 +395,7 @@ def _published(version: ModelVersion, *, created: bool) -> PublishedVersion:
         artifact_uri=version.source,
         digest=version.tags.get("digest", ""),
         publish_key=version.tags.get("publish_key", ""),
+        folder_digest=version.tags.get("version_digest", ""),
     )
 
 

@@ -8,10 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.errors import NotFound
-from registry.publishing.client import remove_compiled
 from registry.publishing.connection import asking
+from registry.publishing.folder_check import (
+    FolderChanged,
+    local_folder,
+    problems_of,
+    read_folder,
+    refuse_links,
+    remove_compiled,
+)
 from registry.publishing.request import DownloadedVersion
-from registry.publishing.version_folder import ROUTER_FOLDER, version_digest
+from registry.publishing.version_folder import ROUTER_FOLDER
 from routing.errors import ArtifactCorrupt
 
 if TYPE_CHECKING:
@@ -20,6 +27,9 @@ if TYPE_CHECKING:
 
 HEAD_TAG = "ledger_head"
 """Number and hash of the ledger's last event, joined by a colon."""
+
+SIGNED_HEAD_TAG = "ledger_head_signed"
+"""The last of them that was signed, with its signature."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ class VersionReader:
             uri = f"runs:/{run_id}/{path}"
             return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
 
-    def note_ledger_head(self, name: str, number: int, digest: str) -> None:
+    def note_ledger_head(self, name: str, number: int, digest: str, *, signature: str | None = None) -> None:
         """Note the ledger's last event in MLflow, which anyone who shortens the ledger would have to change too.
 
         Parameters
@@ -102,10 +112,26 @@ class VersionReader:
             Name of the registered router, which exists.
         number, digest
             The event's number and hash.
+        signature
+            The signed statement on it, if there is one.
         """
         client = self.client
         with asking(self._tracking_url, f"the head of the ledger was not noted at {name}"):
             client.set_registered_model_tag(name, HEAD_TAG, f"{number}:{digest}")
+            if signature is not None:
+                client.set_registered_model_tag(name, SIGNED_HEAD_TAG, signature)
+
+    def signed_ledger_head(self, name: str) -> str | None:
+        """Return the signed head of the ledger that was noted in MLflow last; None when there is none.
+
+        Parameters
+        ----------
+        name
+            Name of the registered router; one that does not exist has noted nothing.
+        """
+        client = self.client
+        with asking(self._tracking_url, f"the signed head of the ledger at {name} could not be read"):
+            return _tags_of(client, name).get(SIGNED_HEAD_TAG)
 
     def noted_ledger_heads(self, name: str) -> Mapping[str, str]:
         """Return every head of the ledger that was noted in MLflow, by hash, with the place where it was noted.
@@ -140,23 +166,35 @@ def _description(client: MlflowClient, name: str, version: int) -> VersionDescri
     )
 
 
-def _noted_heads(client: MlflowClient, name: str) -> Mapping[str, str]:
+def _tags_of(client: MlflowClient, name: str) -> Mapping[str, str]:
+    """Return the tags of a registered router; none when it does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
-        registered = client.get_registered_model(name)
+        return dict(client.get_registered_model(name).tags)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return {}
-    noted = [(registered.tags.get(HEAD_TAG), f"MLflow's tags of {name}")]
+
+
+def _noted_heads(client: MlflowClient, name: str) -> Mapping[str, str]:
+    noted = [(_tags_of(client, name).get(HEAD_TAG), f"MLflow's tags of {name}")]
     for version in client.search_model_versions(f"name = '{name}'"):
         noted.append((version.tags.get(HEAD_TAG), f"MLflow's tags of {name} version {version.version}"))
     return {text.partition(":")[2]: place for text, place in reversed(noted) if text is not None}
 
 
-def download_checked(client: MlflowClient, name: str, version: int, to: Path) -> DownloadedVersion:
-    """Copy a version's folder and compare the router and every file with the version's tags.
+def download_checked(
+    client: MlflowClient,
+    name: str,
+    version: int,
+    to: Path,
+    *,
+    folder_digest: str | None = None,
+    files: Mapping[str, str] | None = None,
+) -> DownloadedVersion:
+    """Copy a version's folder and compare every file with what was kept of it, and the router with the version's tag.
 
     Parameters
     ----------
@@ -168,11 +206,15 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
         Number of the version.
     to
         Folder to copy into; created when missing.
+    folder_digest
+        Digest of the whole folder when it was built; the version's own tag when None.
+    files
+        Digest of each file, when known.
 
     Raises
     ------
     ArtifactCorrupt
-        If the router or the code differs from what was published.
+        If the router or any file differs from what was published.
     NotFound
         If there is no such version.
     """
@@ -183,18 +225,32 @@ def download_checked(client: MlflowClient, name: str, version: int, to: Path) ->
     described = described_version(client, name, version)
     uri = client.get_model_version_download_uri(name, str(version))
     to.mkdir(parents=True, exist_ok=True)
+    try:
+        refuse_links(local_folder(uri))
+    except FolderChanged as error:
+        raise _changed(name, version, str(error)) from None
     folder = Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=client.tracking_uri))
+    tagged, published_as = described.tags.get("version_digest", ""), (name, str(version))
+    problems = list(problems_of(folder, folder_digest or tagged, files=files, published_as=published_as))
+    if folder_digest is not None and tagged != folder_digest:
+        problems.append(f"its tag version_digest says {tagged}, not {folder_digest}")
+    if problems:
+        raise _changed(name, version, "; ".join(problems))
     remove_compiled(folder)
     router_folder = folder / "artifacts" / ROUTER_FOLDER
-    found = {"digest": load_router(router_folder).digest, "version_digest": version_digest(folder)}
-    for kind, digest in found.items():
-        if described.tags.get(kind) != digest:
-            raise ArtifactCorrupt(
-                f"{name} version {version} is not what was published: its {kind} is {digest}, "
-                f"its tag says {described.tags.get(kind)}.",
-                hint="Do not serve it: move the alias to the previous version and find out who changed the artifacts.",
-            )
-    return DownloadedVersion(folder=folder, router_folder=router_folder, digest=found["digest"])
+    digest = load_router(router_folder).digest
+    if described.tags.get("digest") != digest:
+        raise _changed(
+            name, version, f"its router has the digest {digest}, its tag says {described.tags.get('digest')}"
+        )
+    return DownloadedVersion(folder, router_folder, digest, read_folder(folder))
+
+
+def _changed(name: str, version: int, problem: str) -> ArtifactCorrupt:
+    return ArtifactCorrupt(
+        f"{name} version {version} is not what was published: {problem}.",
+        hint="Do not serve it: move the alias to the previous version and find out who changed the artifacts.",
+    )
 
 
 def described_version(client: MlflowClient, name: str, version: int) -> ModelVersion:

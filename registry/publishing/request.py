@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from registry.publishing.folder_check import FolderContent
 from registry.publishing.markdown import PARAM_LIMIT, TAG_LIMIT, one_line
 from registry.publishing.version_folder import ROUTER_FOLDER
 from routing.errors import InvalidInput
@@ -47,6 +48,9 @@ class PublishRequest:
         Name of the run; the publish key when empty.
     experiment
         Experiment of the run; the publisher's own when empty.
+    on_built
+        Called with the content of the version's folder before it is uploaded; returns the signed statement on it, or
+        None.
     """
 
     router_folder: Path
@@ -60,6 +64,7 @@ class PublishRequest:
     documents: Mapping[str, Path] = field(default_factory=dict)
     run_name: str = ""
     experiment: str = ""
+    on_built: Callable[[FolderContent], str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ class PublishedVersion:
         Digest of the router, as tagged.
     publish_key
         The key it was published under.
+    folder_digest
+        Digest of the whole folder, as tagged: to be compared with what was built.
     """
 
     name: str
@@ -91,6 +98,7 @@ class PublishedVersion:
     artifact_uri: str
     digest: str
     publish_key: str
+    folder_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,11 +113,14 @@ class DownloadedVersion:
         The router inside it.
     digest
         Digest of the router, equal to the version's tag.
+    content
+        What the folder holds.
     """
 
     folder: Path
     router_folder: Path
     digest: str
+    content: FolderContent
 
 
 def refuse_unusable(request: PublishRequest, digest: str) -> None:

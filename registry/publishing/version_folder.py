@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.publishing.client import digest_of, file_digests, remove_compiled
-from registry.publishing.client import version_digest as version_digest
+from registry.publishing.folder_check import digest_of, file_digests, remove_compiled
 from registry.publishing.markdown import one_line
 
 if TYPE_CHECKING:
@@ -23,8 +22,9 @@ if TYPE_CHECKING:
 
 CODE_FOLDER = "code"
 ROUTER_FOLDER = "router"
+CLIENT_PACKAGE = "uniroute_client"
 _CONSUMER = Path(__file__).with_name("consumer.py")
-_CLIENT = Path(__file__).with_name("client.py")
+_CLIENT = {"client.py": "__init__.py", "folder_check.py": "folder_check.py", "trust.py": "trust.py"}
 _ALWAYS = ("mlflow", "numpy", "pandas")
 # Only the embedder needs more than numpy, which is all the mathematics takes: text hashing, or a network with weights.
 _OF_HASHING = ("scikit-learn",)
@@ -61,6 +61,21 @@ class CarriedCode:
         """
         files = file_digests(root, "*.py")
         return cls(root=root, files=files, digest=digest_of(files))
+
+
+def write_client(folder: Path) -> Path:
+    """Copy the client and what it imports into a package `uniroute_client` of its own; return its folder.
+
+    Parameters
+    ----------
+    folder
+        The folder that is to be on the Python path.
+    """
+    package = folder / CLIENT_PACKAGE
+    package.mkdir(parents=True)
+    for name, copied in _CLIENT.items():
+        shutil.copyfile(Path(__file__).with_name(name), package / copied)
+    return package
 
 
 def routing_package() -> Path:
@@ -178,8 +193,8 @@ def _stage_code(folder: Path, code: CarriedCode, router_digest: str) -> None:
         target = folder / "routing" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(code.root / path, target)
-    # Under a name of its own: consumers that have only the version put this folder on the path and import it.
-    shutil.copyfile(_CLIENT, folder / "uniroute_client.py")
+    # For services that were written to fetch it from the version; `uniroute client write` is how to get it now.
+    write_client(folder)
     manifest = {
         "format": 1,
         "package": "routing",

@@ -12,10 +12,8 @@ from tests.homes import Once, copied_home
 
 
 @pytest.fixture(scope="session")
-def audited(
-    tmp_path_factory: pytest.TempPathFactory, once: Once, migrated: Path, template: Path
-) -> Iterator[Workspace]:
-    """A home whose champion is version 2 of LLMs fair, good, weak, and whose previous router did without good."""
+def two_nights(once: Once, migrated: Path, template: Path) -> Path:
+    """The home after the nights, which nobody opens: copying an open one would drop the locks of this process."""
 
     def make(folder: Path) -> None:
         clock = Clock()
@@ -23,7 +21,13 @@ def audited(
             run_night(workspace, FIRST, ("weak", "fair"), clock)
             run_night(workspace, SECOND, ("weak", "fair", "good"), clock)
 
-    home = copied_home(once("audited", make) / "home", tmp_path_factory.mktemp("audited") / "home")
+    return once("audited", make) / "home"
+
+
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory: pytest.TempPathFactory, two_nights: Path) -> Iterator[Workspace]:
+    """A home whose champion is version 2 of LLMs fair, good, weak, and whose previous router did without good."""
+    home = copied_home(two_nights, tmp_path_factory.mktemp("audited") / "home")
     home.with_name(CONFIG_NAME).write_text(SETTINGS.format(policy="automatic"))
     with Workspace(settings_of(home)) as workspace:
         yield workspace

@@ -27,7 +27,9 @@ def check(folder, *digest):
 def test_an_exported_version_verifies_and_routes_where_nothing_else_is(audited, tmp_path):
     record = audited.registry.routers.get("champion")
     found = export_version(audited, record, tmp_path / "out")
-    assert check(found.folder, record.digest) == (0, f"intact: {found.n_files} files of router {record.digest}\n")
+    intact = f"intact: {found.n_files} files of router {record.digest}\n"
+    assert check(found.folder, record.folder_digest) == (0, intact)
+    assert check(found.folder, record.digest)[1].startswith(f"{intact}compared with export.json only, because")
     consumer = Consumer.at(tmp_path / "elsewhere", f"sqlite:///{tmp_path / 'empty.db'}")
     decision = consumer.run(ROUTE, str(found.folder / "version"))
     assert (decision["router_digest"], decision["llm"] in record.llm_keys) == (record.digest, True)
@@ -38,7 +40,9 @@ def test_an_exported_version_verifies_and_routes_where_nothing_else_is(audited, 
                 code, said = check(found.folder)
             assert (code, path.name in said) == (1, True), said
     code, said = check(found.folder, "f" * 64)
-    assert (code, f"the router is {record.digest}" in said) == (1, True)
+    assert (code, "not " + "f" * 64 in said) == (1, True)
+    (found.folder / "json.py").write_text("raise SystemExit('planted')")
+    assert check(found.folder) == (1, "CHANGED: 'json.py' was added beside the version\n")
     assert json.loads((found.folder / "export.json").read_text())["version"] == 2
 
 

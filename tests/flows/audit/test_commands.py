@@ -107,7 +107,7 @@ def test_verify_goes_on_when_mlflow_does_not_answer(ask, monkeypatch):
     from registry.errors import PublishIncomplete
     from registry.publishing import RouterPublisher
 
-    def silent(*_arguments):
+    def silent(*_arguments, **_options):
         raise PublishIncomplete("MLflow is down")
 
     monkeypatch.setattr(RouterPublisher, "noted_ledger_heads", silent)
@@ -125,7 +125,7 @@ def test_a_version_that_is_neither_here_nor_within_reach_is_asked_for_later(ask,
     from registry.errors import PublishIncomplete
     from registry.publishing import RouterPublisher
 
-    def silent(*_arguments):
+    def silent(*_arguments, **_options):
         raise PublishIncomplete("MLflow is down", hint="start it")
 
     monkeypatch.setattr("flows.versions.store.router_folder", lambda _workspace, digest: tmp_path / "nowhere" / digest)

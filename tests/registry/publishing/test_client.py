@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 
 from registry.publishing import RouterPublisher
-from registry.publishing.client import RouterClient, version_digest
-from registry.publishing.version_folder import routing_package
+from registry.publishing.client import RouterClient
+from registry.publishing.folder_check import read_folder
+from registry.publishing.trust import TRUST_FILE, Trust
+from registry.publishing.version_folder import routing_package, write_client
 from routing.router import Router
 from tests.registry.publishing.conftest import Store
 from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, recipe, request_for
@@ -160,15 +162,14 @@ def test_what_is_served_does_not_change_when_its_files_in_the_store_do(client, s
     assert served_digest(client) == routers[0].digest
 
 
-def test_compiled_code_put_beside_a_version_does_not_run(client, store, routers, tmp_path):
+def test_compiled_code_put_beside_a_version_is_refused_and_does_not_run(client, store, routers, tmp_path):
     source = tmp_path / "evil.py"
     source.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     at = artifacts_of(store, routers[1]) / "__pycache__" / f"consumer.{sys.implementation.cache_tag}.pyc"
     unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
     py_compile.compile(str(source), str(at), doraise=True, invalidation_mode=unchecked)
     promote(store, 2)
-    assert client.check().last_error is None
-    assert served_digest(client) == routers[1].digest
+    assert_continues_to_serve(client, routers[0], f"'__pycache__/{at.name}' is not what Python 3.")
     assert not (tmp_path / "ran").exists()
 
 
@@ -258,7 +259,7 @@ def test_a_pickle_with_the_right_digests_is_not_loaded(client, store, routers, t
     }
     (at / "MLmodel").write_text(yaml.safe_dump(described))
     (at / "python_model.pkl").write_bytes(cloudpickle.dumps(Bomb(tmp_path / "ran")))
-    store.publisher().client.set_model_version_tag("uniroute", "2", "version_digest", version_digest(at))
+    store.publisher().client.set_model_version_tag("uniroute", "2", "version_digest", read_folder(at).digest)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     promote(store, 2)
     assert_continues_to_serve(client, routers[0], "pickle")
@@ -368,23 +369,51 @@ def test_the_reason_names_no_password(tmp_path, monkeypatch):
     assert "secret" not in said + client.status().last_error
 
 
-def test_a_consumer_who_has_only_mlflow_takes_the_client_from_the_version(store, routers, tmp_path):
+def test_a_consumer_who_has_only_mlflow_uses_the_client_that_was_written_for_it(store, routers, tmp_path):
+    consumer = Consumer.at(tmp_path / "consumer", store.url)
+    client = write_client(consumer.folder / "client")
+    trust = Trust(digests=(read_folder(artifacts_of(store, routers[0])).digest,))
+    (client / TRUST_FILE).write_text(trust.written())
     code = (
         recipe("uniroute_client")
         + """
 import json
 answers = client.predict(["Which organ produces insulin?"])
-print(json.dumps({"digest": answers["router_digest"][0], "version": client.status().version}))
+status = client.status()
+print(json.dumps({"digest": answers["router_digest"][0], "version": status.version, "by": status.compared_with}))
 """
     )
-    found = Consumer.at(tmp_path / "consumer", store.url).run(code)
-    assert (found["digest"], found["version"]) == (routers[0].digest, 1)
+    found = consumer.run(code)
+    assert (found["digest"], found["version"], found["by"]) == (routers[0].digest, 1, "pinned digest")
+    (client / TRUST_FILE).write_text("{}")
+    with pytest.raises(AssertionError, match=r"trust\.json cannot be read"):
+        consumer.run(code)
 
 
-def test_the_copy_in_a_version_is_this_file(store, routers):
-    copy = artifacts_of(store, routers[0]) / "artifacts" / "code" / "uniroute_client.py"
-    original = importlib.util.find_spec("registry.publishing.client").origin
-    assert copy.read_bytes() == Path(original).read_bytes()
+def test_services_that_fetch_the_client_from_the_version_still_can(store, routers):
+    carried = artifacts_of(store, routers[0]) / "artifacts" / "code" / "uniroute_client"
+    original = Path(importlib.util.find_spec("registry.publishing.client").origin)
+    assert (carried / "__init__.py").read_bytes() == original.read_bytes()
+    assert not (carried / TRUST_FILE).exists()
+
+
+def test_only_what_was_pinned_or_signed_is_served(store, routers, tmp_path):
+    digests = [read_folder(artifacts_of(store, router)).digest for router in routers]
+    with RouterClient(tracking_url=store.url, trust=Trust(digests=(digests[0],)), every_s=LONG_S) as client:
+        assert client.status().compared_with == "pinned digest"
+        promote(store, 2)
+        assert_continues_to_serve(client, routers[0], "it is not among the versions that were pinned")
+    with RouterClient(tracking_url=store.url, trust=Trust(digests=tuple(digests)), every_s=LONG_S) as client:
+        assert client.status().version == 2
+
+
+def test_a_link_in_the_store_is_refused_before_a_copy_follows_it(client, store, routers, tmp_path):
+    file = artifacts_of(store, routers[1]) / "consumer.py"
+    shutil.copy(file, tmp_path / "elsewhere.py")
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere.py")
+    promote(store, 2)
+    assert_continues_to_serve(client, routers[0], "'consumer.py' is a link")
 
 
 @pytest.mark.parametrize(
