@@ -9,6 +9,7 @@ from __future__ import annotations
 from flows import crash_points
 from flows.checks import preflight
 from flows.config import environment
+from flows.masking import masked_failures
 
 environment.prepare()
 
@@ -104,7 +105,7 @@ async def night(
         The night cannot be run, or not completed; the run is marked as failed, and everything stored is kept.
     """
     given = SettingsSource(config, sandbox, budget_usd, max_new)
-    with Workspace(given.load()) as workspace:
+    with masked_failures(), Workspace(given.load()) as workspace:
         preflight.check(workspace)
         await check_fan_out(workspace.settings.fan_out)
         on = date.fromisoformat(as_of) if as_of is not None else utc_now().date()

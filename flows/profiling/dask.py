@@ -8,6 +8,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 
+from flows.masking import masked_failures
 from flows.profiling.assignment import Assignment, carry_out
 from flows.profiling.results import WorkerResult, failed_result
 
@@ -17,7 +18,8 @@ _RETRIES = 2
 @task(name="profile-llm", task_run_name="{assignment.llm_key}", cache_policy=NO_CACHE, retries=_RETRIES)
 def profile_on_dask(assignment: Assignment) -> WorkerResult:
     """Profile one LLM in a process of a Dask cluster."""
-    return asyncio.run(carry_out(assignment))
+    with masked_failures():
+        return asyncio.run(carry_out(assignment))
 
 
 @flow(name="profile-llms", retries=0, persist_result=False)

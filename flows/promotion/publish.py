@@ -12,6 +12,7 @@ from flows import crash_points
 from flows.fitting.refit import Candidate
 from flows.gate.evidence import Answers, put_to_gate
 from flows.gate.gate import GateResult, gate_as_json, version_metrics
+from flows.masking import masked_failures
 from flows.night.context import Night
 from flows.promotion.publication import version_description, version_params, write_publication
 from flows.promotion.refresh import refresh_champion
@@ -39,6 +40,7 @@ ACTOR = "night"
 
 
 @task(name="refresh", cache_policy=NO_CACHE)
+@masked_failures()
 def refresh(night: Night) -> RefreshOutcome | None:
     """Replace the champion by itself as it can serve, when that is due; return how that ended."""
     champion = night.registry.routers.aliases().champion
@@ -62,6 +64,7 @@ def refresh(night: Night) -> RefreshOutcome | None:
 
 
 @task(name="measure", cache_policy=NO_CACHE)
+@masked_failures()
 def measure_candidate(night: Night, candidate: Candidate) -> GateResult:
     """Judge the candidate against the champion on gate prompts."""
     router, champion = candidate.router, champion_router(night)
@@ -83,6 +86,7 @@ def champion_router(night: Night) -> Router | None:
 
 
 @task(name="publish", cache_policy=NO_CACHE)
+@masked_failures()
 def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> RouterOutcome:
     """Keep the candidate in registry and home folder, apply the gate's verdict, and synchronize MLflow.
 
