@@ -1,4 +1,4 @@
-"""A known key is found in whatever disguise a server, a library or a log writes it, and other texts stay as they are."""
+"""A known key is found in whatever disguise a server, a library or a log writes it; other texts stay as they are."""
 
 import base64
 import json
