@@ -48,14 +48,17 @@ def masked_failures() -> Iterator[None]:
     """Mask secrets in an exception that leaves the block, and in those behind it: Prefect stores their texts.
 
     An exception keeps its class and its facts. One whose text cannot be changed, because it is not made of its
-    arguments, is replaced by a `RuntimeError` that names its class.
+    arguments, is replaced by a `RuntimeError` that names its class, or left out when it is behind another one.
     """
     try:
         yield
     except Exception as error:
+        if not _clean_failure(error):
+            raise RuntimeError(mask(f"{type(error).__name__}: {error}")) from None
+        # All of them, not up to the first that cannot be cleaned.
         is_clean = [_clean_failure(one) for one in _chain(error)]
         if not all(is_clean):
-            raise RuntimeError(mask(f"{type(error).__name__}: {error}")) from None
+            error.__cause__ = error.__context__ = None
         raise
 
 
@@ -79,4 +82,4 @@ def _clean_failure(error: BaseException) -> bool:
     for name, value in vars(error).items():
         if isinstance(value, str):
             setattr(error, name, mask(value))
-    return mask(shown := f"{error} {error!r}") == shown
+    return REDACTION.mask(shown := f"{error} {error!r}") == shown

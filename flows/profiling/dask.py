@@ -28,12 +28,13 @@ def profile_llms(assignments: list[Assignment], at_once: int) -> dict[str, Worke
     waiting = list(assignments)
     results: dict[str, WorkerResult] = {}
     under_way: dict[PrefectFuture[WorkerResult], str] = {}
-    while waiting or under_way:
-        while waiting and len(under_way) < at_once:
-            assignment = waiting.pop(0)
-            under_way[profile_on_dask.submit(assignment)] = assignment.llm_key
-        ended = next(as_completed(list(under_way)))
-        results[under_way.pop(ended)] = _result_of(ended)
+    with masked_failures():
+        while waiting or under_way:
+            while waiting and len(under_way) < at_once:
+                assignment = waiting.pop(0)
+                under_way[profile_on_dask.submit(assignment)] = assignment.llm_key
+            ended = next(as_completed(list(under_way)))
+            results[under_way.pop(ended)] = _result_of(ended)
     return results
 
 
