@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from registry.db.redaction import REDACTION
 from registry.db.url_masking import MASK, mask_credentials, mask_url
 
-_URL = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://\S+")
+_URL = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s'\"<>]+")
 _PATTERNS = (
     re.compile(r"(?i)(\b(?:bearer|basic)(?:\s|%20|\+)+)[\w.~+/=-]{4,}"),
     re.compile(
@@ -82,4 +82,4 @@ def _clean_failure(error: BaseException) -> bool:
     for name, value in vars(error).items():
         if isinstance(value, str):
             setattr(error, name, mask(value))
-    return REDACTION.mask(shown := f"{error} {error!r}") == shown
+    return mask(shown := f"{error} {error!r}") == shown
