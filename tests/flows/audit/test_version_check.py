@@ -212,6 +212,7 @@ def test_a_fitted_map_that_differs_is_said_and_counts_as_a_change_only_on_the_sa
     assert "(here openblas Prescott)" in found.findings[-1].text
 
 
+@pytest.mark.slow
 def test_on_another_kernel_of_blas_a_version_is_equal_within_rounding(audited):
     environment = os.environ | {"OPENBLAS_CORETYPE": "Nehalem"}
     config = str(audited.home.with_name(CONFIG_NAME))
