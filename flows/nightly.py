@@ -156,7 +156,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         calling_s=progress.elapsed_s,
         regraded=moves,
         unjudged=result.unjudged,
-        absent=note_unavailable(night, result.profiles, result.canaries),
+        absent=note_unavailable(night, result.profiles, result.canaries, synced.unlisted),
         quarantined=check_answers(night, result),
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
         usage=usage_tonight(night, result),

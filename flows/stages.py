@@ -45,6 +45,11 @@ class SyncResult:
     diffs: tuple[CatalogDiff, ...]
     errors: tuple[str, ...]
 
+    @property
+    def unlisted(self) -> frozenset[str]:
+        """Keys of the LLMs that their endpoint's own list lacks for the first night."""
+        return frozenset(key for diff in self.diffs for key in diff.unlisted)
+
 
 @task(name="check-graders", cache_policy=NO_CACHE)
 @masked_failures()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+from collections.abc import Collection
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -139,8 +140,11 @@ class Workspace:
         name = SANDBOX if wanted.file is None else wanted.name
         return self.registry.prompts.freeze(name, prompts, shares, seed=wanted.seed)
 
-    def catalogs(self) -> tuple[Catalog, ...]:
-        """Open the configured catalogs, in the order of the settings; the sandbox's when none is configured."""
+    def catalogs(self, *, without: Collection[str] = ()) -> tuple[Catalog, ...]:
+        """Open the configured catalogs, in the order of the settings; the sandbox's when none is configured.
+
+        Those of the endpoints named in `without` are left out.
+        """
         from flows.catalogs import open_catalog
 
         configured = self.settings.catalog
@@ -160,6 +164,7 @@ class Workspace:
                 **self._access_of(catalog),
             )
             for catalog in configured
+            if catalog.endpoint not in without
         )
 
     def endpoint_settings(self) -> tuple[EndpointSettings, ...]:

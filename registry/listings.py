@@ -166,6 +166,8 @@ class CatalogDiff:
         Why absences were not believed; None when the fetch was plausible.
     n_left_out
         How many LLMs the catalog lists that the settings leave out.
+    unlisted
+        Keys that the endpoint's own list lacks for the first night although another catalog names them.
     """
 
     catalog: str
@@ -176,6 +178,7 @@ class CatalogDiff:
     held: tuple[str, ...] = ()
     is_suspicious: str | None = None
     n_left_out: int = 0
+    unlisted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ class LLM:
     def refusal_to_serve(self, day: date) -> str:
         """Return why a router must not send prompts to it on a day; empty when it may, as while a price is reviewed."""
         if self.status != "available":
-            return f"{self.status}: {self.status_reason or 'no catalog lists it any more'}"
+            return f"{self.status}: {self.status_reason or 'no longer listed'}"
         if self.is_left_out:
             return str(self.refusal)
         if self.deprecated_at is not None and self.deprecated_at.date() <= day:
@@ -149,10 +149,6 @@ class LLMs:
         with self._database.write(unit) as opened:
             held = self._runs.require_lease(run, opened)
             return record_fetches(self._database, opened, held.id, fetches, on, unread)
-
-    def record_fetch(self, run: Run | int, fetch: CatalogFetch, on: date, *, unit: Unit | None = None) -> CatalogDiff:
-        """Record the fetch of one catalog, as `record_fetches` does, while every other catalog counts as unread."""
-        return self.record_fetches(run, [fetch], on, unit=unit)[0]
 
     def all(self, status: str | None = None, *, as_of: date | None = None, unit: Unit | None = None) -> tuple[LLM, ...]:
         """Return every LLM by key.

@@ -8,7 +8,7 @@ from datetime import datetime
 from flows.audit.replay import disagreements
 from flows.findings import Finding
 from flows.gate.refresh import refresh_today
-from flows.reports.night_record import read_night
+from flows.promotion.refresh import gate_of, measure_refresh
 from flows.text import counted
 from flows.versions.champion_state import ChampionState, champion_state
 from flows.versions.mlflow_sync import find_drift, forget_version, note_drift, repair_drift, sync_mlflow
@@ -311,10 +311,6 @@ def _champion(workspace: Workspace, now: datetime) -> Finding | None:
 
 def _refresh_step(workspace: Workspace, state: ChampionState, now: datetime) -> str:
     """Return what to type about a champion with LLMs that cannot serve."""
-    promotions = workspace.registry.promotions
-    waiting = [one for one in promotions.list(status="requested") if one.is_refresh]
-    if waiting and waiting[0].expected_champion == state.router_digest:
-        return f"uniroute promotion approve {waiting[0].id} --reason TEXT (serves without them)"
     listed = "uniroute llm list (include an LLM again, or list others in a [[catalog]])"
     if len(state.dead) == state.n_llms:
         return listed
@@ -322,10 +318,15 @@ def _refresh_step(workspace: Workspace, state: ChampionState, now: datetime) -> 
         found = refresh_today(workspace.registry, load_version(workspace, state.router_digest), now.date())
     except (ArtifactError, PublishIncomplete, NotFound):
         return REPAIR
-    if found.router is not None and promotions.is_refused(found.router.digest):
+    if found.router is None:
+        return listed
+    promotions = workspace.registry.promotions
+    # One that waits and is no longer what can serve would be refused at its approval: the night replaces it.
+    for one in promotions.list(status="requested"):
+        if one.is_refresh and (one.expected_champion, one.router_digest) == (state.router_digest, found.router.digest):
+            return f"uniroute promotion approve {one.id} --reason TEXT (serves without them)"
+    if promotions.is_refused(found.router.digest):
         return "uniroute promotion list (the champion without them was turned down; roll back, or include an LLM again)"
-    night = workspace.registry.runs.latest()
-    refused = None if night is None else read_night(night).refresh
-    if refused is not None and refused.status == "refused":
+    if not gate_of(found, measure_refresh(workspace, found, now.date(), None), workspace).passed:
         return listed
     return "uniroute night run (makes the champion serve without them)"

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 from flows.checks.design import shortfalls
-from flows.config.loading import read_key
 from flows.errors import PrerequisiteError
 from flows.graders import Judge, grader, grader_name
 from flows.workspace import Workspace
 from registry.prompts import PromptSet
 
 
-def check(workspace: Workspace, prompt_set: PromptSet | None = None) -> None:
+def check(workspace: Workspace) -> None:
     """Open everything that the night needs: registry, prompts, graders, embedder, keys.
 
     Parameters
     ----------
     workspace
         The parts; opened here and then used by the night.
-    prompt_set
-        The prompts to check; those of the workspace, which freezes them, when omitted.
 
     Raises
     ------
     UnirouteError
         The first thing that is missing, with what to type next.
     """
-    prompt_set = prompt_set or workspace.prompt_set
+    check_prompts(workspace, workspace.prompt_set)
+    for endpoint in workspace.settings.endpoint:
+        workspace.open_endpoint(endpoint)
+    if not workspace.settings.is_sandbox:
+        workspace.catalogs()
+
+
+def check_prompts(workspace: Workspace, prompt_set: PromptSet) -> None:
+    """Check the prompts, their graders and the embedder, as `check` does.
+
+    Raises
+    ------
+    UnirouteError
+        The first thing that is missing, with what to type next.
+    """
     names = {grader_name(prompt.grader) for prompt in prompt_set.prompts}
     if Judge.name in names and not workspace.settings.judge.llm:
         raise PrerequisiteError(
@@ -42,11 +53,6 @@ def check(workspace: Workspace, prompt_set: PromptSet | None = None) -> None:
             hint="Add prompts, lower [routing] n_clusters, or raise the shares of [prompts]: uniroute prompt check",
         )
     _ = workspace.embedder.id
-    for endpoint in workspace.settings.endpoint:
-        read_key(endpoint)
-        workspace.open_endpoint(endpoint)
-    if not workspace.settings.is_sandbox:
-        workspace.catalogs()
 
 
 def _refuse_older_graders(workspace: Workspace, names: set[str]) -> None:

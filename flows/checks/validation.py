@@ -54,9 +54,24 @@ def validate(settings: Settings, *, connect: bool) -> tuple[Finding, ...]:
         scratch_settings = settings.model_copy(update={"home": Path(scratch), "registry": RegistrySettings()})
         with Workspace(scratch_settings) as workspace:
             found = with_roles(settings, workspace.prompt_set.prompts, connect=connect)
-            preflight.check(workspace, found)
+            preflight.check_prompts(workspace, found)
     prompts = _prompts(found, design_of(found, settings))
-    return (prompts, *(_connections(settings) if connect else _files(settings)))
+    closed = _closed_endpoints(settings)
+    if connect:
+        return (prompts, *_connections(settings, set(closed)))
+    return (prompts, *_files(settings, set(closed)), *closed.values())
+
+
+def _closed_endpoints(settings: Settings) -> dict[str, Finding]:
+    """Return the endpoints that cannot be called with these settings, because of a missing key for example."""
+    closed = {}
+    with Workspace(settings, migrate=False) as workspace:
+        for endpoint in settings.endpoint:
+            try:
+                workspace.open_endpoint(endpoint)
+            except UnirouteError as error:
+                closed[endpoint.name] = _failed(f"endpoint {endpoint.name}", error)
+    return closed
 
 
 def _prompts(prompt_set: PromptSet, design: PromptDesign) -> Finding:
@@ -73,7 +88,7 @@ def _described(prompt_set: PromptSet) -> str:
     return f"{counted(len(prompt_set.members), 'prompt')}: {listed[0]}; graders: {listed[1]}"
 
 
-def _connections(settings: Settings) -> Iterator[Finding]:
+def _connections(settings: Settings, closed: Collection[str]) -> Iterator[Finding]:
     with Workspace(settings, migrate=False) as workspace:
         yield _finding("registry", lambda: _registry(workspace))
         yield _finding("mlflow", lambda: _mlflow(workspace))
@@ -81,7 +96,7 @@ def _connections(settings: Settings) -> Iterator[Finding]:
             yield _finding("prefect", lambda: f"version {require_prefect() or 'of Prefect Cloud'}")
         if settings.is_sandbox:
             return
-        catalogs = workspace.catalogs()
+        catalogs = workspace.catalogs(without=closed)
     served: dict[str, CatalogFetch] = {}
     endpoints = []
     for endpoint in settings.endpoint:
@@ -95,12 +110,12 @@ def _connections(settings: Settings) -> Iterator[Finding]:
     yield from endpoints
 
 
-def _files(settings: Settings) -> Iterator[Finding]:
+def _files(settings: Settings, closed: Collection[str]) -> Iterator[Finding]:
     """Check the catalogs that are files on this machine, which needs no connection."""
     if settings.is_sandbox:
         return
     with Workspace(settings, migrate=False) as workspace:
-        catalogs = [catalog for catalog in workspace.catalogs() if catalog.is_file]
+        catalogs = [catalog for catalog in workspace.catalogs(without=closed) if catalog.is_file]
     yield from _read_catalogs(catalogs, {})
 
 

@@ -204,6 +204,10 @@ def _llm_text(data: dict[str, Any], sentences: dict[str, str]) -> str:
 
     interval = score_interval(data["mean_score"], data["prompts_scored"]) or None
     plain = {key: value for key, value in data.items() if key not in _IN_WORDS} | {"score_95_%": interval} | sentences
+    if data["mean_score"] is not None:
+        plain["mean_score"] = f"{data['mean_score']:.4f}"
+    if data["mean_cost_usd"] is not None:
+        plain["mean_cost_usd"] = f"{data['mean_cost_usd']:.8f}"
     lines = [
         f"{key.replace('_', ' '):16} {sanitize(_words(value), width=200)}"
         for key, value in plain.items()

@@ -117,7 +117,6 @@ def run_night_now(config: str | None, **parameters: Any) -> NightReport:
     """
     import asyncio
 
-    from flows.checks import preflight
     from flows.config import environment
     from flows.config.loading import load_settings
     from flows.config.prefect_server import require_prefect
@@ -130,6 +129,9 @@ def run_night_now(config: str | None, **parameters: Any) -> NightReport:
     environment.prepare(settings.home, quiet=not output_options().is_verbose)
     with Workspace(settings) as workspace:
         workspace.registry.runs.require_free(utc_now(), holder_is_gone=is_gone)
+        # Importing what it checks takes longer than refusing a second night.
+        from flows.checks import preflight
+
         preflight.check(workspace)
     say("Starting Prefect ...")
     require_prefect()

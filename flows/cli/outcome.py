@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from registry.outcomes import ScoreMove
 
 
+_NOTHING_TO_GRADE = "Every stored answer has been graded by the present graders."
+
+
 @click.group("outcome", cls=NounGroup, bare="regrade")
 def outcome() -> None:
     """Grade stored answers again, without calling LLMs."""
@@ -43,9 +46,13 @@ def regrade(is_dry_run: bool, config: str | None, as_json: bool) -> None:
     data = {"is_dry_run": is_dry_run, "llms": [_move_data(one) for one in moves], "waiting_for_judge": waiting}
 
     def text() -> str:
-        lines = [regraded_text(moves) or "Every stored answer has been graded by the present graders."]
+        lines = [regraded_text(moves, is_dry_run=is_dry_run) or _NOTHING_TO_GRADE]
         if moves and is_dry_run:
-            lines.append("Nothing was stored.\nnext: uniroute outcome regrade")
+            n_graded, n_kept = sum(one.regraded for one in moves), sum(one.kept for one in moves)
+            lines.append(
+                f"{counted(n_graded, 'stored answer')} would be graded again, {n_kept:,} would keep their grade. "
+                "Nothing was stored.\nnext: uniroute outcome regrade"
+            )
         if waiting:
             answers = counted(waiting, "stored answer waits", "stored answers wait")
             lines.append(f"{answers} for the judge, which the next night asks.\nnext: uniroute night run --plan")

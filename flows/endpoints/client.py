@@ -288,7 +288,7 @@ class BoundedEndpoint:
         rule = FAILURE_RULES[failure.kind]
         lost = _lost(failures)
         return rule.error(
-            f"endpoint {self.settings.name} {rule.means}: LLM {llm_id!r}, {failure.detail}, {_times(attempts)}",
+            f"endpoint {self.settings.name} {rule.means}: LLM {llm_id!r}, {failure.detail}{_times(attempts)}",
             kind=failure.kind,
             attempts=attempts,
             retry_after_s=failure.retry_after_s,
@@ -311,7 +311,7 @@ def _united(some: _Parameters, others: _Parameters) -> _Parameters:
 
 
 def _times(attempts: int) -> str:
-    return f"asked {attempts} {'time' if attempts == 1 else 'times'}"
+    return f", asked {attempts} {'time' if attempts == 1 else 'times'}" if attempts else ""
 
 
 def _check_base_url(name: str, base_url: str, *, allow_insecure: bool) -> None:

@@ -22,6 +22,7 @@ from registry.errors import PromotionRefused
 from routing.baselines import ZeroRouter
 from routing.deferral import BootstrapDifference, DeferralCurve, paired_bootstrap
 from routing.equal_cost import EqualCost
+from routing.errors import named
 from routing.resampling import paired_lower_bound
 from routing.router import Router
 from routing.strict_json import canonical_json
@@ -300,7 +301,7 @@ def _enough_llms(router: Router) -> GateCheck:
 
 
 def _all_available(unavailable: Sequence[str]) -> GateCheck:
-    found = "all" if not unavailable else f"not {', '.join(unavailable)}"
+    found = "all" if not unavailable else f"not {named(unavailable)}"
     return GateCheck("LLMs that may be routed to", found, "all", not unavailable)
 
 

@@ -6,7 +6,7 @@ LLM: one that returns comes back by the next challenger.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
@@ -153,10 +153,12 @@ def refresh_of(champion: Router, standings: Mapping[str, Standing]) -> Refresh:
     return Refresh(champion, router, dropped, repriced, _cost_change(champion, at_new_prices) if repriced else 0.0)
 
 
-def refresh_today(registry: Registry, champion: Router, on: date) -> Refresh:
-    """Return a champion as it can serve on a day, by what the registry knows of its LLMs."""
+def refresh_today(registry: Registry, champion: Router, on: date, *, without: Collection[str] = ()) -> Refresh:
+    """Return a champion as it can serve on a day, by what the registry knows of its LLMs, and without some of them."""
     wanted = set(champion.keys)
-    return refresh_of(champion, {llm.key: Standing.of(llm, on) for llm in registry.llms.all() if llm.key in wanted})
+    standings = {llm.key: Standing.of(llm, on) for llm in registry.llms.all() if llm.key in wanted}
+    missing = {key: replace(standings[key], refusal="its endpoint does not know it") for key in wanted & {*without}}
+    return refresh_of(champion, standings | missing)
 
 
 def traffic_of(router: Router) -> list[float]:

@@ -1,14 +1,14 @@
 """Availability: whether the endpoint of a listed LLM knows it, and answers with it and not with another LLM.
 
-An LLM that its endpoint does not know is left out of tonight's router. On the second night within a week it is
-withdrawn, until a person accepts it again. An LLM in whose place another one answered, or that answers nothing many
-times in a row, is quarantined at once.
+An LLM that its endpoint does not know is left out of tonight's router. On the second night within a week, or at once
+when the endpoint's own list lacks it too, it is withdrawn, until a person accepts it again. An LLM in whose place
+another one answered, or that answers nothing many times in a row, is quarantined at once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -36,9 +36,22 @@ class UnavailableLLM:
 
 
 def note_unavailable(
-    night: Night, profiles: Sequence[ProfileOutcome], canaries: Sequence[CanaryOutcome]
+    night: Night,
+    profiles: Sequence[ProfileOutcome],
+    canaries: Sequence[CanaryOutcome],
+    unlisted: Collection[str] = (),
 ) -> tuple[UnavailableLLM, ...]:
-    """Note in the ledger which LLMs tonight's calls did not find; withdraw those that an earlier night did not find."""
+    """Note in the ledger which LLMs tonight's calls did not find, and withdraw those of which that is confirmed.
+
+    Parameters
+    ----------
+    night
+        The night under way.
+    profiles, canaries
+        How the calls to every LLM ended.
+    unlisted
+        Keys of the LLMs that their endpoint's own list lacks tonight: that confirms what a single night's calls say.
+    """
     missed = {found.llm_key for found in (*profiles, *canaries) if found.stopped_for == _NOT_FOUND}
     unavailable = []
     for llm_key in sorted(missed | unavailable_tonight(night)):
@@ -49,9 +62,12 @@ def note_unavailable(
             night.registry.ledger.append(
                 _NOTED, llm_key, actor=ACTOR, now=night.clock(), reason=reason, payload=payload
             )
-        is_confirmed = any(timedelta(0) < night.as_of - one <= _MEMORY for one in nights)
+        is_known_from_before = any(timedelta(0) < night.as_of - one <= _MEMORY for one in nights)
+        is_confirmed = is_known_from_before or llm_key in unlisted
         if is_confirmed and night.registry.llms.get(llm_key).status == "available":
             reason = "its endpoint did not know it on two nights within a week"
+            if not is_known_from_before:
+                reason = "its endpoint neither knows it nor lists it any more"
             night.registry.llms.set_status(llm_key, "withdrawn", reason, actor=ACTOR, now=night.clock())
         unavailable.append(UnavailableLLM(llm_key, is_confirmed))
     return tuple(unavailable)

@@ -12,8 +12,10 @@ from flows import crash_points
 from flows.fitting.refit import Candidate
 from flows.gate.evidence import Answers, put_to_gate
 from flows.gate.gate import GateResult, gate_as_json, version_metrics
+from flows.gate.refresh import refresh_today
 from flows.masking import masked_failures
 from flows.night.context import Night
+from flows.profiling.availability import unavailable_tonight
 from flows.promotion.publication import version_description, version_params, write_publication
 from flows.promotion.refresh import refresh_champion
 from flows.reports.night_report import RefreshOutcome, RouterOutcome
@@ -92,8 +94,8 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
 
     MLflow being down does not fail the night: the registry is right, and the next night publishes what is pending.
     """
-    router = candidate.router
     aliases = night.registry.routers.aliases()
+    router = _put_forward(night, candidate)
     if gate.against != aliases.champion:
         # Somebody decided meanwhile: what was measured against another champion decides nothing.
         gate = measure_candidate.fn(night, candidate)
@@ -102,7 +104,7 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
         n_llms=len(router.keys),
         is_unchanged=router.digest == aliases.champion,
         map_was_fitted=candidate.map_was_fitted,
-        gate=gate,
+        gate=gate if router is candidate.router else None,
         left_out=candidate.left_out,
     )
     if not outcome.is_unchanged:
@@ -126,6 +128,20 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
     except PublishIncomplete as error:
         outcome = replace(outcome, publish_error=f"{error.message.rstrip('.')}. {error.hint}".rstrip())
     return replace(outcome, version=night.registry.routers.get(router.digest).mlflow_version)
+
+
+def _put_forward(night: Night, candidate: Candidate) -> Router:
+    """Return the candidate; the champion if the candidate is nothing but a refresh of it that is due.
+
+    Such a router serves by a refresh once it is approved, or once a second night confirms that an LLM is gone. Judged
+    as a challenger it could be turned down, and what was turned down never serves by a refresh.
+    """
+    champion = champion_router(night)
+    if champion is None:
+        return candidate.router
+    found = refresh_today(night.registry, champion, night.as_of, without=unavailable_tonight(night))
+    is_refresh = found.is_due and found.router is not None and found.router.digest == candidate.router.digest
+    return champion if is_refresh else candidate.router
 
 
 def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | None) -> None:

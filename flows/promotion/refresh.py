@@ -123,8 +123,9 @@ def refresh_at_once(workspace: Workspace, *, actor: str, clock: Clock) -> Refres
         done = refresh_champion(workspace, on=clock().date(), actor=actor, clock=clock)
     except UnirouteError as error:
         return RefreshOutcome("the champion", "refused", problem=error.message)
-    if done is None or not done.is_applied:
+    if done is None or done.digest is None:
         return done
+    # One that waits is published too: who reviews it finds it in MLflow.
     return replace(done, publish_error=follow(workspace, clock))
 
 

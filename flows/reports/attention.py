@@ -38,7 +38,12 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
     lines = _of_champion(report)
     lines += [f"catalog: {error}" for error in report.catalog_errors]
     lines += [f"{diff.catalog}: {diff.is_suspicious}" for diff in report.diffs if diff.is_suspicious]
-    lines += [f"{found.llm_key} is incomplete: {found.stopped_by}" for found in report.profiles if found.stopped_by]
+    withdrawn = _withdrawn(report)
+    lines += [
+        f"{found.llm_key} is incomplete: {found.stopped_by}"
+        for found in report.profiles
+        if found.stopped_by and found.llm_key not in withdrawn
+    ]
     lines += [f"{found.llm_key}: {_waiting(found)} for the judge: {found.reason}" for found in report.unjudged]
     lines += _suspicions(report)
     if not report.is_recorded:
@@ -84,6 +89,11 @@ def _of_champion(report: NightReport) -> list[str]:
     return lines
 
 
+def _withdrawn(report: NightReport) -> set[str]:
+    """Return what its endpoint is known to be without: that needs nobody, and the digest says it."""
+    return {found.llm_key for found in report.absent if found.is_withdrawn}
+
+
 def _waiting(found: Unjudged) -> str:
     kind = "unreadable" if found.are_unreadable else "stored"
     return counted(found.answers, f"{kind} answer waits", f"{kind} answers wait")
@@ -101,15 +111,17 @@ def _suspicions(report: NightReport) -> list[str]:
     lines += [
         f"{key} drifted and has not been fully asked again yet" for key in report.drifted if key not in newly_drifted
     ]
-    lines += [f"canaries of {found.llm_key}: {found.stopped_by}" for found in report.canaries if found.stopped_by]
+    withdrawn = _withdrawn(report)
     lines += [
-        f"{found.llm_key} is unknown to its endpoint although a catalog lists it"
-        + (
-            "; it is withdrawn"
-            if found.is_withdrawn
-            else "; it is left out tonight, and withdrawn if this happens again"
-        )
+        f"canaries of {found.llm_key}: {found.stopped_by}"
+        for found in report.canaries
+        if found.stopped_by and found.llm_key not in withdrawn
+    ]
+    lines += [
+        f"{found.llm_key} is unknown to its endpoint although a catalog lists it; it is left out tonight, and "
+        "withdrawn if this happens again"
         for found in report.absent
+        if not found.is_withdrawn
     ]
     lines += [
         f"{found.llm_key} is quarantined: it {found.reason}. To decide otherwise: "

@@ -98,9 +98,12 @@ def _catalog_lines(report: NightReport) -> list[str]:
         lines.append(
             f"- {escape(diff.catalog)}: new {_named(diff.new)}; withdrawn {_named(diff.withdrawn)}; "
             f"repriced {_named([change.llm_key for change in diff.repriced])}"
+            + (f"; no longer listed, to be withdrawn next night {_named(diff.unlisted)}" if diff.unlisted else "")
             + (f"; {diff.n_left_out:,} left out by the settings" if diff.n_left_out else "")
         )
     plan = report.plan
+    if gone := [found.llm_key for found in report.absent if found.is_withdrawn]:
+        lines.append(f"- withdrawn, because their endpoint does not know them: {_named(gone)}")
     if plan.unroutable:
         lines.append(f"- not routable: {_named([llm.key for llm in plan.unroutable])}")
     if plan.deferred:

@@ -38,7 +38,13 @@ def night_content(seen: PastNight) -> dict[str, Any]:
 def night_html(seen: PastNight) -> str:
     """Write the report as a page."""
     return page(
-        "night.html.j2", night=seen.run, seen=seen, record=seen.record, verdict=seen.verdict, worth=_worth(seen.record)
+        "night.html.j2",
+        night=seen.run,
+        seen=seen,
+        record=seen.record,
+        verdict=seen.verdict,
+        worth=_worth(seen.record),
+        refresh=_refresh(seen.record),
     )
 
 
@@ -55,6 +61,8 @@ def night_markdown(seen: PastNight) -> str:
     if record.profiles:
         lines += ["", "| LLM | calls | scored | coverage | score | 95 % | USD |", "|---|---|---|---|---|---|---|"]
         lines += [f"| {' | '.join(_cells(found))} |" for found in record.profiles[:_MOST_LINES]]
+    if refresh := _refresh(record):
+        lines += ["", *(f"- refresh: {escape(line, 400)}" for line in refresh)]
     router = record.router
     if router is not None:
         lines += ["", f"- router `{router.digest[:12]}`: {escape(router.promotion)}"]
@@ -67,6 +75,17 @@ def night_markdown(seen: PastNight) -> str:
     if record.attention:
         lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in record.attention[:_MOST_LINES])]
     return "\n".join(lines) + "\n"
+
+
+def _refresh(record: NightRecord) -> tuple[str, ...]:
+    """Return what became of a refresh that was due, and of the promotions that were judged again after it."""
+    found = record.refresh
+    if found is None:
+        return ()
+    ended = f"the champion serves {found.changed} (router {(found.digest or '')[:12]})"
+    if found.status != "applied":
+        ended = f"due, not applied: {found.changed}; {found.problem}"
+    return (ended, *found.judged_again)
 
 
 def _worth(record: NightRecord) -> tuple[str, ...]:

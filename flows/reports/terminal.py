@@ -42,7 +42,7 @@ def ending_text(report: NightReport, *, planned_command: str = "uniroute night r
         blocks = [
             profiles_text(report),
             regraded_text(report.regraded),
-            canary_line(report).capitalize() + ".",
+            f"C{canary_line(report)[1:]}.",
             refresh_text(report.refresh),
             router_text(report.router),
         ]
@@ -66,6 +66,8 @@ def found_text(report: NightReport) -> str:
         counts = ", ".join(f"{len(keys)} {name}" for name, keys in changes)
         lines.append(f"Found in catalog {sanitize(diff.catalog)} as of {report.as_of}: {counts}")
         lines += [f"  {name}: {_names(keys)}" for name, keys in changes if keys]
+        if diff.unlisted:
+            lines.append(f"  no longer listed, withdrawn if that is so on the next night too: {_names(diff.unlisted)}")
         if diff.n_left_out:
             lines.append(f"  left out by the settings: {counted(diff.n_left_out, 'LLM')}")
     for llm in report.plan.unroutable[:_NAMES_SHOWN]:
@@ -130,8 +132,8 @@ def _regrades_text(planned: Sequence[PlannedRegrades]) -> str:
     return text
 
 
-def regraded_text(moves: Sequence[ScoreMove]) -> str:
-    """Return how far newer graders moved each LLM since the night before; empty when none was regraded."""
+def regraded_text(moves: Sequence[ScoreMove], *, is_dry_run: bool = False) -> str:
+    """Return how far newer graders moved, or would move, each LLM since the night before; empty when none."""
     if not moves:
         return ""
     rows = [
@@ -146,7 +148,8 @@ def regraded_text(moves: Sequence[ScoreMove]) -> str:
         for one in moves
     ]
     headers = ["LLM", "REGRADED", "KEPT", "BEFORE", "AFTER", "CHANGE"]
-    return f"Regraded: stored answers, by newer graders\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
+    title = "Would be regraded" if is_dry_run else "Regraded"
+    return f"{title}: stored answers, by newer graders\n{table(headers, rows, right=(1, 2, 3, 4, 5))}"
 
 
 def _state(planned: PlannedProfile) -> str:

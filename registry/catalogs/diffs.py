@@ -114,6 +114,7 @@ def merged(before: CatalogDiff, after: CatalogDiff, hidden: Collection[str] = ()
         tuple(key for key in before.held if key not in settled) + after.held,
         after.is_suspicious,
         after.n_left_out,
+        after.unlisted,
     )
 
 
@@ -146,6 +147,7 @@ def diff_json(diff: CatalogDiff, continues: int | None) -> str:
             "is_suspicious": diff.is_suspicious,
             "n_left_out": diff.n_left_out,
         }
+        | ({"unlisted": diff.unlisted} if diff.unlisted else {})
         | ({} if continues is None else {"continues": continues})
     )
 
@@ -166,4 +168,5 @@ def diff_from_json(text: str) -> CatalogDiff:
         tuple(stored["held"]),
         stored["is_suspicious"],
         stored.get("n_left_out", 0),
+        tuple(stored.get("unlisted", ())),
     )

@@ -1,7 +1,7 @@
 """Derive LLMs, prices and status from what the catalogs of a night list, and report what changed.
 
 Absence is believed only from a complete fetch that did not shrink, and only where no catalog that could not be read may
-still list the LLM; what a catalog lists is kept raw in any case.
+still list the LLM, or where the endpoint's own list lacks it on two nights. What a catalog lists is kept raw anyway.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, func, select
 
 from registry.catalogs import raw
+from registry.catalogs.absences import unlisted_by_endpoint
 from registry.catalogs.diffs import merged, unreported_diff
 from registry.catalogs.offers import Offer, RankedListing, SameNames, offer_of
 from registry.db.database import Database, Unit, chunks, ids_of
@@ -61,10 +62,11 @@ class _Changes:
     returned: list[str] = field(default_factory=list)
     repriced: list[Repricing] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
 
     def as_diff(self, fetch: CatalogFetch, suspicion: str | None) -> CatalogDiff:
         parts = (self.new, self.withdrawn, self.returned, self.repriced, self.held)
-        return CatalogDiff(fetch.catalog, *map(tuple, parts), suspicion, len(fetch.left_out))
+        return CatalogDiff(fetch.catalog, *map(tuple, parts), suspicion, len(fetch.left_out), tuple(self.unlisted))
 
 
 def record_fetches(
@@ -145,6 +147,13 @@ class _Night:
                 self._left_out[key] = min(
                     self._left_out.get(key, (fetch.precedence, reason)), (fetch.precedence, reason)
                 )
+        self._unlisted = unlisted_by_endpoint(unit, on, fetches, unread, known.rows)
+        for key in self._unlisted.two_nights:
+            # What others say of an LLM counts for nothing once its endpoint has dropped it.
+            self._listed.pop(key, None)
+        for key, catalog in self._unlisted.first_night.items():
+            if known.rows[key].status == "available":
+                self._changes[catalog].unlisted.append(key)
         self._names = SameNames()
         self.hidden: dict[str, str] = {}
 
@@ -303,22 +312,27 @@ class _Night:
         return offer.price is None or self._precedence_of(before.catalog) < self._precedence_of(offer.price.catalog)
 
     def _withdraw(self) -> None:
-        still_listed = self._keys_of_unread()
+        still_listed, dropped = self._keys_of_unread(), self._unlisted.two_nights
         gone = [
             row
             for key, row in self._known.rows.items()
-            if row.catalog in self._fetches
-            and self._suspicions[row.catalog] is None
-            and row.status == "available"
-            and key not in self._listed
+            if row.status == "available"
             and key not in self._left_out
-            and key not in still_listed
+            and (
+                key in dropped
+                or (
+                    row.catalog in self._fetches
+                    and self._suspicions[row.catalog] is None
+                    and key not in self._listed
+                    and key not in still_listed
+                )
+            )
         ]
         for part in chunks([row.id for row in gone]):
             values = {"status": "withdrawn", "status_reason": None}
             self._unit.execute(llm.update().where(llm.c.id.in_(part)).values(values))
         for row in gone:
-            self._changes[row.catalog].withdrawn.append(row.key)
+            self._changes[dropped.get(row.key, row.catalog)].withdrawn.append(row.key)
 
     def _keys_of_unread(self) -> set[str]:
         """Return what the catalogs that could not be read, or not wholly, listed when they last were."""

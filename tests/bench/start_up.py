@@ -127,7 +127,7 @@ def _fill(home: Path, llms: int) -> None:
     with Registry.open(f"sqlite:///{home / 'registry.db'}") as registry:
         rules = {"settings_hash": "x", "settings_json": "{}", "host": "here", "pid": os.getpid()}
         run = registry.runs.start("bench", as_of=now.date(), now=now, lease_s=600.0, **rules)
-        registry.llms.record_fetch(run, CatalogFetch("many", tuple(rows), (), True, "x"), now.date())
+        registry.llms.record_fetches(run, [CatalogFetch("many", tuple(rows), (), True, "x")], now.date())
         registry.runs.finish(run, "completed", "", "{}", now)
 
 

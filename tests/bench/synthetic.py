@@ -78,7 +78,7 @@ class Growth:
             "night:growth", as_of=day, settings_hash="", settings_json="{}", host="", pid=0, now=_NOW, lease_s=3600
         )
         listings = tuple(_listing(number) for number in range(n_llms))
-        self._registry.llms.record_fetch(run, CatalogFetch("growth", listings, (), True, "growth"), day)
+        self._registry.llms.record_fetches(run, [CatalogFetch("growth", listings, (), True, "growth")], day)
         asked = tuple(Prompt(f"p{n}", f"Question {n}?", "ABCD"[n % 4], "choice", None) for n in range(n_prompts))
         prompts = self._registry.prompts.freeze("growth", asked)
         clusters = {one.digest: number % n_clusters for number, one in enumerate(asked)}

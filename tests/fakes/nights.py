@@ -16,7 +16,7 @@ from flows.reports.night_report import RouterOutcome
 from flows.workspace import Workspace
 from registry.llms import LLM
 from registry.outcomes import Outcome
-from tests.registry.samples import NOW, fetch, listing
+from tests.registry.samples import NOW, fetch, listing, record_fetch
 
 FIRST, SECOND = date(2024, 9, 1), date(2024, 10, 1)
 RIGHT_UNLESS = {"weak": 2, "fair": 3, "good": 6, "late": 7}
@@ -98,10 +98,16 @@ def run_night(
     answering: tuple[str, ...] | None = None,
     endpoint: str = "fake",
     are_free: bool = False,
+    unknown: tuple[str, ...] = (),
 ) -> RouterOutcome:
-    """Run the stages of a night that follow the answers, with these LLMs listed; return what became of its router."""
+    """Run the stages of a night that follow the answers, with these LLMs listed; return what became of its router.
+
+    The endpoint does not know the LLMs `unknown`, as a night's canaries find out.
+    """
     from flows.fitting.refit import embed_prompts, refit
+    from flows.profiling.availability import note_unavailable
     from flows.profiling.regrading import regrade_by_rule
+    from flows.profiling.results import CanaryOutcome
     from flows.promotion.publish import keep_and_publish, measure_candidate, refresh
 
     night = Night(workspace, as_of, clock)
@@ -120,11 +126,15 @@ def run_night(
     listings = [
         listing(name, price="0" if are_free else str(1 + place), endpoint=endpoint) for place, name in enumerate(names)
     ]
-    registry.llms.record_fetch(night.run, fetch(listings, f"{as_of}", catalog=f"of {endpoint}"), as_of)
+    record_fetch(registry, night.run, fetch(listings, f"{as_of}", catalog=f"of {endpoint}"), as_of)
     regrade_by_rule(night, night.run)
     for llm in registry.llms.all():
         if llm.endpoint == endpoint and (answering is None or llm.llm_id in answering):
             answer(night, llm, cost_usd=Decimal(0) if are_free else COST_USD)
+    canaries = [
+        CanaryOutcome(f"{endpoint}:{name}", 1, 0, 0, 0, 1.0, Decimal(0), "404", "not_found") for name in unknown
+    ]
+    note_unavailable(night, (), canaries)
     refresh.fn(night)
     embed_prompts.fn(night)
     candidate = refit.fn(night)

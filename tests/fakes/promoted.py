@@ -24,7 +24,7 @@ from routing.cluster_maps import KMeansMap
 from routing.features import plain_feature_vector
 from routing.router import RoutedLLM, Router
 from routing.tokens import estimated_input_tokens
-from tests.registry.samples import GRADERS, NOW, SAMPLING, fetch, listing, start_night
+from tests.registry.samples import GRADERS, NOW, SAMPLING, fetch, listing, record_fetch, start_night
 
 N_PROMPTS = 200
 # Right answers out of six, and USD per million tokens.
@@ -53,7 +53,7 @@ def promoted_home(
             listing(key.partition(":")[2], price, endpoint="sandbox", name=name or key)
             for key, (_, price) in LLMS.items()
         ]
-        registry.llms.record_fetch(run, fetch(listed, "known"), run.as_of)
+        record_fetch(registry, run, fetch(listed, "known"), run.as_of)
         prompt_set = registry.prompts.freeze("core", _prompts(suffix))
         embeddings = workspace.embedder.embed([prompt.text for prompt in prompt_set.prompts])
         registry.prompts.store_embeddings(workspace.embedder.id.key, prompt_set.prompts, embeddings)

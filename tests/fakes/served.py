@@ -15,7 +15,7 @@ from registry.promotions import gate_result
 from registry.routers import ClusterMapRecord, RouterRecord
 from routing.artifact import save_router
 from tests.registry.publishing.samples import KEYS, make_router
-from tests.registry.samples import NOW, fetch, freeze, listing, start_night
+from tests.registry.samples import NOW, fetch, freeze, listing, record_fetch, start_night
 
 
 def clock() -> datetime:
@@ -40,7 +40,7 @@ def served_home(home: Path, registry_file: Path, mlflow_file: Path) -> Iterator[
         registry = workspace.registry
         run = start_night(registry)
         listings = [listing(key.partition(":")[2], endpoint="sandbox") for key in KEYS]
-        registry.llms.record_fetch(run, fetch(listings, "known"), run.as_of)
+        record_fetch(registry, run, fetch(listings, "known"), run.as_of)
         prompt_set = freeze(registry)
         for seed in (0, 1):
             router = make_router(seed)

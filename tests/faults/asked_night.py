@@ -116,11 +116,21 @@ class AskedNight:
             shutil.copy(self.migrated, home / "registry.db")
         return self
 
-    def run(self, as_of: str = FIRST, look: Callable[[Night], object] = lambda night: None) -> NightReport:
+    def run(
+        self,
+        as_of: str = FIRST,
+        look: Callable[[Night], object] = lambda night: None,
+        unlisted: tuple[str, ...] = (),
+    ) -> NightReport:
         """Run one night until its answers are checked; `look` may inspect it before everything is closed."""
-        return asyncio.run(self.run_async(as_of, look))
+        return asyncio.run(self.run_async(as_of, look, unlisted))
 
-    async def run_async(self, as_of: str = FIRST, look: Callable[[Night], object] = lambda night: None) -> NightReport:
+    async def run_async(
+        self,
+        as_of: str = FIRST,
+        look: Callable[[Night], object] = lambda night: None,
+        unlisted: tuple[str, ...] = (),
+    ) -> NightReport:
         with Workspace(load_settings(self.folder / "uniroute.toml")) as workspace:
             night = self.under_way = Night(workspace, date.fromisoformat(as_of))
             async with lease.held_lease(night), lease.kept_alive(night):
@@ -140,7 +150,7 @@ class AskedNight:
                     profiles=asked.profiles,
                     canaries=asked.canaries,
                     spent_usd=asked.spent_usd,
-                    absent=note_unavailable(night, asked.profiles, asked.canaries),
+                    absent=note_unavailable(night, asked.profiles, asked.canaries, unlisted),
                     regraded=moves,
                     readability=stages.readability_tonight(night, asked, moves),
                     decided=asked.decided,

@@ -20,7 +20,7 @@ from registry.store import Registry
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import AskedNight
 from tests.flows.catalogs.conftest import openrouter_document, openrouter_row
-from tests.registry.samples import NOW, TODAY, prompts, start_night
+from tests.registry.samples import NOW, TODAY, prompts, record_fetch, start_night
 
 _LIST_AND_MAP = """
 [[catalog]]
@@ -82,7 +82,7 @@ SENTINELS = [
 def test_f53_an_llm_with_an_invalid_price_is_not_routed_to(registry, night, catalog_of, price, reason):
     pricing = {"prompt": price, "completion": "0.000002"}
     document = openrouter_document(openrouter_row("maker/odd", pricing=pricing), openrouter_row("maker/good"))
-    registry.llms.record_fetch(night, catalog_of(document).fetch(), TODAY)
+    record_fetch(registry, night, catalog_of(document).fetch(), TODAY)
     odd = registry.llms.get("router:maker/odd")
     assert (odd.price, odd.is_routable) == (None, False)
     assert reason in str(odd.refusal)
@@ -91,11 +91,11 @@ def test_f53_an_llm_with_an_invalid_price_is_not_routed_to(registry, night, cata
 
 
 def test_f53_a_price_that_turns_into_a_sentinel_overnight_takes_the_llm_off(registry, night, catalog_of):
-    registry.llms.record_fetch(night, catalog_of(rows("maker/a", "maker/b")).fetch(), TODAY)
+    record_fetch(registry, night, catalog_of(rows("maker/a", "maker/b")).fetch(), TODAY)
     later = next_night(registry, night)
     odd = openrouter_row("maker/a", pricing={"prompt": "-1", "completion": "-1"})
     document = openrouter_document(odd, openrouter_row("maker/b"))
-    diff = registry.llms.record_fetch(later, catalog_of(document).fetch(), TOMORROW)
+    diff = record_fetch(registry, later, catalog_of(document).fetch(), TOMORROW)
     assert routable(registry) == ["maker/b"]
     assert [(one.llm_key, one.after) for one in diff.repriced] == [("router:maker/a", None)]
     assert registry.llms.price_history("router:maker/a")[0].input_usd_per_mtok == Decimal(1)
@@ -104,7 +104,7 @@ def test_f53_a_price_that_turns_into_a_sentinel_overnight_takes_the_llm_off(regi
 def test_f53_only_what_the_user_declares_free_may_cost_nothing(registry, night, catalog_of):
     nothing = {"prompt": "0", "completion": "0"}
     document = openrouter_document(*(openrouter_row(f"maker/{name}", pricing=nothing) for name in ("mine", "other")))
-    registry.llms.record_fetch(night, catalog_of(document, free=("maker/mine",)).fetch(), TODAY)
+    record_fetch(registry, night, catalog_of(document, free=("maker/mine",)).fetch(), TODAY)
     assert routable(registry) == ["maker/mine"]
 
 
@@ -117,7 +117,7 @@ FIVE = tuple(f"maker/{number}" for number in range(5))
 def test_f55_a_catalog_that_is_down_or_empty_leaves_yesterday_as_it_was(
     registry, night, server, catalog_of, status, body
 ):
-    registry.llms.record_fetch(night, catalog_of(rows(*FIVE)).fetch(), TODAY)
+    record_fetch(registry, night, catalog_of(rows(*FIVE)).fetch(), TODAY)
     catalog = open_catalog(name="listed", kind="openrouter", location=server.serves(body, status=status), endpoint="r")
     with pytest.raises((CatalogUnavailable, CatalogMalformed)) as caught:
         catalog.fetch()
@@ -127,24 +127,24 @@ def test_f55_a_catalog_that_is_down_or_empty_leaves_yesterday_as_it_was(
 
 
 def test_f55_half_a_list_withdraws_no_llm_until_it_says_so_twice(registry, night, catalog_of):
-    registry.llms.record_fetch(night, catalog_of(rows(*FIVE)).fetch(), TODAY)
+    record_fetch(registry, night, catalog_of(rows(*FIVE)).fetch(), TODAY)
     second = next_night(registry, night)
     half = catalog_of(rows(*FIVE[:3])).fetch()
-    diff = registry.llms.record_fetch(second, half, TOMORROW)
+    diff = record_fetch(registry, second, half, TOMORROW)
     assert (diff.withdrawn, diff.is_suspicious) == ((), "shrank from 5 to 3 LLMs")
     assert routable(registry) == list(FIVE)
     registry.runs.finish(second, "attention", "", "{}", NOW)
     third = start_night(registry, "night:2024-09-03:abc")
-    diff = registry.llms.record_fetch(third, half, TOMORROW + timedelta(days=1))
+    diff = record_fetch(registry, third, half, TOMORROW + timedelta(days=1))
     assert diff.withdrawn == ("router:maker/3", "router:maker/4")
     assert routable(registry) == list(FIVE[:3])
 
 
 def test_f55_absence_from_a_list_with_many_unreadable_rows_says_nothing(registry, night, catalog_of):
-    registry.llms.record_fetch(night, catalog_of(rows(*FIVE)).fetch(), TODAY)
+    record_fetch(registry, night, catalog_of(rows(*FIVE)).fetch(), TODAY)
     cut = openrouter_document(*(openrouter_row(one) for one in FIVE[:4]), {"id": 5}, {"id": None})
     fetched = catalog_of(cut).fetch()
-    diff = registry.llms.record_fetch(next_night(registry, night), fetched, TOMORROW)
+    diff = record_fetch(registry, next_night(registry, night), fetched, TOMORROW)
     assert (fetched.is_complete, diff.withdrawn, diff.is_suspicious) == (False, (), "incomplete fetch")
 
 
@@ -152,7 +152,7 @@ def test_f56_one_bad_row_is_kept_with_its_reason_and_costs_the_others_nothing(re
     good = ",".join(json.dumps(openrouter_row(one)) for one in FIVE)
     document = '{"data": [' + good + ', {"id": "maker/odd", "pricing": {"prompt": NaN}}]}'
     fetched = catalog_of(document).fetch()
-    registry.llms.record_fetch(night, fetched, TODAY)
+    record_fetch(registry, night, fetched, TODAY)
     (bad,) = fetched.quarantined
     assert (bad.position, bad.reason) == (5, "NaN is not a number in JSON")
     assert fetched.is_complete
@@ -168,7 +168,7 @@ def test_f57_one_identity_per_endpoint_and_id_and_no_moving_alias_is_routed_to(r
         openrouter_row("~maker/a-latest"),
     )
     fetched = catalog_of(document).fetch()
-    registry.llms.record_fetch(night, fetched, TODAY)
+    record_fetch(registry, night, fetched, TODAY)
     assert [row.reason for row in fetched.quarantined] == ["the id 'maker/a' is listed twice; the first row counts"]
     assert registry.llms.get("router:maker/a").price.input_usd_per_mtok == Decimal(1), "the first row counts"
     assert sorted(routable(registry)) == ["Maker/A", "maker/a"], "case counts; variants and aliases stay out"
@@ -178,7 +178,7 @@ def test_f57_one_identity_per_endpoint_and_id_and_no_moving_alias_is_routed_to(r
 
 def test_f60_ten_thousand_new_llms_in_one_night_are_known_and_few_are_asked(registry, night, catalog_of):
     names = [f"maker/{number:05}" for number in range(10_000)]
-    diff = registry.llms.record_fetch(night, catalog_of(rows(*names)).fetch(), TODAY)
+    diff = record_fetch(registry, night, catalog_of(rows(*names)).fetch(), TODAY)
     assert len(diff.new) == 10_000
     planned = plan_of(registry)
     assert len(planned.profiles) == 50
@@ -201,7 +201,7 @@ HOSTILE = [
 def test_f61_a_hostile_name_is_cut_and_harmless_wherever_it_is_shown(registry, night, catalog_of, text):
     document = openrouter_document(openrouter_row("maker/a", name=text), openrouter_row("maker/b", name=text * 2))
     fetched = catalog_of(document).fetch()
-    registry.llms.record_fetch(night, fetched, TODAY)
+    record_fetch(registry, night, fetched, TODAY)
     for llm in registry.llms.all():
         assert len(llm.name) <= 300
         shown = table(["NAME"], [[llm.name]]).splitlines()
@@ -221,7 +221,7 @@ def test_f61_a_row_of_a_megabyte_is_not_read(registry, night, catalog_of):
 def test_f61_a_hostile_id_makes_no_llm(registry, night, catalog_of, llm_id):
     document = openrouter_document(openrouter_row(llm_id), openrouter_row("maker/good"))
     fetched = catalog_of(document).fetch()
-    registry.llms.record_fetch(night, fetched, TODAY)
+    record_fetch(registry, night, fetched, TODAY)
     assert [row.position for row in fetched.quarantined] == [0]
     assert [llm.llm_id for llm in registry.llms.all()] == ["maker/good"]
 

@@ -246,6 +246,17 @@ def test_f38_an_llm_gone_from_its_endpoint_is_masked_at_once_and_withdrawn_on_th
     assert {score for (score,) in asked.rows("o.score", "gone")} == {1.0, None}, "nothing counts as wrong"
 
 
+def test_f38_what_an_endpoint_neither_lists_nor_knows_is_withdrawn_the_same_night(asked, fake):
+    fake.scripts = {"gone": "ok", "stays": "ok"}
+    asked.prepare("gone", "stays", night="canary_prompts = 10", endpoint="concurrency = 1").run(FIRST)
+    fake.scripts["gone"] = "404"
+    seen = []
+    report = asked.run(SECOND, lambda night: seen.append(night.registry.llms.get("fake:gone")), ("fake:gone",))
+    assert [(one.llm_key, one.is_withdrawn) for one in report.absent] == [("fake:gone", True)]
+    (found,) = seen
+    assert (found.status, found.status_reason) == ("withdrawn", "its endpoint neither knows it nor lists it any more")
+
+
 def test_f39_a_refused_parameter_is_dropped_once_and_the_night_says_so(asked, fake):
     fake.scripts = {"picky": "no-temperature", "hopeless": "no-messages"}
     report = asked.prepare("picky", "hopeless", endpoint="concurrency = 1").run()

@@ -49,7 +49,7 @@ with Registry.open(sys.argv[1]) as registry:
     sys.stdin.readline()
     writes = [
         lambda: registry.outcomes.record(held, [outcome(key, asked[1])]),
-        lambda: registry.llms.record_fetch(held, fetch([listing("b")], "later"), TODAY),
+        lambda: record_fetch(registry, held, fetch([listing("b")], "later"), TODAY),
         lambda: registry.runs.heartbeat(held, NOW),
         lambda: registry.runs.finish(held, "completed", "fine", "{}", NOW),
     ]

@@ -18,7 +18,7 @@ from flows.workspace import Workspace
 from routing import FeatureVector, KMeansMap, RoutedLLM, Router, plain_feature_vector
 from routing.embedders import HashingEmbedder, load_embedder_for
 from routing.errors import ArtifactIncompatible, InvalidInput, InvalidProfile
-from tests.registry.samples import TODAY, fetch, listing, outcome, start_night
+from tests.registry.samples import TODAY, fetch, listing, outcome, record_fetch, start_night
 from tests.routing.synthetic import flat_llm, flat_router, random_router, unit_rows
 
 WORDS = ("insulin", "integral", "treaty", "planet", "verb", "tax", "enzyme", "sonnet", "voltage", "river")
@@ -55,7 +55,7 @@ def night_over(tmp_path: Path, migrated: Path) -> Iterator[Callable[..., Night]]
         night = Night(Workspace(settings), TODAY)
         night.run = start_night(night.registry, f"night:{len(nights)}", now=night.clock(), lease_s=600.0)
         listings = [listing("cheap", "0.1"), listing("costly", "5")]
-        night.registry.llms.record_fetch(night.run, fetch(listings, f"fetch-{len(nights)}"), TODAY)
+        record_fetch(night.registry, night.run, fetch(listings, f"fetch-{len(nights)}"), TODAY)
         nights.append(night)
         return night
 

@@ -5,12 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import ROOT
-from tests.litellm.providers import LLMS
+from tests.litellm.providers import LLMS, Provided
 from tests.stack.processes import answers, free_port, running, wait_until
 
 ENVIRONMENT = ROOT / ".litellm"
@@ -41,11 +41,11 @@ def version() -> str:
     return next(line.removeprefix("litellm==") for line in lines if line.startswith("litellm=="))
 
 
-def write_config(folder: Path, providers_port: int) -> Path:
+def write_config(folder: Path, providers_port: int, served: Mapping[str, Provided] = LLMS) -> Path:
     """Write the proxy's own settings, JSON being YAML: one name for each LLM, in front of its provider."""
     host = f"http://127.0.0.1:{providers_port}"
     listed = []
-    for llm_id, found in LLMS.items():
+    for llm_id, found in served.items():
         of_provider = {"openai": {"api_base": f"{host}/v1"}, "azure": {"api_base": host, "api_version": "2024-10-21"}}
         parameters = {"model": f"{found.provider}/{found.name or llm_id}", "api_key": "sk-up"}
         parameters |= of_provider.get(found.provider, {"api_base": host})
@@ -56,11 +56,13 @@ def write_config(folder: Path, providers_port: int) -> Path:
 
 
 @contextmanager
-def a_proxy(folder: Path, providers_port: int) -> Iterator[str]:
+def a_proxy(
+    folder: Path, providers_port: int, served: Mapping[str, Provided] = LLMS, port: int | None = None
+) -> Iterator[str]:
     """Run the proxy in front of the providers, and yield its address."""
-    port = free_port()
+    port = port or free_port()
     options = ["--host", "127.0.0.1", "--port", str(port), "--telemetry", "False"]
-    command = [str(installed()), "--config", str(write_config(folder, providers_port)), *options]
+    command = [str(installed()), "--config", str(write_config(folder, providers_port, served)), *options]
     with running("litellm", command, os.environ | _VARIABLES, folder) as server:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: answers(f"{url}/health/liveliness"), "a start", server, limit_s=_STARTS_WITHIN_S)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from registry.llms import CatalogFetch, Listing, QuarantinedRow
+from registry.llms import CatalogDiff, CatalogFetch, Listing, QuarantinedRow
 from registry.outcomes import Outcome
 from registry.prompts import Prompt, PromptSet
 from registry.routers import ClusterMapRecord, RouterRecord
@@ -65,9 +65,14 @@ def fetch(
     return CatalogFetch(catalog, tuple(listings), tuple(quarantined), is_complete, digest, **changes)
 
 
+def record_fetch(registry: Registry, run: Run | int, fetched: CatalogFetch, on: date) -> CatalogDiff:
+    """Record what one catalog listed, while every other catalog counts as unread; return what changed."""
+    return registry.llms.record_fetches(run, [fetched], on)[0]
+
+
 def know_llms(registry: Registry, run: Run, *llm_ids: str) -> tuple[str, ...]:
     """Make the registry know some priced LLMs; return their keys."""
-    registry.llms.record_fetch(run, fetch([listing(one) for one in llm_ids], "known"), TODAY)
+    record_fetch(registry, run, fetch([listing(one) for one in llm_ids], "known"), TODAY)
     return tuple(f"router:{one}" for one in llm_ids)
 
 

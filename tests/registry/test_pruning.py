@@ -17,6 +17,7 @@ from tests.registry.samples import (
     freeze,
     listing,
     outcome,
+    record_fetch,
     router,
     save_routers,
     start_night,
@@ -44,7 +45,7 @@ def aged(registry):
         at = NOW + timedelta(days=day)
         night = start_night(registry, f"night:{day}", now=at, as_of=at.date())
         listings = [listing(name, "1", raw=f'{{"id": "{name}", "day": {day}}}') for name in "abc"]
-        registry.llms.record_fetch(night, fetch(listings, f"day-{day}"), at.date())
+        record_fetch(registry, night, fetch(listings, f"day-{day}"), at.date())
         registry.runs.finish(night, "completed", "fine", "{}", at)
     return registry
 

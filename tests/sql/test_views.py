@@ -20,6 +20,7 @@ from tests.registry.samples import (
     know_llms,
     listing,
     outcome,
+    record_fetch,
     router,
     start_night,
 )
@@ -45,7 +46,7 @@ def filled(registry):
     registry.runs.finish(first, "completed", "fine", "{}", NOW)
     second = start_night(registry, "night:2024-09-02:abc", as_of=NOW.date() + timedelta(days=1))
     listed = [listing("a", "2"), listing("b"), listing("c")]
-    registry.llms.record_fetch(second, fetch(listed, "2"), second.as_of)
+    record_fetch(registry, second, fetch(listed, "2"), second.as_of)
     registry.outcomes.record(second, [outcome(a, of_all[0])], purpose="canary")
     registry.outcomes.record(second, [outcome(a, of_all[0], sampling="other")], purpose="canary")
     registry.routers.save(router(second, prompt_set, 101, (a, b), parent_digest=digest_of(100)))

@@ -15,7 +15,7 @@ import pytest
 from flows.catalogs import open_catalog
 from registry.llms import CatalogDiff, CatalogFetch
 from registry.store import Registry
-from tests.registry.samples import TODAY, start_night
+from tests.registry.samples import TODAY, record_fetch, start_night
 
 DAYS = {"2025-07-20": 147, "2025-07-29": 151, "2026-08-19": 414}
 MILLION = Decimal(1_000_000)
@@ -113,7 +113,7 @@ def night(registry: Registry, shared_data: Path, day: str) -> CatalogDiff:
         now=now,
         lease_s=300,
     )
-    diff = registry.llms.record_fetch(run, fetch(shared_data, day), on)
+    diff = record_fetch(registry, run, fetch(shared_data, day), on)
     registry.runs.finish(run, "completed", "synced", "{}", now)
     return diff
 
@@ -161,7 +161,7 @@ def test_a_document_recorded_twice_in_one_night_changes_nothing(shared_data: Pat
     night(registry, shared_data, "2025-07-20")
     before = registry.llms.all()
 
-    again = registry.llms.record_fetch(1, fetch(shared_data, "2025-07-20"), date(2025, 7, 20))
+    again = record_fetch(registry, 1, fetch(shared_data, "2025-07-20"), date(2025, 7, 20))
 
     assert len(again.new) == 147
     assert registry.llms.all() == before

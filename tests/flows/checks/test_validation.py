@@ -7,6 +7,7 @@ import pytest
 
 from flows.checks.validation import validate
 from flows.config.loading import load_settings
+from flows.errors import CredentialsMissing
 from flows.findings import Finding, worst
 from tests.fakes.endpoint import FakeEndpoint
 
@@ -40,6 +41,13 @@ UNPRICED = '[[llm]]\nid = "bare"\n'
 
 def findings(folder: Path, llms: str, *, include: tuple[str, ...] = (), more: str = "", url: str = "") -> list[Finding]:
     """Validate settings with a price file; with a URL also what the endpoint lists there."""
+    settle(folder, llms, include=include, more=more, url=url)
+    found = validate(load_settings(folder / "uniroute.toml"), connect=bool(url))
+    return [one for one in found if one.subject.startswith("catalog")]
+
+
+def settle(folder: Path, llms: str, *, include: tuple[str, ...] = (), more: str = "", url: str = "") -> None:
+    """Write settings, prompts and a price file."""
     text = _SETTINGS.format(include=list(include), more=more, base_url=url or "http://127.0.0.1:9/v1")
     (folder / "uniroute.toml").write_text(text)
     (folder / "llms.toml").write_text(llms)
@@ -48,8 +56,6 @@ def findings(folder: Path, llms: str, *, include: tuple[str, ...] = (), more: st
         for n in range(100)
     ]
     (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)))
-    found = validate(load_settings(folder / "uniroute.toml"), connect=bool(url))
-    return [one for one in found if one.subject.startswith("catalog")]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +77,17 @@ def test_a_broken_price_file_is_refused_without_a_connection(
     (found,) = findings(tmp_path, llms, include=include)
     assert found.severity == ("refused" if said else "ok")
     assert said in found.text
+
+
+def test_a_missing_key_is_one_finding_and_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KEY_OF_OTHER", raising=False)
+    other = '[[endpoint]]\nname = "other"\nbase_url = "http://127.0.0.1:9/v1"\napi_key_env = "KEY_OF_OTHER"\n'
+    settle(tmp_path, SOUND + UNPRICED, more=other)
+    found = {one.subject: one for one in validate(load_settings(tmp_path / "uniroute.toml"), connect=False)}
+    assert list(found) == ["prompts", "catalog ours", "endpoint other"]
+    assert "no usable price for bare" in found["catalog ours"].text
+    assert isinstance(found["endpoint other"].error, CredentialsMissing)
+    assert "KEY_OF_OTHER" in found["endpoint other"].text
 
 
 def test_a_price_that_another_catalog_has_is_not_missing(tmp_path: Path) -> None:

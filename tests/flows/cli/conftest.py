@@ -11,7 +11,7 @@ import pytest
 from registry.store import Registry
 from tests.fakes.nights import SETTINGS
 from tests.homes import copied_home
-from tests.registry.samples import fetch, listing, start_night
+from tests.registry.samples import fetch, listing, record_fetch, start_night
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def eventful(home: Path, answered_template: Path, tmp_path: Path) -> Path:
         run = start_night(registry, "night:now", host="elsewhere", now=now, as_of=date(2024, 10, 2))
         prices = {"weak": "1.5", "fair": "90", "good": "3", "fresh": "1"}
         rows = [listing(name, price, endpoint="fake") for name, price in prices.items()]
-        registry.llms.record_fetch(run, fetch(rows, "third"), run.as_of)
+        record_fetch(registry, run, fetch(rows, "third"), run.as_of)
         registry.llms.set_status("fake:fresh", "excluded", "too slow", actor="me", now=now)
         registry.backups.write(tmp_path / "all.backup", now)
     return home

@@ -16,7 +16,7 @@ from registry.db.completion_names import names
 from registry.store import Registry
 from tests.commands import Uniroute
 from tests.flows.cli.test_contract import COMMANDS
-from tests.registry.samples import fetch, listing
+from tests.registry.samples import fetch, listing, record_fetch
 
 NAMING = {"name", "version", "before", "after", "to", "only", "candidates", "subject"}
 HEAVY = ("pydantic", "sqlalchemy", "numpy", "prefect", "mlflow", "rich", "sklearn")
@@ -118,8 +118,8 @@ def test_a_name_that_would_act_in_a_shell_is_not_offered(home: Path, registry: R
 
     run = registry.runs.latest()
     hostile = ["a$(touch x)", "b`id`", "c\x1b[31m", "d'e", "good"]
-    registry.llms.record_fetch(
-        run.id, fetch([listing(name, endpoint="x") for name in hostile], "h", catalog="h"), run.as_of
+    record_fetch(
+        registry, run.id, fetch([listing(name, endpoint="x") for name in hostile], "h", catalog="h"), run.as_of
     )
     context = click.Context(click.Command("x"), resilient_parsing=True)
     found = [item.value for item in complete_llms(context, click.Option(["--x"]), "x:")]

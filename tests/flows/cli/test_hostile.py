@@ -24,7 +24,7 @@ from registry.publishing import markdown, one_line
 from registry.store import Registry
 from tests.commands import Uniroute
 from tests.fakes.hostile import HOSTILE, active_signs, bare_links, elements_of
-from tests.registry.samples import NOW, fetch, listing
+from tests.registry.samples import NOW, fetch, listing, record_fetch
 
 every_string = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 TODAY = date(2024, 9, 1)
@@ -159,7 +159,7 @@ def poisoned(home: Path, registry: Registry, tmp_path: Path) -> Path:
         for number, text in enumerate(HOSTILE.values())
     ]
     listings += [listing(text[:200], endpoint="bad") for text in HOSTILE.values() if text[:200].strip()]
-    registry.llms.record_fetch(run.id, fetch(listings, "hostile", catalog="evil"), run.as_of)
+    record_fetch(registry, run.id, fetch(listings, "hostile", catalog="evil"), run.as_of)
     for text in HOSTILE.values():
         registry.llms.set_status("sandbox:llm-1", "quarantined", text, actor=text, now=run.started_at)
     prompts = [

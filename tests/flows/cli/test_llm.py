@@ -13,7 +13,7 @@ from tests.commands import Uniroute
 from tests.fakes.hostile import active_signs
 from tests.fakes.nights import SETTINGS
 from tests.flows.cli.shapes import PINNED, misfits
-from tests.registry.samples import fetch, listing, start_night
+from tests.registry.samples import fetch, listing, record_fetch, start_night
 
 KEY = "sandbox:frugal"
 LATER = date(2024, 9, 2)
@@ -66,7 +66,7 @@ def test_the_diff_lists_what_catalogs_and_people_changed_since_a_day(
     rows = [listing(name, endpoint="sandbox") for name in ("frugal", "middle", "strong", "fresh")]
     rows[1] = listing("middle", "1.5", endpoint="sandbox")
     rows[2] = listing("strong", "90", endpoint="sandbox")
-    registry.llms.record_fetch(run, fetch(rows, "second"), LATER)
+    record_fetch(registry, run, fetch(rows, "second"), LATER)
     uniroute("llm", "exclude", KEY, "--reason", "too slow")
     found = {row["llm"]: row for row in uniroute("llm", "diff", "--json").data["changes"]}
     assert found["sandbox:fresh"]["change"] == "new"
@@ -80,7 +80,7 @@ def test_the_diff_lists_what_catalogs_and_people_changed_since_a_day(
 def test_a_held_price_is_accepted_by_decision(home, registry: Registry, uniroute: Uniroute) -> None:
     run = start_night(registry, "night:2024-09-02:abc", as_of=LATER)
     rows = [listing(name, "90" if name == "middle" else "1", endpoint="sandbox") for name in ("frugal", "middle")]
-    registry.llms.record_fetch(run, fetch(rows, "second"), LATER)
+    record_fetch(registry, run, fetch(rows, "second"), LATER)
     assert "next: uniroute llm accept-price sandbox:middle --reason TEXT" in uniroute("llm", "show", "middle").out
     would = uniroute("llm", "accept-price", "sandbox:middle", "--reason", "announced", "--dry-run", "--json").data
     assert (would["before"]["input_usd_per_mtok"], would["after"]["input_usd_per_mtok"]) == (1.0, 90.0)
@@ -103,7 +103,7 @@ def test_llms_that_the_settings_leave_out_are_hidden_unless_all_are_wanted(
     rows = [listing(name, endpoint="sandbox") for name in ("middle", "strong")]
     rows += [listing(f"fresh-{place}", endpoint="sandbox") for place in range(3000)]
     left_out = {KEY: "not among the included ids", "sandbox:never-seen": "not among the included ids"}
-    registry.llms.record_fetch(run, fetch(rows, "2", left_out=left_out), LATER)
+    record_fetch(registry, run, fetch(rows, "2", left_out=left_out), LATER)
     shown = [row["key"] for row in uniroute("llm", "list", "--json").data]
     assert (len(shown), KEY in shown) == (3002, False)
     assert len(uniroute("llm", "list", "--all", "--json").data) == 3003
@@ -135,7 +135,7 @@ def test_a_leaderboard_over_thousands_of_llms_takes_seconds_and_hides_what_is_le
         rows = [listing(one.llm_id, endpoint=one.endpoint) for one in known[1:]]
         rows += [listing(f"many-{place}", endpoint=known[0].endpoint) for place in range(3000)]
         hidden = {known[0].key: "not among the included ids"}
-        registry.llms.record_fetch(run, fetch(rows, "2", catalog=known[0].catalog, left_out=hidden), run.as_of)
+        record_fetch(registry, run, fetch(rows, "2", catalog=known[0].catalog, left_out=hidden), run.as_of)
     started_s = time.monotonic()
     board = uniroute("report", "leaderboard", "--format", "json").data
     assert time.monotonic() - started_s < 20, "it took five minutes when every LLM was a query of its own"

@@ -1,6 +1,7 @@
 """``uniroute outcome``: what a newer grader changes, tried and done, without a call."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,11 @@ def test_regrading_is_tried_done_and_then_finished(
     assert [one["llm"] for one in data["llms"]] == ["fake:fair", "fake:good", "fake:weak"]
     assert data["llms"][1]["after"] < data["llms"][1]["before"], "the texts answer A to every prompt"
     assert (data["is_dry_run"], data["waiting_for_judge"], stored(answered)) == (True, 0, 0)
+    would = sum(one["regraded"] for one in data["llms"])
+    said = uniroute("outcome", "regrade", "--dry-run").out
+    assert f"{would} stored answers would be graded again, 0 would keep their grade. Nothing was stored." in said
+    assert said.startswith("Would be regraded: ")
+    assert re.search(r"^mean score +[01]\.\d{4}$", uniroute("llm", "show", "fake:good").out, re.MULTILINE)
     done = uniroute("outcome", "regrade")
     assert (done.code, "fake:good" in done.out, stored(answered)) == (0, True, 3)
     assert "has been graded by the present graders" in uniroute("outcome", "regrade").out

@@ -340,6 +340,8 @@ def test_a_circuit_opens_after_failures_in_a_row_and_lets_a_call_through_after_a
                     kinds.append((await opened.complete("sick", f"prompt {number}")).finish_reason)
                 except EndpointError as error:
                     kinds.append((error.kind, error.attempts))
+                    assert ("asked 1 time" in error.message) == (error.attempts == 1)
+                    assert "asked 0 times" not in error.message
         return kinds
 
     fake.scripts["sick"] = "500"

@@ -110,7 +110,7 @@ def listed(**changed) -> LLM:
         ({}, ""),
         ({"refusal": "input price changed x12, held for review"}, ""),
         ({"refusal": "price missing", "price": None}, ""),
-        ({"status": "withdrawn"}, "withdrawn: no catalog lists it any more"),
+        ({"status": "withdrawn"}, "withdrawn: no longer listed"),
         ({"status": "quarantined", "status_reason": "doubted"}, "quarantined: doubted"),
         ({"status": "excluded", "status_reason": "not ours"}, "excluded: not ours"),
         ({"refusal": "excluded by the settings"}, "excluded by the settings"),

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from flows.audit.replay import disagreements
+from flows.checks.doctor import examine
 from flows.config.sources import CONFIG_NAME
 from flows.metrics.exposition import Figures
-from flows.promotion.decisions import Person, approve, rollback
+from flows.promotion.decisions import Person, approve, reject, rollback
 from flows.promotion.refresh import refresh_at_once, refresh_champion
 from flows.versions.champion_state import champion_state
 from flows.versions.mlflow_sync import sync_mlflow
 from flows.versions.store import load_version, publication_folder
 from flows.workspace import Workspace
 from registry.errors import PromotionRefused
+from registry.promotion_records import GateRecord
 from tests.fakes.nights import FIRST, SECOND, SETTINGS, Clock, answered_home, run_night, settings_of
 from tests.registry.samples import NOW
 
@@ -151,6 +153,21 @@ def test_under_review_a_person_approves_it_and_the_event_is_a_refresh(home) -> N
         assert disagreements(registry, registry.ledger.events()) == ()
 
 
+def test_a_refresh_that_waits_is_not_judged_as_a_challenger_by_the_same_night(home) -> None:
+    set_policies(home, "automatic", "review")
+    clock = Clock(LATER)
+    with Workspace(settings_of(home)) as workspace:
+        registry = workspace.registry
+        before = registry.routers.aliases().champion
+        take_out(workspace, "good", clock)
+        outcome = run_night(workspace, SECOND, LLMS, clock)
+        assert (outcome.is_unchanged, outcome.digest, outcome.gate) == (True, before, None)
+        (waiting,) = registry.promotions.list(status="requested")
+        assert waiting.is_refresh
+        done = approve(workspace, waiting.id, by=ANNA, reason="fine", clock=clock)
+        assert registry.routers.aliases().champion == done.promotion.router_digest == waiting.router_digest
+
+
 def test_a_refresh_that_no_longer_fits_is_not_approved(home) -> None:
     set_policies(home, "automatic", "review")
     clock = Clock(LATER)
@@ -201,6 +218,30 @@ def test_a_night_refreshes_once_and_its_challenger_meets_the_refreshed_champion(
     assert outcome.is_unchanged and outcome.digest == event.subject
 
 
+def test_what_one_night_did_not_find_is_not_judged_away_and_the_second_night_refreshes(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    before = registry.routers.aliases().champion
+    first = run_night(workspace, SECOND, LLMS, clock, unknown=("good",))
+    assert first.is_unchanged and first.digest == before, "its router without the LLM is the refresh of tomorrow"
+    assert first.left_out == (("fake:good", "its endpoint does not know it"),)
+    assert registry.promotions.list(status="rejected") == ()
+    run_night(workspace, SECOND + timedelta(days=1), LLMS, clock, unknown=("good",))
+    (event,) = registry.ledger.events(event="router:refreshed")
+    assert event.reason == "without fake:good"
+    assert registry.routers.aliases().champion == event.subject != before
+
+
+def test_an_llm_that_returns_comes_back_by_a_challenger_and_not_by_a_refresh(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    take_out(workspace, "good", clock)
+    without = refreshed(workspace, clock).digest
+    registry.llms.set_status("fake:good", "available", "fine again", actor="anna", now=clock())
+    assert refreshed(workspace, clock) is None
+    outcome = run_night(workspace, SECOND, LLMS, clock)
+    assert (outcome.promotion, outcome.gate.against) == ("promoted", without)
+    assert len(registry.ledger.events(event="router:refreshed")) == 1
+
+
 def test_a_rollback_to_dead_llms_is_refreshed_unless_a_person_insists(workspace) -> None:
     clock, registry = Clock(LATER), workspace.registry
     first = registry.routers.aliases().champion
@@ -218,6 +259,38 @@ def test_a_rollback_to_dead_llms_is_refreshed_unless_a_person_insists(workspace)
     assert insisted.promotion.router_digest == registry.routers.aliases().champion == first
     assert "of the prompts to LLMs that cannot serve" in insisted.remarks[0]
     assert disagreements(registry, registry.ledger.events()) == ()
+
+
+def doctor_says(workspace: Workspace) -> tuple[str, str]:
+    """Return what doctor says of the champion, and what to type; a champion that cannot serve comes before all else."""
+    findings = examine(workspace, repair=False, clock=Clock(LATER))
+    assert findings[0].subject == "champion" and findings[0].text.startswith("The champion rests on LLMs that cannot")
+    return findings[0].severity, findings[0].next_step
+
+
+def test_doctor_advises_the_refresh_that_waits_and_the_night_when_that_one_would_be_refused(home) -> None:
+    set_policies(home, "automatic", "review")
+    clock = Clock(LATER)
+    with Workspace(settings_of(home)) as workspace:
+        take_out(workspace, "good", clock)
+        assert doctor_says(workspace) == ("attention", "uniroute night run (makes the champion serve without them)")
+        first = refreshed(workspace, clock).promotion_id
+        assert f"uniroute promotion approve {first} --reason" in doctor_says(workspace)[1]
+        take_out(workspace, "fair", clock)
+        assert doctor_says(workspace)[1].startswith("uniroute night run")
+        second = refreshed(workspace, clock)
+        assert f"uniroute promotion approve {second.promotion_id} --reason" in doctor_says(workspace)[1]
+        reject(workspace, second.promotion_id, by=ANNA, reason="no", clock=clock)
+        assert doctor_says(workspace)[1].startswith("uniroute promotion list (the champion without them was turned")
+        take_out(workspace, "weak", clock)
+        assert doctor_says(workspace)[1].startswith("uniroute llm list")
+
+
+def test_doctor_does_not_advise_a_refresh_that_fails_its_checks(workspace, monkeypatch) -> None:
+    take_out(workspace, "good", Clock(LATER))
+    failed = GateRecord(passed=False, details_json="{}")
+    monkeypatch.setattr("flows.checks.doctor.gate_of", lambda *_: failed)
+    assert doctor_says(workspace)[1].startswith("uniroute llm list")
 
 
 def test_no_rollback_to_a_version_of_which_nothing_is_left(workspace) -> None:

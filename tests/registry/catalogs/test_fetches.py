@@ -11,7 +11,7 @@ from registry.listings import EXCLUDED, NOT_INCLUDED
 from registry.llms import CatalogFetch, UnreadCatalog
 from registry.store import Registry
 from tests.registry.conftest import only_on_sqlite
-from tests.registry.samples import NOW, TODAY, fetch, listing, start_night
+from tests.registry.samples import NOW, TODAY, fetch, listing, record_fetch, start_night
 
 pytestmark = only_on_sqlite
 
@@ -222,7 +222,7 @@ def test_a_plan_or_a_failed_night_leaves_the_news_to_the_next_night(
 ) -> None:
     record(registry, 0, fetch([listing("a")], "1"))
     planned = start_night(registry, "night:planned", as_of=DAYS[1])
-    assert registry.llms.record_fetch(planned, fetch([listing("a", "2"), listing("b")], "2"), DAYS[1]).new
+    assert record_fetch(registry, planned, fetch([listing("a", "2"), listing("b")], "2"), DAYS[1]).new
     registry.runs.finish(planned, status, "planned", summary, NOW)
     diff = record(registry, 2, fetch([listing("a", "2"), listing("b")], "2"))["open"]
     assert diff.new == ("router:b",)
@@ -234,7 +234,7 @@ def test_a_plan_or_a_failed_night_leaves_the_news_to_the_next_night(
 
 def test_news_of_a_plan_are_dropped_where_the_settings_leave_the_llm_out_since(registry: Registry) -> None:
     planned = start_night(registry, "night:planned")
-    registry.llms.record_fetch(planned, fetch([listing("a"), listing("b")], "1"), TODAY)
+    record_fetch(registry, planned, fetch([listing("a"), listing("b")], "1"), TODAY)
     registry.runs.finish(planned, "completed", "planned", '{"is_plan_only": true}', NOW)
     diff = record(registry, 1, fetch([listing("a")], "1", left_out={"router:b": NOT_INCLUDED}))["open"]
     assert (diff.new, diff.n_left_out) == (("router:a",), 1)
@@ -248,3 +248,55 @@ def test_a_night_that_is_started_again_reports_what_its_first_attempt_found(regi
     amended = registry.llms.record_fetches(run, [served("a", "b"), priced("map", 2, a="1")], TODAY, unread=())
     assert amended[0].new == ("router:a", "router:b")
     assert amended[1].repriced == ()
+
+
+def test_what_its_endpoint_no_longer_lists_is_withdrawn_on_the_second_night_although_a_price_map_names_it(
+    registry: Registry,
+) -> None:
+    prices = priced("map", 2, a="1", b="1", alias="1")
+    all_three = priced("file", 0, a="1", alias="1")
+    record(registry, 0, served("a", "b"), prices, all_three)
+    first = record(registry, 1, served("b"), prices, all_three)["served"]
+    assert (first.withdrawn, first.unlisted) == ((), ("router:a",))
+    assert registry.llms.get("router:a").is_routable
+    again = start_night(registry, "night:again", as_of=DAYS[1], holder_is_gone=lambda _: True)
+    diffs = registry.llms.record_fetches(again, [served("b"), prices, all_three], DAYS[1], unread=())
+    assert diffs[0].withdrawn == (), "the same day proves nothing"
+    registry.runs.finish(again, "completed", "fine", "{}", NOW)
+    second = record(registry, 2, served("b"), prices, all_three)["served"]
+    assert (second.withdrawn, second.unlisted) == (("router:a",), ())
+    assert registry.llms.get("router:a").refusal_to_serve(DAYS[2]) == "withdrawn: no longer listed"
+    assert record(registry, 3, served("b"), prices, all_three)["served"].withdrawn == ()
+    assert registry.llms.get("router:a").status == "withdrawn", "the map names it for years"
+    assert registry.llms.get("router:alias").is_routable, "its endpoint never listed it"
+    assert record(registry, 4, served("a", "b"), prices, all_three)["file"].returned == ("router:a",)
+    assert registry.llms.get("router:a").is_routable
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        (served("b"), served("a", "b"), served("b")),
+        (served("b"), served("b", is_complete=False)),
+        (served("b", is_complete=False), served("b")),
+        (served(), served()),
+    ],
+    ids=["listed-between", "incomplete", "incomplete-first", "empty"],
+)
+def test_one_night_an_incomplete_or_an_empty_list_withdraws_nothing(registry: Registry, lists: tuple) -> None:
+    prices = priced("map", 2, a="1", b="1")
+    record(registry, 0, served("a", "b"), prices)
+    for day, own in enumerate(lists, 1):
+        record(registry, day, own, prices)
+    assert registry.llms.get("router:a").status == "available"
+
+
+def test_an_endpoint_whose_list_cannot_be_read_withdraws_nothing_and_a_decision_stands(registry: Registry) -> None:
+    prices = priced("map", 2, a="1", b="1")
+    record(registry, 0, served("a", "b"), prices)
+    record(registry, 1, served("b"), prices)
+    record(registry, 2, prices, without=(unread("served"),))
+    assert registry.llms.get("router:a").status == "available"
+    registry.llms.set_status("router:a", "available", "we know better", actor="ann", now=NOW)
+    record(registry, 3, served("b"), prices)
+    assert registry.llms.get("router:a").is_routable
