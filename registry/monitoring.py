@@ -17,6 +17,7 @@ from registry.db.database import Database, Unit
 from registry.db.schema import LEASE
 from registry.db.tables import alias, charge, lease, ledger, ledger_head, llm, outbox, outcome, promotion, router, run
 from registry.outcomes import JUDGING
+from registry.promotion_records import GateRecord
 from registry.runs import Lease, Run, Runs
 from routing.strict_json import canonical_json
 
@@ -110,6 +111,8 @@ class MonitoringSnapshot:
         Whether the last event of the ledger is the one that was noted as its head.
     aliases_noted
         By alias, whether it was last noted as moved by hand (rather than repaired) since `finished` ended.
+    undecided
+        On how many of the promotions that wait the gate could not decide.
     """
 
     moment: datetime
@@ -131,6 +134,7 @@ class MonitoringSnapshot:
     ledger_events: int
     is_head_whole: bool
     aliases_noted: Mapping[str, bool]
+    undecided: int = 0
 
 
 class Monitoring:
@@ -171,6 +175,7 @@ class Monitoring:
                 outbox=_waiting(unit, outbox.c.created_at, outbox.c.done_at.is_(None)),
                 unpublished=_count(unit, router.c.mlflow_version.is_(None)),
                 reviews=_waiting(unit, promotion.c.requested_at, promotion.c.status == "requested"),
+                undecided=_undecided(unit),
                 champion=_champion(unit),
                 ledger_events=head,
                 is_head_whole=is_head_whole,
@@ -259,6 +264,11 @@ def _count(unit: Unit, condition: ColumnElement[bool]) -> int:
 def _waiting(unit: Unit, since: ColumnElement[datetime], condition: ColumnElement[bool]) -> Waiting:
     count, oldest = unit.execute(select(func.count(), func.min(since)).where(condition)).one()
     return Waiting(count, oldest)
+
+
+def _undecided(unit: Unit) -> int:
+    waiting = select(promotion.c.gate_passed, promotion.c.gate_json).where(promotion.c.status == "requested")
+    return sum(GateRecord(*row).is_undecided for row in unit.execute(waiting))
 
 
 def _champion(unit: Unit) -> Champion | None:

@@ -26,6 +26,30 @@ NO_GATE = "{}"
 """The gate result of a promotion that never reached the gate: a rollback, a router that does not load."""
 
 
+PROMOTE, REJECT, UNDECIDED = "promote", "reject", "undecided"
+"""Verdicts of the gate: better or not worse, worse, and neither is shown. The first two are decisions as well."""
+
+REVIEW = "review"
+"""The decision that leaves an undecided promotion to a person."""
+
+
+@dataclass(frozen=True)
+class GateTest:
+    """A test at the gate, as the account of a champion counts it.
+
+    Attributes
+    ----------
+    router_digest
+        The challenger.
+    evidence
+        Digest of the recorded scores it was tested on: on other ones it is another test. None where an earlier release
+        did not keep it.
+    """
+
+    router_digest: str
+    evidence: str | None = None
+
+
 @dataclass(frozen=True)
 class GateRecord:
     """What the gate found.
@@ -33,13 +57,33 @@ class GateRecord:
     Attributes
     ----------
     passed
-        Whether every check passed.
+        Whether every check passed; never true of an undecided one, whoever let it serve.
     details_json
         The checks with their thresholds and values, as JSON.
     """
 
     passed: bool
     details_json: str = "{}"
+
+    @property
+    def verdict(self) -> str:
+        """`PROMOTE`, `REJECT` or `UNDECIDED`; earlier releases knew only the first two, and did not name them."""
+        return self._stored("verdict")
+
+    @property
+    def decision(self) -> str:
+        """What the settings made of the verdict: `PROMOTE`, `REJECT`, or `REVIEW` for a person to decide."""
+        return self._stored("decision")
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether the evidence showed neither that the router is good enough nor that it is not."""
+        return self.verdict == UNDECIDED
+
+    def _stored(self, key: str) -> str:
+        found = json.loads(self.details_json)
+        known = found.get(key) if isinstance(found, dict) else None
+        return str(known) if known is not None else (PROMOTE if self.passed else REJECT)
 
     @property
     def digest(self) -> str:
@@ -128,6 +172,12 @@ def is_refresh(gate_json: str) -> bool:
     """Whether a promotion put forward the champion itself, without LLMs that cannot serve and at present prices."""
     found = json.loads(gate_json)
     return isinstance(found, dict) and REFRESH in found
+
+
+def gate_test(router_digest: str, gate_json: str) -> GateTest:
+    """Return which test a stored gate result is of."""
+    found = json.loads(gate_json)
+    return GateTest(router_digest, found.get("evidence") if isinstance(found, dict) else None)
 
 
 def spends_nothing(gate_json: str) -> bool:

@@ -17,8 +17,11 @@ from registry.ledger import Ledger, LedgerEvent
 from registry.promotion_records import (
     NO_GATE,
     OPEN,
+    REJECT,
     GateRecord,
+    GateTest,
     Promotion,
+    gate_test,
     is_refresh,
     promotion_of,
     require_reason,
@@ -137,11 +140,11 @@ class PromotionRows(Outbox):
         with self._database.read() as unit:
             return tuple(promotion_of(row) for row in unit.execute(query))
 
-    def tested_against(self, champion: str, *, unit: Unit | None = None) -> tuple[str, ...]:
-        """Return the routers that were tested at the gate against a champion, in the order of their first test.
+    def tested_against(self, champion: str, *, unit: Unit | None = None) -> tuple[GateTest, ...]:
+        """Return the tests at the gate against a champion, in their order: which router, and on which evidence.
 
-        A champion that only was graded again or refreshed is no challenger of itself, and continues the account that it
-        replaces.
+        The same router on the same evidence is the same test, however often it was made. A champion that only was
+        graded again or refreshed is no challenger of itself, and continues the account that it replaces.
 
         Parameters
         ----------
@@ -184,7 +187,7 @@ class PromotionRows(Outbox):
             row = unit.execute(query).first()
         return None if row is None else GateRecord(*row)
 
-    def _tested(self, unit: Unit, champions: Sequence[str]) -> tuple[str, ...]:
+    def _tested(self, unit: Unit, champions: Sequence[str]) -> tuple[GateTest, ...]:
         query = (
             select(promotion.c.router_digest, promotion.c.gate_json)
             .where(promotion.c.expected_champion.in_(champions))
@@ -192,7 +195,8 @@ class PromotionRows(Outbox):
             .order_by(promotion.c.id)
         )
         rows = unit.execute(query)
-        return tuple(dict.fromkeys(row.router_digest for row in rows if not spends_nothing(row.gate_json)))
+        tests = (gate_test(*row) for row in rows if not spends_nothing(row.gate_json))
+        return tuple(dict.fromkeys(tests))
 
     def _continued_by(self, unit: Unit, champion: str) -> list[str]:
         """Return the champions that another one replaced only because it was graded again or refreshed."""
@@ -225,6 +229,8 @@ class PromotionRows(Outbox):
     def is_refused(self, router_digest: str) -> bool:
         """Whether a router was rejected, by the gate or by a person, or vetoed, since it last became the champion.
 
+        One that the gate could not decide on, and that still waits for a person, was not.
+
         Parameters
         ----------
         router_digest
@@ -242,7 +248,7 @@ class PromotionRows(Outbox):
     def is_vetoed(self, router_digest: str) -> bool:
         """Whether a person has decided against a router since it last became the champion.
 
-        That is: rejected it although the gate passed, or rolled back from it.
+        That is: rejected it although the gate passed or left it to them, or rolled back from it.
 
         Parameters
         ----------
@@ -261,7 +267,7 @@ class PromotionRows(Outbox):
                         return True
                 elif row.status == "applied":
                     return False
-                elif row.status == "rejected" and row.gate_passed:
+                elif row.status == "rejected" and promotion_of(row).gate.decision != REJECT:
                     return True
         return False
 
@@ -352,6 +358,8 @@ class PromotionRows(Outbox):
             "gate_passed": one.gate.passed,
             "gate_digest": one.gate.digest,
             "report_digest": one.report_digest,
+            # Only where it says more than `gate_passed`: the events of all others are as they always were.
+            **({"gate_verdict": one.gate.verdict} if one.gate.is_undecided else {}),
             **facts,
         }
         event = REFRESHED if one.is_refresh and action == "applied" else f"router:{one.kind}:{action}"
@@ -395,7 +403,11 @@ class PromotionRows(Outbox):
             select(promotion).where(promotion.c.router_digest == router_digest).order_by(promotion.c.id.desc())
         )
         for one in (promotion_of(row) for row in rows):
-            is_settled = run_id is not None and one.status == "rejected" and (one.run_id == run_id or one.gate.passed)
+            is_settled = (
+                run_id is not None
+                and one.status == "rejected"
+                and (one.run_id == run_id or one.gate.decision != REJECT)
+            )
             if (one.status in OPEN or is_settled) and (one.expected_champion, one.gate) == (expected_champion, gate):
                 return one
         return None

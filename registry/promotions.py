@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 
 from registry.db.database import Unit
 from registry.db.tables import promotion
@@ -16,6 +16,7 @@ from registry.errors import NotFound, PromotionRefused
 from registry.promotion_records import (
     CHAMPION_REFRESHED,
     NO_GATE,
+    REJECT,
     GateRecord,
     Promotion,
     gate_result,
@@ -352,17 +353,18 @@ class Promotions(PromotionRows):
 
         `champion` replaced `former`.
         """
-        is_judged = or_(promotion.c.status != "requested", promotion.c.gate_passed)
-        again = select(promotion.c.router_digest).where(promotion.c.expected_champion == champion, is_judged)
-        query = (
+        closed = (
             select(promotion)
             .where(promotion.c.status == "superseded", promotion.c.reason == CHAMPION_REFRESHED)
-            .where(promotion.c.expected_champion == former, promotion.c.router_digest.not_in(again))
+            .where(promotion.c.expected_champion == former)
             .order_by(promotion.c.id)
         )
         with self._database.read() as unit:
-            found = tuple(promotion_of(row) for row in unit.execute(query))
-        return tuple(one for one in found if not one.is_refresh and one.router_digest != champion)
+            since = map(promotion_of, unit.execute(select(promotion).where(promotion.c.expected_champion == champion)))
+            # One that the gate turns down stays open only when its night was killed before it was rejected.
+            done = {one.router_digest for one in since if one.status != "requested" or one.gate.decision != REJECT}
+            found = tuple(map(promotion_of, unit.execute(closed)))
+        return tuple(one for one in found if not one.is_refresh and one.router_digest not in {champion, *done})
 
     def rollback(
         self,

@@ -30,12 +30,16 @@ class EqualCost:
     is_reached
         Whether the router can be that cheap at all; otherwise `scores` and `cost_usd` are those of its cheapest
         choices.
+    choices : (2, n) int64
+        Columns of the chosen LLMs at the two cost weights between which the coin decides; equal where no coin is
+        needed.
     """
 
     scores: F64
     cost_usd: float
     cost_weight: float
     is_reached: bool
+    choices: I64
 
 
 def scores_at_equal_cost(
@@ -82,13 +86,16 @@ def scores_at_equal_cost(
     # A mean over the same prompts in another order of summation differs in the last bits.
     within = np.flatnonzero(costs <= target * (1 + 1e-12))
     at = int(within[0]) if len(within) else len(costs) - 1
-    found = _scores(worth, moves, n_moves[at])
+    before = after = _chosen(moves, n_moves[at])
+    rows = np.arange(n)
+    found = worth[rows, after]
     cost_usd = float(costs[at])
     if at > 0 and len(within) and cost_usd < target:
         share = (target - cost_usd) / (costs[at - 1] - cost_usd)
-        found = share * _scores(worth, moves, n_moves[at - 1]) + (1 - share) * found
+        before = _chosen(moves, n_moves[at - 1])
+        found = share * worth[rows, before] + (1 - share) * found
         cost_usd = target
-    return EqualCost(found, cost_usd, float(at_weights[at]), bool(len(within)))
+    return EqualCost(found, cost_usd, float(at_weights[at]), bool(len(within)), np.stack([before, after]))
 
 
 def _points(moves: Switches) -> tuple[F64, I64]:
@@ -102,8 +109,8 @@ def _points(moves: Switches) -> tuple[F64, I64]:
     return weights[start:], counts[start:]
 
 
-def _scores(worth: F64, moves: Switches, n_moves: int) -> F64:
-    """Return the scores after the first `n_moves` moves, ``(n,)``; the last move of a prompt counts."""
+def _chosen(moves: Switches, n_moves: int) -> I64:
+    """Return the columns chosen after the first `n_moves` moves, ``(n,)``; the last move of a prompt counts."""
     chosen = moves.first.copy()
     chosen[moves.rows[:n_moves]] = moves.after[:n_moves]
-    return worth[np.arange(len(worth)), chosen]
+    return chosen

@@ -16,6 +16,10 @@ F64 = npt.NDArray[np.float64]
 _CELLS = 1 << 22
 # Resampled means that must lie below a quantile for it to be one.
 _MEANS_BELOW = 20
+# A level that would take more resamples is computed exactly instead.
+_MOST_MEANS = 20_000
+# Steps of the exact distribution per largest difference, and its width in standard deviations on either side.
+_STEPS, _WIDTH = 1000, 12
 
 
 def resampled_means(differences: F64, *, seed: int, n_resamples: int) -> F64:
@@ -67,10 +71,53 @@ def paired_lower_bound(
     """
     ours = finite_array(first, "first", shape=(None,), minimum=0, maximum=1)
     theirs = finite_array(second, "second", shape=(len(ours),), minimum=0, maximum=1)
-    if not len(ours):
+    return mean_lower_bound(ours - theirs, level=level, seed=seed, n_resamples=n_resamples)
+
+
+def mean_lower_bound(
+    differences: npt.ArrayLike, *, level: float, seed: int, n_resamples: int = 2000, largest: float = 1.0
+) -> float:
+    """Return a lower bound of a mean of paired differences, as `paired_lower_bound` does.
+
+    Parameters
+    ----------
+    differences : array-like of shape (n,)
+        One difference per prompt, which may be larger than 1.
+    level, seed, n_resamples
+        As for `paired_lower_bound`.
+    largest
+        What a prompt won outright counts, such as each of the two pseudo-prompts.
+
+    Raises
+    ------
+    InvalidInput
+        When there is no prompt, or a number is out of range.
+    """
+    found = finite_array(differences, "differences", shape=(None,))
+    if not len(found):
         raise InvalidInput("a paired bound needs at least one prompt")
     if finite_number(level, "level", minimum=0, maximum=0.5) == 0:
         raise InvalidInput("level must be above 0: no bound holds for certain")
-    differences = np.concatenate([ours - theirs, [1.0, -1.0]])
+    most = finite_number(largest, "largest", minimum=0)
+    differing = np.concatenate([found, [most, -most]])
     n_means = max(n_resamples, math.ceil(_MEANS_BELOW / level))
-    return float(np.quantile(resampled_means(differences, seed=seed, n_resamples=n_means), level))
+    if n_means > max(n_resamples, _MOST_MEANS):
+        return _exact_quantile(differing, level)
+    return float(np.quantile(resampled_means(differing, seed=seed, n_resamples=n_means), level))
+
+
+def _exact_quantile(differences: F64, level: float) -> float:
+    """Return the quantile of the mean of all possible resamples of some differences, not all zero.
+
+    The sum of n draws has the n-th power of one draw's characteristic function (Feller 1971, chapter XV); differences
+    are rounded to a fine grid.
+    """
+    n, step = len(differences), float(np.abs(differences).max()) / _STEPS
+    drawn = np.rint(differences / step).astype(np.int64)
+    centre = int(np.rint(drawn.mean()))
+    reach = _WIDTH * math.sqrt(n * float(drawn.var())) + n + 2 * _STEPS
+    size = 1 << math.ceil(math.log2(2 * reach))
+    one = np.bincount((drawn - centre) % size, minlength=size) / n
+    sums = np.fft.fftshift(np.fft.irfft(np.fft.rfft(one) ** n, size))
+    at = int(np.searchsorted(np.cumsum(np.maximum(sums, 0)), level))
+    return (at - size // 2 + n * centre) * step / n

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flows.audit.moments import Span
 from flows.audit.replay import ChampionPeriod, Replay, replay
 from registry.errors import NotFound, RegistryCorrupt
+from registry.promotion_records import NO_GATE
 from routing.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -77,10 +78,15 @@ def history(registry: Registry) -> tuple[dict[str, Any], ...]:
     """
     played = trusted_replay(registry)
     return tuple(
-        _change(registry, period, until)
-        | {"gate_passed": _deciding(registry, played, period).gate.passed, "replaced": replaced}
+        _change(registry, period, until) | _gate_facts(_deciding(registry, played, period)) | {"replaced": replaced}
         for period, until, replaced in zip(played.periods, _ends(played.periods), _before(played.periods), strict=True)
     )
+
+
+def _gate_facts(deciding: Promotion) -> dict[str, Any]:
+    """Return whether the gate passed a router, and its verdict; None where the router never reached the gate."""
+    is_judged = deciding.gate.details_json != NO_GATE
+    return {"gate_passed": deciding.gate.passed, "verdict": deciding.gate.verdict if is_judged else None}
 
 
 def _ends(periods: Sequence[ChampionPeriod]) -> list[datetime | None]:
@@ -122,7 +128,7 @@ def _with_evidence(
         },
         "evidence": {
             "promotion": deciding.id,
-            "gate_passed": deciding.gate.passed,
+            **_gate_facts(deciding),
             "gate_checks": details.get("checks", []),
             "gate_digest": deciding.gate.digest,
             "metrics": dict(record.metrics),

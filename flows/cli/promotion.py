@@ -65,11 +65,12 @@ def _list_text(data: list[dict[str, Any]]) -> str:
             _name(row["champion"]),
             row["requested_by"],
             row["decided_by"] or "",
+            row["verdict"] or "",
             row["reason"] or "",
         ]
         for row in data
     ]
-    headers = ["ID", "KIND", "STATUS", "ROUTER", "AGAINST", "REQUESTED BY", "DECIDED BY", "REASON"]
+    headers = ["ID", "KIND", "STATUS", "ROUTER", "AGAINST", "REQUESTED BY", "DECIDED BY", "VERDICT", "REASON"]
     return table(headers, rows, right=(0,))
 
 
@@ -112,15 +113,17 @@ def request_promotion(
     """
     from flows.promotion import decisions
     from registry.clock import utc_now
+    from registry.promotion_records import REJECT
 
     with opened(config) as workspace:
         done = decisions.request(
             workspace, version, by=_person(actor), reason=reason, clock=utc_now, is_dry_run=is_dry_run
         )
         _show_outcome(workspace, done, "promotion.request", is_dry_run=is_dry_run, as_json=as_json)
-    if not done.promotion.gate.passed:
+    if done.promotion.gate.decision == REJECT:
         return ExitCode.REFUSED
-    return ExitCode.DONE if is_dry_run else ExitCode.ATTENTION
+    is_open = done.promotion.gate.is_undecided or not is_dry_run
+    return ExitCode.ATTENTION if is_open else ExitCode.DONE
 
 
 @promotion.command("approve")
@@ -134,8 +137,8 @@ def request_promotion(
 def approve_promotion(name: str, **options: Any) -> int:
     """Approve promotion ID: its router serves from now on.
 
-    The gate must still pass, and the champion must still be the same. ID is the promotion's number, or its router's
-    digest.
+    The gate must still pass, or still be undecided on one that was requested as undecided, and the champion must still
+    be the same. ID is the promotion's number, or its router's digest.
     """
     from flows.promotion.decisions import approve
 

@@ -218,19 +218,27 @@ class GateSettings(Section):
     """What a challenger must show on gate prompts before it serves."""
 
     old_names: ClassVar[Mapping[str, str]] = {"false_promotions": "false_promotion_rate"}
-    added: ClassVar[frozenset[str]] = frozenset({"refresh"})
+    added: ClassVar[frozenset[str]] = frozenset({"refresh", "undecided", "cross_fit"})
 
     policy: Literal["automatic", "review"] = "automatic"
     """automatic: a challenger that passes is promoted; review: it waits for a person"""
     refresh: Literal["automatic", "review"] | None = Field(default=None, examples=["automatic"])
     """whether the champion without LLMs that can no longer serve, at the prices in force, serves at once or waits for a
     person; without it as policy"""
+    undecided: Literal["review", "promote_if_cheaper", "reject"] = "review"
+    """what becomes of a challenger that the gate prompts show neither to be good enough nor to be worse. review: it
+    waits for a person, under either policy; promote_if_cheaper: treated as one that passes when it costs at least 1 %
+    less and scores, as measured, no more than epsilon below the champion, else review (a risk: false_promotion_rate
+    does not cover it, and each time the score may fall by epsilon and the luck of the sample); reject: it is turned
+    down"""
     two_person: bool = False
     """with review: a promotion may not be approved by the person who requested it"""
     epsilon: Share = 0.02
     """how far the score may fall below the champion's at its cost (lower bound)"""
     false_promotion_rate: float = Field(default=0.05, gt=0, le=1, serialization_alias="false_promotions")
     """chance that any challenger of one champion is promoted wrongly, however many are tested"""
+    cross_fit: bool = True
+    """whether representative prompts judge too, each by vectors made without its answers; false: only gate prompts"""
     max_cost_increase: float = Field(default=0.25, ge=0, allow_inf_nan=False)
     """how much more expensive per prompt the challenger may be, as a share"""
     max_share: Share = 1.0

@@ -73,13 +73,28 @@ class Estimation:
     representative: Labels
     map: Labels
 
-    def vector(self, column: int) -> FeatureVector:
-        """Estimate the vector of the LLM in a column from all of its answers."""
+    def vector(self, column: int, *, seen: NDArray[np.bool_] | None = None) -> FeatureVector:
+        """Estimate the vector of the LLM in a column.
+
+        Parameters
+        ----------
+        column
+            Place of the LLM in the tables.
+        seen
+            ``(n,)``: the representative prompts whose answers may enter; by default all.
+
+        Raises
+        ------
+        InvalidProfile
+            None of its answers may enter.
+        """
         scores, input_tokens, output_tokens = (
             np.concatenate([getattr(labels.table, name)[:, column] for labels in self._read])
             for name in ("scores", "input_tokens", "output_tokens")
         )
         scored = np.isfinite(scores)
+        if seen is not None:
+            scored[: len(seen)] &= seen
         return self._prepared.vector(
             scored,
             scores[scored],

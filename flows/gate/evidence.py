@@ -5,107 +5,33 @@ Answers are read from the registry each time; no LLM is called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.gate.alpha_spending import REGRADED, spend
-from flows.gate.gate import GateResult, GateRules, NewcomerGap, judge
+from flows.gate.answers import Answers, at_prices_in_force, embeddings_of, vectors_made_at
+from flows.gate.checks import NewcomerGap
+from flows.gate.gate import GateResult, judge
 from flows.gate.measure import GateOutcomes
 from flows.gate.refresh import refresh_today
-from flows.night.epochs import Drifts, in_epoch
+from flows.gate.representative import Representative
+from flows.gate.verdict import GateRules
+from flows.graders import GRADERS, ChoiceGrader
 from flows.profiling.contamination import contamination_p_value
-from flows.versions.provenance import known_provenance
-from registry.errors import NotFound
-from registry.outcomes import Readability
-from registry.store import Registry
-from routing.embedders import load_embedder_for
+from registry.promotion_records import GateTest
 from routing.router import Router
 from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings
-    from flows.night.context import Night
-    from registry.outcomes import OutcomeTable
-    from registry.prompts import Prompt, PromptSet
+    from registry.prompts import Prompt
     from routing.baselines import ZeroRouter
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """Selects the answers that count.
-
-    Attributes
-    ----------
-    registry
-        The registry that holds them.
-    prompt_set
-        The prompts that were asked.
-    graders
-        Grader name to ``name/version``.
-    sampling
-        By LLM key, the sampling settings under which its answers count.
-    until
-        Only answers up to this moment count; None counts all.
-    """
-
-    registry: Registry
-    prompt_set: PromptSet
-    graders: Mapping[str, str]
-    sampling: Mapping[str, str]
-    until: datetime | None = None
-
-    @classmethod
-    def of_night(cls, night: Night, keys: Sequence[str]) -> Answers:
-        """Return the answers that count tonight; an LLM whose endpoint is no longer configured has none."""
-        llms = [llm for key in keys if (llm := night.registry.llms.get(key)).endpoint in night.sampling]
-        sampling = {llm.key: night.counted_sampling(llm) for llm in llms}
-        return cls(night.registry, night.prompt_set, night.grader_versions, sampling)
-
-    @classmethod
-    def of_version(
-        cls, registry: Registry, digest: str, champion: str | None, *, until: datetime | None = None
-    ) -> Answers:
-        """Return the answers that count for a kept version, and for the champion it is compared with, at a moment.
-
-        Raises
-        ------
-        NotFound
-            The ledger does not say what the version was made from.
-        """
-        prompt_set = registry.prompts.get(registry.routers.get(digest).prompt_set_digest)
-        drifts, sampling, graders = Drifts(registry, until=until), {}, {}
-        versions = {digest} if champion is None else {champion, digest}
-        # The later one last: the newest graders have graded the answers of both. A refresh graded nothing.
-        for version in sorted(versions, key=lambda one: vectors_made_at(registry, one)):
-            made_from = known_provenance(registry, version)
-            if made_from is not None:
-                sampling |= {key: used.sampling for key, used in made_from.answers.items()}
-                graders |= made_from.graders
-            elif version == digest:
-                raise NotFound(
-                    f"the ledger does not say which answers router {digest[:12]} was made from",
-                    unchanged="Nothing was requested.",
-                    hint="uniroute night run (makes a version whose evidence is kept)",
-                )
-        for key in sampling:
-            drift = drifts.of(key)
-            sampling[key] = in_epoch(sampling[key], drift.counted_epoch if drift is not None else None)
-        return cls(registry, prompt_set, graders, sampling, until)
-
-    def table(self, keys: Sequence[str], prompts: Sequence[Prompt]) -> OutcomeTable:
-        """Return the scores, tokens and costs of these LLMs on these prompts."""
-        sampling = {key: self.sampling.get(key, "") for key in keys}
-        return self.registry.outcomes.table(keys, prompts, self.graders, sampling, until=self.until)
-
-    def readability(self, keys: Sequence[str], prompts: Sequence[Prompt]) -> Mapping[str, Readability]:
-        """Return, by LLM key, how many of the answers to some prompts could be read."""
-        sampling = {key: self.sampling.get(key, "") for key in keys}
-        return self.registry.outcomes.readability(keys, prompts, self.graders, sampling, until=self.until)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +90,15 @@ def put_to_gate(
     serving = None if champion is None else refresh_today(answers.registry, champion, on).router
     evidence = gather(answers, challenger, serving, on=on, min_coverage=rules.min_coverage)
     tested = answers.registry.promotions.tested_against(champion.digest) if champion is not None else ()
-    spending = spend(settings.gate.false_promotion_rate, challenger.digest, tested)
+    judging, read = {}, [evidence.outcomes]
+    if settings.gate.cross_fit and champion is not None and serving is not None:
+        representative = Representative(answers, challenger, serving, champion.digest, on, evidence.outcomes)
+        judging["representative"] = representative.cross_fit
+        read.append(representative.outcomes)
+    test = GateTest(challenger.digest, evidence_digest(challenger, *read))
+    # A test of an earlier release does not say on which evidence it was made, and is taken to be on this one.
+    unknown = GateTest(challenger.digest)
+    spending = spend(settings.gate.false_promotion_rate, unknown if unknown in tested else test, tested)
     if champion is not None and is_regraded_champion(answers, challenger, champion):
         spending = REGRADED
     found = judge(
@@ -176,8 +110,23 @@ def put_to_gate(
         zero_router=zero_router,
         newcomers=evidence.newcomers,
         unavailable=evidence.unavailable,
+        **judging,
     )
-    return replace(found, against=None if champion is None else champion.digest)
+    return replace(found, against=None if champion is None else champion.digest, evidence=test.evidence)
+
+
+def evidence_digest(challenger: Router, *outcomes: GateOutcomes) -> str:
+    """Return the digest of what a challenger is tested on: the recorded scores of its LLMs on the prompts that judge.
+
+    Prices and costs are left out: they move every day without telling anything new about how well an LLM answers.
+    """
+    digest = hashlib.sha256()
+    for one in outcomes:
+        keys = one.known(challenger)
+        scores = np.ascontiguousarray(one.scores[:, one.columns(keys)], dtype="<f8")
+        named = "\n".join((*keys, *map(str, scores.shape)))
+        digest.update(named.encode() + b"\0" + scores.tobytes())
+    return digest.hexdigest()
 
 
 def is_regraded_champion(answers: Answers, challenger: Router, champion: Router) -> bool:
@@ -203,37 +152,6 @@ def is_regraded_champion(answers: Answers, challenger: Router, champion: Router)
         return False
     former = [replace(llm, vector=before[llm.key].vector) if llm.key in moved else llm for llm in challenger.llms]
     return replace(challenger, llms=tuple(former)).digest == champion.digest
-
-
-def vectors_made_at(registry: Registry, digest: str) -> datetime:
-    """Return when the vectors of a version were estimated: a refreshed one has those of the version it refreshes."""
-    return registry.routers.get(registry.promotions.refreshed_from(digest)).created_at
-
-
-def at_prices_in_force(registry: Registry, table: OutcomeTable, on: date) -> NDArray[np.float64]:
-    """Return the recorded costs, for LLMs that were repriced since by the prices in force, ``(n, m)`` in USD.
-
-    Parameters
-    ----------
-    registry
-        Knows the prices.
-    table
-        Recorded tokens and costs.
-    on
-        The day of the prices.
-    """
-    costs_usd = table.cost_usd.copy()
-    for column, key in enumerate(table.llm_keys):
-        prices = [price for price in registry.llms.price_history(key) if price.since <= on]
-        if len(prices) < 2:
-            continue
-        now = prices[-1]
-        tokens = table.input_tokens[:, column], table.output_tokens[:, column]
-        by_tokens = (tokens[0] * float(now.input_usd_per_mtok) + tokens[1] * float(now.output_usd_per_mtok)) / 1e6
-        # Only what has a cost is given another one: unknown costs stay unknown.
-        is_known = np.isfinite(by_tokens) & np.isfinite(costs_usd[:, column])
-        costs_usd[is_known, column] = by_tokens[is_known]
-    return costs_usd
 
 
 def gather(
@@ -275,18 +193,25 @@ def gather(
                 other.embedder.key: embeddings_of(answers.registry, prompts, other)[complete] for other in others
             },
             input_tokens=estimated_input_tokens([prompt.text for prompt in prompts])[complete],
+            chance=chance_of(prompts)[complete],
+            letters=named_options([prompt for prompt, kept in zip(prompts, complete, strict=True) if kept]),
         ),
         newcomers=tuple(_gap(answers, key) for key in challenger.keys if key not in known),
         unavailable=tuple(llm.key for llm in llms if not llm.is_routable_on(on)),
     )
 
 
-def embeddings_of(registry: Registry, prompts: Sequence[Prompt], router: Router) -> NDArray[np.float32]:
-    """Return the embeddings ``(n, dim)`` that a router needs; they are computed when not all of them are stored."""
-    stored = registry.prompts.embeddings(prompts, router.embedder.key)
-    if len(stored.prompt_digests) == len(prompts):
-        return stored.matrix
-    return load_embedder_for(router.embedder).embed([prompt.text for prompt in prompts])
+def chance_of(prompts: Sequence[Prompt]) -> NDArray[np.float64]:
+    """Return the score that a blind guess may expect of each prompt, ``(n,)``; NaN where its grader does not know."""
+    known = (GRADERS[prompt.grader].chance(prompt.text) if prompt.grader in GRADERS else None for prompt in prompts)
+    return np.array([np.nan if chance is None else chance for chance in known], dtype=np.float64)
+
+
+def named_options(prompts: Sequence[Prompt]) -> tuple[str, ...]:
+    """Return the accepted option of each prompt; nothing when some prompt is no multiple choice."""
+    if any(prompt.grader != ChoiceGrader.name for prompt in prompts):
+        return ()
+    return tuple(prompt.reference.strip(" ().").upper() for prompt in prompts)
 
 
 def _gap(answers: Answers, key: str) -> NewcomerGap:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ class GateOutcomes:
     input_tokens
         ``(n,)`` estimated from the prompts' texts, as a consumer's decisions count them. None counts the tokens of the
         LLMs' profiles in a prompt's cluster.
+    chance
+        ``(n,)`` expected score of a blind guess, in [0, 1], NaN where the grader does not know it. None: nowhere.
+    letters
+        The accepted option of each prompt; nothing unless all prompts are multiple choice.
     """
 
     keys: tuple[str, ...]
@@ -42,6 +46,8 @@ class GateOutcomes:
     n_dropped: int
     other_embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     input_tokens: NDArray[np.float32] | None = None
+    chance: NDArray[np.float64] | None = None
+    letters: tuple[str, ...] = ()
 
     @property
     def reference_cost_usd(self) -> float:
@@ -64,6 +70,19 @@ class GateOutcomes:
     def embeddings_for(self, router: Router) -> NDArray[np.float32]:
         """Return the prompts' embeddings ``(n, dim)`` by a router's embedder."""
         return self.other_embeddings.get(router.embedder.key, self.embeddings)
+
+    def rows(self, kept: NDArray[np.int64]) -> GateOutcomes:
+        """Return the outcomes on some of the prompts, by row."""
+        return replace(
+            self,
+            embeddings=self.embeddings[kept],
+            scores=self.scores[kept],
+            costs_usd=self.costs_usd[kept],
+            other_embeddings={key: matrix[kept] for key, matrix in self.other_embeddings.items()},
+            input_tokens=None if self.input_tokens is None else self.input_tokens[kept],
+            chance=None,
+            letters=(),
+        )
 
     def expected_by(self, router: Router) -> Expected:
         """Return what a router expects of each of its LLMs on these prompts."""

@@ -6,13 +6,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from flows.gate.gate import SHOWN_ONLY, GateCheck, GateResult, GateRules
+from flows.gate.floors import guesses
+from flows.gate.gate import GateResult
 from flows.gate.measure import GateOutcomes, RouterMeasure, measure
 from flows.gate.refresh import Refresh
+from flows.gate.verdict import SHOWN_ONLY, GateCheck, GateRules
 from flows.gate.worth import against_champion, worth_of
 
 
-def refresh_checks(found: Refresh, measured: RouterMeasure | None = None) -> tuple[GateCheck, ...]:
+def refresh_checks(
+    found: Refresh, measured: RouterMeasure | None = None, *, guess: float = 0.0
+) -> tuple[GateCheck, ...]:
     """Return the conditions of a refresh.
 
     Parameters
@@ -21,6 +25,8 @@ def refresh_checks(found: Refresh, measured: RouterMeasure | None = None) -> tup
         The refresh; something is left to serve.
     measured
         How the refreshed router does on gate prompts; None where there are no answers to measure with.
+    guess
+        Mean score of a blind guess on these prompts, as far as it is known.
     """
     assert found.router is not None, "only what is left to serve is checked"
     errors, costs_usd = found.router.expected_on_calibration()
@@ -31,7 +37,11 @@ def refresh_checks(found: Refresh, measured: RouterMeasure | None = None) -> tup
         GateCheck("LLMs that can still serve", f"{m} of {len(found.champion.keys)}", "at least 1", m >= 1),
     ]
     if measured is not None:
-        checks.append(GateCheck("score on gate prompts", f"{measured.score:.4f}", "above 0", measured.score > 0))
+        least = f"above {guess:.4f}, what a guess scores" if guess else "above 0"
+        remedy = "no setting: a night that promotes a challenger, or uniroute llm include LLM --reason TEXT"
+        checks.append(
+            GateCheck("score on gate prompts", f"{measured.score:.4f}", least, measured.score > guess, remedy=remedy)
+        )
     key, share = max(measured.shares if measured is not None else found.traffic, key=lambda one: one[1])
     prompts = "gate" if measured is not None else "representative"
     return (
@@ -58,7 +68,8 @@ def judge_refresh(found: Refresh, outcomes: GateOutcomes, rules: GateRules) -> G
     after = measure(found.router, outcomes)
     before = measure(found.champion, outcomes)
     changed = float(np.mean([one != other for one, other in zip(after.chosen, before.chosen, strict=True)]))
-    checks = refresh_checks(found, after)
+    guess = guesses(outcomes)
+    checks = refresh_checks(found, after, guess=0.0 if guess is None else float(guess.mean()))
     worth = replace(
         worth_of(found.router, after, outcomes, resamples=rules.resamples, seed=rules.seed),
         champion=against_champion(after, before, resamples=rules.resamples, seed=rules.seed),

@@ -18,6 +18,7 @@ from flows.graders.wording import ContainsGrader, ExactGrader
 
 __all__ = [
     "GRADERS",
+    "ChoiceGrader",
     "Grade",
     "Grader",
     "GraderCheck",

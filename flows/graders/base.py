@@ -72,6 +72,10 @@ class Grader(Labelled, Protocol):
         """Score a completion, or raise `GradingError`."""
         ...
 
+    def chance(self, question: str) -> float | None:
+        """Return the score that a blind guess may expect, in [0, 1]; None where that is unknown."""
+        ...
+
 
 class RuleGrader(ABC):
     """Grade by a fixed rule: reasoning is removed first, and a crash never counts as a wrong answer.
@@ -119,6 +123,16 @@ class RuleGrader(ABC):
                 unchanged="the answer is not counted as wrong",
                 hint="the completion is kept: grade it again with a fixed grader of a higher version",
             ) from error
+
+    def chance(self, question: str) -> float | None:
+        """Return the score that a blind guess may expect, in [0, 1]; None where that is unknown.
+
+        Parameters
+        ----------
+        question
+            The text of the prompt.
+        """
+        return None
 
     @abstractmethod
     def _graded(self, answer: str, reference: str, question: str) -> Grade:

@@ -12,7 +12,7 @@ from typing import Final
 
 from flows.graders.base import UNREADABLE, Grade, RuleGrader, both_ends
 from flows.graders.cues import BOX, announcements, choices
-from flows.graders.options import LETTERS, Options, options_of
+from flows.graders.options import LETTERS, UNKNOWN, Options, options_of
 from flows.graders.order import asks_to_begin, valid_declaration, without_run_on
 from flows.text import normalized
 
@@ -119,6 +119,11 @@ class ChoiceGrader(RuleGrader):
 
     name = "choice"
     version = "2"
+
+    def chance(self, question: str) -> float | None:
+        """Return the share of one option among those that the prompt lists; None when it lists none."""
+        options = options_of(question)
+        return None if options is UNKNOWN else 1 / len(options.letters)
 
     def _graded(self, answer: str, reference: str, question: str) -> Grade:
         wanted = _REFERENCE.fullmatch(reference)

@@ -65,6 +65,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "outbox_age_seconds": Metric("Age of the oldest of them."),
         "versions_unpublished": Metric("Router versions that MLflow does not have yet."),
         "promotions_waiting": Metric("Promotions that wait for a person."),
+        "promotions_undecided": Metric("Those of them on which the gate could not decide."),
         "promotions_waiting_age_seconds": Metric("Time since the oldest of them was requested."),
         "champion_version": Metric("MLflow version of the router that serves."),
         "champion_age_seconds": Metric("How long it has served."),

@@ -32,6 +32,7 @@ def add_registry_figures(samples: Samples, snapshot: MonitoringSnapshot) -> None
     samples.put("outbox_age_seconds", _age(snapshot, snapshot.outbox.since_at))
     samples.put("versions_unpublished", snapshot.unpublished)
     samples.put("promotions_waiting", snapshot.reviews.count)
+    samples.put("promotions_undecided", snapshot.undecided)
     samples.put("promotions_waiting_age_seconds", _age(snapshot, snapshot.reviews.since_at))
     samples.put("ledger_events", snapshot.ledger_events)
     if snapshot.champion is not None:

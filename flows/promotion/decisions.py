@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flows import crash_points
 from flows.gate.refresh import refresh_today
 from flows.logs import log_event
-from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, write_report
+from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, refusal, write_report
 from flows.promotion.refresh import judge_refresh_again, judge_waiting_again, refresh_champion
 from flows.versions.mlflow_sync import follow
 from flows.versions.store import find_router, load_version, router_folder
@@ -79,7 +79,8 @@ def request(
 ) -> Decision:
     """Put a kept version to the gate against the present champion, on stored answers, and request its promotion.
 
-    A version that fails the gate is rejected at once; one that does not load leaves a failed promotion.
+    A version that fails the gate is rejected at once; one that the gate cannot decide on waits, unless the settings
+    reject it; one that does not load leaves a failed promotion.
 
     Parameters
     ----------
@@ -134,8 +135,8 @@ def request(
         report_digest=asked.report_digest,
         facts=by.facts,
     )
-    if not gate.passed:
-        failure = f"gate failed: {', '.join(failed_checks(gate))}"
+    failure = refusal(gate)
+    if failure:
         asked = registry.promotions.reject(asked.id, actor=by.name, reason=failure, now=clock(), facts=by.facts)
     return Decision(asked, remarks=remarks)
 
@@ -145,7 +146,9 @@ def approve(
 ) -> Decision:
     """Approve a promotion that waits, and let its router serve: one transaction, then MLflow.
 
-    The gate judges again: answers, LLMs and settings may have changed since the request.
+    The gate judges again: answers, LLMs and settings may have changed since the request. A promotion that was requested
+    as undecided may be approved while it is undecided or passes: the person decides what the evidence does not, and the
+    record goes on saying that the gate did not pass it. One that was requested as passing must still pass.
 
     Parameters
     ----------
@@ -167,7 +170,7 @@ def approve(
     ArtifactError
         Its router no longer loads; the promotion has failed.
     PromotionRefused
-        The gate no longer passes, or requester and approver must be two people.
+        The gate rejects it by now, or requester and approver must be two people.
     RegistryCorrupt
         The report is not the one that was kept with the request.
     StalePromotion
@@ -186,17 +189,12 @@ def approve(
             promotions.mark_failed(promotion_id, actor=by.name, reason=error.message, now=clock())
         raise
     gate = _gate_now(workspace, waiting, router, clock)
-    if not gate.passed:
-        raise PromotionRefused(
-            f"promotion {promotion_id} no longer passes the gate: {', '.join(failed_checks(gate))}",
-            unchanged="No alias was moved.",
-            hint=f"uniroute promotion request {waiting.router_digest[:12]} (shows what the gate finds now)",
-        )
-    if gate != waiting.gate:
-        remarks += ("What the gate finds has changed since the request; it still passes.",)
+    remarks += _still_approvable(waiting, gate)
     if is_dry_run:
         return Decision(waiting, remarks=remarks)
     facts = {**by.facts, "gate": hashlib.sha256(gate.details_json.encode()).hexdigest()}
+    if waiting.gate.is_undecided:
+        facts["verdict_at_approval"] = gate.verdict
     with workspace.registry.unit() as unit:
         decided = {"actor": by.name, "reason": reason, "now": clock(), "unit": unit}
         promotions.approve(promotion_id, two_person=two_person, facts=facts, **decided)
@@ -341,6 +339,33 @@ def _logged(decision: Decision) -> Decision:
     if decision.pending:
         log_event("publication_pending", router=made.router_digest[:12], reason=decision.pending)
     return decision
+
+
+def _still_approvable(waiting: Promotion, gate: GateRecord) -> tuple[str, ...]:
+    """Refuse what the gate turns down by now, and return remarks on what it finds.
+
+    Raises
+    ------
+    PromotionRefused
+        The gate rejects it, or cannot decide on what it passed at the request: the reviewer saw another page.
+    """
+    name = f"promotion {waiting.id}"
+    request = f"uniroute promotion request {waiting.router_digest[:12]}"
+    if refusal(gate) or (gate.is_undecided and not waiting.gate.is_undecided):
+        raise PromotionRefused(
+            f"{name} no longer passes the gate: {', '.join(failed_checks(gate))}"
+            + (" (undecided)" if gate.is_undecided else ""),
+            unchanged="No alias was moved.",
+            hint=f"{request} (shows what the gate finds now)",
+        )
+    if gate.is_undecided:
+        changed = "" if gate == waiting.gate else " What it finds has changed since the request."
+        return (f"The gate cannot decide on {name}: you decide.{changed}",)
+    if gate == waiting.gate:
+        return ()
+    if waiting.gate.is_undecided:
+        return (f"The gate was undecided when {name} was requested; by now it passes.",)
+    return ("What the gate finds has changed since the request; it still passes.",)
 
 
 def _gate_now(workspace: Workspace, waiting: Promotion, router: Router, clock: Clock) -> GateRecord:

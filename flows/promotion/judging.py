@@ -1,4 +1,4 @@
-"""Kept versions put to the gate again on stored answers: when people decide, and when the champion was refreshed."""
+"""Kept versions put to the gate again on stored answers: by people's decisions, after a refresh, and when undecided."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from flows.errors import VersionUnavailable
 from flows.versions.store import load_version
 from flows.workspace import Workspace
 from registry.errors import MlflowDenied, MlflowUnsuitable, NotFound, PublishIncomplete
-from registry.promotions import GateRecord, gate_result
-from routing.errors import ArtifactCorrupt
+from registry.promotion_records import REJECT, GateRecord, Promotion, gate_result
+from routing.errors import ArtifactCorrupt, UnirouteError
 
 if TYPE_CHECKING:
     from flows.reports.promotion.reviews import Attempt
@@ -55,7 +55,8 @@ def judge_again(workspace: Workspace, router: Router, champion: str | None, cloc
     PromotionRefused
         It cannot be measured.
     """
-    from flows.gate.evidence import Answers, put_to_gate
+    from flows.gate.answers import Answers
+    from flows.gate.evidence import put_to_gate
     from flows.gate.gate import gate_as_json
 
     serving = None if champion is None else load_to_judge(workspace, champion)
@@ -73,6 +74,103 @@ def write_report(workspace: Workspace, digest: str, champion: str | None, gate: 
 
 
 def failed_checks(gate: GateRecord) -> tuple[str, ...]:
-    """Return the names of the gate's checks that failed."""
+    """Return the names of the gate's checks that did not pass."""
     checks = json.loads(gate.details_json).get("checks", [])
     return tuple(check["name"] for check in checks if not check["passed"])
+
+
+def refusal(gate: GateRecord) -> str:
+    """Return why a challenger is turned down without a person; empty when it is not."""
+    if gate.decision != REJECT:
+        return ""
+    if gate.is_undecided:
+        return f'gate undecided, and [gate] undecided = "reject": {", ".join(failed_checks(gate))}'
+    return f"gate failed: {', '.join(failed_checks(gate))}"
+
+
+def judge_undecided_again(workspace: Workspace, *, actor: str, clock: Clock, run_id: int | None) -> tuple[str, ...]:
+    """Put challengers that wait because the gate could not decide to it again, if it now finds something else.
+
+    They keep their requester, so that under ``[gate] two_person`` nobody approves what they requested themselves. One
+    that passes now still waits: what is promoted without a person is tonight's router, and this is an earlier one.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    actor
+        Who judges.
+    clock
+        Returns the time in UTC.
+    run_id
+        The night; what an attempt of it judged before it was killed is completed.
+
+    Returns
+    -------
+    tuple of str
+        One line per challenger.
+    """
+    promotions, champion = workspace.registry.promotions, workspace.registry.routers.aliases().champion
+    lines = []
+    for waiting in promotions.list(status="requested"):
+        is_mine = run_id is not None and waiting.run_id == run_id
+        if waiting.is_refresh or waiting.expected_champion != champion or not (waiting.gate.is_undecided or is_mine):
+            continue
+        name = f"promotion {waiting.id} of router {waiting.router_digest[:12]}"
+        try:
+            gate = judge_again(workspace, load_to_judge(workspace, waiting.router_digest), champion, clock)
+        except UnirouteError as error:
+            lines.append(f"{name} cannot be judged again: {error.message}")
+            continue
+        asked = waiting
+        if gate != waiting.gate:
+            review = write_report(workspace, waiting.router_digest, champion, gate)
+            asked = promotions.request(
+                waiting.router_digest,
+                champion,
+                gate,
+                actor=waiting.requested_by,
+                now=clock(),
+                reason=f"promotion {waiting.id} again, on what is known now",
+                report_digest=review.digest,
+                run_id=run_id,
+            )
+        lines += settled(workspace, name, asked, gate, actor=actor, clock=clock, is_new=asked.id != waiting.id)
+    return tuple(lines)
+
+
+def settled(
+    workspace: Workspace,
+    name: str,
+    asked: Promotion,
+    gate: GateRecord,
+    *,
+    actor: str,
+    clock: Clock,
+    is_new: bool = True,
+    against: str = "the champion",
+) -> list[str]:
+    """Reject a challenger that was judged again if the gate turns it down; return a line unless nothing is new.
+
+    Parameters
+    ----------
+    workspace, actor, clock
+        As for `judge_undecided_again`.
+    name
+        The earlier request, in words.
+    asked, gate
+        The present request, and what the gate found.
+    is_new
+        Whether it is another request than the earlier one.
+    against
+        What it was compared with, in words.
+    """
+    failure = refusal(gate)
+    if failure:
+        workspace.registry.promotions.reject(asked.id, actor=actor, reason=failure, now=clock())
+        return [f"{name} is rejected against {against}: {failure}"]
+    if not is_new:
+        return []
+    if gate.is_undecided:
+        return [f"{name} waits as promotion {asked.id}: against {against} the gate is undecided"]
+    return [f"{name} waits as promotion {asked.id}: it passes against {against}"]

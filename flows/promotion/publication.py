@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from flows.gate.measure import RouterMeasure
 from flows.reports.worth import worth_lines
 from flows.text import counted
 from flows.versions.store import CONTENT_FILE, FIGURE_FILE, Publication
+from registry.promotion_records import PROMOTE, REJECT, UNDECIDED
 from routing.router import Router
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
     from flows.fitting.refit import Candidate
     from flows.night.context import Night
+
+GATE_WORDS: Final = {PROMOTE: "passed", REJECT: "failed", UNDECIDED: "undecided"}
+"""How MLflow's tag and description of a version name the gate's verdict."""
 
 _GREY = "#8a8a8a"
 _CHAMPION = "#444444"
@@ -64,7 +68,7 @@ def version_description(router: Router, gate: GateResult, parent: str | None, as
     lines += [f"- {line}" for line in worth_lines(gate.worth)]
     lines += [
         certainty(router),
-        f"- Gate: {'passed' if gate.passed else 'failed'}.",
+        f"- Gate: {GATE_WORDS[gate.verdict]}.",
         f"- Digest {router.digest}, parent {parent or 'none'}.",
     ]
     return "\n".join(lines)

@@ -10,15 +10,17 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import crash_points
 from flows.fitting.refit import Candidate
-from flows.gate.evidence import Answers, put_to_gate
+from flows.gate.answers import Answers
+from flows.gate.evidence import put_to_gate
 from flows.gate.gate import GateResult, gate_as_json, version_metrics
 from flows.gate.refresh import refresh_today
 from flows.masking import masked_failures
 from flows.night.context import Night
 from flows.profiling.availability import unavailable_tonight
-from flows.promotion.publication import version_description, version_params, write_publication
+from flows.promotion.judging import judge_undecided_again, refusal
+from flows.promotion.publication import GATE_WORDS, version_description, version_params, write_publication
 from flows.promotion.refresh import refresh_champion
-from flows.reports.night_report import RefreshOutcome, RouterOutcome
+from flows.reports.night_report import UNDECIDED_WAITS, RefreshOutcome, RouterOutcome
 from flows.reports.promotion.gathering import Subject
 from flows.reports.promotion.reviews import attempt_review
 from flows.versions.mlflow_sync import find_drift, note_drift, sync_mlflow
@@ -32,7 +34,7 @@ from flows.versions.store import (
     router_folder,
 )
 from registry.errors import PublishIncomplete, StalePromotion
-from registry.promotions import gate_result
+from registry.promotion_records import REVIEW, gate_result
 from registry.routers import RouterRecord
 from routing.artifact import save_router
 from routing.embedders import keep_embedder
@@ -119,6 +121,10 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
             review_path=str(review.path or ""),
             review_error=review.error,
         )
+    else:
+        # No other challenger takes the place of one that waits because the gate could not decide.
+        again = judge_undecided_again(night.workspace, actor=ACTOR, clock=night.clock, run_id=night.run.id)
+        outcome = replace(outcome, judged_again=again)
     crash_points.reach("promotion decided")
     try:
         sync_mlflow(night.workspace, night.clock)
@@ -158,7 +164,7 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
         "cluster_map": candidate.cluster_map_digest,
         "parent": parent or "none",
         "n_llms": str(len(router.keys)),
-        "gate": "passed" if gate.passed else "failed",
+        "gate": GATE_WORDS[gate.verdict],
     }
     crash_points.reach("router written")
     publication = Publication(
@@ -196,23 +202,30 @@ def _promote_by_policy(
     """Request the promotion, decide it by the policy, and return the result in words."""
     promotions = night.registry.promotions
     promotions.set_challenger(router.digest, actor=ACTOR, now=night.clock(), reason="put to the gate")
+    found = gate_result(gate.passed, gate_as_json(gate))
     promotion = promotions.request(
         router.digest,
         champion,
-        gate_result(gate.passed, gate_as_json(gate)),
+        found,
         actor=ACTOR,
         now=night.clock(),
         report_digest=report_digest,
         run_id=night.run.id,
     )
     crash_points.reach("promotion requested")
-    if not gate.passed:
-        failed = ", ".join(check.name for check in gate.checks if not check.passed)
-        promotions.reject(promotion.id, actor=ACTOR, reason=f"gate failed: {failed}", now=night.clock())
+    failure = refusal(found)
+    if failure:
+        promotions.reject(promotion.id, actor=ACTOR, reason=failure, now=night.clock())
         return "rejected"
     if promotion.status == "rejected":
         return "rejected"  # by a person, against the same champion on the same evidence
-    if night.settings.gate.policy == "review" or promotions.is_vetoed(router.digest):
+    waits = night.settings.gate.policy == "review" or promotions.is_vetoed(router.digest)
+    if found.is_undecided and (waits or found.decision == REVIEW):
+        return UNDECIDED_WAITS
+    if waits:
         return "waiting for review"
-    promotions.apply(promotion.id, actor=ACTOR, reason="gate passed, policy automatic", now=night.clock())
+    reason = "gate passed, policy automatic"
+    if found.is_undecided:
+        reason = 'gate undecided, cheaper: [gate] undecided = "promote_if_cheaper", policy automatic'
+    promotions.apply(promotion.id, actor=ACTOR, reason=reason, now=night.clock())
     return "promoted"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flows import crash_points
 from flows.gate.refresh import Refresh, refresh_today
 from flows.logs import log_event
-from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, write_report
+from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, settled, write_report
 from flows.reports.night_report import RefreshOutcome
 from flows.text import counted
 from flows.versions.mlflow_sync import follow
@@ -35,7 +35,7 @@ from routing.embedders import keep_embedder, load_embedder_for
 from routing.errors import UnirouteError
 
 if TYPE_CHECKING:
-    from flows.gate.evidence import Answers
+    from flows.gate.answers import Answers
     from flows.gate.gate import GateResult
     from routing.router import Router
 
@@ -182,12 +182,8 @@ def judge_waiting_again(workspace: Workspace, refresh: Promotion, clock: Clock) 
             report_digest=review.digest,
             run_id=waiting.run_id,
         )
-        if gate.passed:
-            lines.append(f"{name} waits as promotion {asked.id}: it passes against the refreshed champion")
-            continue
-        failure = f"gate failed: {', '.join(failed_checks(gate))}"
-        promotions.reject(asked.id, actor=refresh.requested_by, reason=failure, now=clock())
-        lines.append(f"{name} is rejected against the refreshed champion: {failure}")
+        by, against = refresh.requested_by, "the refreshed champion"
+        lines += settled(workspace, name, asked, gate, actor=by, clock=clock, against=against)
     return tuple(lines)
 
 
@@ -212,9 +208,10 @@ def judge_refresh_again(workspace: Workspace, waiting: Promotion, on: date) -> G
 
 def measure_refresh(workspace: Workspace, found: Refresh, on: date, answers: Answers | None) -> GateResult | None:
     """Measure a refreshed router on the gate prompts; None where these have no answers to measure with."""
-    from flows.gate.evidence import Answers, gather
-    from flows.gate.gate import GateRules
+    from flows.gate.answers import Answers
+    from flows.gate.evidence import gather
     from flows.gate.refresh_checks import judge_refresh
+    from flows.gate.verdict import GateRules
 
     assert found.router is not None, "only what is left to serve is measured"
     rules = GateRules.of(workspace.settings)
@@ -230,8 +227,9 @@ def measure_refresh(workspace: Workspace, found: Refresh, on: date, answers: Ans
 
 def gate_of(found: Refresh, measured: GateResult | None, workspace: Workspace) -> GateRecord:
     """Return the checks of a refresh and what it changes, as they are stored with its promotion."""
-    from flows.gate.gate import GateRules, gate_as_json
+    from flows.gate.gate import gate_as_json
     from flows.gate.refresh_checks import refresh_checks
+    from flows.gate.verdict import GateRules
 
     assert found.router is not None, "only what is left to serve is checked"
     if measured is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+from flows.gate.gate import gate_as_json
+from flows.gate.verdict import undecided_sentence
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import Unjudged
-from flows.reports.night_report import NightReport
+from flows.reports.night_report import UNDECIDED_WAITS, NightReport
 from flows.reports.readability import readability_attention
 from flows.reports.usage import usage_attention
 from flows.text import counted, shell_argument
@@ -60,8 +62,10 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
             lines.append(f"published: pending. {router.publish_error}")
         if router.review_error:
             lines.append(f"no promotion report: {router.review_error}; the gate decided without it")
-        if router.promotion in ("rejected", "waiting for review"):
-            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}")
+        if router.promotion in ("rejected", "waiting for review", UNDECIDED_WAITS):
+            reason = "" if router.gate is None else undecided_sentence(gate_as_json(router.gate))
+            lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}" + (reason and f": {reason}"))
+        lines += router.judged_again
     if report.closing is not None and report.closing.ledger_problem:
         lines.append(f"the ledger was tampered with: {report.closing.ledger_problem}; uniroute audit verify")
     if report.closing is not None and report.closing.settings_conflict:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flows.gate.verdict import stored_checks
 from flows.text import counted, sanitize, table
+from registry.promotion_records import UNDECIDED
 
 if TYPE_CHECKING:
     from flows.audit.explanation import Explanation
@@ -43,7 +45,7 @@ def history_text(changes: Sequence[Mapping[str, Any]]) -> str:
             _version(one),
             one["digest"][:_DIGEST],
             one["kind"],
-            "passed" if one["gate_passed"] else "not passed",
+            _gate_word(one),
             one["actor"],
             one["reason"],
         ]
@@ -68,13 +70,13 @@ def _served(one: Mapping[str, Any], asked: str) -> str:
         f"  made champion by {sanitize(one['actor'])}: {sanitize(one['reason'], width=300)}",
         f"  put forward  by {sanitize(allowed['requested_by'])} at {allowed['requested_at']}",
         f"  decided      by {sanitize(allowed['decided_by'])} at {allowed['decided_at']}",
-        f"  gate         {'passed' if evidence['gate_passed'] else 'not passed'} (promotion {evidence['promotion']}, "
+        f"  gate         {_gate_word(evidence)} (promotion {evidence['promotion']}, "
         f"digest {evidence['gate_digest'][:_DIGEST]})",
     ]
     lines += [
-        f"    {'passed' if check['passed'] else 'FAILED'}  {sanitize(check['name'], width=100)}: "
-        f"{sanitize(check['value'], width=140)} ({sanitize(check['threshold'])})"
-        for check in evidence["gate_checks"]
+        f"    {check.outcome}  {sanitize(check.name, width=100)}: "
+        f"{sanitize(check.value, width=140)} ({sanitize(check.threshold)})"
+        for check in stored_checks({"checks": evidence["gate_checks"]})
     ]
     lines += [
         f"  report       {evidence['report_digest'] or 'none was kept'}",
@@ -87,6 +89,13 @@ def _served(one: Mapping[str, Any], asked: str) -> str:
         f"verify it: uniroute router verify {one['version'] or one['digest'][:_DIGEST]}",
     ]
     return "\n".join(lines)
+
+
+def _gate_word(facts: Mapping[str, Any]) -> str:
+    """Return what the gate found; an undecided router was let serve by whoever decided, not by the gate."""
+    if facts["gate_passed"]:
+        return "passed"
+    return UNDECIDED if facts.get("verdict") == UNDECIDED else "not passed"
 
 
 def diff_text(before: str, after: str, found: Mapping[str, Any]) -> str:

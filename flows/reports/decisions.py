@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from flows.gate.verdict import check_text, stored_checks, undecided_sentence
 from flows.gate.worth import Worth
 from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize
+from registry.promotion_records import PROMOTE, REJECT, UNDECIDED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _OPEN = ("requested", "approved")
 _WIDTH = 300
+_GATE_WORDS = {PROMOTE: "passed", REJECT: "FAILED", UNDECIDED: "UNDECIDED"}
 
 
 def promotion_data(registry: Registry, one: Promotion) -> dict[str, Any]:
@@ -31,6 +34,8 @@ def promotion_data(registry: Registry, one: Promotion) -> dict[str, Any]:
         "router": _router_data(registry, one.router_digest),
         "champion": _router_data(registry, one.expected_champion),
         "gate_passed": one.gate.passed if gate else None,
+        "verdict": one.gate.verdict if gate else None,
+        "undecided": undecided_sentence(gate) or None,
         "headline": _headline(gate.get("metrics", {}), gate.get("route_change")),
         "report_digest": one.report_digest,
         "requested_by": one.requested_by,
@@ -103,12 +108,14 @@ def headline_lines(data: dict[str, Any]) -> list[str]:
     """Return the three changes that matter most, one per line."""
     found = data["headline"]
     title = f"router {_router_name(data['router'])} instead of {_router_name(data['champion'])}"
+    undecided = [f"  UNDECIDED: {sanitize(data['undecided'], width=_WIDTH)}"] if data["undecided"] else []
     if found is None:
-        return [title]
+        return [title, *undecided]
     cost = "" if found["cost_change"] is None else f" ({found['cost_change']:+.1%})"
     route = "unknown" if found["route_change"] is None else f"{found['route_change']:.1%}"
     return [
         title,
+        *undecided,
         f"  score at the champion's cost   {found['score_difference_at_equal_cost']:+.4f} "
         f"(95 % interval {found['score_difference_low']:+.4f} to {found['score_difference_high']:+.4f})",
         f"  cost in USD per 1,000 prompts  {found['champion_cost_usd_per_1k']:.4f} -> "
@@ -137,11 +144,10 @@ def promotion_text(data: dict[str, Any]) -> str:
     lines = [state, *headline_lines(data)]
     gate = data["gate"]
     if gate is not None:
-        lines += ["", "Gate: " + ("passed" if gate["passed"] else "FAILED")]
+        lines += ["", "Gate: " + _GATE_WORDS[data["verdict"]]]
         lines += [f"  {line}" for line in worth_lines(Worth.of_data(gate.get("worth")))]
-        for check in sorted(gate["checks"], key=lambda one: one["passed"]):
-            said = "passed" if check["passed"] else "FAILED"
-            lines.append(f"  {said}  {check['name']}: {sanitize(check['value'], width=_WIDTH)} ({check['threshold']})")
+        for check in sorted(stored_checks(gate), key=lambda one: one.order):
+            lines.append(f"  {check.outcome}  {sanitize(check_text(check), width=2 * _WIDTH)}")
         lines.append(f"  policy {gate.get('rules', {}).get('policy_digest', '')[:12]}")
     report = data["report"] or "none on this machine"
     kept = data["report_digest"]

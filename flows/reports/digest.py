@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.gate.gate import gate_as_json
 from flows.gate.measure import RouterMeasure
+from flows.gate.verdict import check_text, undecided_sentence
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome
 from flows.reports.attention import canary_line
@@ -175,7 +176,8 @@ def refresh_lines(found: RefreshOutcome | None) -> list[str]:
 def _router_lines(router: RouterOutcome) -> list[str]:
     name = f"v{router.version}" if router.version is not None else router.digest[:12]
     if router.is_unchanged:
-        return [f"- router: unchanged, {name} stays champion"]
+        again = [f"- {escape(line, 300)}" for line in router.judged_again]
+        return [f"- router: unchanged, {name} stays champion", *again]
     lines = [
         f"- cluster map: {'fitted' if router.map_was_fitted else 'kept, nothing was refitted'}",
         f"- router {name}: {counted(router.n_llms, 'LLM')}, {router.promotion}",
@@ -192,10 +194,9 @@ def _router_lines(router: RouterOutcome) -> list[str]:
                 lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
         lines += [f"- {escape(line, 400)}" for line in worth_lines(gate.worth)]
-        lines += [
-            f"- {'passed' if check.passed else 'FAILED'}: {check.name}: {escape(check.value, 300)} ({check.threshold})"
-            for check in gate.checks
-        ]
+        undecided = undecided_sentence(gate_as_json(gate))
+        lines += [f"- **undecided**: {escape(undecided, 400)}"] if undecided else []
+        lines += [f"- {check.outcome}: {escape(check_text(check), 700)}" for check in gate.checks]
     return lines
 
 
@@ -416,6 +417,7 @@ def _router_record(router: RouterOutcome) -> NightRouterRecord:
         review_error=router.review_error,
         left_out=tuple(Reason(key, reason) for key, reason in router.left_out),
         gate=None if router.gate is None else gate_as_json(router.gate),
+        judged_again=router.judged_again,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.gate.evidence import Answers
+from flows.gate.answers import Answers
 from flows.night.context import PROFILED_ROLES
 from flows.night.epochs import Drifts, leaderboard_by_llm
 from flows.reports.digest import escape

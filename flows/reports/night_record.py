@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainSerializer, TypeAdapter
 
-from flows.gate.gate import GateCheck
+from flows.gate.verdict import GateCheck, stored_checks
 from flows.gate.worth import Worth
 from registry.runs import Run
 
@@ -173,6 +173,8 @@ class NightRouterRecord:
         Path of the promotion report; None without one, then `review_error` says why.
     gate
         The gate's checks and figures, as `flows.gate.gate.gate_as_json` returns them.
+    judged_again
+        What became of earlier routers on which the gate could not decide; left out where there is none.
     """
 
     digest: str = ""
@@ -187,11 +189,12 @@ class NightRouterRecord:
     review_error: str = ""
     left_out: tuple[Reason, ...] = ()
     gate: dict[str, Any] | None = None
+    judged_again: Annotated[tuple[str, ...], _LEFT_OUT_EMPTY] = ()
 
     @property
     def checks(self) -> tuple[GateCheck, ...]:
         """The conditions of the gate; none when no gate was asked."""
-        return _CHECKS.validate_python((self.gate or {}).get("checks", ()))
+        return stored_checks(self.gate)
 
     @property
     def worth(self) -> Worth | None:
@@ -263,7 +266,6 @@ class NightRecord:
         return json.dumps(self.as_data(), sort_keys=True, allow_nan=False)
 
 
-_CHECKS = TypeAdapter(tuple[GateCheck, ...])
 _NIGHT = TypeAdapter(NightRecord)
 
 

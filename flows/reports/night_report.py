@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from flows.profiling.results import ProfileOutcome
 from registry.prompts import PromptSet
@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from registry.outcomes import Readability, ScoreMove, UsageFacts
 
 
+UNDECIDED_WAITS: Final = "undecided, waiting for review"
+"""What became of a router on which the gate cannot decide, and a person has to."""
+
+
 @dataclass(frozen=True)
 class RouterOutcome:
     """The outcome of the night's router.
 
-    `review_path` is the path of the report on which its promotion is decided; `review_error` says why there is none.
+    `judged_again` says, in lines, what became of earlier routers on which the gate could not decide. `review_path` is
+    the path of the report on which its promotion is decided; `review_error` says why there is none.
     """
 
     digest: str
@@ -41,6 +46,7 @@ class RouterOutcome:
     carried_over: tuple[str, ...] = ()
     review_path: str = ""
     review_error: str = ""
+    judged_again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

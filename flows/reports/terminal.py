@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from flows.gate.gate import GateCheck
+from flows.gate.gate import gate_as_json
 from flows.gate.measure import RouterMeasure
+from flows.gate.verdict import GateCheck, check_text, undecided_sentence
 from flows.profiling.plan import PlannedProfile, PlannedRegrades
 from flows.reports.attention import canary_line
 from flows.reports.digest import area_and_qnc, review_command, verdict
@@ -199,7 +200,8 @@ def router_text(router: RouterOutcome | None) -> str:
         return ""
     name = f"version {router.version}" if router.version is not None else f"{router.digest[:12]} (not yet in MLflow)"
     if router.is_unchanged:
-        return f"Router: unchanged; {name} stays champion, nothing was published."
+        unchanged = f"Router: unchanged; {name} stays champion, nothing was published."
+        return "\n".join([unchanged, *(f"  {sanitize(line, width=300)}" for line in router.judged_again)])
     fitted = "a cluster map was fitted" if router.map_was_fitted else "the cluster map was kept, nothing was refitted"
     lines = [f"Router {name}: {counted(router.n_llms, 'LLM')}; {fitted}; published as challenger; {router.promotion}."]
     gate = router.gate
@@ -209,14 +211,15 @@ def router_text(router: RouterOutcome | None) -> str:
         headers = [f"ON {len(gate.outcomes.embeddings)} GATE PROMPTS", "SCORE", "USD/1000", "AREA", "QNC", "PEAK"]
         lines.append(table(headers, rows, right=(1, 2, 3, 4, 5)))
         lines += worth_lines(gate.worth)
+        undecided = undecided_sentence(gate_as_json(gate))
+        lines += [f"Undecided: {undecided}."] if undecided else []
         lines += [check_line(check) for check in gate.checks]
     return "\n".join(lines)
 
 
 def check_line(check: GateCheck) -> str:
     """Return one condition of the gate as a line; the value found may name LLMs, so it is sanitised."""
-    said = "passed" if check.passed else "FAILED"
-    return f"  {said}  {check.name}: {sanitize(check.value, width=300)} ({check.threshold})"
+    return f"  {check.outcome}  {sanitize(check_text(check), width=700)}"
 
 
 def measure_cells(found: RouterMeasure) -> list[str]:

@@ -11,7 +11,8 @@ import click
 import numpy as np
 
 from flows.config.loading import load_settings
-from flows.gate.evidence import Answers, gather
+from flows.gate.answers import Answers
+from flows.gate.evidence import gather
 from flows.gate.measure import GateOutcomes, RouterMeasure, measure
 from flows.versions.store import load_version
 from flows.workspace import Workspace

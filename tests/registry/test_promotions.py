@@ -8,6 +8,7 @@ import pytest
 
 from registry.db.tables import alias
 from registry.errors import NotFound, PromotionRefused, StalePromotion
+from registry.promotion_records import GateTest
 from registry.promotions import GateRecord, gate_result
 from registry.routers import Aliases
 from registry.store import Registry
@@ -350,11 +351,12 @@ def test_routers_are_counted_once_for_each_champion_they_were_tested_against(reg
     for digest in (routers[1], routers[2], routers[1]):
         asked = registry.promotions.request(digest, routers[0], REFUSED, actor="night", now=NOW)
         registry.promotions.reject(asked.id, actor="night", reason="gate failed", now=NOW)
-    assert registry.promotions.tested_against(routers[0]) == routers[1:]
+    assert registry.promotions.tested_against(routers[0]) == tuple(map(GateTest, routers[1:]))
     promote(registry, routers[2])
     assert registry.promotions.tested_against(routers[2]) == ()
     registry.promotions.rollback(now=NOW, **WORDS)
-    assert registry.promotions.tested_against(routers[0]) == routers[1:], "a rollback does not restore the tests"
+    tested = registry.promotions.tested_against(routers[0])
+    assert tested == tuple(map(GateTest, routers[1:])), "a rollback does not restore the tests"
 
 
 def test_approving_and_applying_are_one_transaction_together(registry, routers):
@@ -395,9 +397,10 @@ def test_a_champion_that_was_graded_again_spends_nothing_and_continues_its_accou
     asked = registry.promotions.request(challenger, first, judged(1), actor="night", now=NOW)
     registry.promotions.reject(asked.id, actor="ann", reason="not yet", now=NOW)
     asked = registry.promotions.request(regraded, first, judged(0), actor="night", now=NOW)
-    assert registry.promotions.tested_against(first) == (challenger,), "the same router under newer grades is no test"
+    tested = registry.promotions.tested_against(first)
+    assert tested == (GateTest(challenger),), "the same router under newer grades is no test"
     registry.promotions.apply(asked, actor="night", reason="graded again", now=NOW)
-    assert registry.promotions.tested_against(regraded) == (challenger,), "no new account begins"
+    assert registry.promotions.tested_against(regraded) == (GateTest(challenger),), "no new account begins"
     asked = registry.promotions.request(challenger, regraded, judged(1), actor="night", now=NOW)
     registry.promotions.apply(asked, actor="night", reason="better", now=NOW)
     assert registry.promotions.tested_against(challenger) == (), "a real promotion begins one"

@@ -45,7 +45,7 @@ def evidence_of(inputs: ReviewInputs) -> Evidence:
         challenger=_side(inputs.challenger, found.challenger),
         champion=champion,
         passed=inputs.passed,
-        checks=tuple(sorted(inputs.checks, key=lambda check: check.passed)),
+        checks=tuple(sorted(inputs.checks, key=lambda check: check.order)),
         worth=inputs.worth,
         headline=number,
         band=difference_band,
@@ -68,6 +68,7 @@ def evidence_of(inputs: ReviewInputs) -> Evidence:
         limitations=(),
         facts=inputs.facts,
         refresh=inputs.refresh,
+        undecided=inputs.undecided,
     )
     return replace(evidence, limitations=tuple(_limitations(inputs, found, evidence)))
 

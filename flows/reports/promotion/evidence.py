@@ -12,7 +12,7 @@ from datetime import date, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.gate.gate import GateCheck
+from flows.gate.verdict import GateCheck
 from flows.gate.worth import Worth
 from flows.reports.promotion.particulars import Cluster, Flow, HeatRow, NewLLM, NightSpend, RouteChange
 from routing.deferral import BootstrapDifference, DeferralCurve
@@ -247,6 +247,8 @@ class Evidence:
         Name and content of what all this rests on.
     refresh
         What changed, when it puts forward the champion itself as it can serve; empty for a challenger.
+    undecided
+        Why the gate is undecided and what would decide it; empty when it is decided.
     """
 
     challenger: Side
@@ -275,3 +277,4 @@ class Evidence:
     limitations: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     refresh: str = ""
+    undecided: str = ""

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.errors import PrerequisiteError
-from flows.gate.evidence import Answers, embeddings_of, gather
-from flows.gate.gate import GateCheck
+from flows.gate.answers import Answers, embeddings_of
+from flows.gate.evidence import gather
 from flows.gate.measure import GateOutcomes
+from flows.gate.verdict import stored_checks, undecided_sentence
 from flows.gate.worth import Worth
 from flows.night.context import PROFILED_ROLES
 from flows.night.epochs import Drifts
@@ -113,10 +114,7 @@ class Gathering:
             challenger=challenger,
             champion=champion,
             passed=bool(subject.gate.get("passed")),
-            checks=tuple(
-                GateCheck(str(one["name"]), str(one["value"]), str(one["threshold"]), bool(one["passed"]))
-                for one in subject.gate.get("checks", ())
-            ),
+            checks=stored_checks(subject.gate),
             metrics=dict(subject.gate.get("metrics", {})),
             worth=Worth.of_data(subject.gate.get("worth")),
             outcomes=outcomes,
@@ -141,6 +139,7 @@ class Gathering:
             is_recorded=all(key.startswith(f"{SANDBOX}:") for key in outcomes.keys),
             facts=self._facts(),
             refresh=_refresh_sentence(subject.gate),
+            undecided=undecided_sentence(subject.gate),
         )
 
     def _contender(self, record: RouterRecord) -> Contender:

@@ -62,7 +62,7 @@ def markdown_page(evidence: Evidence, digest: str) -> str:
     """
     blocks = [
         f"## {escape(title(evidence))}",
-        f"**{outcome(evidence)}.** {escape(verdict(evidence), 600)}",
+        f"**{outcome(evidence)}.** {escape(verdict(evidence), 900)}",
         "\n".join(f"- {escape(line, 400)}" for line in worth_lines(evidence.worth)),
         *_blocks(evidence),
         "### What not to conclude",
@@ -81,11 +81,12 @@ def _blocks(evidence: Evidence) -> Iterator[str]:
     yield "### Gate"
     yield _table(
         ("check", "found", "asked", "result"),
-        [
-            (check.name, check.value, check.threshold, "passed" if check.passed else "FAILED")
-            for check in evidence.checks
-        ],
+        [(check.name, check.value, check.threshold, check.outcome) for check in evidence.checks],
     )
+    changes = [f"- {check.name}: {escape(check.remedy, 300)}" for check in evidence.checks if not check.passed]
+    if any(check.remedy for check in evidence.checks if not check.passed):
+        yield "What would change these results:"
+        yield "\n".join(changes)
     yield "### Decision"
     yield "\n".join(f"- {one.purpose}: `{one.text}`" for one in commands(evidence))
     if evidence.effects:

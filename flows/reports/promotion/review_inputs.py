@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.gate.gate import GateCheck
 from flows.gate.measure import GateOutcomes
+from flows.gate.verdict import GateCheck
 from flows.gate.worth import Worth
 from flows.reports.promotion.evidence import Version
 from flows.reports.promotion.particulars import NewLLM, NightSpend
@@ -101,6 +101,7 @@ class ReviewInputs:
     is_recorded: bool
     facts: tuple[tuple[str, str], ...]
     refresh: str = ""
+    undecided: str = ""
 
     @property
     def new_keys(self) -> tuple[str, ...]:

@@ -40,6 +40,8 @@ def title(evidence: Evidence) -> str:
 def outcome(evidence: Evidence) -> str:
     """Return in two words how the gate, or the checks of a refresh, ended."""
     judged = "Refresh" if evidence.refresh else "Gate"
+    if evidence.undecided:
+        return f"{judged} undecided"
     return f"{judged} {'passed' if evidence.passed else 'failed'}"
 
 
@@ -53,9 +55,11 @@ def verdict(evidence: Evidence) -> str:
             "there is no statistical test."
         )
     if numbers is None or evidence.champion is None:
+        failed = [check.name for check in evidence.checks if not check.passed]
         return (
             f"No router serves yet, so there is no champion to compare with. This one scores "
             f"{evidence.challenger.score:.4f} at {per_1k(evidence.challenger.cost_usd)} USD per 1,000 prompts."
+            + (f" The gate refuses it: {'; '.join(failed)}." if failed else "")
         )
     equal = numbers.score_at_equal_cost
     if equal.low > 0:
@@ -69,6 +73,8 @@ def verdict(evidence: Evidence) -> str:
             opening += f" At the champion's score the challenger costs {percent(-cost.change)} less."
     failed = [check.name for check in evidence.checks if not check.passed]
     gate = f" The gate refuses it: {'; '.join(failed)}." if failed else ""
+    if evidence.undecided:
+        gate = f" {evidence.undecided[0].upper()}{evidence.undecided[1:]}."
     causes = [llm_name(effect.key) for effect in evidence.effects if effect.score.low > 0][:_NAMED]
     cause = f" The gain comes from {_listed(causes)}." if causes and equal.low > 0 else ""
     return f"{opening} {percent(numbers.route_change.mean)} of the prompts change their LLM.{cause}{gate}"

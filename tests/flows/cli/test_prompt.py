@@ -62,9 +62,9 @@ def test_the_design_is_judged(
         file.write(settings)
     ended = uniroute("prompt", "check")
     assert (ended.code, ended.out.startswith(verdict)) == (code, True), ended.out
-    assert "[gate] epsilon = 0.02 would need 1,979 gate prompts, 8,246 prompts in all" in ended.out
+    assert "[gate] epsilon = 0.02 would need 2,009 gate prompts, 8,371 prompts in all" in ended.out
     design = uniroute("prompt", "check", "--json").data["design"]
-    assert (design["is_sound"], design["gate_needed"]) == (code == 0, 1979)
+    assert (design["is_sound"], design["gate_needed"]) == (code == 0, 2009)
     if n > 1:
         validated = uniroute("config", "validate")
         assert (validated.code, "the gate sees a difference of " in validated.out) == (0, True)

@@ -1,5 +1,6 @@
 """The gate's evidence: answers read from the registry, for routers that may differ in LLMs and embedder."""
 
+import json
 from dataclasses import replace
 from datetime import date
 
@@ -7,8 +8,11 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from flows.gate.evidence import Answers, gather, put_to_gate
+from flows.gate.answers import Answers
+from flows.gate.evidence import gather, put_to_gate
+from flows.gate.gate import gate_as_json
 from flows.gate.measure import measure
+from flows.gate.representative import Representative
 from flows.versions.store import load_version
 from flows.workspace import Workspace
 from registry.db.tables import llm
@@ -80,6 +84,36 @@ def test_llms_that_went_away_and_llms_accepted_by_a_person_are_distinguished(con
     found = gather(answers, challenger, champion, on=TODAY, min_coverage=0.95)
     assert found.unavailable == ("fake:weak",)
     assert found.newcomers[0].is_accepted
+
+
+def test_a_person_judges_on_both_kinds_of_prompts_as_the_night_did(contest: Workspace, answers: Answers) -> None:
+    challenger, champion = routers(contest)
+    found = put_to_gate(answers, challenger, champion, contest.settings, on=TODAY)
+    by_night = json.loads(contest.registry.promotions.last_gate(challenger.digest).details_json)
+    assert gate_as_json(found)["judged"] == by_night["judged"]
+    assert found.lower_bound == by_night["lower_bound"]
+    judged = found.judged
+    assert judged is not None and judged.representative is not None and judged.unused == ""
+    assert (judged.gate.n, judged.not_judged) == (120, {})
+    assert judged.representative.n + judged.n_left_out == 72
+    assert len(judged.differences) == 120 + judged.representative.n
+    said = next(check.value for check in found.checks if check.name.startswith("score at the champion's cost"))
+    assert f"the procedure is judged on {judged.representative.n} representative prompts" in said
+    assert "the published router on 120 gate prompts" in said
+    gate = contest.settings.gate.model_copy(update={"cross_fit": False})
+    alone = put_to_gate(answers, challenger, champion, contest.settings.model_copy(update={"gate": gate}), on=TODAY)
+    assert alone.judged is not None and alone.judged.representative is None
+    assert (len(alone.judged.differences), alone.difference) == (120, found.difference)
+
+
+def test_a_champion_whose_making_is_unknown_is_compared_on_gate_prompts_alone(
+    contest: Workspace, answers: Answers
+) -> None:
+    challenger, _ = routers(contest)
+    champion = simple("hashing-256", ("fake:weak", 0.3), ("fake:fair", 0.4))
+    gate = gather(answers, challenger, champion, on=TODAY, min_coverage=0.95).outcomes
+    found = Representative(answers, challenger, champion, champion.digest, TODAY, gate).cross_fit()
+    assert isinstance(found, str) and found.startswith("what the vectors were made from is not known")
 
 
 def test_answers_under_other_settings_do_not_count(contest: Workspace, answers: Answers) -> None:

@@ -9,7 +9,8 @@ from sqlalchemy import select, update
 
 from flows.config.loading import load_settings
 from flows.gate.alpha_spending import REGRADED
-from flows.gate.evidence import Answers, is_regraded_champion
+from flows.gate.answers import Answers
+from flows.gate.evidence import is_regraded_champion
 from flows.graders import GRADERS
 from flows.graders.choice import ChoiceGrader
 from flows.promotion import decisions
