@@ -9,17 +9,17 @@ completions are in no record. `announce` also passes an event to listeners in th
 from __future__ import annotations
 
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from flows.errors import CredentialsMissing
+from flows.config.secrets import secrets_of
 from flows.masking import mask
 from flows.text import sanitize
+from registry.db.redaction import REDACTION
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings
@@ -32,50 +32,34 @@ _PREFECT = "prefect.extra"
 """The logger whose handlers Prefect attaches to loggers other than its own."""
 
 Format = Literal["text", "json", "auto"]
-_SHORTEST_SECRET = 4
-_SECRET_VARIABLES = (
-    "PGPASSWORD",
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-    "PREFECT_API_KEY",
-    "PREFECT_API_AUTH_STRING",
-)
 _STANDARD = frozenset(vars(logging.makeLogRecord({})))
 
 Listener = Callable[[str, dict[str, Any]], None]
 _listeners: list[Listener] = []
 
 
-class Redaction(logging.Filter):
-    """Mask secrets in every record: those it has learned, and anything in a place where a secret belongs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._secrets: tuple[str, ...] = ()
-
-    def learn(self, secrets: Iterable[str]) -> None:
-        """Mask these from now on, except very short ones, which would garble every text."""
-        known = {*self._secrets, *(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)}
-        self._secrets = tuple(sorted(known, key=len, reverse=True))
-
-    def clean(self, value: Any) -> Any:
-        """Return a value without secrets; texts inside lists and mappings are cleaned too."""
-        if isinstance(value, str):
-            return mask(value, self._secrets)
-        if isinstance(value, Mapping):
-            return {key: self.clean(entry) for key, entry in value.items()}
-        return [self.clean(entry) for entry in value] if isinstance(value, list | tuple) else value
+class RecordRedaction(logging.Filter):
+    """Mask secrets in every record: those that are known, and anything in a place where a secret belongs."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Clean a record in place; none is dropped."""
-        record.msg, record.args = self.clean(record.getMessage()), None
+        record.msg, record.args = mask(record.getMessage()), None
         if record.exc_info:
             record.exc_text, record.exc_info = logging.Formatter().formatException(record.exc_info), None
-        record.exc_text = self.clean(record.exc_text)
+        record.exc_text, record.stack_info = _clean(record.exc_text), _clean(record.stack_info)
         for name, value in vars(record).items():
             if name not in _STANDARD:
-                setattr(record, name, self.clean(value))
+                setattr(record, name, _clean(value))
         return True
+
+
+def _clean(value: Any) -> Any:
+    """Return a value without secrets; texts inside lists and mappings, and their keys, are cleaned too."""
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, Mapping):
+        return {_clean(key): _clean(entry) for key, entry in value.items()}
+    return [_clean(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 class StandardErrorHandler(logging.StreamHandler[TextIO]):
@@ -111,8 +95,7 @@ class _ForPeople(logging.Filter):
         return getattr(record, "event", NARRATION) == NARRATION or record.levelno >= logging.WARNING
 
 
-REDACTION = Redaction()
-"""The one filter of this process; secrets that it has learned stay masked."""
+_REDACTION = RecordRedaction()
 _FLOW_RUN_LOG = FlowRunLogHandler()
 
 
@@ -124,7 +107,7 @@ def set_up(settings: Settings) -> None:
     settings
         The ``[log]`` section counts; secrets that the settings refer to are masked from now on.
     """
-    REDACTION.learn(_secrets_of(settings))
+    REDACTION.learn(secrets_of(settings))
     wanted = settings.log.format
     is_json = wanted == "json" or (wanted == "auto" and not sys.stderr.isatty())
     _install(_as_json() if is_json else _as_text(), is_json=is_json)
@@ -175,7 +158,7 @@ def _plain(value: Any) -> Any:
 
 def _logger() -> logging.Logger:
     logger = logging.getLogger(LOGGER)
-    if REDACTION not in logger.filters:
+    if _REDACTION not in logger.filters:
         _install(_as_text(), is_json=False)
     return logger
 
@@ -185,18 +168,27 @@ def _install(handler: logging.Handler, *, is_json: bool) -> None:
     ours, root = logging.getLogger(LOGGER), logging.getLogger()
     for logger in (ours, root):
         logger.handlers = [one for one in logger.handlers if not isinstance(one, StandardErrorHandler)]
-    handler.addFilter(REDACTION)
+    handler.addFilter(_REDACTION)
     if is_json:
         # Prefect leaves the root logger alone if it has a handler already.
         root.handlers = [handler]
     else:
         ours.addHandler(handler)
     ours.propagate = is_json
-    ours.addFilter(REDACTION)  # Prefect's handler gets records from this logger, not from the root logger
+    ours.addFilter(_REDACTION)  # Prefect's handler gets records from this logger, not from the root logger
     if _FLOW_RUN_LOG not in ours.handlers:
         ours.addHandler(_FLOW_RUN_LOG)
     if ours.level == logging.NOTSET:
         ours.setLevel(logging.INFO)
+    _mask_records_of_prefect()
+
+
+def _mask_records_of_prefect() -> None:
+    """Mask what Prefect writes about a flow run by itself, such as the traceback of an exception."""
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and name.partition(".")[0] == "prefect":
+            for handler in logger.handlers:
+                handler.addFilter(_REDACTION)
 
 
 def _as_text() -> logging.Handler:
@@ -212,23 +204,6 @@ def _as_json() -> logging.Handler:
     names = {"levelname": "level", "name": "logger"}
     handler.setFormatter(JsonFormatter("%(levelname)s %(name)s %(message)s", rename_fields=names, timestamp="at"))
     return handler
-
-
-def _secrets_of(settings: Settings) -> Iterable[str]:
-    # Settings and SQLAlchemy are slow to import, and many commands need neither.
-    from flows.config.loading import read_key
-    from registry.db.url_masking import secrets_of
-
-    for endpoint in settings.endpoint:
-        try:
-            key = read_key(endpoint)
-        except CredentialsMissing:
-            continue
-        if key is not None:
-            yield key.get_secret_value()
-    for url in (settings.registry.url, settings.mlflow.tracking_url):
-        yield from secrets_of(url)
-    yield from (os.environ[name] for name in _SECRET_VARIABLES if os.environ.get(name))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 from flows import crash_points
 from flows.checks import preflight
 from flows.config import environment
+from flows.masking import masked_failures
 
 environment.prepare()
 
@@ -44,7 +45,7 @@ from flows.profiling.results import NO_WORKER, OVER
 from flows.promotion.publish import keep_and_publish, measure_candidate, refresh
 from flows.reports.attention import attention_lines, plan_attention
 from flows.reports.closing import closing_state
-from flows.reports.digest import digest, llm_table, night_record, verdict
+from flows.reports.digest import digest, escape, llm_table, night_record, verdict
 from flows.reports.night_report import NightReport
 from flows.reports.terminal import beginning_text
 from flows.stages import (
@@ -104,7 +105,7 @@ async def night(
         The night cannot be run, or not completed; the run is marked as failed, and everything stored is kept.
     """
     given = SettingsSource(config, sandbox, budget_usd, max_new)
-    with Workspace(given.load()) as workspace:
+    with masked_failures(), Workspace(given.load()) as workspace:
         preflight.check(workspace)
         await check_fan_out(workspace.settings.fan_out)
         on = date.fromisoformat(as_of) if as_of is not None else utc_now().date()
@@ -302,6 +303,6 @@ async def _create_artifacts(report: NightReport) -> None:
             key="promotion-report",
             link=Path(router.review_path).resolve().as_uri(),
             link_text=f"Promotion report of router {name}",
-            description=f"Router {name}: {router.promotion}. Also in its MLflow run, and: "
+            description=f"Router {name}: {escape(router.promotion, 400)}. Also in its MLflow run, and: "
             f"`uniroute report promotion {router.digest[:12]} --open`",
         )

@@ -13,6 +13,7 @@ from prefect import flow
 from prefect.states import Completed, State
 
 from flows.config.loading import load_settings
+from flows.masking import masked_failures
 from flows.promotion.decisions import Person, decide
 from flows.workspace import Workspace
 from registry.clock import utc_now
@@ -47,7 +48,7 @@ def promote(
     UnirouteError
         The decision is refused; the champion stays as it is.
     """
-    with Workspace(load_settings(config)) as workspace:
+    with masked_failures(), Workspace(load_settings(config)) as workspace:
         by = Person(actor, getpass.getuser())
         done = decide(workspace, promotion_id, decision, by=by, reason=reason, clock=utc_now)
     outcome = f"promotion {promotion_id} is {done.promotion.status}"

@@ -14,6 +14,7 @@ from typing import Any, Final
 from flows.errors import PrerequisiteError
 from flows.graders import grader_name
 from flows.text import counted, sanitize
+from registry.db.redaction import REDACTION
 from registry.prompts import Prompt
 from routing.strict_json import InvalidJson, parse_json
 
@@ -198,6 +199,12 @@ def _prompt(row: Mapping[str, Any], number: int, path: Path) -> Prompt:
         raise PrerequisiteError(
             f"In {path}, {subject} (row {number}) has no {lacking}.",
             hint=f"Give every prompt a {lacking}. {_FORM}",
+        )
+    if any(map(REDACTION.holds_any, fields.values())):
+        raise PrerequisiteError(
+            f"In {path}, the prompt of row {number} holds a key of this machine, and every LLM would be sent it.",
+            unchanged="Nothing was called.",
+            hint="Remove the key from the prompts, and replace it at its provider.",
         )
     return Prompt(
         prompt_id=fields["prompt_id"],

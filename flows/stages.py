@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.catalogs import Catalog
 from flows.errors import CatalogError, CatalogUnavailable
 from flows.logs import log_event
+from flows.masking import masked_failures
 from flows.night.context import Night
 from flows.profiling.availability import quarantine_unanswered
 from flows.profiling.canaries import missing_canaries, settle_drifts
@@ -51,6 +52,7 @@ class SyncResult:
 
 
 @task(name="check-graders", cache_policy=NO_CACHE)
+@masked_failures()
 def check_graders(night: Night) -> None:
     """Put every grader through its self-check before money is spent."""
     night.check_graders()
@@ -64,6 +66,7 @@ def check_graders(night: Night) -> None:
     retry_delay_seconds=[2, 10],
     retry_condition_fn=lambda _task, _run, state: isinstance(state.result(raise_on_failure=False), CatalogUnavailable),
 )
+@masked_failures()
 def fetch_catalog(catalog: Catalog, name: str) -> CatalogFetch:
     """Fetch a catalog; retried only if it did not answer."""
     return catalog.fetch()
@@ -93,6 +96,7 @@ def sync(night: Night, catalogs: Sequence[Catalog]) -> SyncResult:
 
 
 @task(name="regrade", cache_policy=NO_CACHE)
+@masked_failures()
 def regrade(night: Night) -> None:
     """Grade stored answers again whose grader is newer now; those that need a judge wait until the night may pay."""
     for moved in regrade_by_rule(night, night.run):
@@ -101,6 +105,7 @@ def regrade(night: Night) -> None:
 
 
 @task(name="plan", cache_policy=NO_CACHE)
+@masked_failures()
 def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     """Plan what to ask and what that costs; nothing is called."""
     available = night.registry.llms.all(status="available")
@@ -154,6 +159,7 @@ def log_profiles(night: Night, profiles: Iterable[ProfileOutcome]) -> None:
 
 
 @task(name="check-answers", cache_policy=NO_CACHE)
+@masked_failures()
 def check_answers(night: Night, result: ProfilingResult) -> tuple[Quarantine, ...]:
     """Adopt the new answers of drifted LLMs, and quarantine LLMs whose answers cannot be trusted."""
     settle_drifts(night)

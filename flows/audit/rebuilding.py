@@ -7,6 +7,7 @@ before its version was kept.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ from flows.config.settings import RoutingSettings
 from flows.errors import PrerequisiteError
 from flows.fitting.estimation import Estimation, assemble, fit_estimator, labels_of
 from flows.night.context import Night
-from flows.text import counted
 from flows.versions.provenance import ROLES, Provenance, routed_llms
 from routing.router import RoutedLLM, Router
 from routing.stored_estimator import arrays_digest, estimator_arrays, read_estimator
@@ -85,7 +85,15 @@ class OriginalNight(Night):
         )
 
 
-def rebuild(night: OriginalNight, provenance: Provenance, original: Router, cluster_map_digest: str) -> Router:
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """A version computed again, and whether the cluster map in it was fitted again and came out with other bytes."""
+
+    router: Router
+    has_other_map: bool
+
+
+def rebuild(night: OriginalNight, provenance: Provenance, original: Router, cluster_map_digest: str) -> Rebuilt:
     """Compute a version again.
 
     Cluster map and prior are fitted again when that night fitted them, and read otherwise. Prices are the original's,
@@ -122,24 +130,7 @@ def rebuild(night: OriginalNight, provenance: Provenance, original: Router, clus
         before = published[llm.key]
         vector = found.vector(column) if use == "routed" else before.vector
         routed.append(RoutedLLM(llm.key, before.input_usd_per_mtok, before.output_usd_per_mtok, vector))
-    return assemble(night, found, routed, original.embedder)
-
-
-def differences(original: Router, rebuilt: Router, gate_embeddings: NDArray[np.float32]) -> tuple[str, ...]:
-    """Return how a rebuilt router decides differently on gate prompts, in lines; empty when all decisions agree."""
-    before = original.route(gate_embeddings).llms
-    after = rebuilt.route(gate_embeddings).llms
-    changed = sum(one != other for one, other in zip(before, after, strict=True))
-    if not changed:
-        return ()
-    lines = [f"the LLM differs on {changed:,} of {counted(len(before), 'gate prompt')}"]
-    vectors = {llm.key: llm.vector.errors for llm in rebuilt.llms}
-    for llm in original.llms:
-        if llm.key in vectors and llm.vector.errors.shape == vectors[llm.key].shape:
-            largest = float(np.abs(llm.vector.errors - vectors[llm.key]).max())
-            if largest > 0:
-                lines.append(f"errors of {llm.key} differ by up to {largest:.3g}")
-    return tuple(lines)
+    return Rebuilt(assemble(night, found, routed, original.embedder), digest != cluster_map_digest)
 
 
 def _rules(settings_json: str, run_key: str) -> RoutingSettings:

@@ -6,11 +6,12 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flows.audit.rebuilding import OriginalNight, differences, rebuild
+from flows.audit.rebuilding import OriginalNight, Rebuilt, rebuild
+from flows.audit.rounding import Comparison, compare_routers
 from flows.audit.signatures import versions_finding
 from flows.audit.version_folders import known_finding
 from flows.errors import PrerequisiteError
@@ -50,8 +51,8 @@ class VersionCheck:
     findings
         One per check.
     outcome
-        ``identical``: the same router to the byte; ``numerically equivalent``: every gate prompt goes to the same LLM;
-        ``different``; ``not rebuilt`` when something it takes is missing.
+        ``identical``: the same router to the byte; ``numerically equivalent``: equal within rounding, in expected
+        errors and in decisions; ``different``; ``not rebuilt`` when something it takes is missing.
     asked_again
         LLMs that have been asked again since; the version rests on their earlier answers.
     """
@@ -301,25 +302,41 @@ def _rebuilt(
         again = rebuild(night, provenance, original, record.cluster_map_digest)
     except RoutingError as error:
         return "not rebuilt", Finding(subject, "damaged", f"it cannot be computed again: {error.message}")
-    if again.digest == original.digest:
+    if again.router.digest == original.digest:
         fitted = "cluster map, prior and vectors" if provenance.map_was_fitted else "vectors"
         return "identical", Finding(subject, "ok", f"identical: {fitted} computed again give the same bytes")
-    gate = night.prompt_set.with_role("gate")
-    lines = differences(original, again, night.embeddings_of(gate))
+    prompts = {role: night.embeddings_of(night.prompt_set.with_role(role)) for role in ("gate", "representative")}
+    compared_with = compare_routers(original, again.router, prompts)
+    if not compared_with.lines:
+        return "numerically equivalent", Finding(subject, "ok", _equivalent(again, compared_with, len(prompts["gate"])))
+    lines = list(compared_with.lines)
     now = libraries_now()
     other = [
         f"{name} {version} (here {now.get(name)})"
         for name, version in provenance.libraries.items()
         if now.get(name) != version
     ]
-    if lines and other:
+    if again.has_other_map:
+        lines.append("the cluster map fitted here is another one")
+        on_stored = rebuild(night, replace(provenance, map_was_fitted=False), original, record.cluster_map_digest)
+        if not compare_routers(original, on_stored.router, prompts).lines:
+            lines[-1] += "; on the stored map everything is equal within rounding"
+            if "kernel" not in provenance.libraries:
+                other.append("an unrecorded processor")
+    if other:
         # Its inputs are compared digest by digest: running other code does not mean that the version was changed.
         said = f"it was computed with {', '.join(other)}; here {'; '.join(lines)}"
         return "different", Finding(subject, "attention", said)
-    if lines:
-        return "different", compared(subject, lines, "")
-    said = f"numerically equivalent: no decision on {counted(len(gate), 'gate prompt')} changed"
-    return "numerically equivalent", Finding(subject, "ok", said)
+    return "different", compared(subject, lines, "")
+
+
+def _equivalent(again: Rebuilt, found: Comparison, n_gate: int) -> str:
+    """Say what equal within rounding means for this version."""
+    said = f"numerically equivalent: no decision on {counted(n_gate, 'gate prompt')} changed"
+    if found.n_tied:
+        said = f"numerically equivalent: {counted(found.n_tied, 'decision')} changed, each between LLMs that are tied"
+    said += f"; expected errors differ by at most {found.largest:.2g}"
+    return f"{said}; the cluster map fitted here has other last digits" if again.has_other_map else said
 
 
 def _rules(workspace: Workspace, record: RouterRecord, provenance: Provenance) -> Finding:

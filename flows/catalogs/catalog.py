@@ -19,6 +19,7 @@ from flows.catalogs.paging import MOST_PAGES, NextPage, next_page
 from flows.catalogs.selection import Selection
 from flows.catalogs.toml_file import TomlFormat
 from flows.errors import CatalogError, CatalogMalformed, PrerequisiteError
+from registry.db.redaction import KEY, REDACTION
 from registry.listings import ENDPOINT_PRECEDENCE, llm_key
 from registry.llms import CatalogFetch, Listing, QuarantinedRow
 
@@ -289,7 +290,7 @@ class _Rows:
             for row in self._format.rows(decode(body, self._subject)):
                 if time.monotonic() > self._deadline_s:
                     raise malformed(self._subject, f"reading it takes longer than {self._timeout_s:g} s")
-                yield row
+                yield _without_keys(row)
         except DocumentError as error:
             raise malformed(self._subject, str(error)) from None
 
@@ -313,6 +314,12 @@ class _Rows:
 
     def _quarantine(self, row: Row, reason: str) -> None:
         self.quarantined.append(QuarantinedRow(row.position, reason, row.raw[:_MAX_QUARANTINED_CHARACTERS]))
+
+
+def _without_keys(row: Row) -> Row:
+    """Mask keys of endpoints that a server repeats, however they are written: rows are kept as fetched."""
+    value, raw = REDACTION.clean(row.value, KEY), REDACTION.mask_own(row.raw, KEY)
+    return replace(row, value=value, raw=raw, key=REDACTION.clean(row.key, KEY))
 
 
 def _id_of(row: Row) -> str | None:
@@ -377,6 +384,7 @@ def open_catalog(
 
     document_format = _format_of(name, kind, provider, prefix)
     secret = SecretStr(api_key) if api_key is not None else None
+    REDACTION.learn([api_key] if api_key is not None else [])
     limits = {"timeout_s": timeout_s, "max_bytes": max_bytes, "allow_insecure": allow_insecure}
     place = Location(subject or f"catalog {name}", location, secret, **limits)
     selection = Selection(tuple(include), tuple(exclude), tuple(free))

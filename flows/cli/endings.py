@@ -19,9 +19,12 @@ from flows import errors as flow
 from flows import logs
 from flows.cli.screen import label
 from flows.config.environment import home_folder
+from flows.config.secrets import secrets_of_environment
 from flows.findings import Severity
+from flows.masking import mask
 from flows.text import sanitize
 from registry import errors as registry
+from registry.db.redaction import REDACTION
 from routing import errors as routing
 from routing.errors import UnirouteError
 
@@ -128,7 +131,7 @@ def report_error(error: UnirouteError, *, as_json: bool, verbose: bool = False) 
     code = exit_code_of(error)
     _report(kind_of(error), code, error.message, error.unchanged, error.hint, as_json=as_json)
     if verbose:
-        for line in "".join(traceback.format_exception(error)).splitlines():
+        for line in _traceback(error).splitlines():
             click.echo(f"  {sanitize(line, width=_WIDTH)}", err=True)
     return int(code)
 
@@ -170,14 +173,22 @@ def report_bug(error: Exception, *, as_json: bool = False) -> int:
     """Save the traceback in a file, print one line, and return the exit code."""
     folder = home_folder() if home_folder().is_dir() else Path(tempfile.gettempdir())
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix="crash-", suffix=".log", delete=False) as file:
-        file.write("".join(traceback.format_exception(error)))
+        file.write(_traceback(error))
     message = f"uniroute itself failed ({type(error).__name__}); the traceback is in {file.name}"
     _report(ErrorKind.BUG, ExitCode.BUG, message, "", "", as_json=as_json)
     return int(ExitCode.BUG)
 
 
+def _traceback(error: Exception) -> str:
+    """Write the traceback of an error; its texts may quote a server, a URL or the environment."""
+    REDACTION.learn(secrets_of_environment())
+    return mask("".join(traceback.format_exception(error)))
+
+
 def _report(kind: ErrorKind, code: ExitCode, message: str, unchanged: str, hint: str, *, as_json: bool) -> None:
     """Print an error for people on standard error and, with ``--json``, for machines on standard output."""
+    REDACTION.learn(secrets_of_environment())
+    message, unchanged, hint = mask(message), mask(unchanged), mask(hint)
     if as_json:
         facts = {"kind": str(kind), "message": message, "unchanged": unchanged, "hint": hint, "exit_code": int(code)}
         click.echo(json.dumps({"error": facts}))

@@ -258,10 +258,11 @@ def _content(found: Report, schema: str, form: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     from flows.errors import PrerequisiteError
+    from registry.db.redaction import KEY, REDACTION
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        path.write_text(REDACTION.mask_own(text, KEY), encoding="utf-8")
     except OSError as error:
         raise PrerequisiteError(
             f"The report cannot be written to {path}: {error.strerror}.", hint="Name another file with --out."

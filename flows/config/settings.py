@@ -37,6 +37,7 @@ from flows.config.sections import (
     SigningSettings,
 )
 from flows.config.sources import PREFIX
+from flows.masking import mask_urls
 from routing.strict_json import canonical_json
 
 
@@ -182,6 +183,10 @@ class Settings(BaseSettings):
             for one, row in zip(section, stored, strict=True) if isinstance(section, tuple) else [(section, stored)]:
                 for key in one.unset_additions():
                     del row[key]
+        for row in (*content["catalog"], *content["endpoint"]):
+            for key in ("location", "base_url"):
+                if "://" in row.get(key, ""):
+                    row[key] = mask_urls(row[key])
         return canonical_json(content)
 
     @property

@@ -24,6 +24,7 @@ from flows.errors import EndpointError, PrerequisiteError
 from flows.logs import log_event
 from flows.urls import http_url, is_in_clear
 from registry.clock import machine_time
+from registry.db.redaction import KEY, REDACTION
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -77,6 +78,8 @@ class BoundedEndpoint:
             {"max_tokens": settings.max_tokens, "temperature": settings.temperature}, separators=(",", ":")
         )
         self._api_key = api_key
+        if api_key is not None:
+            REDACTION.learn([api_key.get_secret_value()])
         self._interval_s = 1 / settings.requests_per_second if settings.requests_per_second else 0.0
         self._retry_policy = retry_policy or RetryPolicy()
         self._sleep = sleep
@@ -235,6 +238,8 @@ class BoundedEndpoint:
             if reply.status < 400:
                 return Failure(error.kind, f"HTTP {reply.status}, {error}")
             document = reply.body.decode("utf-8", "replace")
+        # A server may repeat the key, in an answer even, and answers are kept.
+        document = REDACTION.clean(document, KEY)
         failure = classify_reply(reply.status, document, reply.retry_after, self._now())
         if failure is not None:
             return failure

@@ -145,7 +145,6 @@ class Wire:
 
     def __init__(self, settings: EndpointSettings, api_key: SecretStr | None) -> None:
         self._timeout_s = settings.timeout_s
-        self._key = api_key.get_secret_value().encode() if api_key is not None else b""
         limits = httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
         transport = BoundedTransport(
             httpx2.AsyncHTTPTransport(trust_env=False, limits=limits),
@@ -185,8 +184,7 @@ class Wire:
         return Reply(
             status=response.status_code,
             retry_after=response.headers.get("Retry-After"),
-            # A server may repeat the key, in an answer even, and answers are kept.
-            body=response.content.replace(self._key, b"[key]") if self._key else response.content,
+            body=response.content,
         )
 
     async def aclose(self) -> None:

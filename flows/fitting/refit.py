@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from flows.errors import PrerequisiteError
 from flows.fitting.estimation import assemble, estimate
 from flows.logs import say
+from flows.masking import masked_failures
 from flows.night.context import Night
 from flows.profiling.availability import unavailable_tonight
 from flows.text import counted, sanitize
@@ -59,6 +60,7 @@ class Candidate:
 
 
 @task(name="embed-prompts", cache_policy=NO_CACHE)
+@masked_failures()
 def embed_prompts(night: Night) -> int:
     """Embed the prompts without a stored embedding, store the embeddings, and return their number."""
     prompts = tuple(prompt for role in _EMBEDDED_ROLES for prompt in night.prompt_set.with_role(role))
@@ -73,6 +75,7 @@ def embed_prompts(night: Night) -> int:
 
 
 @task(name="refit", cache_policy=NO_CACHE)
+@masked_failures()
 def refit(night: Night) -> Candidate:
     """Make the candidate router from the map, vectors and prices in the registry."""
     llms = _candidates(night)

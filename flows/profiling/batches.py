@@ -14,6 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.graders import Judge
+from flows.masking import masked_failures
 from flows.night.context import PROFILED_ROLES, Night
 from flows.profiling.asking import BudgetedCaller
 from flows.profiling.canaries import ask_canaries
@@ -180,13 +181,15 @@ def _profile_table(night: Night, llm: LLM) -> OutcomeTable:
 )
 async def profile_batch(profiling: Profiling, llm_key: str, number: int) -> int:
     """Ask one batch of prompts; repeated after a crash, it asks only what is still missing."""
-    return await profiling.ask_batch(llm_key, number)
+    with masked_failures():
+        return await profiling.ask_batch(llm_key, number)
 
 
 @task(name="canaries", cache_policy=NO_CACHE)
 async def canaries(night: Night, plan: NightPlan, caller: BudgetedCaller) -> tuple[CanaryOutcome, ...]:
     """Ask complete LLMs a few prompts again, to find out whether they changed."""
-    return await ask_canaries(night, plan.canaries, caller)
+    with masked_failures():
+        return await ask_canaries(night, plan.canaries, caller)
 
 
 def _judge_of(night: Night, plan: NightPlan) -> LLM | None:

@@ -14,6 +14,7 @@ from flows.gate.answers import Answers
 from flows.gate.evidence import put_to_gate
 from flows.gate.gate import GateResult, gate_as_json, version_metrics
 from flows.gate.refresh import refresh_today
+from flows.masking import masked_failures
 from flows.night.context import Night
 from flows.profiling.availability import unavailable_tonight
 from flows.promotion.judging import judge_undecided_again, refusal
@@ -43,6 +44,7 @@ ACTOR = "night"
 
 
 @task(name="refresh", cache_policy=NO_CACHE)
+@masked_failures()
 def refresh(night: Night) -> RefreshOutcome | None:
     """Replace the champion by itself as it can serve, when that is due; return how that ended."""
     champion = night.registry.routers.aliases().champion
@@ -66,6 +68,7 @@ def refresh(night: Night) -> RefreshOutcome | None:
 
 
 @task(name="measure", cache_policy=NO_CACHE)
+@masked_failures()
 def measure_candidate(night: Night, candidate: Candidate) -> GateResult:
     """Judge the candidate against the champion on gate prompts."""
     router, champion = candidate.router, champion_router(night)
@@ -87,6 +90,7 @@ def champion_router(night: Night) -> Router | None:
 
 
 @task(name="publish", cache_policy=NO_CACHE)
+@masked_failures()
 def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> RouterOutcome:
     """Keep the candidate in registry and home folder, apply the gate's verdict, and synchronize MLflow.
 

@@ -75,7 +75,7 @@ class Provenance:
     sent
         What was sent to MLflow: ``tags``, ``params``, ``metrics``, and the digests of ``figures``.
     libraries
-        Versions of the libraries that computed it, the digest of the routing code, and the platform.
+        Versions of the libraries that computed it, the digest of the routing code, the platform and the kernel of BLAS.
     """
 
     row_digest: str
@@ -172,7 +172,20 @@ def libraries_now() -> dict[str, str]:
 
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     code = CarriedCode.of(routing_package()).digest[:12]
-    return found | {"routing code": code, "python": platform.python_version(), "machine": platform.machine()}
+    found |= {"routing code": code, "python": platform.python_version(), "machine": platform.machine()}
+    return found | {"kernel": _kernel()}
+
+
+def _kernel() -> str:
+    """Return which code multiplies matrices here: BLAS chooses it by the processor, and each rounds otherwise."""
+    from threadpoolctl import threadpool_info
+
+    found = {
+        f"{one['internal_api']} {one.get('architecture', '')}".strip()
+        for one in threadpool_info()
+        if one["user_api"] == "blas" and "numpy" in one["filepath"]
+    }
+    return ", ".join(sorted(found)) or "unknown"
 
 
 def answers_digest(table: OutcomeTable, column: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,6 +25,8 @@ from registry.db.schema import ALEMBIC, Schema
 from registry.errors import NotFound, RegistryCorrupt, RegistryError
 
 _NOTHING = "Nothing was written."
+LONGEST_LINE = 2**28
+"""Characters of a line that are read at most: far more than any row has, and far less than a machine's memory."""
 
 
 class Backups:
@@ -180,13 +183,27 @@ class Backups:
 def _backup_lines(file: Path) -> Iterator[Iterator[str]]:
     try:
         with gzip.open(file, "rt", encoding="ascii") as lines:
-            yield (line.rstrip("\n") for line in lines)
+            yield _bounded(lines)
     except FileNotFoundError:
         raise NotFound(f"there is no file {file}", hint="uniroute db backup FILE") from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise RegistryCorrupt(
             f"{file} is not a backup, or a damaged one ({error})", unchanged=_NOTHING, hint="use another backup"
         ) from error
+    except MemoryError:
+        raise RegistryCorrupt(
+            f"{file} holds a row that needs more memory than this process has",
+            unchanged=_NOTHING,
+            hint="use another backup, or give the process more memory",
+        ) from None
+
+
+def _bounded(lines: TextIO) -> Iterator[str]:
+    """Yield lines without their ends; one that is longer than any row is no row, and may fill the memory."""
+    while line := lines.readline(LONGEST_LINE + 1):
+        if len(line) > LONGEST_LINE:
+            raise ValueError(f"a line of more than {LONGEST_LINE:,} characters")
+        yield line.rstrip("\n")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from sqlalchemy.sql.dml import Insert
 from registry import clock
 from registry.db import postgres
 from registry.db.driver_errors import DriverFailure, registry_error
+from registry.db.redaction import KEY, REDACTION
 from registry.db.url_masking import mask_secrets, mask_url
 from registry.db.urls import parse_registry_url, prepare_file
 from registry.errors import RegistryBusy, RegistryCorrupt, RegistryError, counted
@@ -97,6 +98,7 @@ class Database:
             event.listen(self.engine, "begin", self._begin_on_server)
         event.listen(self.engine, "connect", _remember_process)
         event.listen(self.engine, "checkout", _refuse_inherited)
+        event.listen(self.engine, "before_cursor_execute", _mask_keys, retval=True)
         if tracer is not None:
 
             def trace(_conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
@@ -378,6 +380,14 @@ def _outside_transaction(connection: Connection, pragma: str) -> None:
 
 def _remember_process(_connection: Any, record: Any) -> None:
     record.info["pid"] = os.getpid()
+
+
+def _mask_keys(
+    _connection: Any, _cursor: Any, statement: str, parameters: Any, context: Any, _many: bool
+) -> tuple[str, Any]:
+    """Store no key, whichever way it came here; what is hashed before it is stored was masked where it came in."""
+    is_written = context is not None and (context.isinsert or context.isupdate)
+    return statement, REDACTION.clean(parameters, KEY) if is_written else parameters
 
 
 def _refuse_inherited(_connection: Any, record: Any, proxy: Any) -> None:

@@ -101,10 +101,11 @@ def _is_token(url: URL) -> bool:
 
 
 def _secrets(url: URL) -> Iterator[str]:
-    if url.password:
-        yield str(url.password)
+    """Yield what is secret in a URL; in one that is masked already there is nothing."""
+    found = [str(url.password)] if url.password else []
     if _is_token(url):
-        yield str(url.username)
+        found.append(str(url.username))
     for name, value in url.query.items():
         if _SECRET_OPTION.search(name):
-            yield from (value,) if isinstance(value, str) else value
+            found += [value] if isinstance(value, str) else value
+    yield from (one for one in found if one != MASK)

@@ -17,6 +17,7 @@ from sqlalchemy import Result, Row, Select, String, func, select, type_coerce
 
 from registry.db.columns import plain_text, text_bytes
 from registry.db.database import Database, Unit
+from registry.db.redaction import KEY, REDACTION
 from registry.db.tables import ledger, ledger_head, signed_head
 from registry.errors import RegistryBusy, RegistryError
 from routing.strict_json import canonical_json
@@ -122,6 +123,7 @@ class Ledger:
             The transaction to join.
         """
         # As the columns store them, because they are hashed.
+        subject, actor, reason, payload = REDACTION.clean((subject, actor, reason, payload), KEY)
         subject, actor = plain_text(subject, 500), plain_text(actor, 200)
         with self._database.write(unit) as opened:
             last = opened.execute(select(ledger).order_by(ledger.c.number.desc()).limit(1)).first()

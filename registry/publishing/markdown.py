@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from registry.db.characters import is_active
+from registry.db.redaction import KEY, REDACTION
 
 DESCRIPTION_LIMIT = 4000
 TAG_LIMIT = 5000
@@ -18,14 +19,14 @@ _LINE_START = re.compile(r"^(\d*)(\+|\.|[-=](?! ))")
 
 
 def without_controls(text: str) -> str:
-    """Drop control, format and surrogate characters (ANSI escapes, direction overrides), keep line breaks.
+    """Drop control, format and surrogate characters (ANSI escapes, direction overrides) and keys, keep line breaks.
 
     Parameters
     ----------
     text
         Any text, trusted or not.
     """
-    unified = text.replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
+    unified = REDACTION.mask_own(text, KEY).replace("\r\n", "\n").replace("\r", "\n").replace("\t", " ")
     return "".join(c for c in unified if c == "\n" or not is_active(c))
 
 

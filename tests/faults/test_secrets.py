@@ -1,20 +1,31 @@
 """Keys are written nowhere, and hostile text has no effect anywhere: one whole night, then every byte it left."""
 
+import ast
 import base64
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+import flows
+from flows.cli.endings import report_bug, report_error
 from flows.config.settings import EndpointSettings
 from flows.endpoints import BoundedEndpoint
+from flows.errors import CatalogUnavailable, PrerequisiteError
+from flows.masking import masked_failures
+from flows.prompt_file import read_prompts
 from flows.reports.digest import escape
 from flows.text import sanitize
+from registry.clock import utc_now
+from registry.db.redaction import REDACTION
+from registry.store import Registry
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import right
 from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
@@ -22,6 +33,18 @@ from tests.homes import with_prefect
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
 CANARY = "sk-CANARY-7f3a91c2d4e5b6a7-do-not-leak"
+IN_URL, IN_ENVIRONMENT = "url-CANARY-91c2d4e5b6a77f3a", "env-CANARY-c2d4e5b6a77f3a91"
+CODED = "".join(f"\\u{ord(sign):04x}" for sign in CANARY)
+DISGUISES = (
+    CANARY,
+    CODED,
+    json.dumps({"headers": {"Authorization": f"bEARER {CODED}"}}),
+    "".join(f"%{ord(sign):02x}" for sign in CANARY),
+    base64.b64encode(f"user:{CANARY}".encode()).decode(),
+    f"{CANARY[:9]}\n{CANARY[9:20]}\u200b{CANARY[20:]}",
+    CANARY.upper(),
+    f"https://me:{CANARY}@host.example/v1?api_key={CANARY}",
+)
 HOSTILE = [
     "[/b] [link=https://evil.example]x[/link]",
     "\x1b[31mred\x1b]8;;https://evil.example\x07link\x1b]8;;\x07",
@@ -50,6 +73,9 @@ for arguments in json.loads(sys.argv[1]):
     except SystemExit as ended:
         assert ended.code in (0, 3), (arguments, ended.code)
 """
+MODELS = f"/v1/models?token={IN_URL}"
+LISTED = [{"id": "listed", "name": "x " + DISGUISES[2], "note": {f"{one} ": [one]}} for one in DISGUISES[:1]]
+LISTED += [{"id": f"listed-{number}", "name": one, one: {"deep": [one]}} for number, one in enumerate(DISGUISES)]
 NAME = "Nice <script>alert(1)</script> [/b] =1+1 $x_{"
 
 
@@ -61,10 +87,11 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory, template: Path, prefec
 
     def answer(llm_id: str, prompt: str) -> str:
         hostile = HOSTILE[len(prompt) % len(HOSTILE)]
-        return f"{CANARY if llm_id == 'echo' else ''} {hostile} {right(prompt)}"
+        disguise = DISGUISES[int(prompt.split()[1]) % len(DISGUISES)]
+        return f"{disguise if llm_id == 'echo' else ''} {hostile} {right(prompt)}"
 
     scripts = {"good": "ok", "echo": "ok", "fails": "500", "moves": "redirect-with-key", "refuses": "401"}
-    with FakeEndpoint(answer, scripts=scripts, documents={"/v1/models": {"data": [{"id": "listed"}]}}) as fake:
+    with FakeEndpoint(answer, scripts=scripts, documents={MODELS: {"data": LISTED}}) as fake:
         (folder / "key").write_text(CANARY)
         with (folder / "prompts.jsonl").open("w") as file:
             for number in range(40):
@@ -97,7 +124,7 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory, template: Path, prefec
             [[catalog]]
             name = "theirs"
             kind = "openai"
-            location = "{fake.base_url}/models"
+            location = "{fake.base_url}/models?token={IN_URL}"
             endpoint = "fake"
             [[catalog]]
             name = "refused"
@@ -126,7 +153,7 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory, template: Path, prefec
 
 def run(folder: Path, command: list[str | Path]) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UNIROUTE_", "PREFECT_"))}
-    environment |= {"OUR_KEY": CANARY, "PREFECT_LOGGING_LEVEL": "DEBUG"}
+    environment |= {"OUR_KEY": CANARY, "OTHER_API_KEY": IN_ENVIRONMENT, "PREFECT_LOGGING_LEVEL": "DEBUG"}
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, timeout=240)
     output = (done.stdout + done.stderr).decode()
     assert done.returncode in (0, 3), output
@@ -136,13 +163,34 @@ def run(folder: Path, command: list[str | Path]) -> str:
 @pytest.mark.slow
 def test_f100_a_key_is_in_no_file_database_log_or_output_after_a_whole_night(left_behind):
     folder, output = left_behind
-    forms = [CANARY.encode(), base64.b64encode(CANARY.encode())[:40], CANARY.encode().hex().encode()]
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "uniroute.toml"]
     assert {"registry.db", "mlflow.db", "prefect.db"} <= {path.name for path in files}
-    found = {str(path.relative_to(folder)) for path in files for form in forms if form in path.read_bytes()}
-    assert found == set()
-    assert CANARY not in output
-    assert "[key]" in output or any(b"[key]" in path.read_bytes() for path in files), "the echo was there and replaced"
+    assert {str(path.relative_to(folder)) for path in files if traces(path.read_bytes().decode("latin-1"))} == set()
+    assert not traces(output)
+    dumped = dump(folder / "home" / "registry.db")
+    assert len(dumped) > 500 and not [text for text in dumped if traces(text)]
+    completions = [text for text in dumped if "[key]" in text and "answer" in text]
+    assert len(completions) >= 40 - 4, "the echoes were there, each was replaced, and nothing else of the answer"
+    assert any("[key]" in text and '"listed"' in text for text in dumped), "a row of a catalog"
+
+
+def dump(file: Path) -> list[str]:
+    """Return every text of a database, those that are stored as bytes too."""
+    with sqlite3.connect(file) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        cells = [cell for name in tables for row in connection.execute(f"SELECT * FROM {name}") for cell in row]
+    connection.close()
+    return [one.decode("latin-1") if isinstance(one, bytes) else one for one in cells if isinstance(one, bytes | str)]
+
+
+def traces(text: str) -> list[str]:
+    """Return the canaries that a text shows, by readers of their own: nothing here is the code under test."""
+    bare = re.sub(r"[^!-~]", "", text)
+    spelled = re.sub(r"\\+u00([0-9a-f]{2})|%([0-9a-fA-F]{2})", lambda one: chr(int(one[1] or one[2], 16)), bare)
+    forms = [form.casefold() for form in (bare, spelled)]
+    found = [one for one in (CANARY, IN_URL, IN_ENVIRONMENT) if any(one.casefold() in form for form in forms)]
+    inner = [base64.b64encode(bytes(at) + CANARY.encode()).decode()[4:40] for at in range(3)]
+    return found + [one for one in (*inner, CANARY.encode().hex()) if one in bare]
 
 
 @pytest.mark.slow
@@ -209,3 +257,71 @@ def test_f100_the_log_holds_every_event_and_neither_keys_nor_texts(tmp_path, tem
     assert "CANARY" not in night.output()
     assert "SECRET-COMPLETION" not in night.output()
     assert "A, B, C or D?" not in night.output(), "a prompt"
+
+
+def test_a_key_in_an_exception_is_in_no_crash_file_no_state_of_prefect_and_no_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("UNIROUTE_HOME", str(tmp_path))
+    monkeypatch.setenv("OTHER_API_KEY", CANARY)
+    for number, disguise in enumerate(DISGUISES):
+        try:
+            with masked_failures():
+                try:
+                    raise ValueError(disguise, number)
+                except ValueError as error:
+                    raise CatalogUnavailable(f"no: {disguise}", hint=disguise) from error
+        except CatalogUnavailable as error:
+            assert not traces(f"{error} {error!r} {error.hint} {error.__cause__!r}")
+            assert error.__cause__.args[1] == number
+        with pytest.raises(RuntimeError) as caught, masked_failures():
+            raise UnicodeDecodeError("utf-8", b"x", 0, 1, disguise)
+        assert not traces(str(caught.value))
+        report_bug(ValueError(f"{disguise} Authorization: Basic {disguise}"))
+        report_error(CatalogUnavailable(disguise, hint=disguise), as_json=True, verbose=True)
+    crashes = list(tmp_path.glob("crash-*.log"))
+    assert len(crashes) == len(DISGUISES)
+    assert not traces("".join(path.read_text() for path in crashes))
+    printed = capsys.readouterr()
+    assert "error" in printed.out and not traces(printed.out + printed.err)
+
+
+def test_every_task_and_flow_of_prefect_masks_the_exceptions_that_leave_it():
+    found = []
+    for path in Path(flows.__file__).parent.rglob("*.py"):
+        source = path.read_text()
+        for one in ast.walk(ast.parse(source)):
+            if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef):
+                marks = [ast.unparse(mark) for mark in one.decorator_list]
+                if any(mark.startswith(("task(", "flow(")) for mark in marks):
+                    found.append(one.name)
+                    body = [ast.unparse(statement) for statement in one.body]
+                    is_masked = any(line.startswith("with masked_failures()") for line in body)
+                    assert is_masked or "masked_failures()" in marks, one.name
+    assert {"night", "promote", "profile_llm", "profile_batch", "refit"} <= {*found}
+
+
+def test_what_was_not_masked_where_it_came_in_is_masked_when_it_is_stored(tmp_path):
+    REDACTION.learn([CANARY])
+    (tmp_path / "prompts.jsonl").write_text(
+        json.dumps({"prompt_id": "p", "text": DISGUISES[5], "reference": "A", "grader": "choice"})
+    )
+    with pytest.raises(PrerequisiteError, match="holds a key of this machine") as caught:
+        read_prompts(tmp_path / "prompts.jsonl")
+    assert not traces(str(caught.value))
+    with Registry.open(f"sqlite:///{tmp_path / 'registry.db'}") as registry:
+        for disguise in DISGUISES:
+            event = registry.ledger.append(
+                "a:b:c", disguise, actor=disguise, now=utc_now(), reason=disguise, payload={disguise: [disguise]}
+            )
+            assert "[key]" in event.reason
+        assert registry.ledger.verify().is_intact
+        registry.runs.start(
+            "night:2024-09-01:abc",
+            as_of=date(2024, 9, 1),
+            settings_hash="0" * 64,
+            settings_json=json.dumps(DISGUISES),
+            host="h",
+            pid=1,
+            now=utc_now(),
+            lease_s=60,
+        )
+    assert not [text for text in dump(tmp_path / "registry.db") if traces(text)]

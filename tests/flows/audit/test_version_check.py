@@ -1,13 +1,19 @@
 """``router verify``: a version comes out again, and one changed byte anywhere is found."""
 
+import json
+import os
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flows.audit.rebuilding import OriginalNight
 from flows.audit.version_check import VersionCheck, verify_version
+from flows.config.sources import CONFIG_NAME
 from flows.findings import worst
 from flows.fitting.estimation import Estimation
 from flows.versions.provenance import libraries_now
@@ -168,13 +174,64 @@ ESTIMATE = Estimation.vector
 
 
 @pytest.mark.parametrize(
-    ("by", "outcome", "severity"), [(1e-6, "numerically equivalent", "ok"), (9.0, "different", "damaged")]
+    ("by", "outcome", "severity"), [(2e-7, "numerically equivalent", "ok"), (9.0, "different", "damaged")]
 )
 def test_what_comes_out_otherwise_is_judged_by_decisions_on_gate_prompts(audited, monkeypatch, by, outcome, severity):
     monkeypatch.setattr(Estimation, "vector", nudged(by))
     found = verified(audited)
     assert (found.outcome, found.findings[-1].severity) == (outcome, severity), found.findings[-1]
     assert ("the LLM differs on" in found.findings[-1].text) == (outcome == "different")
+
+
+def test_rounding_in_every_product_is_not_a_change(audited, monkeypatch):
+    def noisy(night, prompts):
+        exact = EMBEDDINGS(night, prompts)
+        noise = np.random.default_rng(7).uniform(-1e-7, 1e-7, exact.shape)
+        return (exact * (1 + noise)).astype(np.float32)
+
+    monkeypatch.setattr(OriginalNight, "embeddings_of", noisy)
+    for name in ("previous", "champion"):
+        found = verify_version(audited, audited.registry.routers.get(name))
+        assert found.outcome in ("identical", "numerically equivalent"), found.findings[-1]
+        assert worst(found.findings) == "ok"
+
+
+EMBEDDINGS = OriginalNight.embeddings_of
+
+
+def test_a_fitted_map_that_differs_is_said_and_counts_as_a_change_only_on_the_same_kernel(audited, monkeypatch):
+    monkeypatch.setattr(OriginalNight, "embeddings_of", lambda night, prompts: EMBEDDINGS(night, prompts)[::-1].copy())
+    first = audited.registry.routers.get("previous")
+    found = verify_version(audited, first)
+    assert (found.outcome, found.findings[-1].severity) == ("different", "damaged")
+    assert "the cluster map fitted here is another one" in found.findings[-1].text
+    now = libraries_now()
+    monkeypatch.setattr("flows.audit.version_check.libraries_now", lambda: now | {"kernel": "openblas Prescott"})
+    found = verify_version(audited, first)
+    assert (found.outcome, found.findings[-1].severity) == ("different", "attention")
+    assert "(here openblas Prescott)" in found.findings[-1].text
+
+
+@pytest.mark.slow
+def test_on_another_kernel_of_blas_a_version_is_equal_within_rounding(audited):
+    environment = os.environ | {"OPENBLAS_CORETYPE": "Nehalem"}
+    config = str(audited.home.with_name(CONFIG_NAME))
+    ended = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from flows.cli import main; main()",
+            *("router", "verify", "previous", "--json"),
+            *("--config", config),
+        ],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    data = json.loads(ended.stdout)["data"]
+    assert ended.returncode == 0, ended.stdout
+    assert data["rebuilt"] in ("identical", "numerically equivalent")
 
 
 def test_other_code_that_decides_differently_is_reported_and_does_not_count_as_a_change(audited, monkeypatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli.endings import ExitCode, exit_code_of
+from registry.backup import backups
 from registry.errors import NotFound, RegistryCorrupt, RegistryError, SchemaMismatch
 from registry.store import Registry
 from tests.postgres import break_in
@@ -180,3 +181,24 @@ def test_one_changed_value_anywhere_changes_the_digest(filled, url):
     before = filled.backups.contents().digest
     break_in(url, "UPDATE llm SET name = 'changed' WHERE id = 1")
     assert filled.backups.contents().digest != before
+
+
+def test_a_line_longer_than_any_row_or_than_the_memory_is_damage(registry, tmp_path, monkeypatch):
+    file = tmp_path / "one-line.backup"
+    with gzip.open(file, "wb", compresslevel=1) as written:
+        written.write(b"[" + b"7" * 5_000_000)
+    monkeypatch.setattr(backups, "LONGEST_LINE", 1_000_000)
+    with pytest.raises(RegistryCorrupt, match="a line of more than 1,000,000 characters") as caught:
+        registry.backups.inspect(file)
+    assert exit_code_of(caught.value) == ExitCode.INTEGRITY
+
+    def no_memory(_lines):
+        raise MemoryError
+
+    monkeypatch.setattr(backups, "_bounded", no_memory)
+    with pytest.raises(RegistryCorrupt, match="more memory than this process has"):
+        registry.backups.inspect(file)
+    monkeypatch.undo()
+    file.write_bytes(file.read_bytes()[:200] + b"\xff\x00\xff" * 50)
+    with pytest.raises(RegistryCorrupt):
+        registry.backups.inspect(file)

@@ -320,3 +320,44 @@ def test_the_signature_names_the_prompt_and_every_parameter(champion):
         "candidates",
         "exclude",
     ]
+
+
+HOSTILE_JSON = {
+    "NaN for a prompt": '{"dataframe_records": [{"prompt": NaN}]}',
+    "an infinity for a prompt": '{"dataframe_records": [{"prompt": -Infinity}]}',
+    "a number of 400 digits": '{"dataframe_records": [{"prompt": 1' + "0" * 400 + "}]}",
+    "a list in a cell": '{"dataframe_records": [{"prompt": [1, [2, NaN]]}]}',
+    "an object in a cell": '{"dataframe_records": [{"prompt": {"prompt": "a"}}]}',
+    "thousands of cells, the last of them null": '{"dataframe_split": {"columns": ["prompt"], "data": ['
+    + '["a"],' * 20_000
+    + "[null]]}}",
+    "a cost weight of NaN": '{"inputs": {"prompt": ["a"]}, "params": {"cost_weight": NaN}}',
+    "an infinite cost weight": '{"inputs": {"prompt": ["a"]}, "params": {"cost_weight": Infinity}}',
+    "a cost weight with an exponent of 999": '{"inputs": {"prompt": ["a"]}, "params": {"cost_weight": 1e999}}',
+    "a cost weight of 400 digits": '{"inputs": {"prompt": ["a"]}, "params": {"cost_weight": 1' + "0" * 400 + "}}",
+    "an infinite budget": '{"inputs": {"prompt": ["a"]}, "params": {"max_cost_usd_per_1k": -Infinity}}',
+    "a score to keep of NaN": '{"inputs": {"prompt": ["a"]}, "params": {"min_score": NaN}}',
+    "a huge list of candidates that are not there": '{"inputs": {"prompt": ["a"]}, "params": {"candidates": ['
+    + '"x",' * 20_000
+    + '"y"]}}',
+    "candidates that are numbers": '{"inputs": {"prompt": ["a"]}, "params": {"candidates": [NaN, 1e999]}}',
+    "half a document": '{"inputs": {"prompt": ["a"',
+    "no document": "",
+    "NaN alone": "NaN",
+    "bytes that are no text": "\udcff",
+}
+
+
+def test_hostile_json_to_a_serving_process_is_refused_as_the_callers_mistake(champion):
+    from mlflow.exceptions import MlflowException
+    from mlflow.pyfunc.scoring_server import invocations
+
+    served = load()
+    schema = served.metadata.get_input_schema()
+    for name, text in HOSTILE_JSON.items():
+        with pytest.raises(MlflowException) as caught:
+            invocations(text.encode("utf-8", "surrogateescape"), "application/json", served, schema)
+        message = str(caught.value)
+        assert caught.value.get_http_status_code() == 400, name
+        assert len(message) < 2000, f"{name}: it does not repeat what it was sent"
+        assert "unexpected error" not in message, name
