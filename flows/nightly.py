@@ -26,6 +26,7 @@ from flows.config.loading import SettingsSource
 from flows.errors import (
     BudgetExceeded,
     CredentialsMissing,
+    FlowError,
     PrerequisiteError,
     RateLimited,
     TransientEndpointError,
@@ -143,7 +144,11 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     if plan_only:
         return replace(report, attention=plan_attention(planned), duration_s=time.monotonic() - started_s)
     say(beginning_text(report))
-    _require_routable(planned, only)
+    try:
+        _require_routable(planned, only)
+    except PrerequisiteError as error:
+        report = replace(report, refresh=await asyncio.to_thread(refresh, night))
+        return _without_router(night, report, error, started_s)
     progress = Progress(planned, night.settings.budget.night_usd)
     result = await profile(night, planned, progress)
     log_profiles(night, result.profiles)
@@ -171,7 +176,10 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     _require_answers(report)
     await asyncio.to_thread(embed_prompts, night)
     _reach(night, "embedded")
-    candidate = _refit_within_limits(night, report)
+    try:
+        candidate = _refit_within_limits(night, report)
+    except (PrerequisiteError, BudgetExceeded, TransientEndpointError) as error:
+        return _without_router(night, report, error, started_s)
     _reach(night, "refitted")
     gate = measure_candidate(night, candidate)
     _reach(night, "measured")
@@ -183,6 +191,26 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         report, router=router, closing=closing_state(night, report.usage), duration_s=time.monotonic() - started_s
     )
     return replace(report, attention=attention_lines(report))
+
+
+def _without_router(night: Night, report: NightReport, error: FlowError, started_s: float) -> NightReport:
+    """Return the report of a night that can make no router although its champion cannot serve as it is.
+
+    That is what a person has to read first, so such a night ends with a digest, and `error` is a line of it.
+
+    Raises
+    ------
+    FlowError
+        `error`: the champion can serve as it is.
+    """
+    closing = closing_state(night, report.usage)
+    if report.refresh is None and not closing.champion_warning:
+        raise error
+    report = replace(report, closing=closing, duration_s=time.monotonic() - started_s)
+    no_router = f"no router was made: {error.message.rstrip('.')}"
+    return replace(
+        report, attention=(*attention_lines(report), f"{no_router}; {error.hint}" if error.hint else no_router)
+    )
 
 
 def _reach(night: Night, name: str) -> None:
