@@ -159,6 +159,8 @@ class Judged:
 
     def interval(self, *, seed: int, n_resamples: int) -> BootstrapDifference:
         """Return the pooled difference with its 95 % interval."""
+        if self.representative is None:
+            return self.gate
         return paired_bootstrap(self.differences, np.zeros(len(self.differences)), seed=seed, n_resamples=n_resamples)
 
     def lower_bound(self, level: float, *, seed: int, n_resamples: int) -> float:

@@ -60,10 +60,11 @@ def version_description(router: Router, gate: GateResult, parent: str | None, as
         f"{found.cost_usd * 1000:.4f} USD per 1,000 prompts{_against_cost(found)}.",
     ]
     if gate.champion is not None and gate.difference is not None:
+        judged_where = "" if gate.judged is None else gate.judged.sentence
         lines.append(
             f"- Champion before: score {gate.champion.score:.4f} at {gate.champion.cost_usd * 1000:.4f} USD per "
             f"1,000 prompts; at equal cost the difference in score is {gate.difference.mean:+.4f} "
-            f"({gate.difference.low:+.4f} to {gate.difference.high:+.4f})."
+            f"({gate.difference.low:+.4f} to {gate.difference.high:+.4f}){judged_where}."
         )
     lines += [f"- {line}" for line in worth_lines(gate.worth)]
     lines += [

@@ -169,7 +169,8 @@ def refresh_lines(found: RefreshOutcome | None) -> list[str]:
     if found.is_applied:
         lines = [f"- refresh: the champion now serves {escape(found.changed, 300)} (`{(found.digest or '')[:12]}`)"]
     else:
-        lines = [f"- refresh due, not applied: {escape(found.changed, 300)}; {escape(found.problem, 200)}"]
+        lines = [f"- refresh due, not applied: {escape(found.changed, 300)}; {escape(found.problem, 400)}"]
+    lines += [f"- {escape(line, 400)}" for line in worth_lines(found.worth)]
     return lines + [f"- {escape(line, 300)}" for line in found.judged_again]
 
 
@@ -400,6 +401,7 @@ def _refresh_record(found: RefreshOutcome) -> RefreshRecord:
         problem=found.problem,
         judged_again=found.judged_again,
         publish_error=found.publish_error,
+        worth=found.worth,
     )
 
 

@@ -161,6 +161,7 @@ class RefreshRecord:
     problem: str = ""
     judged_again: tuple[str, ...] = ()
     publish_error: str = ""
+    worth: Annotated[Worth | None, Field(exclude_if=lambda one: one is None)] = None
 
 
 @dataclass(frozen=True)

@@ -190,8 +190,9 @@ def refresh_text(found: RefreshOutcome | None) -> str:
     changed = sanitize(found.changed, width=300)
     ended = f"Refresh: the champion now serves {changed}."
     if not found.is_applied:
-        ended = f"Refresh due, not applied ({changed}): {sanitize(found.problem, width=200)}."
-    return "\n".join([ended, *(f"  {sanitize(line, width=300)}" for line in found.judged_again)])
+        ended = f"Refresh due, not applied ({changed}): {sanitize(found.problem, width=400)}."
+    again = (f"  {sanitize(line, width=300)}" for line in found.judged_again)
+    return "\n".join([ended, *worth_lines(found.worth), *again])
 
 
 def router_text(router: RouterOutcome | None) -> str:
