@@ -12,8 +12,9 @@ import numpy as np
 
 from flows.gate.gate import GateResult
 from flows.gate.measure import RouterMeasure
+from flows.gate.verdict import check_text
 from flows.reports.worth import worth_lines
-from flows.text import counted
+from flows.text import counted, sanitize
 from flows.versions.store import CONTENT_FILE, FIGURE_FILE, Publication
 from registry.promotion_records import PROMOTE, REJECT, UNDECIDED
 from routing.router import Router
@@ -70,6 +71,7 @@ def version_description(router: Router, gate: GateResult, parent: str | None, as
     lines += [
         certainty(router),
         f"- Gate: {GATE_WORDS[gate.verdict]}.",
+        *(f"- {one.outcome}: {sanitize(check_text(one), width=700)}." for one in gate.checks if not one.passed),
         f"- Digest {router.digest}, parent {parent or 'none'}.",
     ]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,10 @@ from flows.promotion.refresh import refresh_champion
 from flows.reports.attention import attention_lines
 from flows.reports.audit import history_text
 from flows.reports.decisions import promotion_text, review_data
-from flows.reports.digest import digest
+from flows.reports.digest import digest, night_record
 from flows.reports.night_report import UNDECIDED_WAITS
+from flows.reports.nights import night_markdown
+from flows.reports.past_night import PastNight
 from flows.reports.terminal import router_text
 from flows.versions.store import publication_folder
 from flows.workspace import Workspace
@@ -117,6 +120,7 @@ def test_everything_that_shows_it_says_undecided_and_what_would_decide_it(worksp
         assert "this needs at least" in page and "undecided" in page.lower()
     content = json.loads((publication_folder(workspace, waiting.router_digest) / "publication.json").read_text())
     assert content["tags"]["gate"] == "undecided" and "- Gate: undecided." in content["description"]
+    assert f"- UNDECIDED: {SCORE}" in content["description"] and "this needs at least" in content["description"]
 
 
 def test_the_night_needs_attention_and_its_texts_say_undecided(home: Path, workspace: Workspace) -> None:
@@ -128,6 +132,13 @@ def test_the_night_needs_attention_and_its_texts_say_undecided(home: Path, works
     assert f"UNDECIDED: {SCORE}" in digest(report)
     assert "Undecided: the gate cannot decide" in router_text(found)
     assert f"UNDECIDED  {SCORE}" in router_text(found)
+    past = PastNight(workspace.registry.runs.list(limit=1)[0], night_record(report), 0, Decimal(0), {})
+    assert f"- UNDECIDED: {SCORE}" in night_markdown(past) and "this needs at least" in night_markdown(past)
+    assert found.gate is not None
+    failed = replace(found.gate.checks[0], passed=False, remedy="[gate] max_share = 1")
+    refused = replace(found, promotion="rejected", gate=replace(found.gate, checks=(failed,)))
+    (line,) = [one for one in attention_lines(replace(report, router=refused)) if "promotion of router" in one]
+    assert f": rejected: {failed.name}: " in line and line.endswith("to change that: [gate] max_share = 1")
 
 
 def test_a_person_approves_it_with_a_reason_and_the_record_does_not_say_that_it_passed(workspace: Workspace) -> None:
