@@ -178,7 +178,8 @@ def _router_lines(router: RouterOutcome) -> list[str]:
     name = f"v{router.version}" if router.version is not None else router.digest[:12]
     if router.is_unchanged:
         again = [f"- {escape(line, 300)}" for line in router.judged_again]
-        return [f"- router: unchanged, {name} stays champion", *again]
+        worth = [f"- {escape(line, 400)}" for line in worth_lines(router.worth)]
+        return [f"- router: unchanged, {name} stays champion", *worth, *again]
     lines = [
         f"- cluster map: {'fitted' if router.map_was_fitted else 'kept, nothing was refitted'}",
         f"- router {name}: {counted(router.n_llms, 'LLM')}, {router.promotion}",
@@ -194,7 +195,7 @@ def _router_lines(router: RouterOutcome) -> list[str]:
                 cells = (f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found))
                 lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
-        lines += [f"- {escape(line, 400)}" for line in worth_lines(gate.worth)]
+        lines += [f"- {escape(line, 400)}" for line in worth_lines(router.worth)]
         undecided = undecided_sentence(gate_as_json(gate))
         lines += [f"- **undecided**: {escape(undecided, 400)}"] if undecided else []
         lines += [f"- {check.outcome}: {escape(check_text(check), 700)}" for check in gate.checks]

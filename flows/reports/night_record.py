@@ -199,8 +199,9 @@ class NightRouterRecord:
 
     @property
     def worth(self) -> Worth | None:
-        """What the router is worth; None when nothing new was made, or not measured then."""
-        return None if self.is_unchanged else Worth.of_data((self.gate or {}).get("worth"))
+        """What the router is worth; None when that was not measured then."""
+        found = Worth.of_data((self.gate or {}).get("worth"))
+        return found.alone if found is not None and self.is_unchanged else found
 
 
 @dataclass(frozen=True)

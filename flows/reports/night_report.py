@@ -49,6 +49,13 @@ class RouterOutcome:
     review_error: str = ""
     judged_again: tuple[str, ...] = ()
 
+    @property
+    def worth(self) -> Worth | None:
+        """What the router is worth; None when it was not measured."""
+        if self.gate is None:
+            return None
+        return self.gate.worth.alone if self.is_unchanged else self.gate.worth
+
 
 @dataclass(frozen=True)
 class RefreshOutcome:

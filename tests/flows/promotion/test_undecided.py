@@ -20,11 +20,12 @@ from flows.promotion.refresh import refresh_champion
 from flows.reports.attention import attention_lines
 from flows.reports.audit import history_text
 from flows.reports.decisions import promotion_text, review_data
-from flows.reports.digest import digest, night_record
+from flows.reports.digest import digest, escape, night_record
 from flows.reports.night_report import UNDECIDED_WAITS
 from flows.reports.nights import night_markdown
 from flows.reports.past_night import PastNight
 from flows.reports.terminal import router_text
+from flows.reports.worth import worth_lines
 from flows.versions.store import publication_folder
 from flows.workspace import Workspace
 from registry.db.tables import llm, outcome, prompt
@@ -247,6 +248,10 @@ def test_a_night_that_makes_no_other_router_judges_it_again(workspace: Workspace
     registry.llms.set_status("fake:good", "excluded", "not ours", actor="anna", now=clock())
     found = run_night(workspace, THIRD, MORE, clock)
     assert found.is_unchanged
+    headline, *_ = worth_lines(found.worth)
+    assert headline.startswith("Against always using the best single LLM") and headline in router_text(found)
+    assert f"- {escape(headline, 400)}" in digest(replace(report_of("plain"), router=found))
+    assert not any("Against the champion" in one for one in worth_lines(found.worth)), "it is the champion"
     (line,) = found.judged_again
     assert line.startswith(f"promotion {waiting.id} of router {waiting.router_digest[:12]} is rejected")
     assert line in digest(replace(report_of("plain"), router=found)) or "is rejected" in digest(
