@@ -342,7 +342,7 @@ def _refresh_text(found: RefreshOutcome | None) -> list[str]:
         lines = [f"The champion now serves {changed} (router {digest}, promotion {found.promotion_id})."]
     else:
         lines = [f"The champion is not refreshed ({changed}): {sanitize(found.problem, width=400)}."]
-    lines += [*worth_lines(found.worth), *(sanitize(line, width=300) for line in found.judged_again)]
+    lines += [*worth_lines(found.worth), *(sanitize(line, width=700) for line in found.judged_again)]
     if found.publish_error:
         lines.append(f"MLflow is pending: {sanitize(found.publish_error, width=300)}")
     if found.status == "requested":

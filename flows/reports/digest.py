@@ -76,7 +76,7 @@ def digest(report: NightReport) -> str:
     if report.closing is not None:
         lines += ["", *_closing_lines(report, report.closing)]
     if report.attention:
-        lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in report.attention[:8])]
+        lines += ["", "**Attention**", *(f"- {escape(line, 700)}" for line in report.attention[:8])]
     return "\n".join(lines)
 
 
@@ -171,13 +171,13 @@ def refresh_lines(found: RefreshOutcome | None) -> list[str]:
     else:
         lines = [f"- refresh due, not applied: {escape(found.changed, 300)}; {escape(found.problem, 400)}"]
     lines += [f"- {escape(line, 400)}" for line in worth_lines(found.worth)]
-    return lines + [f"- {escape(line, 300)}" for line in found.judged_again]
+    return lines + [f"- {escape(line, 700)}" for line in found.judged_again]
 
 
 def _router_lines(router: RouterOutcome) -> list[str]:
     name = f"v{router.version}" if router.version is not None else router.digest[:12]
     if router.is_unchanged:
-        again = [f"- {escape(line, 300)}" for line in router.judged_again]
+        again = [f"- {escape(line, 700)}" for line in router.judged_again]
         worth = [f"- {escape(line, 400)}" for line in worth_lines(router.worth)]
         return [f"- router: unchanged, {name} stays champion", *worth, *again]
     lines = [

@@ -71,7 +71,7 @@ def night_markdown(seen: PastNight) -> str:
         lines += [f"- {check.outcome}: {escape(check_text(check), 700)}" for check in router.checks]
         lines.append(f"- report: `uniroute report promotion {router.digest[:12]} --open`")
     if record.attention:
-        lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in record.attention[:_MOST_LINES])]
+        lines += ["", "**Attention**", *(f"- {escape(line, 700)}" for line in record.attention[:_MOST_LINES])]
     return "\n".join(lines) + "\n"
 
 
