@@ -188,12 +188,15 @@ def settled(
     against
         What it was compared with, in words.
     """
-    failure = refusal(gate)
+    from flows.gate.verdict import failed_text, undecided_sentence
+
+    failure, details = refusal(gate), json.loads(gate.details_json)
     if failure:
         workspace.registry.promotions.reject(asked.id, actor=actor, reason=failure, now=clock())
-        return [f"{name} is rejected against {against}: {failure}"]
+        return [f"{name} is rejected against {against}: {failure} ({failed_text(details)})"]
     if not is_new:
         return []
     if gate.is_undecided:
-        return [f"{name} waits as promotion {asked.id}: against {against} the gate is undecided"]
+        found = undecided_sentence(details)
+        return [f"{name} waits as promotion {asked.id}: against {against} {found or 'the gate is undecided'}"]
     return [f"{name} waits as promotion {asked.id}: it passes against {against}"]
