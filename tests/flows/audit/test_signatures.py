@@ -160,6 +160,18 @@ def test_the_client_follows_what_is_signed(home, tmp_path):
 
 
 @contextmanager
+def put_back(file, statement):
+    """Change the signed heads for a while."""
+    with sqlite3.connect(file, isolation_level=None) as connection:
+        kept = connection.execute("SELECT * FROM signed_head").fetchall()
+        connection.execute(statement)
+        yield
+        connection.execute("DELETE FROM signed_head")
+        connection.executemany("INSERT INTO signed_head VALUES (?, ?, ?, ?)", kept)
+    connection.close()
+
+
+@contextmanager
 def signed_tag_of(workspace, version, instead):
     """Put another signature in MLflow's tag of a version, or none, for a while."""
     client, name = workspace.publisher.client, workspace.settings.mlflow.router_name
@@ -248,6 +260,9 @@ def test_a_history_that_was_written_anew_is_found_by_its_signed_heads_and_by_not
     assert heads_finding(home).severity == "attention"
     assert follow(home, lambda: NOW) == ""
     assert heads_finding(home).text.startswith("1 head, for ")
+    for cell in ("number = number + 1", f"hash = '{'0' * 64}'", "signed_at = '2024-08-02 00:00:00.000000'"):
+        with put_back(home.home / "registry.db", f"UPDATE signed_head SET {cell}"):
+            assert heads_finding(home).severity == "damaged", cell
     rewrite(home, by_somebody_else)
     found = {one.subject: one for one in verify_everything(home).findings}
     assert found["ledger"].severity == found["ledger heads noted in MLflow"].severity == "ok"
