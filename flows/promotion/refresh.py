@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows import crash_points
 from flows.gate.refresh import Refresh, refresh_today
 from flows.logs import log_event
-from flows.promotion.judging import Clock, judge_again, load_to_judge, settled, write_report
+from flows.promotion.judging import Clock, judge_again, load_to_judge, put_forward_again, settled, write_report
 from flows.reports.night_report import RefreshOutcome
 from flows.text import counted
 from flows.versions.mlflow_sync import follow
@@ -214,17 +214,8 @@ def judge_waiting_again(workspace: Workspace, refresh: Promotion, clock: Clock) 
         except UnirouteError as error:
             lines.append(f"{name} cannot be judged against the refreshed champion: {error.message}")
             continue
-        review = write_report(workspace, waiting.router_digest, champion, gate)
-        asked = promotions.request(
-            waiting.router_digest,
-            champion,
-            gate,
-            actor=waiting.requested_by,
-            now=clock(),
-            reason=f"promotion {waiting.id} again, against the refreshed champion",
-            report_digest=review.digest,
-            run_id=waiting.run_id,
-        )
+        why = f"promotion {waiting.id} again, against the refreshed champion"
+        asked = put_forward_again(workspace, waiting, champion, gate, why, run_id=waiting.run_id, clock=clock)
         by, against = refresh.requested_by, "the refreshed champion"
         lines += settled(workspace, name, asked, gate, actor=by, clock=clock, against=against)
     return tuple(lines)
