@@ -47,7 +47,7 @@ from flows.promotion.publish import keep_and_publish, measure_candidate, refresh
 from flows.reports.attention import attention_lines, plan_attention
 from flows.reports.closing import closing_state
 from flows.reports.digest import digest, escape, llm_table, night_record, verdict
-from flows.reports.night_report import NightReport
+from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.terminal import beginning_text
 from flows.stages import (
     check_answers,
@@ -149,27 +149,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     except PrerequisiteError as error:
         report = replace(report, refresh=await asyncio.to_thread(refresh, night))
         return _without_router(night, report, error, started_s)
-    progress = Progress(planned, night.settings.budget.night_usd)
-    result = await profile(night, planned, progress)
-    log_profiles(night, result.profiles)
-    moves = score_moves(night)
-    report = replace(
-        report,
-        profiles=result.profiles,
-        canaries=result.canaries,
-        spent_usd=result.spent_usd,
-        calling_s=progress.elapsed_s,
-        regraded=moves,
-        unjudged=result.unjudged,
-        absent=note_unavailable(night, result.profiles, result.canaries, synced.unlisted),
-        quarantined=check_answers(night, result),
-        drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
-        usage=usage_tonight(night, result),
-        readability=readability_tonight(night, result, moves),
-        decided=result.decided,
-        decides_unreadable=night.settings.judge.unreadable,
-    )
-    _reach(night, "profiled")
+    report = await _profiled(night, report, synced.unlisted)
     # Before anything that may fail for want of answers: what cannot serve must not be sent prompts until tomorrow.
     report = replace(report, refresh=await asyncio.to_thread(refresh, night))
     _reach(night, "champion refreshed")
@@ -181,16 +161,45 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     except (PrerequisiteError, BudgetExceeded, TransientEndpointError) as error:
         return _without_router(night, report, error, started_s)
     _reach(night, "refitted")
+    report = replace(report, router=_published(night, candidate))
+    report = replace(report, closing=closing_state(night, report.usage), duration_s=time.monotonic() - started_s)
+    return replace(report, attention=attention_lines(report))
+
+
+async def _profiled(night: Night, report: NightReport, unlisted: frozenset[str]) -> NightReport:
+    """Ask the LLMs what the plan says, and report their answers."""
+    progress = Progress(report.plan, night.settings.budget.night_usd)
+    result = await profile(night, report.plan, progress)
+    log_profiles(night, result.profiles)
+    moves = score_moves(night)
+    report = replace(
+        report,
+        profiles=result.profiles,
+        canaries=result.canaries,
+        spent_usd=result.spent_usd,
+        calling_s=progress.elapsed_s,
+        regraded=moves,
+        unjudged=result.unjudged,
+        absent=note_unavailable(night, result.profiles, result.canaries, unlisted),
+        quarantined=check_answers(night, result),
+        drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
+        usage=usage_tonight(night, result),
+        readability=readability_tonight(night, result, moves),
+        decided=result.decided,
+        decides_unreadable=night.settings.judge.unreadable,
+    )
+    _reach(night, "profiled")
+    return report
+
+
+def _published(night: Night, candidate: Candidate) -> RouterOutcome:
+    """Put a router to the gate and publish it."""
     gate = measure_candidate(night, candidate)
     _reach(night, "measured")
     router = keep_and_publish(night, candidate, gate)
     _reach(night, "published")
     log_router(night, router)
-    router = replace(router, carried_over=candidate.carried_over)
-    report = replace(
-        report, router=router, closing=closing_state(night, report.usage), duration_s=time.monotonic() - started_s
-    )
-    return replace(report, attention=attention_lines(report))
+    return replace(router, carried_over=candidate.carried_over)
 
 
 def _without_router(night: Night, report: NightReport, error: FlowError, started_s: float) -> NightReport:

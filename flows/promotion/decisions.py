@@ -7,6 +7,7 @@ transaction of the registry; MLflow is updated afterwards, and that may wait in 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -18,7 +19,6 @@ from flows.logs import log_event
 from flows.promotion.judging import (
     Clock,
     check_published,
-    failed_checks,
     judge_again,
     load_to_judge,
     refusal,
@@ -378,11 +378,13 @@ def _still_approvable(waiting: Promotion, gate: GateRecord) -> tuple[str, ...]:
     PromotionRefused
         The gate rejects it, or cannot decide on what it passed at the request: the reviewer saw another page.
     """
+    from flows.gate.verdict import failed_text
+
     name = f"promotion {waiting.id}"
     request = f"uniroute promotion request {waiting.router_digest[:12]}"
     if refusal(gate) or (gate.is_undecided and not waiting.gate.is_undecided):
         raise PromotionRefused(
-            f"{name} no longer passes the gate: {', '.join(failed_checks(gate))}"
+            f"{name} no longer passes the gate: {failed_text(json.loads(gate.details_json))}"
             + (" (undecided)" if gate.is_undecided else ""),
             unchanged="No alias was moved.",
             hint=f"{request} (shows what the gate finds now)",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows import crash_points
 from flows.gate.refresh import Refresh, refresh_today
 from flows.logs import log_event
-from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, settled, write_report
+from flows.promotion.judging import Clock, judge_again, load_to_judge, put_forward_again, settled, write_report
 from flows.reports.night_report import RefreshOutcome
 from flows.text import counted
 from flows.versions.mlflow_sync import follow
@@ -88,10 +88,14 @@ def refresh_champion(
         return _finished(workspace, champion, run_id, clock)
     if found.router is None:
         return RefreshOutcome(found.reason, "refused", problem="none of its LLMs is left to serve")
+    from flows.gate.verdict import failed_text
+
     measured = measure_refresh(workspace, found, on, answers)
     gate = gate_of(found, measured, workspace)
     if not gate.passed:
-        return RefreshOutcome(found.reason, "refused", problem=f"check failed: {', '.join(failed_checks(gate))}")
+        return RefreshOutcome(
+            found.reason, "refused", problem=f"check failed: {failed_text(json.loads(gate.details_json))}"
+        )
     _keep(workspace, found, measured, actor, clock)
     crash_points.reach("refresh registered")
     review = write_report(workspace, found.router.digest, champion, gate)
@@ -103,7 +107,7 @@ def refresh_champion(
         asked = registry.promotions.request(found.router.digest, champion, gate, **decision)
         problem = "the same router was turned down before" if is_refused else "it waits for review"
         status = "refused" if asked.status == "rejected" else asked.status
-        return RefreshOutcome(found.reason, status, asked.id, asked.router_digest, problem)
+        return replace(_outcome(asked, ()), changed=found.reason, status=status, problem=problem)
     done = registry.promotions.refresh(found.router.digest, champion, gate, **decision)
     crash_points.reach("refreshed")
     log_event("promotion_decided", promotion=done.status, kind="refresh", id=done.id, router=done.router_digest[:12])
@@ -170,7 +174,16 @@ def _close_outdated(workspace: Workspace, found: Refresh, actor: str, clock: Clo
 
 
 def _outcome(done: Promotion, judged_again: tuple[str, ...]) -> RefreshOutcome:
-    return RefreshOutcome(done.reason or "", done.status, done.id, done.router_digest, judged_again=judged_again)
+    from flows.gate.worth import Worth
+
+    return RefreshOutcome(
+        changed=done.reason or "",
+        status=done.status,
+        promotion_id=done.id,
+        digest=done.router_digest,
+        judged_again=judged_again,
+        worth=Worth.of_data(json.loads(done.gate.details_json).get("worth")),
+    )
 
 
 def judge_waiting_again(workspace: Workspace, refresh: Promotion, clock: Clock) -> tuple[str, ...]:
@@ -201,17 +214,8 @@ def judge_waiting_again(workspace: Workspace, refresh: Promotion, clock: Clock) 
         except UnirouteError as error:
             lines.append(f"{name} cannot be judged against the refreshed champion: {error.message}")
             continue
-        review = write_report(workspace, waiting.router_digest, champion, gate)
-        asked = promotions.request(
-            waiting.router_digest,
-            champion,
-            gate,
-            actor=waiting.requested_by,
-            now=clock(),
-            reason=f"promotion {waiting.id} again, against the refreshed champion",
-            report_digest=review.digest,
-            run_id=waiting.run_id,
-        )
+        why = f"promotion {waiting.id} again, against the refreshed champion"
+        asked = put_forward_again(workspace, waiting, champion, gate, why, run_id=waiting.run_id, clock=clock)
         by, against = refresh.requested_by, "the refreshed champion"
         lines += settled(workspace, name, asked, gate, actor=by, clock=clock, against=against)
     return tuple(lines)
@@ -283,7 +287,6 @@ def gate_of(found: Refresh, measured: GateResult | None, workspace: Workspace) -
 
 def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, actor: str, clock: Clock) -> None:
     """Write the router's folder, the publication beside it, and the registry's row, as a night does."""
-    from flows.gate.gate import version_metrics
     from flows.promotion.publication import write_publication
 
     router = found.router
@@ -293,8 +296,7 @@ def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, act
     remove_scratch_of_killed(folder)
     manifest = save_router(router, folder)
     keep_embedder(load_embedder_for(router.embedder, folder=router_folder(workspace, parent.digest)), folder)
-    metrics = {} if measured is None else version_metrics(measured)
-    publication = _publication(workspace, found, router, parent, metrics)
+    publication = _publication(workspace, found, router, parent, measured)
     crash_points.reach("refresh written")
     write_publication(publication_folder(workspace, router.digest), publication, measured)
     figure = figure_path(workspace, router.digest)
@@ -310,7 +312,7 @@ def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, act
             # The run whose settings and prompts shaped it: a refresh shapes nothing.
             run_id=parent.run_id,
             llm_keys=router.keys,
-            metrics=metrics,
+            metrics=publication.metrics,
             files_json=json.dumps(dict(manifest.files), sort_keys=True),
             created_at=clock(),
         ),
@@ -320,8 +322,11 @@ def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, act
 
 
 def _publication(
-    workspace: Workspace, found: Refresh, router: Router, parent: RouterRecord, metrics: dict[str, float]
+    workspace: Workspace, found: Refresh, router: Router, parent: RouterRecord, measured: GateResult | None
 ) -> Publication:
+    from flows.gate.gate import version_metrics
+    from flows.reports.worth import worth_lines
+
     run = workspace.registry.runs.get(parent.run_id)
     prompts = workspace.registry.prompts.get(parent.prompt_set_digest)
     lines = [
@@ -331,6 +336,7 @@ def _publication(
         f"- LLMs left out: {len(found.dropped)}, which got {found.dead_share:.1%} of the representative prompts.",
         f"- LLMs at another price: {len(found.repriced)}; expected cost of the champion's own choices "
         f"{found.cost_text}.",
+        *(f"- {line}" for line in worth_lines(None if measured is None else measured.worth)),
         "- No statistical gate: nothing new is claimed of any LLM.",
         f"- Digest {router.digest}, parent {parent.digest}.",
     ]
@@ -358,5 +364,5 @@ def _publication(
             "cost_weight": router.cost_weight,
             "representative_prompts": len(prompts.with_role("representative")),
         },
-        metrics=metrics,
+        metrics={} if measured is None else version_metrics(measured),
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows import crash_points
@@ -15,9 +16,12 @@ from flows.config.sources import CONFIG_NAME
 from flows.metrics.exposition import Figures
 from flows.promotion.decisions import Person, approve, reject, rollback
 from flows.promotion.refresh import refresh_at_once, refresh_champion
+from flows.reports.digest import escape, refresh_lines
+from flows.reports.terminal import refresh_text
+from flows.reports.worth import worth_lines
 from flows.versions.champion_state import champion_state
 from flows.versions.mlflow_sync import sync_mlflow
-from flows.versions.store import load_version, publication_folder
+from flows.versions.store import CONTENT_FILE, load_version, publication_folder
 from flows.workspace import Workspace
 from registry.errors import PromotionRefused
 from registry.promotion_records import GateRecord
@@ -96,6 +100,20 @@ def test_the_champion_serves_without_a_quarantined_llm_at_once(workspace) -> Non
     page = (publication_folder(workspace, done.digest) / "review.md").read_text()
     assert page.startswith("## Refresh: router 2 is router 1 as it can serve")
     assert "**Refresh passed.** It leaves out good" in page and "quarantined: doubted" in page
+    headline = worth_lines(done.worth)[0]
+    assert headline.startswith("Against always using the best single LLM (fair")
+    published = json.loads((publication_folder(workspace, done.digest) / CONTENT_FILE).read_text())
+    assert f"- {headline}" in published["description"] and escape(headline, 400) in page
+    assert headline in refresh_text(done) and f"- {escape(headline, 400)}" in refresh_lines(done)
+
+
+def test_a_refresh_that_fails_its_checks_says_what_was_found_and_what_would_change_it(workspace, monkeypatch) -> None:
+    take_out(workspace, "good", Clock(LATER))
+    monkeypatch.setattr("flows.gate.refresh_checks.guesses", lambda outcomes: np.ones(len(outcomes.embeddings)))
+    done = refreshed(workspace, Clock(LATER))
+    assert done.status == "refused"
+    assert done.problem.startswith("check failed: score on gate prompts: 0.")
+    assert "(above 1.0000, what a guess scores); to change that: no setting: " in done.problem
 
 
 def test_a_refreshed_version_is_rebuilt_to_the_byte(workspace) -> None:
