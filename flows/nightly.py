@@ -46,7 +46,7 @@ from flows.promotion.publish import keep_and_publish, measure_candidate, refresh
 from flows.reports.attention import attention_lines, plan_attention
 from flows.reports.closing import closing_state
 from flows.reports.digest import digest, escape, llm_table, night_record, verdict
-from flows.reports.night_report import NightReport
+from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.terminal import beginning_text
 from flows.stages import (
     check_answers,
@@ -144,8 +144,20 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         return replace(report, attention=plan_attention(planned), duration_s=time.monotonic() - started_s)
     say(beginning_text(report))
     _require_routable(planned, only)
-    progress = Progress(planned, night.settings.budget.night_usd)
-    result = await profile(night, planned, progress)
+    report = await _profiled(night, report, synced.unlisted)
+    # Before anything that may fail for want of answers: what cannot serve must not be sent prompts until tomorrow.
+    report = replace(report, refresh=await asyncio.to_thread(refresh, night))
+    _reach(night, "champion refreshed")
+    _require_answers(report)
+    report = replace(report, router=await _published(night, report))
+    report = replace(report, closing=closing_state(night, report.usage), duration_s=time.monotonic() - started_s)
+    return replace(report, attention=attention_lines(report))
+
+
+async def _profiled(night: Night, report: NightReport, unlisted: frozenset[str]) -> NightReport:
+    """Ask the LLMs what the plan says, and report their answers."""
+    progress = Progress(report.plan, night.settings.budget.night_usd)
+    result = await profile(night, report.plan, progress)
     log_profiles(night, result.profiles)
     moves = score_moves(night)
     report = replace(
@@ -156,7 +168,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         calling_s=progress.elapsed_s,
         regraded=moves,
         unjudged=result.unjudged,
-        absent=note_unavailable(night, result.profiles, result.canaries, synced.unlisted),
+        absent=note_unavailable(night, result.profiles, result.canaries, unlisted),
         quarantined=check_answers(night, result),
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
         usage=usage_tonight(night, result),
@@ -165,10 +177,11 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         decides_unreadable=night.settings.judge.unreadable,
     )
     _reach(night, "profiled")
-    # Before anything that may fail for want of answers: what cannot serve must not be sent prompts until tomorrow.
-    report = replace(report, refresh=await asyncio.to_thread(refresh, night))
-    _reach(night, "champion refreshed")
-    _require_answers(report)
+    return report
+
+
+async def _published(night: Night, report: NightReport) -> RouterOutcome:
+    """Make a router of the answers that count, put it to the gate and publish it."""
     await asyncio.to_thread(embed_prompts, night)
     _reach(night, "embedded")
     candidate = _refit_within_limits(night, report)
@@ -178,11 +191,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     router = keep_and_publish(night, candidate, gate)
     _reach(night, "published")
     log_router(night, router)
-    router = replace(router, carried_over=candidate.carried_over)
-    report = replace(
-        report, router=router, closing=closing_state(night, report.usage), duration_s=time.monotonic() - started_s
-    )
-    return replace(report, attention=attention_lines(report))
+    return replace(router, carried_over=candidate.carried_over)
 
 
 def _reach(night: Night, name: str) -> None:
