@@ -7,6 +7,7 @@ was stopped anywhere is completed by doing it again.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows import crash_points
 from flows.gate.refresh import Refresh, refresh_today
 from flows.logs import log_event
-from flows.promotion.judging import Clock, judge_again, load_to_judge, settled, write_report
+from flows.promotion.judging import Clock, judge_again, load_to_judge, put_forward_again, settled, write_report
 from flows.reports.night_report import RefreshOutcome
 from flows.text import counted
 from flows.versions.mlflow_sync import follow
@@ -27,8 +28,8 @@ from flows.versions.store import (
     router_folder,
 )
 from flows.workspace import Workspace
-from registry.errors import NotFound, PromotionRefused
-from registry.promotion_records import REFRESH, GateRecord, Promotion, gate_result
+from registry.errors import NotFound, PromotionRefused, StalePromotion
+from registry.promotion_records import REFRESH, REJECT, GateRecord, Promotion, gate_result
 from registry.routers import RouterRecord
 from routing.artifact import save_router
 from routing.embedders import keep_embedder, load_embedder_for
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from flows.gate.answers import Answers
     from flows.gate.gate import GateResult
     from routing.router import Router
+
+_ATTEMPTS = 5
+"""How often a person's refresh is tried while others move the champion."""
 
 
 def refresh_champion(
@@ -79,6 +83,7 @@ def refresh_champion(
     if champion is None:
         return None
     found = refresh_today(registry, load_to_judge(workspace, champion), on)
+    _close_outdated(workspace, found, actor, clock)
     if not found.is_due:
         return _finished(workspace, champion, run_id, clock)
     if found.router is None:
@@ -124,7 +129,7 @@ def refresh_at_once(workspace: Workspace, *, actor: str, clock: Clock) -> Refres
         Returns the time in UTC.
     """
     try:
-        done = refresh_champion(workspace, on=clock().date(), actor=actor, clock=clock)
+        done = _refresh_while_others_decide(workspace, actor, clock)
     except UnirouteError as error:
         return RefreshOutcome("the champion", "refused", problem=error.message)
     if done is None or done.digest is None:
@@ -133,14 +138,39 @@ def refresh_at_once(workspace: Workspace, *, actor: str, clock: Clock) -> Refres
     return replace(done, publish_error=follow(workspace, clock))
 
 
+def _refresh_while_others_decide(workspace: Workspace, actor: str, clock: Clock) -> RefreshOutcome | None:
+    """Refresh the champion; again when others have moved it in the same moment, because theirs may have the LLM too."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(StalePromotion):
+            return refresh_champion(workspace, on=clock().date(), actor=actor, clock=clock)
+    return refresh_champion(workspace, on=clock().date(), actor=actor, clock=clock)
+
+
 def _finished(workspace: Workspace, champion: str, run_id: int | None, clock: Clock) -> RefreshOutcome | None:
-    """Return the refresh that a killed attempt of this run applied, after doing what it left undone."""
+    """Do what a killed refresh left undone; return the refresh that an attempt of this run applied.
+
+    What a person's command or another night left undone is done as well, without a word: the ledger has it.
+    """
     promotions = workspace.registry.promotions
+    latest = next((one for one in promotions.list(status="applied", limit=1) if one.is_refresh), None)
+    newer = [one for one in promotions.list(status="requested") if not one.is_refresh and one.gate.decision != REJECT]
+    is_mine = latest is not None and run_id is not None and latest.run_id == run_id
+    lines: tuple[str, ...] = ()
+    if latest is not None and latest.router_digest == champion and (is_mine or not newer):
+        lines = judge_waiting_again(workspace, latest, clock)
     mine = [one for one in promotions.list(status="applied", limit=5) if one.is_refresh and one.run_id == run_id]
     if run_id is None or not mine:
         return None
-    is_serving = mine[0].router_digest == champion
-    return _outcome(mine[0], judge_waiting_again(workspace, mine[0], clock) if is_serving else ())
+    return _outcome(mine[0], lines if is_mine else ())
+
+
+def _close_outdated(workspace: Workspace, found: Refresh, actor: str, clock: Clock) -> None:
+    """Close a refresh that waits and is no longer what the champion can serve: nobody could approve it."""
+    promotions = workspace.registry.promotions
+    now = None if found.router is None or not found.is_due else found.router.digest
+    waiting = [one for one in promotions.list(status="requested") if one.is_refresh]
+    if any((one.expected_champion, one.router_digest) != (found.champion.digest, now) for one in waiting):
+        promotions.close_refreshes(actor=actor, now=clock(), reason="LLMs or prices have changed again")
 
 
 def _outcome(done: Promotion, judged_again: tuple[str, ...]) -> RefreshOutcome:
@@ -184,17 +214,8 @@ def judge_waiting_again(workspace: Workspace, refresh: Promotion, clock: Clock) 
         except UnirouteError as error:
             lines.append(f"{name} cannot be judged against the refreshed champion: {error.message}")
             continue
-        review = write_report(workspace, waiting.router_digest, champion, gate)
-        asked = promotions.request(
-            waiting.router_digest,
-            champion,
-            gate,
-            actor=waiting.requested_by,
-            now=clock(),
-            reason=f"promotion {waiting.id} again, against the refreshed champion",
-            report_digest=review.digest,
-            run_id=waiting.run_id,
-        )
+        why = f"promotion {waiting.id} again, against the refreshed champion"
+        asked = put_forward_again(workspace, waiting, champion, gate, why, run_id=waiting.run_id, clock=clock)
         by, against = refresh.requested_by, "the refreshed champion"
         lines += settled(workspace, name, asked, gate, actor=by, clock=clock, against=against)
     return tuple(lines)

@@ -1,10 +1,9 @@
 """Whether a version's folder holds what was published, and nothing else that could run.
 
 The registry, `RouterClient` and exported versions all check with this one file. It needs the standard library alone, so
-that a copy checks where uniroute is not installed: `verify.py` in an exported version is one.
+that a copy checks where uniroute is not installed: `verify.py` in an exported version is one. Nothing but `sys`, which
+is built in, may be imported before that copy's own folder is off the path: not even `__future__`, which is a file.
 """
-
-from __future__ import annotations
 
 import sys
 
