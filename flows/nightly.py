@@ -46,7 +46,7 @@ from flows.profiling.results import NO_WORKER, OVER
 from flows.promotion.publish import keep_and_publish, measure_candidate, refresh
 from flows.reports.attention import attention_lines, plan_attention
 from flows.reports.closing import closing_state
-from flows.reports.digest import digest, escape, llm_table, night_record, verdict
+from flows.reports.digest import digest, llm_table, night_record, report_note, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.terminal import beginning_text
 from flows.stages import (
@@ -340,6 +340,5 @@ async def _create_artifacts(report: NightReport) -> None:
             key="promotion-report",
             link=Path(router.review_path).resolve().as_uri(),
             link_text=f"Promotion report of router {name}",
-            description=f"Router {name}: {escape(router.promotion, 400)}. Also in its MLflow run, and: "
-            f"`uniroute report promotion {router.digest[:12]} --open`",
+            description=report_note(name, router),
         )

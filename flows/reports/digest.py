@@ -46,6 +46,12 @@ def escape(text: object, width: int = 80) -> str:
     return markdown(one_line(str(text), width), 2 * width + 8)
 
 
+def report_note(name: str, router: RouterOutcome) -> str:
+    """Return what is said beside the link to a promotion report, in Markdown; the reason may be anybody's words."""
+    where = f"Also in its MLflow run, and: `uniroute report promotion {router.digest[:12]} --open`"
+    return f"Router {name}: {escape(router.promotion, 400)}. {where}"
+
+
 def verdict(report: NightReport) -> str:
     """Return one line on how the night went."""
     if report.is_plan_only:
@@ -170,7 +176,7 @@ def refresh_lines(found: RefreshOutcome | None) -> list[str]:
         lines = [f"- refresh: the champion now serves {escape(found.changed, 300)} (`{(found.digest or '')[:12]}`)"]
     else:
         lines = [f"- refresh due, not applied: {escape(found.changed, 300)}; {escape(found.problem, 400)}"]
-    lines += [f"- {escape(line, 400)}" for line in worth_lines(found.worth)]
+    lines += [f"- {escape(line, 400)}" for line in worth_lines(found.worth)[:1]]
     return lines + [f"- {escape(line, 700)}" for line in found.judged_again]
 
 
