@@ -55,7 +55,7 @@ def refresh_checks(
         *checks,
         GateCheck(f"largest share of the {prompts} prompts", f"{share:.1%} ({key})", SHOWN_ONLY, True),
         GateCheck("prompts that went to LLMs that cannot serve", f"{found.dead_share:.1%}", SHOWN_ONLY, True),
-        GateCheck("expected cost of the same choices", f"{found.cost_change:+.1%}", SHOWN_ONLY, True),
+        GateCheck("expected cost of the same choices", found.cost_text, SHOWN_ONLY, True),
     )
 
 

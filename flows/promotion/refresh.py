@@ -335,7 +335,7 @@ def _publication(
         "",
         f"- LLMs left out: {len(found.dropped)}, which got {found.dead_share:.1%} of the representative prompts.",
         f"- LLMs at another price: {len(found.repriced)}; expected cost of the champion's own choices "
-        f"{found.cost_change:+.1%}.",
+        f"{found.cost_text}.",
         *(f"- {line}" for line in worth_lines(None if measured is None else measured.worth)),
         "- No statistical gate: nothing new is claimed of any LLM.",
         f"- Digest {router.digest}, parent {parent.digest}.",

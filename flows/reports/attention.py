@@ -24,8 +24,8 @@ def plan_attention(plan: NightPlan) -> tuple[str, ...]:
         return ()
     if not plan.unroutable:
         return (
-            "No LLM is there to route to: none that a catalog lists for a configured [[endpoint]] is available "
-            "(uniroute llm list says why). Check include, exclude and endpoint of [[catalog]]",
+            "No LLM is there to route to: none that a catalog lists for a configured [[endpoint]] is available. See "
+            "uniroute llm list, and check include, exclude and endpoint of [[catalog]]",
         )
     reasons = Counter(
         llm.refusal or ("no price" if llm.price is None else "it is being retired") for llm in plan.unroutable

@@ -176,7 +176,7 @@ def refresh_lines(found: RefreshOutcome | None) -> list[str]:
         lines = [f"- refresh: the champion now serves {escape(found.changed, 300)} (`{(found.digest or '')[:12]}`)"]
     else:
         lines = [f"- refresh due, not applied: {escape(found.changed, 300)}; {escape(found.problem, 400)}"]
-    lines += [f"- {escape(line, 400)}" for line in worth_lines(found.worth)]
+    lines += [f"- {escape(line, 400)}" for line in worth_lines(found.worth)[:1]]
     return lines + [f"- {escape(line, 700)}" for line in found.judged_again]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from flows import crash_points
 from flows.audit.replay import disagreements
+from flows.batch.routing import prepare
 from flows.checks.doctor import examine
 from flows.config.sources import CONFIG_NAME
 from flows.metrics.exposition import Figures
@@ -454,3 +455,4 @@ def test_a_price_that_is_held_puts_nothing_forward(home, monkeypatch) -> None:
         assert "held for review" in registry.llms.get("fake:good").refusal
         assert (outcome.is_unchanged, outcome.digest) == (True, registry.routers.aliases().champion)
         assert len(registry.promotions.list()) == 1
+        assert prepare(workspace, registry.routers.get("champion")).unavailable == ()
