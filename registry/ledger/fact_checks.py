@@ -32,8 +32,6 @@ from registry.ledger.facts import (
 _MOST_PROBLEMS = 100
 # By table, the member of the event's payload that says how many of its rows were pruned; no others ever are.
 _PRUNED_AS = {"completion": "completions", "listing": "listings", "listing_text": "listing_texts"}
-# A price that waits for review is deleted when it is no longer asked for; the texts of a failure go with the failure.
-_GONE_WHEN_REPLACED = ("llm_price", "completion")
 
 
 @dataclass(frozen=True)
@@ -149,6 +147,12 @@ class _Check:
     def _is_pruning(self, ended: int) -> bool:
         return ended in self._endings and self._endings[ended].event == PRUNED
 
+    def _is_pruned_before(self, ended: int) -> bool:
+        """Whether something was pruned since the night before an event that ends a night, or before now."""
+        until = max(self._endings, default=0) + 1 if ended == OPEN else ended
+        since = max((number for number in self._seals if number < until), default=0)
+        return any(self._is_pruning(number) for number in range(since + 1, until))
+
     def _judge_replaced(self, gone: Mapping[int, Mapping[str, int]], n_open: Mapping[str, int]) -> None:
         """Find removed rows that were made to look pruned or replaced: the registry has reasons for either.
 
@@ -161,8 +165,11 @@ class _Check:
             else:
                 tables = payload.get("tables", {})
                 written = n_open if ended == OPEN else {name: tables.get(name, {}).get("rows", 0) for name in WORDS}
-                most = {name: n for name, n in written.items() if name in REPLACED and name not in _GONE_WHEN_REPLACED}
-                most |= {"llm_price": counts.get("llm_price", 0), "completion": counts.get("outcome", 0)}
+                most = {name: n for name, n in written.items() if name in REPLACED}
+                # A price that waits for review is dropped, and the text of a failure that is asked again may be pruned.
+                most["llm_price"] = counts.get("llm_price", 0)
+                if self._is_pruned_before(ended):
+                    most["completion"] = counts.get("outcome", 0)
             what = "since the last night" if ended == OPEN else f"as event {ended} records it"
             for name, n in sorted(counts.items()):
                 if n > most.get(name, 0):

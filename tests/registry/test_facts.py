@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from registry.db.seals import retired_rows
+from registry.db.seals import OPEN, retired_rows
 from registry.db.tables import SEALED_TABLES, metadata
+from registry.db.tables import completion as completions
+from registry.db.tables import outcome as outcomes
 from registry.ledger.facts import PRUNED, RETIRED, WORDS, RowSum, digests_of_former, row_number, sums_by_seal
 from registry.outcomes import Verdict
 from registry.pruning import Retention
@@ -165,6 +167,18 @@ def test_a_row_that_was_made_to_look_older_than_digests_is_found(sealed, url):
     columns = "'ffff', text, reference, grader, NULL"
     break_in(url, f"INSERT INTO prompt (digest, text, reference, grader, seal) SELECT {columns} FROM prompt LIMIT 1")
     assert check(sealed).problems == ("prompts: 1 row added without a digest since event 1",)
+
+
+@pytest.mark.parametrize("table", [outcomes, completions], ids=str)
+def test_a_removed_row_is_not_excused_by_a_sum_that_no_event_holds(sealed, url, table):
+    of_first = table.c.prompt_id == 1, table.c.llm_id == 1
+    with sealed.unit() as unit:
+        for seal, one in sums_by_seal(unit, table, *of_first).items():
+            row = {"table_name": table.name, "seal": seal, "ended": OPEN, "n_rows": one.n_rows}
+            unit.execute(retired_rows.insert().values(**row, digest_sum=one.stored))
+    break_in(url, f"DELETE FROM {table.name} WHERE prompt_id = 1 AND llm_id = 1")
+    (problem,) = check(sealed).problems
+    assert problem.endswith(": 1 row removed, not replaced since the last night")
 
 
 def test_rows_of_a_night_that_was_killed_are_under_the_digest_of_the_one_that_follows(registry, night):

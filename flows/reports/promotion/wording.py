@@ -96,7 +96,7 @@ def headline_numbers(evidence: Evidence) -> tuple[Number, ...]:
             "score at equal cost",
             points(equal.mean),
             "points",
-            f"95 %: {points(equal.low)} to {points(equal.high)}, n = {equal.n}",
+            f"95 %: {points(equal.low)} to {points(equal.high)}, n = {_judging(evidence, equal.n)}",
         ),
         _cost_number(numbers.cost_at_equal_score),
         Number(
@@ -106,6 +106,11 @@ def headline_numbers(evidence: Evidence) -> tuple[Number, ...]:
             f"95 %: {percent(change.low)} to {percent(change.high)}, n = {change.n}",
         ),
     )
+
+
+def _judging(evidence: Evidence, n: int) -> str:
+    """Return how many prompts judge; they have a name of their own when representative ones are among them."""
+    return str(n) if n == evidence.n_gate else f"{n} gate and representative prompts"
 
 
 def _cost_number(found: CostAtQuality) -> Number:
