@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flows.findings import Finding, compared
 from flows.text import counted
+from registry.ledger.facts import WORDS
 
 if TYPE_CHECKING:
     from registry.ledger.fact_checks import FactsCheck
@@ -21,12 +22,15 @@ _FACTS = (
 def facts_findings(check: FactsCheck) -> tuple[Finding, ...]:
     """Return what the comparison of the nights' rows with their digests found; older nights have none: unknown."""
     pruned = f"; {counted(check.n_pruned, 'row')} pruned by rule" if check.n_pruned else ""
-    intact = f"{counted(check.n_rows, 'row')} of {counted(check.n_nights, 'night')}, as their digests say{pruned}"
+    by_table = ", ".join(f"{n} of {WORDS[name]}" for name, n in sorted(check.replaced.items()) if name in WORDS)
+    replaced = f"; replaced by later nights: {by_table}" if by_table else ""
+    nights = counted(check.n_nights, "night")
+    intact = f"{counted(check.n_rows, 'row')} of {nights}, as their digests say{pruned}{replaced}"
     findings = [compared(SUBJECT, check.problems, intact)]
     if check.n_unknown:
         until = "" if check.unknown_until is None else f", the last of {check.unknown_until}"
-        nights = f"{counted(check.n_unknown_nights, 'night')}{until}"
-        text = f"{counted(check.n_unknown, 'row')} of an older release, which kept no digests ({nights})"
+        older = f"{counted(check.n_unknown_nights, 'night')}{until}"
+        text = f"{counted(check.n_unknown, 'row')} of an older release, which kept no digests ({older})"
         findings.append(Finding(EARLIER, "attention", text))
     return tuple(findings)
 
@@ -53,7 +57,8 @@ def coverage(n_events: int, n_versions: int, check: FactsCheck | None) -> str:
     if check.n_unknown_nights or check.n_unknown:
         until = "" if check.unknown_until is None else f" until {check.unknown_until}"
         left_out.append(f"{counted(check.n_unknown_nights, 'night')}{until} of older releases (unknown)")
-    if check.n_open:
-        left_out.append(f"{counted(check.n_open, 'row')} written or replaced since the last night ended")
+    if check.n_open or check.n_replaced_since:
+        replaced = f" and {check.n_replaced_since} replaced" if check.n_replaced_since else ""
+        left_out.append(f"{counted(check.n_open, 'row')} written{replaced} since the last night ended")
     but = f"; not {' and '.join(left_out)}" if left_out else ""
     return f"covers {', '.join(parts)}, and {nights}{but}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +99,12 @@ def trusted_keys(settings: Settings) -> tuple[PublicKey, ...]:
     for entry in settings.signing_key:
         try:
             key = PublicKey(entry.file.read_text(encoding="utf-8"), _midnight(entry.since), _midnight(entry.until))
-            _ = key.fingerprint
+            # A file may hold the private key, too, which must go no further.
+            key = replace(key, pem=key.spelt)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no public key as PEM"
+            reason = (
+                error.strerror if isinstance(error, OSError) else "it is no PEM of a P-256, P-384 or P-521 public key"
+            )
             raise PrerequisiteError(
                 f"The public key {entry.file} cannot be read: {reason}.", hint="Correct [[signing_key]] file."
             ) from None

@@ -1,8 +1,10 @@
 r"""The one redaction of every writer: keys that this process knows are found in a text, however they are written there.
 
 A server may repeat a key, and does not have to repeat it as it was sent: JSON writes ``-`` as ``\u002d``, a URL writes
-it as ``%2D``, a header dump shows ``Basic`` and base64, a log breaks lines. Texts are therefore compared in one plain
-form: escapes decoded, invisible characters, white space and backslashes left out, without upper and lower case.
+it as ``%2D``, a header dump shows ``Basic`` and base64, a log breaks lines, an LLM sets it in bold. Texts are therefore
+compared in one plain form: escapes decoded, invisible characters, white space, backslashes and marks of Markdown left
+out, without upper and lower case. Whoever knows the key can always write it so that no program recognises it: this is
+against servers and libraries that repeat what they were sent, not against one that smuggles it out.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import base64
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from registry.db.characters import is_active
@@ -27,12 +30,36 @@ _SHORTEST_DISGUISED = 12
 """From this length on a secret is also found in another case, without its spaces, and encoded."""
 _DEEPEST = 4
 """Encodings inside each other that are undone, such as JSON in a string of JSON in a URL."""
-_BLANKS = re.compile(r"[\s\\\x00-\x1f\x7f-\x9f]+")
-_ESCAPES = re.compile(
-    r"\\{1,16}[uU]\{?(?:0000)?([0-9a-fA-F]{4})\}?|\\{1,16}x([0-9a-fA-F]{2})|%(?:25)*([0-9a-fA-F]{2})"
-    r"|&(?:amp;)*(#[0-9]{1,7};|#[xX][0-9a-fA-F]{1,6};|[a-zA-Z]{2,8};)|\\{1,16}([0-3][0-7]{2})|=([0-9A-F]{2})"
+_PLACEHOLDERS = frozenset(
+    {
+        "lm-studio",
+        "not-needed",
+        "not-required",
+        "no-key",
+        "no-key-required",
+        "sk-no-key-required",
+        "dummy-key",
+        "sk-1234",
+    }
 )
-_SOFT_BREAK = re.compile(r"=\r?\n")
+"""What local servers have people write where a key is expected: it opens nothing, and names of LLMs may hold it."""
+_REMEMBERED, _LONGEST_REMEMBERED = 256, 40_000
+"""How many texts are remembered with what was made of them, and how long they may be."""
+_BLANKS = re.compile(r"[\s\\*`\x00-\x1f\x7f-\x9f]+")
+_UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and signs that look like spaces."""
+_ESCAPES = re.compile(
+    r"\\{1,16}[uU]\{?(?:0000)?(?P<long>[0-9a-fA-F]{4})\}?|\\{1,16}(?:x|u\{)(?P<short>[0-9a-fA-F]{2})\}?"
+    r"|%(?:25)*(?P<percent>[0-9a-fA-F]{2}|[uU][0-9a-fA-F]{4})"
+    r"|&(?:amp;)*(?P<entity>#[0-9]{1,16};?|#[xX][0-9a-fA-F]{1,16};?|[a-zA-Z]{2,8};)"
+    r"|\\{1,16}(?P<octal>[0-3][0-7]{2}|[0-7]{1,2})"
+)
+_QUOTED = re.compile(r"=(?:(?P<quoted>[0-9a-fA-F]{2})|\r?\n)")
+_MARKUP = re.compile(r"\x1b\[[0-9;?]{0,20}[A-Za-z]|</?[A-Za-z][^<>\n]{0,80}>")
+_HEX = re.compile(
+    r"[0-9a-fA-F]{2}(?:[0-9a-fA-F]{2}|(?:[ :,-](?:0[xX])?|, 0[xX])(?:[0-9a-fA-F]{2}){1,64}(?![0-9A-Za-z])){5,1000}"
+)
+_RUN = re.compile(r"([A-Za-z0-9+/_-]{16,4000})={0,2}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_=-]")
 _URL_SAFE = str.maketrans("-_", "+/")
 _Place = tuple[int, int]
@@ -46,6 +73,7 @@ class Redaction:
         self._own: tuple[str, ...] = ()
         self._folded: tuple[str, ...] = ()
         self._encoded: tuple[str, ...] = ()
+        self._masked = lru_cache(_REMEMBERED)(self._mask_own)
 
     def learn(self, secrets: Iterable[str]) -> None:
         """Mask these from now on, except very short ones, which would garble every text."""
@@ -59,6 +87,7 @@ class Redaction:
         bare = {form for form in bare if len(form) >= _SHORTEST_DISGUISED}
         self._folded = _longest_first(bare | {secret.encode().hex() for secret in disguised})
         self._encoded = _longest_first({part for secret in disguised for part in _in_base64(secret)})
+        self._masked.cache_clear()
 
     def mask(self, text: str, mark: str = MASK) -> str:
         """Mask secrets in what people and logs read: every one that is known, even a word.
@@ -84,11 +113,8 @@ class Redaction:
         """
         if not self._own:
             return text
-        for secret in self._own:
-            text = text.replace(secret, mark)
-        if not self._is_disguised_in(text):
-            return text
-        return _replaced(text, self._places(text), mark)
+        # An answer passes several writers.
+        return self._masked(text, mark) if len(text) <= _LONGEST_REMEMBERED else self._mask_own(text, mark)
 
     def clean(self, value: Any, mark: str = MASK) -> Any:
         """Return data without secrets; texts, bytes and keys inside lists and mappings are cleaned too.
@@ -115,6 +141,13 @@ class Redaction:
         """Whether data holds a secret, in whatever disguise."""
         return self.mask_own(text) != text
 
+    def _mask_own(self, text: str, mark: str) -> str:
+        for secret in self._own:
+            text = text.replace(secret, mark)
+        if not self._is_disguised_in(text):
+            return text
+        return _replaced(text, self._places(text), mark)
+
     def _clean_bytes(self, value: bytes, mark: str) -> bytes:
         if not self._own:
             return value
@@ -138,15 +171,17 @@ class Redaction:
 
     def _places(self, text: str) -> list[_Place]:
         """Return where secrets stand in a text, each from its first to after its last character."""
-        signs, places, found = list(text), [(at, at + 1) for at in range(len(text))], []
-        for _ in range(_DEEPEST):
-            plain = {sign: _plain(sign) for sign in set(signs)}
-            spread = [(one, place) for sign, place in zip(signs, places, strict=True) for one in plain[sign]]
-            folded = [(one, place) for sign, place in spread for one in sign.casefold()]
-            found += _matches(folded, self._folded)
-            for start, end in _matches([(sign.translate(_URL_SAFE), place) for sign, place in spread], self._encoded):
-                found.append(_widened(text, start, end))
-            signs, places = _undone(signs, places)
+        found = []
+        for way in _WAYS:
+            signs, places = list(text), [(at, at + 1) for at in range(len(text))]
+            for _ in range(_DEEPEST):
+                plain = {sign: _plain(sign) for sign in set(signs)}
+                spread = [(one, place) for sign, place in zip(signs, places, strict=True) for one in plain[sign]]
+                folded = [(one, place) for sign, place in spread for one in sign.casefold()]
+                found += _matches(folded, self._folded)
+                encoded = [(sign.translate(_URL_SAFE), place) for sign, place in spread]
+                found += [_widened(text, *place) for place in _matches(encoded, self._encoded)]
+                signs, places = _undone(signs, places, (way, (_ESCAPES, _unescaped)))
         return found
 
 
@@ -156,18 +191,25 @@ REDACTION = Redaction()
 
 def _is_own(secret: str) -> bool:
     """Whether nobody writes this by accident: long, or of letters with something between them."""
+    if secret.casefold() in _PLACEHOLDERS:
+        return False
     is_mixed = any(sign.isalpha() for sign in secret) and not secret.isalpha()
     return len(secret) >= _SHORTEST_DISGUISED or (len(secret) >= _SHORTEST_OWN and is_mixed)
 
 
 def _layers(text: str) -> Iterator[str]:
-    """Yield a text as it is, and then each time with one more layer of escapes undone, while there is one."""
-    for _ in range(_DEEPEST):
-        yield text
-        decoded = _ESCAPES.sub(_decoded, _SOFT_BREAK.sub("", text))
-        if decoded == text:
-            return
-        text = decoded
+    """Yield a text as it is, and then, in each way, with one more layer of encodings undone, while there is one."""
+    yield text
+    for pattern, decode in _WAYS:
+        form = text
+        if pattern is not _ESCAPES and pattern.search(form) is None:
+            continue
+        for _ in range(_DEEPEST - 1):
+            undone = _ESCAPES.sub(_unescaped, pattern.sub(decode, form))
+            if undone == form:
+                break
+            form = undone
+            yield form
 
 
 def _plain(text: str) -> str:
@@ -179,20 +221,49 @@ def _plain(text: str) -> str:
 
 
 def _plain_sign(sign: str) -> str:
-    return "" if is_active(sign) or unicodedata.combining(sign) else unicodedata.normalize("NFKC", sign)
+    kind = unicodedata.category(sign)
+    if is_active(sign) or kind in ("Mn", "Me") or sign in _UNSEEN:
+        return ""
+    return "-" if kind == "Pd" or sign == "\N{MINUS SIGN}" else unicodedata.normalize("NFKC", sign)
 
 
-def _decoded(found: re.Match[str]) -> str:
-    unicode, byte, percent, entity, octal, quoted = found.groups()
-    if entity is not None:
+def _unescaped(found: re.Match[str]) -> str:
+    if (entity := found["entity"]) is not None:
         return html.unescape(f"&{entity}")
-    digits = unicode or byte or percent or quoted
-    return chr(int(digits, 16) if digits is not None else int(octal, 8))
+    if (octal := found["octal"]) is not None:
+        return chr(int(octal, 8))
+    return chr(int((found["long"] or found["short"] or found["percent"]).lstrip("uU"), 16))
 
 
-def _undone(signs: list[str], places: list[_Place]) -> tuple[list[str], list[_Place]]:
-    """Undo one layer of escapes, keeping where each character came from."""
-    for pattern, decode in ((_SOFT_BREAK, _nothing), (_ESCAPES, _decoded)):
+def _unquoted(found: re.Match[str]) -> str:
+    return "" if found["quoted"] is None else chr(int(found["quoted"], 16))
+
+
+def _nothing(_found: re.Match[str]) -> str:
+    return ""
+
+
+def _from_hex(found: re.Match[str]) -> str:
+    return bytes.fromhex(re.sub(r"0[xX](?=[0-9a-fA-F]{2})|[^0-9a-fA-F]", "", found[0])).decode("latin-1")
+
+
+def _from_base64(found: re.Match[str]) -> str:
+    written = found[1].translate(_URL_SAFE)
+    try:
+        return base64.b64decode(written + "=" * (-len(written) % 4)).decode("latin-1")
+    except ValueError:
+        return found[0]
+
+
+_WAYS = ((_ESCAPES, _unescaped), (_QUOTED, _unquoted), (_MARKUP, _nothing), (_HEX, _from_hex), (_RUN, _from_base64))
+"""Each is tried by itself with the escapes: what one of them undoes may be the beginning of what another reads."""
+
+
+def _undone(
+    signs: list[str], places: list[_Place], way: Iterable[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]
+) -> tuple[list[str], list[_Place]]:
+    """Undo one layer of encodings, keeping where each character came from."""
+    for pattern, decode in way:
         text, made, origins, at = "".join(signs), [], [], 0
         # Each entry of `signs` is one character here: texts are taken apart before they are decoded.
         for found in pattern.finditer(text):
@@ -204,10 +275,6 @@ def _undone(signs: list[str], places: list[_Place]) -> tuple[list[str], list[_Pl
             at = found.end()
         signs, places = made + signs[at:], origins + places[at:]
     return signs, places
-
-
-def _nothing(_found: re.Match[str]) -> str:
-    return ""
 
 
 def _matches(signs: list[tuple[str, _Place]], wanted: Iterable[str]) -> list[_Place]:

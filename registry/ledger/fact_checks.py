@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -13,12 +13,25 @@ from sqlalchemy import Table, func, select
 
 from registry.db.database import Database, Unit
 from registry.db.seals import OPEN
-from registry.db.tables import SEALED_TABLES, completion, llm_price, run
+from registry.db.tables import SEALED_TABLES, run
 from registry.errors import RegistryBusy, RegistryError, counted
 from registry.ledger import LedgerEvent
-from registry.ledger.facts import PRUNED, RETIRED, SEALED, WORDS, RowSum, digests_of_former, stored_sums, sums_by_seal
+from registry.ledger.facts import (
+    PRUNED,
+    REPLACED,
+    RETIRED,
+    SEALED,
+    UNKNOWN,
+    WORDS,
+    RowSum,
+    digests_of_former,
+    stored_sums,
+    sums_by_seal,
+)
 
 _MOST_PROBLEMS = 100
+# By table, the member of the event's payload that says how many of its rows were pruned; no others ever are.
+_PRUNED_AS = {"completion": "completions", "listing": "listings", "listing_text": "listing_texts"}
 
 
 @dataclass(frozen=True)
@@ -31,10 +44,12 @@ class FactsCheck:
         One line for each table of each night that is not what it was, at most 100.
     n_nights, n_rows
         Nights whose rows are under a digest, and how many rows those are.
-    n_pruned, n_replaced
-        Rows that the retention deleted, and that later nights replaced: their digests are kept.
-    n_open
-        Rows written or replaced since the last night ended, which the next one puts under a digest.
+    n_pruned
+        Rows that the retention deleted: their digests are kept.
+    replaced
+        How many rows later nights replaced, by table: their digests are kept.
+    n_open, n_replaced_since
+        Rows written, and replaced, since the last night ended; the next one puts that under a digest.
     n_unknown_nights, unknown_until, n_unknown
         Nights of older releases, which kept no digest; the day of the last of them; and their rows.
     """
@@ -43,8 +58,9 @@ class FactsCheck:
     n_nights: int
     n_rows: int
     n_pruned: int
-    n_replaced: int
+    replaced: Mapping[str, int]
     n_open: int
+    n_replaced_since: int
     n_unknown_nights: int
     unknown_until: date | None
     n_unknown: int
@@ -73,11 +89,12 @@ class _Check:
             number: json.loads(one.payload_json) for number, one in self._endings.items()
         }
         self._problems: list[str] = []
-        self._left: defaultdict[str, int] = defaultdict(int)
 
     def result(self) -> FactsCheck:
-        former, n_pruned, n_replaced = self._former()
-        n_rows = n_open = n_unknown = 0
+        stored = list(stored_sums(self._unit))
+        former = self._former(stored)
+        n_rows = 0
+        n_open, n_unknown = dict.fromkeys(WORDS, 0), dict.fromkeys(WORDS, 0)
         for table in SEALED_TABLES:
             try:
                 found = sums_by_seal(self._unit, table)
@@ -86,55 +103,90 @@ class _Check:
             except (RegistryError, ValueError, TypeError, AttributeError, OverflowError):
                 self._problems.append(f"rows of {WORDS[table.name]} cannot be read")
                 continue
-            n_open += self._open_rows(table, found.pop(OPEN, RowSum()).n_rows)
-            n_unknown += found.pop(None, RowSum()).n_rows
+            n_open[table.name] = found.pop(OPEN, RowSum()).n_rows
+            n_unknown[table.name] = found.pop(None, RowSum()).n_rows
             n_rows += sum(one.n_rows for one in found.values())
             known = {seal: one for seal, one in found.items() if seal is not None}
             self._compare(table, known, former.get(table.name, {}))
+        gone = self._gone(stored)
+        self._judge_replaced(gone, n_open)
+        self._judge_unknown(n_unknown)
         n_unknown_nights, until = self._unknown_nights()
         return FactsCheck(
-            tuple(self._problems[:_MOST_PROBLEMS]),
-            len({one.subject for one in self._seals.values()}),
-            n_rows,
-            n_pruned,
-            n_replaced,
-            n_open,
-            n_unknown_nights,
-            until,
-            n_unknown,
+            problems=tuple(self._problems[:_MOST_PROBLEMS]),
+            n_nights=len({one.subject for one in self._seals.values()}),
+            n_rows=n_rows,
+            n_pruned=sum(n for ended, by in gone.items() if self._is_pruning(ended) for n in by.values()),
+            replaced=_added_up(by for ended, by in gone.items() if ended in self._seals),
+            n_open=sum(n_open.values()),
+            n_replaced_since=sum(gone.get(OPEN, {}).values()),
+            n_unknown_nights=n_unknown_nights,
+            unknown_until=until,
+            n_unknown=sum(n_unknown.values()),
         )
 
-    def _former(self) -> tuple[Mapping[str, Mapping[int, RowSum]], int, int]:
-        """Check the sums kept of former rows; return them by table and seal, and how many were pruned and replaced."""
-        stored = list(stored_sums(self._unit))
+    def _former(self, stored: Sequence[tuple[str, int, int, RowSum]]) -> Mapping[str, Mapping[int, RowSum]]:
+        """Check the sums kept of former rows; return them by table and seal."""
         stated = {number: payload.get(RETIRED) for number, payload in self._payloads.items()}
         found = digests_of_former(one for one in stored if one[2] != OPEN)
         for number in sorted({*found, *(number for number, digest in stated.items() if digest is not None)}):
             if found.get(number) != stated.get(number):
                 self._problems.append(f"what is kept of replaced or pruned rows is not what event {number} says")
         former: defaultdict[str, defaultdict[int, RowSum]] = defaultdict(lambda: defaultdict(RowSum))
-        counts = {PRUNED: 0, SEALED: 0}
-        for name, seal, ended, one in stored:
+        for name, seal, _, one in stored:
             former[name][seal] += one
-            is_pruned = ended in self._endings and self._endings[ended].event == PRUNED
-            counts[PRUNED if is_pruned else SEALED] += one.n_rows
-            self._left[name] += one.n_rows if ended == OPEN else 0
-        return former, counts[PRUNED], counts[SEALED]
+        return former
 
-    def _open_rows(self, table: Table, n_here: int) -> int:
-        """Return how many rows of a table no digest covers yet.
+    def _gone(self, stored: Sequence[tuple[str, int, int, RowSum]]) -> Mapping[int, Mapping[str, int]]:
+        """Return how many former rows there are of each table, by the event that ended them."""
+        gone: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+        for name, _, ended, one in stored:
+            gone[ended][name] += one.n_rows
+        return gone
 
-        What left its digest since the last night ended was changed where it is, so that it is among the open rows: sums
-        that nobody wrote down in the ledger yet must not excuse a row that was removed.
+    def _is_pruning(self, ended: int) -> bool:
+        return ended in self._endings and self._endings[ended].event == PRUNED
+
+    def _is_pruned_before(self, ended: int) -> bool:
+        """Whether something was pruned since the night before an event that ends a night, or before now."""
+        until = max(self._endings, default=0) + 1 if ended == OPEN else ended
+        since = max((number for number in self._seals if number < until), default=0)
+        return any(self._is_pruning(number) for number in range(since + 1, until))
+
+    def _judge_replaced(self, gone: Mapping[int, Mapping[str, int]], n_open: Mapping[str, int]) -> None:
+        """Find removed rows that were made to look pruned or replaced: the registry has reasons for either.
+
+        What is replaced is written again, so that there are at least as many new rows.
         """
-        n_left = self._left[table.name]
-        # A price that waited for review is dropped, and the text of an answer that is asked again may be pruned.
-        was_pruned = any(number > max(self._seals, default=0) for number in self._endings)
-        may_go = table is llm_price or (table is completion and was_pruned)
-        if n_left > n_here and not may_go:
-            gone = f"{counted(n_left - n_here, 'row')} removed since the last night ended"
-            self._problems.append(f"{WORDS[table.name]}: {gone} ({n_left} left their digests, {n_here} are here)")
-        return max(n_here, n_left)
+        for ended, counts in sorted(gone.items()):
+            payload = self._payloads.get(ended, {})
+            if self._is_pruning(ended):
+                most = {name: payload.get(key, 0) for name, key in _PRUNED_AS.items()}
+            else:
+                tables = payload.get("tables", {})
+                written = n_open if ended == OPEN else {name: tables.get(name, {}).get("rows", 0) for name in WORDS}
+                most = {name: n for name, n in written.items() if name in REPLACED}
+                # A price that waits for review is dropped, and the text of a failure that is asked again may be pruned.
+                most["llm_price"] = counts.get("llm_price", 0)
+                if self._is_pruned_before(ended):
+                    most["completion"] = counts.get("outcome", 0)
+            what = "since the last night" if ended == OPEN else f"as event {ended} records it"
+            for name, n in sorted(counts.items()):
+                if n > most.get(name, 0):
+                    done = "pruned" if self._is_pruning(ended) else "replaced"
+                    said = f"{counted(n - most.get(name, 0), 'row')} removed, not {done} {what}"
+                    self._problems.append(f"{WORDS.get(name, name)}: {said}")
+
+    def _judge_unknown(self, n_unknown: Mapping[str, int]) -> None:
+        """Find rows that claim to be of an older release: since it was left, there can only be fewer of them."""
+        number = max((one for one, payload in self._payloads.items() if UNKNOWN in payload), default=None)
+        if number is None:
+            return
+        stated = self._payloads[number][UNKNOWN]
+        for name, n in n_unknown.items():
+            if n > stated.get(name, 0):
+                said = f"{counted(n - stated.get(name, 0), 'row')} added without a digest since event {number}"
+                self._problems.append(f"{WORDS[name]}: {said}")
 
     def _compare(self, table: Table, found: Mapping[int, RowSum], former: Mapping[int, RowSum]) -> None:
         word = WORDS[table.name]
@@ -157,6 +209,14 @@ class _Check:
         except (ValueError, TypeError):  # a day that is none, among those that cannot be read
             return 0, None
         return n_nights, until
+
+
+def _added_up(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    whole: defaultdict[str, int] = defaultdict(int)
+    for one in counts:
+        for name, n in one.items():
+            whole[name] += n
+    return dict(whole)
 
 
 def _difference(stated: int, found: int, count: str) -> str:

@@ -23,7 +23,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, bindparam, select, update
+from sqlalchemy import ColumnElement, Table, bindparam, func, select, update
 
 from registry.backup.portable import portable, values_of
 from registry.db.database import Unit, chunks
@@ -36,6 +36,9 @@ SEALED = "run:facts:sealed"
 """The ledger event of a night's end; its payload holds the digests of what was written since the one before."""
 PRUNED = "registry:retention:pruned"
 """The ledger event of what the retention deleted; its payload holds the digest of the sums that are kept of it."""
+
+UNKNOWN = "unknown"
+"""Key, in the payload of a night's end, of how many rows of each table are of an older release, under no digest."""
 
 RETIRED = "retired"
 """Key, in the payload of both, of the digest of the sums of former rows; None when there are none."""
@@ -65,6 +68,11 @@ WORDS: Mapping[str, str] = MappingProxyType(
     }
 )
 """What people call the rows of each sealed table."""
+
+REPLACED = frozenset(
+    {"run", "llm", "llm_price", "catalog_fetch", "embedding", "outcome", "completion", "charge", "router"}
+)
+"""The tables of which the registry replaces rows; rows of the others stay as they are, until they are pruned."""
 
 _BYTES = 512
 
@@ -127,10 +135,11 @@ def reopen(unit: Unit, table: Table, *conditions: ColumnElement[bool]) -> None:
     unit
         The transaction in which they are changed.
     table
-        One of the sealed tables.
+        One of those in `REPLACED`.
     conditions
         Which rows.
     """
+    assert table.name in REPLACED, f"a verification takes replaced rows of {table.name} for removed ones"
     for seal, found in _under_seal(unit, table, conditions).items():
         _retire(unit, table.name, seal, OPEN, found)
     unit.execute(update(table).where(*conditions).values(seal=OPEN))
@@ -202,7 +211,7 @@ def seal_facts(unit: Unit, events: Ledger, run_key: str, *, actor: str, now: dat
     written = {table: one for table, one in found.items() if one is not None}
     tables = {table.name: {"rows": one.n_rows, "digest": one.digest} for table, one in written.items()}
     former = [(name, seal, one) for name, seal, ended, one in stored_sums(unit) if ended == OPEN]
-    payload = {"tables": tables, RETIRED: _digest(former)}
+    payload = {"tables": tables, RETIRED: _digest(former), UNKNOWN: _unknown_rows(unit)}
     event = events.append(SEALED, run_key, actor=actor, now=now, payload=payload, unit=unit)
     for table in written:
         unit.execute(update(table).where(_is_open(table)).values(seal=event.number))
@@ -221,6 +230,13 @@ def digests_of_former(sums: Iterable[tuple[str, int, int, RowSum]]) -> dict[int,
     for name, seal, ended, one in sums:
         by_event[ended].append((name, seal, one))
     return {ended: _digest(kept) for ended, kept in by_event.items()}
+
+
+def _unknown_rows(unit: Unit) -> dict[str, int]:
+    counts = {}
+    for table in SEALED_TABLES:
+        counts[table.name] = unit.execute(select(func.count()).where(table.c.seal.is_(None))).scalar_one()
+    return {name: n for name, n in counts.items() if n}
 
 
 def _is_open(table: Table) -> ColumnElement[bool]:

@@ -53,19 +53,35 @@ class PublicKey:
     until: datetime | None = None
 
     @property
+    def spelt(self) -> str:
+        """The key in its one spelling, and nothing that may stand beside it in its file.
+
+        Raises
+        ------
+        ValueError
+            When it is no public key of one of those curves.
+        """
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        key = serialization.load_pem_public_key(self.pem.encode())
+        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(
+            key.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1
+        ):
+            raise ValueError("it is of another kind")
+        kind = serialization.PublicFormat.SubjectPublicKeyInfo
+        return key.public_bytes(serialization.Encoding.PEM, kind).decode()
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over the key in its one spelling, which a signature names.
 
         Raises
         ------
         ValueError
-            When it is no public key.
+            As for `spelt`.
         """
-        from cryptography.hazmat.primitives import serialization
-
-        key = serialization.load_pem_public_key(self.pem.encode())
-        spelt = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-        return hashlib.sha256(spelt).hexdigest()
+        return hashlib.sha256(self.spelt.encode()).hexdigest()
 
     def covers(self, moment: datetime) -> bool:
         """Whether the key was in use at a moment."""
@@ -109,7 +125,7 @@ class Trust:
 
     def written(self) -> str:
         """Return the text of the file that `read` reads."""
-        keys = [{"pem": one.pem, "since": _spelt(one.since), "until": _spelt(one.until)} for one in self.keys]
+        keys = [{"pem": one.spelt, "since": _spelt(one.since), "until": _spelt(one.until)} for one in self.keys]
         content = {"format": _FORMAT, "digests": list(self.digests), "keys": keys}
         return json.dumps(content, indent=1, sort_keys=True) + "\n"
 

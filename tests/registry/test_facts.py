@@ -6,12 +6,13 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from registry.db.seals import OPEN, retired_rows
-from registry.db.tables import SEALED_TABLES
+from registry.db.tables import SEALED_TABLES, metadata
 from registry.db.tables import completion as completions
 from registry.db.tables import outcome as outcomes
-from registry.ledger.facts import RowSum, row_number, sums_by_seal
+from registry.ledger.facts import PRUNED, RETIRED, WORDS, RowSum, digests_of_former, row_number, sums_by_seal
 from registry.outcomes import Verdict
 from registry.pruning import Retention
 from registry.store import Registry
@@ -124,6 +125,50 @@ def test_a_removed_text_is_no_pruned_one(sealed, url):
     assert "what is kept of replaced or pruned rows is not what event 1 says" in check(sealed).problems[0]
 
 
+def hide(url, name, ended):
+    """Remove one row, and keep its sum as the registry does of a row that it prunes or replaces."""
+    table = metadata.tables[name]
+    keys = list(table.primary_key)
+    with Registry.open(url) as registry, registry._database.write() as unit:
+        first = unit.execute(select(*keys).where(table.c.seal > 0).limit(1)).one()
+        here = [one == value for one, value in zip(keys, first, strict=True)]
+        ((seal, found),) = sums_by_seal(unit, table, *here).items()
+        unit.execute(table.delete().where(*here))
+        sums = {"n_rows": found.n_rows, "digest_sum": found.stored}
+        unit.execute(retired_rows.insert().values(table_name=name, seal=seal, ended=ended, **sums))
+
+
+@pytest.mark.parametrize("name", ["completion", "charge", "prompt_set_member", "listing"])
+def test_a_removed_row_that_was_made_to_look_replaced_is_found(sealed, url, name):
+    hide(url, name, 0)
+    assert check(sealed).problems == (f"{WORDS[name]}: 1 row removed, not replaced since the last night",)
+    finish(sealed, next_night(sealed), LATER)
+    (problem,) = check(sealed).problems
+    assert problem.startswith(f"{WORDS[name]}: 1 row removed, not replaced as event ")
+
+
+def test_a_removed_row_that_was_made_to_look_pruned_is_found(sealed, url):
+    with sealed._database.write() as unit:
+        hidden = {"table_name": "charge", "seal": 1, "ended": 2, "n_rows": 1, "digest_sum": RowSum(1, 5).stored}
+        unit.execute(retired_rows.insert().values(**hidden))
+        kept = digests_of_former([("charge", 1, 2, RowSum(1, 5))])
+        sealed.ledger.append(PRUNED, "registry", actor="eve", now=LATER, payload={RETIRED: kept[2]}, unit=unit)
+    assert "charges: 1 row removed, not pruned as event 2 records it" in check(sealed).problems
+
+
+def test_what_is_replaced_is_counted(sealed):
+    sealed.llms.set_status("router:b", "excluded", "odd", actor="ann", now=NOW)
+    assert (intact(sealed).n_replaced_since, intact(sealed).replaced) == (1, {})
+    finish(sealed, next_night(sealed), LATER)
+    assert (intact(sealed).n_replaced_since, intact(sealed).replaced) == (0, {"llm": 1})
+
+
+def test_a_row_that_was_made_to_look_older_than_digests_is_found(sealed, url):
+    columns = "'ffff', text, reference, grader, NULL"
+    break_in(url, f"INSERT INTO prompt (digest, text, reference, grader, seal) SELECT {columns} FROM prompt LIMIT 1")
+    assert check(sealed).problems == ("prompts: 1 row added without a digest since event 1",)
+
+
 @pytest.mark.parametrize("table", [outcomes, completions], ids=str)
 def test_a_removed_row_is_not_excused_by_a_sum_that_no_event_holds(sealed, url, table):
     of_first = table.c.prompt_id == 1, table.c.llm_id == 1
@@ -133,7 +178,7 @@ def test_a_removed_row_is_not_excused_by_a_sum_that_no_event_holds(sealed, url, 
             unit.execute(retired_rows.insert().values(**row, digest_sum=one.stored))
     break_in(url, f"DELETE FROM {table.name} WHERE prompt_id = 1 AND llm_id = 1")
     (problem,) = check(sealed).problems
-    assert problem.endswith(": 1 row removed since the last night ended (1 left their digests, 0 are here)")
+    assert problem.endswith(": 1 row removed, not replaced since the last night")
 
 
 def test_rows_of_a_night_that_was_killed_are_under_the_digest_of_the_one_that_follows(registry, night):

@@ -19,7 +19,7 @@ from flows.errors import PrerequisiteError
 from flows.findings import worst
 from flows.versions.client_package import write_client_package
 from flows.versions.mlflow_sync import follow
-from flows.versions.signing import require_signing, sign
+from flows.versions.signing import require_signing, sign, trusted_keys
 from flows.workspace import Workspace
 from registry.db.columns import text_bytes
 from registry.ledger.events import _hash
@@ -329,3 +329,22 @@ def test_a_night_that_cannot_sign_says_so_before_it_calls_anything(home, tmp_pat
     assert "uniroute[signing]" in refused.value.hint
     sign_less = heads_finding(home), versions_finding(home, home.registry.routers.list())
     assert {one.severity for one in sign_less} == {"attention"}
+
+
+def test_a_private_key_in_the_file_of_a_public_one_is_handed_to_nobody(home, pair, tmp_path):
+    pair.public.write_text(pair.public.read_text() + pair.private.read_text())
+    made = write_client_package(home, tmp_path / "client", ["champion"])
+    written = "".join(path.read_text() for path in made.package.iterdir() if path.is_file())
+    assert ("PRIVATE KEY" in written, "BEGIN PUBLIC KEY" in written) == (False, True)
+    assert "PRIVATE" not in Trust(keys=(PublicKey(pair.public.read_text()),)).written()
+
+
+def test_a_public_key_of_another_kind_is_refused(home, pair):
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+    for other in (ec.generate_private_key(ec.SECP256K1()), ed25519.Ed25519PrivateKey.generate()):
+        kind = serialization.PublicFormat.SubjectPublicKeyInfo
+        pair.public.write_bytes(other.public_key().public_bytes(serialization.Encoding.PEM, kind))
+        with pytest.raises(PrerequisiteError, match="no PEM of a P-256, P-384 or P-521 public key"):
+            trusted_keys(home.settings)
