@@ -125,7 +125,7 @@ def show_router(name: str, config: str | None, as_json: bool) -> None:
                 for llm in loaded.llms
             ],
         }
-        text = _router_text(data, worth_lines(Worth.of_data(worth)), workspace)
+        text = _router_text(data, worth_lines(Worth.of_data(worth), "the champion before it"), workspace)
     show("router.show", data, as_json=as_json, text=lambda: text)
 
 
@@ -141,7 +141,7 @@ def _router_text(data: dict[str, Any], worth: Sequence[str], workspace: Workspac
         f"cluster map {data['cluster_map']} ({counted(data['n_clusters'], 'cluster')})",
         f"cost weight {data['cost_weight']:g} errors per USD",
         *worth,
-        "on gate prompts: " + ", ".join(f"{name} {value:.4f}" for name, value in sorted(data["metrics"].items())),
+        "on gate prompts: " + ", ".join(f"{name} {_figure(value)}" for name, value in sorted(data["metrics"].items())),
         "",
         table(
             ["LLM", "ERROR", "STRONGEST CLUSTER", "WEAKEST CLUSTER", "COVERAGE", "USD/MTOK IN", "OUT"],
@@ -165,6 +165,11 @@ def _router_text(data: dict[str, Any], worth: Sequence[str], workspace: Workspac
         f"in MLflow: models:/{workspace.settings.mlflow.router_name}/{data['version']}",
     ]
     return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    """Write a figure with four decimals, and a number of prompts or a yes (1) as the whole number it is."""
+    return f"{value:g}" if value.is_integer() else f"{value:.4f}"
 
 
 def _cluster_error(llm: dict[str, Any], choose: Callable[..., int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flows.gate.verdict import check_text
 from flows.reports.digest import escape
 from flows.reports.night_record import NightRecord, ProfileRecord
 from flows.reports.numbers import score_interval
@@ -67,10 +68,7 @@ def night_markdown(seen: PastNight) -> str:
     if router is not None:
         lines += ["", f"- router `{router.digest[:12]}`: {escape(router.promotion)}"]
         lines += [f"- {escape(line, 400)}" for line in _worth(record)]
-        lines += [
-            f"- {'passed' if one.passed else 'FAILED'}: {escape(one.name, 120)}: {escape(one.value, 200)}"
-            for one in router.checks
-        ]
+        lines += [f"- {one.outcome}: {escape(check_text(one), 700)}" for one in router.checks]
         lines.append(f"- report: `uniroute report promotion {router.digest[:12]} --open`")
     if record.attention:
         lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in record.attention[:_MOST_LINES])]

@@ -112,10 +112,16 @@ def _limitations(inputs: ReviewInputs, found: Measured, evidence: Evidence) -> I
     if evidence.headline is not None:
         equal = evidence.headline.score_at_equal_cost
         width = (equal.high - equal.low) / 2
-        yield (
-            f"With so many prompts a difference in score below about {100 * width:.1f} percentage points cannot be "
-            "distinguished from chance; intervals are for this comparison alone, not for many nights in a row."
-        )
+        if width > 0 or equal.mean != 0:
+            yield (
+                f"With so many prompts a difference in score below about {100 * width:.1f} points cannot be "
+                "distinguished from chance; intervals are for this comparison alone, not for many nights in a row."
+            )
+        else:
+            yield (
+                "At the champion's cost both routers score the same on every gate prompt, so the interval has no "
+                "width; on other prompts they may differ."
+            )
     if evidence.n_dropped:
         left_out = counted(evidence.n_dropped, "gate prompt is", "gate prompts are")
         yield f"{left_out} left out because some LLM has no score there."

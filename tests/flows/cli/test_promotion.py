@@ -52,7 +52,7 @@ def test_show_says_what_changes_and_what_to_type(at_contest: Path, uniroute) -> 
     for part in (
         "promotion 2: requested",
         "router v2 (",
-        "score at the champion's cost   +0.2750 (95 % interval +0.",
+        "score at the champion's cost   on gate prompts alone +0.2750 (95 % interval +0.",
         "prompts that go elsewhere      100.0%",
         "Gate: passed",
         "challenger 1 of this champion",
