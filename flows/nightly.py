@@ -26,6 +26,7 @@ from flows.config.loading import SettingsSource
 from flows.errors import (
     BudgetExceeded,
     CredentialsMissing,
+    FlowError,
     PrerequisiteError,
     RateLimited,
     TransientEndpointError,
@@ -45,8 +46,8 @@ from flows.profiling.results import NO_WORKER, OVER
 from flows.promotion.publish import keep_and_publish, measure_candidate, refresh
 from flows.reports.attention import attention_lines, plan_attention
 from flows.reports.closing import closing_state
-from flows.reports.digest import digest, escape, llm_table, night_record, verdict
-from flows.reports.night_report import NightReport
+from flows.reports.digest import digest, llm_table, night_record, report_note, verdict
+from flows.reports.night_report import NightReport, RouterOutcome
 from flows.reports.terminal import beginning_text
 from flows.stages import (
     check_answers,
@@ -143,9 +144,32 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
     if plan_only:
         return replace(report, attention=plan_attention(planned), duration_s=time.monotonic() - started_s)
     say(beginning_text(report))
-    _require_routable(planned, only)
-    progress = Progress(planned, night.settings.budget.night_usd)
-    result = await profile(night, planned, progress)
+    try:
+        _require_routable(planned, only)
+    except PrerequisiteError as error:
+        report = replace(report, refresh=await asyncio.to_thread(refresh, night))
+        return _without_router(night, report, error, started_s)
+    report = await _profiled(night, report, synced.unlisted)
+    # Before anything that may fail for want of answers: what cannot serve must not be sent prompts until tomorrow.
+    report = replace(report, refresh=await asyncio.to_thread(refresh, night))
+    _reach(night, "champion refreshed")
+    _require_answers(report)
+    await asyncio.to_thread(embed_prompts, night)
+    _reach(night, "embedded")
+    try:
+        candidate = _refit_within_limits(night, report)
+    except (PrerequisiteError, BudgetExceeded, TransientEndpointError) as error:
+        return _without_router(night, report, error, started_s)
+    _reach(night, "refitted")
+    report = replace(report, router=_published(night, candidate))
+    report = replace(report, closing=closing_state(night, report.usage), duration_s=time.monotonic() - started_s)
+    return replace(report, attention=attention_lines(report))
+
+
+async def _profiled(night: Night, report: NightReport, unlisted: frozenset[str]) -> NightReport:
+    """Ask the LLMs what the plan says, and report their answers."""
+    progress = Progress(report.plan, night.settings.budget.night_usd)
+    result = await profile(night, report.plan, progress)
     log_profiles(night, result.profiles)
     moves = score_moves(night)
     report = replace(
@@ -156,7 +180,7 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         calling_s=progress.elapsed_s,
         regraded=moves,
         unjudged=result.unjudged,
-        absent=note_unavailable(night, result.profiles, result.canaries, synced.unlisted),
+        absent=note_unavailable(night, result.profiles, result.canaries, unlisted),
         quarantined=check_answers(night, result),
         drifted=tuple(drift.llm_key for drift in night.drifts.all().values() if drift.is_open),
         usage=usage_tonight(night, result),
@@ -165,24 +189,37 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
         decides_unreadable=night.settings.judge.unreadable,
     )
     _reach(night, "profiled")
-    # Before anything that may fail for want of answers: what cannot serve must not be sent prompts until tomorrow.
-    report = replace(report, refresh=await asyncio.to_thread(refresh, night))
-    _reach(night, "champion refreshed")
-    _require_answers(report)
-    await asyncio.to_thread(embed_prompts, night)
-    _reach(night, "embedded")
-    candidate = _refit_within_limits(night, report)
-    _reach(night, "refitted")
+    return report
+
+
+def _published(night: Night, candidate: Candidate) -> RouterOutcome:
+    """Put a router to the gate and publish it."""
     gate = measure_candidate(night, candidate)
     _reach(night, "measured")
     router = keep_and_publish(night, candidate, gate)
     _reach(night, "published")
     log_router(night, router)
-    router = replace(router, carried_over=candidate.carried_over)
-    report = replace(
-        report, router=router, closing=closing_state(night, report.usage), duration_s=time.monotonic() - started_s
+    return replace(router, carried_over=candidate.carried_over)
+
+
+def _without_router(night: Night, report: NightReport, error: FlowError, started_s: float) -> NightReport:
+    """Return the report of a night that can make no router although its champion cannot serve as it is.
+
+    That is what a person has to read first, so such a night ends with a digest, and `error` is a line of it.
+
+    Raises
+    ------
+    FlowError
+        `error`: the champion can serve as it is.
+    """
+    closing = closing_state(night, report.usage)
+    if report.refresh is None and not closing.champion_warning:
+        raise error
+    report = replace(report, closing=closing, duration_s=time.monotonic() - started_s)
+    no_router = f"no router was made: {error.message.rstrip('.')}"
+    return replace(
+        report, attention=(*attention_lines(report), f"{no_router}; {error.hint}" if error.hint else no_router)
     )
-    return replace(report, attention=attention_lines(report))
 
 
 def _reach(night: Night, name: str) -> None:
@@ -303,6 +340,5 @@ async def _create_artifacts(report: NightReport) -> None:
             key="promotion-report",
             link=Path(router.review_path).resolve().as_uri(),
             link_text=f"Promotion report of router {name}",
-            description=f"Router {name}: {escape(router.promotion, 400)}. Also in its MLflow run, and: "
-            f"`uniroute report promotion {router.digest[:12]} --open`",
+            description=report_note(name, router),
         )

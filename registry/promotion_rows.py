@@ -140,6 +140,11 @@ class PromotionRows(Outbox):
         with self._database.read() as unit:
             return tuple(promotion_of(row) for row in unit.execute(query))
 
+    def close_refreshes(self, *, actor: str, now: datetime, reason: str) -> None:
+        """Close open requests of refreshes, because what they would let serve is outdated."""
+        with self._database.write() as unit:
+            self._supersede_open(unit, actor, now, reason, refreshes=True)
+
     def tested_against(self, champion: str, *, unit: Unit | None = None) -> tuple[GateTest, ...]:
         """Return the tests at the gate against a champion, in their order: which router, and on which evidence.
 

@@ -100,6 +100,8 @@ def save_router(router: Router, folder: Path) -> Manifest:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _write(files, folder)
     except OSError as error:
+        if _holds(folder, files):  # another process wrote the same router in the same moment
+            return manifest
         raise ArtifactError(
             f"router {router.digest[:12]} cannot be written to {folder.parent}: {error.strerror}",
             unchanged="What was there before is unchanged.",

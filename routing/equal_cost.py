@@ -14,6 +14,9 @@ from .errors import InvalidInput
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
+_ROUNDING = 1e-10
+"""Share by which a mean over the same prompts in another order of summation may differ."""
+
 
 @dataclass(frozen=True, eq=False)
 class EqualCost:
@@ -49,11 +52,14 @@ def scores_at_equal_cost(
     costs_usd: npt.ArrayLike,
     *,
     target_usd: float,
+    own_weight: float = 0.0,
 ) -> EqualCost:
-    """Raise the cost weight from zero until the router spends a given mean cost, exactly.
+    """Change the cost weight from the router's own until it spends a given mean cost, exactly.
 
     The choices change at finitely many cost weights. Where the cost falls past the target from one to the next, a coin
-    between both spends the target; its score is the expected one, prompt by prompt, so no randomness enters.
+    between both spends the target; its score is the expected one, prompt by prompt, so no randomness enters. Answers
+    do not cost what was expected, so several cost weights may spend the target: the nearest to the router's own counts,
+    and a router that spends the target as it serves is compared as it serves.
 
     Parameters
     ----------
@@ -63,6 +69,8 @@ def scores_at_equal_cost(
         Scores and costs of the answers.
     target_usd
         Mean USD per prompt that may be spent.
+    own_weight
+        The cost weight that the router serves with, at least 0.
 
     Raises
     ------
@@ -83,19 +91,36 @@ def scores_at_equal_cost(
     steps = spent[moves.rows, moves.after] - spent[moves.rows, moves.before]
     costliest = spent[np.arange(n), moves.first].sum()
     costs = (costliest + np.concatenate([[0.0], np.cumsum(steps)]))[n_moves] / n
-    # A mean over the same prompts in another order of summation differs in the last bits.
-    within = np.flatnonzero(costs <= target * (1 + 1e-12))
-    at = int(within[0]) if len(within) else len(costs) - 1
+    own = int(np.searchsorted(at_weights, finite_number(own_weight, "own_weight", minimum=0), side="right")) - 1
+    at, is_reached = _place(costs, max(own, 0), target)
     before = after = _chosen(moves, n_moves[at])
     rows = np.arange(n)
     found = worth[rows, after]
     cost_usd = float(costs[at])
-    if at > 0 and len(within) and cost_usd < target:
+    if is_reached and at > 0 and cost_usd < target < costs[at - 1] and not _is_same(cost_usd, target):
         share = (target - cost_usd) / (costs[at - 1] - cost_usd)
         before = _chosen(moves, n_moves[at - 1])
         found = share * worth[rows, before] + (1 - share) * found
         cost_usd = target
-    return EqualCost(found, cost_usd, float(at_weights[at]), bool(len(within)), np.stack([before, after]))
+    return EqualCost(found, cost_usd, float(at_weights[at]), is_reached, np.stack([before, after]))
+
+
+def _is_same(cost_usd: float, target_usd: float) -> bool:
+    return abs(cost_usd - target_usd) <= _ROUNDING * target_usd
+
+
+def _place(costs: F64, own: int, target: float) -> tuple[int, bool]:
+    """Return the first point after the cost falls past the target, the nearest to `own`, and whether there is one."""
+    if _is_same(float(costs[own]), target):
+        return own, True
+    is_within = costs <= target * (1 + _ROUNDING)
+    within = np.flatnonzero(is_within)
+    if not len(within):
+        return len(costs) - 1, False
+    later = within[within >= own]
+    last = int(later[0] if len(later) else within[-1])
+    above = np.flatnonzero(~is_within[:last])
+    return (int(above[-1]) + 1 if len(above) else 0), True
 
 
 def _points(moves: Switches) -> tuple[F64, I64]:

@@ -16,7 +16,7 @@ from .checks import finite_array, finite_number
 from .content import content_digest
 from .decisions import Decision, RoutedLLM, Scalar
 from .embedding import EmbedderId
-from .errors import InvalidInput, NoEligibleLLM, named
+from .errors import MOST_NAMED, InvalidInput, NoEligibleLLM, named
 from .prompt_weights import ClusterMap
 from .ranking import Decisions, Ranking, Tables
 from .tokens import MOST_TOKENS, checked_tokens, checked_tokens_of, with_tokens
@@ -320,7 +320,8 @@ class Router:
         unknown = sorted(set(candidates) - set(self.keys))
         if unknown:
             raise InvalidInput(
-                f"candidates this router does not know: {named(unknown)}", hint=f"it knows {named(self.keys)}"
+                f"candidates this router does not know: {named(unknown, MOST_NAMED // 2)}",
+                hint=f"it knows {named(self.keys, MOST_NAMED // 2)}",
             )
         if not candidates:
             raise NoEligibleLLM("no candidate is left to choose from", hint="allow at least one LLM")

@@ -54,6 +54,6 @@ def coverage(n_events: int, n_versions: int, check: FactsCheck | None) -> str:
         until = "" if check.unknown_until is None else f" until {check.unknown_until}"
         left_out.append(f"{counted(check.n_unknown_nights, 'night')}{until} of older releases (unknown)")
     if check.n_open:
-        left_out.append(f"{counted(check.n_open, 'row')} written since the last night ended")
+        left_out.append(f"{counted(check.n_open, 'row')} written or replaced since the last night ended")
     but = f"; not {' and '.join(left_out)}" if left_out else ""
     return f"covers {', '.join(parts)}, and {nights}{but}"

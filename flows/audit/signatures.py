@@ -84,15 +84,17 @@ def heads_finding(workspace: Workspace) -> Finding | None:
 def _heads(workspace: Workspace, keys: tuple[PublicKey, ...]) -> tuple[Mapping[str, str], list[str]]:
     """Return the hashes of the signed heads, each with its place, and what is wrong with the others."""
     name, rows = workspace.settings.mlflow.router_name, workspace.registry.signed_heads.list()
-    signed = [(f"row {one.number} of signed_head", one.signature_json) for one in rows]
+    signed = [(f"row {one.number} of signed_head", one.signature_json, one) for one in rows]
     in_mlflow = workspace.publisher.signed_ledger_head(name)
-    signed += [] if in_mlflow is None else [(f"MLflow's tags of {name}", in_mlflow)]
+    signed += [] if in_mlflow is None else [(f"MLflow's tags of {name}", in_mlflow, None)]
     heads, problems = {}, []
-    for place, text in signed:
+    for place, text, stated in signed:
         try:
-            number, digest = head_of(text, keys)
+            head = head_of(text, keys)
         except Untrusted as error:
             problems.append(f"{place}: {error}")
             continue
-        heads[digest] = f"a signature on event {number}"
+        heads[head.hash] = f"a signature on event {head.number}"
+        if stated not in (None, head):
+            problems.append(f"{place} is not what is signed: event {head.number} on {head.signed_at:%Y-%m-%d}")
     return heads, problems

@@ -152,7 +152,7 @@ def prepare(
         raise NoEligibleLLM("No LLM is left to choose from: all are excluded.", hint="Exclude fewer LLMs.")
     # LLMs withdrawn since the router was made are left out: the next best LLM gets their prompts.
     today = utc_now().date()
-    available = {llm.key for llm in workspace.registry.llms.all() if llm.is_routable_on(today)}
+    available = {llm.key for llm in workspace.registry.llms.all() if not llm.refusal_to_serve(today)}
     eligible = tuple(key for key in considered if key in available)
     unavailable = tuple(key for key in considered if key not in available)
     if not eligible:

@@ -333,14 +333,16 @@ def _refresh_data(found: RefreshOutcome | None) -> dict[str, Any] | None:
 
 
 def _refresh_text(found: RefreshOutcome | None) -> list[str]:
+    from flows.reports.worth import worth_lines
+
     if found is None:
         return []
     changed, digest = sanitize(found.changed, width=300), (found.digest or "")[:12]
     if found.is_applied:
         lines = [f"The champion now serves {changed} (router {digest}, promotion {found.promotion_id})."]
     else:
-        lines = [f"The champion is not refreshed ({changed}): {sanitize(found.problem, width=300)}."]
-    lines += [sanitize(line, width=300) for line in found.judged_again]
+        lines = [f"The champion is not refreshed ({changed}): {sanitize(found.problem, width=400)}."]
+    lines += [*worth_lines(found.worth), *(sanitize(line, width=700) for line in found.judged_again)]
     if found.publish_error:
         lines.append(f"MLflow is pending: {sanitize(found.publish_error, width=300)}")
     if found.status == "requested":

@@ -141,7 +141,8 @@ def _router_text(data: dict[str, Any], worth: Sequence[str], workspace: Workspac
         f"cluster map {data['cluster_map']} ({counted(data['n_clusters'], 'cluster')})",
         f"cost weight {data['cost_weight']:g} errors per USD",
         *worth,
-        "on gate prompts: " + ", ".join(f"{name} {_figure(value)}" for name, value in sorted(data["metrics"].items())),
+        f"on gate prompts: {_metrics(data, is_difference=False)}",
+        *([f"on the prompts that judge: {differences}"] if (differences := _metrics(data, is_difference=True)) else []),
         "",
         table(
             ["LLM", "ERROR", "STRONGEST CLUSTER", "WEAKEST CLUSTER", "COVERAGE", "USD/MTOK IN", "OUT"],
@@ -170,6 +171,13 @@ def _router_text(data: dict[str, Any], worth: Sequence[str], workspace: Workspac
 def _figure(value: float) -> str:
     """Write a figure with four decimals, and a number of prompts or a yes (1) as the whole number it is."""
     return f"{value:g}" if value.is_integer() else f"{value:.4f}"
+
+
+def _metrics(data: dict[str, Any], *, is_difference: bool) -> str:
+    """Return the metrics of a version in a line: those of the difference to its champion, or the others."""
+    found = sorted(data["metrics"].items())
+    shown = [(name, value) for name, value in found if name.startswith("score_difference") == is_difference]
+    return ", ".join(f"{name} {_figure(value)}" for name, value in shown)
 
 
 def _cluster_error(llm: dict[str, Any], choose: Callable[..., int]) -> str:

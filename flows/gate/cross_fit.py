@@ -159,6 +159,8 @@ class Judged:
 
     def interval(self, *, seed: int, n_resamples: int) -> BootstrapDifference:
         """Return the pooled difference with its 95 % interval."""
+        if self.representative is None:
+            return self.gate
         return paired_bootstrap(self.differences, np.zeros(len(self.differences)), seed=seed, n_resamples=n_resamples)
 
     def lower_bound(self, level: float, *, seed: int, n_resamples: int) -> float:
@@ -241,7 +243,9 @@ def cross_fit(
             one.add(fold, [(representative, np.flatnonzero(folds == fold)), (gate, everywhere)])
     if not judged_folds:
         return "too few of them to judge"
-    there, here = (_compared(ours.of(place), theirs.of(place), barred) for place in (0, 1))
+    there, here = (
+        _compared(ours.of(place), theirs.of(place), challenger.router.cost_weight, barred) for place in (0, 1)
+    )
     is_open = ~there.is_same & ~there.is_untested
     is_kept = ~is_open | np.isfinite(there.differences)
     n_open, n_kept = int(is_open.sum()), int(is_kept.sum())
@@ -375,7 +379,7 @@ class _Compared:
     is_untested: NDArray[np.bool_]
 
 
-def _compared(ours: _Chosen, theirs: _Chosen, barred: Mapping[str, str]) -> _Compared:
+def _compared(ours: _Chosen, theirs: _Chosen, own_weight: float, barred: Mapping[str, str]) -> _Compared:
     rows = np.arange(len(theirs.chosen))
     equal = scores_at_equal_cost(
         ours.errors,
@@ -383,6 +387,7 @@ def _compared(ours: _Chosen, theirs: _Chosen, barred: Mapping[str, str]) -> _Com
         np.nan_to_num(ours.scores, nan=0.0),
         ours.spent_usd,
         target_usd=float(theirs.spent_usd[rows, theirs.chosen].mean()),
+        own_weight=own_weight,
     )
     of_challenger, of_champion = np.array(ours.keys)[equal.choices], np.array(theirs.keys)[theirs.chosen]
     is_same = (of_challenger == of_champion).all(axis=0)

@@ -99,15 +99,18 @@ def _more_prompts(above: NDArray[np.float64]) -> str:
 def _answers_differ(scores: NDArray[np.float64], letters: Sequence[str]) -> GateCheck:
     """Check that the LLMs can be told apart, and that not each of them says one and the same thing to every prompt."""
     n, m = scores.shape
+    # Of LLMs that are right every time the cheapest can serve; others that never differ are one LLM under many names.
+    is_always_right = bool((scores == 1).all())
     name, threshold = "LLMs that answer differently on gate prompts", "not all the same"
-    if m > 1 and bool((scores == scores[:, :1]).all()):
+    if m > 1 and not is_always_right and bool((scores == scores[:, :1]).all()):
         said = f"all {m} have the same score on each of the {n} prompts, so there is nothing to choose by"
         remedy = f"LLMs that differ, or prompts that tell them apart; {_BROKEN}"
         return GateCheck(name, said, threshold, passed=False, remedy=remedy)
     if len(letters) >= _FEWEST_ALIKE and len(set(letters)) > 1 and all(_says_one(one, letters) for one in scores.T):
         said = f"each of the {m} names the same option on all {n} prompts"
         return GateCheck(name, said, threshold, passed=False, remedy=_BROKEN)
-    return GateCheck(name, f"they differ, on {n} prompts", threshold, passed=True)
+    said = f"each is right on all {n} prompts" if is_always_right else f"they differ, on {n} prompts"
+    return GateCheck(name, said, threshold, passed=True)
 
 
 def _says_one(scores: NDArray[np.float64], letters: Sequence[str]) -> bool:

@@ -60,7 +60,8 @@ class GateResult:
     zero_router
         Curve of the prompt-blind baseline; None when it was not requested.
     difference
-        Score of the challenger at the champion's cost minus the champion's on gate prompts, with its 95 % interval.
+        Score of the challenger at the champion's cost minus the champion's on the prompts that judge, with its 95 %
+        interval: the mean of `judged`, which every headline shows.
     judged
         The differences that the verdict rests on: those of gate prompts and, by cross-fit, of representative ones.
     lower_bound
@@ -200,6 +201,7 @@ def _compare(
     equal = at_cost_of(before, challenger, outcomes)
     resampling = {"seed": rules.seed, "n_resamples": rules.resamples}
     evidence = judged(equal, before, representative(), **resampling)
+    difference = evidence.interval(**resampling)
     bounds = evidence.lower_bound(spending.level, **resampling), evidence.upper_bound(REJECT_LEVEL, **resampling)
     power = power_of(
         evidence.differences,
@@ -210,7 +212,7 @@ def _compare(
     )
     route_change = float(np.mean([one != other for one, other in zip(found.chosen, before.chosen, strict=True)]))
     compared = (
-        score_holds(evidence.interval(**resampling), bounds, equal, spending, rules, power, where=evidence.sentence),
+        score_holds(difference, bounds, equal, spending, rules, power, where=evidence.sentence),
         cost_holds(found, before, rules),
         shares_hold(found, before, rules),
         GateCheck("gate prompts that go to another LLM than before", f"{route_change:.1%}", SHOWN_ONLY, True),
@@ -219,7 +221,7 @@ def _compare(
         alone,
         checks=alone.checks + compared,
         champion=before,
-        difference=evidence.gate,
+        difference=difference,
         judged=evidence,
         lower_bound=bounds[0],
         upper_bound=bounds[1],
@@ -252,6 +254,7 @@ def version_metrics(gate: GateResult) -> dict[str, float]:
             "score_difference_at_equal_cost": gate.difference.mean,
             "score_difference_low": gate.difference.low,
             "score_difference_high": gate.difference.high,
+            "score_difference_prompts": float(gate.difference.n),
         }
     return metrics | {"gate_prompts": float(len(gate.outcomes.embeddings)), "gate_passed": float(gate.passed)}
 

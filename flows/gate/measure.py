@@ -162,7 +162,7 @@ def measure(router: Router, outcomes: GateOutcomes) -> RouterMeasure:
 
 def at_cost_of(other: RouterMeasure, router: Router, outcomes: GateOutcomes) -> EqualCost:
     """Measure a router that may spend exactly what another one spends."""
-    return scores_at_equal_cost(*_answered(router, outcomes), target_usd=other.cost_usd)
+    return scores_at_equal_cost(*_answered(router, outcomes), target_usd=other.cost_usd, own_weight=router.cost_weight)
 
 
 def _answered(router: Router, outcomes: GateOutcomes) -> tuple[NDArray[Any], ...]:

@@ -109,11 +109,16 @@ class Refresh:
         return () if self.router is None else tuple(zip(self.router.keys, traffic_of(self.router), strict=True))
 
     @property
+    def cost_text(self) -> str:
+        """How much more the champion's own choices cost at the prices in force, in words."""
+        return "not free any more" if np.isinf(self.cost_change) else f"{self.cost_change:+.1%}"
+
+    @property
     def reason(self) -> str:
         """What changed, in one line."""
         parts = [f"without {named((one.llm_key for one in self.dropped), _SHOWN)}"] if self.dropped else []
         if abs(self.cost_change) > LEAST_COST_CHANGE:
-            changed = "which were free" if np.isinf(self.cost_change) else f"expected cost {self.cost_change:+.1%}"
+            changed = "which were free" if np.isinf(self.cost_change) else f"expected cost {self.cost_text}"
             parts.append(
                 f"at the prices in force of {named((one.llm_key for one in self.repriced), _SHOWN)} ({changed})"
             )

@@ -32,13 +32,20 @@ def refresh_checks(
     errors, costs_usd = found.router.expected_on_calibration()
     is_finite = bool(np.isfinite(errors).all() and np.isfinite(costs_usd).all())
     n, m = errors.shape
+    remedy = "no setting: a night that promotes a challenger, or uniroute llm include LLM --reason TEXT"
+    serving = f"{m} of {len(found.champion.keys)}"
     checks = [
-        GateCheck("finite expected errors and costs", f"{m} LLMs on {n} representative prompts", "all", is_finite),
-        GateCheck("LLMs that can still serve", f"{m} of {len(found.champion.keys)}", "at least 1", m >= 1),
+        GateCheck(
+            "finite expected errors and costs",
+            f"{m} LLMs on {n} representative prompts",
+            "all",
+            is_finite,
+            remedy="no setting: check the prices (uniroute llm list)",
+        ),
+        GateCheck("LLMs that can still serve", serving, "at least 1", m >= 1, remedy=remedy),
     ]
     if measured is not None:
         least = f"above {guess:.4f}, what a guess scores" if guess else "above 0"
-        remedy = "no setting: a night that promotes a challenger, or uniroute llm include LLM --reason TEXT"
         checks.append(
             GateCheck("score on gate prompts", f"{measured.score:.4f}", least, measured.score > guess, remedy=remedy)
         )
@@ -48,7 +55,7 @@ def refresh_checks(
         *checks,
         GateCheck(f"largest share of the {prompts} prompts", f"{share:.1%} ({key})", SHOWN_ONLY, True),
         GateCheck("prompts that went to LLMs that cannot serve", f"{found.dead_share:.1%}", SHOWN_ONLY, True),
-        GateCheck("expected cost of the same choices", f"{found.cost_change:+.1%}", SHOWN_ONLY, True),
+        GateCheck("expected cost of the same choices", found.cost_text, SHOWN_ONLY, True),
     )
 
 

@@ -157,6 +157,11 @@ def check_text(check: GateCheck) -> str:
     return f"{line}; to change that: {check.remedy}" if check.remedy and not check.passed else line
 
 
+def failed_text(gate: Mapping[str, Any] | None) -> str:
+    """Return the checks of a stored gate result that are not passed, as `check_text` does; empty without any."""
+    return "; ".join(check_text(check) for check in stored_checks(gate) if not check.passed)
+
+
 def undecided_sentence(gate: Mapping[str, Any] | None) -> str:
     """Return why a stored gate result is undecided and what would decide it; empty when it is decided.
 

@@ -6,7 +6,7 @@ The single LLMs are chosen on the same prompts that they are then judged on, whi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from pydantic import TypeAdapter
@@ -92,6 +92,11 @@ class Worth:
             return self.busiest_key
         same_money = self.affordable
         return same_money.llm_key if same_money is not None and same_money.difference.low <= 0 else None
+
+    @property
+    def alone(self) -> Worth:
+        """The same without the champion, for a router that is the champion itself."""
+        return replace(self, champion=None)
 
     def as_data(self) -> dict[str, Any]:
         """Return it as plain data, as a promotion stores it."""

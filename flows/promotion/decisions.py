@@ -7,6 +7,7 @@ transaction of the registry; MLflow is updated afterwards, and that may wait in 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -18,13 +19,13 @@ from flows.logs import log_event
 from flows.promotion.judging import (
     Clock,
     check_published,
-    failed_checks,
     judge_again,
     load_to_judge,
     refusal,
     write_report,
 )
 from flows.promotion.refresh import judge_refresh_again, judge_waiting_again, refresh_champion
+from flows.reports.night_report import RefreshOutcome
 from flows.versions.mlflow_sync import follow
 from flows.versions.store import find_router, load_version, router_folder
 from flows.workspace import Workspace
@@ -32,7 +33,7 @@ from registry.errors import PromotionRefused, RegistryCorrupt
 from registry.promotion_records import require_reason
 from registry.promotions import GateRecord, Promotion
 from registry.routers import RouterRecord
-from routing.errors import ArtifactError, InvalidInput
+from routing.errors import ArtifactError, InvalidInput, UnirouteError
 
 if TYPE_CHECKING:
     from routing.router import Router
@@ -265,7 +266,8 @@ def rollback(
     NotFound
         There is nothing to go back to.
     PromotionRefused
-        It is already the champion, or never was, or none of its LLMs can serve.
+        It is already the champion, or never was, or none of its LLMs can serve, or what it can serve was turned down or
+        is what it would replace.
     """
     require_reason(reason)
     target, remarks = rollback_target(workspace, to, on=clock().date(), as_is=as_is)
@@ -274,14 +276,21 @@ def rollback(
     )
     crash_points.reach("promotion decided")
     if not as_is and router_folder(workspace, target.digest).is_dir():
-        now = clock()
-        refreshed = refresh_champion(workspace, on=now.date(), actor=by.name, clock=clock, is_decided=True)
+        refreshed = _refreshed(workspace, by, clock)
         if refreshed is not None and refreshed.promotion_id is not None:
             remarks += (f"Rollback {done.id} was refreshed at once: it serves {refreshed.changed}.",)
             done = workspace.registry.promotions.get(refreshed.promotion_id)
         elif refreshed is not None:
             remarks += (f"It serves as it was, because it cannot be refreshed: {refreshed.problem}.",)
     return _logged(Decision(done, follow(workspace, clock), remarks))
+
+
+def _refreshed(workspace: Workspace, by: Person, clock: Clock) -> RefreshOutcome | None:
+    """Refresh what was rolled back to; the rollback stands whatever becomes of that."""
+    try:
+        return refresh_champion(workspace, on=clock().date(), actor=by.name, clock=clock, is_decided=True)
+    except UnirouteError as error:
+        return RefreshOutcome("the champion", "refused", problem=error.message.rstrip("."))
 
 
 def rollback_target(
@@ -302,17 +311,28 @@ def rollback_target(
     if not router_folder(workspace, target.digest).is_dir():
         return target, (f"{name} is not on this machine, so loading it could not be tried.",)
     found = refresh_today(workspace.registry, load_version(workspace, target.digest), on)
-    if not found.dropped:
+    if not found.is_due:
         return target, ()
     if as_is:
-        return target, (f"{name} sends {found.dead_share:.1%} of the prompts to LLMs that cannot serve.",)
+        dead = f"{name} sends {found.dead_share:.1%} of the prompts to LLMs that cannot serve."
+        return target, (dead,) if found.dropped else ()
     if found.router is None:
         raise PromotionRefused(
             f"none of the LLMs of {name} can serve",
             unchanged="No alias was moved.",
             hint="Include an LLM again: uniroute llm list; or insist on it with --as-is",
         )
-    return target, (f"{name} will serve {found.reason}: these cannot serve. --as-is lets it serve as it was.",)
+    registry, again = workspace.registry, found.router.digest
+    if again == registry.routers.aliases().champion or registry.promotions.is_refused(again):
+        is_champion = again == registry.routers.aliases().champion
+        raise PromotionRefused(
+            f"{name} can only serve {found.reason} today, and that router {again[:12]} "
+            + ("is what serves already" if is_champion else "was turned down before"),
+            unchanged="No alias was moved.",
+            hint="let it serve as it was, with --as-is; or name another version: uniroute router list",
+        )
+    cannot = ": these cannot serve" if found.dropped else ""
+    return target, (f"{name} will serve {found.reason}{cannot}. --as-is lets it serve as it was.",)
 
 
 def decide(
@@ -358,11 +378,13 @@ def _still_approvable(waiting: Promotion, gate: GateRecord) -> tuple[str, ...]:
     PromotionRefused
         The gate rejects it, or cannot decide on what it passed at the request: the reviewer saw another page.
     """
+    from flows.gate.verdict import failed_text
+
     name = f"promotion {waiting.id}"
     request = f"uniroute promotion request {waiting.router_digest[:12]}"
     if refusal(gate) or (gate.is_undecided and not waiting.gate.is_undecided):
         raise PromotionRefused(
-            f"{name} no longer passes the gate: {', '.join(failed_checks(gate))}"
+            f"{name} no longer passes the gate: {failed_text(json.loads(gate.details_json))}"
             + (" (undecided)" if gate.is_undecided else ""),
             unchanged="No alias was moved.",
             hint=f"{request} (shows what the gate finds now)",

@@ -147,19 +147,34 @@ def judge_undecided_again(workspace: Workspace, *, actor: str, clock: Clock, run
             continue
         asked = waiting
         if gate != waiting.gate:
-            review = write_report(workspace, waiting.router_digest, champion, gate)
-            asked = promotions.request(
-                waiting.router_digest,
-                champion,
-                gate,
-                actor=waiting.requested_by,
-                now=clock(),
-                reason=f"promotion {waiting.id} again, on what is known now",
-                report_digest=review.digest,
-                run_id=run_id,
-            )
+            why = f"promotion {waiting.id} again, on what is known now"
+            asked = put_forward_again(workspace, waiting, champion, gate, why, run_id=run_id, clock=clock)
         lines += settled(workspace, name, asked, gate, actor=actor, clock=clock, is_new=asked.id != waiting.id)
     return tuple(lines)
+
+
+def put_forward_again(
+    workspace: Workspace,
+    waiting: Promotion,
+    champion: str | None,
+    gate: GateRecord,
+    reason: str,
+    *,
+    run_id: int | None,
+    clock: Clock,
+) -> Promotion:
+    """Request a promotion that waits once more, with the gate's new result; its requester stays the same person."""
+    review = write_report(workspace, waiting.router_digest, champion, gate)
+    return workspace.registry.promotions.request(
+        waiting.router_digest,
+        champion,
+        gate,
+        actor=waiting.requested_by,
+        now=clock(),
+        reason=reason,
+        report_digest=review.digest,
+        run_id=run_id,
+    )
 
 
 def settled(
@@ -188,12 +203,15 @@ def settled(
     against
         What it was compared with, in words.
     """
-    failure = refusal(gate)
+    from flows.gate.verdict import failed_text, undecided_sentence
+
+    failure, details = refusal(gate), json.loads(gate.details_json)
     if failure:
         workspace.registry.promotions.reject(asked.id, actor=actor, reason=failure, now=clock())
-        return [f"{name} is rejected against {against}: {failure}"]
+        return [f"{name} is rejected against {against}: {failure} ({failed_text(details)})"]
     if not is_new:
         return []
     if gate.is_undecided:
-        return [f"{name} waits as promotion {asked.id}: against {against} the gate is undecided"]
+        found = undecided_sentence(details)
+        return [f"{name} waits as promotion {asked.id}: against {against} {found or 'the gate is undecided'}"]
     return [f"{name} waits as promotion {asked.id}: it passes against {against}"]

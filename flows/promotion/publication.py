@@ -12,8 +12,9 @@ import numpy as np
 
 from flows.gate.gate import GateResult
 from flows.gate.measure import RouterMeasure
+from flows.gate.verdict import check_text
 from flows.reports.worth import worth_lines
-from flows.text import counted
+from flows.text import counted, sanitize
 from flows.versions.store import CONTENT_FILE, FIGURE_FILE, Publication, publication_folder
 from flows.workspace import Workspace
 from registry.errors import NotFound
@@ -62,15 +63,17 @@ def version_description(router: Router, gate: GateResult, parent: str | None, as
         f"{found.cost_usd * 1000:.4f} USD per 1,000 prompts{_against_cost(found)}.",
     ]
     if gate.champion is not None and gate.difference is not None:
+        judged_where = "" if gate.judged is None else gate.judged.sentence
         lines.append(
             f"- Champion before: score {gate.champion.score:.4f} at {gate.champion.cost_usd * 1000:.4f} USD per "
             f"1,000 prompts; at equal cost the difference in score is {gate.difference.mean:+.4f} "
-            f"({gate.difference.low:+.4f} to {gate.difference.high:+.4f})."
+            f"({gate.difference.low:+.4f} to {gate.difference.high:+.4f}){judged_where}."
         )
     lines += [f"- {line}" for line in worth_lines(gate.worth)]
     lines += [
         certainty(router),
         f"- Gate: {GATE_WORDS[gate.verdict]}.",
+        *(f"- {one.outcome}: {sanitize(check_text(one), width=700)}." for one in gate.checks if not one.passed),
         f"- Digest {router.digest}, parent {parent or 'none'}.",
     ]
     return "\n".join(lines)

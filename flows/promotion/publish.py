@@ -138,13 +138,15 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
 def _put_forward(night: Night, candidate: Candidate) -> Router:
     """Return the candidate; the champion if the candidate is nothing but a refresh of it that is due.
 
-    Such a router serves by a refresh once it is approved, or once a second night confirms that an LLM is gone. Judged
-    as a challenger it could be turned down, and what was turned down never serves by a refresh.
+    Such a router serves by a refresh once it is approved, once a second night confirms that an LLM is gone, or once an
+    LLM whose price is held for review is taken out. Judged as a challenger it could be turned down, and what was turned
+    down never serves by a refresh.
     """
     champion = champion_router(night)
     if champion is None:
         return candidate.router
-    found = refresh_today(night.registry, champion, night.as_of, without=unavailable_tonight(night))
+    held = {key for key in champion.keys if night.registry.llms.held_price(key) is not None}
+    found = refresh_today(night.registry, champion, night.as_of, without=unavailable_tonight(night) | held)
     is_refresh = found.is_due and found.router is not None and found.router.digest == candidate.router.digest
     return champion if is_refresh else candidate.router
 

@@ -7,6 +7,7 @@ was stopped anywhere is completed by doing it again.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows import crash_points
 from flows.gate.refresh import Refresh, refresh_today
 from flows.logs import log_event
-from flows.promotion.judging import Clock, failed_checks, judge_again, load_to_judge, settled, write_report
+from flows.promotion.judging import Clock, judge_again, load_to_judge, put_forward_again, settled, write_report
 from flows.reports.night_report import RefreshOutcome
 from flows.text import counted
 from flows.versions.mlflow_sync import follow
@@ -26,8 +27,8 @@ from flows.versions.store import (
     router_folder,
 )
 from flows.workspace import Workspace
-from registry.errors import NotFound, PromotionRefused
-from registry.promotion_records import REFRESH, GateRecord, Promotion, gate_result
+from registry.errors import NotFound, PromotionRefused, StalePromotion
+from registry.promotion_records import REFRESH, REJECT, GateRecord, Promotion, gate_result
 from registry.routers import RouterRecord
 from routing.artifact import save_router
 from routing.embedders import keep_embedder, load_embedder_for
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from flows.gate.answers import Answers
     from flows.gate.gate import GateResult
     from routing.router import Router
+
+_ATTEMPTS = 5
+"""How often a person's refresh is tried while others move the champion."""
 
 
 def refresh_champion(
@@ -78,14 +82,19 @@ def refresh_champion(
     if champion is None:
         return None
     found = refresh_today(registry, load_to_judge(workspace, champion), on)
+    _close_outdated(workspace, found, actor, clock)
     if not found.is_due:
         return _finished(workspace, champion, run_id, clock)
     if found.router is None:
         return RefreshOutcome(found.reason, "refused", problem="none of its LLMs is left to serve")
+    from flows.gate.verdict import failed_text
+
     measured = measure_refresh(workspace, found, on, answers)
     gate = gate_of(found, measured, workspace)
     if not gate.passed:
-        return RefreshOutcome(found.reason, "refused", problem=f"check failed: {', '.join(failed_checks(gate))}")
+        return RefreshOutcome(
+            found.reason, "refused", problem=f"check failed: {failed_text(json.loads(gate.details_json))}"
+        )
     _keep(workspace, found, measured, actor, clock)
     crash_points.reach("refresh registered")
     review = write_report(workspace, found.router.digest, champion, gate)
@@ -97,7 +106,7 @@ def refresh_champion(
         asked = registry.promotions.request(found.router.digest, champion, gate, **decision)
         problem = "the same router was turned down before" if is_refused else "it waits for review"
         status = "refused" if asked.status == "rejected" else asked.status
-        return RefreshOutcome(found.reason, status, asked.id, asked.router_digest, problem)
+        return replace(_outcome(asked, ()), changed=found.reason, status=status, problem=problem)
     done = registry.promotions.refresh(found.router.digest, champion, gate, **decision)
     crash_points.reach("refreshed")
     log_event("promotion_decided", promotion=done.status, kind="refresh", id=done.id, router=done.router_digest[:12])
@@ -119,7 +128,7 @@ def refresh_at_once(workspace: Workspace, *, actor: str, clock: Clock) -> Refres
         Returns the time in UTC.
     """
     try:
-        done = refresh_champion(workspace, on=clock().date(), actor=actor, clock=clock)
+        done = _refresh_while_others_decide(workspace, actor, clock)
     except UnirouteError as error:
         return RefreshOutcome("the champion", "refused", problem=error.message)
     if done is None or done.digest is None:
@@ -128,18 +137,52 @@ def refresh_at_once(workspace: Workspace, *, actor: str, clock: Clock) -> Refres
     return replace(done, publish_error=follow(workspace, clock))
 
 
+def _refresh_while_others_decide(workspace: Workspace, actor: str, clock: Clock) -> RefreshOutcome | None:
+    """Refresh the champion; again when others have moved it in the same moment, because theirs may have the LLM too."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(StalePromotion):
+            return refresh_champion(workspace, on=clock().date(), actor=actor, clock=clock)
+    return refresh_champion(workspace, on=clock().date(), actor=actor, clock=clock)
+
+
 def _finished(workspace: Workspace, champion: str, run_id: int | None, clock: Clock) -> RefreshOutcome | None:
-    """Return the refresh that a killed attempt of this run applied, after doing what it left undone."""
+    """Do what a killed refresh left undone; return the refresh that an attempt of this run applied.
+
+    What a person's command or another night left undone is done as well, without a word: the ledger has it.
+    """
     promotions = workspace.registry.promotions
+    latest = next((one for one in promotions.list(status="applied", limit=1) if one.is_refresh), None)
+    newer = [one for one in promotions.list(status="requested") if not one.is_refresh and one.gate.decision != REJECT]
+    is_mine = latest is not None and run_id is not None and latest.run_id == run_id
+    lines: tuple[str, ...] = ()
+    if latest is not None and latest.router_digest == champion and (is_mine or not newer):
+        lines = judge_waiting_again(workspace, latest, clock)
     mine = [one for one in promotions.list(status="applied", limit=5) if one.is_refresh and one.run_id == run_id]
     if run_id is None or not mine:
         return None
-    is_serving = mine[0].router_digest == champion
-    return _outcome(mine[0], judge_waiting_again(workspace, mine[0], clock) if is_serving else ())
+    return _outcome(mine[0], lines if is_mine else ())
+
+
+def _close_outdated(workspace: Workspace, found: Refresh, actor: str, clock: Clock) -> None:
+    """Close a refresh that waits and is no longer what the champion can serve: nobody could approve it."""
+    promotions = workspace.registry.promotions
+    now = None if found.router is None or not found.is_due else found.router.digest
+    waiting = [one for one in promotions.list(status="requested") if one.is_refresh]
+    if any((one.expected_champion, one.router_digest) != (found.champion.digest, now) for one in waiting):
+        promotions.close_refreshes(actor=actor, now=clock(), reason="LLMs or prices have changed again")
 
 
 def _outcome(done: Promotion, judged_again: tuple[str, ...]) -> RefreshOutcome:
-    return RefreshOutcome(done.reason or "", done.status, done.id, done.router_digest, judged_again=judged_again)
+    from flows.gate.worth import Worth
+
+    return RefreshOutcome(
+        changed=done.reason or "",
+        status=done.status,
+        promotion_id=done.id,
+        digest=done.router_digest,
+        judged_again=judged_again,
+        worth=Worth.of_data(json.loads(done.gate.details_json).get("worth")),
+    )
 
 
 def judge_waiting_again(workspace: Workspace, refresh: Promotion, clock: Clock) -> tuple[str, ...]:
@@ -170,17 +213,8 @@ def judge_waiting_again(workspace: Workspace, refresh: Promotion, clock: Clock) 
         except UnirouteError as error:
             lines.append(f"{name} cannot be judged against the refreshed champion: {error.message}")
             continue
-        review = write_report(workspace, waiting.router_digest, champion, gate)
-        asked = promotions.request(
-            waiting.router_digest,
-            champion,
-            gate,
-            actor=waiting.requested_by,
-            now=clock(),
-            reason=f"promotion {waiting.id} again, against the refreshed champion",
-            report_digest=review.digest,
-            run_id=waiting.run_id,
-        )
+        why = f"promotion {waiting.id} again, against the refreshed champion"
+        asked = put_forward_again(workspace, waiting, champion, gate, why, run_id=waiting.run_id, clock=clock)
         by, against = refresh.requested_by, "the refreshed champion"
         lines += settled(workspace, name, asked, gate, actor=by, clock=clock, against=against)
     return tuple(lines)
@@ -252,7 +286,6 @@ def gate_of(found: Refresh, measured: GateResult | None, workspace: Workspace) -
 
 def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, actor: str, clock: Clock) -> None:
     """Write the router's folder, the publication beside it, and the registry's row, as a night does."""
-    from flows.gate.gate import version_metrics
     from flows.promotion.publication import keep_publication
 
     router = found.router
@@ -262,8 +295,7 @@ def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, act
     remove_scratch_of_killed(folder)
     manifest = save_router(router, folder)
     keep_embedder(load_embedder_for(router.embedder, folder=router_folder(workspace, parent.digest)), folder)
-    metrics = {} if measured is None else version_metrics(measured)
-    publication = _publication(workspace, found, router, parent, metrics)
+    publication = _publication(workspace, found, router, parent, measured)
     crash_points.reach("refresh written")
     keep_publication(workspace, router.digest, publication, measured)
     figure = figure_path(workspace, router.digest)
@@ -279,7 +311,7 @@ def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, act
             # The run whose settings and prompts shaped it: a refresh shapes nothing.
             run_id=parent.run_id,
             llm_keys=router.keys,
-            metrics=metrics,
+            metrics=publication.metrics,
             files_json=json.dumps(dict(manifest.files), sort_keys=True),
             created_at=clock(),
         ),
@@ -289,8 +321,11 @@ def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, act
 
 
 def _publication(
-    workspace: Workspace, found: Refresh, router: Router, parent: RouterRecord, metrics: dict[str, float]
+    workspace: Workspace, found: Refresh, router: Router, parent: RouterRecord, measured: GateResult | None
 ) -> Publication:
+    from flows.gate.gate import version_metrics
+    from flows.reports.worth import worth_lines
+
     run = workspace.registry.runs.get(parent.run_id)
     prompts = workspace.registry.prompts.get(parent.prompt_set_digest)
     lines = [
@@ -299,7 +334,8 @@ def _publication(
         "",
         f"- LLMs left out: {len(found.dropped)}, which got {found.dead_share:.1%} of the representative prompts.",
         f"- LLMs at another price: {len(found.repriced)}; expected cost of the champion's own choices "
-        f"{found.cost_change:+.1%}.",
+        f"{found.cost_text}.",
+        *(f"- {line}" for line in worth_lines(None if measured is None else measured.worth)),
         "- No statistical gate: nothing new is claimed of any LLM.",
         f"- Digest {router.digest}, parent {parent.digest}.",
     ]
@@ -327,5 +363,5 @@ def _publication(
             "cost_weight": router.cost_weight,
             "representative_prompts": len(prompts.with_role("representative")),
         },
-        metrics=metrics,
+        metrics={} if measured is None else version_metrics(measured),
     )

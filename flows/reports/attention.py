@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from flows.gate.gate import gate_as_json
-from flows.gate.verdict import undecided_sentence
+from flows.gate.verdict import failed_text, undecided_sentence
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import Unjudged
 from flows.reports.night_report import UNDECIDED_WAITS, NightReport
@@ -22,8 +24,8 @@ def plan_attention(plan: NightPlan) -> tuple[str, ...]:
         return ()
     if not plan.unroutable:
         return (
-            "No LLM is there to route to: the catalogs list none for a configured [[endpoint]]. Check include, exclude "
-            "and endpoint of [[catalog]]",
+            "No LLM is there to route to: none that a catalog lists for a configured [[endpoint]] is available. See "
+            "uniroute llm list, and check include, exclude and endpoint of [[catalog]]",
         )
     reasons = Counter(
         llm.refusal or ("no price" if llm.price is None else "it is being retired") for llm in plan.unroutable
@@ -63,7 +65,7 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
         if router.review_error:
             lines.append(f"no promotion report: {router.review_error}; the gate decided without it")
         if router.promotion in ("rejected", "waiting for review", UNDECIDED_WAITS):
-            reason = "" if router.gate is None else undecided_sentence(gate_as_json(router.gate))
+            reason = "" if router.gate is None else _why(gate_as_json(router.gate))
             lines.append(f"promotion of router {router.digest[:12]}: {router.promotion}" + (reason and f": {reason}"))
         lines += router.judged_again
     if report.closing is not None and report.closing.ledger_problem:
@@ -74,6 +76,11 @@ def attention_lines(report: NightReport) -> tuple[str, ...]:
             f"two deployments share this registry: {conflict}; let only one run nights, or give both the same settings"
         )
     return tuple(lines)
+
+
+def _why(gate: Mapping[str, Any]) -> str:
+    """Return what stands in the way of a router, and what would change that; empty when nothing does."""
+    return undecided_sentence(gate) or failed_text(gate)
 
 
 def _of_champion(report: NightReport) -> list[str]:

@@ -117,7 +117,7 @@ def headline_lines(data: dict[str, Any]) -> list[str]:
     return [
         title,
         *undecided,
-        f"  score at the champion's cost   on gate prompts alone {found['score_difference_at_equal_cost']:+.4f} "
+        f"  score at the champion's cost   {found['score_difference_at_equal_cost']:+.4f} "
         f"(95 % interval {found['score_difference_low']:+.4f} to {found['score_difference_high']:+.4f})",
         f"  cost in USD per 1,000 prompts  {found['champion_cost_usd_per_1k']:.4f} -> "
         f"{found['cost_usd_per_1k']:.4f}{cost}",

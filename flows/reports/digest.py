@@ -46,6 +46,12 @@ def escape(text: object, width: int = 80) -> str:
     return markdown(one_line(str(text), width), 2 * width + 8)
 
 
+def report_note(name: str, router: RouterOutcome) -> str:
+    """Return what is said beside the link to a promotion report, in Markdown; the reason may be anybody's words."""
+    where = f"Also in its MLflow run, and: `uniroute report promotion {router.digest[:12]} --open`"
+    return f"Router {name}: {escape(router.promotion, 400)}. {where}"
+
+
 def verdict(report: NightReport) -> str:
     """Return one line on how the night went."""
     if report.is_plan_only:
@@ -76,7 +82,7 @@ def digest(report: NightReport) -> str:
     if report.closing is not None:
         lines += ["", *_closing_lines(report, report.closing)]
     if report.attention:
-        lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in report.attention[:8])]
+        lines += ["", "**Attention**", *(f"- {escape(line, 700)}" for line in report.attention[:8])]
     return "\n".join(lines)
 
 
@@ -169,15 +175,17 @@ def refresh_lines(found: RefreshOutcome | None) -> list[str]:
     if found.is_applied:
         lines = [f"- refresh: the champion now serves {escape(found.changed, 300)} (`{(found.digest or '')[:12]}`)"]
     else:
-        lines = [f"- refresh due, not applied: {escape(found.changed, 300)}; {escape(found.problem, 200)}"]
-    return lines + [f"- {escape(line, 300)}" for line in found.judged_again]
+        lines = [f"- refresh due, not applied: {escape(found.changed, 300)}; {escape(found.problem, 400)}"]
+    lines += [f"- {escape(line, 400)}" for line in worth_lines(found.worth)[:1]]
+    return lines + [f"- {escape(line, 700)}" for line in found.judged_again]
 
 
 def _router_lines(router: RouterOutcome) -> list[str]:
     name = f"v{router.version}" if router.version is not None else router.digest[:12]
     if router.is_unchanged:
-        again = [f"- {escape(line, 300)}" for line in router.judged_again]
-        return [f"- router: unchanged, {name} stays champion", *again]
+        again = [f"- {escape(line, 700)}" for line in router.judged_again]
+        worth = [f"- {escape(line, 400)}" for line in worth_lines(router.worth)]
+        return [f"- router: unchanged, {name} stays champion", *worth, *again]
     lines = [
         f"- cluster map: {'fitted' if router.map_was_fitted else 'kept, nothing was refitted'}",
         f"- router {name}: {counted(router.n_llms, 'LLM')}, {router.promotion}",
@@ -193,7 +201,7 @@ def _router_lines(router: RouterOutcome) -> list[str]:
                 cells = (f"{found.score:.4f}", f"{found.cost_usd * 1000:.4f}", *area_and_qnc(found))
                 lines.append(f"| {title} | {' | '.join(cells)} |")
         lines.append("")
-        lines += [f"- {escape(line, 400)}" for line in worth_lines(gate.worth)]
+        lines += [f"- {escape(line, 400)}" for line in worth_lines(router.worth)]
         undecided = undecided_sentence(gate_as_json(gate))
         lines += [f"- **undecided**: {escape(undecided, 400)}"] if undecided else []
         lines += [f"- {check.outcome}: {escape(check_text(check), 700)}" for check in gate.checks]
@@ -400,6 +408,7 @@ def _refresh_record(found: RefreshOutcome) -> RefreshRecord:
         problem=found.problem,
         judged_again=found.judged_again,
         publish_error=found.publish_error,
+        worth=found.worth,
     )
 
 

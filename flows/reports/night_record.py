@@ -161,6 +161,7 @@ class RefreshRecord:
     problem: str = ""
     judged_again: tuple[str, ...] = ()
     publish_error: str = ""
+    worth: Annotated[Worth | None, Field(exclude_if=lambda one: one is None)] = None
 
 
 @dataclass(frozen=True)
@@ -198,8 +199,9 @@ class NightRouterRecord:
 
     @property
     def worth(self) -> Worth | None:
-        """What the router is worth; None when nothing new was made, or not measured then."""
-        return None if self.is_unchanged else Worth.of_data((self.gate or {}).get("worth"))
+        """What the router is worth; None when that was not measured then."""
+        found = Worth.of_data((self.gate or {}).get("worth"))
+        return found.alone if found is not None and self.is_unchanged else found
 
 
 @dataclass(frozen=True)

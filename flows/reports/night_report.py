@@ -13,6 +13,7 @@ from registry.prompts import PromptSet
 
 if TYPE_CHECKING:
     from flows.gate.gate import GateResult
+    from flows.gate.worth import Worth
     from flows.profiling.availability import UnavailableLLM
     from flows.profiling.plan import NightPlan
     from flows.profiling.results import CanaryOutcome, Quarantine, Unjudged
@@ -48,6 +49,13 @@ class RouterOutcome:
     review_error: str = ""
     judged_again: tuple[str, ...] = ()
 
+    @property
+    def worth(self) -> Worth | None:
+        """What the router is worth; None when it was not measured."""
+        if self.gate is None:
+            return None
+        return self.gate.worth.alone if self.is_unchanged else self.gate.worth
+
 
 @dataclass(frozen=True)
 class RefreshOutcome:
@@ -67,6 +75,8 @@ class RefreshOutcome:
         The promotions that waited and were judged again, in lines.
     publish_error
         Why MLflow has not been updated yet; empty when it has.
+    worth
+        What the refreshed router is worth on gate prompts; None when that was not measured.
     """
 
     changed: str
@@ -76,6 +86,7 @@ class RefreshOutcome:
     problem: str = ""
     judged_again: tuple[str, ...] = ()
     publish_error: str = ""
+    worth: Worth | None = None
 
     @property
     def is_applied(self) -> bool:

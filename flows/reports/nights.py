@@ -68,10 +68,10 @@ def night_markdown(seen: PastNight) -> str:
     if router is not None:
         lines += ["", f"- router `{router.digest[:12]}`: {escape(router.promotion)}"]
         lines += [f"- {escape(line, 400)}" for line in _worth(record)]
-        lines += [f"- {one.outcome}: {escape(check_text(one), 700)}" for one in router.checks]
+        lines += [f"- {check.outcome}: {escape(check_text(check), 700)}" for check in router.checks]
         lines.append(f"- report: `uniroute report promotion {router.digest[:12]} --open`")
     if record.attention:
-        lines += ["", "**Attention**", *(f"- {escape(line, 300)}" for line in record.attention[:_MOST_LINES])]
+        lines += ["", "**Attention**", *(f"- {escape(line, 700)}" for line in record.attention[:_MOST_LINES])]
     return "\n".join(lines) + "\n"
 
 
@@ -83,7 +83,7 @@ def _refresh(record: NightRecord) -> tuple[str, ...]:
     ended = f"the champion serves {found.changed} (router {(found.digest or '')[:12]})"
     if found.status != "applied":
         ended = f"due, not applied: {found.changed}; {found.problem}"
-    return (ended, *found.judged_again)
+    return (ended, *worth_lines(found.worth), *found.judged_again)
 
 
 def _worth(record: NightRecord) -> tuple[str, ...]:

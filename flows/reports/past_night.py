@@ -102,10 +102,11 @@ def night_text(seen: PastNight) -> str:
     if record.refresh is not None:
         ended = record.refresh.status if not record.refresh.problem else f"not applied, {record.refresh.problem}"
         lines.append(f"refresh  {sanitize(record.refresh.changed, width=200)}: {sanitize(ended, width=200)}")
+        lines += [f"worth    {line}" for line in worth_lines(record.refresh.worth)]
     if record.router is not None:
         lines += [_made(record.router), *(f"worth    {line}" for line in worth_lines(record.router.worth))]
     if record.attention:
-        lines += ["", *(f"! {sanitize(line, width=300)}" for line in record.attention[:_LINES_SHOWN])]
+        lines += ["", *(f"! {sanitize(line, width=700)}" for line in record.attention[:_LINES_SHOWN])]
         lines += [f"! and {len(record.attention) - _LINES_SHOWN} more"] * (len(record.attention) > _LINES_SHOWN)
     if record.profiles:
         lines += ["", _profiles(record.profiles)]

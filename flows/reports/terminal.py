@@ -49,7 +49,7 @@ def ending_text(report: NightReport, *, planned_command: str = "uniroute night r
             router_text(report.router),
         ]
     if report.attention:
-        blocks.append("\n".join(f"! {sanitize(line, width=300)}" for line in report.attention))
+        blocks.append("\n".join(f"! {sanitize(line, width=700)}" for line in report.attention))
     blocks.append(verdict(report))
     if not report.is_plan_only:
         planned_command = next_command(report)
@@ -193,8 +193,9 @@ def refresh_text(found: RefreshOutcome | None) -> str:
     changed = sanitize(found.changed, width=300)
     ended = f"Refresh: the champion now serves {changed}."
     if not found.is_applied:
-        ended = f"Refresh due, not applied ({changed}): {sanitize(found.problem, width=200)}."
-    return "\n".join([ended, *(f"  {sanitize(line, width=300)}" for line in found.judged_again)])
+        ended = f"Refresh due, not applied ({changed}): {sanitize(found.problem, width=400)}."
+    again = (f"  {sanitize(line, width=700)}" for line in found.judged_again)
+    return "\n".join([ended, *worth_lines(found.worth), *again])
 
 
 def router_text(router: RouterOutcome | None) -> str:
@@ -204,7 +205,8 @@ def router_text(router: RouterOutcome | None) -> str:
     name = f"version {router.version}" if router.version is not None else f"{router.digest[:12]} (not yet in MLflow)"
     if router.is_unchanged:
         unchanged = f"Router: unchanged; {name} stays champion, nothing was published."
-        return "\n".join([unchanged, *(f"  {sanitize(line, width=300)}" for line in router.judged_again)])
+        again = (f"  {sanitize(line, width=700)}" for line in router.judged_again)
+        return "\n".join([unchanged, *worth_lines(router.worth), *again])
     fitted = "a cluster map was fitted" if router.map_was_fitted else "the cluster map was kept, nothing was refitted"
     lines = [f"Router {name}: {counted(router.n_llms, 'LLM')}; {fitted}; published as challenger; {router.promotion}."]
     gate = router.gate
@@ -213,7 +215,7 @@ def router_text(router: RouterOutcome | None) -> str:
         rows = [[title, *measure_cells(found)] for title, found in pairs if found is not None]
         headers = [f"ON {len(gate.outcomes.embeddings)} GATE PROMPTS", "SCORE", "USD/1000", "AREA", "QNC", "PEAK"]
         lines.append(table(headers, rows, right=(1, 2, 3, 4, 5)))
-        lines += worth_lines(gate.worth)
+        lines += worth_lines(router.worth)
         undecided = undecided_sentence(gate_as_json(gate))
         lines += [f"Undecided: {undecided}."] if undecided else []
         lines += [check_line(check) for check in gate.checks]

@@ -173,19 +173,17 @@ def libraries_now() -> dict[str, str]:
     found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     code = CarriedCode.of(routing_package()).digest[:12]
     found |= {"routing code": code, "python": platform.python_version(), "machine": platform.machine()}
-    return found | {"kernel": _kernel()}
+    return found | _blas()
 
 
-def _kernel() -> str:
-    """Return which code multiplies matrices here: BLAS chooses it by the processor, and each rounds otherwise."""
+def _blas() -> dict[str, str]:
+    """Return what multiplies matrices here, chosen by the processor, and on how many threads: sums round by both."""
     from threadpoolctl import threadpool_info
 
-    found = {
-        f"{one['internal_api']} {one.get('architecture', '')}".strip()
-        for one in threadpool_info()
-        if one["user_api"] == "blas" and "numpy" in one["filepath"]
-    }
-    return ", ".join(sorted(found)) or "unknown"
+    found = [one for one in threadpool_info() if one["user_api"] == "blas" and "numpy" in one["filepath"]]
+    kernels = {f"{one['internal_api']} {one.get('architecture', '')}".strip() for one in found}
+    threads = {str(one["num_threads"]) for one in found}
+    return {"kernel": ", ".join(sorted(kernels)) or "unknown", "threads": ", ".join(sorted(threads)) or "unknown"}
 
 
 def answers_digest(table: OutcomeTable, column: int) -> str:

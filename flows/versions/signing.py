@@ -124,8 +124,8 @@ def problem_of_version(record: RouterRecord, known: KnownFolder | None, keys: tu
     return "" if known is not None and stated == (known.digest, record.digest) else "another version is signed"
 
 
-def head_of(signature: str, keys: tuple[PublicKey, ...]) -> tuple[int, str]:
-    """Return number and hash of the head that a key vouches for.
+def head_of(signature: str, keys: tuple[PublicKey, ...]) -> SignedHead:
+    """Return the head that a key vouches for.
 
     Raises
     ------
@@ -135,7 +135,8 @@ def head_of(signature: str, keys: tuple[PublicKey, ...]) -> tuple[int, str]:
         If no key vouches for it.
     """
     facts = verified(signature, keys, HEAD_STATEMENT)
-    return int(facts["number"]), str(facts["hash"])
+    signed_at = datetime.fromisoformat(facts["signed_at"])
+    return SignedHead(int(facts["number"]), str(facts["hash"]), signed_at, signature)
 
 
 def since_when(keys: tuple[PublicKey, ...]) -> datetime:

@@ -251,7 +251,7 @@ class SignedHead:
     signed_at
         When it was signed, in UTC.
     signature_json
-        The signed statement, which is what counts: the other cells only say what is in it.
+        The signed statement, which is what counts: the other cells must say what is in it.
     """
 
     number: int

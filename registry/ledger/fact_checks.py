@@ -13,7 +13,7 @@ from sqlalchemy import Table, func, select
 
 from registry.db.database import Database, Unit
 from registry.db.seals import OPEN
-from registry.db.tables import SEALED_TABLES, run
+from registry.db.tables import SEALED_TABLES, completion, llm_price, run
 from registry.errors import RegistryBusy, RegistryError, counted
 from registry.ledger import LedgerEvent
 from registry.ledger.facts import PRUNED, RETIRED, SEALED, WORDS, RowSum, digests_of_former, stored_sums, sums_by_seal
@@ -34,7 +34,7 @@ class FactsCheck:
     n_pruned, n_replaced
         Rows that the retention deleted, and that later nights replaced: their digests are kept.
     n_open
-        Rows written since the last night ended, which the next one puts under a digest.
+        Rows written or replaced since the last night ended, which the next one puts under a digest.
     n_unknown_nights, unknown_until, n_unknown
         Nights of older releases, which kept no digest; the day of the last of them; and their rows.
     """
@@ -73,6 +73,7 @@ class _Check:
             number: json.loads(one.payload_json) for number, one in self._endings.items()
         }
         self._problems: list[str] = []
+        self._left: defaultdict[str, int] = defaultdict(int)
 
     def result(self) -> FactsCheck:
         former, n_pruned, n_replaced = self._former()
@@ -85,7 +86,7 @@ class _Check:
             except (RegistryError, ValueError, TypeError, AttributeError, OverflowError):
                 self._problems.append(f"rows of {WORDS[table.name]} cannot be read")
                 continue
-            n_open += found.pop(OPEN, RowSum()).n_rows
+            n_open += self._open_rows(table, found.pop(OPEN, RowSum()).n_rows)
             n_unknown += found.pop(None, RowSum()).n_rows
             n_rows += sum(one.n_rows for one in found.values())
             known = {seal: one for seal, one in found.items() if seal is not None}
@@ -117,7 +118,23 @@ class _Check:
             former[name][seal] += one
             is_pruned = ended in self._endings and self._endings[ended].event == PRUNED
             counts[PRUNED if is_pruned else SEALED] += one.n_rows
+            self._left[name] += one.n_rows if ended == OPEN else 0
         return former, counts[PRUNED], counts[SEALED]
+
+    def _open_rows(self, table: Table, n_here: int) -> int:
+        """Return how many rows of a table no digest covers yet.
+
+        What left its digest since the last night ended was changed where it is, so that it is among the open rows: sums
+        that nobody wrote down in the ledger yet must not excuse a row that was removed.
+        """
+        n_left = self._left[table.name]
+        # A price that waited for review is dropped, and the text of an answer that is asked again may be pruned.
+        was_pruned = any(number > max(self._seals, default=0) for number in self._endings)
+        may_go = table is llm_price or (table is completion and was_pruned)
+        if n_left > n_here and not may_go:
+            gone = f"{counted(n_left - n_here, 'row')} removed since the last night ended"
+            self._problems.append(f"{WORDS[table.name]}: {gone} ({n_left} left their digests, {n_here} are here)")
+        return max(n_here, n_left)
 
     def _compare(self, table: Table, found: Mapping[int, RowSum], former: Mapping[int, RowSum]) -> None:
         word = WORDS[table.name]

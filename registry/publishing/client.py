@@ -347,7 +347,8 @@ def _check_params(params: Mapping[str, Any], served: _Served) -> None:
     if unknown:
         raise _refusal(f"version {served.version} has no parameter {', '.join(unknown)}; it has {', '.join(known)}")
     candidates = params.get("candidates")
-    if candidates is not None and not len(candidates):
+    # What is no list is refused by MLflow, which knows the types of the signature.
+    if hasattr(candidates, "__len__") and not len(candidates):
         raise _refusal("candidates is empty, so no LLM is left to choose; leave it out to choose among all")
 
 

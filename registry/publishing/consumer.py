@@ -212,7 +212,7 @@ class RouterConsumer(mlflow.pyfunc.PythonModel):
 
     def _candidates(self, wanted: Mapping[str, Any]) -> list[str] | None:
         """Return the keys to choose from; None for all. Without any left the router refuses."""
-        candidates, exclude = _keys(wanted.get("candidates")), _keys(wanted.get("exclude"))
+        candidates, exclude = _keys(wanted.get("candidates")), set(_keys(wanted.get("exclude")))
         if not exclude:
             return candidates or None
         return [key for key in candidates or self._router.keys if key not in exclude]

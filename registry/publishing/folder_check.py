@@ -1,10 +1,9 @@
 """Whether a version's folder holds what was published, and nothing else that could run.
 
 The registry, `RouterClient` and exported versions all check with this one file. It needs the standard library alone, so
-that a copy checks where uniroute is not installed: `verify.py` in an exported version is one.
+that a copy checks where uniroute is not installed: `verify.py` in an exported version is one. Nothing but `sys`, which
+is built in, may be imported before that copy's own folder is off the path: not even `__future__`, which is a file.
 """
-
-from __future__ import annotations
 
 import sys
 
@@ -33,6 +32,7 @@ NOTE = "registered_model_meta"
 _CACHE = "__pycache__"
 _NAMED = 3
 _LONGEST_NOTE = 1000
+_DEEPEST = 20
 _NOTE = re.compile(rb"model_name: (?P<name>[^\n]+)\nmodel_version: (?P<version>[^\n]+)\n")
 # Without the name of the file, which is wherever the source lay when it was compiled: 5 numbers, 8 parts, a number, 2.
 _CODE_PARTS = ("number",) * 5 + ("part",) * 5 + ("left out", "part", "part", "number", "part", "part")
@@ -205,7 +205,7 @@ def refuse_links(folder: Path | None) -> None:
             raise FolderChanged(f"{path.relative_to(folder).as_posix()!r} is {problem}")
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
+def _walk(folder: Path, depth: int = 0) -> Iterator[tuple[Path, str]]:
     """Yield everything in a folder that is no folder, with what is wrong with it; sorted by path."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
@@ -213,8 +213,10 @@ def _walk(folder: Path) -> Iterator[tuple[Path, str]]:
         path = Path(entry.path)
         if entry.is_symlink():
             yield path, "a link"
+        elif entry.is_dir(follow_symlinks=False) and depth < _DEEPEST:
+            yield from _walk(path, depth + 1)
         elif entry.is_dir(follow_symlinks=False):
-            yield from _walk(path)
+            yield path, "a folder in too many others"
         else:
             yield path, "" if entry.is_file(follow_symlinks=False) else "neither a file nor a folder"
 

@@ -87,6 +87,8 @@ class Evening:
             assert dump[part] == rows, f"killed at {point}: {part} differs"
         with Registry.open(f"sqlite:///{self.night.registry}", migrate=False) as registry:
             facts = registry.check_facts(registry.ledger.events())
+            published = [one for one in registry.routers.list() if one.mlflow_version is not None]
+            assert published and all(registry.routers.known_folder(one) is not None for one in published)
         assert (facts.problems, facts.n_open, facts.n_nights) == ((), 0, 2), f"killed at {point}"
         return code == KILLED
 

@@ -9,6 +9,7 @@ from flows.config.loading import load_settings
 from flows.reports.nights import night_html, night_markdown
 from flows.reports.past_night import look_back
 from flows.workspace import Workspace
+from registry.clock import utc_now
 from registry.publishing.client import RouterClient
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.tiny_night import TinyNight
@@ -19,6 +20,7 @@ from tests.faults.withdrawal import (
     N_PROMPTS,
     REPLACEMENT,
     SECOND,
+    THIRD,
     Withdrawal,
     answer,
     prompt_of,
@@ -64,5 +66,14 @@ def test_the_night_of_a_withdrawal_serves_on_without_it_and_judges_its_replaceme
         assert last == [(refreshed,)], "the replacement met the champion as it can serve"
         with Workspace(load_settings(made.folder / "uniroute.toml")) as workspace:
             shown = look_back(workspace, key)
+            for llm in workspace.registry.llms.all():
+                workspace.registry.llms.set_status(llm.key, "quarantined", "doubted", actor="anna", now=utc_now())
         for page in (night_html(shown), night_markdown(shown)):
             assert "the champion serves without" in page and refreshed[:12] in page
+        # Nothing is left to serve: the night says so first, and ends as one that needs a person.
+        assert night.run(THIRD) == 3, night.output()
+        ((summary,),) = night.rows(f"SELECT summary_json FROM run WHERE as_of = '{THIRD}'")
+        lines = json.loads(summary)["attention"]
+        assert lines[0].startswith("The champion rests on LLMs that cannot serve: 3 of its 3 LLMs"), lines
+        assert "none of its LLMs is left to serve" in lines[1]
+        assert lines[-1].startswith("no router was made: No LLM is there to route to: none")

@@ -33,14 +33,15 @@ _PASSING = {
     "charge": {"reserved_picousd"},
     "ledger": {"number", "previous_hash", "hash"},
     "outbox": {"ledger_number", "attempts"},
-    "router": {"mlflow_run_id"},
+    "router": {"mlflow_run_id", "folder_digest"},
     "promotion": {"report_digest"},
 }
 # The report says when routers were made and how fast LLMs answered, so its digest differs too.
 _REPORT_DIGEST = re.compile(r'"report_digest":"[0-9a-f]{64}"')
 _NO_CONTENT = {"lease", "ledger_head", "retired_rows", "schema_file", "uniroute_alembic_version"}
-# A digest of the rows covers what differs, too; `Registry.check_facts` compares it.
-_PASSING_EVENTS = {"run:lease:taken_over", "run:facts:sealed"}
+# Digests of rows and of version folders, into which MLflow writes the time, cover what differs, too; a folder that was
+# built again has two. `Registry.check_facts` and `Routers.known_folder` compare them.
+_PASSING_EVENTS = {"run:lease:taken_over", "run:facts:sealed", "router:folder:built"}
 
 _SETTINGS = """
 home = "home"

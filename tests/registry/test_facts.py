@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from registry.db.seals import OPEN, retired_rows
 from registry.db.tables import SEALED_TABLES
-from registry.ledger.facts import RowSum, row_number
+from registry.db.tables import completion as completions
+from registry.db.tables import outcome as outcomes
+from registry.ledger.facts import RowSum, row_number, sums_by_seal
 from registry.outcomes import Verdict
 from registry.pruning import Retention
 from registry.store import Registry
@@ -119,6 +122,18 @@ def test_a_removed_text_is_no_pruned_one(sealed, url):
     sealed.pruning.prune(ALL_OLD, NOW + timedelta(days=9), actor="ann")
     break_in(url, kept)
     assert "what is kept of replaced or pruned rows is not what event 1 says" in check(sealed).problems[0]
+
+
+@pytest.mark.parametrize("table", [outcomes, completions], ids=str)
+def test_a_removed_row_is_not_excused_by_a_sum_that_no_event_holds(sealed, url, table):
+    of_first = table.c.prompt_id == 1, table.c.llm_id == 1
+    with sealed.unit() as unit:
+        for seal, one in sums_by_seal(unit, table, *of_first).items():
+            row = {"table_name": table.name, "seal": seal, "ended": OPEN, "n_rows": one.n_rows}
+            unit.execute(retired_rows.insert().values(**row, digest_sum=one.stored))
+    break_in(url, f"DELETE FROM {table.name} WHERE prompt_id = 1 AND llm_id = 1")
+    (problem,) = check(sealed).problems
+    assert problem.endswith(": 1 row removed since the last night ended (1 left their digests, 0 are here)")
 
 
 def test_rows_of_a_night_that_was_killed_are_under_the_digest_of_the_one_that_follows(registry, night):

@@ -80,6 +80,19 @@ def test_another_router_never_overwrites_a_folder(saved):
     assert load_router(saved).digest == random_router().digest
 
 
+def test_two_processes_may_save_the_same_router_in_one_moment(tmp_path, monkeypatch):
+    router, rename = random_router(), Path.rename
+
+    def overtaken(scratch, folder):
+        monkeypatch.setattr(Path, "rename", rename)
+        save_router(router, folder)
+        return rename(scratch, folder)
+
+    monkeypatch.setattr(Path, "rename", overtaken)
+    assert save_router(router, tmp_path / "router").router_digest == router.digest
+    assert [one.name for one in tmp_path.iterdir()] == ["router"]
+
+
 def test_a_save_that_fails_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(ArtifactError, match="No space"):

@@ -42,6 +42,20 @@ def test_between_two_points_the_target_is_spent_to_the_cent():
     assert found.scores.tolist() == [pytest.approx(1 / 3)]
 
 
+def test_of_several_cost_weights_that_spend_the_target_the_nearest_to_the_routers_own_counts():
+    """The LLM in the middle is taken for cheap and is not: from the left, the cost goes 4, 9, 1."""
+    given = [[0.0, 0.3, 0.9]], [[4, 2, 1]], [[1, 0.5, 0]], [[4, 9, 1]]
+    found = {weight: scores_at_equal_cost(*given, target_usd=4, own_weight=weight) for weight in (0.0, 0.1, 0.3, 0.7)}
+    assert {weight: one.scores.tolist() for weight, one in found.items()} == {
+        0.0: [1],
+        0.1: [1],
+        0.3: [pytest.approx(0.5 * 3 / 8)],
+        0.7: [pytest.approx(0.5 * 3 / 8)],
+    }
+    as_it_serves = scores_at_equal_cost(*given, target_usd=9, own_weight=0.3)
+    assert (as_it_serves.scores.tolist(), as_it_serves.cost_usd) == ([0.5], 9)
+
+
 def test_a_budget_above_the_cost_of_the_best_is_not_spent():
     found = at(1e6)
     assert (found.is_reached, found.cost_weight, found.cost_usd) == (

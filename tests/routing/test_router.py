@@ -127,6 +127,9 @@ def test_unknown_candidates_are_named(router):
     with pytest.raises(InvalidInput, match="does not know: nobody, nothing") as caught:
         router.decide(unit_rows(1)[0], candidates=["nothing", "nobody", router.keys[0]])
     assert router.keys[0] in caught.value.hint
+    with pytest.raises(InvalidInput) as caught:
+        router.decide(unit_rows(1)[0], candidates=[f"none-{number}" for number in range(10_000)])
+    assert caught.value.message.count("none-") + sum(key in caught.value.hint for key in router.keys) <= 10
 
 
 def test_a_text_is_not_a_collection_of_candidates():

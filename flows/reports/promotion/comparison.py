@@ -61,7 +61,9 @@ def _stored_difference(inputs: ReviewInputs, n: int) -> BootstrapDifference | No
     if not all(name in inputs.metrics for name in names):
         return None
     mean, low, high = (float(inputs.metrics[name]) for name in names)
-    return BootstrapDifference(mean, low, high, int(inputs.metrics.get("gate_prompts", n)))
+    # Earlier releases compared on gate prompts alone, and named only their number.
+    judging = inputs.metrics.get("score_difference_prompts", inputs.metrics.get("gate_prompts", n))
+    return BootstrapDifference(mean, low, high, int(judging))
 
 
 def _cost_at_equal_score(found: Measured, resampled: Resampled) -> CostAtQuality:

@@ -111,16 +111,22 @@ def _limitations(inputs: ReviewInputs, found: Measured, evidence: Evidence) -> I
     yield f"How the gate prompts are graded: {graded}. A rule misses unusual wordings; a judge can be wrong or biased."
     if evidence.headline is not None:
         equal = evidence.headline.score_at_equal_cost
+        if equal.n > evidence.n_gate:
+            representative = counted(equal.n - evidence.n_gate, "representative prompt")
+            yield (
+                f"The score at equal cost rests on {representative} as well: there the procedure that made the router "
+                "is judged, with vectors that never saw the prompt, and on gate prompts the published router."
+            )
         width = (equal.high - equal.low) / 2
         if width > 0 or equal.mean != 0:
             yield (
-                f"With so many prompts a difference in score below about {100 * width:.1f} points cannot be "
-                "distinguished from chance; intervals are for this comparison alone, not for many nights in a row."
+                f"With {counted(equal.n, 'prompt')} a difference in score below about {100 * width:.1f} points cannot "
+                "be distinguished from chance; intervals are for this comparison alone, not for many nights in a row."
             )
         else:
             yield (
-                "At the champion's cost both routers score the same on every gate prompt, so the interval has no "
-                "width; on other prompts they may differ."
+                "At the champion's cost both routers score the same on every prompt that judges, so the interval has "
+                "no width; on other prompts they may differ."
             )
     if evidence.n_dropped:
         left_out = counted(evidence.n_dropped, "gate prompt is", "gate prompts are")

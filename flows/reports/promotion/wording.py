@@ -67,11 +67,9 @@ def verdict(evidence: Evidence) -> str:
     elif equal.high < 0:
         opening = f"At the champion's cost the challenger is worse by {-100 * equal.mean:.1f} points."
     else:
-        opening = (
-            f"At the champion's cost the two cannot be told apart ({points(equal.mean)} points on the gate prompts)."
-        )
+        opening = f"At the champion's cost the two cannot be told apart ({points(equal.mean)} points)."
         if equal.low == equal.mean == equal.high:
-            opening = "At the champion's cost the two score the same on every gate prompt."
+            opening = "At the champion's cost the two score the same on every prompt that judges."
         cost = numbers.cost_at_equal_score
         if cost.change is not None and cost.high is not None and cost.high < 0:
             opening += f" At the champion's score the challenger costs {percent(-cost.change)} less."
@@ -100,7 +98,7 @@ def headline_numbers(evidence: Evidence) -> tuple[Number, ...]:
             "score at equal cost",
             points(equal.mean),
             "points",
-            f"95 %: {points(equal.low)} to {points(equal.high)}, n = {equal.n}",
+            f"95 %: {points(equal.low)} to {points(equal.high)}, n = {_judging(evidence, equal.n)}",
         ),
         _cost_number(numbers.cost_at_equal_score),
         Number(
@@ -110,6 +108,11 @@ def headline_numbers(evidence: Evidence) -> tuple[Number, ...]:
             f"95 %: {percent(change.low)} to {percent(change.high)}, n = {change.n}",
         ),
     )
+
+
+def _judging(evidence: Evidence, n: int) -> str:
+    """Return how many prompts judge; they have a name of their own when representative ones are among them."""
+    return str(n) if n == evidence.n_gate else f"{n} gate and representative prompts"
 
 
 def _cost_number(found: CostAtQuality) -> Number:

@@ -41,8 +41,11 @@ def test_an_exported_version_verifies_and_routes_where_nothing_else_is(audited, 
             assert (code, path.name in said) == (1, True), said
     code, said = check(found.folder, "f" * 64)
     assert (code, "not " + "f" * 64 in said) == (1, True)
-    (found.folder / "json.py").write_text("raise SystemExit('planted')")
-    assert check(found.folder) == (1, "CHANGED: 'json.py' was added beside the version\n")
+    imported = ("__future__", "hashlib", "json", "marshal", "re", "types")
+    for name in imported:
+        (found.folder / f"{name}.py").write_text("raise SystemExit('planted')")
+    added = "; ".join(f"'{name}.py' was added beside the version" for name in imported)
+    assert check(found.folder) == (1, f"CHANGED: {added}\n")
     assert json.loads((found.folder / "export.json").read_text())["version"] == 2
 
 

@@ -216,7 +216,7 @@ def test_verify_says_what_is_unknown_and_what_is_not_under_a_digest_yet(ask, aud
         assert (
             code,
             "1 row removed" in out,
-            out.splitlines()[-2].endswith("; not 1 row written since the last night ended"),
+            out.splitlines()[-2].endswith("; not 1 row written or replaced since the last night ended"),
         ) == (5, True, True)
 
 

@@ -120,6 +120,10 @@ def a_pipe(at: Path) -> None:
     os.mkfifo(at / "artifacts/more")
 
 
+def folders_without_end(at: Path) -> None:
+    (at / "artifacts" / "/".join("d" * 300)).mkdir(parents=True)
+
+
 def a_note_about_another_version(at: Path) -> None:
     (at / "registered_model_meta").write_text("model_name: uniroute\nmodel_version: '9'\n")
 
@@ -178,6 +182,7 @@ MANIPULATIONS: tuple[Callable[[Path], None], ...] = (
     a_folder_that_is_a_link,
     a_link_to_nowhere,
     a_pipe,
+    folders_without_end,
     a_note_about_another_version,
     a_note_that_holds_more,
     a_folder_named_like_the_note,

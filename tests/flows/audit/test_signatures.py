@@ -3,12 +3,14 @@
 import json
 import sqlite3
 import sys
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from flows.audit.signatures import heads_finding, versions_finding
 from flows.audit.verification import verify_everything
+from flows.audit.version_check import verify_version
 from flows.audit.version_folders import folders_finding
 from flows.checks import doctor
 from flows.cli.endings import exit_code_of
@@ -21,9 +23,11 @@ from flows.versions.signing import require_signing, sign
 from flows.workspace import Workspace
 from registry.db.columns import text_bytes
 from registry.ledger.events import _hash
+from registry.publishing.client import RouterClient
 from registry.publishing.read import HEAD_TAG
-from registry.publishing.trust import FOLDER_STATEMENT, PublicKey, Trust, Untrusted
+from registry.publishing.trust import FOLDER_STATEMENT, TRUST_FILE, PublicKey, Trust, Untrusted
 from registry.routers import BUILT, FOUND, KEPT
+from tests.fakes.nights import FIRST, SECOND, Clock, answered_home, run_night
 from tests.homes import copied_home
 
 NOW = datetime(2026, 12, 1, 2, 0, tzinfo=UTC)
@@ -155,6 +159,70 @@ def test_the_client_follows_what_is_signed(home, tmp_path):
         write_client_package(home, tmp_path / "other", ())
 
 
+@contextmanager
+def put_back(file, statement):
+    """Change the signed heads for a while."""
+    with sqlite3.connect(file, isolation_level=None) as connection:
+        kept = connection.execute("SELECT * FROM signed_head").fetchall()
+        connection.execute(statement)
+        yield
+        connection.execute("DELETE FROM signed_head")
+        connection.executemany("INSERT INTO signed_head VALUES (?, ?, ?, ?)", kept)
+    connection.close()
+
+
+@contextmanager
+def signed_tag_of(workspace, version, instead):
+    """Put another signature in MLflow's tag of a version, or none, for a while."""
+    client, name = workspace.publisher.client, workspace.settings.mlflow.router_name
+    kept = client.get_model_version(name, version).tags["signature"]
+    if instead is None:
+        client.delete_model_version_tag(name, version, "signature")
+    else:
+        client.set_model_version_tag(name, version, "signature", instead)
+    yield
+    client.set_model_version_tag(name, version, "signature", kept)
+
+
+def test_nights_sign_and_a_client_that_knows_only_the_key_follows_them(migrated, template, tmp_path, pair):
+    clock, other = Clock(), KeyPair(tmp_path, "other")
+    with answered_home(tmp_path / "home", migrated, template) as unsigned:
+        settings = pair.settings(unsigned.settings, require=True)
+    with Workspace(settings) as workspace:
+        require_signing(settings, clock())
+        run_night(workspace, FIRST, ("weak", "fair"), clock)
+        package = write_client_package(workspace, tmp_path / "service", ()).package
+        assert "PRIVATE" not in "".join(file.read_text() for file in package.iterdir())
+        trust = Trust.read(package / TRUST_FILE)
+        with RouterClient(tracking_url=settings.mlflow_url, trust=trust, every_s=3600.0) as client:
+            assert (client.status().version, client.status().compared_with) == (1, "signature")
+            assert run_night(workspace, SECOND, ("weak", "fair", "good"), clock).version == 2
+            of_first = workspace.publisher.client.get_model_version("uniroute", 1).tags["signature"]
+            record = workspace.registry.routers.get("champion")
+            facts = {"digest": record.folder_digest, "router": record.digest}
+            forged = sign(other.settings(settings), FOLDER_STATEMENT, facts, clock())
+            for instead, said in (
+                (None, "it is not signed"),
+                (of_first, "it is signed as router"),
+                (forged, "a key that is not trusted"),
+            ):
+                with signed_tag_of(workspace, 2, instead):
+                    status = client.check()
+                    assert (status.version, said in status.last_error) == (1, True), status.last_error
+            assert (client.check().version, client.status().digest) == (2, record.digest)
+            assert set(client.predict(["Question 5 about lakes"])["router_digest"]) == {record.digest}
+        found = {one.subject: one for one in verify_everything(workspace).findings}
+        assert found["signatures of versions"].text == "2 versions signed"
+        n_events = workspace.registry.ledger.count()
+        assert found["signed ledger heads"].text.endswith(f"of {n_events} events")
+        assert worst(list(found.values())) == "ok"
+        assert {one.severity for one in verify_version(workspace, record).findings} == {"ok"}
+        assert (
+            workspace.publisher.signed_ledger_head("uniroute")
+            == workspace.registry.signed_heads.list()[-1].signature_json
+        )
+
+
 def rewrite(workspace, change):
     """Change events and hash the whole ledger anew, here and in MLflow's tags, as somebody who knows how."""
     name = workspace.settings.mlflow.router_name
@@ -192,6 +260,9 @@ def test_a_history_that_was_written_anew_is_found_by_its_signed_heads_and_by_not
     assert heads_finding(home).severity == "attention"
     assert follow(home, lambda: NOW) == ""
     assert heads_finding(home).text.startswith("1 head, for ")
+    for cell in ("number = number + 1", f"hash = '{'0' * 64}'", "signed_at = '2024-08-02 00:00:00.000000'"):
+        with put_back(home.home / "registry.db", f"UPDATE signed_head SET {cell}"):
+            assert heads_finding(home).severity == "damaged", cell
     rewrite(home, by_somebody_else)
     found = {one.subject: one for one in verify_everything(home).findings}
     assert found["ledger"].severity == found["ledger heads noted in MLflow"].severity == "ok"

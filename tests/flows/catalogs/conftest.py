@@ -30,13 +30,14 @@ def response(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
 
 @dataclass
 class DocumentServer:
-    """Answer every request with the given parts; `release` ends an answer that hangs.
+    """Answer every request with the given parts, at once or byte by byte; `release` ends an answer that hangs.
 
     With `answer` set, a request gets what that returns for its query; for None the parts, or an error without any.
     """
 
     parts: list[bytes] = field(default_factory=list)
     hangs_after: bool = False
+    drip_s: float = 0.0
     requests: list[str] = field(default_factory=list)
     release: threading.Event = field(default_factory=threading.Event)
     url: str = ""
@@ -64,8 +65,10 @@ def server() -> Iterator[DocumentServer]:
             if state.answer is not None:
                 body = state.answer(request.split(b" ")[1].decode("latin-1").partition("?")[2])
                 parts = [response(body)] if body is not None else parts or [response(b"", status="400 Bad Request")]
-            for part in parts:
-                self.request.sendall(part)
+            for piece in (bytes([byte]) for byte in b"".join(parts)) if state.drip_s else parts:
+                if state.drip_s and state.release.wait(state.drip_s):
+                    return
+                self.request.sendall(piece)
             if state.hangs_after:
                 state.release.wait(30)
 

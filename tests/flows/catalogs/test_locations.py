@@ -136,6 +136,18 @@ def test_a_server_that_hangs_ends_at_the_deadline(server: DocumentServer, parts:
     assert time.monotonic() - started_s < 10
 
 
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\n", response(b" " * 9999)[:-9999]], ids=["head", "body"])
+def test_a_server_that_sends_a_byte_now_and_then_ends_at_the_deadline(server: DocumentServer, head: bytes) -> None:
+    server.parts, server.drip_s = [head + b"X: " + b"x" * 9999], 0.002
+    started_s = time.monotonic()
+
+    with pytest.raises(CatalogUnavailable, match=r"no complete answer within 0\.5 s"):
+        at(server.url, timeout_s=0.5).fetch()
+
+    assert time.monotonic() - started_s < 10
+    assert server.requests
+
+
 @pytest.mark.parametrize(
     "part",
     [b"", b"SSH-2.0-OpenSSH\r\n", response(DOCUMENT)[:-5], b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz"],

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_show_says_what_changes_and_what_to_type(at_contest: Path, uniroute) -> 
     for part in (
         "promotion 2: requested",
         "router v2 (",
-        "score at the champion's cost   on gate prompts alone +0.2750 (95 % interval +0.",
+        "score at the champion's cost   +0.2",
         "prompts that go elsewhere      100.0%",
         "Gate: passed",
         "challenger 1 of this champion",
@@ -60,6 +61,8 @@ def test_show_says_what_changes_and_what_to_type(at_contest: Path, uniroute) -> 
         "next: uniroute promotion approve 2 --reason TEXT",
     ):
         assert part in ended.out
+    shown, checked = re.findall(r"score at the champion's cost\D+([+-][\d.]+ \(95 % interval [^)]+\))", ended.out)
+    assert shown == checked, "the headline is the difference that the verdict rests on"
     data = uniroute("promotion", "show", "2", "--json").data
     assert data["headline"]["route_change"] == 1.0
     assert data["gate"]["rules"]["policy_digest"]

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from flows.gate.answers import Answers
 from flows.gate.evidence import gather, put_to_gate
-from flows.gate.gate import gate_as_json
+from flows.gate.gate import gate_as_json, version_metrics
 from flows.gate.measure import measure
 from flows.gate.representative import Representative
 from flows.versions.store import load_version
@@ -103,7 +103,11 @@ def test_a_person_judges_on_both_kinds_of_prompts_as_the_night_did(contest: Work
     gate = contest.settings.gate.model_copy(update={"cross_fit": False})
     alone = put_to_gate(answers, challenger, champion, contest.settings.model_copy(update={"gate": gate}), on=TODAY)
     assert alone.judged is not None and alone.judged.representative is None
-    assert (len(alone.judged.differences), alone.difference) == (120, found.difference)
+    assert (len(alone.judged.differences), alone.difference) == (120, judged.gate)
+    # The headline of every page and of MLflow is the difference that the verdict rests on.
+    assert found.difference is not None and found.difference.n == len(judged.differences)
+    assert version_metrics(found)["score_difference_at_equal_cost"] == found.difference.mean
+    assert f"{found.difference.mean:+.4f}" in said
 
 
 def test_a_champion_whose_making_is_unknown_is_compared_on_gate_prompts_alone(

@@ -42,6 +42,8 @@ def test_llms_with_the_same_score_on_every_prompt_leave_nothing_to_choose_by() -
     same = replace(seen, scores=seen.scores[:, [0, 0]])
     found = run(same, champion=None)
     assert failed(found) == [DIFFER]
+    always_right = run(replace(same, scores=np.ones_like(same.scores)), champion=None)
+    assert always_right.passed, "the cheapest of LLMs that are always right can serve"
     one_apart = same.scores.copy()
     one_apart[0, 1] = 1 - one_apart[0, 1]
     assert run(replace(same, scores=one_apart), champion=None).passed

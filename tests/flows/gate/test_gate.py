@@ -95,6 +95,23 @@ def test_a_router_against_itself_passes_on_many_prompts_and_not_on_few():
     assert failed(few) == ["score at the champion's cost, against the champion"]
 
 
+def test_a_router_against_itself_is_never_rejected_whatever_its_answers_cost():
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        keys = [f"llm-{i}" for i in range(rng.integers(2, 6))]
+        costs = {key: float(rng.lognormal()) for key in keys}
+        same = router(
+            {key: float(rng.choice([0.2, 0.4, 0.4, 0.6])) for key in keys},
+            prices={key: float(rng.choice([0.0, 1.0, 3.0, rng.lognormal()])) for key in keys},
+        )
+        same = replace(same, cost_weight=float(rng.choice([0, 1, 10, 100])))
+        seen = outcomes({key: float(rng.uniform(0.1, 0.9)) for key in keys}, n=int(rng.integers(5, 80)), cost_usd=costs)
+        seen = replace(seen, costs_usd=seen.costs_usd * rng.lognormal(size=seen.costs_usd.shape))
+        found = run(seen, same, same, spending=Spending(9, level_of(0.05, 9)))
+        assert found.difference.mean == pytest.approx(0, abs=1e-12)
+        assert found.verdict in ("promote", "undecided")
+
+
 def test_scores_are_compared_at_the_champions_cost_and_not_at_the_challengers_own():
     """`b` is right twice as often and costs four times as much: at the champion's cost it may be asked 1 in 3."""
     prices, costs = {"a": 1.0, "b": 4.0, "c": 0.0}, {"a": 0.01, "b": 0.03, "c": 0.0}

@@ -7,6 +7,7 @@ from math import inf
 import pytest
 
 from flows.gate.refresh import Refresh, Standing, refresh_of
+from flows.gate.refresh_checks import refresh_checks
 from registry.llms import LLM, Price
 from tests.routing.synthetic import flat_llm, flat_router
 
@@ -69,6 +70,7 @@ def test_a_champion_that_was_free_is_refreshed_when_it_costs_something() -> None
     found = refresh_of(free, {"e:cheap": Standing("", 1, 0), "e:dear": Standing("", 0, 0)})
     assert found.is_due and found.cost_change == inf
     assert "which were free" in found.reason
+    assert [check.value for check in refresh_checks(found)][-1] == "not free any more"
 
 
 def test_nothing_is_left_to_serve() -> None:

@@ -5,20 +5,28 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from flows import crash_points
 from flows.audit.replay import disagreements
+from flows.batch.routing import prepare
 from flows.checks.doctor import examine
 from flows.config.sources import CONFIG_NAME
 from flows.metrics.exposition import Figures
 from flows.promotion.decisions import Person, approve, reject, rollback
 from flows.promotion.refresh import refresh_at_once, refresh_champion
+from flows.reports.digest import escape, refresh_lines
+from flows.reports.terminal import refresh_text
+from flows.reports.worth import worth_lines
 from flows.versions.champion_state import champion_state
 from flows.versions.mlflow_sync import sync_mlflow
-from flows.versions.store import load_version, publication_folder
+from flows.versions.store import CONTENT_FILE, load_version, publication_folder
 from flows.workspace import Workspace
 from registry.errors import PromotionRefused
 from registry.promotion_records import GateRecord
+from routing.errors import ArtifactError
+from tests.fakes import nights
 from tests.fakes.nights import FIRST, SECOND, SETTINGS, Clock, answered_home, run_night, settings_of
 from tests.registry.samples import NOW
 
@@ -92,6 +100,20 @@ def test_the_champion_serves_without_a_quarantined_llm_at_once(workspace) -> Non
     page = (publication_folder(workspace, done.digest) / "review.md").read_text()
     assert page.startswith("## Refresh: router 2 is router 1 as it can serve")
     assert "**Refresh passed.** It leaves out good" in page and "quarantined: doubted" in page
+    headline = worth_lines(done.worth)[0]
+    assert headline.startswith("Against always using the best single LLM (fair")
+    published = json.loads((publication_folder(workspace, done.digest) / CONTENT_FILE).read_text())
+    assert f"- {headline}" in published["description"] and escape(headline, 400) in page
+    assert headline in refresh_text(done) and f"- {escape(headline, 400)}" in refresh_lines(done)
+
+
+def test_a_refresh_that_fails_its_checks_says_what_was_found_and_what_would_change_it(workspace, monkeypatch) -> None:
+    take_out(workspace, "good", Clock(LATER))
+    monkeypatch.setattr("flows.gate.refresh_checks.guesses", lambda outcomes: np.ones(len(outcomes.embeddings)))
+    done = refreshed(workspace, Clock(LATER))
+    assert done.status == "refused"
+    assert done.problem.startswith("check failed: score on gate prompts: 0.")
+    assert "(above 1.0000, what a guess scores); to change that: no setting: " in done.problem
 
 
 def test_a_refreshed_version_is_rebuilt_to_the_byte(workspace) -> None:
@@ -336,3 +358,118 @@ def test_with_mlflow_down_the_registry_changes_and_mlflow_follows(home, monkeypa
         assert sync_mlflow(workspace, clock) == ()
         version = workspace.registry.routers.get(done.digest).mlflow_version
         assert workspace.publisher.aliases("uniroute")["champion"] == version
+
+
+def test_two_people_who_take_out_llms_in_one_moment_both_get_what_they_decided(home, workspace, monkeypatch) -> None:
+    clock, reach = Clock(LATER), crash_points.reach
+    take_out(workspace, "good", clock)
+    with Workspace(settings_of(home)) as other:
+
+        def overtaken(name: str) -> None:
+            if name == "refresh registered":
+                monkeypatch.setattr(crash_points, "reach", reach)
+                take_out(other, "weak", clock)
+                other.registry.llms.set_status("fake:good", "available", "not seen yet", actor="bert", now=clock())
+                assert refresh_at_once(other, actor="bert", clock=clock).is_applied
+                take_out(other, "good", clock)
+
+        monkeypatch.setattr(crash_points, "reach", overtaken)
+        done = refresh_at_once(workspace, actor="anna", clock=clock)
+    assert (done.status, done.changed) == ("applied", "without fake:good")
+    assert load_version(workspace, workspace.registry.routers.aliases().champion).keys == ("fake:fair",)
+
+
+def test_a_challenger_that_a_killed_command_left_unjudged_is_judged_by_the_next_refresh_stage(
+    home, monkeypatch
+) -> None:
+    set_policies(home, "review", "automatic")
+    clock = Clock(LATER)
+    with Workspace(settings_of(home)) as workspace:
+        registry = workspace.registry
+        run_night(workspace, SECOND, (*LLMS, "late"), clock)
+        (waiting,) = registry.promotions.list(status="requested")
+        take_out(workspace, "good", clock)
+
+        def killed(name: str) -> None:
+            if name == "refreshed":
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(crash_points, "reach", killed)
+            with pytest.raises(KeyboardInterrupt):
+                refreshed(workspace, clock)
+        assert registry.promotions.list(status="requested") == ()
+        for _ in range(2):
+            assert refreshed(workspace, clock) is None
+        latest, refresh = registry.promotions.list(limit=2)
+        assert refresh.is_refresh
+        assert (latest.router_digest, latest.expected_champion) == (waiting.router_digest, refresh.router_digest)
+
+
+def test_a_refresh_that_waits_is_closed_when_its_llm_returns_or_nothing_is_left(home) -> None:
+    set_policies(home, "automatic", "review")
+    clock = Clock(LATER)
+    with Workspace(settings_of(home)) as workspace:
+        registry = workspace.registry
+        take_out(workspace, "good", clock)
+        first = refreshed(workspace, clock)
+        registry.llms.set_status("fake:good", "available", "fine again", actor="anna", now=clock())
+        assert refreshed(workspace, clock) is None
+        take_out(workspace, "good", clock)
+        second = refreshed(workspace, clock)
+        for name in LLMS:
+            take_out(workspace, name, clock)
+        assert refreshed(workspace, clock).status == "refused"
+        found = [registry.promotions.get(one.promotion_id) for one in (first, second)]
+        assert [(one.status, one.reason) for one in found] == [("superseded", "LLMs or prices have changed again")] * 2
+        assert disagreements(registry, registry.ledger.events()) == ()
+
+
+def test_a_rollback_never_returns_what_it_replaces_or_what_was_turned_down(workspace) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    first = registry.routers.aliases().champion
+    take_out(workspace, "good", clock)
+    done = refreshed(workspace, clock)
+    with pytest.raises(PromotionRefused, match="is what serves already"):
+        rollback(workspace, to=None, by=ANNA, reason="it is bad", clock=clock)
+    assert registry.routers.aliases().champion == done.digest
+    rollback(workspace, to=first, by=ANNA, reason="it is bad", clock=clock, as_is=True)
+    take_out(workspace, "weak", clock)
+    assert refreshed(workspace, clock).is_applied
+    registry.llms.set_status("fake:weak", "available", "fine again", actor="anna", now=clock())
+    with pytest.raises(PromotionRefused, match="was turned down before"):
+        rollback(workspace, to=first, by=ANNA, reason="back", clock=clock)
+
+
+def test_a_rollback_stands_when_its_refresh_fails(workspace, monkeypatch) -> None:
+    clock, registry = Clock(LATER), workspace.registry
+    first = registry.routers.aliases().champion
+    for name in ("good", "weak"):
+        take_out(workspace, name, clock)
+        refreshed(workspace, clock)
+    registry.llms.set_status("fake:weak", "available", "fine again", actor="anna", now=clock())
+
+    def unwritable(*_) -> None:
+        raise ArtifactError("router 1 cannot be written.")
+
+    monkeypatch.setattr("flows.promotion.refresh.save_router", unwritable)
+    done = rollback(workspace, to=first, by=ANNA, reason="back", clock=clock)
+    assert registry.routers.aliases().champion == done.promotion.router_digest == first
+    assert done.remarks[-1] == "It serves as it was, because it cannot be refreshed: router 1 cannot be written."
+
+
+def test_a_price_that_is_held_puts_nothing_forward(home, monkeypatch) -> None:
+    clock = Clock(LATER)
+    listed = nights.listing
+
+    def multiplied(name: str, *, price: str, endpoint: str):
+        return listed(name, price="3000" if name == "good" else price, endpoint=endpoint)
+
+    with Workspace(settings_of(home)) as workspace:
+        registry = workspace.registry
+        monkeypatch.setattr(nights, "listing", multiplied)
+        outcome = run_night(workspace, SECOND, LLMS, clock)
+        assert "held for review" in registry.llms.get("fake:good").refusal
+        assert (outcome.is_unchanged, outcome.digest) == (True, registry.routers.aliases().champion)
+        assert len(registry.promotions.list()) == 1
+        assert prepare(workspace, registry.routers.get("champion")).unavailable == ()

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,12 @@ from flows.promotion.refresh import refresh_champion
 from flows.reports.attention import attention_lines
 from flows.reports.audit import history_text
 from flows.reports.decisions import promotion_text, review_data
-from flows.reports.digest import digest
+from flows.reports.digest import digest, escape, night_record
 from flows.reports.night_report import UNDECIDED_WAITS
+from flows.reports.nights import night_markdown
+from flows.reports.past_night import PastNight
 from flows.reports.terminal import router_text
+from flows.reports.worth import worth_lines
 from flows.versions.store import publication_folder
 from flows.workspace import Workspace
 from registry.db.tables import llm, outcome, prompt
@@ -117,6 +121,7 @@ def test_everything_that_shows_it_says_undecided_and_what_would_decide_it(worksp
         assert "this needs at least" in page and "undecided" in page.lower()
     content = json.loads((publication_folder(workspace, waiting.router_digest) / "publication.json").read_text())
     assert content["tags"]["gate"] == "undecided" and "- Gate: undecided." in content["description"]
+    assert f"- UNDECIDED: {SCORE}" in content["description"] and "this needs at least" in content["description"]
 
 
 def test_the_night_needs_attention_and_its_texts_say_undecided(home: Path, workspace: Workspace) -> None:
@@ -128,6 +133,13 @@ def test_the_night_needs_attention_and_its_texts_say_undecided(home: Path, works
     assert f"UNDECIDED: {SCORE}" in digest(report)
     assert "Undecided: the gate cannot decide" in router_text(found)
     assert f"UNDECIDED  {SCORE}" in router_text(found)
+    past = PastNight(workspace.registry.runs.list(limit=1)[0], night_record(report), 0, Decimal(0), {})
+    assert f"- UNDECIDED: {SCORE}" in night_markdown(past) and "this needs at least" in night_markdown(past)
+    assert found.gate is not None
+    failed = replace(found.gate.checks[0], passed=False, remedy="[gate] max_share = 1")
+    refused = replace(found, promotion="rejected", gate=replace(found.gate, checks=(failed,)))
+    (line,) = [one for one in attention_lines(replace(report, router=refused)) if "promotion of router" in one]
+    assert f": rejected: {failed.name}: " in line and line.endswith("to change that: [gate] max_share = 1")
 
 
 def test_a_person_approves_it_with_a_reason_and_the_record_does_not_say_that_it_passed(workspace: Workspace) -> None:
@@ -236,6 +248,10 @@ def test_a_night_that_makes_no_other_router_judges_it_again(workspace: Workspace
     registry.llms.set_status("fake:good", "excluded", "not ours", actor="anna", now=clock())
     found = run_night(workspace, THIRD, MORE, clock)
     assert found.is_unchanged
+    headline, *_ = worth_lines(found.worth)
+    assert headline.startswith("Against always using the best single LLM") and headline in router_text(found)
+    assert f"- {escape(headline, 400)}" in digest(replace(report_of("plain"), router=found))
+    assert not any("Against the champion" in one for one in worth_lines(found.worth)), "it is the champion"
     (line,) = found.judged_again
     assert line.startswith(f"promotion {waiting.id} of router {waiting.router_digest[:12]} is rejected")
     assert line in digest(replace(report_of("plain"), router=found)) or "is rejected" in digest(

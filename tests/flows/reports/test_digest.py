@@ -1,11 +1,16 @@
 """The digest of a night: the same lines in the same order every night, with the pending decision near the top."""
 
+import re
 from dataclasses import replace
 
+import pytest
+from markdown_it import MarkdownIt
+
 from flows.reports.attention import attention_lines
-from flows.reports.digest import digest, night_record, spark_line
-from flows.reports.night_report import RefreshOutcome
+from flows.reports.digest import digest, night_record, report_note, spark_line
+from flows.reports.night_report import RefreshOutcome, RouterOutcome
 from tests.flows.cli.test_hostile import report_of
+from tests.registry.publishing.test_markdown import HOSTILE
 
 
 def test_the_digest_says_what_to_decide_what_was_spent_and_whether_the_ledger_is_intact() -> None:
@@ -55,3 +60,11 @@ def test_a_champion_that_cannot_serve_comes_first() -> None:
     assert second.endswith("is not applied: it waits for review; uniroute promotion approve 4 --reason TEXT")
     promoted = replace(report, router=replace(report.router, promotion="promoted"))
     assert not any("refresh" in line for line in attention_lines(promoted)), "the challenger serves instead"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_note_beside_the_link_to_a_promotion_report_shows_hostile_reasons_as_text(text):
+    router = RouterOutcome(digest="a" * 64, n_llms=1, is_unchanged=False, map_was_fitted=True, promotion=text)
+    rendered = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(report_note("v1", router))
+    assert re.findall(r"<\s*/?\s*([A-Za-z0-9]+)", rendered) == ["p", "code", "code", "p"]
+    assert "\x1b" not in rendered and "\u202e" not in rendered

@@ -106,7 +106,8 @@ def test_f23_foreign_keys_are_enforced_on_every_connection(registry):
 
 def test_f24_what_validation_misses_the_table_refuses(registry):
     with pytest.raises(RegistryError, match="rule of the registry"), registry.unit() as unit:
-        unit.execute(text("INSERT INTO charge VALUES (1, 1, 'x', -1, 0, 0)"))
+        columns = "run_id, llm_id, purpose, calls, cost_picousd, reserved_picousd"
+        unit.execute(text(f"INSERT INTO charge ({columns}) VALUES (1, 1, 'x', -1, 0, 0)"))
 
 
 def test_values_refused_by_a_column_keep_their_error(registry):

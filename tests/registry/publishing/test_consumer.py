@@ -361,3 +361,21 @@ def test_hostile_json_to_a_serving_process_is_refused_as_the_callers_mistake(cha
         assert caught.value.get_http_status_code() == 400, name
         assert len(message) < 2000, f"{name}: it does not repeat what it was sent"
         assert "unexpected error" not in message, name
+
+
+def test_json_that_is_nested_too_deeply_fails_its_own_request_and_no_other(champion):
+    from mlflow.pyfunc.scoring_server import init
+    from starlette.testclient import TestClient
+
+    server = TestClient(init(load()), raise_server_exceptions=False)
+    good = {"dataframe_records": [{"prompt": "Which organ produces insulin?"}]}
+    nested = "[" * 100_000 + "]" * 100_000
+    for text in (
+        nested,
+        f'{{"dataframe_records": [{{"prompt": {nested}}}]}}',
+        f'{{"inputs": {nested}, "params": {nested}}}',
+    ):
+        answer = server.post("/invocations", content=text, headers={"Content-Type": "application/json"})
+        # MLflow's server reads it before the version does, and says no more than that.
+        assert (answer.status_code, "[[" in answer.text) == (500, False)
+        assert server.post("/invocations", json=good).status_code == 200

@@ -1,6 +1,7 @@
 """One router, one version, wherever an earlier attempt stopped."""
 
 import math
+import py_compile
 import subprocess
 import sys
 from collections.abc import Callable
@@ -336,12 +337,14 @@ def test_a_version_that_was_loaded_is_still_the_one_that_was_published(tracking,
     publisher.publish(request_for(make_router(), tmp_path))
     mlflow.pyfunc.load_model("models:/uniroute/1")
     (store_folder,) = tracking.artifact_root.glob("*/models/*/artifacts")
-    (store_folder / "__pycache__").mkdir(exist_ok=True)
-    (store_folder / "__pycache__" / "consumer.cpython-311.pyc").write_bytes(b"compiled by somebody else")
+    py_compile.compile(str(store_folder / "consumer.py"))  # as Python does where it is allowed to
     downloaded = publisher.download_version("uniroute", 1, tmp_path / "back")
     assert tmp_path / "back" in downloaded.folder.parents
     assert (downloaded.folder / "MLmodel").is_file()
     assert not list(downloaded.folder.rglob("__pycache__"))
+    (store_folder / "__pycache__" / "consumer.cpython-311.pyc").write_bytes(b"compiled by somebody else")
+    with pytest.raises(ArtifactCorrupt, match=r"is not what Python 3\.11 compiles from a checked source"):
+        publisher.download_version("uniroute", 1, tmp_path / "again")
 
 
 def test_a_file_added_to_a_version_is_found(store, tmp_path):
