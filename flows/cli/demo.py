@@ -77,8 +77,8 @@ _INTRODUCTION = """\
 uniroute demo: two nights on RECORDED answers of real LLMs (MMLU-Pro questions, real release dates and prices), served
 by an OpenAI-compatible endpoint on loopback. No key is needed, no LLM is called, nothing is spent: every USD below is
 what the recorded calls would have cost. State is kept in {home}.
-Dates and cost weight ({cost_weight:g} errors per USD) were chosen on prompts that no router below is judged on, so that
-routing costs about half of what the best single LLM costs: make bench-demo."""
+Dates and cost weight ({cost_weight:g} errors per USD) were chosen on other prompts than those that routers are judged
+on below, so that on those others routing costs about half of what the best single LLM costs: make bench-demo."""
 
 
 def _run_sandbox_night(as_of: str) -> NightReport:

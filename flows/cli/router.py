@@ -125,7 +125,7 @@ def show_router(name: str, config: str | None, as_json: bool) -> None:
                 for llm in loaded.llms
             ],
         }
-        text = _router_text(data, worth_lines(Worth.of_data(worth)), workspace)
+        text = _router_text(data, worth_lines(Worth.of_data(worth), "the champion before it"), workspace)
     show("router.show", data, as_json=as_json, text=lambda: text)
 
 
@@ -168,11 +168,16 @@ def _router_text(data: dict[str, Any], worth: Sequence[str], workspace: Workspac
     return "\n".join(lines)
 
 
+def _figure(value: float) -> str:
+    """Write a figure with four decimals, and a number of prompts or a yes (1) as the whole number it is."""
+    return f"{value:g}" if value.is_integer() else f"{value:.4f}"
+
+
 def _metrics(data: dict[str, Any], *, is_difference: bool) -> str:
     """Return the metrics of a version in a line: those of the difference to its champion, or the others."""
     found = sorted(data["metrics"].items())
     shown = [(name, value) for name, value in found if name.startswith("score_difference") == is_difference]
-    return ", ".join(f"{name} {value:.4f}" for name, value in shown)
+    return ", ".join(f"{name} {_figure(value)}" for name, value in shown)
 
 
 def _cluster_error(llm: dict[str, Any], choose: Callable[..., int]) -> str:

@@ -128,7 +128,7 @@ def newcomers_believed(newcomers: Sequence[NewcomerGap]) -> GateCheck:
     worst = max(suspects or measured, key=lambda one: (one.gap or 0.0, one.llm_key), default=None)
     said = f"{len(measured)} of {len(newcomers)} new LLMs measured"
     if worst is not None:
-        said += f", widest {worst.llm_key}: {worst.gap:+.3f} (p = {worst.p_value:.1e})"
+        said += f", widest {worst.llm_key}: {worst.gap:+.3f} (p = {worst.p_value:.2g})"
     threshold = f"none at least {LEAST_GAP:+.3f} with p at most {SIGNIFICANCE:g}"
     remedy = "if you know why, uniroute llm include LLM --reason TEXT accepts it; else uniroute llm exclude"
     name = "representative score above hidden score, new LLMs"

@@ -73,5 +73,5 @@ def _reason(night: Night, llm: LLM) -> str:
         return ""
     return (
         f"scores {np.nanmean(known):.3f} on representative prompts but {np.nanmean(hidden):.3f} on hidden ones "
-        f"(p = {p_value:.1e}): it seems to know the representative prompts"
+        f"(p = {p_value:.2g}): it seems to know the representative prompts"
     )

@@ -64,7 +64,7 @@ class CanaryOutcome:
         """The finding in words."""
         return (
             f"of {self.pairs} prompts asked again {self.worse} have a lower and {self.better} a higher score "
-            f"than before (p = {self.p_value:.1e})"
+            f"than before (p = {self.p_value:.2g})"
         )
 
 

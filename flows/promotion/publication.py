@@ -15,7 +15,9 @@ from flows.gate.measure import RouterMeasure
 from flows.gate.verdict import check_text
 from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize
-from flows.versions.store import CONTENT_FILE, FIGURE_FILE, Publication
+from flows.versions.store import CONTENT_FILE, FIGURE_FILE, Publication, publication_folder
+from flows.workspace import Workspace
+from registry.errors import NotFound
 from registry.promotion_records import PROMOTE, REJECT, UNDECIDED
 from routing.router import Router
 
@@ -162,6 +164,34 @@ def deferral_figure(gate: GateResult, path: Path) -> Path:
     finally:
         pyplot.close(figure)
     return path
+
+
+def keep_publication(workspace: Workspace, digest: str, publication: Publication, gate: GateResult | None) -> None:
+    """Write the publication of a version, unless it is a version that is known already.
+
+    A night or a refresh may make a router that was made before. Its row and the digests in the ledger stay those of the
+    first time, and so must what they are digests of: otherwise an audit finds it changed.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    digest
+        The router's.
+    publication
+        The content.
+    gate
+        What is drawn; None when nothing was measured.
+    """
+    folder = publication_folder(workspace, digest)
+    try:
+        is_published = workspace.registry.routers.get(digest).mlflow_version is not None
+    except NotFound:
+        write_publication(folder, publication, gate)
+        return
+    # What was made on another machine and is not published yet can only be published from here.
+    if not is_published and not (folder / CONTENT_FILE).exists():
+        write_publication(folder, publication, gate)
 
 
 def write_publication(folder: Path, publication: Publication, gate: GateResult | None) -> None:

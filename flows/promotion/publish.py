@@ -18,7 +18,7 @@ from flows.masking import masked_failures
 from flows.night.context import Night
 from flows.profiling.availability import unavailable_tonight
 from flows.promotion.judging import judge_undecided_again, refusal
-from flows.promotion.publication import GATE_WORDS, version_description, version_params, write_publication
+from flows.promotion.publication import GATE_WORDS, keep_publication, version_description, version_params
 from flows.promotion.refresh import refresh_champion
 from flows.reports.night_report import UNDECIDED_WAITS, RefreshOutcome, RouterOutcome
 from flows.reports.promotion.gathering import Subject
@@ -29,7 +29,6 @@ from flows.versions.store import (
     Publication,
     figure_path,
     load_version,
-    publication_folder,
     remove_scratch_of_killed,
     router_folder,
 )
@@ -176,7 +175,7 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
         params=version_params(night, candidate),
         metrics=version_metrics(gate),
     )
-    write_publication(publication_folder(night.workspace, router.digest), publication, gate)
+    keep_publication(night.workspace, router.digest, publication, gate)
     figure = figure_path(night.workspace, router.digest)
     crash_points.reach("publication written")
     night.registry.routers.save(
@@ -193,7 +192,7 @@ def _keep(night: Night, candidate: Candidate, gate: GateResult, parent: str | No
             files_json=json.dumps(dict(manifest.files), sort_keys=True),
             created_at=night.clock(),
         ),
-        evidence=provenance_of(night, candidate, publication, {figure.name: figure}),
+        evidence=provenance_of(night, candidate, publication, {figure.name: figure} if figure.exists() else {}),
         actor=ACTOR,
     )
 

@@ -23,7 +23,6 @@ from flows.versions.provenance import refreshed_provenance
 from flows.versions.store import (
     Publication,
     figure_path,
-    publication_folder,
     remove_scratch_of_killed,
     router_folder,
 )
@@ -287,7 +286,7 @@ def gate_of(found: Refresh, measured: GateResult | None, workspace: Workspace) -
 
 def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, actor: str, clock: Clock) -> None:
     """Write the router's folder, the publication beside it, and the registry's row, as a night does."""
-    from flows.promotion.publication import write_publication
+    from flows.promotion.publication import keep_publication
 
     router = found.router
     assert router is not None, "only what is left to serve is kept"
@@ -298,9 +297,9 @@ def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, act
     keep_embedder(load_embedder_for(router.embedder, folder=router_folder(workspace, parent.digest)), folder)
     publication = _publication(workspace, found, router, parent, measured)
     crash_points.reach("refresh written")
-    write_publication(publication_folder(workspace, router.digest), publication, measured)
+    keep_publication(workspace, router.digest, publication, measured)
     figure = figure_path(workspace, router.digest)
-    figures = {figure.name: figure} if measured is not None else {}
+    figures = {figure.name: figure} if measured is not None and figure.exists() else {}
     workspace.registry.routers.save(
         RouterRecord(
             digest=router.digest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from flows.gate.verdict import check_text, stored_checks, undecided_sentence
+from flows.gate.verdict import GateCheck, check_text, stored_checks, undecided_sentence
 from flows.gate.worth import Worth
 from flows.reports.worth import worth_lines
 from flows.text import counted, sanitize
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _OPEN = ("requested", "approved")
 _WIDTH = 300
+_LONG, _NEXT_PART = 160, ";\n          "
 _GATE_WORDS = {PROMOTE: "passed", REJECT: "FAILED", UNDECIDED: "UNDECIDED"}
 
 
@@ -147,7 +148,7 @@ def promotion_text(data: dict[str, Any]) -> str:
         lines += ["", "Gate: " + _GATE_WORDS[data["verdict"]]]
         lines += [f"  {line}" for line in worth_lines(Worth.of_data(gate.get("worth")))]
         for check in sorted(stored_checks(gate), key=lambda one: one.order):
-            lines.append(f"  {check.outcome}  {sanitize(check_text(check), width=2 * _WIDTH)}")
+            lines.append(check_line(check))
         lines.append(f"  policy {gate.get('rules', {}).get('policy_digest', '')[:12]}")
     report = data["report"] or "none on this machine"
     kept = data["report_digest"]
@@ -155,6 +156,12 @@ def promotion_text(data: dict[str, Any]) -> str:
     lines += [_event_line(event) for event in data["events"]]
     lines += ["", *(f"next: {command}" for command in data["commands"])]
     return "\n".join(lines)
+
+
+def check_line(check: GateCheck) -> str:
+    """Return one condition of the gate, a long one a part per line; it may name LLMs, so it is sanitised."""
+    text = sanitize(check_text(check), width=700)
+    return f"  {check.outcome}  {text.replace('; ', _NEXT_PART) if len(text) > _LONG else text}"
 
 
 def _event_line(event: dict[str, Any]) -> str:

@@ -7,9 +7,10 @@ from decimal import Decimal
 
 from flows.gate.gate import gate_as_json
 from flows.gate.measure import RouterMeasure
-from flows.gate.verdict import GateCheck, check_text, undecided_sentence
+from flows.gate.verdict import undecided_sentence
 from flows.profiling.plan import PlannedProfile, PlannedRegrades
 from flows.reports.attention import canary_line
+from flows.reports.decisions import check_line
 from flows.reports.digest import area_and_qnc, review_command, verdict
 from flows.reports.night_report import NightReport, RefreshOutcome, RouterOutcome
 from flows.reports.numbers import score_interval
@@ -178,7 +179,9 @@ def profiles_text(report: NightReport) -> str:
         for found in report.profiles
     ]
     rate = f" ({report.calls / report.calling_s:.0f}/s)" if report.calling_s > 0 else ""
-    head = f"Asked: {counted(report.calls, 'call')}{rate}, spent ${report.spent_usd:.4f}"
+    head = (
+        f"Asked: {counted(report.calls, 'call')}{rate}, spent ${sum(found.spent_usd for found in report.profiles):.4f}"
+    )
     headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "95 %", "UNREADABLE", "USD", "USAGE"]
     return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 6, 7))}"
 
@@ -217,11 +220,6 @@ def router_text(router: RouterOutcome | None) -> str:
         lines += [f"Undecided: {undecided}."] if undecided else []
         lines += [check_line(check) for check in gate.checks]
     return "\n".join(lines)
-
-
-def check_line(check: GateCheck) -> str:
-    """Return one condition of the gate as a line; the value found may name LLMs, so it is sanitised."""
-    return f"  {check.outcome}  {sanitize(check_text(check), width=700)}"
 
 
 def measure_cells(found: RouterMeasure) -> list[str]:

@@ -9,13 +9,15 @@ from flows.text import counted, llm_name
 _NAME_WIDTH = 60
 
 
-def worth_lines(worth: Worth | None) -> tuple[str, ...]:
+def worth_lines(worth: Worth | None, champion: str = "the champion") -> tuple[str, ...]:
     """Return the headline, a line per other comparison, and a sentence if routing adds nothing; names are sanitised.
 
     Parameters
     ----------
     worth
         What the gate measured; None, for a version from before it did, has no lines.
+    champion
+        What the champion that it was compared with is called; it may have been replaced since.
     """
     if worth is None:
         return ()
@@ -26,7 +28,9 @@ def worth_lines(worth: Worth | None) -> tuple[str, ...]:
         title = f"the cheapest LLM within one point of the best ({_name(worth.near_best)})"
         lines.append(_line(worth, title, worth.near_best))
     if worth.champion is not None:
-        lines.append(_line(worth, "the champion", worth.champion))
+        line = _line(worth, champion, worth.champion)
+        is_same = line.partition(": ")[2] == lines[0].partition("): ")[2]
+        lines.append(f"Against {champion}: the same, to the digits shown." if is_same else line)
     return (*lines, *_nothing_added(worth))
 
 

@@ -118,11 +118,16 @@ def _limitations(inputs: ReviewInputs, found: Measured, evidence: Evidence) -> I
                 "is judged, with vectors that never saw the prompt, and on gate prompts the published router."
             )
         width = (equal.high - equal.low) / 2
-        yield (
-            f"With {counted(equal.n, 'prompt')} a difference in score below about {100 * width:.1f} percentage points "
-            "cannot be distinguished from chance; intervals are for this comparison alone, not for many nights "
-            "in a row."
-        )
+        if width > 0 or equal.mean != 0:
+            yield (
+                f"With {counted(equal.n, 'prompt')} a difference in score below about {100 * width:.1f} points cannot "
+                "be distinguished from chance; intervals are for this comparison alone, not for many nights in a row."
+            )
+        else:
+            yield (
+                "At the champion's cost both routers score the same on every prompt that judges, so the interval has "
+                "no width; on other prompts they may differ."
+            )
     if evidence.n_dropped:
         left_out = counted(evidence.n_dropped, "gate prompt is", "gate prompts are")
         yield f"{left_out} left out because some LLM has no score there."

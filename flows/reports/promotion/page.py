@@ -125,8 +125,8 @@ def _llms(evidence: Evidence) -> str:
                 llm_name(one.key, 60) + (" (new)" if one.is_new else ""),
                 f"{one.score:.4f}",
                 per_1k(one.cost_usd),
-                "" if one.share_before is None else percent(one.share_before),
-                "" if one.share_after is None else percent(one.share_after),
+                "not in it" if one.share_before is None else percent(one.share_before),
+                "not in it" if one.share_after is None else percent(one.share_after),
             )
             for one in evidence.llms[:_MOST_LLMS]
         ],
@@ -135,7 +135,7 @@ def _llms(evidence: Evidence) -> str:
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [f"| {' | '.join(headers)} |", f"|{'---|' * len(headers)}"]
-    return "\n".join([*lines, *(f"| {' | '.join(escape(cell, 200) for cell in row)} |" for row in rows)])
+    return "\n".join([*lines, *(f"| {' | '.join(escape(cell, 500) for cell in row)} |" for row in rows)])
 
 
 def _interval(found: BootstrapDifference) -> str:

@@ -63,11 +63,13 @@ def verdict(evidence: Evidence) -> str:
         )
     equal = numbers.score_at_equal_cost
     if equal.low > 0:
-        opening = f"At the champion's cost the challenger is better by {100 * equal.mean:.1f} percentage points."
+        opening = f"At the champion's cost the challenger is better by {100 * equal.mean:.1f} points."
     elif equal.high < 0:
-        opening = f"At the champion's cost the challenger is worse by {-100 * equal.mean:.1f} percentage points."
+        opening = f"At the champion's cost the challenger is worse by {-100 * equal.mean:.1f} points."
     else:
         opening = f"At the champion's cost the two cannot be told apart ({points(equal.mean)} points)."
+        if equal.low == equal.mean == equal.high:
+            opening = "At the champion's cost the two score the same on every prompt that judges."
         cost = numbers.cost_at_equal_score
         if cost.change is not None and cost.high is not None and cost.high < 0:
             opening += f" At the champion's score the challenger costs {percent(-cost.change)} less."

@@ -170,7 +170,7 @@ def test_a_single_llm_is_no_router():
 def test_a_new_llm_that_seems_to_know_the_prompts_is_refused(gap, passes):
     found = run(outcomes({"a": 0.5, "b": 0.7}), newcomers=(NewcomerGap("c", 0.2, 0.2, False), gap))
     assert found.passed == passes
-    assert passes or said(found, "representative score").endswith("widest b: +0.300 (p = 1.0e-05)")
+    assert passes or said(found, "representative score").endswith("widest b: +0.300 (p = 1e-05)")
 
 
 def test_a_champion_is_measured_without_the_llms_that_were_never_asked():

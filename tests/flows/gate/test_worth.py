@@ -161,3 +161,10 @@ def test_the_gate_measures_it_also_against_the_champion_and_it_survives_being_st
 def test_names_of_llms_are_sanitised() -> None:
     router, found = two_topics({"e:a\x1b[31m\nb": (0.9, 0.9), "e:b": (0.2, 0.2)}, {"e:a\x1b[31m\nb": 1e-3, "e:b": 1e-3})
     assert not any("\x1b" in line or "\n" in line for line in worth_lines(worth(router, found)))
+
+
+def test_a_champion_that_equals_the_best_single_llm_is_not_printed_in_full_twice() -> None:
+    router, found = two_topics(SPECIALISTS, dict.fromkeys(SPECIALISTS, 1e-3))
+    seen = worth(router, found)
+    lines = worth_lines(replace(seen, champion=seen.best), "the champion before it")
+    assert "Against the champion before it: the same, to the digits shown." in lines

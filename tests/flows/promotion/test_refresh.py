@@ -128,6 +128,23 @@ def test_a_refreshed_version_is_rebuilt_to_the_byte(workspace) -> None:
     assert {one.subject: one.text for one in check.findings if one.severity != "ok"} == {}
 
 
+def test_a_refresh_to_a_version_from_before_leaves_its_publication_as_the_ledger_knows_it(workspace) -> None:
+    from flows.audit.verification import verify_everything
+
+    clock = Clock(LATER)
+    first = workspace.registry.routers.aliases().champion
+    take_out(workspace, "good", clock)
+    refreshed(workspace, clock)
+    take_out(workspace, "weak", clock)
+    only_fair = refreshed(workspace, clock).digest
+    kept = (publication_folder(workspace, only_fair) / "publication.json").read_bytes()
+    rollback(workspace, to=first, by=ANNA, reason="as it was", clock=clock, as_is=True)
+    assert refreshed(workspace, clock).digest == only_fair, "from another parent"
+    assert (publication_folder(workspace, only_fair) / "publication.json").read_bytes() == kept
+    found = {one.subject: one for one in verify_everything(workspace).findings}
+    assert found["publications"].severity == "ok", found["publications"].text
+
+
 def test_the_account_of_tests_continues(workspace) -> None:
     clock, registry = Clock(LATER), workspace.registry
     before = registry.routers.aliases().champion
