@@ -36,8 +36,9 @@ _PASSING = {
     "router": {"mlflow_run_id", "folder_digest"},
     "promotion": {"report_digest"},
 }
-# The report says when routers were made and how fast LLMs answered, so its digest differs too.
-_REPORT_DIGEST = re.compile(r'"report_digest":"[0-9a-f]{64}"')
+# The report says when routers were made and how fast LLMs answered, so its digest differs too; and a process of its own
+# may multiply on another number of threads.
+_PASSING_TEXT = re.compile(r'"(report_digest|threads)":"[^"]*"')
 _NO_CONTENT = {"lease", "ledger_head", "retired_rows", "schema_file", "uniroute_alembic_version"}
 # Digests of rows and of version folders, into which MLflow writes the time, cover what differs, too; a folder that was
 # built again has two. `Registry.check_facts` and `Routers.known_folder` compare them.
@@ -178,11 +179,11 @@ def _rows_of(connection: sqlite3.Connection, table: str) -> list[tuple]:
     kept = [name for name in kept if name not in _PASSING.get(table, ())]
     rows = connection.execute(f"SELECT {', '.join(kept)} FROM {table}").fetchall()
     lasting_rows = (row for row in rows if not _PASSING_EVENTS.intersection(row))
-    return sorted((tuple(_without_report(cell) for cell in row) for row in lasting_rows), key=repr)
+    return sorted((tuple(_without_passing(cell) for cell in row) for row in lasting_rows), key=repr)
 
 
-def _without_report(cell: object) -> object:
-    return _REPORT_DIGEST.sub('"report_digest":"..."', cell) if isinstance(cell, str) else cell
+def _without_passing(cell: object) -> object:
+    return _PASSING_TEXT.sub(r'"\1":"..."', cell) if isinstance(cell, str) else cell
 
 
 def mlflow_state(url: str) -> list[tuple]:
