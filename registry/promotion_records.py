@@ -57,7 +57,7 @@ class GateRecord:
     Attributes
     ----------
     passed
-        Whether every check passed; never true of an undecided one, whoever let it serve.
+        Whether every check passed; never true of an undecided one, no matter who let it serve.
     details_json
         The checks with their thresholds and values, as JSON.
     """

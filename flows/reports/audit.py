@@ -92,7 +92,7 @@ def _served(one: Mapping[str, Any], asked: str) -> str:
 
 
 def _gate_word(facts: Mapping[str, Any]) -> str:
-    """Return what the gate found; an undecided router was let serve by whoever decided, not by the gate."""
+    """Return what the gate found; an undecided router was let serve by the person who decided, not by the gate."""
     if facts["gate_passed"]:
         return "passed"
     return UNDECIDED if facts.get("verdict") == UNDECIDED else "not passed"

@@ -3,8 +3,8 @@ r"""The one redaction of every writer: keys that this process knows are found in
 A server may repeat a key, and does not have to repeat it as it was sent: JSON writes ``-`` as ``\u002d``, a URL writes
 it as ``%2D``, a header dump shows ``Basic`` and base64, a log breaks lines, an LLM sets it in bold. Texts are therefore
 compared in one plain form: escapes decoded, invisible characters, white space, backslashes and marks of Markdown left
-out, without upper and lower case. Whoever knows the key can always write it so that no program recognises it: this is
-against servers and libraries that repeat what they were sent, not against one that smuggles it out.
+out, without upper and lower case. Anyone who knows the key can always write it so that no program recognises it: this
+is against servers and libraries that repeat what they were sent, not against one that smuggles it out.
 """
 
 from __future__ import annotations
