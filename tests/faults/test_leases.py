@@ -38,7 +38,7 @@ import sys
 from flows.cli.endings import report_error
 from registry.errors import RegistryError
 from registry.store import Registry
-from tests.registry.samples import fetch, freeze, know_llms, listing, outcome, start_night, TODAY, NOW
+from tests.registry.samples import fetch, freeze, know_llms, listing, outcome, record_fetch, start_night, TODAY, NOW
 
 with Registry.open(sys.argv[1]) as registry:
     held = start_night(registry, pid=4711)

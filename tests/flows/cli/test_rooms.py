@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FLOWS = Path(__file__).resolve().parents[3] / "flows"
-SHARED = {"cli", "config", "errors", "findings", "logs", "text", "workspace"}
-"""What any command may use: settings and their workspace, errors, findings, logs and plain text."""
+SHARED = {"cli", "config", "errors", "findings", "logs", "masking", "text", "workspace"}
+"""What any command may use: settings and their workspace, errors, findings, logs, masking and plain text."""
 
 ROOMS = {
     "audit": "audit, reports, versions",
     "bench": "bench",
+    "client": "versions",
     "config": "checks",
     "demo": "nightly, reports, versions",
     "deploy": "deploy",

@@ -157,7 +157,7 @@ def test_the_index_and_an_empty_table_are_kept(champion):
     ("params", "message"),
     [
         ({"candidates": ["sandbox:frugal", "nowhere:gpt"]}, "nowhere:gpt"),
-        ({"candidates": [f"nowhere:{n}" for n in range(40)]}, "nowhere:17 and 30 more"),
+        ({"candidates": [f"nowhere:{n}" for n in range(40)]}, "nowhere:12 and 35 more; it knows"),
         ({"candidates": ["\x1b[31mred\nline"]}, "[31mred line"),
         ({"cost_weight": float("nan")}, "cost_weight must be a finite number"),
         ({"cost_weight": -1.0}, "cost_weight must be a finite number"),
