@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 
@@ -331,22 +332,12 @@ class Promotions(PromotionRows):
                 "router_digest": router_digest,
                 "expected_champion": champion,
                 "kind": "promotion",
-                "status": "applied",
                 "gate_json": gate.details_json,
                 "gate_passed": gate.passed,
                 "report_digest": report_digest,
-                "requested_by": actor,
-                "requested_at": now,
-                "decided_by": actor,
-                "decided_at": now,
-                "applied_at": now,
-                "reason": reason,
                 "run_id": run_id,
             }
-            number = unit.execute(promotion.insert().values(row)).inserted_primary_key[0]
-            made = self.get(number, unit=unit)
-            self._move_champion(unit, made, actor, reason, now, facts)
-            return made
+            return self._apply_at_once(unit, row, actor, reason, now, facts)
 
     def to_judge_again(self, champion: str, former: str) -> tuple[Promotion, ...]:
         """Return the challengers whose open requests a refresh closed and that were not judged since.
@@ -407,20 +398,27 @@ class Promotions(PromotionRows):
                 "router_digest": target,
                 "expected_champion": self._routers.aliases(unit=unit).champion,
                 "kind": "rollback",
-                "status": "applied",
                 "gate_json": NO_GATE,
                 "gate_passed": False,
-                "requested_by": actor,
-                "requested_at": now,
-                "decided_by": actor,
-                "decided_at": now,
-                "applied_at": now,
-                "reason": reason,
             }
-            number = unit.execute(promotion.insert().values(row)).inserted_primary_key[0]
-            made = self.get(number, unit=unit)
-            self._move_champion(unit, made, actor, reason, now, facts)
-            return made
+            return self._apply_at_once(unit, row, actor, reason, now, facts)
+
+    def _apply_at_once(
+        self,
+        unit: Unit,
+        row: Mapping[str, Any],
+        actor: str,
+        reason: str,
+        now: datetime,
+        facts: Mapping[str, str] | None,
+    ) -> Promotion:
+        """Store a promotion that one person or night requests, decides and applies in one moment, and apply it."""
+        decided = {"status": "applied", "reason": reason, "requested_by": actor, "decided_by": actor}
+        moments = dict.fromkeys(("requested_at", "decided_at", "applied_at"), now)
+        number = unit.execute(promotion.insert().values({**row, **decided, **moments})).inserted_primary_key[0]
+        made = self.get(number, unit=unit)
+        self._move_champion(unit, made, actor, reason, now, facts)
+        return made
 
     def rollback_target(self, to: str | None = None, *, unit: Unit | None = None) -> RouterRecord:
         """Return the router that `rollback` would make the champion, or refuse as it would.
