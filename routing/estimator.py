@@ -12,10 +12,20 @@ import numpy.typing as npt
 from .checks import checked_embeddings, finite_array
 from .cluster_maps import one_thread
 from .credibility import credible_means
+from .day_zero import LevelPrior
 from .errors import InvalidInput, InvalidProfile
 from .feature_space import Features, feature_space, profile_maps, resolution_maps, spreads_of
 from .features import FeatureVector, input_token_ratio
-from .posterior import Moments, Posterior, gram_of, grouped_moments, posterior
+from .posterior import (
+    NOISE_VARIANCE,
+    Moments,
+    Posterior,
+    gram_of,
+    grouped_moments,
+    level_variance,
+    posterior,
+    with_level,
+)
 from .posterior_choice import choose, filled, priors_of
 from .prompt_weights import F32, F64, ClusterMap
 
@@ -56,6 +66,9 @@ class PosteriorEstimator:
     >>> bool(gamma[0] < 0.4 and gamma[1] > 0.6)
     True
     """
+
+    # Mean design of the map prompts; estimators of earlier releases do not have it.
+    _overall: F64 | None = None
 
     def __init__(self, random_state: int = 0) -> None:
         self.random_state = random_state
@@ -102,7 +115,9 @@ class PosteriorEstimator:
         self.n_training_llms_ = errors.shape[1]
         return self
 
-    def coefficients(self, X: npt.ArrayLike, y: npt.ArrayLike) -> F64:
+    def coefficients(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, *, levels: Sequence[LevelPrior | None] | None = None
+    ) -> F64:
         """Return Psi of several LLMs: `cluster_map_.weights(prompts) @ Psi` are their expected errors.
 
         Parameters
@@ -111,6 +126,8 @@ class PosteriorEstimator:
             Embeddings of the prompts that they were asked.
         y : array-like of shape (N, h)
             Their errors, in [0, 1]; NaN where there is no label.
+        levels
+            What is expected of their levels before their answers, None for an LLM of which nothing is known.
 
         Returns
         -------
@@ -121,7 +138,12 @@ class PosteriorEstimator:
         psi = np.empty((self.cluster_map_.n_clusters + self.cluster_map_.n_linear, errors.shape[1]))
         with one_thread():
             for moments, columns in grouped_moments(self._space.design(rows), errors):
-                psi[:, columns] = self._psi(np.mean([p.coefficients for p in self._posteriors(moments)], axis=0))
+                if levels is None:
+                    psi[:, columns] = self._psi(np.mean([p.coefficients for p in self._posteriors(moments)], axis=0))
+                    continue
+                for place, column in enumerate(columns):
+                    own = Moments(moments.gram, moments.totals[:, place : place + 1], moments.n)
+                    psi[:, column], _, _ = self._estimated(own, levels[column])
         return psi
 
     def vector(
@@ -133,6 +155,7 @@ class PosteriorEstimator:
         *,
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
+        level: LevelPrior | None = None,
     ) -> FeatureVector:
         """Return the feature vector of one LLM, with a standard error per cluster.
 
@@ -148,6 +171,8 @@ class PosteriorEstimator:
             Prompts it was asked, at least N.
         estimated_tokens : array-like of shape (N,), optional
             Input tokens of the prompts as `estimated_input_tokens` returns them.
+        level
+            What is expected of its level before its answers; None when nothing is known.
 
         Raises
         ------
@@ -162,6 +187,41 @@ class PosteriorEstimator:
             output_tokens,
             n_prompts=n_prompts,
             estimated_tokens=estimated_tokens,
+            level=level,
+        )
+
+    def prior_vector(self, level: LevelPrior) -> FeatureVector:
+        """Return where an LLM stands before its first answer; its tokens are unknown and zero.
+
+        Parameters
+        ----------
+        level
+            What is expected of its level.
+
+        Raises
+        ------
+        InvalidInput
+            The estimator is of a release that did not keep how its columns average over prompts.
+        """
+        if self._overall is None:
+            raise InvalidInput("this estimator was fitted without facts of LLMs: it expects nothing of a new one")
+        n_columns = self._space.n_columns
+        nothing = Moments(np.zeros((n_columns, n_columns)), np.zeros((n_columns, 1)), 0)
+        with one_thread():
+            psi, variances, _ = self._estimated(nothing, level)
+        n_clusters = len(self._shown)
+        p = min(max(level.mean, 0.0), 1.0)
+        unknown = np.zeros(n_clusters)
+        return FeatureVector(
+            errors=psi[:n_clusters],
+            standard_errors=np.sqrt(p * (1 - p) * variances),
+            counts=unknown,
+            input_tokens=unknown,
+            output_tokens=unknown,
+            n_prompts=0,
+            n_scored=0,
+            coefficients=psi[n_clusters:],
+            prior_share=1.0,
         )
 
     def prepared(self, X: npt.ArrayLike) -> PosteriorPrompts:
@@ -182,6 +242,7 @@ class PosteriorEstimator:
         self._space = feature_space(maps, spreads, profiles, contrast=self.choice_.contrast)
         self.cluster_map_ = self._space.cluster_map
         features = self._space.features(rows)
+        self._overall = features.design.mean(axis=0, dtype=np.float64)
         scales = sorted({s.profile_scale for s in self.choice_.shrinkages})
         gram = gram_of(features.design)
         self._priors = priors_of(features.design, gram, self._space.n_profile_columns, errors, scales)
@@ -194,6 +255,31 @@ class PosteriorEstimator:
             for scale, prior in self._priors.items()
             for found in posterior(prior, moments, [s for s in self.choice_.shrinkages if s.profile_scale == scale])
         ]
+
+    def _estimated(self, moments: Moments, level: LevelPrior | None) -> tuple[F64, F64, float | None]:
+        """Return Psi of one LLM, the variances of the shown clusters over `p (1 - p)`, and the prior's share of it."""
+        overall = self._overall
+        settings = [
+            (prior, shrinkage)
+            for scale, prior in self._priors.items()
+            for shrinkage in self.choice_.shrinkages
+            if shrinkage.profile_scale == scale
+        ]
+        if overall is None or level is None:
+            found = self._posteriors(moments)
+        else:
+            found = [
+                next(posterior(prior, with_level(moments, prior, shrinkage, overall, level), [shrinkage]))
+                for prior, shrinkage in settings
+            ]
+        psi = self._psi(np.mean([p.coefficients for p in found], axis=0))[:, 0]
+        variances = np.mean([p.variances(self._shown) for p in found], axis=0)
+        if overall is None:
+            return psi, variances, None
+        largest = np.inf if level is None else level.variance
+        before = sum(min(level_variance(prior, shrinkage, overall), largest) for prior, shrinkage in settings)
+        after = NOISE_VARIANCE * sum(float(p.variances(overall[None, :])[0]) for p in found)
+        return psi, variances, min(after / before, 1.0)
 
     def _psi(self, coefficients: F64) -> F64:
         """Express coefficients of the feature space in the map's columns: errors of shown clusters, then features."""
@@ -238,6 +324,7 @@ class PosteriorPrompts:
         *,
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
+        level: LevelPrior | None = None,
     ) -> FeatureVector:
         """Return the feature vector of one LLM, with a standard error per cluster.
 
@@ -245,7 +332,7 @@ class PosteriorPrompts:
         ----------
         scored : (n,) bool
             Which of the prompts it has a score for; N of them.
-        scores, input_tokens, output_tokens, n_prompts, estimated_tokens
+        scores, input_tokens, output_tokens, n_prompts, estimated_tokens, level
             As for `PosteriorEstimator.vector`, of the N scored prompts.
 
         Raises
@@ -266,17 +353,15 @@ class PosteriorPrompts:
             raise InvalidProfile(error.message) from None
         errors = np.full((len(self), 1), np.nan)
         errors[scored, 0] = 1 - right
-        estimator, level = self._estimator, (n - right.sum() + 0.5) / (n + 1)
+        estimator, error = self._estimator, (n - right.sum() + 0.5) / (n + 1)
         with one_thread():
             moments, _ = next(grouped_moments(self._features.design, errors, self._gram))
-            found = estimator._posteriors(moments)
-            psi = estimator._psi(np.mean([p.coefficients for p in found], axis=0))[:, 0]
-            variances = np.mean([p.variances(estimator._shown) for p in found], axis=0)
+            psi, variances, prior_share = estimator._estimated(moments, level)
             weights = self._features.clusters[scored].astype(np.float64)
             n_clusters = weights.shape[1]
             return FeatureVector(
                 errors=psi[:n_clusters],
-                standard_errors=np.sqrt(level * (1 - level) * variances),
+                standard_errors=np.sqrt(error * (1 - error) * variances),
                 counts=np.bincount(weights.argmax(axis=1), minlength=n_clusters),
                 input_tokens=credible_means(weights, tokens[0]),
                 output_tokens=credible_means(weights, tokens[1]),
@@ -284,6 +369,7 @@ class PosteriorPrompts:
                 n_scored=n,
                 coefficients=psi[n_clusters:],
                 input_token_ratio=input_token_ratio(tokens[0], estimated_tokens),
+                prior_share=prior_share,
             )
 
 

@@ -38,6 +38,9 @@ class FeatureVector:
     input_token_ratio
         Input tokens that the LLM counts per token of `estimated_input_tokens`, finite and not negative; tokenizers
         differ.
+    prior_share
+        How much of the LLM's level is prior, in [0, 1]: its variance after the answers over its variance before them,
+        which is the weight of the prior in the level. 1 without an answer; None where it was not computed.
     """
 
     errors: F32
@@ -49,6 +52,7 @@ class FeatureVector:
     n_scored: int
     coefficients: F32 = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     input_token_ratio: float = 1.0
+    prior_share: float | None = None
 
     def __post_init__(self) -> None:
         length = len(np.atleast_1d(self.errors))
@@ -77,6 +81,9 @@ class FeatureVector:
             object.__setattr__(self, name, array)
         try:
             ratio = finite_number(self.input_token_ratio, "input_token_ratio", minimum=0, maximum=1e6)
+            if self.prior_share is not None:
+                share = finite_number(self.prior_share, "prior_share", minimum=0, maximum=1)
+                object.__setattr__(self, "prior_share", share)
         except InvalidInput as error:
             raise InvalidProfile(error.message) from None
         object.__setattr__(self, "input_token_ratio", ratio)

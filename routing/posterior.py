@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
+from .day_zero import LevelPrior
 from .prompt_weights import F32, F64
 
 Mask = npt.NDArray[np.bool_]
@@ -227,6 +228,50 @@ def _shrunk(mean: F64, apart: F64, gram: F64) -> F64:
         by_chance = float(np.sum(shapes * (gram @ shapes))) / (n_llms - 1) / n_llms
     kept = max(0.0, 1 - by_chance / size) if size > 0 else 0.0
     return level + kept * shape
+
+
+def level_variance(prior: Prior, shrinkage: Shrinkage, overall: F64) -> float:
+    """Return the variance of an LLM's overall error before any answer, at p (1 - p) of `NOISE_VARIANCE`.
+
+    Parameters
+    ----------
+    prior, shrinkage
+        The prior, and how far LLMs may be from it.
+    overall : (D,) float64
+        Mean design of all prompts: `overall @ w` is the overall error.
+    """
+    variances = shrinkage.variance * prior.scales**2
+    variances[0] = LEVEL_VARIANCE
+    along = float(overall @ prior.direction) if shrinkage.follows_level else 0.0
+    return float(overall**2 @ variances) + along**2
+
+
+def with_level(moments: Moments, prior: Prior, shrinkage: Shrinkage, overall: F64, level: LevelPrior | None) -> Moments:
+    """Add what is known of an LLM's level before its answers, as answers to a prompt that is like all prompts.
+
+    Without any answer, the posterior of the added sums has the mean and the variance of `level` at `overall`; the rest
+    of the surface moves with it as the prior has it. A level that is less certain than the prior adds nothing.
+
+    Parameters
+    ----------
+    moments
+        Its labelled prompts.
+    prior, shrinkage
+        The prior, and how far the LLM may be from it.
+    overall : (D,) float64
+        Mean design of all prompts.
+    level
+        What is known; None for nothing.
+    """
+    if level is None:
+        return moments
+    known, before = NOISE_VARIANCE / level.variance, NOISE_VARIANCE / level_variance(prior, shrinkage, overall)
+    added = known - before
+    if added <= 0:
+        return moments
+    total = known * level.mean - before * float(overall @ prior.mean)
+    gram = moments.gram + added * np.outer(overall, overall)
+    return Moments(gram, moments.totals + total * overall[:, None], moments.n)
 
 
 def posterior(prior: Prior, moments: Moments, shrinkages: Sequence[Shrinkage]) -> Iterator[Posterior]:

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .day_zero import LevelPrior
 from .errors import ArtifactCorrupt
 from .estimator import PosteriorEstimator
 from .feature_space import FeatureSpace
@@ -38,6 +39,7 @@ class PreparedPrompts(Protocol):
         *,
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
+        level: LevelPrior | None = None,
     ) -> FeatureVector:
         """Return the vector of one LLM from the scores and tokens of the prompts it has a score for."""
         ...
@@ -90,6 +92,7 @@ class PlainPrompts:
         *,
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
+        level: LevelPrior | None = None,
     ) -> FeatureVector:
         """Return the mean error of one LLM per cluster; see `plain_feature_vector`.
 
@@ -103,6 +106,8 @@ class PlainPrompts:
             Prompts it was asked, at least N.
         estimated_tokens : array-like of shape (N,), optional
             Input tokens as `estimated_input_tokens` returns them.
+        level
+            Ignored: a mean has no prior.
         """
         return plain_feature_vector(
             self.clusters[scored],
@@ -126,6 +131,8 @@ def estimator_arrays(estimator: PlainEstimator | PosteriorEstimator) -> dict[str
     arrays = {f"{_MAP}{name}": values for name, values in estimator.cluster_map_.arrays().items()}
     if isinstance(estimator, PlainEstimator):
         return arrays
+    if estimator._overall is not None:
+        arrays["overall"] = estimator._overall
     priors = dict(sorted(estimator._priors.items()))
     chosen = estimator.choice_.shrinkages
     return arrays | {
@@ -197,4 +204,5 @@ def _read_posterior(cluster_map: ClusterMap, arrays: Mapping[str, np.ndarray]) -
     rows = zip(arrays["prior_means"], arrays["prior_directions"], arrays["prior_scales"], strict=True)
     estimator._priors = {float(scale): Prior(*row) for scale, row in zip(arrays["prior_of_scale"], rows, strict=True)}
     estimator._shown = arrays["shown"]
+    estimator._overall = arrays.get("overall")
     return estimator
