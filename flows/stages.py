@@ -23,6 +23,7 @@ from flows.profiling.plan import NightPlan, chosen, plan_night
 from flows.profiling.regrading import planned_regrades, regrade_by_rule
 from flows.profiling.results import ProfileOutcome, ProfilingResult, Quarantine
 from flows.profiling.unreadable import readability_of
+from flows.reports.day_zero import standings
 from registry.llms import CatalogDiff, CatalogFetch, UnreadCatalog
 
 if TYPE_CHECKING:
@@ -122,6 +123,12 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     }
     seen = night.outcome_table(llms, night.profiled_prompts)
     output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
+    drifted = [drift.llm_key for drift in night.drifts.all().values() if drift.is_due(night.as_of)]
+    new = [
+        llm
+        for llm in llms
+        if llm.key in missing and llm.key not in drifted and len(missing[llm.key]) == len(night.prompts_for(llm))
+    ]
     planned = plan_night(
         llms,
         night.as_of,
@@ -131,7 +138,8 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
         max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
         seen_output_tokens=float(output_tokens.mean()) if output_tokens.size else None,
         canaries=missing_canaries(night, llms, missing),
-        drifted=[drift.llm_key for drift in night.drifts.all().values() if drift.is_due(night.as_of)],
+        drifted=drifted,
+        worth=standings(night.workspace, new).worth if len(new) > 1 else {},
     )
     return replace(planned, regrades=planned_regrades(night))
 

@@ -12,13 +12,14 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 
 from registry.db.columns import array_bytes
 from registry.db.database import Database, Unit, ids_of
 from registry.db.tables import cluster_map, cluster_map_array, feature_vector, llm, router
 from registry.errors import NotFound
 from registry.runs import Run, Runs
+from routing.day_zero import LevelPrior
 from routing.errors import InvalidInput
 
 _VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens")
@@ -66,6 +67,8 @@ class VectorFields(Protocol):
     n_prompts: int
     n_scored: int
     input_token_ratio: float
+    prior_share: float | None
+    level: LevelPrior | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,7 @@ class StoredVector:
     """The latest feature vector of one LLM on one cluster map.
 
     All arrays have shape ``(n_clusters,)``, except the coefficients of the map's features, which have their own length.
+    `level_mean` and `level_variance` are what was expected of its level before its answers; None when nothing was.
     """
 
     llm_key: str
@@ -89,6 +93,16 @@ class StoredVector:
     n_prompts: int
     n_scored: int
     input_token_ratio: float
+    level_mean: float | None
+    level_variance: float | None
+    prior_share: float | None
+
+    @property
+    def level(self) -> LevelPrior | None:
+        """What was expected of its level before its answers; None when nothing was."""
+        if self.level_mean is None or self.level_variance is None:
+            return None
+        return LevelPrior(self.level_mean, self.level_variance)
 
 
 class ClusterMaps:
@@ -221,12 +235,7 @@ class ClusterMaps:
         unit
             The transaction to join.
         """
-        newest = (
-            select(func.max(feature_vector.c.id))
-            .join_from(feature_vector, cluster_map)
-            .where(cluster_map.c.digest == cluster_map_digest)
-            .group_by(feature_vector.c.llm_id)
-        )
+        newest = _one_per_llm(func.max(feature_vector.c.id), cluster_map_digest)
         if prompt_set_digest is not None:
             newest = newest.where(feature_vector.c.prompt_set_digest == prompt_set_digest)
         fields = [name for name in StoredVector.__dataclass_fields__ if name not in ("llm_key", "cluster_map_digest")]
@@ -238,6 +247,23 @@ class ClusterMaps:
             )
             # A server sorts text by the rules of its own language.
             return tuple(StoredVector(row[0], cluster_map_digest, *row[1:]) for row in sorted(rows, key=itemgetter(0)))
+
+    def levels(self, cluster_map_digest: str) -> Mapping[str, LevelPrior | None]:
+        """Return what was expected of each LLM's level when its first vector on a cluster map was computed, by LLM key.
+
+        Its later vectors on this map start from the same, whatever catalogs say meanwhile.
+        """
+        first = _one_per_llm(func.min(feature_vector.c.id), cluster_map_digest)
+        with self._database.read() as unit:
+            rows = unit.execute(
+                select(llm.c.key, feature_vector.c.level_mean, feature_vector.c.level_variance)
+                .join_from(feature_vector, llm)
+                .where(feature_vector.c.id.in_(first))
+            )
+            return {
+                key: None if mean is None or variance is None else LevelPrior(mean, variance)
+                for key, mean, variance in rows
+            }
 
     def vector_history(self, cluster_map_digest: str, llm_key: str) -> tuple[StoredVector, ...]:
         """Return every feature vector that one LLM has had on a cluster map, the oldest first."""
@@ -258,6 +284,15 @@ class ClusterMaps:
         if unknown:
             raise NotFound(f"there is no LLM {min(unknown)!r}", unchanged="Nothing was written.")
         return numbers
+
+
+def _one_per_llm(number: ColumnElement[int], cluster_map_digest: str) -> Select[tuple[int]]:
+    return (
+        select(number)
+        .join_from(feature_vector, cluster_map)
+        .where(cluster_map.c.digest == cluster_map_digest)
+        .group_by(feature_vector.c.llm_id)
+    )
 
 
 def vector_digest(vector: VectorFields, prompt_set_digest: str) -> str:
@@ -284,4 +319,11 @@ def _vector_row(key: str, vector: VectorFields, n_clusters: int, prompt_set_dige
         raise InvalidInput(f"input_token_ratio of {key} is not finite")
     facts = {"n_prompts": int(vector.n_prompts), "n_scored": int(vector.n_scored), "input_token_ratio": ratio}
     digest.update(json.dumps(facts, sort_keys=True).encode())
-    return {**row, **facts, "prompt_set_digest": prompt_set_digest, "digest": digest.hexdigest()}
+    # What the vector started from is not in the digest: it shows in the numbers, which routers carry without it.
+    level = vector.level
+    start = {
+        "level_mean": None if level is None else level.mean,
+        "level_variance": None if level is None else level.variance,
+        "prior_share": vector.prior_share,
+    }
+    return {**row, **facts, **start, "prompt_set_digest": prompt_set_digest, "digest": digest.hexdigest()}

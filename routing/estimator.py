@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .checks import checked_embeddings, finite_array
 from .cluster_maps import one_thread
 from .credibility import credible_means
-from .day_zero import LevelPrior
+from .day_zero import DayZero, KnownFacts, LevelPrior, LLMFacts
 from .errors import InvalidInput, InvalidProfile
 from .feature_space import Features, feature_space, profile_maps, resolution_maps, spreads_of
 from .features import FeatureVector, input_token_ratio
@@ -50,6 +50,10 @@ class PosteriorEstimator:
         What the simulation chose.
     n_training_llms_ : int
         Number of LLMs behind the prior.
+    facts_ : KnownFacts or None
+        Facts of these LLMs; None when they were not given.
+    day_zero_ : DayZero or None
+        What such facts say about the level of a new LLM; None without them.
 
     Examples
     --------
@@ -67,8 +71,10 @@ class PosteriorEstimator:
     True
     """
 
-    # Mean design of the map prompts; estimators of earlier releases do not have it.
+    # Mean design of the map prompts, kept with the facts alone: estimators of earlier releases have neither.
     _overall: F64 | None = None
+    facts_: KnownFacts | None = None
+    day_zero_: DayZero | None = None
 
     def __init__(self, random_state: int = 0) -> None:
         self.random_state = random_state
@@ -80,6 +86,7 @@ class PosteriorEstimator:
         *,
         few: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
         maps: Sequence[ClusterMap] | None = None,
+        facts: KnownFacts | None = None,
     ) -> Self:
         """Learn the feature space and the prior.
 
@@ -95,6 +102,8 @@ class PosteriorEstimator:
             are fitted on.
         maps
             K-means maps of `X`, coarse to fine; fitted here by default.
+        facts
+            Facts of the training LLMs. With them it learns what is expected of a new LLM before its first answer.
 
         Raises
         ------
@@ -106,12 +115,17 @@ class PosteriorEstimator:
         if not len(rows):
             raise InvalidInput("a posterior estimator needs at least one map prompt")
         few_rows, few_errors = (None, errors) if few is None else _checked_few(few, rows.shape[1], errors.shape[1])
+        if facts is not None and len(facts.codes) != errors.shape[1]:
+            raise InvalidInput(f"facts of {len(facts.codes)} LLMs, not {errors.shape[1]}")
         fitted = tuple(maps) if maps else resolution_maps(rows, seed=self.random_state)
         # Sums over BLAS threads differ in their last bits, and fitted numbers go into digests.
         with one_thread():
             spreads = spreads_of(fitted, rows)
             self.choice_ = choose(rows, errors, few_rows, few_errors, fitted, spreads, seed=self.random_state)
-            self._finish(rows, errors, fitted, spreads)
+            overall = self._finish(rows, errors, fitted, spreads)
+            self.facts_ = facts
+            self.day_zero_ = None if facts is None else DayZero.fit(facts, filled(errors).mean(axis=0))
+            self._overall = None if facts is None else overall
         self.n_training_llms_ = errors.shape[1]
         return self
 
@@ -190,6 +204,20 @@ class PosteriorEstimator:
             level=level,
         )
 
+    def level_prior(self, llm: LLMFacts) -> LevelPrior | None:
+        """Return what is expected of an LLM's level before its first answer.
+
+        None when nothing is: the estimator has no facts of LLMs, they say nothing, or it was learned from this LLM.
+
+        Parameters
+        ----------
+        llm
+            Its facts.
+        """
+        if self.day_zero_ is None or self.facts_ is None or self.facts_.include(llm):
+            return None
+        return self.day_zero_.level(llm)
+
     def prior_vector(self, level: LevelPrior) -> FeatureVector:
         """Return where an LLM stands before its first answer; its tokens are unknown and zero.
 
@@ -201,7 +229,7 @@ class PosteriorEstimator:
         Raises
         ------
         InvalidInput
-            The estimator is of a release that did not keep how its columns average over prompts.
+            The estimator was fitted without facts of LLMs.
         """
         if self._overall is None:
             raise InvalidInput("this estimator was fitted without facts of LLMs: it expects nothing of a new one")
@@ -222,6 +250,7 @@ class PosteriorEstimator:
             n_scored=0,
             coefficients=psi[n_clusters:],
             prior_share=1.0,
+            level=level,
         )
 
     def prepared(self, X: npt.ArrayLike) -> PosteriorPrompts:
@@ -236,18 +265,18 @@ class PosteriorEstimator:
         with one_thread():
             return PosteriorPrompts(self, self._space.features(rows))
 
-    def _finish(self, rows: F32, errors: F64, maps: Sequence[ClusterMap], spreads: Sequence[float]) -> None:
-        """Fit the chosen space and its priors on all map prompts and all training LLMs."""
+    def _finish(self, rows: F32, errors: F64, maps: Sequence[ClusterMap], spreads: Sequence[float]) -> F64:
+        """Fit the chosen space and its priors on all map prompts and all training LLMs; return the mean design."""
         profiles = profile_maps(rows, filled(errors), seed=self.random_state)
         self._space = feature_space(maps, spreads, profiles, contrast=self.choice_.contrast)
         self.cluster_map_ = self._space.cluster_map
         features = self._space.features(rows)
-        self._overall = features.design.mean(axis=0, dtype=np.float64)
         scales = sorted({s.profile_scale for s in self.choice_.shrinkages})
         gram = gram_of(features.design)
         self._priors = priors_of(features.design, gram, self._space.n_profile_columns, errors, scales)
         totals = (features.clusters.T @ features.design).astype(np.float64)
         self._shown = totals / features.clusters.sum(axis=0, dtype=np.float64)[:, None]
+        return features.design.mean(axis=0, dtype=np.float64)
 
     def _posteriors(self, moments: Moments) -> list[Posterior]:
         return [
@@ -370,6 +399,7 @@ class PosteriorPrompts:
                 coefficients=psi[n_clusters:],
                 input_token_ratio=input_token_ratio(tokens[0], estimated_tokens),
                 prior_share=prior_share,
+                level=level,
             )
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .checks import finite_array, finite_number
 from .credibility import credible_ratio
+from .day_zero import LevelPrior
 from .errors import InvalidInput, InvalidProfile
 
 F32 = npt.NDArray[np.float32]
@@ -41,6 +42,8 @@ class FeatureVector:
     prior_share
         How much of the LLM's level is prior, in [0, 1]: its variance after the answers over its variance before them,
         which is the weight of the prior in the level. 1 without an answer; None where it was not computed.
+    level
+        What was expected of the LLM's level before its answers; None when nothing was. Routers are stored without both.
     """
 
     errors: F32
@@ -53,6 +56,7 @@ class FeatureVector:
     coefficients: F32 = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     input_token_ratio: float = 1.0
     prior_share: float | None = None
+    level: LevelPrior | None = None
 
     def __post_init__(self) -> None:
         length = len(np.atleast_1d(self.errors))

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .day_zero import LevelPrior
+from .day_zero import DayZero, KnownFacts, LevelPrior
 from .errors import ArtifactCorrupt
 from .estimator import PosteriorEstimator
 from .feature_space import FeatureSpace
@@ -131,8 +131,8 @@ def estimator_arrays(estimator: PlainEstimator | PosteriorEstimator) -> dict[str
     arrays = {f"{_MAP}{name}": values for name, values in estimator.cluster_map_.arrays().items()}
     if isinstance(estimator, PlainEstimator):
         return arrays
-    if estimator._overall is not None:
-        arrays["overall"] = estimator._overall
+    if estimator.facts_ is not None and estimator.day_zero_ is not None and estimator._overall is not None:
+        arrays |= estimator.facts_.arrays() | estimator.day_zero_.arrays() | {"overall": estimator._overall}
     priors = dict(sorted(estimator._priors.items()))
     chosen = estimator.choice_.shrinkages
     return arrays | {
@@ -204,5 +204,6 @@ def _read_posterior(cluster_map: ClusterMap, arrays: Mapping[str, np.ndarray]) -
     rows = zip(arrays["prior_means"], arrays["prior_directions"], arrays["prior_scales"], strict=True)
     estimator._priors = {float(scale): Prior(*row) for scale, row in zip(arrays["prior_of_scale"], rows, strict=True)}
     estimator._shown = arrays["shown"]
+    estimator.facts_, estimator.day_zero_ = KnownFacts.from_arrays(arrays), DayZero.from_arrays(arrays)
     estimator._overall = arrays.get("overall")
     return estimator

@@ -20,6 +20,7 @@ from flows.errors import PrerequisiteError
 from flows.fitting.estimation import Estimation, assemble, fit_estimator, labels_of
 from flows.night.context import Night
 from flows.versions.provenance import ROLES, Provenance, routed_llms
+from routing.day_zero import KnownFacts
 from routing.router import RoutedLLM, Router
 from routing.stored_estimator import arrays_digest, estimator_arrays, read_estimator
 
@@ -114,13 +115,16 @@ def rebuild(night: OriginalNight, provenance: Provenance, original: Router, clus
     representative, of_map = (
         labels_of(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
     )
+    stored = night.registry.routers.cluster_map(cluster_map_digest)
     if provenance.map_was_fitted:
-        estimator = fit_estimator(night, representative, of_map)
+        # Catalogs may have corrected facts of LLMs since: what is kept with the map is what it was fitted with.
+        facts = KnownFacts.from_arrays(stored.arrays)
+        estimator = fit_estimator(night, representative, of_map, facts)
         digest = arrays_digest(night.settings.routing.method, estimator_arrays(estimator))
     else:
-        stored = night.registry.routers.cluster_map(cluster_map_digest)
         estimator, digest = read_estimator(stored.kind, stored.arrays), stored.digest
-    found = Estimation(estimator, digest, provenance.map_was_fitted, representative, of_map)
+    levels = night.registry.routers.levels(cluster_map_digest)
+    found = Estimation(estimator, digest, provenance.map_was_fitted, representative, of_map, levels)
     published = {llm.key: llm for llm in original.llms}
     routed = []
     for column, llm in enumerate(llms):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,11 @@ from registry.cluster_maps import ClusterMapRecord
 from registry.outcomes import OutcomeTable
 from registry.prompts import Prompt
 from routing.cluster_maps import KMeansMap
+from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
 from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
+from routing.llm_names import parameters_in_name, reasons_by_name
 from routing.router import RoutedLLM, Router
 from routing.stored_estimator import PlainEstimator, PreparedPrompts, arrays_digest, estimator_arrays, read_estimator
 from routing.tokens import estimated_input_tokens
@@ -27,6 +29,7 @@ from routing.tokens import estimated_input_tokens
 if TYPE_CHECKING:
     from flows.night.context import Night
     from registry.llms import LLM
+    from registry.store import Registry
     from routing.embedding import EmbedderId
 
 
@@ -67,6 +70,8 @@ class Estimation:
         Whether it was fitted tonight.
     representative, map
         Answers by role; only the posterior reads those to the map prompts.
+    levels
+        By LLM key, what is expected of its level before its answers.
     """
 
     estimator: PlainEstimator | PosteriorEstimator
@@ -74,6 +79,7 @@ class Estimation:
     was_fitted: bool
     representative: Labels
     map: Labels
+    levels: Mapping[str, LevelPrior | None] = field(default_factory=dict)
 
     def vector(self, column: int, *, seen: NDArray[np.bool_] | None = None) -> FeatureVector:
         """Estimate the vector of the LLM in a column.
@@ -104,6 +110,7 @@ class Estimation:
             output_tokens[scored],
             n_prompts=max(int(scored.sum()), len(self.representative.embeddings)),
             estimated_tokens=np.concatenate([labels.estimated_tokens for labels in self._read])[scored],
+            level=self.levels.get(self.representative.table.llm_keys[column]),
         )
 
     @cached_property
@@ -135,22 +142,25 @@ def estimate(night: Night, llms: list[LLM]) -> Estimation:
         labels_of(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
     )
     record = night.cluster_map
+    facts = facts_of(night.registry, llms)
     if record is not None:
         estimator = read_estimator(record.kind, record.arrays)
-        return Estimation(estimator, record.digest, False, representative, of_map)
+        levels = levels_of(night.registry, record.digest, estimator, facts)
+        return Estimation(estimator, record.digest, False, representative, of_map, levels)
     say(
         f"Fitting the cluster map on {counted(len(of_map.embeddings), 'map prompt')}, once for this prompt set; "
         "that can take a minute."
     )
     try:
-        estimator = fit_estimator(night, representative, of_map)
+        estimator = fit_estimator(night, representative, of_map, KnownFacts.of(facts))
     except InvalidInput as error:
         raise PrerequisiteError(
             error.message, hint="Provide more prompts, or set [routing] n_clusters lower."
         ) from None
     record = _record(night, estimator)
     night.registry.routers.save_cluster_map(record)
-    return Estimation(estimator, record.digest, True, representative, of_map)
+    levels = levels_of(night.registry, record.digest, estimator, facts)
+    return Estimation(estimator, record.digest, True, representative, of_map, levels)
 
 
 def labels_of(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> Labels:
@@ -159,8 +169,47 @@ def labels_of(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> Lab
     return Labels(night.embeddings_of(prompts), estimated_tokens, night.outcome_table(llms, prompts))
 
 
-def fit_estimator(night: Night, representative: Labels, of_map: Labels) -> PlainEstimator | PosteriorEstimator:
+def facts_of(registry: Registry, llms: Sequence[LLM]) -> tuple[LLMFacts, ...]:
+    """Return what is known of LLMs without asking them, in their order: the price at first sight, date, id."""
+    prices = registry.llms.first_prices()
+    return tuple(
+        LLMFacts(
+            llm.key,
+            float(prices[llm.key].output_usd_per_mtok) if llm.key in prices else None,
+            None if llm.released_at is None else llm.released_at.date(),
+            parameters_in_name(llm.llm_id),
+            reasons_by_name(llm.llm_id),
+        )
+        for llm in llms
+    )
+
+
+def levels_of(
+    registry: Registry, map_digest: str, estimator: PlainEstimator | PosteriorEstimator, facts: Sequence[LLMFacts]
+) -> dict[str, LevelPrior | None]:
+    """Return what is expected of the level of LLMs before their answers, by key.
+
+    It is computed once, for an LLM's first vector on a map: a later price or date changes no vector.
+    """
+    if not isinstance(estimator, PosteriorEstimator):
+        return {}
+    stored = registry.routers.levels(map_digest)
+    return {llm.key: stored[llm.key] if llm.key in stored else estimator.level_prior(llm) for llm in facts}
+
+
+def fit_estimator(
+    night: Night, representative: Labels, of_map: Labels, facts: KnownFacts | None = None
+) -> PlainEstimator | PosteriorEstimator:
     """Fit cluster map and prior on the answers to the map prompts.
+
+    Parameters
+    ----------
+    night
+        Whose settings count.
+    representative, of_map
+        Answers by role.
+    facts
+        Facts of the LLMs in the tables; without them nothing is expected of an LLM before its answers.
 
     Raises
     ------
@@ -174,8 +223,12 @@ def fit_estimator(night: Night, representative: Labels, of_map: Labels) -> Plain
     # The training LLMs: those that answered the map prompts as well.
     known = (of_map.coverage() >= settings.min_coverage) & (representative.coverage() >= settings.min_coverage)
     errors, few_errors = (1 - labels.table.scores[:, known] for labels in (of_map, representative))
+    keys = [key for key, is_known in zip(of_map.table.llm_keys, known, strict=True) if is_known]
     return PosteriorEstimator(random_state=settings.seed).fit(
-        of_map.embeddings, errors, few=(representative.embeddings, few_errors)
+        of_map.embeddings,
+        errors,
+        few=(representative.embeddings, few_errors),
+        facts=None if facts is None else facts.of_keys(keys),
     )
 
 

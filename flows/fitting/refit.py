@@ -156,6 +156,8 @@ def _as_vector(stored: StoredVector) -> FeatureVector:
         n_prompts=stored.n_prompts,
         n_scored=stored.n_scored,
         input_token_ratio=stored.input_token_ratio,
+        prior_share=stored.prior_share,
+        level=stored.level,
     )
 
 

@@ -160,7 +160,12 @@ class _Read:
         by_role = {role: origin.prompt_set.with_role(role) for role in ("representative", "map")}
         labels = {role: _labels(answers, router, origin, prompts) for role, prompts in by_role.items()}
         estimation = Estimation(
-            read_estimator(stored.kind, stored.arrays), digest, False, labels["representative"], labels["map"]
+            read_estimator(stored.kind, stored.arrays),
+            digest,
+            False,
+            labels["representative"],
+            labels["map"],
+            answers.registry.routers.levels(digest),
         )
         folds = folds_of([prompt.text for prompt in by_role["representative"]])
         texts = {one.text for prompts in (origin.prompt_set, fitted_on) for one in prompts.with_role("map")}

@@ -97,6 +97,8 @@ def plan_text(report: NightReport) -> str:
         head += f"\n  canaries: {asked} asked {counted(plan.canary_calls, 'prompt')} again"
     head += _regrades_text(plan.regrades)
     deferred = f"\n  {len(plan.deferred)} deferred to the next night by [night] max_new" if plan.deferred else ""
+    if plan.worth:
+        deferred += "\n  new LLMs by what they may gain the router, expected from their facts: uniroute llm show LLM"
     if not report.is_plan_only or not plan.profiles:
         return head + deferred
     rows = [

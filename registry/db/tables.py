@@ -291,6 +291,10 @@ feature_vector = Table(
     Column("n_prompts", Integer, nullable=False),
     Column("n_scored", Integer, nullable=False),
     Column("input_token_ratio", Float(53), nullable=False, server_default="1"),
+    # What was expected of the LLM's level before its answers; NULL when nothing was, as in all vectors of before.
+    Column("level_mean", Float(53)),
+    Column("level_variance", Float(53)),
+    Column("prior_share", Float(53)),
     CheckConstraint("n_scored >= 0 AND n_scored <= n_prompts", name="scored_within_asked"),
     Index(None, "cluster_map_id", "llm_id"),
 )

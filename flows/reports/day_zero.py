@@ -1,0 +1,157 @@
+"""Where LLMs without answers are expected to stand beside the champion: which are worth profiling, which one first.
+
+What is expected of an LLM's level comes from its price, release date and id (`routing.day_zero`), with the estimator
+behind the champion. Its tokens are unknown; those of the champion's LLMs stand in for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from flows.fitting.estimation import facts_of
+from flows.versions.store import load_version
+from registry.errors import NotFound, PublishIncomplete
+from routing.day_zero import LevelPrior
+from routing.errors import ArtifactError
+from routing.estimator import PosteriorEstimator
+from routing.features import FeatureVector
+from routing.router import RoutedLLM, Router
+from routing.stored_estimator import read_estimator
+
+if TYPE_CHECKING:
+    from flows.workspace import Workspace
+    from registry.llms import LLM
+
+F64 = NDArray[np.float64]
+
+# Half the width of a 95 % interval, in standard deviations.
+_Z = 1.96
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where an LLM is expected to stand before its first answer.
+
+    Attributes
+    ----------
+    score, low, high
+        Expected mean score in [0, 1], with its 95 % interval.
+    share
+        Share of the representative prompts in [0, 1] on which the champion with this LLM would be expected to choose it
+        at the champion's cost weight.
+    gain
+        Expected gain per prompt, in errors after cost: what the decisions improve by once its level is known. It is
+        what profiling may earn, not what routing to it unprofiled would.
+    """
+
+    score: float
+    low: float
+    high: float
+    share: float
+    gain: float
+
+
+@dataclass(frozen=True)
+class Standings:
+    """Where LLMs are expected to stand, or why nothing is expected.
+
+    Attributes
+    ----------
+    by_key
+        By LLM key; LLMs of which nothing is expected are absent.
+    why_off
+        Why nothing is expected of any LLM, as a clause; empty when something is.
+    """
+
+    by_key: Mapping[str, Standing] = field(default_factory=dict)
+    why_off: str = ""
+
+    @property
+    def worth(self) -> dict[str, float]:
+        """The expected gains, by LLM key."""
+        return {key: standing.gain for key, standing in self.by_key.items()}
+
+
+def standings(workspace: Workspace, llms: Sequence[LLM]) -> Standings:
+    """Return where LLMs without answers are expected to stand beside the champion; nothing is called.
+
+    Parameters
+    ----------
+    workspace
+        The opened parts.
+    llms
+        LLMs without a profile; those without a price are left out.
+    """
+    registry = workspace.registry
+    digest = registry.routers.aliases().champion
+    if digest is None:
+        return Standings(why_off="no router serves yet")
+    try:
+        champion = load_version(workspace, digest)
+        stored = registry.routers.cluster_map(str(champion.provenance.get("cluster_map", "")))
+    except (NotFound, PublishIncomplete, ArtifactError):
+        return Standings(why_off="the champion cannot be read here")
+    estimator = read_estimator(stored.kind, stored.arrays)
+    if not isinstance(estimator, PosteriorEstimator):
+        return Standings(why_off=f"the champion's vectors are of the method {stored.kind}")
+    if estimator.day_zero_ is None:
+        return Standings(why_off="the champion's map was fitted before facts of LLMs were kept with it")
+    if not estimator.day_zero_.says_something:
+        return Standings(why_off=estimator.day_zero_.why_off)
+    levels = {
+        llm.key: level
+        for llm, facts in zip(llms, facts_of(registry, llms), strict=True)
+        if llm.price is not None and (level := estimator.level_prior(facts)) is not None
+    }
+    return Standings(_beside(champion, estimator, [llm for llm in llms if llm.key in levels], levels))
+
+
+def _beside(
+    champion: Router, estimator: PosteriorEstimator, llms: Sequence[LLM], levels: Mapping[str, LevelPrior]
+) -> dict[str, Standing]:
+    """Compare each LLM with the champion's best choice on the representative prompts."""
+    if not llms or not len(champion.calibration_weights):
+        return {}
+    known = [llm.vector for llm in champion.llms]
+    newcomers = tuple(_newcomer(llm, estimator.prior_vector(levels[llm.key]), known) for llm in llms)
+    kept = tuple(llm for llm in champion.llms if llm.key not in levels)
+    both = replace(champion, llms=(*kept, *newcomers))
+    errors, costs_usd = both.expected_on_calibration()
+    total = errors + champion.cost_weight * costs_usd
+    places = {key: place for place, key in enumerate(both.keys)}
+    best = total[:, [places[llm.key] for llm in kept]].min(axis=1)
+    return {llm.key: _standing(levels[llm.key], best - total[:, places[llm.key]]) for llm in llms}
+
+
+def _newcomer(llm: LLM, expected: FeatureVector, known: Sequence[FeatureVector]) -> RoutedLLM:
+    assert llm.price is not None, "only LLMs with a price are compared"
+    vector = replace(
+        expected,
+        input_tokens=np.mean([one.input_tokens for one in known], axis=0),
+        output_tokens=np.mean([one.output_tokens for one in known], axis=0),
+        input_token_ratio=float(np.mean([one.input_token_ratio for one in known])),
+    )
+    prices = float(llm.price.input_usd_per_mtok), float(llm.price.output_usd_per_mtok)
+    return RoutedLLM(llm.key, *prices, vector)
+
+
+def _standing(level: LevelPrior, advantage: F64) -> Standing:
+    """Average over the LLM's unknown level, which shifts its advantage on all prompts alike."""
+    deviation = float(np.sqrt(level.variance))
+    z = advantage / deviation
+    chosen = ndtr(z)
+    gains = advantage * chosen + deviation * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    score = 1 - level.mean
+    return Standing(
+        score=score,
+        low=max(score - _Z * deviation, 0.0),
+        high=min(score + _Z * deviation, 1.0),
+        share=float(chosen.mean()),
+        gain=float(gains.mean()),
+    )
