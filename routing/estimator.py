@@ -14,7 +14,7 @@ from .cluster_maps import one_thread
 from .credibility import credible_means
 from .day_zero import DayZero, KnownFacts, LevelPrior, LLMFacts
 from .errors import InvalidInput, InvalidProfile
-from .feature_space import Features, feature_space, profile_maps, resolution_maps, spreads_of
+from .feature_space import feature_space, profile_maps, resolution_maps, spreads_of
 from .features import FeatureVector, input_token_ratio
 from .posterior import (
     NOISE_VARIANCE,
@@ -26,8 +26,8 @@ from .posterior import (
     posterior,
     with_level,
 )
-from .posterior_choice import choose, filled, priors_of
-from .prompt_weights import F32, F64, ClusterMap
+from .posterior_choice import CURRENT, Form, choose, filled, learn
+from .prompt_weights import F32, F64, I64, ClusterMap
 
 
 class PosteriorEstimator:
@@ -87,6 +87,8 @@ class PosteriorEstimator:
         few: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
         maps: Sequence[ClusterMap] | None = None,
         facts: KnownFacts | None = None,
+        asked: npt.ArrayLike | None = None,
+        form: Form = CURRENT,
     ) -> Self:
         """Learn the feature space and the prior.
 
@@ -98,12 +100,17 @@ class PosteriorEstimator:
             Errors of the training LLMs on them, in [0, 1]; NaN where there is no label. m may be zero.
         few
             Embeddings (N, dim) and errors (N, m) of the training LLMs on the representative prompts, which new LLMs
-            will be asked: what a pseudo-new LLM shows. They may be among `X` too. By default, the map prompts that
-            are fitted on.
+            will be asked: they show how hard each of them is. They may be among `X` too. By default, difficulties are
+            not read, and pseudo-new LLMs show the map prompts that are fitted on.
         maps
             K-means maps of `X`, coarse to fine; fitted here by default.
         facts
             Facts of the training LLMs. With them it learns what is expected of a new LLM before its first answer.
+        asked : array-like of shape (a,), optional
+            Places of the representative prompts that a new LLM is going to be asked, which a pseudo-new one shows; by
+            default all.
+        form
+            Which settings to try: others than the current ones fit again what an earlier release has fitted.
 
         Raises
         ------
@@ -121,8 +128,13 @@ class PosteriorEstimator:
         # Sums over BLAS threads differ in their last bits, and fitted numbers go into digests.
         with one_thread():
             spreads = spreads_of(fitted, rows)
-            self.choice_ = choose(rows, errors, few_rows, few_errors, fitted, spreads, seed=self.random_state)
-            overall = self._finish(rows, errors, fitted, spreads)
+            shown = slice(None) if asked is None or few_rows is None else _checked_places(asked, len(few_errors))
+            shown_rows = None if few_rows is None else few_rows[shown]
+            self.choice_ = choose(
+                rows, errors, shown_rows, few_errors[shown], fitted, spreads, seed=self.random_state, form=form
+            )
+            few_of_all = None if few_rows is None or not form.reads_difficulty else (few_rows, few_errors)
+            overall = self._finish(rows, errors, few_of_all, fitted, spreads, form)
             self.facts_ = facts
             self.day_zero_ = None if facts is None else DayZero.fit(facts, filled(errors).mean(axis=0))
             self._overall = None if facts is None else overall
@@ -130,7 +142,12 @@ class PosteriorEstimator:
         return self
 
     def coefficients(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, *, levels: Sequence[LevelPrior | None] | None = None
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        levels: Sequence[LevelPrior | None] | None = None,
+        places: npt.ArrayLike | None = None,
     ) -> F64:
         """Return Psi of several LLMs: `cluster_map_.weights(prompts) @ Psi` are their expected errors.
 
@@ -142,6 +159,9 @@ class PosteriorEstimator:
             Their errors, in [0, 1]; NaN where there is no label.
         levels
             What is expected of their levels before their answers, None for an LLM of which nothing is known.
+        places : array-like of shape (N,), optional
+            Place of each prompt among the representative prompts of the fit, -1 for any other; by default none is one
+            of them, and how hard they are is unknown.
 
         Returns
         -------
@@ -149,11 +169,12 @@ class PosteriorEstimator:
         """
         rows = checked_embeddings(X, self.cluster_map_.dim)
         errors = _checked_errors(y, len(rows), "errors of the LLMs")
+        at = self._checked_places(places, len(rows))
         psi = np.empty((self.cluster_map_.n_clusters + self.cluster_map_.n_linear, errors.shape[1]))
         with one_thread():
-            for moments, columns in grouped_moments(self._space.design(rows), errors):
+            for moments, columns in grouped_moments(self._lessons.design(self._space.design(rows), at), errors):
                 if levels is None:
-                    psi[:, columns] = self._psi(np.mean([p.coefficients for p in self._posteriors(moments)], axis=0))
+                    psi[:, columns] = self._psi(self._mean_coefficients(self._posteriors(moments)))
                     continue
                 for place, column in enumerate(columns):
                     own = Moments(moments.gram, moments.totals[:, place : place + 1], moments.n)
@@ -170,6 +191,7 @@ class PosteriorEstimator:
         n_prompts: int,
         estimated_tokens: npt.ArrayLike | None = None,
         level: LevelPrior | None = None,
+        places: npt.ArrayLike | None = None,
     ) -> FeatureVector:
         """Return the feature vector of one LLM, with a standard error per cluster.
 
@@ -187,13 +209,15 @@ class PosteriorEstimator:
             Input tokens of the prompts as `estimated_input_tokens` returns them.
         level
             What is expected of its level before its answers; None when nothing is known.
+        places
+            As for `coefficients`.
 
         Raises
         ------
         InvalidProfile
             When there is no scored prompt, or a number must not be used.
         """
-        prompts = self.prepared(X)
+        prompts = self.prepared(X, places)
         return prompts.vector(
             np.ones(len(prompts), dtype=bool),
             scores,
@@ -233,7 +257,7 @@ class PosteriorEstimator:
         """
         if self._overall is None:
             raise InvalidInput("this estimator was fitted without facts of LLMs: it expects nothing of a new one")
-        n_columns = self._space.n_columns
+        n_columns = self._space.n_columns + self._lessons.items.shape[1]
         nothing = Moments(np.zeros((n_columns, n_columns)), np.zeros((n_columns, 1)), 0)
         with one_thread():
             psi, variances, _ = self._estimated(nothing, level)
@@ -253,44 +277,70 @@ class PosteriorEstimator:
             level=level,
         )
 
-    def prepared(self, X: npt.ArrayLike) -> PosteriorPrompts:
+    def prepared(self, X: npt.ArrayLike, places: npt.ArrayLike | None = None) -> PosteriorPrompts:
         """Compute what the vectors of all LLMs that were asked these prompts share.
 
         Parameters
         ----------
         X : array-like of shape (n, dim)
             Embeddings.
+        places : array-like of shape (n,), optional
+            As for `coefficients`.
         """
         rows = checked_embeddings(X, self.cluster_map_.dim)
+        at = self._checked_places(places, len(rows))
         with one_thread():
-            return PosteriorPrompts(self, self._space.features(rows))
+            features = self._space.features(rows)
+            return PosteriorPrompts(self, features.clusters, self._lessons.design(features.design, at))
 
-    def _finish(self, rows: F32, errors: F64, maps: Sequence[ClusterMap], spreads: Sequence[float]) -> F64:
+    def _finish(
+        self,
+        rows: F32,
+        errors: F64,
+        few: tuple[F32, F64] | None,
+        maps: Sequence[ClusterMap],
+        spreads: Sequence[float],
+        form: Form,
+    ) -> F64:
         """Fit the chosen space and its priors on all map prompts and all training LLMs; return the mean design."""
         profiles = profile_maps(rows, filled(errors), seed=self.random_state)
         self._space = feature_space(maps, spreads, profiles, contrast=self.choice_.contrast)
         self.cluster_map_ = self._space.cluster_map
         features = self._space.features(rows)
         scales = sorted({s.profile_scale for s in self.choice_.shrinkages})
-        gram = gram_of(features.design)
-        self._priors = priors_of(features.design, gram, self._space.n_profile_columns, errors, scales)
+        gram, n_profile_columns = gram_of(features.design), self._space.n_profile_columns
+        shown = None if few is None else (self._space.design(few[0]), few[1])
+        self._lessons = learn(features.design, gram, n_profile_columns, errors, scales, form=form, few=shown)
         totals = (features.clusters.T @ features.design).astype(np.float64)
         self._shown = totals / features.clusters.sum(axis=0, dtype=np.float64)[:, None]
         return features.design.mean(axis=0, dtype=np.float64)
 
+    def _checked_places(self, places: npt.ArrayLike | None, n: int) -> I64 | None:
+        n_items = len(self._lessons.items)
+        if places is None or not n_items:
+            return None
+        at = np.asarray(places, dtype=np.int64)
+        if at.shape != (n,) or at.min(initial=0) < -1 or at.max(initial=-1) >= n_items:
+            raise InvalidInput(f"places must be {n} numbers from -1 to {n_items - 1}")
+        return at
+
     def _posteriors(self, moments: Moments) -> list[Posterior]:
         return [
             found
-            for scale, prior in self._priors.items()
+            for scale, prior in self._lessons.priors.items()
             for found in posterior(prior, moments, [s for s in self.choice_.shrinkages if s.profile_scale == scale])
         ]
+
+    def _mean_coefficients(self, found: Sequence[Posterior]) -> F64:
+        """Return the mean over settings of the coefficients of the feature space, (D, h)."""
+        return np.mean([p.coefficients[: self._space.n_columns] for p in found], axis=0)
 
     def _estimated(self, moments: Moments, level: LevelPrior | None) -> tuple[F64, F64, float | None]:
         """Return Psi of one LLM, the variances of the shown clusters over `p (1 - p)`, and the prior's share of it."""
         overall = self._overall
         settings = [
             (prior, shrinkage)
-            for scale, prior in self._priors.items()
+            for scale, prior in self._lessons.priors.items()
             for shrinkage in self.choice_.shrinkages
             if shrinkage.profile_scale == scale
         ]
@@ -301,7 +351,7 @@ class PosteriorEstimator:
                 next(posterior(prior, with_level(moments, prior, shrinkage, overall, level), [shrinkage]))
                 for prior, shrinkage in settings
             ]
-        psi = self._psi(np.mean([p.coefficients for p in found], axis=0))[:, 0]
+        psi = self._psi(self._mean_coefficients(found))[:, 0]
         variances = np.mean([p.variances(self._shown) for p in found], axis=0)
         if overall is None:
             return psi, variances, None
@@ -329,20 +379,23 @@ class PosteriorPrompts:
     ----------
     estimator
         The estimator of the vectors.
-    features
-        Features of the prompts.
+    clusters : (n, n_clusters) float32
+        Weights of the shown clusters.
+    design : (n, D) float32
+        Features of the prompts, then the columns of representative prompts.
     """
 
-    def __init__(self, estimator: PosteriorEstimator, features: Features) -> None:
+    def __init__(self, estimator: PosteriorEstimator, clusters: F32, design: F32) -> None:
         self._estimator = estimator
-        self._features = features
+        self._clusters = clusters
+        self._design = design
 
     def __len__(self) -> int:
-        return len(self._features.design)
+        return len(self._design)
 
     @cached_property
     def _gram(self) -> F64:
-        return gram_of(self._features.design)
+        return gram_of(self._design)
 
     def vector(
         self,
@@ -384,9 +437,9 @@ class PosteriorPrompts:
         errors[scored, 0] = 1 - right
         estimator, error = self._estimator, (n - right.sum() + 0.5) / (n + 1)
         with one_thread():
-            moments, _ = next(grouped_moments(self._features.design, errors, self._gram))
+            moments, _ = next(grouped_moments(self._design, errors, self._gram))
             psi, variances, prior_share = estimator._estimated(moments, level)
-            weights = self._features.clusters[scored].astype(np.float64)
+            weights = self._clusters[scored].astype(np.float64)
             n_clusters = weights.shape[1]
             return FeatureVector(
                 errors=psi[:n_clusters],
@@ -409,6 +462,13 @@ def _checked_few(few: tuple[npt.ArrayLike, npt.ArrayLike], dim: int, n_llms: int
     if errors.shape[1] != n_llms:
         raise InvalidInput(f"{errors.shape[1]} LLMs on the representative prompts, not {n_llms}")
     return rows, errors
+
+
+def _checked_places(asked: npt.ArrayLike, n: int) -> I64:
+    places = np.asarray(asked, dtype=np.int64)
+    if places.ndim != 1 or not len(places) or places.min() < 0 or places.max() >= n or len(np.unique(places)) < len(places):
+        raise InvalidInput(f"asked must be different places from 0 to {n - 1}")
+    return places
 
 
 def _checked_errors(errors: npt.ArrayLike, n_prompts: int, name: str) -> F64:

@@ -19,8 +19,8 @@ from .errors import ArtifactCorrupt
 from .estimator import PosteriorEstimator
 from .feature_space import FeatureSpace
 from .features import FeatureVector, plain_feature_vector
-from .posterior import Prior, Shrinkage
-from .posterior_choice import Choice
+from .posterior import LEVEL_VARIANCE, Prior, Shrinkage
+from .posterior_choice import Choice, Lessons
 from .prompt_weights import ClusterMap
 
 _MAP = "map_"
@@ -133,19 +133,28 @@ def estimator_arrays(estimator: PlainEstimator | PosteriorEstimator) -> dict[str
         return arrays
     if estimator.facts_ is not None and estimator.day_zero_ is not None and estimator._overall is not None:
         arrays |= estimator.facts_.arrays() | estimator.day_zero_.arrays() | {"overall": estimator._overall}
-    priors = dict(sorted(estimator._priors.items()))
+    priors = dict(sorted(estimator._lessons.priors.items()))
     chosen = estimator.choice_.shrinkages
     return arrays | {
         "space": np.array([getattr(estimator._space, name) for name in _SPACE], dtype=np.int64),
         "contrast": np.array([estimator.choice_.contrast]),
-        "shrinkages": np.array([[s.variance, s.profile_scale, float(s.follows_level)] for s in chosen]),
+        "shrinkages": np.array([[s.variance, s.profile_scale, float(s.n_directions)] for s in chosen]),
         "prior_of_scale": np.array(list(priors), dtype=np.float64),
         "prior_means": np.array([prior.mean for prior in priors.values()]),
-        "prior_directions": np.array([prior.direction for prior in priors.values()]),
+        **_stored_directions(estimator, priors),
         "prior_scales": np.array([prior.scales for prior in priors.values()]),
         "shown": estimator._shown,
         "n_training_llms": np.array([estimator.n_training_llms_], dtype=np.int64),
     }
+
+
+def _stored_directions(estimator: PosteriorEstimator, priors: Mapping[float, Prior]) -> dict[str, np.ndarray]:
+    """Return what estimators of earlier releases have less of: one direction, and no difficulties."""
+    directions = np.array([prior.directions for prior in priors.values()])
+    if directions.shape[2] == 1:
+        return {"prior_directions": directions[:, :, 0]}
+    variances = np.array([prior.variances for prior in priors.values()])
+    return {"prior_directions": directions, "prior_variances": variances, "items": estimator._lessons.items}
 
 
 def arrays_digest(kind: str, arrays: Mapping[str, np.ndarray]) -> str:
@@ -194,15 +203,24 @@ def read_estimator(kind: str, arrays: Mapping[str, np.ndarray]) -> PlainEstimato
 
 def _read_posterior(cluster_map: ClusterMap, arrays: Mapping[str, np.ndarray]) -> PosteriorEstimator:
     estimator = PosteriorEstimator()
-    shrinkages = tuple(Shrinkage(float(v), float(s), bool(f)) for v, s, f in arrays["shrinkages"])
+    shrinkages = tuple(Shrinkage(float(v), float(s), int(q)) for v, s, q in arrays["shrinkages"])
     estimator.choice_ = Choice(float(arrays["contrast"][0]), shrinkages, {})
     estimator.cluster_map_ = cluster_map
     estimator.n_training_llms_ = int(arrays["n_training_llms"][0])
     estimator._space = FeatureSpace(
         cluster_map, **{name: int(value) for name, value in zip(_SPACE, arrays["space"], strict=True)}
     )
-    rows = zip(arrays["prior_means"], arrays["prior_directions"], arrays["prior_scales"], strict=True)
-    estimator._priors = {float(scale): Prior(*row) for scale, row in zip(arrays["prior_of_scale"], rows, strict=True)}
+    scales = arrays["prior_scales"]
+    items = arrays.get("items", np.zeros((0, 0), dtype=np.float32))
+    directions = arrays["prior_directions"]
+    if directions.ndim == 2:
+        directions, variances = directions[:, :, None], np.zeros_like(scales)
+        variances[:, 0] = LEVEL_VARIANCE
+    else:
+        variances = arrays["prior_variances"]
+    rows = zip(arrays["prior_means"], directions, scales, variances, strict=True)
+    priors = {float(scale): Prior(*row) for scale, row in zip(arrays["prior_of_scale"], rows, strict=True)}
+    estimator._lessons = Lessons(priors, items)
     estimator._shown = arrays["shown"]
     estimator.facts_, estimator.day_zero_ = KnownFacts.from_arrays(arrays), DayZero.from_arrays(arrays)
     estimator._overall = arrays.get("overall")
