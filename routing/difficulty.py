@@ -68,9 +68,11 @@ class Difficulty:
         loadings = np.zeros((len(residuals), N_DIRECTIONS))
         used = positions.any(axis=0)
         if used.any() and n_llms > 1:
-            noise = float((apart**2).sum()) / max(int((counts - 1).clip(0).sum()), 1) / n_llms
             own = positions[:, used]
             raw = apart @ own @ np.linalg.inv(own.T @ own)
+            rest = np.where(answered, apart - raw @ own.T, 0.0)
+            n_free = int((counts - 1 - own.shape[1]).clip(0).sum())
+            noise = float((rest**2).sum()) / max(n_free, 1) / n_llms
             # A loading from m answers is mostly noise: keep the share of its variance that is not.
             signal = np.maximum(raw.var(axis=0) - noise, 0.0)
             loadings[:, used] = raw * (signal / (signal + noise + 1e-12))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -11,21 +11,12 @@ import numpy.typing as npt
 
 from .checks import checked_embeddings, finite_array
 from .cluster_maps import one_thread
-from .credibility import credible_means
 from .day_zero import DayZero, KnownFacts, LevelPrior, LLMFacts
-from .errors import InvalidInput, InvalidProfile
+from .errors import InvalidInput
 from .feature_space import feature_space, profile_maps, resolution_maps, spreads_of
-from .features import FeatureVector, input_token_ratio
-from .posterior import (
-    NOISE_VARIANCE,
-    Moments,
-    Posterior,
-    gram_of,
-    grouped_moments,
-    level_variance,
-    posterior,
-    with_level,
-)
+from .features import FeatureVector
+from .fitted_posterior import FittedPosterior, PosteriorPrompts
+from .posterior import Moments, gram_of, grouped_moments
 from .posterior_choice import CURRENT, Form, choose, filled, learn
 from .prompt_weights import F32, F64, I64, ClusterMap
 
@@ -71,8 +62,6 @@ class PosteriorEstimator:
     True
     """
 
-    # Mean design of the map prompts, kept with the facts alone: estimators of earlier releases have neither.
-    _overall: F64 | None = None
     facts_: KnownFacts | None = None
     day_zero_: DayZero | None = None
 
@@ -134,10 +123,12 @@ class PosteriorEstimator:
                 rows, errors, shown_rows, few_errors[shown], fitted, spreads, seed=self.random_state, form=form
             )
             few_of_all = None if few_rows is None or not form.reads_difficulty else (few_rows, few_errors)
-            overall = self._finish(rows, errors, few_of_all, fitted, spreads, form)
+            found = self._finish(rows, errors, few_of_all, fitted, spreads, form)
+            # Estimators of before there were facts or difficulties kept no mean design, and their digests say so.
+            keeps_overall = form.reads_difficulty or facts is not None
+            self._fitted = found if keeps_overall else replace(found, overall=None)
             self.facts_ = facts
             self.day_zero_ = None if facts is None else DayZero.fit(facts, filled(errors).mean(axis=0))
-            self._overall = None if facts is None else overall
         self.n_training_llms_ = errors.shape[1]
         return self
 
@@ -169,16 +160,16 @@ class PosteriorEstimator:
         """
         rows = checked_embeddings(X, self.cluster_map_.dim)
         errors = _checked_errors(y, len(rows), "errors of the LLMs")
-        at = self._checked_places(places, len(rows))
+        at = self._fitted.checked_places(places, len(rows))
         psi = np.empty((self.cluster_map_.n_clusters + self.cluster_map_.n_linear, errors.shape[1]))
         with one_thread():
-            for moments, columns in grouped_moments(self._lessons.design(self._space.design(rows), at), errors):
+            for moments, columns in grouped_moments(self._fitted.design(rows, at), errors):
                 if levels is None:
-                    psi[:, columns] = self._psi(self._mean_coefficients(self._posteriors(moments)))
+                    psi[:, columns] = self._fitted.psi_of_all(moments)
                     continue
                 for place, column in enumerate(columns):
                     own = Moments(moments.gram, moments.totals[:, place : place + 1], moments.n)
-                    psi[:, column], _, _ = self._estimated(own, levels[column])
+                    psi[:, column] = self._fitted.estimate(own, levels[column]).psi
         return psi
 
     def vector(
@@ -255,26 +246,27 @@ class PosteriorEstimator:
         InvalidInput
             The estimator was fitted without facts of LLMs.
         """
-        if self._overall is None:
+        if self._fitted.overall is None:
             raise InvalidInput("this estimator was fitted without facts of LLMs: it expects nothing of a new one")
-        n_columns = self._space.n_columns + self._lessons.items.shape[1]
+        n_columns = self._fitted.n_columns
         nothing = Moments(np.zeros((n_columns, n_columns)), np.zeros((n_columns, 1)), 0)
         with one_thread():
-            psi, variances, _ = self._estimated(nothing, level)
-        n_clusters = len(self._shown)
-        p = min(max(level.mean, 0.0), 1.0)
+            found = self._fitted.estimate(nothing, level)
+        n_clusters = len(found.variances)
         unknown = np.zeros(n_clusters)
         return FeatureVector(
-            errors=psi[:n_clusters],
-            standard_errors=np.sqrt(p * (1 - p) * variances),
+            errors=found.psi[:n_clusters],
+            standard_errors=np.sqrt(level.mean * (1 - level.mean) * found.variances),
             counts=unknown,
             input_tokens=unknown,
             output_tokens=unknown,
             n_prompts=0,
             n_scored=0,
-            coefficients=psi[n_clusters:],
+            coefficients=found.psi[n_clusters:],
             prior_share=1.0,
             level=level,
+            overall=level.mean,
+            overall_standard_error=float(np.sqrt(level.variance)),
         )
 
     def prepared(self, X: npt.ArrayLike, places: npt.ArrayLike | None = None) -> PosteriorPrompts:
@@ -288,10 +280,11 @@ class PosteriorEstimator:
             As for `coefficients`.
         """
         rows = checked_embeddings(X, self.cluster_map_.dim)
-        at = self._checked_places(places, len(rows))
+        at = self._fitted.checked_places(places, len(rows))
         with one_thread():
-            features = self._space.features(rows)
-            return PosteriorPrompts(self, features.clusters, self._lessons.design(features.design, at))
+            features = self._fitted.space.features(rows)
+            design = self._fitted.lessons.design(features.design, at)
+            return PosteriorPrompts(self._fitted, features.clusters, design)
 
     def _finish(
         self,
@@ -301,159 +294,19 @@ class PosteriorEstimator:
         maps: Sequence[ClusterMap],
         spreads: Sequence[float],
         form: Form,
-    ) -> F64:
-        """Fit the chosen space and its priors on all map prompts and all training LLMs; return the mean design."""
+    ) -> FittedPosterior:
+        """Fit the chosen space and its priors on all map prompts and all training LLMs."""
         profiles = profile_maps(rows, filled(errors), seed=self.random_state)
-        self._space = feature_space(maps, spreads, profiles, contrast=self.choice_.contrast)
-        self.cluster_map_ = self._space.cluster_map
-        features = self._space.features(rows)
+        space = feature_space(maps, spreads, profiles, contrast=self.choice_.contrast)
+        self.cluster_map_ = space.cluster_map
+        features = space.features(rows)
         scales = sorted({s.profile_scale for s in self.choice_.shrinkages})
-        gram, n_profile_columns = gram_of(features.design), self._space.n_profile_columns
-        shown = None if few is None else (self._space.design(few[0]), few[1])
-        self._lessons = learn(features.design, gram, n_profile_columns, errors, scales, form=form, few=shown)
+        answers = None if few is None else (space.design(few[0]), few[1])
+        gram = gram_of(features.design)
+        lessons = learn(features.design, gram, space.n_profile_columns, errors, scales, form=form, few=answers)
         totals = (features.clusters.T @ features.design).astype(np.float64)
-        self._shown = totals / features.clusters.sum(axis=0, dtype=np.float64)[:, None]
-        return features.design.mean(axis=0, dtype=np.float64)
-
-    def _checked_places(self, places: npt.ArrayLike | None, n: int) -> I64 | None:
-        n_items = len(self._lessons.items)
-        if places is None or not n_items:
-            return None
-        at = np.asarray(places, dtype=np.int64)
-        if at.shape != (n,) or at.min(initial=0) < -1 or at.max(initial=-1) >= n_items:
-            raise InvalidInput(f"places must be {n} numbers from -1 to {n_items - 1}")
-        return at
-
-    def _posteriors(self, moments: Moments) -> list[Posterior]:
-        return [
-            found
-            for scale, prior in self._lessons.priors.items()
-            for found in posterior(prior, moments, [s for s in self.choice_.shrinkages if s.profile_scale == scale])
-        ]
-
-    def _mean_coefficients(self, found: Sequence[Posterior]) -> F64:
-        """Return the mean over settings of the coefficients of the feature space, (D, h)."""
-        return np.mean([p.coefficients[: self._space.n_columns] for p in found], axis=0)
-
-    def _estimated(self, moments: Moments, level: LevelPrior | None) -> tuple[F64, F64, float | None]:
-        """Return Psi of one LLM, the variances of the shown clusters over `p (1 - p)`, and the prior's share of it."""
-        overall = self._overall
-        settings = [
-            (prior, shrinkage)
-            for scale, prior in self._lessons.priors.items()
-            for shrinkage in self.choice_.shrinkages
-            if shrinkage.profile_scale == scale
-        ]
-        if overall is None or level is None:
-            found = self._posteriors(moments)
-        else:
-            found = [
-                next(posterior(prior, with_level(moments, prior, shrinkage, overall, level), [shrinkage]))
-                for prior, shrinkage in settings
-            ]
-        psi = self._psi(self._mean_coefficients(found))[:, 0]
-        variances = np.mean([p.variances(self._shown) for p in found], axis=0)
-        if overall is None:
-            return psi, variances, None
-        largest = np.inf if level is None else level.variance
-        before = sum(min(level_variance(prior, shrinkage, overall), largest) for prior, shrinkage in settings)
-        after = NOISE_VARIANCE * sum(float(p.variances(overall[None, :])[0]) for p in found)
-        return psi, variances, min(after / before, 1.0)
-
-    def _psi(self, coefficients: F64) -> F64:
-        """Express coefficients of the feature space in the map's columns: errors of shown clusters, then features."""
-        shown = np.clip(self._shown @ coefficients, 0, 1)
-        features = coefficients[1:].copy()
-        # The shown clusters repeat the features at `start`: what they show is subtracted there, so that gamma stays.
-        start, size = self._space.shown_start, len(shown)
-        features[start : start + size] += coefficients[0] - shown
-        return np.vstack([shown, features])
-
-
-class PosteriorPrompts:
-    """Prompts that LLMs were asked, with what is the same for all LLMs computed once.
-
-    The vector of an LLM depends on its own answers and these prompts alone, bit for bit, not on other LLMs.
-
-    Parameters
-    ----------
-    estimator
-        The estimator of the vectors.
-    clusters : (n, n_clusters) float32
-        Weights of the shown clusters.
-    design : (n, D) float32
-        Features of the prompts, then the columns of representative prompts.
-    """
-
-    def __init__(self, estimator: PosteriorEstimator, clusters: F32, design: F32) -> None:
-        self._estimator = estimator
-        self._clusters = clusters
-        self._design = design
-
-    def __len__(self) -> int:
-        return len(self._design)
-
-    @cached_property
-    def _gram(self) -> F64:
-        return gram_of(self._design)
-
-    def vector(
-        self,
-        scored: npt.NDArray[np.bool_],
-        scores: npt.ArrayLike,
-        input_tokens: npt.ArrayLike,
-        output_tokens: npt.ArrayLike,
-        *,
-        n_prompts: int,
-        estimated_tokens: npt.ArrayLike | None = None,
-        level: LevelPrior | None = None,
-    ) -> FeatureVector:
-        """Return the feature vector of one LLM, with a standard error per cluster.
-
-        Parameters
-        ----------
-        scored : (n,) bool
-            Which of the prompts it has a score for; N of them.
-        scores, input_tokens, output_tokens, n_prompts, estimated_tokens, level
-            As for `PosteriorEstimator.vector`, of the N scored prompts.
-
-        Raises
-        ------
-        InvalidProfile
-            When there is no scored prompt, or a number must not be used.
-        """
-        n = int(np.count_nonzero(scored))
-        if not n:
-            raise InvalidProfile("an LLM without any scored prompt has no feature vector")
-        try:
-            right = finite_array(scores, "scores", shape=(n,), minimum=0, maximum=1)
-            tokens = [
-                finite_array(values, f"{name} tokens", shape=(n,), minimum=0)
-                for name, values in (("input", input_tokens), ("output", output_tokens))
-            ]
-        except InvalidInput as error:
-            raise InvalidProfile(error.message) from None
-        errors = np.full((len(self), 1), np.nan)
-        errors[scored, 0] = 1 - right
-        estimator, error = self._estimator, (n - right.sum() + 0.5) / (n + 1)
-        with one_thread():
-            moments, _ = next(grouped_moments(self._design, errors, self._gram))
-            psi, variances, prior_share = estimator._estimated(moments, level)
-            weights = self._clusters[scored].astype(np.float64)
-            n_clusters = weights.shape[1]
-            return FeatureVector(
-                errors=psi[:n_clusters],
-                standard_errors=np.sqrt(error * (1 - error) * variances),
-                counts=np.bincount(weights.argmax(axis=1), minlength=n_clusters),
-                input_tokens=credible_means(weights, tokens[0]),
-                output_tokens=credible_means(weights, tokens[1]),
-                n_prompts=n_prompts,
-                n_scored=n,
-                coefficients=psi[n_clusters:],
-                input_token_ratio=input_token_ratio(tokens[0], estimated_tokens),
-                prior_share=prior_share,
-                level=level,
-            )
+        shown = totals / features.clusters.sum(axis=0, dtype=np.float64)[:, None]
+        return FittedPosterior(space, self.choice_, lessons, shown, features.design.mean(axis=0, dtype=np.float64))
 
 
 def _checked_few(few: tuple[npt.ArrayLike, npt.ArrayLike], dim: int, n_llms: int) -> tuple[F32, F64]:
@@ -466,7 +319,13 @@ def _checked_few(few: tuple[npt.ArrayLike, npt.ArrayLike], dim: int, n_llms: int
 
 def _checked_places(asked: npt.ArrayLike, n: int) -> I64:
     places = np.asarray(asked, dtype=np.int64)
-    if places.ndim != 1 or not len(places) or places.min() < 0 or places.max() >= n or len(np.unique(places)) < len(places):
+    if (
+        places.ndim != 1
+        or not len(places)
+        or places.min() < 0
+        or places.max() >= n
+        or len(np.unique(places)) < len(places)
+    ):
         raise InvalidInput(f"asked must be different places from 0 to {n - 1}")
     return places
 

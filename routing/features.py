@@ -43,7 +43,10 @@ class FeatureVector:
         How much of the LLM's level is prior, in [0, 1]: its variance after the answers over its variance before them,
         which is the weight of the prior in the level. 1 without an answer; None where it was not computed.
     level
-        What was expected of the LLM's level before its answers; None when nothing was. Routers are stored without both.
+        What was expected of the LLM's level before its answers; None when nothing was.
+    overall, overall_standard_error
+        Its level, the expected overall error in [0, 1], and the standard error of it; None where they were not
+        computed. Routers are stored without these four.
     """
 
     errors: F32
@@ -57,6 +60,8 @@ class FeatureVector:
     input_token_ratio: float = 1.0
     prior_share: float | None = None
     level: LevelPrior | None = None
+    overall: float | None = None
+    overall_standard_error: float | None = None
 
     def __post_init__(self) -> None:
         length = len(np.atleast_1d(self.errors))
@@ -88,6 +93,10 @@ class FeatureVector:
             if self.prior_share is not None:
                 share = finite_number(self.prior_share, "prior_share", minimum=0, maximum=1)
                 object.__setattr__(self, "prior_share", share)
+            for name, largest in (("overall", 1.0), ("overall_standard_error", 1e6)):
+                value = getattr(self, name)
+                if value is not None:
+                    object.__setattr__(self, name, finite_number(value, name, minimum=0, maximum=largest))
         except InvalidInput as error:
             raise InvalidProfile(error.message) from None
         object.__setattr__(self, "input_token_ratio", ratio)

@@ -35,6 +35,8 @@ NOISE_VARIANCE = 0.2
 LEVEL_VARIANCE = 0.06
 # Penalty, in prompts, of the training LLMs' own coefficients.
 SURFACE_RIDGE = 60.0
+# LLMs that do not differ along the directions which those known do, added to the known ones.
+_PSEUDO_LLMS = 6.0
 # Prompts without a label are subtracted from the sum over all prompts when they are at most one in this many.
 _FEW_MISSING = 10
 
@@ -218,13 +220,19 @@ def prior_of(coefficients: F64, gram: F64, scales: F64, positions: F64 | None = 
     mean = coefficients.mean(axis=1)
     apart = coefficients - mean[:, None]
     if positions is not None:
-        directions = apart @ positions / n_llms
+        # Directions learned from few LLMs point partly elsewhere: the next LLM moves along them by less.
+        directions = apart @ positions / n_llms * direction_share(n_llms)
     else:
         directions = np.zeros((n_columns, 1))
         if n_llms > 1:
             _, rotation = np.linalg.eigh(apart.T @ gram @ apart)
             directions[:, 0] = apart @ rotation[:, -1] / np.sqrt(n_llms - 1)
     return Prior(_shrunk(mean, apart, gram), directions, scales, variances)
+
+
+def direction_share(n_llms: int) -> float:
+    """Return how far the next LLM is expected to move along directions learned from some, in (0, 1)."""
+    return float(np.sqrt(n_llms / (n_llms + _PSEUDO_LLMS)))
 
 
 def _shrunk(mean: F64, apart: F64, gram: F64) -> F64:

@@ -11,15 +11,28 @@ per fold, and joined.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from .calibration import NOT_CALIBRATED, Calibration, HeldOut, calibrated
 from .difficulty import N_DIRECTIONS, Difficulty, positions_of
 from .feature_space import ErrorSlopes, feature_space
-from .posterior import Prior, Shrinkage, gram_of, grouped_moments, posterior, prior_of, scales_of, surfaces
+from .posterior import (
+    Moments,
+    Posterior,
+    Prior,
+    Shrinkage,
+    direction_share,
+    gram_of,
+    grouped_moments,
+    posterior,
+    prior_of,
+    scales_of,
+    surfaces,
+)
 from .prompt_weights import F32, F64, I64, ClusterMap
 
 # Share of the map prompts that is judged, and the most that are needed.
@@ -123,11 +136,14 @@ class Choice:
         Shrinkages whose results are averaged.
     losses
         Contrast loss of every (contrast, shrinkage) tried; empty without a simulation.
+    calibration
+        How far posterior variances must be stretched.
     """
 
     contrast: float
     shrinkages: tuple[Shrinkage, ...]
     losses: Mapping[tuple[float, Shrinkage], float]
+    calibration: Calibration = NOT_CALIBRATED
 
 
 def choose(
@@ -173,25 +189,35 @@ def choose(
         _Columns.of(*(_profile_columns(fitted, part) for part in (fit_rows, few_rows, judged_rows)))
         for fitted in (slopes.maps(columns, seed=seed) for columns in others)
     ]
+    parts = (fit_rows, few_rows, judged_rows)
     losses: dict[tuple[float, Shrinkage], float] = {}
+    lessons: dict[float, list[Lessons]] = {}
     for contrast in CONTRASTS:
-        space = feature_space(maps, spreads, (), contrast=contrast)
-        resolutions = _Columns.of(*(space.design(part) for part in (fit_rows, few_rows, judged_rows)))
-        loss = _Losses(errors.shape[1])
+        resolutions = _Columns.of(*map(feature_space(maps, spreads, (), contrast=contrast).design, parts))
+        loss, lessons[contrast] = _Losses(errors.shape[1]), []
         for fold, known, beside in zip(plan.folds, others, profiles, strict=True):
-            columns = resolutions.joined(beside)
-            lessons = learn(
-                columns.fitting,
-                columns.gram,
-                beside.fitting.shape[1],
-                fit_errors[:, known],
-                PROFILE_SCALES,
-                form=form,
-                few=(columns.few, few_errors[:, known]) if reads_difficulty else None,
+            columns, n_profiles = resolutions.joined(beside), beside.fitting.shape[1]
+            few = (columns.few, few_errors[:, known]) if reads_difficulty else None
+            found = learn(
+                columns.fitting, columns.gram, n_profiles, fit_errors[:, known], PROFILE_SCALES, form=form, few=few
             )
-            loss.add(columns.judging, _trial(columns.few, few_errors[:, fold], lessons, form), judged[:, fold])
+            loss.add(columns.judging, _trial(columns.few, few_errors[:, fold], found, form), judged[:, fold])
+            lessons[contrast].append(found)
         losses |= {(contrast, tried): value for tried, value in zip(form.tried, loss.values(), strict=True)}
-    return _best(losses, form.n_averaged)
+    best = _best(losses, form.n_averaged)
+    if not form.reads_difficulty:
+        return best
+    space = feature_space(maps, spreads, (), contrast=best.contrast)
+    resolutions = _Columns.of(*map(space.design, parts))
+    clusters = space.features(judged_rows).clusters
+    held_out = []
+    for fold, beside, found in zip(plan.folds, profiles, lessons[best.contrast], strict=True):
+        columns = resolutions.joined(beside)
+        answers = grouped_moments(found.design(columns.few, np.arange(len(columns.few))), few_errors[:, fold])
+        for moments, llms in answers:
+            posteriors = found.posteriors(moments, best.shrinkages)
+            held_out.append(HeldOut.of(posteriors, columns.judging, clusters, judged[:, fold[llms]]))
+    return replace(best, calibration=calibrated(held_out))
 
 
 class _Losses:
@@ -252,6 +278,19 @@ class Lessons:
             beside[places >= 0] = self.items[places[places >= 0]]
         return np.hstack([features, beside])
 
+    def posteriors(self, moments: Moments, shrinkages: Sequence[Shrinkage]) -> Iterator[Posterior]:
+        """Yield the posterior under every shrinkage, grouped by profile scale.
+
+        Parameters
+        ----------
+        moments
+            Answers of LLMs, in the columns of `design`.
+        shrinkages
+            Their profile scales are among those of the priors.
+        """
+        for scale, prior in self.priors.items():
+            yield from posterior(prior, moments, [one for one in shrinkages if one.profile_scale == scale])
+
 
 def learn(
     design: F32,
@@ -300,12 +339,14 @@ def learn(
     items = np.hstack([one.columns for one in found.values()]).astype(np.float32)
     at = design.shape[1]
     for scale, one in found.items():
-        priors[scale] = _beside(priors[scale], one, at, design.shape[1] + items.shape[1])
+        priors[scale] = _beside(
+            priors[scale], one, at, design.shape[1] + items.shape[1], direction_share(errors.shape[1])
+        )
         at += one.columns.shape[1]
     return Lessons(priors, items)
 
 
-def _beside(prior: Prior, found: Difficulty, at: int, n_columns: int) -> Prior:
+def _beside(prior: Prior, found: Difficulty, at: int, n_columns: int, share: float) -> Prior:
     """Give a prior the further columns of representative prompts, its own from `at` on."""
     wide = n_columns - len(prior.mean)
     mean, scales, variances = (np.pad(part, (0, wide)) for part in (prior.mean, prior.scales, prior.variances))
@@ -313,7 +354,7 @@ def _beside(prior: Prior, found: Difficulty, at: int, n_columns: int) -> Prior:
     directions = np.pad(prior.directions, ((0, wide), (0, 0)))
     # An LLM that lies one standard deviation along a direction errs by the prompts' loadings more.
     size = prior.directions.shape[1]
-    directions[at + 1 : at + 1 + size] = np.diag(prior.directions.any(axis=0).astype(np.float64))
+    directions[at + 1 : at + 1 + size] = np.diag(prior.directions.any(axis=0) * share)
     return Prior(mean, directions, scales, variances)
 
 

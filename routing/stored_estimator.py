@@ -14,11 +14,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .calibration import NOT_CALIBRATED, Calibration
 from .day_zero import DayZero, KnownFacts, LevelPrior
 from .errors import ArtifactCorrupt
 from .estimator import PosteriorEstimator
 from .feature_space import FeatureSpace
 from .features import FeatureVector, plain_feature_vector
+from .fitted_posterior import FittedPosterior
 from .posterior import LEVEL_VARIANCE, Prior, Shrinkage
 from .posterior_choice import Choice, Lessons
 from .prompt_weights import ClusterMap
@@ -131,30 +133,38 @@ def estimator_arrays(estimator: PlainEstimator | PosteriorEstimator) -> dict[str
     arrays = {f"{_MAP}{name}": values for name, values in estimator.cluster_map_.arrays().items()}
     if isinstance(estimator, PlainEstimator):
         return arrays
-    if estimator.facts_ is not None and estimator.day_zero_ is not None and estimator._overall is not None:
-        arrays |= estimator.facts_.arrays() | estimator.day_zero_.arrays() | {"overall": estimator._overall}
-    priors = dict(sorted(estimator._lessons.priors.items()))
-    chosen = estimator.choice_.shrinkages
+    fitted, chosen = estimator._fitted, estimator.choice_.shrinkages
+    if estimator.facts_ is not None and estimator.day_zero_ is not None:
+        arrays |= estimator.facts_.arrays() | estimator.day_zero_.arrays()
+    if fitted.overall is not None:
+        arrays["overall"] = fitted.overall
+    priors = dict(sorted(fitted.lessons.priors.items()))
     return arrays | {
-        "space": np.array([getattr(estimator._space, name) for name in _SPACE], dtype=np.int64),
+        "space": np.array([getattr(fitted.space, name) for name in _SPACE], dtype=np.int64),
         "contrast": np.array([estimator.choice_.contrast]),
         "shrinkages": np.array([[s.variance, s.profile_scale, float(s.n_directions)] for s in chosen]),
         "prior_of_scale": np.array(list(priors), dtype=np.float64),
         "prior_means": np.array([prior.mean for prior in priors.values()]),
-        **_stored_directions(estimator, priors),
+        **_stored_directions(fitted, priors),
         "prior_scales": np.array([prior.scales for prior in priors.values()]),
-        "shown": estimator._shown,
+        "shown": fitted.shown,
         "n_training_llms": np.array([estimator.n_training_llms_], dtype=np.int64),
     }
 
 
-def _stored_directions(estimator: PosteriorEstimator, priors: Mapping[float, Prior]) -> dict[str, np.ndarray]:
+def _stored_directions(fitted: FittedPosterior, priors: Mapping[float, Prior]) -> dict[str, np.ndarray]:
     """Return what estimators of earlier releases have less of: one direction, and no difficulties."""
     directions = np.array([prior.directions for prior in priors.values()])
     if directions.shape[2] == 1:
         return {"prior_directions": directions[:, :, 0]}
     variances = np.array([prior.variances for prior in priors.values()])
-    return {"prior_directions": directions, "prior_variances": variances, "items": estimator._lessons.items}
+    factors = fitted.choice.calibration
+    return {
+        "prior_directions": directions,
+        "prior_variances": variances,
+        "items": fitted.lessons.items,
+        "calibration": np.array([factors.level, factors.clusters]),
+    }
 
 
 def arrays_digest(kind: str, arrays: Mapping[str, np.ndarray]) -> str:
@@ -204,12 +214,11 @@ def read_estimator(kind: str, arrays: Mapping[str, np.ndarray]) -> PlainEstimato
 def _read_posterior(cluster_map: ClusterMap, arrays: Mapping[str, np.ndarray]) -> PosteriorEstimator:
     estimator = PosteriorEstimator()
     shrinkages = tuple(Shrinkage(float(v), float(s), int(q)) for v, s, q in arrays["shrinkages"])
-    estimator.choice_ = Choice(float(arrays["contrast"][0]), shrinkages, {})
+    calibration = Calibration(*map(float, arrays["calibration"])) if "calibration" in arrays else NOT_CALIBRATED
+    estimator.choice_ = Choice(float(arrays["contrast"][0]), shrinkages, {}, calibration)
     estimator.cluster_map_ = cluster_map
     estimator.n_training_llms_ = int(arrays["n_training_llms"][0])
-    estimator._space = FeatureSpace(
-        cluster_map, **{name: int(value) for name, value in zip(_SPACE, arrays["space"], strict=True)}
-    )
+    space = FeatureSpace(cluster_map, **{name: int(value) for name, value in zip(_SPACE, arrays["space"], strict=True)})
     scales = arrays["prior_scales"]
     items = arrays.get("items", np.zeros((0, 0), dtype=np.float32))
     directions = arrays["prior_directions"]
@@ -220,8 +229,7 @@ def _read_posterior(cluster_map: ClusterMap, arrays: Mapping[str, np.ndarray]) -
         variances = arrays["prior_variances"]
     rows = zip(arrays["prior_means"], directions, scales, variances, strict=True)
     priors = {float(scale): Prior(*row) for scale, row in zip(arrays["prior_of_scale"], rows, strict=True)}
-    estimator._lessons = Lessons(priors, items)
-    estimator._shown = arrays["shown"]
+    overall = arrays.get("overall")
+    estimator._fitted = FittedPosterior(space, estimator.choice_, Lessons(priors, items), arrays["shown"], overall)
     estimator.facts_, estimator.day_zero_ = KnownFacts.from_arrays(arrays), DayZero.from_arrays(arrays)
-    estimator._overall = arrays.get("overall")
     return estimator

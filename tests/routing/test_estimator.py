@@ -16,6 +16,7 @@ from routing import (
     save_router,
 )
 from routing.feature_space import profile_maps, resolution_maps
+from routing.posterior_choice import CURRENT, WITHOUT_DIFFICULTY
 from routing.prompt_weights import ClusterMap
 from tests.properties import examples
 
@@ -76,9 +77,9 @@ def test_new_llms_are_estimated_better_than_by_plain_means(estimator):
 
 def test_the_choice_is_among_the_best_that_were_tried(estimator):
     choice = estimator.choice_
-    assert len(choice.shrinkages) == 4
+    assert len(choice.shrinkages) == CURRENT.n_averaged
     of_contrast = sorted(loss for (contrast, _), loss in choice.losses.items() if contrast == choice.contrast)
-    assert [choice.losses[choice.contrast, s] for s in choice.shrinkages] == of_contrast[:4]
+    assert [choice.losses[choice.contrast, s] for s in choice.shrinkages] == of_contrast[: CURRENT.n_averaged]
 
 
 def test_a_vector_and_a_batch_agree(estimator):
@@ -163,8 +164,8 @@ def test_missing_labels_are_not_wrong_answers(estimator):
 
 def test_judged_prompts_are_not_shown_to_pseudo_new_llms():
     # The representative prompts are map prompts themselves: with their labels seen, weak shrinkage would look best.
-    honest = PosteriorEstimator().fit(ROWS, ERRORS[:, :6])
-    same = PosteriorEstimator().fit(ROWS, ERRORS[:, :6], few=(ROWS, ERRORS[:, :6]))
+    honest = PosteriorEstimator().fit(ROWS, ERRORS[:, :6], form=WITHOUT_DIFFICULTY)
+    same = PosteriorEstimator().fit(ROWS, ERRORS[:, :6], few=(ROWS, ERRORS[:, :6]), form=WITHOUT_DIFFICULTY)
     assert honest.choice_.losses == pytest.approx(same.choice_.losses)
 
 
@@ -297,3 +298,50 @@ def test_soft_features_are_not_clusters(estimator):
     np.testing.assert_allclose(fitted_map.exact_weights(ROWS[:5]), weights, atol=1e-5)
     np.testing.assert_allclose(fitted_map.exact_weights_of(ROWS[3]), weights[3], atol=1e-5)
     assert ClusterMap.from_arrays(fitted_map.kind, fitted_map.arrays()).digest == fitted_map.digest
+
+
+def hard_and_easy(seed: int, n_llms: int):
+    """Errors of LLMs that differ in level alone, on prompts whose difficulty the embedding does not show."""
+    rng = np.random.default_rng(seed)
+    difficulty = rng.normal(0, 0.3, (660, 1))
+    level = rng.uniform(0.2, 0.8, (1, n_llms))
+    errors = (rng.random((660, n_llms)) < np.clip(level + difficulty, 0.01, 0.99)).astype(float)
+    return errors[:600], errors[600:]
+
+
+def test_a_level_from_the_hardest_prompts_is_right_where_it_is_known_how_hard_they_are():
+    missed = {"known": [], "unknown": []}
+    for seed in range(3):
+        errors, few = hard_and_easy(seed, 20)
+        estimator = PosteriorEstimator().fit(ROWS, errors[:, :15], few=(FEW_ROWS, few[:, :15]))
+        hardest = np.argsort(-few[:, :15].mean(axis=1))[:30]
+        for name, places in (("known", hardest), ("unknown", None)):
+            psi = estimator.coefficients(FEW_ROWS[hardest], few[hardest, 15:], places=places)
+            levels = (estimator.cluster_map_.weights(ROWS) @ psi).mean(axis=0)
+            missed[name] += (levels - errors[:, 15:].mean(axis=0)).tolist()
+    rms = {name: float(np.sqrt(np.mean(np.square(found)))) for name, found in missed.items()}
+    assert rms["known"] < 0.6 * rms["unknown"], rms
+
+
+def test_an_interval_is_as_wide_as_its_errors_are_large():
+    z = []
+    for seed in range(4):
+        errors, few = hard_and_easy(seed + 10, 20)
+        estimator = PosteriorEstimator().fit(ROWS, errors[:, :12], few=(FEW_ROWS, few[:, :12]))
+        for column in range(12, 20):
+            vector = estimator.vector(
+                FEW_ROWS, 1 - few[:, column], np.ones(60), np.ones(60), n_prompts=60, places=np.arange(60)
+            )
+            z.append((vector.overall - errors[:, column].mean()) / vector.overall_standard_error)
+    assert 0.5 < np.sqrt(np.mean(np.square(z))) < 1.6
+
+
+def test_places_that_do_not_exist_are_refused():
+    errors, few = hard_and_easy(0, 6)
+    estimator = PosteriorEstimator().fit(ROWS, errors, few=(FEW_ROWS, few), asked=np.arange(30))
+    for places in (np.arange(1, 61), np.full(60, -2), np.arange(3)):
+        with pytest.raises(InvalidInput, match="places must be"):
+            estimator.coefficients(FEW_ROWS, few, places=places)
+    for asked in ([0, 0], [60], []):
+        with pytest.raises(InvalidInput, match="asked must be"):
+            PosteriorEstimator().fit(ROWS, errors, few=(FEW_ROWS, few), asked=asked)
