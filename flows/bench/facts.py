@@ -12,7 +12,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from routing.day_zero import LLMFacts
-from routing.llm_names import parameters_in_name, reasons_by_name
+from routing.day_zero.names import parameters_in_name, reasons_by_name
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,7 +2,7 @@
 
 import pytest
 
-from routing.llm_names import parameters_in_name, reasons_by_name
+from routing.day_zero.names import parameters_in_name, reasons_by_name
 
 
 @pytest.mark.parametrize(
