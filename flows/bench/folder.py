@@ -2,7 +2,7 @@
 
 The folder holds ``prompts.parquet`` (prompt_id, text, category, reference, grader, input_tokens), ``outcomes.parquet``
 (prompt_id, the LLM's name, score, input_tokens, output_tokens) and ``models.parquet`` (the LLM's name,
-usd_per_1m_input, usd_per_1m_output); the LLM's name is in the column ``model``.
+usd_per_1m_input, usd_per_1m_output; released, parameters_b, kind if known); the LLM's name is in the column ``model``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.bench.facts import facts_of_table
 from flows.bench.tables import Tables, read_tables
 from flows.errors import PrerequisiteError
 from flows.text import counted
 from registry.prompts import Prompt
+from routing.day_zero import LLMFacts
 from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class OutcomeFolder:
         Prompts that some kept LLM did not answer.
     n_without_text
         Prompts without a text; they do not count against the coverage of an LLM.
+    facts
+        What is known of the m LLMs without their answers.
     """
 
     name: str
@@ -63,6 +67,7 @@ class OutcomeFolder:
     left_out: tuple[tuple[str, str], ...]
     n_dropped: int
     n_without_text: int = 0
+    facts: tuple[LLMFacts, ...] = ()
 
 
 def read_folder(folder: Path) -> OutcomeFolder:
@@ -105,6 +110,7 @@ def read_folder(folder: Path) -> OutcomeFolder:
         left_out=left_out,
         n_dropped=int((~complete).sum()),
         n_without_text=tables.n_without_text,
+        facts=facts_of_table(tables.llms, list(scores.columns)),
     )
 
 

@@ -203,6 +203,8 @@ class JudgeSettings(Section):
 class RoutingSettings(Section):
     """How feature vectors are estimated and how the router decides."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"min_answers"})
+
     method: Literal["posterior", "kmeans"] = "posterior"
     """how feature vectors are estimated: posterior, or kmeans, the paper's plain cluster means"""
     n_clusters: int = Field(default=10, ge=1, le=1000)
@@ -211,6 +213,8 @@ class RoutingSettings(Section):
     """errors that one USD is worth: at 20 a wrong answer is worth 1/20 USD; 0: best quality at any cost"""
     min_coverage: Share = 0.95
     """share of the prompts that an LLM must have a score for"""
+    min_answers: int = Field(default=25, ge=0)
+    """own answers to representative prompts from which an LLM may be routed to, or all where there are fewer prompts"""
     seed: int = 0
     """seed of everything that is fitted"""
 

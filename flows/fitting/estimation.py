@@ -18,10 +18,10 @@ from registry.outcomes import OutcomeTable
 from registry.prompts import Prompt
 from routing.cluster_maps import KMeansMap
 from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
+from routing.day_zero.names import parameters_in_name, reasons_by_name
 from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
-from routing.llm_names import parameters_in_name, reasons_by_name
 from routing.router import RoutedLLM, Router
 from routing.stored_estimator import PlainEstimator, PreparedPrompts, arrays_digest, estimator_arrays, read_estimator
 from routing.tokens import estimated_input_tokens

@@ -94,8 +94,9 @@ def refit(night: Night) -> Candidate:
             left_out.append((llm.key, "its endpoint does not know it"))
             continue
         # Gate and hidden prompts count too: without them, contamination of the other prompts would go unnoticed.
-        lack = shortfall(
-            np.isfinite(table.scores[:, column]),
+        has_score = np.isfinite(table.scores[:, column])
+        lack = too_few(has_score, night.settings.routing.min_answers) or shortfall(
+            has_score,
             clusters,
             profile_share=float(answered[: len(night.prompts_for(llm)), column].mean()),
             min_coverage=night.settings.routing.min_coverage,
@@ -185,6 +186,22 @@ def _zero_router(table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRo
     scores, costs_usd = table.scores[:, columns], table.cost_usd[:, columns]
     complete = np.isfinite(scores).all(axis=1)
     return ZeroRouter.fit(scores[complete], costs_usd[complete], router.keys)
+
+
+def too_few(has_score: NDArray[np.bool_], min_answers: int) -> str:
+    """Return, as a clause, that an LLM has too few answers of its own to be routed to; empty when it has enough.
+
+    Parameters
+    ----------
+    has_score
+        ``(n,)``: for each representative prompt, whether the LLM has a score for it.
+    min_answers
+        The setting ``[routing] min_answers``; all n are enough.
+    """
+    n_scored = int(has_score.sum())
+    if n_scored >= min(min_answers, len(has_score)):
+        return ""
+    return f"only {counted(n_scored, 'answer')} of its own, [routing] min_answers = {min_answers}"
 
 
 def shortfall(

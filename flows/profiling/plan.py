@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
@@ -106,7 +106,7 @@ class NightPlan:
     complete: int
     canaries: tuple[PlannedProfile, ...] = ()
     regrades: tuple[PlannedRegrades, ...] = ()
-    worth: Mapping[str, float] = MappingProxyType({})
+    worth: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def asks_judge_again(self) -> bool:
@@ -233,7 +233,7 @@ def plan_night(
             for llm in routable
             if llm.key in canaries
         ),
-        worth=worth,
+        worth=dict(worth),
     )
 
 

@@ -7,8 +7,8 @@ behind the champion. Its tokens are unknown; those of the champion's LLMs stand 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,13 +109,84 @@ def standings(workspace: Workspace, llms: Sequence[LLM]) -> Standings:
         for llm, facts in zip(llms, facts_of(registry, llms), strict=True)
         if llm.price is not None and (level := estimator.level_prior(facts)) is not None
     }
-    return Standings(_beside(champion, estimator, [llm for llm in llms if llm.key in levels], levels))
+    return Standings(beside(champion, estimator, [llm for llm in llms if llm.key in levels], levels))
 
 
-def _beside(
+@dataclass(frozen=True)
+class LLMPrior:
+    """How much of what the champion's map says of one LLM is prior, or where the LLM would stand on day 0.
+
+    Attributes
+    ----------
+    share
+        Share of its vector's level that is prior, in [0, 1]; None without a vector, or with one of before.
+    standing
+        Where it is expected to stand; None once it has a vector, or when nothing is expected.
+    why_off
+        Why nothing is expected, as a clause; empty otherwise.
+    """
+
+    share: float | None
+    standing: Standing | None
+    why_off: str = ""
+
+
+def prior_of_llm(workspace: Workspace, llm: LLM) -> LLMPrior:
+    """Return what is prior in the vector of an LLM or, when it has none, where it would stand on day 0."""
+    routers = workspace.registry.routers
+    digest = routers.aliases().champion
+    if digest is not None:
+        history = routers.vector_history(routers.get(digest).cluster_map_digest, llm.key)
+        if history:
+            return LLMPrior(history[-1].prior_share, None)
+    found = standings(workspace, [llm])
+    why_off = found.why_off or ("" if llm.key in found.by_key else "it has no price, or no other fact is known")
+    return LLMPrior(None, found.by_key.get(llm.key), why_off)
+
+
+def day_zero_data(prior: LLMPrior) -> dict[str, Any]:
+    """Return the prior of an LLM as ``llm show --json`` has it."""
+    return {
+        "prior_share": prior.share,
+        "day_zero": None if prior.standing is None else asdict(prior.standing),
+        "day_zero_off": prior.why_off or None,
+    }
+
+
+def day_zero_sentences(prior: LLMPrior) -> dict[str, str | None]:
+    """Return the prior of an LLM in words, by the word before them; None where there is nothing to say."""
+    day_zero = f"nothing is expected: {prior.why_off}" if prior.why_off else None
+    if prior.standing is not None:
+        day_zero = _standing_sentence(prior.standing)
+    return {
+        "prior": None if prior.share is None else f"{prior.share:.0%} of its level is prior, the rest its own answers",
+        "day_0": day_zero,
+    }
+
+
+def _standing_sentence(found: Standing) -> str:
+    return (
+        f"score {found.score:.2f} is expected (95 %: {found.low:.2f} to {found.high:.2f}); beside the champion it "
+        f"would be chosen for {found.share:.0%} of the representative prompts and gain {found.gain:.4f} per prompt"
+    )
+
+
+def beside(
     champion: Router, estimator: PosteriorEstimator, llms: Sequence[LLM], levels: Mapping[str, LevelPrior]
 ) -> dict[str, Standing]:
-    """Compare each LLM with the champion's best choice on the representative prompts."""
+    """Compare each LLM with the champion's best choice on the representative prompts.
+
+    Parameters
+    ----------
+    champion
+        The router; an LLM that it has already is compared with its other LLMs.
+    estimator
+        The estimator of its vectors.
+    llms
+        LLMs with a price.
+    levels
+        By LLM key, what is expected of its level.
+    """
     if not llms or not len(champion.calibration_weights):
         return {}
     known = [llm.vector for llm in champion.llms]

@@ -3,8 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from registry.cluster_maps import vector_digest
 from registry.errors import NotFound, RegistryError, RunAlreadyActive
 from registry.routers import Aliases
+from routing.day_zero import LevelPrior
 from routing.errors import InvalidInput
 from tests.registry.samples import (
     NOW,
@@ -82,6 +84,22 @@ def test_feature_vectors_come_back_and_only_changes_are_stored(registry, night, 
     for name in ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients"):
         assert np.array_equal(getattr(first, name), getattr(vector(0.25), name))
         assert getattr(first, name).dtype == getattr(vector(), name).dtype
+
+
+def test_what_was_expected_of_a_level_stays_that_of_the_first_vector(registry, night, mapped):
+    prompt_set, (a, b) = mapped
+    save = registry.routers.save_vectors
+    first, later = LevelPrior(0.1 + 0.2, 1 / 300), LevelPrior(0.5, 0.01)
+    start = replace(vector(0.25), level=first, prior_share=0.75)
+    assert save(digest_of(1), {a: start, b: vector(0.5)}, prompt_set.digest, night) == 2
+    assert save(digest_of(1), {a: replace(vector(0.5), level=later, prior_share=0.5)}, prompt_set.digest, night) == 1
+    assert registry.routers.levels(digest_of(1)) == {a: first, b: None}
+    assert registry.routers.levels(digest_of(2)) == {}
+    latest, without = registry.routers.vectors(digest_of(1))
+    assert (latest.level, latest.prior_share) == (later, 0.5)
+    assert (without.level, without.prior_share) == (None, None)
+    # Routers carry vectors without it, so it is no part of a vector's identity.
+    assert vector_digest(start, prompt_set.digest) == vector_digest(vector(0.25), prompt_set.digest)
 
 
 def test_f70_vectors_that_do_not_fit_or_are_not_finite_are_refused(registry, night, mapped):

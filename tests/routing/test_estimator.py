@@ -1,3 +1,5 @@
+from datetime import date
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from routing import (
     plain_feature_vector,
     save_router,
 )
+from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
 from routing.feature_space import profile_maps, resolution_maps
 from routing.posterior_choice import CURRENT, WITHOUT_DIFFICULTY
 from routing.prompt_weights import ClusterMap
@@ -345,3 +348,84 @@ def test_places_that_do_not_exist_are_refused():
     for asked in ([0, 0], [60], []):
         with pytest.raises(InvalidInput, match="asked must be"):
             PosteriorEstimator().fit(ROWS, errors, few=(FEW_ROWS, few), asked=asked)
+
+
+FACTS = KnownFacts.of(
+    [LLMFacts(f"e:{number}", float(2**number), date(2024, 1, 1 + number)) for number in range(6)],
+)
+
+
+@pytest.fixture(scope="module")
+def with_facts():
+    return PosteriorEstimator().fit(ROWS, ERRORS[:, :6], few=(FEW_ROWS, FEW_ERRORS[:, :6]), facts=FACTS)
+
+
+def vector_from(estimator, level, column: int = 7, count: int = 60):
+    tokens = np.full(count, 100.0)
+    answers = FEW_ROWS[:count], 1 - FEW_ERRORS[:count, column]
+    return estimator.vector(*answers, tokens, tokens, n_prompts=60, level=level)
+
+
+def test_before_any_answer_the_level_is_what_is_expected_of_it(with_facts):
+    for level in (LevelPrior(0.3, 0.004), LevelPrior(0.55, 0.01)):
+        vector = with_facts.prior_vector(level)
+        assert expected_errors(with_facts, vector, ROWS).mean() == pytest.approx(level.mean, abs=0.01)
+        assert (vector.n_scored, vector.prior_share, vector.level) == (0, 1.0, level)
+        deviation = np.sqrt(level.mean * (1 - level.mean) / 0.2 * level.variance)
+        assert vector.standard_errors.mean() > 0.9 * deviation
+
+
+def test_an_expected_level_fades_with_answers_and_says_how_much_of_it_is_left(with_facts):
+    low, high = LevelPrior(0.2, 0.003), LevelPrior(0.6, 0.003)
+    apart, shares = [], []
+    for count in (5, 20, 60):
+        vectors = [vector_from(with_facts, level, count=count) for level in (low, high)]
+        apart.append(np.ptp([expected_errors(with_facts, one, ROWS).mean() for one in vectors]))
+        shares.append(vectors[0].prior_share)
+    assert 0.4 > apart[0] > apart[1] > apart[2]
+    assert 1 > shares[0] > shares[1] > shares[2] > 0
+    # The share is the weight of the prior: two expectations differ by it in the result.
+    np.testing.assert_allclose(apart, np.array(shares) * 0.4, rtol=0.15)
+
+
+def test_a_level_less_certain_than_the_prior_changes_nothing(with_facts):
+    plain, vague = vector_from(with_facts, None), vector_from(with_facts, LevelPrior(0.9, 1.0))
+    assert np.array_equal(plain.errors, vague.errors) and np.array_equal(plain.coefficients, vague.coefficients)
+
+
+def test_a_right_expectation_helps_when_answers_are_few(with_facts):
+    missed = {"alone": [], "expected": []}
+    for column in (6, 7, 8):
+        true = RATES[TOPICS, column].mean()
+        for start in range(0, 60, 6):
+            answers = FEW_ROWS[start : start + 6], 1 - FEW_ERRORS[start : start + 6, column]
+            for name, level in (("alone", None), ("expected", LevelPrior(float(true), 0.005))):
+                vector = with_facts.vector(*answers, np.ones(6), np.ones(6), n_prompts=6, level=level)
+                missed[name].append(expected_errors(with_facts, vector, ROWS).mean() - true)
+    assert np.std(missed["expected"]) < 0.6 * np.std(missed["alone"])
+
+
+def test_facts_change_no_vector_of_an_llm_of_which_nothing_is_expected(estimator, with_facts):
+    plain, beside = vector_of(estimator, 7), vector_from(with_facts, None)
+    assert np.array_equal(plain.errors, beside.errors) and np.array_equal(plain.coefficients, beside.coefficients)
+    assert plain.prior_share is None and plain.level is None
+
+
+def test_one_batch_and_single_vectors_agree_about_levels(with_facts):
+    levels = [LevelPrior(0.3, 0.004), None, LevelPrior(0.5, 0.01)]
+    psi = with_facts.coefficients(FEW_ROWS, FEW_ERRORS[:, 6:9], levels=levels)
+    for place, level in enumerate(levels):
+        vector = vector_from(with_facts, level, 6 + place)
+        np.testing.assert_allclose(np.r_[vector.errors, vector.coefficients], psi[:, place], atol=1e-5)
+
+
+def test_nothing_is_expected_of_llms_that_taught_the_prior_nor_without_facts(estimator, with_facts):
+    assert with_facts.level_prior(LLMFacts("e:2", 4.0, date(2024, 1, 3))) is None
+    assert estimator.level_prior(LLMFacts("e:9", 4.0, date(2024, 1, 3))) is None
+    with pytest.raises(InvalidInput, match="without facts"):
+        estimator.prior_vector(LevelPrior(0.5, 0.01))
+
+
+def test_facts_of_other_llms_are_refused():
+    with pytest.raises(InvalidInput, match="facts of 6 LLMs, not 5"):
+        PosteriorEstimator().fit(ROWS, ERRORS[:, :5], facts=FACTS)

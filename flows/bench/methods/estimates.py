@@ -19,6 +19,7 @@ from flows.bench.methods.clairvoyant import ClairvoyantMean
 from flows.bench.methods.learned_map import LearnedMap
 from flows.bench.methods.nearest_neighbours import NearestNeighbours
 from routing.cluster_maps import KMeansMap
+from routing.day_zero import KnownFacts, LLMFacts
 from routing.deferral import area, deferral_curve
 from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
@@ -56,6 +57,8 @@ class BenchTrial:
         Their errors on the map prompts.
     seed
         Seed of everything that is drawn in this trial.
+    train_facts, test_facts
+        What is known of the LLMs without their answers; empty when nothing is.
     """
 
     map_rows: F32
@@ -67,6 +70,8 @@ class BenchTrial:
     test_few_errors: F64
     test_map_errors: F64
     seed: int
+    train_facts: Sequence[LLMFacts] = ()
+    test_facts: Sequence[LLMFacts] = ()
     _fitted: dict[int, ClusterMap] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -240,8 +245,10 @@ def posterior(trial: BenchTrial) -> F64:
         trial.train_map_errors,
         few=(trial.few_rows, trial.train_few_errors),
         maps=trial.resolutions,
+        facts=KnownFacts.of(trial.train_facts) if trial.train_facts else None,
     )
-    psi = estimator.coefficients(trial.few_rows, trial.test_few_errors)
+    levels = [estimator.level_prior(llm) for llm in trial.test_facts] or None
+    psi = estimator.coefficients(trial.few_rows, trial.test_few_errors, levels=levels)
     return estimator.cluster_map_.weights(trial.gate_rows) @ psi
 
 

@@ -1,5 +1,6 @@
 """Which outcome folders are measured, what of them is left out, and what is refused by name."""
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +274,23 @@ def test_llms_of_outcomes_and_prices_that_do_not_overlap(folder):
     message = refusal(rewrite(folder, "models", lambda t: t.assign(model="other " + t["model"])))
     assert "nothing is left to measure: 0 LLMs with prices and coverage" in message
     assert "'both-0' is left out: no price" in message
+
+
+def test_facts_of_llms_are_read_where_they_are_and_missing_otherwise(folder: Path) -> None:
+    rewrite(
+        folder,
+        "models",
+        lambda t: t.assign(
+            released=["2024-05-13", "soon", None][: len(t)],
+            parameters_b=["7.5", None, "x"][: len(t)],
+            kind=["reasoning", None, "chat"][: len(t)],
+        ),
+    )
+    names = pd.read_parquet(folder / "models.parquet")["model"].tolist()
+    found = {one.key: one for one in read_folder(folder).facts}
+    assert tuple(found) == read_folder(folder).llms
+    first, second, third = (found[name] for name in names)
+    assert (first.released_on, first.parameters_b, first.reasons) == (date(2024, 5, 13), 7.5, True)
+    for one in (second, third):
+        assert (one.released_on, one.parameters_b, one.reasons) == (None, None, False)
+    assert first.output_usd_per_mtok is not None

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.fitting.refit import shortfall
+from flows.fitting.refit import shortfall, too_few
 from flows.workspace import Workspace
 from registry.errors import PromotionRefused
 from tests.fakes.nights import FIRST, SECOND, Clock, answered_home, run_night, settings_of
@@ -72,3 +72,12 @@ def test_llms_of_an_endpoint_that_is_configured_no_more_are_left_out_and_said_to
         run_night(workspace, SECOND, ("good", "late"), clock, endpoint="other")
     assert "UNIROUTE_HOME" in refused.value.hint
     assert "2 LLMs of endpoint fake left out: no [[endpoint]] has that name." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("n_scored", "n_prompts", "enough"), [(25, 60, True), (24, 60, False), (9, 9, True), (8, 9, False)]
+)
+def test_an_llm_needs_answers_of_its_own_or_all_there_are(n_scored: int, n_prompts: int, enough: bool) -> None:
+    lack = too_few(np.arange(n_prompts) < n_scored, 25)
+    assert lack == ("" if enough else f"only {n_scored} answers of its own, [routing] min_answers = 25")
+    assert too_few(np.arange(n_prompts) < n_scored, 0) == ""

@@ -38,7 +38,7 @@ def parameters_in_name(llm_id: str) -> float | None:
 
     Examples
     --------
-    >>> from routing.llm_names import parameters_in_name
+    >>> from routing.day_zero.names import parameters_in_name
     >>> parameters_in_name("meta-llama/llama-3.1-70b-instruct"), parameters_in_name("openai/gpt-4o")
     (70.0, None)
     """
@@ -64,7 +64,7 @@ def reasons_by_name(llm_id: str) -> bool:
 
     Examples
     --------
-    >>> from routing.llm_names import reasons_by_name
+    >>> from routing.day_zero.names import reasons_by_name
     >>> reasons_by_name("openai/o3-mini"), reasons_by_name("x-ai/grok-4-fast-non-reasoning")
     (True, False)
     """

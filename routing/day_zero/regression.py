@@ -21,9 +21,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from .checks import finite_number
-from .errors import InvalidInput
-from .prompt_weights import F64, I64
+from ..checks import finite_number
+from ..errors import InvalidInput
+from ..prompt_weights import F64, I64
 
 # Penalties of a standardised fact, in LLMs, that are averaged.
 _PENALTIES = (1 / 3, 1.0, 3.0)
