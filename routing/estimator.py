@@ -246,7 +246,7 @@ class PosteriorEstimator:
         InvalidInput
             The estimator was fitted without facts of LLMs.
         """
-        if self._fitted.overall is None:
+        if self.day_zero_ is None:
             raise InvalidInput("this estimator was fitted without facts of LLMs: it expects nothing of a new one")
         n_columns = self._fitted.n_columns
         nothing = Moments(np.zeros((n_columns, n_columns)), np.zeros((n_columns, 1)), 0)

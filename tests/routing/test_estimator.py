@@ -408,7 +408,7 @@ def test_a_right_expectation_helps_when_answers_are_few(with_facts):
 def test_facts_change_no_vector_of_an_llm_of_which_nothing_is_expected(estimator, with_facts):
     plain, beside = vector_of(estimator, 7), vector_from(with_facts, None)
     assert np.array_equal(plain.errors, beside.errors) and np.array_equal(plain.coefficients, beside.coefficients)
-    assert plain.prior_share is None and plain.level is None
+    assert plain.level is None and plain.prior_share == beside.prior_share
 
 
 def test_one_batch_and_single_vectors_agree_about_levels(with_facts):
