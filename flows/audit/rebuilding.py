@@ -17,11 +17,12 @@ from pydantic import ValidationError
 
 from flows.config.settings import RoutingSettings
 from flows.errors import PrerequisiteError
-from flows.fitting.estimation import Estimation, assemble, fit_estimator, labels_of
+from flows.fitting.estimation import Estimation, assemble, fit_estimator
+from flows.fitting.labels import labels_by_role
 from flows.night.context import Night
 from flows.versions.provenance import ROLES, Provenance, routed_llms
 from routing.router import RoutedLLM, Router
-from routing.stored_estimator import arrays_digest, estimator_arrays, read_estimator
+from routing.stored_estimator import arrays_digest, estimator_arrays, kind_of, read_estimator
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace
@@ -111,12 +112,10 @@ def rebuild(night: OriginalNight, provenance: Provenance, original: Router, clus
         Its cluster map.
     """
     llms = routed_llms(night.registry, provenance)
-    representative, of_map = (
-        labels_of(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
-    )
+    representative, of_map = labels_by_role(night, llms)
     if provenance.map_was_fitted:
         estimator = fit_estimator(night, representative, of_map)
-        digest = arrays_digest(night.settings.routing.method, estimator_arrays(estimator))
+        digest = arrays_digest(kind_of(estimator), estimator_arrays(estimator))
     else:
         stored = night.registry.routers.cluster_map(cluster_map_digest)
         estimator, digest = read_estimator(stored.kind, stored.arrays), stored.digest
