@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -161,8 +162,8 @@ def main() -> None:
     given = parser.parse_args()
     releases = Releases.read(given.data, given.embeddings)
     n_val = given.n_val or round(FEW_SHARE * len(releases.texts))
-    print(f"{given.data.name}: {len(releases.dates)} LLMs, {given.splits} splits, {n_val} representative prompts")
-    print(report(measured(releases, splits=given.splits, n_val=n_val)))
+    click.echo(f"{given.data.name}: {len(releases.dates)} LLMs, {given.splits} splits, {n_val} representative prompts")
+    click.echo(report(measured(releases, splits=given.splits, n_val=n_val)))
 
 
 if __name__ == "__main__":

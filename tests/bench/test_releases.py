@@ -23,9 +23,10 @@ def test_areas_along_the_sequence_are_those_of_every_way() -> None:
     assert [len(one) for one in releases.arrivals] == [4, 2, 2, 1, 1, 1, 1]
     found = measured(releases, splits=1, n_val=30)
     assert list(found) == [8, 9, 10, 11, 12]
-    assert all(set(areas) == set(WAYS) and 0.5 < areas["frozen"][0] <= 1 for areas in found.values())
-    # Their prior knows that LLMs differ by topic, which the founding LLMs did not show.
-    assert np.mean([areas["asked"][0] for areas in found.values()]) > 0.6
+    assert all(set(areas) == set(WAYS) and 0 < areas["frozen"][0] <= 1 for areas in found.values())
+    # Only this prior knows that LLMs differ by topic, which the founding LLMs did not show.
+    gained = np.mean([areas["asked"][0] - areas["frozen"][0] for areas in found.values()])
+    assert gained > 0.02
     assert len(report(found).splitlines()) == 7
 
 
