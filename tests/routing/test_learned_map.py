@@ -6,6 +6,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from routing import ClusterMap, InvalidInput, KMeansMap, Router, plain_feature_vector
+from routing.content import format_of
 from routing.learned_map import LearnedMap, _Problem, _soft_start, learn
 from tests.routing.synthetic import EMBEDDER, random_llm, unit_rows
 
@@ -138,6 +139,8 @@ def test_a_router_serves_the_learned_map(data, learned):
     llm = dataclasses.replace(random_llm("a", data.start, 0), vector=vector)
     router = Router(learned, [llm], embedder=EMBEDDER, cost_weight=1.0, calibration_weights=np.zeros((0, 6)))
     assert router.cluster_map.kind == "learned_map"
+    # Its form is older than the method: consumers of every release read it.
+    assert format_of(router) == 1
     expected = learned.fitted_.weights(data.rows[:5]) @ vector.errors
     np.testing.assert_allclose(router.expected(data.rows[:5]).errors[:, 0], expected, atol=1e-6)
 
