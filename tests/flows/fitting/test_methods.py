@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.audit.explanation import explain
+from flows.audit.replay import disagreements
 from flows.audit.version_check import verify_version
 from flows.errors import PrerequisiteError
 from flows.findings import worst
@@ -45,7 +47,9 @@ def methods_home(once: Once, migrated: Path, template: Path) -> Path:
         ):
             with opened(folder / "home", method=method, n_clusters=2) as workspace:
                 found = run_night(workspace, on, names, clock)
-                assert (found.promotion, found.map_was_fitted) == ("promoted", True)
+                assert (found.promotion, found.map_was_fitted, found.review_error) == ("promoted", True, "")
+                judged = found.gate.judged if found.gate is not None else None
+                assert judged is not None and judged.representative is not None, judged
 
     return once("methods", make) / "home"
 
@@ -63,6 +67,12 @@ def test_each_method_is_published_and_comes_out_again_to_the_byte(home: Path) ->
         kinds = [workspace.registry.routers.cluster_map(one.cluster_map_digest).kind for one in records]
         assert sorted(kinds) == sorted(METHODS)
         are_identical(workspace)
+        disputed = disagreements(workspace.registry, workspace.registry.ledger.events())
+        assert disputed == ()
+        for one in records:
+            found = explain(workspace, one, "Question 5 about rivers and lakes: A, B, C or D?")
+            assert {contender.llm for contender in found.contenders} == set(one.llm_keys)
+            assert all(contender.standard_error > 0 for contender in found.contenders)
         assert {one.mlflow_version for one in records} == {1, 2, 3}
 
 
