@@ -41,6 +41,8 @@ class PosteriorEstimator:
         What the simulation chose.
     n_training_llms_ : int
         Number of LLMs behind the prior.
+    asked_ : (a,) int64 or None
+        Places of the representative prompts that pseudo-new LLMs showed; None for all.
     facts_ : KnownFacts or None
         Facts of these LLMs; None when they were not given.
     day_zero_ : DayZero or None
@@ -62,6 +64,7 @@ class PosteriorEstimator:
     True
     """
 
+    asked_: I64 | None = None
     facts_: KnownFacts | None = None
     day_zero_: DayZero | None = None
 
@@ -117,7 +120,8 @@ class PosteriorEstimator:
         # Sums over BLAS threads differ in their last bits, and fitted numbers go into digests.
         with one_thread():
             spreads = spreads_of(fitted, rows)
-            shown = slice(None) if asked is None or few_rows is None else _checked_places(asked, len(few_errors))
+            self.asked_ = None if asked is None or few_rows is None else _checked_places(asked, len(few_errors))
+            shown = slice(None) if self.asked_ is None else self.asked_
             shown_rows = None if few_rows is None else few_rows[shown]
             self.choice_ = choose(
                 rows, errors, shown_rows, few_errors[shown], fitted, spreads, seed=self.random_state, form=form

@@ -1,7 +1,7 @@
 """Estimators of feature vectors as arrays, so that a later night computes the vector of a new LLM without refitting.
 
-Two kinds: `kmeans`, the paper's plain means on a hard cluster map, and `posterior`, the default. An estimator
-that is read back computes the same vectors, bit for bit.
+Three kinds: `kmeans` and `learned_map`, the paper's plain means for a hard and for a learned cluster map, and
+`posterior`, the default. An estimator that is read back computes the same vectors, bit for bit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,12 @@ from .posterior import LEVEL_VARIANCE, Prior, Shrinkage
 from .posterior_choice import Choice, Lessons
 from .prompt_weights import ClusterMap
 
-_MAP = "map_"
+Kind = Literal["kmeans", "learned_map", "posterior"]
+
+ASKED = "n_clusters_asked"
+"""The array of a learned map that holds how many clusters the settings asked for; 0 when simulation chose."""
+
+_MAP, _START = "map_", "start_"
 _SPACE = ("n_resolution_columns", "shown_start")
 
 
@@ -68,6 +73,48 @@ class PlainEstimator:
             Embeddings.
         """
         return PlainPrompts(self.cluster_map_.assign(X), self.cluster_map_.n_clusters)
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedEstimator:
+    """Estimate plain cluster means for a learned map, as UniRoute defines them (section 5.2).
+
+    Attributes
+    ----------
+    cluster_map_
+        The learned map, which weighs clusters.
+    start
+        The hard map that it was learned from: the same clusters, in which answers are averaged.
+    n_training_llms_
+        Number of LLMs whose answers it was learned from.
+    n_clusters_asked
+        Number of clusters that the settings asked for; 0 when simulation chose it.
+    """
+
+    cluster_map_: ClusterMap
+    start: ClusterMap
+    n_training_llms_: int
+    n_clusters_asked: int
+
+    def prepared(self, X: npt.ArrayLike) -> PlainPrompts:
+        """Assign prompts to clusters, once for all vectors.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, dim)
+            Embeddings.
+        """
+        return PlainPrompts(self.start.assign(X), self.start.n_clusters)
+
+
+Estimator = PlainEstimator | LearnedEstimator | PosteriorEstimator
+
+
+def kind_of(estimator: Estimator) -> Kind:
+    """Return the kind under which an estimator is stored."""
+    if isinstance(estimator, PlainEstimator):
+        return "kmeans"
+    return "learned_map" if isinstance(estimator, LearnedEstimator) else "posterior"
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +169,7 @@ class PlainPrompts:
         )
 
 
-def estimator_arrays(estimator: PlainEstimator | PosteriorEstimator) -> dict[str, np.ndarray]:
+def estimator_arrays(estimator: Estimator) -> dict[str, np.ndarray]:
     """Return everything that a fitted estimator needs, as finite arrays by name.
 
     Parameters
@@ -133,11 +180,15 @@ def estimator_arrays(estimator: PlainEstimator | PosteriorEstimator) -> dict[str
     arrays = {f"{_MAP}{name}": values for name, values in estimator.cluster_map_.arrays().items()}
     if isinstance(estimator, PlainEstimator):
         return arrays
+    if isinstance(estimator, LearnedEstimator):
+        numbers = ("n_training_llms", estimator.n_training_llms_), (ASKED, estimator.n_clusters_asked)
+        arrays |= {f"{_START}{name}": values for name, values in estimator.start.arrays().items()}
+        return arrays | {name: np.array([number], dtype=np.int64) for name, number in numbers}
     fitted, chosen = estimator._fitted, estimator.choice_.shrinkages
     if estimator.facts_ is not None and estimator.day_zero_ is not None:
         arrays |= estimator.facts_.arrays() | estimator.day_zero_.arrays()
-    if fitted.overall is not None:
-        arrays["overall"] = fitted.overall
+    kept = {"overall": fitted.overall, "asked": estimator.asked_}
+    arrays |= {name: values for name, values in kept.items() if values is not None}
     priors = dict(sorted(fitted.lessons.priors.items()))
     return arrays | {
         "space": np.array([getattr(fitted.space, name) for name in _SPACE], dtype=np.int64),
@@ -173,7 +224,7 @@ def arrays_digest(kind: str, arrays: Mapping[str, np.ndarray]) -> str:
     Parameters
     ----------
     kind
-        ``kmeans`` or ``posterior``.
+        As `kind_of` returns it.
     arrays
         As `estimator_arrays` returns them.
     """
@@ -184,13 +235,13 @@ def arrays_digest(kind: str, arrays: Mapping[str, np.ndarray]) -> str:
     return summary.hexdigest()
 
 
-def read_estimator(kind: str, arrays: Mapping[str, np.ndarray]) -> PlainEstimator | PosteriorEstimator:
+def read_estimator(kind: str, arrays: Mapping[str, np.ndarray]) -> Estimator:
     """Rebuild an estimator from its arrays.
 
     Parameters
     ----------
     kind
-        ``kmeans`` or ``posterior``.
+        As `kind_of` returned it.
     arrays
         As `estimator_arrays` returned them.
 
@@ -200,15 +251,23 @@ def read_estimator(kind: str, arrays: Mapping[str, np.ndarray]) -> PlainEstimato
         When the kind is unknown or an array is missing.
     """
     try:
-        of_map = {name.removeprefix(_MAP): values for name, values in arrays.items() if name.startswith(_MAP)}
-        cluster_map = ClusterMap.from_arrays(kind, of_map)
+        cluster_map = _read_map(kind, _MAP, arrays)
         if kind == "kmeans":
             return PlainEstimator(cluster_map)
+        if kind == "learned_map":
+            numbers = (int(arrays[name][0]) for name in ("n_training_llms", ASKED))
+            return LearnedEstimator(cluster_map, _read_map("kmeans", _START, arrays), *numbers)
         if kind != "posterior":
             raise ArtifactCorrupt(f"no estimator is called {kind!r}")
         return _read_posterior(cluster_map, arrays)
     except KeyError as error:
         raise ArtifactCorrupt(f"the stored {kind} estimator lacks {error}") from None
+
+
+def _read_map(kind: str, prefix: str, arrays: Mapping[str, np.ndarray]) -> ClusterMap:
+    return ClusterMap.from_arrays(
+        kind, {name.removeprefix(prefix): values for name, values in arrays.items() if name.startswith(prefix)}
+    )
 
 
 def _read_posterior(cluster_map: ClusterMap, arrays: Mapping[str, np.ndarray]) -> PosteriorEstimator:
@@ -231,5 +290,6 @@ def _read_posterior(cluster_map: ClusterMap, arrays: Mapping[str, np.ndarray]) -
     priors = {float(scale): Prior(*row) for scale, row in zip(arrays["prior_of_scale"], rows, strict=True)}
     overall = arrays.get("overall")
     estimator._fitted = FittedPosterior(space, estimator.choice_, Lessons(priors, items), arrays["shown"], overall)
+    estimator.asked_ = arrays.get("asked")
     estimator.facts_, estimator.day_zero_ = KnownFacts.from_arrays(arrays), DayZero.from_arrays(arrays)
     return estimator

@@ -42,7 +42,7 @@ LIBRARY_NAMES_WITH_MODEL = {
     "model_json_schema",
 }
 LONGEST_MODULE = 450
-MOST_ENTRIES = {"flows": 36, "registry": 30, "routing": 30}
+MOST_ENTRIES = {"flows": 36, "registry": 30, "routing": 34}
 
 
 def modules() -> list[Path]:

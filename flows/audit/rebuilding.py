@@ -17,12 +17,13 @@ from pydantic import ValidationError
 
 from flows.config.settings import RoutingSettings
 from flows.errors import PrerequisiteError
-from flows.fitting.estimation import Estimation, assemble, fit_estimator, labels_of
+from flows.fitting.estimation import Estimation, assemble, fit_estimator
+from flows.fitting.labels import labels_by_role
+from flows.fitting.making import made_as
 from flows.night.context import Night
 from flows.versions.provenance import ROLES, Provenance, routed_llms
-from routing.day_zero import KnownFacts
 from routing.router import RoutedLLM, Router
-from routing.stored_estimator import arrays_digest, estimator_arrays, read_estimator
+from routing.stored_estimator import arrays_digest, estimator_arrays, kind_of, read_estimator
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace
@@ -112,15 +113,12 @@ def rebuild(night: OriginalNight, provenance: Provenance, original: Router, clus
         Its cluster map.
     """
     llms = routed_llms(night.registry, provenance)
-    representative, of_map = (
-        labels_of(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
-    )
+    representative, of_map = labels_by_role(night, llms)
     stored = night.registry.routers.cluster_map(cluster_map_digest)
     if provenance.map_was_fitted:
         # Catalogs may have corrected facts of LLMs since: what is kept with the map is what it was fitted with.
-        facts = KnownFacts.from_arrays(stored.arrays)
-        estimator = fit_estimator(night, representative, of_map, facts)
-        digest = arrays_digest(night.settings.routing.method, estimator_arrays(estimator))
+        estimator = fit_estimator(night, representative, of_map, made_as(stored.arrays))
+        digest = arrays_digest(kind_of(estimator), estimator_arrays(estimator))
     else:
         estimator, digest = read_estimator(stored.kind, stored.arrays), stored.digest
     levels = night.registry.routers.levels(cluster_map_digest)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from flows.urls import http_url
@@ -200,15 +200,34 @@ class JudgeSettings(Section):
         return self
 
 
+class RefitSettings(Section):
+    """When cluster map and prior are fitted anew, from stored answers alone; by default, once per prompt set."""
+
+    new_llms: int = Field(default=0, ge=0)
+    """once this many LLMs have answered since the last fit; 0: never"""
+    days: int = Field(default=0, ge=0, le=36_500)
+    """once the last fit is this many days old; 0: never"""
+    changed_prompts: Share = 0.0
+    """once more than this share of the map prompts was added, dropped or changed since; 0: at any change of the prompt
+    set, and LLMs are asked the new map prompts; above 0, a smaller change keeps map and prior, and asks none"""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything but the default is asked for; LLMs of later nights then teach the prior, too."""
+        return self != type(self)()
+
+
 class RoutingSettings(Section):
     """How feature vectors are estimated and how the router decides."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"min_answers"})
+    added: ClassVar[frozenset[str]] = frozenset({"min_answers", "refit"})
 
-    method: Literal["posterior", "kmeans"] = "posterior"
-    """how feature vectors are estimated: posterior, or kmeans, the paper's plain cluster means"""
-    n_clusters: int = Field(default=10, ge=1, le=1000)
-    """clusters of kmeans; posterior uses several resolutions"""
+    method: Literal["posterior", "learned_map", "kmeans"] = "posterior"
+    """how feature vectors are estimated: posterior; learned_map or kmeans: the paper's cluster means, for a map that is
+    learned from the known LLMs' answers or for plain clusters"""
+    n_clusters: int = Field(default=0, ge=0, le=1000)
+    """clusters of kmeans and learned_map; 0: 10 for kmeans, chosen by simulation on the known LLMs for learned_map;
+    posterior uses several resolutions"""
     cost_weight: float = Field(default=20.0, ge=0, allow_inf_nan=False)
     """errors that one USD is worth: at 20 a wrong answer is worth 1/20 USD; 0: best quality at any cost"""
     min_coverage: Share = 0.95
@@ -217,6 +236,18 @@ class RoutingSettings(Section):
     """own answers to representative prompts from which an LLM may be routed to, or all where there are fewer prompts"""
     seed: int = 0
     """seed of everything that is fitted"""
+    refit: RefitSettings = RefitSettings()
+    """when cluster map and prior are fitted anew"""
+
+    @field_serializer("n_clusters")
+    def _as_first_stored(self, _: int) -> int:
+        # The default was once 10 for every method; what is stored and hashed of old settings stays.
+        return self.clusters
+
+    @property
+    def clusters(self) -> int:
+        """Number of clusters of kmeans, and that a learned map is asked to have; 0: chosen by simulation."""
+        return self.n_clusters or (0 if self.method == "learned_map" else 10)
 
 
 class GateSettings(Section):

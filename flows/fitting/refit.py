@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.errors import PrerequisiteError
-from flows.fitting.estimation import assemble, estimate
+from flows.fitting.estimation import Refit, assemble, estimate
+from flows.fitting.refit_change import LLMChange, RefitChange
 from flows.logs import say
 from flows.masking import masked_failures
 from flows.night.context import Night
@@ -24,6 +26,7 @@ from registry.routers import StoredVector
 from routing.baselines import ZeroRouter
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
+from routing.tokens import estimated_input_tokens
 
 _EMBEDDED_ROLES = ("map", "representative", "gate")
 # To be routed to, an LLM needs scores for this share of the prompts of a cluster, and for at least this many.
@@ -49,6 +52,10 @@ class Candidate:
         Key and reason of each LLM that has a price but no vector.
     carried_over
         LLMs that keep the vector of an earlier night, because they have answered too little since.
+    taught_only
+        LLMs that cannot serve any more, and whose answers taught the map or the prior tonight.
+    change
+        What a refit of map and prior changed; None when there was none.
     """
 
     router: Router
@@ -57,6 +64,8 @@ class Candidate:
     zero_router: ZeroRouter
     left_out: tuple[tuple[str, str], ...]
     carried_over: tuple[str, ...] = ()
+    taught_only: tuple[str, ...] = ()
+    change: RefitChange | None = None
 
 
 @task(name="embed-prompts", cache_policy=NO_CACHE)
@@ -81,7 +90,7 @@ def refit(night: Night) -> Candidate:
     llms = _candidates(night)
     found = estimate(night, llms)
     map_digest, table = found.digest, found.representative.table
-    clusters = found.estimator.cluster_map_.assign(found.representative.embeddings)
+    clusters = found.assign(found.representative.embeddings)
     answered = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
@@ -121,6 +130,9 @@ def refit(night: Night) -> Candidate:
         )
     night.registry.routers.save_vectors(map_digest, fresh, night.prompt_set.digest, night.run)
     router = assemble(night, found, routed, night.workspace.embedder.id)
+    change = None
+    if found.refit is not None and fresh:
+        change = _change(night, found.refit, router, {llm.key: at for at, llm in enumerate(llms) if llm.key in fresh})
     return Candidate(
         router,
         map_digest,
@@ -128,6 +140,8 @@ def refit(night: Night) -> Candidate:
         _zero_router(table, llms, router),
         tuple(left_out),
         carried_over=tuple(key for key in router.keys if key not in fresh),
+        taught_only=found.taught_only,
+        change=change,
     )
 
 
@@ -138,6 +152,31 @@ def _candidates(night: Night) -> list[LLM]:
     for endpoint, n in sorted(gone.items()):
         say(f"{counted(n, 'LLM')} of endpoint {sanitize(endpoint)} left out: no [[endpoint]] has that name.")
     return [llm for llm in routable if llm.endpoint not in gone]
+
+
+def _change(night: Night, refit: Refit, router: Router, columns: Mapping[str, int]) -> RefitChange:
+    """Compare a router with the one that the map and prior before make of the same answers, for LLMs with a column."""
+    router = replace(router, llms=tuple(llm for llm in router.llms if llm.key in columns))
+    routed = [replace(llm, vector=refit.before.vector(columns[llm.key])) for llm in router.llms]
+    before = assemble(night, refit.before, routed, router.embedder)
+    prompts = night.prompt_set.with_role("gate")
+    embeddings, tokens = night.embeddings_of(prompts), estimated_input_tokens([prompt.text for prompt in prompts])
+    chosen = [one.route(embeddings, input_tokens=tokens).llm_index for one in (before, router)]
+    counts = [Counter(one.tolist()) for one in chosen]
+    levels = [one.expected_on_calibration()[0].mean(axis=0) for one in (before, router)]
+    found = [
+        LLMChange(key, float(levels[0][place]), float(levels[1][place]), counts[0][place], counts[1][place])
+        for place, key in enumerate(router.keys)
+    ]
+    found.sort(key=lambda one: (-abs(one.prompts - one.prompts_before), -abs(one.level - one.level_before), one.llm))
+    return RefitChange(
+        why=refit.record.why,
+        n_llms=refit.record.n_llms,
+        same_map=before.cluster_map.digest == router.cluster_map.digest,
+        gate_prompts=len(prompts),
+        rerouted=int(np.count_nonzero(chosen[0] != chosen[1])),
+        llms=tuple(found),
+    )
 
 
 def _failures(night: Night, llm: LLM) -> str:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flows.fitting.estimation import Estimation, Labels
+from flows.fitting.estimation import Estimation
+from flows.fitting.folds import folds_of
+from flows.fitting.labels import Labels
 from flows.gate.answers import Answers, at_prices_in_force, embeddings_of
-from flows.gate.cross_fit import CrossFit, Remaking, cross_fit, folds_of
+from flows.gate.cross_fit import CrossFit, Remaking, cross_fit
 from flows.gate.measure import GateOutcomes
 from flows.profiling.contamination import LEAST_GAP, SIGNIFICANCE, contamination_p_value
 from flows.versions.provenance import known_provenance

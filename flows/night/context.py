@@ -16,10 +16,11 @@ from flows.night.epochs import Drifts, canary_prompts, in_epoch
 from flows.night.interruption import Interruption
 from flows.workspace import Workspace
 from registry.clock import utc_now
+from registry.cluster_maps import FitSettings
 from registry.prompts import Prompt, PromptSet
 
 if TYPE_CHECKING:
-    from registry.cluster_maps import ClusterMapRecord
+    from registry.cluster_maps import FittedMap
     from registry.llms import LLM
     from registry.outcomes import OutcomeTable
     from registry.runs import Run
@@ -103,20 +104,34 @@ class Night:
         return self._prompt_set or self.workspace.prompt_set
 
     @property
-    def cluster_map(self) -> ClusterMapRecord | None:
-        """The map that matches prompt set, embedder and settings; None when it has yet to be fitted."""
-        wanted, embedder_key = self.settings.routing, self.workspace.embedder.id.key
-        found = self.registry.routers.latest_cluster_map(self.prompt_set.digest, embedder_key)
-        if found is None or (found.kind, found.seed) != (wanted.method, wanted.seed):
+    def fitted_map(self) -> FittedMap | None:
+        """The map that matches prompt set, embedder and settings; None when it has yet to be fitted.
+
+        While fewer map prompts changed than ``[routing.refit] changed_prompts``, it is that of the earlier prompts.
+        """
+        rules, routers = self.settings.routing, self.registry.routers
+        asked = None if rules.method == "posterior" else rules.clusters
+        wanted = FitSettings(self.workspace.embedder.id.key, rules.method, rules.seed, asked)
+        found = routers.fitted_map(wanted, self.prompt_set.digest)
+        if found is not None or not rules.refit.changed_prompts:
+            return found
+        found = routers.fitted_map(wanted)
+        if found is None or self._changed_share(found.record.prompt_set_digest) > rules.refit.changed_prompts:
             return None
-        return found if wanted.method == "posterior" or found.n_clusters == wanted.n_clusters else None
+        return found
+
+    def _changed_share(self, earlier_digest: str) -> float:
+        """Return the share of the map prompts of an earlier prompt set that were added, dropped or changed since."""
+        earlier = self.registry.prompts.get(earlier_digest)
+        before, now = ({one.digest for one in held.with_role("map")} for held in (earlier, self.prompt_set))
+        return max(len(before - now), len(now - before)) / max(len(before), 1)
 
     @cached_property
     def profiled_prompts(self) -> tuple[Prompt, ...]:
         """All prompts that any LLM is asked tonight, representative ones first.
 
-        In the night in which the map is fitted LLMs are asked the map prompts too, because the posterior learns from
-        them how LLMs differ.
+        In the night in which the map is fitted LLMs are asked the map prompts too, because the posterior and the
+        learned map learn from them how LLMs differ.
         """
         return (*self._prompts_of_all, *self._map_prompts)
 
@@ -136,7 +151,7 @@ class Night:
 
     @cached_property
     def _map_prompts(self) -> tuple[Prompt, ...]:
-        fits_map = self.cluster_map is None and self.settings.routing.method == "posterior"
+        fits_map = self.settings.routing.method != "kmeans" and self.fitted_map is None
         return self.prompt_set.with_role("map") if fits_map else ()
 
     @cached_property

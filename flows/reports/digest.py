@@ -187,7 +187,8 @@ def _router_lines(router: RouterOutcome) -> list[str]:
         worth = [f"- {escape(line, 400)}" for line in worth_lines(router.worth)]
         return [f"- router: unchanged, {name} stays champion", *worth, *again]
     lines = [
-        f"- cluster map: {'fitted' if router.map_was_fitted else 'kept, nothing was refitted'}",
+        f"- cluster map: {'fitted' if router.map_was_fitted or router.refit else 'kept, nothing was refitted'}",
+        *(f"- {escape(line, 400)}" for line in (router.refit.lines if router.refit is not None else ())),
         f"- router {name}: {counted(router.n_llms, 'LLM')}, {router.promotion}",
     ]
     if router.review_path:
@@ -427,6 +428,7 @@ def _router_record(router: RouterOutcome) -> NightRouterRecord:
         left_out=tuple(Reason(key, reason) for key, reason in router.left_out),
         gate=None if router.gate is None else gate_as_json(router.gate),
         judged_again=router.judged_again,
+        refit=router.refit,
     )
 
 

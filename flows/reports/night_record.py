@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainSerializer, TypeAdapter
 
+from flows.fitting.refit_change import RefitChange
 from flows.gate.verdict import GateCheck, stored_checks
 from flows.gate.worth import Worth
 from registry.runs import Run
@@ -176,6 +177,8 @@ class NightRouterRecord:
         The gate's checks and figures, as `flows.gate.gate.gate_as_json` returns them.
     judged_again
         What became of earlier routers on which the gate could not decide; left out where there is none.
+    refit
+        What a refit of cluster map and prior changed; left out where there was none.
     """
 
     digest: str = ""
@@ -191,6 +194,7 @@ class NightRouterRecord:
     left_out: tuple[Reason, ...] = ()
     gate: dict[str, Any] | None = None
     judged_again: Annotated[tuple[str, ...], _LEFT_OUT_EMPTY] = ()
+    refit: Annotated[RefitChange | None, Field(exclude_if=lambda one: one is None)] = None
 
     @property
     def checks(self) -> tuple[GateCheck, ...]:

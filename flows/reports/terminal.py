@@ -209,8 +209,10 @@ def router_text(router: RouterOutcome | None) -> str:
         unchanged = f"Router: unchanged; {name} stays champion, nothing was published."
         again = (f"  {sanitize(line, width=700)}" for line in router.judged_again)
         return "\n".join([unchanged, *worth_lines(router.worth), *again])
-    fitted = "a cluster map was fitted" if router.map_was_fitted else "the cluster map was kept, nothing was refitted"
+    is_fitted = router.map_was_fitted or router.refit is not None
+    fitted = "a cluster map was fitted" if is_fitted else "the cluster map was kept, nothing was refitted"
     lines = [f"Router {name}: {counted(router.n_llms, 'LLM')}; {fitted}; published as challenger; {router.promotion}."]
+    lines += [f"  {sanitize(line, width=400)}" for line in (router.refit.lines if router.refit is not None else ())]
     gate = router.gate
     if gate is not None:
         pairs = [("champion before", gate.champion), ("challenger", gate.challenger)]

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from registry.cluster_maps import vector_digest
+from registry.cluster_maps import FitSettings, vector_digest
 from registry.errors import NotFound, RegistryError, RunAlreadyActive
 from registry.routers import Aliases
 from routing.day_zero import LevelPrior
@@ -19,6 +19,8 @@ from tests.registry.samples import (
     start_night,
     vector,
 )
+
+WANTED = FitSettings("hashing@1/8", "kmeans/1", 0)
 
 
 @pytest.fixture
@@ -49,13 +51,13 @@ def test_a_cluster_map_comes_back_bit_for_bit(registry, night):
 def test_f64_the_latest_map_is_that_of_the_same_prompts_and_embedder(registry):
     one = freeze(registry, 10)
     other = freeze(registry, 11)
-    assert registry.routers.latest_cluster_map(one.digest, "hashing@1/8") is None
+    assert registry.routers.fitted_map(WANTED, one.digest) is None
     registry.routers.save_cluster_map(cluster_map(one, 1))
     registry.routers.save_cluster_map(cluster_map(one, 2))
     registry.routers.save_cluster_map(cluster_map(other, 3))
     registry.routers.save_cluster_map(cluster_map(one, 4, embedder_key="other@1/8"))
-    assert registry.routers.latest_cluster_map(one.digest, "hashing@1/8").digest == digest_of(2)
-    assert registry.routers.latest_cluster_map(other.digest, "hashing@1/8").digest == digest_of(3)
+    assert registry.routers.fitted_map(WANTED, one.digest).record.digest == digest_of(2)
+    assert registry.routers.fitted_map(WANTED, other.digest).record.digest == digest_of(3)
 
 
 def test_a_cluster_map_with_non_finite_values_is_refused(registry):

@@ -6,7 +6,16 @@ from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
 from routing.errors import ArtifactCorrupt
 from routing.estimator import PosteriorEstimator
 from routing.features import plain_feature_vector
-from routing.stored_estimator import PlainEstimator, arrays_digest, estimator_arrays, read_estimator
+from routing.learned_map import LearnedMap
+from routing.stored_estimator import (
+    Estimator,
+    LearnedEstimator,
+    PlainEstimator,
+    arrays_digest,
+    estimator_arrays,
+    kind_of,
+    read_estimator,
+)
 
 
 def synthetic_errors(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,14 +28,17 @@ def synthetic_errors(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rows, (rng.uniform(size=(240, 5)) < chances[place]).astype(float)
 
 
-def fitted(kind: str) -> PlainEstimator | PosteriorEstimator:
+def fitted(kind: str) -> Estimator:
     rows, errors = synthetic_errors()
     if kind == "kmeans":
         return PlainEstimator(KMeansMap(4, random_state=0).fit(rows).fitted_)
+    if kind == "learned_map":
+        start = KMeansMap(4, random_state=0).fit(rows).fitted_
+        return LearnedEstimator(LearnedMap().fit(rows, errors, start=start).fitted_, start, 5, 0)
     return PosteriorEstimator().fit(rows, errors, few=(rows[::8], errors[::8]))
 
 
-@pytest.mark.parametrize("kind", ["kmeans", "posterior"])
+@pytest.mark.parametrize("kind", ["kmeans", "learned_map", "posterior"])
 def test_an_estimator_that_is_read_back_computes_the_same_vector_bit_for_bit(kind: str) -> None:
     estimator = fitted(kind)
     arrays = estimator_arrays(estimator)
@@ -39,6 +51,7 @@ def test_an_estimator_that_is_read_back_computes_the_same_vector_bit_for_bit(kin
     ]
     for name in ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients"):
         assert np.array_equal(getattr(vectors[0], name), getattr(vectors[1], name)), name
+    assert kind_of(again) == kind
     assert again.cluster_map_.digest == estimator.cluster_map_.digest
     assert arrays_digest(kind, estimator_arrays(again)) == arrays_digest(kind, arrays)
     assert all(np.isfinite(values).all() for values in arrays.values())
