@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from flows.config.settings import RoutingSettings
 from flows.errors import PrerequisiteError
 from flows.fitting.estimation import Estimation, assemble, fit_estimator, labels_of
+from flows.night.asked_prompts import AskedPrompts
 from flows.night.context import Night
 from flows.versions.provenance import ROLES, Provenance, routed_llms
 from routing.router import RoutedLLM, Router
@@ -50,6 +51,11 @@ class OriginalNight(Night):
         self.settings = workspace.settings.model_copy(update={"routing": _rules(run.settings_json, run.key)})
         self._record = record
         self._provenance = provenance
+
+    @cached_property
+    def asked(self) -> AskedPrompts:
+        """What LLMs had been asked by that night."""
+        return AskedPrompts(self, until_run=self._record.run_id)
 
     @cached_property
     def prompt_set(self) -> PromptSet:
@@ -120,7 +126,8 @@ def rebuild(night: OriginalNight, provenance: Provenance, original: Router, clus
     else:
         stored = night.registry.routers.cluster_map(cluster_map_digest)
         estimator, digest = read_estimator(stored.kind, stored.arrays), stored.digest
-    found = Estimation(estimator, digest, provenance.map_was_fitted, representative, of_map)
+    n_asked = [night.asked.n_counted(llm) for llm in llms]
+    found = Estimation(estimator, digest, provenance.map_was_fitted, representative, of_map, n_asked)
     published = {llm.key: llm for llm in original.llms}
     routed = []
     for column, llm in enumerate(llms):

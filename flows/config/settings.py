@@ -28,6 +28,7 @@ from flows.config.sections import (
     LogSettings,
     MlflowSettings,
     NightSettings,
+    ProfilingSettings,
     PromptSettings,
     RegistrySettings,
     RetentionSettings,
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     embedder: EmbedderSettings = EmbedderSettings()
     budget: BudgetSettings = BudgetSettings()
     night: NightSettings = NightSettings()
+    profiling: ProfilingSettings = ProfilingSettings()
     fan_out: FanOutSettings = FanOutSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
@@ -183,6 +185,8 @@ class Settings(BaseSettings):
             for one, row in zip(section, stored, strict=True) if isinstance(section, tuple) else [(section, stored)]:
                 for key in one.unset_additions():
                     del row[key]
+        # A section of which nothing is left is one of a later release.
+        content = {name: stored for name, stored in content.items() if stored != {}}
         for row in (*content["catalog"], *content["endpoint"]):
             for key in ("location", "base_url"):
                 if "://" in row.get(key, ""):

@@ -19,6 +19,7 @@ from registry.prompts import Prompt
 from routing.cluster_maps import KMeansMap
 from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
+from routing.feature_space import resolution_maps
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
 from routing.stored_estimator import PlainEstimator, PreparedPrompts, arrays_digest, estimator_arrays, read_estimator
@@ -48,9 +49,10 @@ class Labels:
     estimated_tokens: NDArray[np.float32]
     table: OutcomeTable
 
-    def coverage(self) -> NDArray[np.float64]:
-        """Return the share of the prompts that each LLM has a score for, ``(m,)``."""
-        return np.isfinite(self.table.scores).mean(axis=0)
+    def coverage(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Return the share of the prompts, or of some rows of them, that each LLM has a score for, ``(m,)``."""
+        scores = self.table.scores if rows is None else self.table.scores[rows]
+        return np.isfinite(scores).mean(axis=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +69,8 @@ class Estimation:
         Whether it was fitted tonight.
     representative, map
         Answers by role; only the posterior reads those to the map prompts.
+    n_asked
+        ``(m,)``: how many representative prompts each LLM was asked; all when omitted.
     """
 
     estimator: PlainEstimator | PosteriorEstimator
@@ -74,6 +78,7 @@ class Estimation:
     was_fitted: bool
     representative: Labels
     map: Labels
+    n_asked: Sequence[int] = ()
 
     def vector(self, column: int, *, seen: NDArray[np.bool_] | None = None) -> FeatureVector:
         """Estimate the vector of the LLM in a column.
@@ -97,12 +102,13 @@ class Estimation:
         scored = np.isfinite(scores)
         if seen is not None:
             scored[: len(seen)] &= seen
+        n_asked = self.n_asked[column] if self.n_asked else len(self.representative.embeddings)
         return self._prepared.vector(
             scored,
             scores[scored],
             input_tokens[scored],
             output_tokens[scored],
-            n_prompts=max(int(scored.sum()), len(self.representative.embeddings)),
+            n_prompts=max(int(scored.sum()), n_asked),
             estimated_tokens=np.concatenate([labels.estimated_tokens for labels in self._read])[scored],
         )
 
@@ -134,10 +140,11 @@ def estimate(night: Night, llms: list[LLM]) -> Estimation:
     representative, of_map = (
         labels_of(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
     )
+    n_asked = [night.asked.n_counted(llm) for llm in llms]
     record = night.cluster_map
     if record is not None:
         estimator = read_estimator(record.kind, record.arrays)
-        return Estimation(estimator, record.digest, False, representative, of_map)
+        return Estimation(estimator, record.digest, False, representative, of_map, n_asked)
     say(
         f"Fitting the cluster map on {counted(len(of_map.embeddings), 'map prompt')}, once for this prompt set; "
         "that can take a minute."
@@ -150,7 +157,7 @@ def estimate(night: Night, llms: list[LLM]) -> Estimation:
         ) from None
     record = _record(night, estimator)
     night.registry.routers.save_cluster_map(record)
-    return Estimation(estimator, record.digest, True, representative, of_map)
+    return Estimation(estimator, record.digest, True, representative, of_map, n_asked)
 
 
 def labels_of(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> Labels:
@@ -171,12 +178,17 @@ def fit_estimator(night: Night, representative: Labels, of_map: Labels) -> Plain
     if settings.method == "kmeans":
         fitted = KMeansMap(n_clusters=settings.n_clusters, random_state=settings.seed).fit(of_map.embeddings)
         return PlainEstimator(fitted.fitted_)
-    # The training LLMs: those that answered the map prompts as well.
-    known = (of_map.coverage() >= settings.min_coverage) & (representative.coverage() >= settings.min_coverage)
+    # The training LLMs: those that answered the map prompts as well, as far as these are asked.
+    rows = night.asked.map_rows()
+    known = (of_map.coverage(rows) >= settings.min_coverage) & (representative.coverage() >= settings.min_coverage)
     errors, few_errors = (1 - labels.table.scores[:, known] for labels in (of_map, representative))
-    return PosteriorEstimator(random_state=settings.seed).fit(
-        of_map.embeddings, errors, few=(representative.embeddings, few_errors)
-    )
+    few = (representative.embeddings, few_errors)
+    estimator = PosteriorEstimator(random_state=settings.seed)
+    if rows is None:
+        return estimator.fit(of_map.embeddings, errors, few=few)
+    # What was not asked still shapes the clusters: embeddings cost nothing.
+    maps = resolution_maps(of_map.embeddings, seed=settings.seed)
+    return estimator.fit(of_map.embeddings[rows], errors[rows], few=few, maps=maps)
 
 
 def assemble(night: Night, found: Estimation, routed: Sequence[RoutedLLM], embedder: EmbedderId) -> Router:

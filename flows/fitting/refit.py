@@ -22,6 +22,7 @@ from registry.llms import LLM
 from registry.outcomes import OutcomeTable
 from registry.routers import StoredVector
 from routing.baselines import ZeroRouter
+from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
 
@@ -83,6 +84,7 @@ def refit(night: Night) -> Candidate:
     map_digest, table = found.digest, found.representative.table
     clusters = found.estimator.cluster_map_.assign(found.representative.embeddings)
     answered = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores)
+    has_floors = not isinstance(found.estimator, PosteriorEstimator)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
     routed: list[RoutedLLM] = []
@@ -94,11 +96,16 @@ def refit(night: Night) -> Candidate:
             left_out.append((llm.key, "its endpoint does not know it"))
             continue
         # Gate and hidden prompts count too: without them, contamination of the other prompts would go unnoticed.
+        has_score = np.isfinite(table.scores[:, column])
         lack = shortfall(
-            np.isfinite(table.scores[:, column]),
-            clusters,
-            profile_share=float(answered[: len(night.prompts_for(llm)), column].mean()),
+            has_score,
+            clusters if has_floors else None,
+            profile_share=min(
+                night.asked.share(llm, night.profiled_prompts, answered[:, column]),
+                night.asked.share(llm, night.prompt_set.with_role("representative"), has_score),
+            ),
             min_coverage=night.settings.routing.min_coverage,
+            min_answers=night.settings.routing.min_answers,
         )
         vector = previous.get(llm.key)
         if not lack:
@@ -186,7 +193,12 @@ def _zero_router(table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRo
 
 
 def shortfall(
-    has_score: NDArray[np.bool_], clusters: NDArray[np.int64], *, profile_share: float, min_coverage: float
+    has_score: NDArray[np.bool_],
+    clusters: NDArray[np.int64] | None,
+    *,
+    profile_share: float,
+    min_coverage: float,
+    min_answers: int,
 ) -> str:
     """Return what an LLM lacks to be routed to.
 
@@ -194,21 +206,29 @@ def shortfall(
     ----------
     has_score, clusters
         ``(n,)``: for each representative prompt, whether the LLM has a score for it, and its cluster. A cluster with
-        fewer than `LEAST_CLUSTER_ANSWERS` prompts says nothing about any LLM and is left out.
+        fewer than `LEAST_CLUSTER_ANSWERS` prompts says nothing about any LLM and is left out. No clusters for an
+        estimator that needs no answers of its own in each of them.
     profile_share
-        Share of all its prompts that have a score, including gate and hidden prompts.
+        Share of the prompts that it was asked that have a score: of the representative ones, or of all with gate and
+        hidden ones, whichever is smaller.
     min_coverage
         The setting ``[routing] min_coverage``. In each cluster, the smaller of this and `LEAST_CLUSTER_SHARE` is
         enough.
+    min_answers
+        The setting ``[routing] min_answers``; where there are fewer representative prompts, that many are enough.
 
     Returns
     -------
     str
         One clause; empty if nothing is lacking.
     """
-    share = min(float(has_score.mean()), profile_share)
-    if share < min_coverage:
-        return f"only {share:.0%} of its prompts have a score"
+    if profile_share < min_coverage:
+        return f"only {profile_share:.0%} of its prompts have a score"
+    n_answers, wanted = int(has_score.sum()), min(min_answers, len(has_score))
+    if n_answers < wanted:
+        return f"only {n_answers} of the {wanted} answers that it needs ([routing] min_answers)"
+    if clusters is None:
+        return ""
     sizes = np.bincount(clusters)
     scored = np.bincount(clusters, weights=has_score, minlength=len(sizes))
     least = np.maximum(sizes * min(LEAST_CLUSTER_SHARE, min_coverage), LEAST_CLUSTER_ANSWERS)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from flows.config.loading import SettingsSource
 from flows.graders import Grader, Judge, Labelled, check_grader, grader
+from flows.night.asked_prompts import AskedPrompts, uniform_representative
 from flows.night.epochs import Drifts, canary_prompts, in_epoch
 from flows.night.interruption import Interruption
 from flows.workspace import Workspace
@@ -112,32 +113,49 @@ class Night:
         return found if wanted.method == "posterior" or found.n_clusters == wanted.n_clusters else None
 
     @cached_property
-    def profiled_prompts(self) -> tuple[Prompt, ...]:
-        """All prompts that any LLM is asked tonight, representative ones first.
+    def asked(self) -> AskedPrompts:
+        """Which representative and map prompts each LLM is asked, and in which order."""
+        return AskedPrompts(self)
 
-        In the night in which the map is fitted LLMs are asked the map prompts too, because the posterior learns from
-        them how LLMs differ.
+    @cached_property
+    def profiled_prompts(self) -> tuple[Prompt, ...]:
+        """All prompts that any LLM may be asked tonight, representative ones first.
+
+        In the night in which the map is fitted LLMs are asked map prompts too, because the posterior learns from them
+        how LLMs differ.
         """
-        return (*self._prompts_of_all, *self._map_prompts)
+        return (*self.prompt_set.with_role("representative"), *self._judging_prompts, *self._map_prompts)
 
     def prompts_for(self, llm: LLM) -> tuple[Prompt, ...]:
-        """Return the prompts that an LLM is asked tonight: the first of `profiled_prompts`, or all.
+        """Return the prompts that an LLM is asked tonight, in the order in which it is asked them.
 
-        When a later night fits a map again, because prompts were added, dropped or changed, the map prompts are for the
-        LLMs that answered most of them before: these are enough to learn from. If none did, they are for all LLMs.
+        The LLMs of the night in which the map is fitted are asked all representative prompts, and map prompts: the
+        choice of what others are asked, and what is expected of them, rests on these answers. When a later night fits a
+        map again, because prompts were added, dropped or changed, that is for the LLMs that answered most of the map
+        prompts before: they are enough to learn from. If none did, it is for all LLMs.
         """
         if self._map_prompts and (not self._map_llms or llm.key in self._map_llms):
             return self.profiled_prompts
-        return self._prompts_of_all
+        return (*self.asked.representative(llm), *self._judging_prompts)
+
+    def mean_prompts(self, llm: LLM) -> tuple[Prompt, ...]:
+        """Return the prompts over which a mean score of an LLM may be taken: none of them was chosen for anything."""
+        sampling = {llm.key: self.asked_sampling(llm)}
+        drawn = uniform_representative(self.registry, self.prompt_set, sampling)
+        return (*drawn[llm.key], *self._judging_prompts)
 
     @cached_property
-    def _prompts_of_all(self) -> tuple[Prompt, ...]:
-        return tuple(prompt for role in PROFILED_ROLES for prompt in self.prompt_set.with_role(role))
+    def _judging_prompts(self) -> tuple[Prompt, ...]:
+        return tuple(prompt for role in PROFILED_ROLES[1:] for prompt in self.prompt_set.with_role(role))
+
+    @cached_property
+    def fits_map(self) -> bool:
+        """Whether tonight's router needs a cluster map that has yet to be fitted, with a prior learnt from LLMs."""
+        return self.cluster_map is None and self.settings.routing.method == "posterior"
 
     @cached_property
     def _map_prompts(self) -> tuple[Prompt, ...]:
-        fits_map = self.cluster_map is None and self.settings.routing.method == "posterior"
-        return self.prompt_set.with_role("map") if fits_map else ()
+        return self.asked.map if self.fits_map else ()
 
     @cached_property
     def _map_llms(self) -> frozenset[str]:
