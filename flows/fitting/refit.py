@@ -15,6 +15,7 @@ from flows.errors import PrerequisiteError
 from flows.fitting.estimation import assemble, estimate
 from flows.logs import say
 from flows.masking import masked_failures
+from flows.night.asked_prompts import is_uniform
 from flows.night.context import Night
 from flows.profiling.availability import unavailable_tonight
 from flows.text import counted, sanitize
@@ -131,7 +132,7 @@ def refit(night: Night) -> Candidate:
         router,
         map_digest,
         found.was_fitted,
-        _zero_router(table, llms, router),
+        _zero_router(night, table, llms, router),
         tuple(left_out),
         carried_over=tuple(key for key in router.keys if key not in fresh),
     )
@@ -183,13 +184,22 @@ def _has_no_cost(llm: LLM, vector: FeatureVector) -> bool:
     return is_priced and not (vector.input_tokens.any() or vector.output_tokens.any())
 
 
-def _zero_router(table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRouter:
-    """Fit the prompt-blind baseline on the representative prompts that every routed LLM has a score for."""
+def _zero_router(night: Night, table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRouter:
+    """Fit the prompt-blind baseline on the representative prompts that were drawn uniformly for every routed LLM.
+
+    Those count that every LLM has a score for; where there are none, each LLM's own.
+    """
     keys = [llm.key for llm in llms]
     columns = [keys.index(key) for key in router.keys]
-    scores, costs_usd = table.scores[:, columns], table.cost_usd[:, columns]
+    sampling = {llms[column].key: night.counted_sampling(llms[column]) for column in columns}
+    drawn = is_uniform(night.registry, night.prompt_set, sampling)
+    scores = np.where(drawn, table.scores[:, columns], np.nan)
+    costs_usd = table.cost_usd[:, columns]
     complete = np.isfinite(scores).all(axis=1)
-    return ZeroRouter.fit(scores[complete], costs_usd[complete], router.keys)
+    if complete.any():
+        return ZeroRouter.fit(scores[complete], costs_usd[complete], router.keys)
+    costs_usd = np.where(np.isfinite(scores), costs_usd, np.nan)
+    return ZeroRouter.fit(np.nanmean(scores, axis=0)[None], np.nanmean(costs_usd, axis=0)[None], router.keys)
 
 
 def shortfall(

@@ -142,6 +142,10 @@ class AskedPrompts:
         self._night.registry.prompt_orders.save_scopes([decided], self._night.run)
         self._scopes = None
 
+    def forget(self) -> None:
+        """Read the scopes again: another process of the run may have stored some."""
+        self._scopes = None
+
     @cached_property
     def order(self) -> PromptOrderRecord | None:
         """The order by which LLMs without a scope are asked; None when they are asked all representative prompts."""
@@ -319,6 +323,15 @@ def uniform_representative(
         key: prompts if (scope := scopes.get((key, used))) is None else of_order[scope.order_digest]
         for key, used in sampling.items()
     }
+
+
+def is_uniform(registry: Registry, prompt_set: PromptSet, sampling: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Return for which representative prompts means of some LLMs may be taken, ``(n, m)``; see above."""
+    drawn = uniform_representative(registry, prompt_set, sampling)
+    digests = [{one.digest for one in drawn[key]} for key in sampling]
+    prompts = prompt_set.with_role(_REPRESENTATIVE)
+    found = [[one.digest in kept for kept in digests] for one in prompts]
+    return np.array(found, dtype=bool).reshape(len(prompts), len(digests))
 
 
 def _prompts(prompt_set: PromptSet, record: PromptOrderRecord) -> tuple[Prompt, ...]:

@@ -54,6 +54,8 @@ async def _profile_elsewhere(night: Night, plan: NightPlan, progress: Progress) 
     with progress:
         results = await hand_out(night, [planned.llm for planned in plan.profiles], progress)
     night.interruption.raise_if_requested()
+    # The processes that asked have stored whose profile ended early.
+    night.asked.forget()
     after = night.registry.outcomes.spend(night.run)
     states = night.registry.parts.states(night.run, list(results), night.clock())
     profiles = tuple(

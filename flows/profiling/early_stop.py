@@ -1,0 +1,164 @@
+"""Early stop: the profile of a new LLM ends when more answers would change no decision of the champion.
+
+What the champion would decide is looked at on the map prompts, at cost weights around its own: consumers may ask for
+others. Everything that is read is stored and does not change during the night, so a night that is killed and started
+again stops where it would have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from routing.early_stop import most_open_decision, open_deviations
+from routing.errors import RoutingError
+from routing.estimator import PosteriorEstimator
+from routing.features import FeatureVector
+from routing.router import RoutedLLM, Router
+from routing.stored_estimator import read_estimator
+from routing.tokens import estimated_input_tokens
+
+if TYPE_CHECKING:
+    from flows.night.context import Night
+    from registry.cluster_maps import StoredVector
+    from registry.llms import LLM
+    from registry.prompts import Prompt
+
+STEP: Final = 25
+"""After how many more answers it is looked at again."""
+WEIGHTS: Final = (0.25, 1.0, 4.0)
+"""Multiples of the cost weight of the settings at which no decision may be open."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Basis:
+    """What does not change during a night: the champion on the map prompts, and the estimator of its vectors."""
+
+    estimator: PosteriorEstimator
+    router: Router
+    embeddings: NDArray[np.float32]
+    input_tokens: NDArray[np.float32]
+    errors: NDArray[np.float64]
+    costs_usd: NDArray[np.float64]
+
+
+class EarlyStop:
+    """Say whether an LLM needs no more answers.
+
+    Parameters
+    ----------
+    night
+        The night under way.
+    """
+
+    def __init__(self, night: Night) -> None:
+        self._night = night
+
+    def may_stop(self, llm: LLM) -> bool:
+        """Whether the profile of an LLM may end early: it is asked by an order, and some others serve."""
+        is_wanted = self._night.settings.profiling.decided > 0
+        return is_wanted and self._night.asked.scope(llm) is not None and self._basis is not None
+
+    def is_decided(self, llm: LLM, n: int) -> bool:
+        """Whether the answers to the first prompts of an LLM's order decide.
+
+        Parameters
+        ----------
+        llm
+            An LLM whose profile may end early.
+        n
+            Number of prompts that it was asked; never fewer than those that are drawn uniformly are enough.
+        """
+        prompts = self._night.asked.representative(llm)
+        if self._basis is None or n < self._night.asked.n_random(llm) or n >= len(prompts):
+            return False
+        try:
+            return self._openness(llm, prompts, n) <= self._night.settings.profiling.decided
+        except RoutingError:
+            # Without a vector, or one that may be used, nothing is decided.
+            return False
+
+    def _openness(self, llm: LLM, prompts: tuple[Prompt, ...], n: int) -> float:
+        basis, night = self._basis, self._night
+        assert basis is not None
+        now, later = self._vectors(llm, prompts, n)
+        expected = replace(basis.router, llms=(_routed(llm, now),)).expected(
+            basis.embeddings, input_tokens=basis.input_tokens
+        )
+        weights = basis.router.cluster_map.weights(basis.embeddings)[:, : len(now.errors)].astype(np.float64)
+        others = [place for place, key in enumerate(basis.router.keys) if key != llm.key]
+        return most_open_decision(
+            expected.errors[:, 0].astype(np.float64),
+            expected.costs_usd[:, 0].astype(np.float64),
+            weights @ open_deviations(now.standard_errors, later.standard_errors),
+            basis.errors[:, others],
+            basis.costs_usd[:, others],
+            cost_weights=[night.settings.routing.cost_weight * one for one in WEIGHTS],
+        )
+
+    def _vectors(self, llm: LLM, prompts: tuple[Prompt, ...], n: int) -> tuple[FeatureVector, FeatureVector]:
+        """Return the vector by the answers to the first prompts, and one as certain as all answers would make it."""
+        night, basis = self._night, self._basis
+        assert basis is not None
+        table = night.registry.outcomes.table([llm.key], prompts, night.grader_versions, night.asked_sampling(llm))
+        columns = [values[:, 0] for values in (table.scores, table.input_tokens, table.output_tokens)]
+        first = np.isfinite(columns[0]) & (np.arange(len(prompts)) < n)
+        every = first | (np.arange(len(prompts)) >= n)
+        prepared = basis.estimator.prepared(night.embeddings_of(prompts))
+        tokens = estimated_input_tokens([prompt.text for prompt in prompts])
+
+        def vector(scored: NDArray[np.bool_]) -> FeatureVector:
+            # The certainty of a vector depends on how many answers there are to what, and on their mean.
+            filled = [np.where(first, values, np.mean(values[first])) for values in columns]
+            return prepared.vector(
+                scored, *(values[scored] for values in filled), n_prompts=len(prompts), estimated_tokens=tokens[scored]
+            )
+
+        return vector(first), vector(every)
+
+    @cached_property
+    def _basis(self) -> _Basis | None:
+        """The champion's LLMs that can serve, by their vectors on the map of tonight; None with fewer than two."""
+        night = self._night
+        record, champion = night.cluster_map, night.registry.routers.aliases().champion
+        if record is None or champion is None or night.settings.routing.method != "posterior":
+            return None
+        served = set(night.registry.routers.get(champion).llm_keys)
+        stored = night.registry.routers.vectors(record.digest, prompt_set_digest=night.prompt_set.digest)
+        known = {one.llm_key: one for one in stored if one.llm_key in served}
+        priced = [llm for llm in night.registry.llms.all() if llm.key in known and llm.is_routable_on(night.as_of)]
+        estimator = read_estimator(record.kind, record.arrays)
+        if len(priced) < 2 or not isinstance(estimator, PosteriorEstimator):
+            return None
+        prompts = night.prompt_set.with_role("map")
+        embeddings = night.embeddings_of(prompts)
+        tokens = estimated_input_tokens([prompt.text for prompt in prompts])
+        router = Router(
+            estimator.cluster_map_,
+            tuple(_routed(llm, _vector(known[llm.key])) for llm in priced),
+            embedder=night.workspace.embedder.id,
+            cost_weight=night.settings.routing.cost_weight,
+            calibration_weights=estimator.cluster_map_.exact_weights(embeddings[:1]),
+        )
+        expected = router.expected(embeddings, input_tokens=tokens)
+        return _Basis(
+            estimator,
+            router,
+            embeddings,
+            tokens,
+            expected.errors.astype(np.float64),
+            expected.costs_usd.astype(np.float64),
+        )
+
+
+def _vector(stored: StoredVector) -> FeatureVector:
+    return FeatureVector(**{one.name: getattr(stored, one.name) for one in fields(FeatureVector)})
+
+
+def _routed(llm: LLM, vector: FeatureVector) -> RoutedLLM:
+    assert llm.price is not None, "only a priced LLM is asked or routed to"
+    return RoutedLLM(llm.key, float(llm.price.input_usd_per_mtok), float(llm.price.output_usd_per_mtok), vector)
