@@ -58,6 +58,7 @@ class AskingNight(Protocol):
     def asked_sampling(self, llm: LLM) -> str: ...  # noqa: D102
     def counted_sampling(self, llm: LLM) -> str: ...  # noqa: D102
     def is_judge(self, llm: LLM) -> bool: ...  # noqa: D102
+    def is_founding(self, llm: LLM) -> bool: ...  # noqa: D102
     def outcome_table(self, llms: list[LLM], prompts: tuple[Prompt, ...]) -> OutcomeTable: ...  # noqa: D102
     def prompts_for(self, llm: LLM) -> tuple[Prompt, ...]: ...  # noqa: D102
 
@@ -96,20 +97,24 @@ class AskedPrompts:
             if llm.key in self._asked_all or self.order is None:
                 return None
             return AskedScope(llm.key, sampling, self.order.digest, self._n_asked(self.order))
-        order = self._order(stored.order_digest)
+        order = self.order_of(stored.order_digest)
         if not stored.is_decided and self._n_asked(order) > stored.n_prompts:
             return replace(stored, n_prompts=self._n_asked(order))
         return stored
 
+    def scope_tonight(self, llm: LLM) -> AskedScope | None:
+        """Return the scope by which an LLM is asked tonight; None also for those with which the map is fitted."""
+        return None if self._night.is_founding(llm) else self.scope(llm)
+
     def n_random(self, llm: LLM) -> int:
         """Return how many of the first prompts of an LLM are drawn uniformly: the fewest that it is asked."""
         scope = self.scope(llm)
-        return len(self._all(_REPRESENTATIVE)) if scope is None else self._order(scope.order_digest).n_random
+        return len(self._all(_REPRESENTATIVE)) if scope is None else self.order_of(scope.order_digest).n_random
 
     def prompts_of(self, order_digest: str) -> tuple[Prompt, ...]:
         """Return the prompts of an order that is stored, or chosen tonight."""
         if order_digest not in self._ordered:
-            self._ordered[order_digest] = _prompts(self._night.prompt_set, self._order(order_digest))
+            self._ordered[order_digest] = _prompts(self._night.prompt_set, self.order_of(order_digest))
         return self._ordered[order_digest]
 
     def n_counted(self, llm: LLM) -> int:
@@ -123,14 +128,14 @@ class AskedPrompts:
         fresh = [
             scope
             for llm in llms
-            if (scope := self.scope(llm)) is not None
+            if (scope := self.scope_tonight(llm)) is not None
             and self._stored.get((llm.key, self._night.asked_sampling(llm))) != scope
         ]
         store, run = self._night.registry.prompt_orders, self._night.run
         if self._night.fits_map and self.map_order is not None:
             store.save(self.map_order, run)
         for digest in {scope.order_digest for scope in fresh}:
-            store.save(self._order(digest), run)
+            store.save(self.order_of(digest), run)
         store.save_scopes(fresh, run)
         self._scopes = None
 
@@ -290,7 +295,8 @@ class AskedPrompts:
         orders, prompt_set = self._night.registry.prompt_orders, self._night.prompt_set
         return orders.of_set(prompt_set.digest, role, until_run=self._until_run)
 
-    def _order(self, digest: str) -> PromptOrderRecord:
+    def order_of(self, digest: str) -> PromptOrderRecord:
+        """Return an order by its digest: one that is stored, or the one in force."""
         for one in self._stored_orders:
             if one.digest == digest:
                 return one

@@ -134,9 +134,13 @@ class Night:
         map again, because prompts were added, dropped or changed, that is for the LLMs that answered most of the map
         prompts before: they are enough to learn from. If none did, it is for all LLMs.
         """
-        if self._map_prompts and (not self._map_llms or llm.key in self._map_llms):
+        if self.is_founding(llm):
             return self.profiled_prompts
         return (*self.asked.representative(llm), *self._judging_prompts)
+
+    def is_founding(self, llm: LLM) -> bool:
+        """Whether the map that is fitted tonight learns from an LLM."""
+        return bool(self._map_prompts) and (not self._map_llms or llm.key in self._map_llms)
 
     def mean_prompts(self, llm: LLM) -> tuple[Prompt, ...]:
         """Return the prompts over which a mean score of an LLM may be taken: none of them was chosen for anything."""

@@ -61,7 +61,7 @@ class EarlyStop:
     def may_stop(self, llm: LLM) -> bool:
         """Whether the profile of an LLM may end early: it is asked by an order, and some others serve."""
         is_wanted = self._night.settings.profiling.decided > 0
-        return is_wanted and self._night.asked.scope(llm) is not None and self._basis is not None
+        return is_wanted and self._night.asked.scope_tonight(llm) is not None and self._basis is not None
 
     def is_decided(self, llm: LLM, n: int) -> bool:
         """Whether the answers to the first prompts of an LLM's order decide.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
@@ -78,6 +78,30 @@ class PlannedRegrades:
 
 
 @dataclass(frozen=True)
+class PlannedOrder:
+    """By which order LLMs that are new are asked representative prompts; the fields are keys of stored JSON.
+
+    Attributes
+    ----------
+    digest, strategy
+        The order, and how it was made.
+    n_asked, n_prompts
+        How many prompts each is asked, and how many there are.
+    n_known
+        Number of LLMs whose answers the choice rests on.
+    expected_loss
+        By number of answers, the area that is expected to be lost against asking all; empty where nothing is known.
+    """
+
+    digest: str
+    strategy: str
+    n_asked: int
+    n_prompts: int
+    n_known: int = 0
+    expected_loss: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class NightPlan:
     """What a night would ask: LLMs that lack answers, LLMs that are deferred, and LLMs that cannot be routed to.
 
@@ -95,6 +119,8 @@ class NightPlan:
         What complete LLMs are asked again.
     regrades
         What is graded again, without asking LLMs.
+    order
+        By which order LLMs that are new are asked; None when none of them is, or they are asked all prompts.
     """
 
     profiles: tuple[PlannedProfile, ...]
@@ -103,6 +129,7 @@ class NightPlan:
     complete: int
     canaries: tuple[PlannedProfile, ...] = ()
     regrades: tuple[PlannedRegrades, ...] = ()
+    order: PlannedOrder | None = None
 
     @property
     def asks_judge_again(self) -> bool:
