@@ -133,7 +133,7 @@ class Workspace:
         from registry.prompts import RoleShares
 
         wanted = self.settings.prompts
-        prompts = Sandbox.prompts() if wanted.file is None else read_prompts(wanted.file)
+        prompts = Sandbox.night_prompts() if wanted.file is None else read_prompts(wanted.file)
         shares = RoleShares(
             map=wanted.map, representative=wanted.representative, gate=wanted.gate, hidden=wanted.hidden
         )

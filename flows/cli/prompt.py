@@ -90,7 +90,7 @@ def _configured(config: str | None) -> PromptReview:
 
     settings = load_settings(config)
     file = settings.prompts.file
-    return review(settings, Sandbox.prompts() if file is None else read_prompts(file))
+    return review(settings, Sandbox.night_prompts() if file is None else read_prompts(file))
 
 
 @prompt.command("check")

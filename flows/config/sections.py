@@ -98,8 +98,8 @@ class PromptSettings(Section):
     is chosen by simulation on the known LLMs. auto: as many as are worth their price by that simulation, with
     [routing] method = "kmeans" all. LLMs that have answered more keep what they have; nothing is asked twice"""
     map_answers: int = Field(default=300, ge=50)
-    """how many map prompts the LLMs of the first night answer: the others learn from them how LLMs differ. All map
-    prompts shape the cluster map, asked or not"""
+    """how many map prompts the LLMs of the first night answer: from these it is learnt how LLMs differ. All map prompts
+    shape the cluster map, asked or not; in the sandbox 130 unless this is set"""
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> PromptSettings:

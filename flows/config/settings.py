@@ -41,6 +41,8 @@ from flows.config.sources import PREFIX
 from flows.masking import mask_urls
 from routing.strict_json import canonical_json
 
+_SANDBOX_MAP_ANSWERS = 130
+
 
 class Settings(BaseSettings):
     """Everything a night needs to know, from one file and the environment."""
@@ -122,6 +124,12 @@ class Settings(BaseSettings):
         """Number of canaries per LLM and night; by default none in the sandbox, whose recorded answers never change."""
         is_chosen = "canary_prompts" in self.night.model_fields_set
         return 0 if self.is_sandbox and not is_chosen else self.night.canary_prompts
+
+    @property
+    def map_answers(self) -> int:
+        """Number of map prompts that LLMs of the first night answer; by default few in the sandbox, to be quick."""
+        is_chosen = "map_answers" in self.prompts.model_fields_set
+        return _SANDBOX_MAP_ANSWERS if self.is_sandbox and not is_chosen else self.prompts.map_answers
 
     @property
     def registry_url(self) -> str:

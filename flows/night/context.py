@@ -182,7 +182,7 @@ class Night:
     @cached_property
     def graders(self) -> dict[str, Grader]:
         """The graders that the prompts name, except the judge."""
-        names = {prompt.grader for prompt in self.profiled_prompts} - {Judge.name}
+        names = {prompt.grader for prompt in self._gradable_prompts} - {Judge.name}
         return {name: grader(name) for name in sorted(names)}
 
     @cached_property
@@ -201,7 +201,13 @@ class Night:
 
     @property
     def _has_judged_prompts(self) -> bool:
-        return any(prompt.grader == Judge.name for prompt in self.profiled_prompts)
+        return any(prompt.grader == Judge.name for prompt in self._gradable_prompts)
+
+    @cached_property
+    def _gradable_prompts(self) -> tuple[Prompt, ...]:
+        """All prompts among which those that are asked tonight are chosen: by graded answers, so graders come first."""
+        roles = (*PROFILED_ROLES, "map") if self.fits_map else PROFILED_ROLES
+        return tuple(prompt for role in roles for prompt in self.prompt_set.with_role(role))
 
     @property
     def grader_versions(self) -> dict[str, str]:
@@ -251,4 +257,4 @@ class Night:
             A grader does not score its references at about 1, or scores wrong answers above chance.
         """
         for name, entry in self.graders.items():
-            check_grader(entry, [prompt for prompt in self.profiled_prompts if prompt.grader == name])
+            check_grader(entry, [prompt for prompt in self._gradable_prompts if prompt.grader == name])
