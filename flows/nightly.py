@@ -52,7 +52,6 @@ from flows.reports.terminal import beginning_text
 from flows.stages import (
     check_answers,
     check_graders,
-    keep_scopes,
     log_profiles,
     log_router,
     note_plan,
@@ -169,7 +168,6 @@ async def _stages(night: Night, *, plan_only: bool, only: list[str] | None) -> N
 
 async def _profiled(night: Night, report: NightReport, unlisted: frozenset[str]) -> NightReport:
     """Ask the LLMs what the plan says, and report their answers."""
-    keep_scopes(night, report.plan)
     progress = Progress(report.plan, night.settings.budget.night_usd)
     result = await profile(night, report.plan, progress)
     log_profiles(night, result.profiles)

@@ -155,11 +155,6 @@ def _planned_order(night: Night, planned: NightPlan) -> PlannedOrder | None:
     )
 
 
-def keep_scopes(night: Night, plan: NightPlan) -> None:
-    """Store which prompts the planned LLMs are asked before the first is: a night that is killed resumes with them."""
-    night.asked.keep(planned.llm for planned in plan.profiles)
-
-
 def note_plan(night: Night, plan: NightPlan) -> None:
     """Record and log how many calls this attempt is about to make."""
     calls = plan.calls + plan.canary_calls

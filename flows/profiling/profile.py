@@ -16,7 +16,11 @@ from flows.profiling.unreadable import judge_unreadable
 
 
 async def profile(night: Night, plan: NightPlan, progress: Progress) -> ProfilingResult:
-    """Have stored answers judged again, ask canaries and planned profiles, then have unreadable answers judged."""
+    """Have stored answers judged again, ask canaries and planned profiles, then have unreadable answers judged.
+
+    Which prompts the planned LLMs are asked is stored before the first is: a night that is killed resumes with them.
+    """
+    night.asked.keep(planned.llm for planned in plan.profiles)
     made, is_checked = await _asked(night, plan, progress)
     found = await judge_unreadable(night, is_checked=is_checked)
     # A verdict may be another score than the one that the profile ended with.

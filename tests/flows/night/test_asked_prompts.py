@@ -13,7 +13,7 @@ import pytest
 from flows.config.settings import Settings
 from flows.night.asked_prompts import is_uniform, uniform_representative
 from flows.night.context import Night
-from flows.stages import keep_scopes, plan
+from flows.stages import plan
 from flows.workspace import Workspace
 from registry.llms import LLM
 from registry.prompts.prompt_orders import PromptOrderRecord
@@ -77,6 +77,11 @@ def late(night: Night) -> LLM:
     return night.registry.llms.get("fake:late")
 
 
+def keep(night: Night) -> None:
+    """Store what is going to be asked, as a night does before it asks."""
+    night.asked.keep(one.llm for one in plan.fn(night).profiles)
+
+
 def asked(night: Night) -> dict[str, list[str]]:
     """Return, by LLM key, the representative prompts that a night asks, in their order."""
     wanted = {one.digest for one in night.prompt_set.with_role("representative")}
@@ -102,18 +107,18 @@ def test_a_plan_stores_nothing_and_a_night_that_is_killed_resumes_with_its_order
     night = opened(ask=4)
     before = asked(night)
     assert night.registry.prompt_orders.scopes(night.prompt_set.digest) == {}
-    keep_scopes(night, plan.fn(night))
+    keep(night)
     again = opened(ask=4)
     assert asked(again) == before
     stored = again.registry.prompt_orders.of_set(again.prompt_set.digest, "representative")
     assert [one.n_asked for one in stored] == [4]
-    keep_scopes(again, plan.fn(again))
+    keep(again)
     assert len(again.registry.prompt_orders.of_set(again.prompt_set.digest, "representative")) == 1
 
 
 def test_an_llm_keeps_its_order_when_another_is_in_force_and_is_only_ever_asked_more(opened) -> None:
     night = opened(ask=4)
-    keep_scopes(night, plan.fn(night))
+    keep(night)
     before = asked(night)["fake:late"]
     (stored,) = night.registry.prompt_orders.of_set(night.prompt_set.digest, "representative")
     other = replace(stored, strategy="variance", prompt_digests=stored.prompt_digests[::-1], n_known=9)
@@ -125,7 +130,7 @@ def test_an_llm_keeps_its_order_when_another_is_in_force_and_is_only_ever_asked_
 
 def test_a_profile_that_was_decided_is_complete_and_stays_so(opened) -> None:
     night = opened(ask=4)
-    keep_scopes(night, plan.fn(night))
+    keep(night)
     night.asked.decide(late(night), 3)
     assert len(night.asked.representative(late(night))) == 3
     assert len(asked(opened(ask=9))["fake:late"]) == 3
@@ -133,7 +138,7 @@ def test_a_profile_that_was_decided_is_complete_and_stays_so(opened) -> None:
 
 def test_coverage_counts_what_was_asked_and_what_failed_is_missing(opened) -> None:
     night = opened(ask=4)
-    keep_scopes(night, plan.fn(night))
+    keep(night)
     prompts = night.profiled_prompts
     wanted = {one.digest for one in night.prompts_for(late(night))}
     has_score = np.array([one.digest in wanted for one in prompts])
@@ -146,7 +151,7 @@ def test_coverage_counts_what_was_asked_and_what_failed_is_missing(opened) -> No
 
 def test_means_are_taken_over_the_drawn_part_of_those_that_were_asked_by_an_order(opened) -> None:
     night = opened(ask=4)
-    keep_scopes(night, plan.fn(night))
+    keep(night)
     representative = night.prompt_set.with_role("representative")
     (order,) = night.registry.prompt_orders.of_set(night.prompt_set.digest, "representative")
     sampling = {key: night.counted_sampling(night.registry.llms.get(key)) for key in ("fake:weak", "fake:late")}
