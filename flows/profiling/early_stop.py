@@ -71,10 +71,12 @@ class EarlyStop:
         llm
             An LLM whose profile may end early.
         n
-            Number of prompts that it was asked; never fewer than those that are drawn uniformly are enough.
+            Number of prompts that it was asked. Fewer than are drawn uniformly are never enough, because other tests
+            need those, nor are fewer than an LLM needs to be routed to.
         """
         prompts = self._night.asked.representative(llm)
-        if self._basis is None or n < self._night.asked.n_random(llm) or n >= len(prompts):
+        least = max(self._night.asked.n_random(llm), self._night.settings.routing.min_answers)
+        if self._basis is None or not least <= n < len(prompts):
             return False
         try:
             return self._openness(llm, prompts, n) <= self._night.settings.profiling.decided

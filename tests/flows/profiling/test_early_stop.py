@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from flows import stages
 from flows.night.context import Night
 from flows.reports.asking import saved_lines
-from flows.stages import plan, sync
 from flows.workspace import Workspace
 from tests.fakes.endpoint import FakeEndpoint
 from tests.fakes.nights import settings_of
@@ -46,7 +46,7 @@ def asked(
     (tmp_path / "uniroute.toml").write_text(f"{text}[routing]\nmin_answers = 1\n")
     known = json.loads((home / "prompts.jsonl").read_text().splitlines()[0])
     assert known["text"].startswith("Question 0 about")
-    prices = {"weak": 1, "fair": 2, "hopeless": 9000, "mixed": 2}
+    prices = {"weak": 1, "fair": 2, "hopeless": 200, "mixed": 2}
     rows = [
         f'[[llm]]\nid = "{name}"\ninput_usd_per_mtok = {usd}\noutput_usd_per_mtok = {usd}\n'
         for name, usd in prices.items()
@@ -107,8 +107,8 @@ def test_a_night_that_was_killed_after_the_first_answers_stops_where_it_would_ha
             now=night.clock(),
             lease_s=60,
         )
-        sync(night, workspace.catalogs())
-        planned = plan(night)
+        stages.sync(night, workspace.catalogs())
+        planned = stages.plan(night)
         night.asked.keep(one.llm for one in planned.profiles)
         hopeless = workspace.registry.llms.get("fake:hopeless")
         first = night.asked.representative(hopeless)[:N_RANDOM]
