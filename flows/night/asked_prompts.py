@@ -34,8 +34,9 @@ _REPRESENTATIVE, _MAP = "representative", "map"
 _DRAWN = "random"
 _ASKED_UNSIMULATED = 100
 """How many prompts an LLM is asked while too few LLMs are known to simulate what more would be worth."""
-_WORTH = 0.002
-"""Loss against asking all prompts, in errors per prompt, below which more answers are not worth their price."""
+_WORTH = 0.008
+"""Loss against asking all prompts, in errors per prompt, below which more answers are not worth their price: that of
+about a hundred answers on every set of recorded answers that was tried."""
 
 
 class AskingNight(Protocol):
@@ -174,7 +175,8 @@ class AskedPrompts:
     def _chosen(self, known: Sequence[LLM]) -> PromptOrderRecord:
         night, prompts = self._night, self._all(_REPRESENTATIVE)
         wanted = night.settings.prompts.ask
-        n_asked = _ASKED_UNSIMULATED if wanted == "auto" else wanted
+        # A third is left to choose among, also where there are few.
+        n_asked = min(_ASKED_UNSIMULATED, max(2 * len(prompts) // 3, 1)) if wanted == "auto" else wanted
         block = night.registry.prompts.embeddings(prompts, night.workspace.embedder.id.key)
         is_embedded = len(block.prompt_digests) == len(prompts)
         rows = block.matrix if is_embedded else np.ones((len(prompts), 1), dtype=np.float32)
@@ -182,7 +184,7 @@ class AskedPrompts:
         # All draws come from the same seed, so that every order of a prompt set begins with the same prompts.
         found = choose_order(rows, errors, n_asked=n_asked, seed=night.settings.prompts.seed)
         if wanted == "auto":
-            n_asked = _worth_asking(found, min(n_asked, len(prompts)))
+            n_asked = _worth_asking(found, min(_ASKED_UNSIMULATED, len(prompts)))
         return PromptOrderRecord(
             prompt_set_digest=night.prompt_set.digest,
             role=_REPRESENTATIVE,
