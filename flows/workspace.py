@@ -134,9 +134,7 @@ class Workspace:
 
         wanted = self.settings.prompts
         prompts = Sandbox.night_prompts() if wanted.file is None else read_prompts(wanted.file)
-        shares = RoleShares(
-            map=wanted.map, representative=wanted.representative, gate=wanted.gate, hidden=wanted.hidden
-        )
+        shares = RoleShares(**self.settings.role_shares)
         name = SANDBOX if wanted.file is None else wanted.name
         return self.registry.prompts.freeze(name, prompts, shares, seed=wanted.seed)
 

@@ -138,8 +138,7 @@ def stored_orders(settings: Settings, prompt_set: PromptSet) -> tuple[PromptOrde
 
 
 def _shares(settings: Settings) -> RoleShares:
-    wanted = settings.prompts
-    return RoleShares(map=wanted.map, representative=wanted.representative, gate=wanted.gate, hidden=wanted.hidden)
+    return RoleShares(**settings.role_shares)
 
 
 def review(settings: Settings, prompts: Sequence[Prompt]) -> PromptReview:

@@ -84,7 +84,8 @@ class PromptSettings(Section):
     name: Name = "prompts"
     """name of the prompt set"""
     map: Share = 0.6
-    """share that shapes the cluster map; only the LLMs of the first night are asked these"""
+    """share that shapes the cluster map; only the LLMs of the first night are asked these. In the sandbox 0.29, and 0.18,
+    0.43 and 0.1 for the other roles, unless one of them is set"""
     representative: Share = 0.1
     """share that gives every LLM its feature vector"""
     gate: Share = 0.24
@@ -99,7 +100,7 @@ class PromptSettings(Section):
     [routing] method = "kmeans" all. LLMs that have answered more keep what they have; nothing is asked twice"""
     map_answers: int = Field(default=1000, ge=50)
     """how many map prompts the LLMs of the first night answer: from these it is learnt how LLMs differ. All map prompts
-    shape the cluster map, asked or not; in the sandbox 130 unless this is set"""
+    shape the cluster map, asked or not"""
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> PromptSettings:

@@ -41,7 +41,8 @@ from flows.config.sources import PREFIX
 from flows.masking import mask_urls
 from routing.strict_json import canonical_json
 
-_SANDBOX_MAP_ANSWERS = 130
+# Few prompts make the demo quick: so many to learn from, and as many as can be to judge by.
+_SANDBOX_SHARES = {"map": 0.29, "representative": 0.18, "gate": 0.43, "hidden": 0.1}
 
 
 class Settings(BaseSettings):
@@ -126,10 +127,11 @@ class Settings(BaseSettings):
         return 0 if self.is_sandbox and not is_chosen else self.night.canary_prompts
 
     @property
-    def map_answers(self) -> int:
-        """Number of map prompts that LLMs of the first night answer; by default few in the sandbox, to be quick."""
-        is_chosen = "map_answers" in self.prompts.model_fields_set
-        return _SANDBOX_MAP_ANSWERS if self.is_sandbox and not is_chosen else self.prompts.map_answers
+    def role_shares(self) -> dict[str, float]:
+        """Share of the prompts by role; by default others in the sandbox, most of whose prompts measure routers."""
+        given = {role: getattr(self.prompts, role) for role in _SANDBOX_SHARES}
+        is_chosen = self.prompts.file is not None or not self.prompts.model_fields_set.isdisjoint(given)
+        return given if is_chosen or not self.is_sandbox else dict(_SANDBOX_SHARES)
 
     @property
     def registry_url(self) -> str:

@@ -241,7 +241,7 @@ class AskedPrompts:
         if stored:
             return stored[-1]
         night, prompts = self._night, self._all(_MAP)
-        n_asked, seed = night.settings.map_answers, night.settings.prompts.seed
+        n_asked, seed = night.settings.prompts.map_answers, night.settings.prompts.seed
         if self._until_run is not None or n_asked >= len(prompts):
             return None
         n_answers = np.isfinite(night.outcome_table(self._askable, prompts).scores).sum(axis=1)

@@ -44,9 +44,7 @@ def test_the_second_night_calls_only_the_llms_that_are_new(workspace: Workspace)
     assert set(second["catalogs"][0]["new"]) == RELEASED_BETWEEN
     saved = sum(row.get("saved_calls", 0) for row in second["profiles"])
     assert second["calls"] == second["plan"]["calls"] - saved
-    asked_map = workspace.settings.map_answers
-    assert asked_map < PROMPTS * SHARES["map"]
-    assert first["calls"] == N_FIRST * (PROMPTS * (1 - SHARES["map"]) + asked_map)
+    assert first["calls"] == N_FIRST * PROMPTS
     measuring = PROMPTS * (SHARES["gate"] + SHARES["hidden"])
     order = second["plan"]["order"]
     assert 0 < order["n_asked"] < order["n_prompts"] == PROMPTS * SHARES["representative"]
