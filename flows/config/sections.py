@@ -84,8 +84,8 @@ class PromptSettings(Section):
     name: Name = "prompts"
     """name of the prompt set"""
     map: Share = 0.6
-    """share that shapes the cluster map; only the LLMs of the first night are asked these. In the sandbox 0.29, and 0.18,
-    0.43 and 0.1 for the other roles, unless one of them is set"""
+    """share that shapes the cluster map; only the LLMs of the first night are asked these. In the sandbox 0.29, and for
+    the other roles 0.18, 0.43 and 0.1, unless one of them is set"""
     representative: Share = 0.1
     """share that gives every LLM its feature vector"""
     gate: Share = 0.24

@@ -3,18 +3,23 @@
 What the champion would decide is looked at on the map prompts, at cost weights around its own: consumers may ask for
 others. Everything that is read is stored and does not change during the night, so a night that is killed and started
 again stops where it would have.
+
+Before the remaining answers are in, the expected error that they will lead to is normally distributed around the
+present one. Its variance is what they take away: the posterior variance now minus the posterior variance with them
+(pre-posterior analysis, Raiffa and Schlaifer 1961). What no answer will ever settle does not count as open.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
-from routing.early_stop import most_open_decision, open_deviations
 from routing.errors import RoutingError
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
@@ -155,6 +160,51 @@ class EarlyStop:
             expected.errors.astype(np.float64),
             expected.costs_usd.astype(np.float64),
         )
+
+
+def open_deviations(now: NDArray[np.float64], later: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the standard deviations by which expectations may still move.
+
+    Parameters
+    ----------
+    now, later
+        ``(K,)`` standard errors with the answers so far, and with all that are planned.
+    """
+    return np.sqrt(np.maximum(now.astype(np.float64) ** 2 - later.astype(np.float64) ** 2, 0.0))
+
+
+def most_open_decision(
+    errors: NDArray[np.float64],
+    costs_usd: NDArray[np.float64],
+    deviations: NDArray[np.float64],
+    other_errors: NDArray[np.float64],
+    other_costs_usd: NDArray[np.float64],
+    *,
+    cost_weights: Sequence[float],
+) -> float:
+    """Return the largest probability, over prompts and cost weights, that the choice for or against an LLM changes.
+
+    Parameters
+    ----------
+    errors, costs_usd, deviations
+        ``(n,)``: what is expected of the LLM on each prompt, and how far its expected error may still move.
+    other_errors, other_costs_usd
+        ``(n, m)``: what is expected of the LLMs that it is compared with; at least one.
+    cost_weights
+        Errors that one USD is worth.
+
+    Returns
+    -------
+    float
+        In [0, 0.5]; 0 when nothing may move.
+    """
+    most = 0.0
+    for weight in cost_weights:
+        best = (other_errors + weight * other_costs_usd).min(axis=1)
+        apart = np.abs(errors + weight * costs_usd - best)
+        distance = np.divide(apart, deviations, out=np.full_like(apart, np.inf), where=deviations > 0)
+        most = max(most, float(ndtr(-distance).max(initial=0.0)))
+    return most
 
 
 def _vector(stored: StoredVector) -> FeatureVector:
