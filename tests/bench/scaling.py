@@ -65,7 +65,7 @@ class Cost:
 
 
 def first_night(n_llms: int, n_prompts: int, figures: Figures) -> Cost:
-    """Return the cost of the night whose LLMs the prior is learnt from, and in which prompts are stored and embedded."""
+    """Return the cost of the night whose LLMs the prior is learnt from; its prompts are stored and embedded."""
     of_map = min(_MAP_SHARE * n_prompts, figures.map_answers)
     asked = (_MEASURING_SHARE + _REPRESENTATIVE_SHARE) * n_prompts + of_map
     return _cost(n_llms * asked, figures, stored_prompts=n_prompts)
