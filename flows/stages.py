@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from flows.night.context import Night
 from flows.profiling.availability import quarantine_unanswered
 from flows.profiling.canaries import missing_canaries, settle_drifts
 from flows.profiling.contamination import quarantine_contaminated
-from flows.profiling.plan import NightPlan, chosen, plan_night
+from flows.profiling.plan import NightPlan, PlannedOrder, chosen, plan_night
 from flows.profiling.regrading import planned_regrades, regrade_by_rule
 from flows.profiling.results import ProfileOutcome, ProfilingResult, Quarantine
 from flows.profiling.unreadable import readability_of
@@ -141,7 +142,25 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
         drifted=drifted,
         worth=standings(night.workspace, new).worth if len(new) > 1 else {},
     )
-    return replace(planned, regrades=planned_regrades(night))
+    return replace(planned, regrades=planned_regrades(night), order=_planned_order(night, planned))
+
+
+def _planned_order(night: Night, planned: NightPlan) -> PlannedOrder | None:
+    """Return the order by which most of the planned LLMs that are asked by one are asked, the latest of several."""
+    scopes = [scope for one in planned.profiles if (scope := night.asked.scope_tonight(one.llm)) is not None]
+    if not scopes:
+        return None
+    counts = Counter(scope.order_digest for scope in scopes)
+    digest = max(counts, key=lambda one: counts[one])
+    order = night.asked.order_of(digest)
+    return PlannedOrder(
+        digest=digest,
+        strategy=order.strategy,
+        n_asked=max(scope.n_prompts for scope in scopes if scope.order_digest == digest),
+        n_prompts=len(order.prompt_digests),
+        n_known=order.n_known,
+        expected_loss=dict(order.losses.get("by_n", {})),
+    )
 
 
 def note_plan(night: Night, plan: NightPlan) -> None:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Select, func, select
 
-from registry.db.columns import array_bytes
 from registry.db.database import Database, Unit, ids_of
 from registry.db.tables import cluster_map, cluster_map_array, feature_vector, llm, router, run
 from registry.errors import NotFound
+from registry.feature_vectors import StoredVector, VectorFields, vector_row
 from registry.ledger import Ledger
 from registry.runs import Run, Runs
 from routing.day_zero import LevelPrior
-from routing.errors import InvalidInput
 from routing.stored_estimator import ASKED
 
 REFITTED = "router:map:refitted"
 """The ledger event of a cluster map and prior that were fitted anew; its subject is the digest of the result."""
-
-_VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,56 +120,6 @@ class FittedMap:
     record: ClusterMapRecord
     on: date | None
     refit: RefitRecord | None = None
-
-
-class VectorFields(Protocol):
-    """What `save_vectors` reads; `routing.features.FeatureVector` has it."""
-
-    errors: NDArray[np.float32]
-    standard_errors: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    input_tokens: NDArray[np.float32]
-    output_tokens: NDArray[np.float32]
-    coefficients: NDArray[np.float32]
-    n_prompts: int
-    n_scored: int
-    input_token_ratio: float
-    prior_share: float | None
-    level: LevelPrior | None
-
-
-@dataclass(frozen=True, eq=False)
-class StoredVector:
-    """The latest feature vector of one LLM on one cluster map.
-
-    All arrays have shape ``(n_clusters,)``, except the coefficients of the map's features, which have their own length.
-    `level_mean` and `level_variance` are what was expected of its level before its answers; None when nothing was.
-    """
-
-    llm_key: str
-    cluster_map_digest: str
-    prompt_set_digest: str
-    run_id: int
-    digest: str
-    errors: NDArray[np.float32]
-    standard_errors: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    input_tokens: NDArray[np.float32]
-    output_tokens: NDArray[np.float32]
-    coefficients: NDArray[np.float32]
-    n_prompts: int
-    n_scored: int
-    input_token_ratio: float
-    level_mean: float | None
-    level_variance: float | None
-    prior_share: float | None
-
-    @property
-    def level(self) -> LevelPrior | None:
-        """What was expected of its level before its answers; None when nothing was."""
-        if self.level_mean is None or self.level_variance is None:
-            return None
-        return LevelPrior(self.level_mean, self.level_variance)
 
 
 class ClusterMaps:
@@ -348,7 +292,7 @@ class ClusterMaps:
             latest = {one.llm_key: one.digest for one in self.vectors(cluster_map_digest, unit=opened)}
             rows = []
             for key, vector in sorted(vectors.items()):
-                row = _vector_row(key, vector, shape.n_clusters, prompt_set_digest)
+                row = vector_row(key, vector, shape.n_clusters, prompt_set_digest)
                 if latest.get(key) != row["digest"]:
                     rows.append({**row, "cluster_map_id": shape.id, "llm_id": numbers[key], "run_id": held.id})
             if rows:
@@ -427,37 +371,3 @@ def _one_per_llm(number: ColumnElement[int], cluster_map_digest: str) -> Select[
         .where(cluster_map.c.digest == cluster_map_digest)
         .group_by(feature_vector.c.llm_id)
     )
-
-
-def vector_digest(vector: VectorFields, prompt_set_digest: str) -> str:
-    """Return the digest under which a feature vector is stored."""
-    return _vector_row("the LLM", vector, len(vector.errors), prompt_set_digest)["digest"]
-
-
-def _vector_row(key: str, vector: VectorFields, n_clusters: int, prompt_set_digest: str) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    digest = hashlib.sha256(prompt_set_digest.encode())
-    for name in _VECTOR_ARRAYS:
-        kind = np.int64 if name == "counts" else np.float32
-        values = np.ascontiguousarray(getattr(vector, name), dtype=kind)
-        if values.shape != (n_clusters,):
-            raise InvalidInput(f"{name} of {key} has shape {values.shape}; the cluster map has {n_clusters} clusters")
-        digest.update(array_bytes(values))
-        row[name] = values
-    row["coefficients"] = np.ascontiguousarray(vector.coefficients, dtype=np.float32)
-    if row["coefficients"].ndim != 1:
-        raise InvalidInput(f"coefficients of {key} have shape {row['coefficients'].shape}, not one dimension")
-    digest.update(array_bytes(row["coefficients"]))
-    ratio = float(vector.input_token_ratio)
-    if not math.isfinite(ratio):
-        raise InvalidInput(f"input_token_ratio of {key} is not finite")
-    facts = {"n_prompts": int(vector.n_prompts), "n_scored": int(vector.n_scored), "input_token_ratio": ratio}
-    digest.update(json.dumps(facts, sort_keys=True).encode())
-    # What the vector started from is not in the digest: it shows in the numbers, which routers carry without it.
-    level = vector.level
-    start = {
-        "level_mean": None if level is None else level.mean,
-        "level_variance": None if level is None else level.variance,
-        "prior_share": vector.prior_share,
-    }
-    return {**row, **facts, **start, "prompt_set_digest": prompt_set_digest, "digest": digest.hexdigest()}

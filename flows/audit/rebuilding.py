@@ -20,6 +20,7 @@ from flows.errors import PrerequisiteError
 from flows.fitting.estimation import Estimation, assemble, fit_estimator
 from flows.fitting.labels import labels_by_role
 from flows.fitting.making import made_as
+from flows.night.asked_prompts import AskedPrompts
 from flows.night.context import Night
 from flows.versions.provenance import ROLES, Provenance, routed_llms
 from routing.router import RoutedLLM, Router
@@ -52,6 +53,11 @@ class OriginalNight(Night):
         self.settings = workspace.settings.model_copy(update={"routing": _rules(run.settings_json, run.key)})
         self._record = record
         self._provenance = provenance
+
+    @cached_property
+    def asked(self) -> AskedPrompts:
+        """What LLMs had been asked by that night."""
+        return AskedPrompts(self, until_run=self._record.run_id)
 
     @cached_property
     def prompt_set(self) -> PromptSet:
@@ -122,7 +128,8 @@ def rebuild(night: OriginalNight, provenance: Provenance, original: Router, clus
     else:
         estimator, digest = read_estimator(stored.kind, stored.arrays), stored.digest
     levels = night.registry.routers.levels(cluster_map_digest)
-    found = Estimation(estimator, digest, provenance.map_was_fitted, representative, of_map, levels)
+    n_asked = [night.asked.n_counted(llm) for llm in llms]
+    found = Estimation(estimator, digest, provenance.map_was_fitted, representative, of_map, levels, n_asked)
     published = {llm.key: llm for llm in original.llms}
     routed = []
     for column, llm in enumerate(llms):

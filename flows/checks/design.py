@@ -103,7 +103,7 @@ def design_of(prompt_set: PromptSet, settings: Settings) -> PromptDesign:
         visible_difference=visible,
         epsilon=settings.gate.epsilon,
         gate_needed=needed,
-        prompts_needed=None if needed is None else math.ceil(needed / settings.prompts.gate),
+        prompts_needed=None if needed is None else math.ceil(needed / settings.role_shares["gate"]),
         shortfalls=tuple(shortfalls(prompt_set, settings)),
         weaknesses=tuple(_weaknesses(counts, visible)),
     )

@@ -199,6 +199,8 @@ _IN_WORDS = (
     "prompts_checked",
     "prompts_unreadable",
     "prompts_judged",
+    "level",
+    "level_standard_error",
     "prior_share",
     "day_zero",
     "day_zero_off",

@@ -74,7 +74,9 @@ class MlflowSettings(Section):
 
 
 class PromptSettings(Section):
-    """The prompts that LLMs are profiled on, and how they are split into roles."""
+    """The prompts that LLMs are profiled on, how they are split into roles, and how many of them LLMs are asked."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"ask", "map_answers"})
 
     file: Path | None = Field(default=None, examples=["prompts.jsonl"])
     """prompts like those of your traffic: .jsonl, .csv or .parquet with prompt_id, text, reference, grader (choice,
@@ -82,7 +84,8 @@ class PromptSettings(Section):
     name: Name = "prompts"
     """name of the prompt set"""
     map: Share = 0.6
-    """share that shapes the cluster map; only the LLMs of the first night are asked these"""
+    """share that shapes the cluster map; only the LLMs of the first night are asked these. In the sandbox 0.29, and for
+    the other roles 0.18, 0.43 and 0.1, unless one of them is set"""
     representative: Share = 0.1
     """share that gives every LLM its feature vector"""
     gate: Share = 0.24
@@ -91,6 +94,13 @@ class PromptSettings(Section):
     """share that detects memorised prompts; the four shares sum to 1"""
     seed: int = 0
     """seed of the split; another one deals all prompts again, except those on which a router was judged"""
+    ask: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """how many representative prompts a new LLM is asked: those that tell most about LLMs come first, in an order that
+    is chosen by simulation on the known LLMs. auto: as many as are worth their price by that simulation, with
+    [routing] method = "kmeans" all. LLMs that have answered more keep what they have; nothing is asked twice"""
+    map_answers: int = Field(default=1000, ge=50)
+    """how many map prompts the LLMs of the first night answer: from these it is learnt how LLMs differ. All map prompts
+    shape the cluster map, asked or not"""
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> PromptSettings:
@@ -141,6 +151,16 @@ class NightSettings(Section):
     is left for the next night"""
     max_hours: float = Field(default=12, gt=0, le=168, allow_inf_nan=False)
     """how long a night may ask, in hours from its start; then it publishes what is complete"""
+
+
+class ProfilingSettings(Section):
+    """When the profile of a new LLM ends before it was asked everything."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"decided"})
+
+    decided: Share = 0.05
+    """a profile ends when more answers would change no decision of the champion on any map prompt with a higher
+    probability than this; never before the randomly drawn prompts are answered, which other tests need. 0: never"""
 
 
 class FanOutSettings(Section):
@@ -231,9 +251,10 @@ class RoutingSettings(Section):
     cost_weight: float = Field(default=20.0, ge=0, allow_inf_nan=False)
     """errors that one USD is worth: at 20 a wrong answer is worth 1/20 USD; 0: best quality at any cost"""
     min_coverage: Share = 0.95
-    """share of the prompts that an LLM must have a score for"""
-    min_answers: int = Field(default=25, ge=0)
-    """own answers to representative prompts from which an LLM may be routed to, or all where there are fewer prompts"""
+    """share of the prompts that an LLM was asked that it must have a score for"""
+    min_answers: int = Field(default=25, ge=1)
+    """own answers to representative prompts from which an LLM may be routed to, or all where there are fewer prompts;
+    kmeans and learned_map also need some in each cluster"""
     seed: int = 0
     """seed of everything that is fitted"""
     refit: RefitSettings = RefitSettings()

@@ -22,7 +22,7 @@ from routing.cluster_maps import KMeansMap, count_distinct
 from routing.day_zero import LevelPrior
 from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
-from routing.feature_space import PROMPTS_PER_CLUSTER
+from routing.feature_space import PROMPTS_PER_CLUSTER, resolution_maps
 from routing.features import FeatureVector
 from routing.later_llms import taught_by_later
 from routing.learned_map import LEARNED_K, learn
@@ -80,6 +80,8 @@ class Estimation:
         Answers by role; only the posterior reads those to the map prompts.
     levels
         By LLM key, what is expected of its level before its answers.
+    n_asked
+        ``(m,)``: how many representative prompts each LLM was asked; all when omitted.
     taught_only
         Keys of LLMs that it was fitted on and that are no columns, because they cannot serve any more.
     refit
@@ -92,6 +94,7 @@ class Estimation:
     representative: Labels
     map: Labels
     levels: Mapping[str, LevelPrior | None] = field(default_factory=dict)
+    n_asked: Sequence[int] = ()
     taught_only: tuple[str, ...] = ()
     refit: Refit | None = None
 
@@ -117,12 +120,13 @@ class Estimation:
         scored = np.isfinite(scores)
         if seen is not None:
             scored[: len(seen)] &= seen
+        n_asked = self.n_asked[column] if self.n_asked else len(self.representative.embeddings)
         return self._prepared.vector(
             scored,
             scores[scored],
             input_tokens[scored],
             output_tokens[scored],
-            n_prompts=max(int(scored.sum()), len(self.representative.embeddings)),
+            n_prompts=max(int(scored.sum()), n_asked),
             estimated_tokens=np.concatenate([labels.estimated_tokens for labels in self._read])[scored],
             level=self.levels.get(self.representative.table.llm_keys[column]),
         )
@@ -189,7 +193,8 @@ def _with_levels(
     """Read a stored estimator, with what it expects of the LLMs before their answers."""
     estimator = read_estimator(record.kind, record.arrays)
     levels = levels_of(night.registry, record.digest, estimator, facts_of(night.registry, llms))
-    return Estimation(estimator, record.digest, was_fitted, *labels, levels)
+    n_asked = [night.asked.n_counted(llm) for llm in llms]
+    return Estimation(estimator, record.digest, was_fitted, *labels, levels, n_asked)
 
 
 def _first_fit(night: Night, llms: list[LLM], labels: tuple[Labels, Labels]) -> Estimation:
@@ -213,7 +218,7 @@ def _refitted(
 ) -> tuple[ClusterMapRecord, RefitRecord] | None:
     """Fit cluster map and prior anew if that is due; None when those in use stay."""
     rules = night.settings.routing
-    known, later = teachers(rules, *labels, _texts(night))
+    known, later = teachers(rules, *labels, _texts(night), night.asked.map_rows())
     n_llms = int((known | later).sum())
     why = why_due(rules, in_use, n_llms, night.as_of)
     if not why:
@@ -255,15 +260,20 @@ def fit_estimator(night: Night, representative: Labels, of_map: Labels, making: 
     settings, seed = night.settings.routing, night.settings.routing.seed
     if settings.method == "kmeans":
         return PlainEstimator(KMeansMap(n_clusters=settings.clusters, random_state=seed).fit(of_map.embeddings).fitted_)
-    known, later = teachers(settings, representative, of_map, _texts(night))
+    # What was not asked still shapes the clusters: embeddings cost nothing.
+    rows = night.asked.map_rows()
+    known, later = teachers(settings, representative, of_map, _texts(night), rows)
     errors, few_errors = (1 - labels.table.scores[:, known] for labels in (of_map, representative))
+    asked = slice(None) if rows is None else rows
+    map_rows, map_errors = of_map.embeddings[asked], errors[asked]
     if settings.method == "learned_map":
-        return _learned(settings, of_map.embeddings, errors, representative.embeddings, few_errors)
+        return _learned(settings, map_rows, map_errors, representative.embeddings, few_errors)
     keys = [key for key, is_known in zip(of_map.table.llm_keys, known, strict=True) if is_known]
     fitted = PosteriorEstimator(random_state=seed).fit(
-        of_map.embeddings,
-        errors,
+        map_rows,
+        map_errors,
         few=(representative.embeddings, few_errors),
+        maps=None if rows is None else resolution_maps(of_map.embeddings, seed=seed),
         facts=None if making.facts is None else making.facts.of_keys(keys),
         asked=making.asked,
         form=making.form,
@@ -273,7 +283,7 @@ def fit_estimator(night: Night, representative: Labels, of_map: Labels, making: 
     taught_by = teaching(_texts(night))
     later_errors = 1 - representative.table.scores[np.ix_(taught_by, later)]
     few = (representative.embeddings[taught_by], later_errors)
-    return taught_by_later(fitted, (of_map.embeddings, errors), few, np.flatnonzero(taught_by))
+    return taught_by_later(fitted, (map_rows, map_errors), few, np.flatnonzero(taught_by))
 
 
 def _learned(

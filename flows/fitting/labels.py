@@ -35,9 +35,10 @@ class Labels:
     estimated_tokens: NDArray[np.float32]
     table: OutcomeTable
 
-    def coverage(self) -> NDArray[np.float64]:
-        """Return the share of the prompts that each LLM has a score for, ``(m,)``."""
-        return np.isfinite(self.table.scores).mean(axis=0)
+    def coverage(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Return the share of the prompts, or of some rows of them, that each LLM has a score for, ``(m,)``."""
+        scores = self.table.scores if rows is None else self.table.scores[rows]
+        return np.isfinite(scores).mean(axis=0)
 
 
 def labels_of(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> Labels:

@@ -1,4 +1,4 @@
-"""What an estimator is fitted with besides answers: facts of LLMs, the prompts that new ones are asked, and the form."""
+"""What an estimator is fitted with besides answers: facts of LLMs, what new ones are asked, and the form."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from registry.llms import LLM
     from registry.store import Registry
     from routing.stored_estimator import Estimator
+
+
+_ASKED_BY_DEFAULT = 100
+"""About how many representative prompts a new LLM is asked unless the settings say otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +56,11 @@ def made_as(arrays: Mapping[str, np.ndarray]) -> Making:
 
 def making_of(night: Night, llms: Sequence[LLM]) -> Making:
     """Return how an estimator is fitted tonight, on these LLMs' answers."""
-    return Making(KnownFacts.of(facts_of(night.registry, llms)))
+    n, wanted = len(night.prompt_set.with_role("representative")), night.settings.prompts.ask
+    n_asked = min(_ASKED_BY_DEFAULT if wanted == "auto" else wanted, n)
+    # Which ones a new LLM is asked is chosen later, and matters less than how many.
+    drawn = np.random.default_rng(night.settings.routing.seed).permutation(n)[:n_asked]
+    return Making(KnownFacts.of(facts_of(night.registry, llms)), np.sort(drawn) if n_asked < n else None)
 
 
 def facts_of(registry: Registry, llms: Sequence[LLM]) -> tuple[LLMFacts, ...]:

@@ -17,13 +17,15 @@ from flows.fitting.estimation import Refit, assemble, estimate
 from flows.fitting.refit_change import LLMChange, RefitChange
 from flows.logs import say
 from flows.masking import masked_failures
+from flows.night.asked_prompts import is_uniform
 from flows.night.context import Night
 from flows.profiling.availability import unavailable_tonight
 from flows.text import counted, sanitize
+from registry.feature_vectors import StoredVector
 from registry.llms import LLM
 from registry.outcomes import OutcomeTable
-from registry.routers import StoredVector
 from routing.baselines import ZeroRouter
+from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
 from routing.tokens import estimated_input_tokens
@@ -92,6 +94,7 @@ def refit(night: Night) -> Candidate:
     map_digest, table = found.digest, found.representative.table
     clusters = found.assign(found.representative.embeddings)
     answered = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores)
+    has_floors = not isinstance(found.estimator, PosteriorEstimator)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
     routed: list[RoutedLLM] = []
@@ -104,11 +107,15 @@ def refit(night: Night) -> Candidate:
             continue
         # Gate and hidden prompts count too: without them, contamination of the other prompts would go unnoticed.
         has_score = np.isfinite(table.scores[:, column])
-        lack = too_few(has_score, night.settings.routing.min_answers) or shortfall(
+        lack = shortfall(
             has_score,
-            clusters,
-            profile_share=float(answered[: len(night.prompts_for(llm)), column].mean()),
+            clusters if has_floors else None,
+            profile_share=min(
+                night.asked.share(llm, night.profiled_prompts, answered[:, column]),
+                night.asked.share(llm, night.prompt_set.with_role("representative"), has_score),
+            ),
             min_coverage=night.settings.routing.min_coverage,
+            min_answers=night.settings.routing.min_answers,
         )
         vector = previous.get(llm.key)
         if not lack:
@@ -137,7 +144,7 @@ def refit(night: Night) -> Candidate:
         router,
         map_digest,
         found.was_fitted,
-        _zero_router(table, llms, router),
+        _zero_router(night, table, llms, router),
         tuple(left_out),
         carried_over=tuple(key for key in router.keys if key not in fresh),
         taught_only=found.taught_only,
@@ -198,6 +205,8 @@ def _as_vector(stored: StoredVector) -> FeatureVector:
         input_token_ratio=stored.input_token_ratio,
         prior_share=stored.prior_share,
         level=stored.level,
+        overall=stored.overall,
+        overall_standard_error=stored.overall_standard_error,
     )
 
 
@@ -218,33 +227,31 @@ def _has_no_cost(llm: LLM, vector: FeatureVector) -> bool:
     return is_priced and not (vector.input_tokens.any() or vector.output_tokens.any())
 
 
-def _zero_router(table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRouter:
-    """Fit the prompt-blind baseline on the representative prompts that every routed LLM has a score for."""
+def _zero_router(night: Night, table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRouter:
+    """Fit the prompt-blind baseline on the representative prompts that were drawn uniformly for every routed LLM.
+
+    Those count that every LLM has a score for; where there are none, each LLM's own.
+    """
     keys = [llm.key for llm in llms]
     columns = [keys.index(key) for key in router.keys]
-    scores, costs_usd = table.scores[:, columns], table.cost_usd[:, columns]
+    sampling = {llms[column].key: night.counted_sampling(llms[column]) for column in columns}
+    drawn = is_uniform(night.registry, night.prompt_set, sampling)
+    scores = np.where(drawn, table.scores[:, columns], np.nan)
+    costs_usd = table.cost_usd[:, columns]
     complete = np.isfinite(scores).all(axis=1)
-    return ZeroRouter.fit(scores[complete], costs_usd[complete], router.keys)
-
-
-def too_few(has_score: NDArray[np.bool_], min_answers: int) -> str:
-    """Return, as a clause, that an LLM has too few answers of its own to be routed to; empty when it has enough.
-
-    Parameters
-    ----------
-    has_score
-        ``(n,)``: for each representative prompt, whether the LLM has a score for it.
-    min_answers
-        The setting ``[routing] min_answers``; all n are enough.
-    """
-    n_scored = int(has_score.sum())
-    if n_scored >= min(min_answers, len(has_score)):
-        return ""
-    return f"only {counted(n_scored, 'answer')} of its own, [routing] min_answers = {min_answers}"
+    if complete.any():
+        return ZeroRouter.fit(scores[complete], costs_usd[complete], router.keys)
+    costs_usd = np.where(np.isfinite(scores), costs_usd, np.nan)
+    return ZeroRouter.fit(np.nanmean(scores, axis=0)[None], np.nanmean(costs_usd, axis=0)[None], router.keys)
 
 
 def shortfall(
-    has_score: NDArray[np.bool_], clusters: NDArray[np.int64], *, profile_share: float, min_coverage: float
+    has_score: NDArray[np.bool_],
+    clusters: NDArray[np.int64] | None,
+    *,
+    profile_share: float,
+    min_coverage: float,
+    min_answers: int,
 ) -> str:
     """Return what an LLM lacks to be routed to.
 
@@ -252,21 +259,29 @@ def shortfall(
     ----------
     has_score, clusters
         ``(n,)``: for each representative prompt, whether the LLM has a score for it, and its cluster. A cluster with
-        fewer than `LEAST_CLUSTER_ANSWERS` prompts says nothing about any LLM and is left out.
+        fewer than `LEAST_CLUSTER_ANSWERS` prompts says nothing about any LLM and is left out. No clusters for an
+        estimator that needs no answers of its own in each of them.
     profile_share
-        Share of all its prompts that have a score, including gate and hidden prompts.
+        Share of the prompts that it was asked that have a score: of the representative ones, or of all with gate and
+        hidden ones, whichever is smaller.
     min_coverage
         The setting ``[routing] min_coverage``. In each cluster, the smaller of this and `LEAST_CLUSTER_SHARE` is
         enough.
+    min_answers
+        The setting ``[routing] min_answers``; where there are fewer representative prompts, that many are enough.
 
     Returns
     -------
     str
         One clause; empty if nothing is lacking.
     """
-    share = min(float(has_score.mean()), profile_share)
-    if share < min_coverage:
-        return f"only {share:.0%} of its prompts have a score"
+    if profile_share < min_coverage:
+        return f"only {profile_share:.0%} of its prompts have a score"
+    n_answers, wanted = int(has_score.sum()), min(min_answers, len(has_score))
+    if n_answers < wanted:
+        return f"only {n_answers} of the {wanted} answers that it needs ([routing] min_answers)"
+    if clusters is None:
+        return ""
     sizes = np.bincount(clusters)
     scored = np.bincount(clusters, weights=has_score, minlength=len(sizes))
     least = np.maximum(sizes * min(LEAST_CLUSTER_SHARE, min_coverage), LEAST_CLUSTER_ANSWERS)

@@ -45,7 +45,11 @@ def pool_of(night: Night, llms: list[LLM]) -> list[LLM]:
 
 
 def teachers(
-    rules: RoutingSettings, representative: Labels, of_map: Labels, texts: Sequence[str]
+    rules: RoutingSettings,
+    representative: Labels,
+    of_map: Labels,
+    texts: Sequence[str],
+    rows: NDArray[np.int64] | None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return who teaches, ``(m,)`` each: LLMs that answered the map prompts as well, and LLMs that did not.
 
@@ -57,8 +61,10 @@ def teachers(
         Answers by role.
     texts
         Texts of the representative prompts.
+    rows
+        Places of the map prompts that LLMs are asked; None for all.
     """
-    known = (of_map.coverage() >= rules.min_coverage) & (representative.coverage() >= rules.min_coverage)
+    known = (of_map.coverage(rows) >= rules.min_coverage) & (representative.coverage() >= rules.min_coverage)
     if rules.method != "posterior" or not rules.refit.is_on:
         return known, np.zeros_like(known)
     scored = np.isfinite(representative.table.scores[teaching(texts)])

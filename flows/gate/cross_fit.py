@@ -21,12 +21,14 @@ choose a few numbers that all LLMs share (how sharp clusters are, how strongly v
 judged on map prompts. A map that is learned from labels of representative prompts would leak: learned maps are
 published, too, but are learned from map prompts alone.
 
-What is not judged. An LLM may know the representative prompts: only LLMs that pass the test for contamination are
-judged on them. Where the two choices of a fold differ and one is not judged, the prompt counts as no difference, on
-representative prompts and when the same vectors choose on gate prompts: there the published router alone decides, and
-nothing is pulled towards zero. Where both choose the same LLM there is no difference, whatever its answer is. Where an
-answer is missing, the prompts with two different LLMs that have both answers stand for it: whether a prompt is left out
-never depends on a score, and is the same for both routers.
+What is not judged. Representative prompts that an LLM was asked because they tell much about LLMs, or because of its
+answers so far, speak for no other prompts: only those are judged that were drawn uniformly for all LLMs of both
+routers. All answers teach. An LLM may know the representative prompts: only LLMs that pass the test for contamination
+are judged on them. Where the two choices of a fold differ and one is not judged, the prompt counts as no difference,
+on representative prompts and when the same vectors choose on gate prompts: there the published router alone decides,
+and nothing is pulled towards zero. Where both choose the same LLM there is no difference, whatever its answer is.
+Where an answer is missing, the prompts with two different LLMs that have both answers stand for it: whether a prompt
+is left out never depends on a score, and is the same for both routers.
 """
 
 from __future__ import annotations

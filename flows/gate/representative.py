@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.fitting.estimation import Estimation
 from flows.fitting.folds import folds_of
@@ -67,7 +68,11 @@ class Representative:
             champion = self._read(self.champion, self.published)
             fitted_on = challenger.map_texts | champion.map_texts
             texts = [prompt.text for prompt in self._prompts]
-            rows = np.array([row for row, text in enumerate(texts) if text not in fitted_on], dtype=np.int64)
+            # Prompts that some LLM was asked for what they are, or for what it had answered, speak for no others.
+            is_uniform = self._is_uniform.all(axis=1)
+            rows = np.array(
+                [row for row, text in enumerate(texts) if text not in fitted_on and is_uniform[row]], dtype=np.int64
+            )
             if not len(rows):
                 return "no representative prompt is left to judge"
             barred = self._barred()
@@ -83,6 +88,10 @@ class Representative:
     def _read(self, router: Router, published: str) -> _Read:
         taking_part = replace(router, llms=tuple(llm for llm in router.llms if llm.key in self.gate.keys))
         return _Read.of(self.answers, taking_part, _Origin.of(self.answers, published))
+
+    @cached_property
+    def _is_uniform(self) -> NDArray[np.bool_]:
+        return self.answers.is_uniform(self.gate.keys)
 
     @cached_property
     def _prompts(self) -> tuple[Prompt, ...]:
@@ -110,6 +119,7 @@ class Representative:
             self.answers.table(self.gate.keys, self.answers.prompt_set.with_role(role)).scores
             for role in ("representative", "hidden")
         )
+        known = np.where(self._is_uniform, known, np.nan)
         found = {}
         for column, key in enumerate(self.gate.keys):
             if not np.isfinite(known[:, column]).any() or not np.isfinite(hidden[:, column]).any():

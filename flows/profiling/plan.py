@@ -78,6 +78,30 @@ class PlannedRegrades:
 
 
 @dataclass(frozen=True)
+class PlannedOrder:
+    """By which order LLMs that are new are asked representative prompts; the fields are keys of stored JSON.
+
+    Attributes
+    ----------
+    digest, strategy
+        The order, and how it was made.
+    n_asked, n_prompts
+        How many prompts each is asked, and how many there are.
+    n_known
+        Number of LLMs whose answers the choice rests on.
+    expected_loss
+        By number of answers, the area that is expected to be lost against asking all; empty where nothing is known.
+    """
+
+    digest: str
+    strategy: str
+    n_asked: int
+    n_prompts: int
+    n_known: int = 0
+    expected_loss: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class NightPlan:
     """What a night would ask: LLMs that lack answers, LLMs that are deferred, and LLMs that cannot be routed to.
 
@@ -98,6 +122,8 @@ class NightPlan:
     worth
         By the key of a new LLM, what it may gain the router per prompt; the order of the profiles. Empty when nothing
         is expected of new LLMs: then those released earliest come first.
+    order
+        By which order LLMs that are new are asked; None when none of them is, or they are asked all prompts.
     """
 
     profiles: tuple[PlannedProfile, ...]
@@ -107,6 +133,7 @@ class NightPlan:
     canaries: tuple[PlannedProfile, ...] = ()
     regrades: tuple[PlannedRegrades, ...] = ()
     worth: Mapping[str, float] = field(default_factory=dict)
+    order: PlannedOrder | None = None
 
     @property
     def asks_judge_again(self) -> bool:

@@ -93,7 +93,7 @@ class ProfileOutcome:
     coverage
         Share of the whole profile that has a score.
     mean_score, n_in_mean
-        Over the prompts that every LLM is asked, and how many of them have a score; ``None`` without any.
+        Over prompts that were not chosen for anything, and how many of them have a score; ``None`` without any.
     stopped_by
         Why the profile ended early, in words; empty when it did not.
     stopped_for
@@ -102,6 +102,9 @@ class ProfileOutcome:
         Share of tonight's answers that ended at ``max_tokens``.
     downgrades
         Request parameters that were dropped because the LLM refuses them.
+    saved_calls, saved_usd
+        Calls that were planned and not made, because they would have changed no decision, and what they would have
+        cost in USD at the expected length.
     """
 
     llm_key: str
@@ -117,6 +120,8 @@ class ProfileOutcome:
     cut_share: float = 0.0
     downgrades: tuple[str, ...] = ()
     n_in_mean: int = 0
+    saved_calls: int = 0
+    saved_usd: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,7 @@ class WorkerResult:
     stopped_for: str = ""
     cut_share: float = 0.0
     downgrades: tuple[str, ...] = ()
+    saved_calls: int = 0
 
 
 def failed_result(reason: str) -> WorkerResult:

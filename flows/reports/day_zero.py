@@ -124,11 +124,15 @@ class LLMPrior:
         Where it is expected to stand; None once it has a vector, or when nothing is expected.
     why_off
         Why nothing is expected, as a clause; empty otherwise.
+    overall, overall_standard_error
+        Its level, the expected overall error, with a standard error; None without a vector, or with one of before.
     """
 
     share: float | None
     standing: Standing | None
     why_off: str = ""
+    overall: float | None = None
+    overall_standard_error: float | None = None
 
 
 def prior_of_llm(workspace: Workspace, llm: LLM) -> LLMPrior:
@@ -138,7 +142,8 @@ def prior_of_llm(workspace: Workspace, llm: LLM) -> LLMPrior:
     if digest is not None:
         history = routers.vector_history(routers.get(digest).cluster_map_digest, llm.key)
         if history:
-            return LLMPrior(history[-1].prior_share, None)
+            last = history[-1]
+            return LLMPrior(last.prior_share, None, "", last.overall, last.overall_standard_error)
     found = standings(workspace, [llm])
     why_off = found.why_off or ("" if llm.key in found.by_key else "it has no price, or no other fact is known")
     return LLMPrior(None, found.by_key.get(llm.key), why_off)
@@ -147,6 +152,8 @@ def prior_of_llm(workspace: Workspace, llm: LLM) -> LLMPrior:
 def day_zero_data(prior: LLMPrior) -> dict[str, Any]:
     """Return the prior of an LLM as ``llm show --json`` has it."""
     return {
+        "level": prior.overall,
+        "level_standard_error": prior.overall_standard_error,
         "prior_share": prior.share,
         "day_zero": None if prior.standing is None else asdict(prior.standing),
         "day_zero_off": prior.why_off or None,
@@ -158,7 +165,12 @@ def day_zero_sentences(prior: LLMPrior) -> dict[str, str | None]:
     day_zero = f"nothing is expected: {prior.why_off}" if prior.why_off else None
     if prior.standing is not None:
         day_zero = _standing_sentence(prior.standing)
+    level = None
+    if prior.overall is not None and prior.overall_standard_error is not None:
+        low, high = (min(max(1 - prior.overall + side * prior.overall_standard_error, 0), 1) for side in (-1.96, 1.96))
+        level = f"score {1 - prior.overall:.3f} over all prompts (95 %: {low:.3f} to {high:.3f})"
     return {
+        "level": level,
         "prior": None if prior.share is None else f"{prior.share:.0%} of its level is prior, the rest its own answers",
         "day_0": day_zero,
     }

@@ -10,6 +10,7 @@ from flows.gate.measure import RouterMeasure
 from flows.gate.verdict import check_text, undecided_sentence
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome
+from flows.reports.asking import saved_lines
 from flows.reports.attention import canary_line
 from flows.reports.closing import ClosingState
 from flows.reports.night_record import (
@@ -126,6 +127,7 @@ def _profile_lines(profiles: Sequence[ProfileOutcome]) -> list[str]:
         f"- profiled: {_named([found.llm_key for found in profiles])}",
         f"- answers: {sum(found.scored for found in profiles):,} scored, {failed:,} without a score "
         f"({failed / max(sum(found.asked for found in profiles), 1):.1%})",
+        *(f"- {line}" for line in saved_lines(profiles)),
     ]
 
 
@@ -358,6 +360,7 @@ def _plan_record(plan: NightPlan) -> PlanRecord:
         ),
         deferred=tuple(llm.key for llm in plan.deferred),
         unroutable=tuple(Reason(llm.key, llm.refusal) for llm in plan.unroutable),
+        order=plan.order,
         regrades=tuple(
             PlannedRegradesRecord(
                 one.llm_key, one.by_rule, one.by_judge, one.kept, float(one.worst_usd), one.unreadable
@@ -383,6 +386,8 @@ def _profile_record(found: ProfileOutcome, report: NightReport) -> ProfileRecord
         downgrades=found.downgrades,
         usage_flags={} if usage is None else dict(usage.flags),
         unreadable_share=_unreadable_share(report, found.llm_key),
+        saved_calls=found.saved_calls,
+        saved_usd=float(found.saved_usd),
     )
 
 

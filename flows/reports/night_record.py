@@ -16,6 +16,7 @@ from pydantic import Field, PlainSerializer, TypeAdapter
 from flows.fitting.refit_change import RefitChange
 from flows.gate.verdict import GateCheck, stored_checks
 from flows.gate.worth import Worth
+from flows.profiling.plan import PlannedOrder
 from registry.runs import Run
 
 _Second = Annotated[datetime, PlainSerializer(lambda at: at.isoformat(timespec="seconds"))]
@@ -74,7 +75,7 @@ class PlannedRegradesRecord:
 class PlanRecord:
     """The plan of a night; `deferred` and `unroutable` LLMs are not in `llms`.
 
-    `regrades` are left out where there are none, as in nights of earlier releases.
+    `regrades` and `order` are left out where there are none, as in nights of earlier releases.
     """
 
     calls: int = 0
@@ -84,6 +85,7 @@ class PlanRecord:
     deferred: tuple[str, ...] = ()
     unroutable: tuple[Reason, ...] = ()
     regrades: Annotated[tuple[PlannedRegradesRecord, ...], _LEFT_OUT_EMPTY] = ()
+    order: Annotated[PlannedOrder | None, _LEFT_OUT_EMPTY] = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class ProfileRecord:
         out where it is empty, as in nights of earlier releases.
     unreadable_share
         Share of the answers in which none could be read, in [0, 1]. Left out where it is unknown.
+    saved_calls, saved_usd
+        What was not asked because it would have changed no decision. Left out where that is nothing.
     """
 
     llm: str
@@ -114,6 +118,8 @@ class ProfileRecord:
     n_in_mean: Annotated[int, Field(exclude_if=lambda n: not n)] = 0
     usage_flags: Annotated[dict[str, int], Field(exclude_if=lambda flags: not flags)] = field(default_factory=dict)
     unreadable_share: Annotated[float | None, Field(exclude_if=lambda share: share is None)] = None
+    saved_calls: Annotated[int, _LEFT_OUT_EMPTY] = 0
+    saved_usd: Annotated[float, _LEFT_OUT_EMPTY] = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from flows.gate.gate import gate_as_json
 from flows.gate.measure import RouterMeasure
 from flows.gate.verdict import undecided_sentence
 from flows.profiling.plan import PlannedProfile, PlannedRegrades
+from flows.reports.asking import order_lines, saved_lines
 from flows.reports.attention import canary_line
 from flows.reports.decisions import check_line
 from flows.reports.digest import area_and_qnc, review_command, verdict
@@ -95,6 +96,7 @@ def plan_text(report: NightReport) -> str:
     if plan.canaries:
         asked = counted(len(plan.canaries), "complete LLM is", "complete LLMs are")
         head += f"\n  canaries: {asked} asked {counted(plan.canary_calls, 'prompt')} again"
+    head += "".join(f"\n  {line}" for line in order_lines(plan.order))
     head += _regrades_text(plan.regrades)
     deferred = f"\n  {len(plan.deferred)} deferred to the next night by [night] max_new" if plan.deferred else ""
     if plan.worth:
@@ -185,7 +187,7 @@ def profiles_text(report: NightReport) -> str:
         f"Asked: {counted(report.calls, 'call')}{rate}, spent ${sum(found.spent_usd for found in report.profiles):.4f}"
     )
     headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "95 %", "UNREADABLE", "USD", "USAGE"]
-    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 6, 7))}"
+    return "\n".join([head, table(headers, rows, right=(1, 2, 3, 4, 6, 7)), *saved_lines(report.profiles)])
 
 
 def refresh_text(found: RefreshOutcome | None) -> str:

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+import sql
 from flows.metrics.exposition import Reading
 from flows.metrics.listed import METRICS, MOST_ENDPOINTS, Samples
 from flows.metrics.registry_figures import KINDS, add_registry_figures
@@ -171,7 +172,8 @@ def test_a_schema_that_is_behind_is_reported_and_not_migrated(home: Path, unirou
     ended = uniroute("metrics")
     found = read(ended.out)
     assert (ended.code, found["uniroute_schema_current"]) == (0, 0)
-    assert found["uniroute_schema_pending_migrations"] == 5, "0005 to 0009"
+    pending = [one for one in sql.migrations() if one.revision > "0004"]
+    assert found["uniroute_schema_pending_migrations"] == len(pending) > 0
     assert "uniroute_night_age_seconds" not in found
     assert break_in(url, "SELECT version_num FROM uniroute_alembic_version") == [("0004",)]
 
