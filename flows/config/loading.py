@@ -19,7 +19,7 @@ from flows.config.settings import Settings
 from flows.config.sources import CONFIG_NAME, OTHER_VARIABLES, PREFIX, GivenValues, is_of_settings, read_variables
 from flows.errors import CredentialsMissing, PrerequisiteError
 
-SANDBOX_COST_WEIGHT: Final = 18.0
+SANDBOX_COST_WEIGHT: Final = 17.0
 """Cost weight of the demo, in errors per USD: with it, routing costs about half of what the best single LLM costs. It
 was chosen on prompts that no figure of the demo is measured on: ``make bench-demo``."""
 

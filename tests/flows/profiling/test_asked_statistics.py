@@ -94,8 +94,8 @@ def covered(draws: list[Draw], place: str) -> float:
 
 def test_scores_are_not_bent_and_their_intervals_hold_what_they_say(draws: list[Draw]) -> None:
     assert bias(draws, "drawn") < 0.01 < 0.02 < bias(draws, "asked"), "a plain mean over what was asked is bent"
-    assert covered(draws, "drawn") >= 0.945
-    assert covered(draws, "drawn") >= covered(draws, "representative") - 0.02
+    # With all representative prompts half of the recording is in the mean, and its truth is all but known.
+    assert 0.945 <= covered(draws, "drawn") <= covered(draws, "representative")
 
 
 def promoted(draws: list[Draw], place: str) -> float:
