@@ -30,6 +30,10 @@ LEAST_KNOWN = 2
 _FLOOR = 0.01
 
 
+class TooFewKnown(InvalidInput):
+    """Too few LLMs are known for anything to be learned from them."""
+
+
 class LearnedMap(BaseEstimator):
     """Learn soft cluster weights under which fixed feature vectors explain the training LLMs' errors best.
 
@@ -38,8 +42,8 @@ class LearnedMap(BaseEstimator):
     distance to the own centre, which makes the start a soft version of it. Psi stays fixed. A new LLM's vector is the
     plain one on the hard clusters.
 
-    The paper fixes Psi at the training LLMs' means over the representative prompts. Here they are means over the map
-    prompts: they have less noise, and representative prompts then teach a map nothing, so they may judge it.
+    The paper fixes Psi at the training LLMs' means over the representative prompts. By default they are means over the
+    map prompts: representative prompts then teach the map nothing, so they may judge it.
 
     The paper does not publish its optimiser. This is L-BFGS with a small pull towards the start; it stops when the
     log-loss on a tenth of the map prompts, held out, has not fallen for `patience` steps, and keeps the best step.
@@ -298,6 +302,7 @@ def learn(
     sizes: Sequence[int],
     map_of: Callable[[int], ClusterMap],
     seed: int,
+    as_in_paper: bool = False,
 ) -> Learned:
     """Learn a map with the number of clusters under which known LLMs that are held out are predicted best.
 
@@ -309,41 +314,50 @@ def learn(
         Map prompts and the errors of the known LLMs on them; NaN where there is no label.
     few_rows, few_errors : (N, dim) float32, (N, m) float64
         Representative prompts and their errors there: what LLMs that are held out show. They choose the number of
-        clusters alone; nothing is learned from them.
+        clusters.
     sizes
         Numbers of clusters to try, at least one.
     map_of
         Returns the k-means map of the map prompts with that many clusters.
     seed
         Seed of the draws.
+    as_in_paper
+        Whether Psi is fixed at means over the representative prompts. Otherwise nothing is learned from these: the
+        means are over the map prompts, and representative prompts may judge the map.
 
     Raises
     ------
+    TooFewKnown
+        When fewer than `LEAST_KNOWN` LLMs are known.
     InvalidInput
-        When fewer than `LEAST_KNOWN` LLMs are known, or an input must not be used.
+        When an input must not be used.
     """
     if errors.shape[1] < LEAST_KNOWN:
-        raise InvalidInput(
-            f"a learned map needs at least {LEAST_KNOWN} LLMs that answered the map prompts, not {errors.shape[1]}",
-            hint="use the method posterior or kmeans, or more LLMs",
+        raise TooFewKnown(
+            f"a learned map needs at least {LEAST_KNOWN} LLMs that answered the map prompts, not {errors.shape[1]}"
         )
-    plan, chosen = Plan.draw(errors, seed=seed), sizes[0]
+
+    def fitted(size: int, prompts: I64, llms: I64) -> ClusterMap:
+        start = map_of(size)
+        psi = plain_vectors(start, few_rows, few_errors[:, llms]) if as_in_paper else None
+        return (
+            LearnedMap(random_state=seed)
+            .fit(rows[prompts], errors[np.ix_(prompts, llms)], psi=psi, start=start)
+            .fitted_
+        )
+
+    plan, chosen, llms = Plan.draw(errors, seed=seed), sizes[0], np.arange(errors.shape[1])
     if plan is not None and len(sizes) > 1:
         judged = rows[plan.judging]
         losses = {}
         for size in sizes:
             expected = np.empty((len(judged), errors.shape[1]))
             for fold in plan.folds:
-                others = np.setdiff1d(np.arange(errors.shape[1]), fold)
-                start = map_of(size)
-                fitted = LearnedMap(random_state=seed).fit(
-                    rows[plan.fitting], errors[np.ix_(plan.fitting, others)], start=start
-                )
-                expected[:, fold] = fitted.weights(judged) @ plain_vectors(start, few_rows, few_errors[:, fold])
+                found = fitted(size, plan.fitting, np.setdiff1d(llms, fold))
+                expected[:, fold] = found.weights(judged) @ plain_vectors(map_of(size), few_rows, few_errors[:, fold])
             losses[size] = contrast_loss(expected, errors[plan.judging])
         chosen = best_setting(losses)
-    start = map_of(chosen)
-    return Learned(LearnedMap(random_state=seed).fit(rows, errors, start=start).fitted_, start)
+    return Learned(fitted(chosen, np.arange(len(rows)), llms), map_of(chosen))
 
 
 def plain_vectors(cluster_map: ClusterMap, rows: F32, errors: F64) -> F64:

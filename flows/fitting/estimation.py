@@ -25,7 +25,7 @@ from routing.estimator import PosteriorEstimator
 from routing.feature_space import PROMPTS_PER_CLUSTER, resolution_maps
 from routing.features import FeatureVector
 from routing.later_llms import taught_by_later
-from routing.learned_map import LEARNED_K, learn
+from routing.learned_map import LEARNED_K, TooFewKnown, learn
 from routing.prompt_weights import ClusterMap
 from routing.router import RoutedLLM, Router
 from routing.stored_estimator import (
@@ -205,7 +205,9 @@ def _first_fit(night: Night, llms: list[LLM], labels: tuple[Labels, Labels]) -> 
         answers = labels if pool == llms else labels_by_role(night, pool)
         estimator = fit_estimator(night, *answers, making_of(night, pool))
     except InvalidInput as error:
-        hint = error.hint or "Provide more prompts, or set [routing] n_clusters lower."
+        hint = "Provide more prompts, or set [routing] n_clusters lower."
+        if isinstance(error, TooFewKnown):
+            hint = 'Let a catalog list more LLMs, or set [routing] method = "posterior" or "kmeans".'
         raise PrerequisiteError(error.message, hint=hint) from None
     record = _record(night, estimator)
     night.registry.routers.save_cluster_map(record)

@@ -153,12 +153,20 @@ def kmeans_f1(trial: BenchTrial) -> F64:
 
 
 def learned_map(trial: BenchTrial) -> F64:
-    """UniRoute with the learned map; K is chosen by simulation."""
+    """UniRoute with the learned map, as in the paper; K is chosen by simulation."""
     sizes = [k for k in LEARNED_K if k in trial.kmeans_sizes] or [trial.kmeans_sizes[0]]
     if trial.train_map_errors.shape[1] < LEAST_KNOWN:
         return _routed_by(trial.map_of(sizes[0]), trial)
-    few = trial.few_rows, trial.train_few_errors
-    learned = learn(trial.map_rows, trial.train_map_errors, *few, sizes=sizes, map_of=trial.map_of, seed=trial.seed)
+    learned = learn(
+        trial.map_rows,
+        trial.train_map_errors,
+        trial.few_rows,
+        trial.train_few_errors,
+        sizes=sizes,
+        map_of=trial.map_of,
+        seed=trial.seed,
+        as_in_paper=True,
+    )
     psi = plain_vectors(learned.start, trial.few_rows, trial.test_few_errors)
     return learned.cluster_map.weights(trial.gate_rows) @ psi
 
