@@ -16,9 +16,8 @@ from scipy.special import ndtr
 
 from flows.fitting.estimation import facts_of
 from flows.versions.store import load_version
-from registry.errors import NotFound, PublishIncomplete
 from routing.day_zero import LevelPrior
-from routing.errors import ArtifactError
+from routing.errors import UnirouteError
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
@@ -95,7 +94,8 @@ def standings(workspace: Workspace, llms: Sequence[LLM]) -> Standings:
     try:
         champion = load_version(workspace, digest)
         stored = registry.routers.cluster_map(str(champion.provenance.get("cluster_map", "")))
-    except (NotFound, PublishIncomplete, ArtifactError):
+    except UnirouteError:
+        # Neither a night nor `llm show` ends for want of an expectation; other commands say what is wrong with it.
         return Standings(why_off="the champion cannot be read here")
     estimator = read_estimator(stored.kind, stored.arrays)
     if not isinstance(estimator, PosteriorEstimator):
