@@ -21,7 +21,7 @@ from .cluster_maps import one_thread
 from .errors import InvalidInput
 from .prompt_weights import F32, F64, I64
 
-RANDOM, VARIANCE = "random", "variance"
+RANDOM, VARIANCE, MEDOIDS, COVERAGE, DESIGN = "random", "variance", "medoids", "coverage", "design"
 FEWEST_KNOWN = 8
 """With fewer known LLMs nothing can be learnt from where they differ: the order is random."""
 SIZES = (25, 50, 100, 200, 400)
@@ -30,6 +30,8 @@ SIZES = (25, 50, 100, 200, 400)
 _RANDOM_SHARE = 0.5
 _N_FOLDS, _N_DRAWS = 4, 3
 _COMPONENTS = 8
+# Principal components of the known LLMs' answers that a design knows.
+_LOADINGS = 2
 # Error variance of one answer, and prior variances of an LLM's level and of its coefficients.
 _NOISE, _LEVEL, _SHAPE = 0.2, 0.06, 0.02
 
@@ -41,7 +43,7 @@ class PromptOrder:
     Attributes
     ----------
     strategy
-        How it was made: `RANDOM` or `VARIANCE`.
+        How it was made: one of the names above.
     order : (N,) int64
         Permutation of the prompts; a new LLM is asked the first ones.
     n_random
@@ -96,7 +98,7 @@ def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked:
         features = _features(rows)
         losses = {name: _losses(features, errors, name, n_random, (n_asked, *sizes), seed) for name in _STRATEGIES}
         best = min(losses, key=lambda name: losses[name][0])
-        order = _STRATEGIES[best](errors, uniform, n_random, np.random.default_rng(seed + 1))
+        order = _STRATEGIES[best](errors, features, uniform, n_random, n_asked, seed + 1)
     return PromptOrder(
         best,
         order,
@@ -106,24 +108,82 @@ def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked:
     )
 
 
-def _as_drawn(errors: F64, uniform: I64, n_random: int, rng: np.random.Generator) -> I64:
+def _as_drawn(errors: F64, features: F64, uniform: I64, n_random: int, n_asked: int, seed: int) -> I64:
     return uniform
 
 
-def _by_variance(errors: F64, uniform: I64, n_random: int, rng: np.random.Generator) -> I64:
+def _by_variance(errors: F64, features: F64, uniform: I64, n_random: int, n_asked: int, seed: int) -> I64:
     """Draw the rest with a probability that grows with p (1 - p), p the share of the known LLMs that fail.
 
     Gumbel's trick makes one draw without replacement of it (Kool, van Hoof and Welling 2019).
     """
     rest = uniform[n_random:]
     p = _difficulty(errors)[rest]
-    keys = np.log(np.maximum(p * (1 - p), 1e-6)) + rng.gumbel(size=len(rest))
+    keys = np.log(np.maximum(p * (1 - p), 1e-6)) + np.random.default_rng(seed).gumbel(size=len(rest))
     return np.concatenate([uniform[:n_random], rest[np.argsort(-keys, kind="stable")]])
 
 
-_STRATEGIES: Mapping[str, Callable[[F64, I64, int, np.random.Generator], I64]] = {
+def _by_medoids(errors: F64, features: F64, uniform: I64, n_random: int, n_asked: int, seed: int) -> I64:
+    """Ask prompts in the middle of clusters of prompts that the same known LLMs fail: anchors (Vivek et al. 2023)."""
+    from sklearn.cluster import KMeans
+
+    rest = uniform[n_random:]
+    n_clusters = min(max(n_asked - n_random, 1), len(rest))
+    answers = np.where(np.isfinite(errors), errors, _difficulty(errors)[:, None])[rest]
+    found = KMeans(n_clusters, n_init=1, max_iter=5, init="random", random_state=seed).fit(answers)
+    apart = ((answers - found.cluster_centers_[found.labels_]) ** 2).sum(axis=1)
+    nearest = {int(found.labels_[row]): row for row in np.argsort(-apart, kind="stable")}
+    sizes = np.bincount(found.labels_, minlength=n_clusters)
+    first = [nearest[label] for label in sorted(nearest, key=lambda label: (-sizes[label], label))]
+    others = np.setdiff1d(np.arange(len(rest)), first)
+    return np.concatenate([uniform[:n_random], rest[first], rest[others]])
+
+
+def _by_coverage(errors: F64, features: F64, uniform: I64, n_random: int, n_asked: int, seed: int) -> I64:
+    """Ask what is least like the prompts before it: an optimal design that knows embeddings alone."""
+    return _greedy(features, uniform[:n_random])
+
+
+def _by_design(errors: F64, features: F64, uniform: I64, n_random: int, n_asked: int, seed: int) -> I64:
+    """Ask what narrows the predicted errors most, by embeddings and by how differently known LLMs fare on a prompt."""
+    n_llms = errors.shape[1]
+    apart = np.where(np.isfinite(errors), errors - _difficulty(errors)[:, None], 0.0)
+    left, sizes, _ = np.linalg.svd(apart, full_matrices=False)
+    # The level of an LLM is a feature already; a loading from few answers is mostly noise.
+    kept = min(_LOADINGS, n_llms - 1)
+    loadings = left[:, :kept] * sizes[:kept] / np.sqrt(n_llms) / np.sqrt(_SHAPE)
+    return _greedy(np.hstack([features, loadings]), uniform[:n_random])
+
+
+def _greedy(features: F64, first: I64) -> I64:
+    """Order prompts so that each next one reduces the mean posterior variance of all predictions most.
+
+    Greedy I-optimal design for the Gaussian linear model behind `_predicted` (Atkinson and Donev 1992, chapter 10).
+    """
+    scaled = features * np.sqrt(_SHAPE)
+    scaled[:, 0] = np.sqrt(_LEVEL)
+    target, covariance = scaled.T @ scaled, np.eye(scaled.shape[1])
+    order = np.empty(len(features), dtype=np.int64)
+    is_free = np.ones(len(features), dtype=bool)
+    for place in range(len(features)):
+        if place < len(first):
+            taken = int(first[place])
+        else:
+            moved = scaled @ covariance
+            gains = np.einsum("ij,ij->i", moved @ target, moved) / (_NOISE + np.einsum("ij,ij->i", moved, scaled))
+            taken = int(np.where(is_free, gains, -1.0).argmax())
+        order[place], is_free[taken] = taken, False
+        column = covariance @ scaled[taken]
+        covariance = covariance - np.outer(column, column) / (_NOISE + scaled[taken] @ column)
+    return order
+
+
+_STRATEGIES: Mapping[str, Callable[[F64, F64, I64, int, int, int], I64]] = {
     RANDOM: _as_drawn,
     VARIANCE: _by_variance,
+    MEDOIDS: _by_medoids,
+    COVERAGE: _by_coverage,
+    DESIGN: _by_design,
 }
 
 
@@ -139,7 +199,7 @@ def _losses(features: F64, errors: F64, strategy: str, n_random: int, sizes: tup
         for part in parts:
             known = np.setdiff1d(np.arange(m), part)
             others = errors[:, known]
-            order = _STRATEGIES[strategy](others, uniform, n_random, draws)
+            order = _STRATEGIES[strategy](others, features, uniform, n_random, sizes[0], seed + draw)
             offset, design = _difficulty(others), features
             of_others = _predicted(design, offset, others, np.arange(n))
             truth = _predicted(design, offset, errors[:, part], np.arange(n))
