@@ -154,7 +154,8 @@ def canary_line(report: NightReport) -> str:
         drifted = sum(found.is_drifted for found in report.canaries)
         calls = sum(found.asked for found in report.canaries)
         asked = f"{counted(len(report.canaries), 'LLM')} asked again with {counted(calls, 'call')}"
-        return f"canaries: {asked}, {drifted} drifted"
+        moved = "; ".join(f"{found.llm_key}: {found.moved_text}" for found in report.canaries if found.moved)
+        return f"canaries: {asked}, {drifted} drifted" + (moved and f" ({moved})")
     if report.is_recorded:
         return "canaries: off, because recorded answers never change ([night] canary_prompts turns them on)"
     return "canaries: none asked"
