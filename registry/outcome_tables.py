@@ -15,9 +15,15 @@ from sqlalchemy.types import BigInteger
 from registry.answers import ScoreMove, StoredAnswer, known_at, score_moves, text_of_outcome, waiting_answers
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, protocol
-from registry.outcome_sums import OutcomeSums, count_failures, sum_outcomes
+from registry.outcome_queries import (
+    OutcomeSums,
+    RepeatedScores,
+    count_failures,
+    repeated_samplings,
+    repeated_scores,
+    sum_outcomes,
+)
 from registry.prompts import Prompt
-from registry.repeats import RepeatedScores, repeated_samplings, repeated_scores
 from registry.runs import Run, Runs
 from registry.unreadable import (
     Readability,
