@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from flows.config.loading import SettingsSource
 from flows.graders import Grader, Judge, Labelled, check_grader, grader
 from flows.night.asked_prompts import AskedPrompts, uniform_representative
-from flows.night.epochs import Drifts, canary_prompts, in_epoch
+from flows.night.epochs import Drifts, in_epoch
 from flows.night.interruption import Interruption
 from flows.workspace import Workspace
 from registry.clock import utc_now
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from registry.runs import Run
 
 PROFILED_ROLES = ("representative", "gate", "hidden")
-CANARY_ROLES = ("representative", "gate")
 _MOST_OF_MAP = 0.5
 
 
@@ -256,12 +255,6 @@ class Night:
         """Return the sampling settings of the answers that routers are built on."""
         drift = self.drifts.of(llm.key)
         return in_epoch(self.sampling[llm.endpoint], drift.counted_epoch if drift is not None else None)
-
-    @cached_property
-    def canary_prompts(self) -> tuple[Prompt, ...]:
-        """The prompts that complete LLMs are asked again every night."""
-        prompts = [prompt for role in CANARY_ROLES for prompt in self.prompt_set.with_role(role)]
-        return canary_prompts(self.prompt_set.digest, prompts, self.settings.canary_prompts)
 
     def check_graders(self) -> None:
         """Put every grader through its self-check before money is spent on answers for it.

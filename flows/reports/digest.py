@@ -17,6 +17,7 @@ from flows.reports.night_record import (
     CanaryRecord,
     CatalogRecord,
     ClosingRecord,
+    GroupMoveRecord,
     NightRecord,
     NightRouterRecord,
     PlannedLLM,
@@ -76,7 +77,7 @@ def digest(report: NightReport) -> str:
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
     lines += [*_catalog_lines(report), *_profile_lines(report.profiles), *_regrade_lines(report.regraded)]
-    lines += [*_usage_lines(report), *_readability_lines(report), f"- {escape(canary_line(report), 160)}"]
+    lines += [*_usage_lines(report), *_readability_lines(report), f"- {escape(canary_line(report), 400)}"]
     lines += refresh_lines(report.refresh)
     if report.router is not None:
         lines += _router_lines(report.router)
@@ -402,6 +403,8 @@ def _canary_record(found: CanaryOutcome) -> CanaryRecord:
         is_drifted=found.is_drifted,
         spent_usd=float(found.spent_usd),
         stopped_by=found.stopped_by,
+        nights=found.nights,
+        moved=tuple(GroupMoveRecord(one.group, one.prompts, one.before, one.now) for one in found.moved),
     )
 
 

@@ -123,8 +123,26 @@ class ProfileRecord:
 
 
 @dataclass(frozen=True)
+class GroupMoveRecord:
+    """How far a group of prompts moved; as `flows.profiling.results.GroupMove`."""
+
+    group: str = ""
+    prompts: int = 0
+    before: float | None = None
+    now: float | None = None
+
+
+@dataclass(frozen=True)
 class CanaryRecord:
-    """What asking one LLM again showed; as `flows.profiling.results.CanaryOutcome`."""
+    """What asking one LLM again showed; as `flows.profiling.results.CanaryOutcome`.
+
+    Attributes
+    ----------
+    p_value
+        Drifted at .001 or below; in nights of earlier releases at .0005, by two tests on the canaries of that night.
+    nights, moved
+        Left out where only that night was compared, and where nothing drifted, as in nights of earlier releases.
+    """
 
     llm: str
     calls: int = 0
@@ -135,6 +153,8 @@ class CanaryRecord:
     is_drifted: bool = False
     spent_usd: float = 0.0
     stopped_by: str = ""
+    nights: Annotated[int, Field(exclude_if=lambda n: n == 1)] = 1
+    moved: Annotated[tuple[GroupMoveRecord, ...], _LEFT_OUT_EMPTY] = ()
 
 
 @dataclass(frozen=True)

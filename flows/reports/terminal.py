@@ -45,7 +45,7 @@ def ending_text(report: NightReport, *, planned_command: str = "uniroute night r
         blocks = [
             profiles_text(report),
             regraded_text(report.regraded),
-            f"C{canary_line(report)[1:]}.",
+            f"C{sanitize(canary_line(report)[1:], width=400)}.",
             refresh_text(report.refresh),
             router_text(report.router),
         ]

@@ -47,7 +47,8 @@ def snapshot_of(*endpoints: str, kind: str = "timeout", **changes: object) -> Mo
     """Return a snapshot of a running night at some endpoints."""
     settings = '{"budget": {"night_usd": "20"}}'
     run = Run(1, "night:x", date(2024, 9, 1), "active", 2, 3, "s", settings, None, "host", 1, NOW, None, None, None)
-    summary = '{"attention": ["a", "b"], "router": {"alias_drifts": ["champion points to version 1, it should be 2"]}}'
+    summary = '{"attention": ["a", "b"], "drifted": ["a:b"],'
+    summary += ' "router": {"alias_drifts": ["champion points to version 1, it should be 2"]}}'
     snapshot = MonitoringSnapshot(
         moment=NOW + timedelta(minutes=10),
         run=run,
@@ -87,6 +88,7 @@ def test_a_running_night_and_its_lease_as_figures() -> None:
         "uniroute_night_age_seconds": 600,
         "uniroute_night_duration_seconds": 600,
         "uniroute_night_attention": 2,
+        "uniroute_llms_drifted": 1,
         "uniroute_night_budget_usd": 20,
         "uniroute_night_calls open": 6,
         "uniroute_night_failures open timeout": 3,
