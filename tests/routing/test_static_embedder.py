@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from routing.embedders import HashingEmbedder, keep_embedder, load_embedder, load_embedder_for
+from routing.embedders.static import STATIC, StaticEmbedder, read_static, table_file
 from routing.errors import ArtifactIncompatible, EmbedderUnavailable, InvalidInput
-from routing.static_embedder import STATIC, StaticEmbedder, read_static, table_file
 
 WORDS = ["[PAD]", "[UNK]", "[unused1]", "?", "the", "of", "sum", "two", "numbers", "law", "roman", "senate", "##s"]
 
