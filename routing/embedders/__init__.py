@@ -100,8 +100,13 @@ def keep_embedder(embedder: Embedder, folder: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def open_minilm() -> Embedder:
+def open_minilm(*, batch_size: int = 8) -> Embedder:
     """Open all-MiniLM-L6-v2, once per process: on ONNX Runtime, or by sentence-transformers where there is none.
+
+    Parameters
+    ----------
+    batch_size
+        Texts per forward pass.
 
     Raises
     ------
@@ -111,9 +116,9 @@ def open_minilm() -> Embedder:
     from .onnx_minilm import OnnxMiniLm
 
     try:
-        return OnnxMiniLm()
+        return OnnxMiniLm(batch_size=batch_size)
     except ImportError:
-        return SentenceTransformerEmbedder()
+        return SentenceTransformerEmbedder(batch_size=batch_size)
 
 
 def _named(embedder: EmbedderId, folder: Path | None, given: str) -> Embedder:
@@ -135,7 +140,7 @@ def _static(folder: Path | None) -> Embedder:
     from .static import StaticEmbedder, table_file
 
     if folder is not None and not table_file(folder).exists():
-        StaticEmbedder.distilled(open_minilm(), minilm.read_pinned(minilm.TOKENIZER)).save(folder)
+        StaticEmbedder.distilled(open_minilm(batch_size=256), minilm.read_pinned(minilm.TOKENIZER)).save(folder)
     return _kept_static(folder)
 
 

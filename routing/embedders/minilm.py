@@ -51,7 +51,7 @@ def read_pinned(file: str) -> bytes:
     EmbedderUnavailable
         When it is missing or is not the pinned one.
     """
-    what = "weights" if file == WEIGHTS else "tokenizer"
+    what, differ = ("weights", "are not the pinned ones") if file == WEIGHTS else ("tokenizer", "is not the pinned one")
     try:
         content = (weights_folder() / file).read_bytes()
     except OSError as error:
@@ -59,7 +59,7 @@ def read_pinned(file: str) -> bytes:
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256[file]:
         raise EmbedderUnavailable(
-            f"the {what} of {NAME} are not the pinned ones: sha256 {digest[:12]}, expected {SHA256[file][:12]}",
+            f"the {what} of {NAME} {differ}: sha256 {digest[:12]}, expected {SHA256[file][:12]}",
             hint=_HINT,
         )
     return content

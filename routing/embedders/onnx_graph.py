@@ -22,6 +22,7 @@ INPUTS = ("ids", "lengths", "present")
 """Token ids ``(n, t)`` int32, zero after the end of a text; tokens of each text ``(n,)`` int32; ``(n, 1, t)`` float32,
 1 for a token and 0 after the end."""
 
+_POSITIONS = "typed positions"
 _MICROSOFT = "com.microsoft"
 _IR_VERSION, _OPERATORS, _MICROSOFT_OPERATORS = 8, 17, 1
 _FLOAT, _INT32 = 1, 6
@@ -29,7 +30,9 @@ _HEADS, _EPSILON = 12, 1e-12
 
 
 def read_weights(safetensors: bytes) -> dict[str, F32]:
-    """Return the float32 tensors of a safetensors file by name, as views of its bytes.
+    """Return the float32 tensors of a BERT's safetensors file by name, as views of its bytes.
+
+    All tokens are of the first of BERT's two types: `_POSITIONS` are its positions with that type added.
 
     Parameters
     ----------
@@ -45,7 +48,8 @@ def read_weights(safetensors: bytes) -> dict[str, F32]:
             start, end = entry["data_offsets"]
             flat = np.frombuffer(safetensors, dtype="<f4", count=(end - start) // 4, offset=8 + size + start)
             tensors[name] = flat.reshape(entry["shape"])
-    return tensors
+    positions, types = (tensors[f"embeddings.{name}_embeddings.weight"] for name in ("position", "token_type"))
+    return tensors | {_POSITIONS: positions + types[0]}
 
 
 def graph_of(weights: Mapping[str, F32]) -> tuple[bytes, tuple[str, ...]]:
@@ -56,7 +60,7 @@ def graph_of(weights: Mapping[str, F32]) -> tuple[bytes, tuple[str, ...]]:
     Parameters
     ----------
     weights
-        The tensors of a BERT by the names that transformers gives them.
+        As `read_weights` returns them.
     """
     network = _Network(weights)
     hidden = network.embed()
@@ -81,7 +85,7 @@ class _Network:
             "ids",
             "",
             self._weight("embeddings.word_embeddings.weight"),
-            self._weight("embeddings.position_embeddings.weight"),
+            self._weight(_POSITIONS),
             "",
             self._weight("embeddings.LayerNorm.weight"),
             self._weight("embeddings.LayerNorm.bias"),

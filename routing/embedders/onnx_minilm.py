@@ -1,4 +1,8 @@
-"""all-MiniLM-L6-v2 on ONNX Runtime: the same rows as by sentence-transformers to 2e-7, without torch."""
+"""all-MiniLM-L6-v2 on ONNX Runtime: the rows of sentence-transformers without torch.
+
+On prompts they differ by about 1e-7, at most 2.4e-7 in 1,410 recorded ones, of which all were routed alike: each is
+as far from the row in float64 as from the other.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ _BEGINNING = 4096
 class OnnxMiniLm:
     """Embed with all-MiniLM-L6-v2 on the CPU, without network, from the weights that sentence-transformers reads.
 
-    Its identity is the same: rows differ by less than 2e-7, so that a decision can differ only where two LLMs are tied.
+    Its identity is the same: rows differ by rounding, so that a decision can differ only where two LLMs are tied.
 
     Parameters
     ----------

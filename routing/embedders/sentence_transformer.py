@@ -76,10 +76,10 @@ class SentenceTransformerEmbedder:
         _refuse_code_and_pickles(self._folder)
         full_name = f"{FOLDER}{self._folder.resolve().name}" if is_folder(name) else _repository(name)
         revision = _digest(self._folder)[:12]
-        if known is not None and (known.name, known.revision) == (full_name, revision):
+        if known == EmbedderId(full_name, revision, known.dim if known is not None else 0):
             self.id = known
         else:
-            self.id = EmbedderId(full_name, revision, int(self._encoder.get_embedding_dimension() or 0))
+            self.id = EmbedderId(full_name, revision, int(self._found(["text"]).shape[1]))
 
     def embed(self, texts: Sequence[str]) -> F32:
         """Embed texts.
@@ -103,23 +103,21 @@ class SentenceTransformerEmbedder:
         cleaned = encodable(texts)
         if not cleaned:
             return np.zeros((0, self.id.dim), dtype=np.float32)
-        found = self._encoder.encode(
-            cleaned,
-            batch_size=self._batch_size,
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
-        rows = np.ascontiguousarray(found, dtype=np.float32)
+        rows = self._found(cleaned)
         if rows.shape != (len(cleaned), self.id.dim) or not np.isfinite(rows).all():
             raise EmbedderUnavailable(f"the embedder {self.id.key} returned rows that cannot be used")
         rows[~rows.any(axis=1), 0] = 1.0
         return rows
 
-    @property
-    def tokenizer_json(self) -> bytes:
-        """Tokenizer, as the `tokenizers` library reads it."""
-        return (self._folder / "tokenizer.json").read_bytes()
+    def _found(self, texts: list[str]) -> F32:
+        found = self._encoder.encode(
+            texts,
+            batch_size=self._batch_size,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
+        return np.ascontiguousarray(found, dtype=np.float32)
 
     @cached_property
     def _encoder(self) -> SentenceTransformer:
@@ -170,9 +168,10 @@ def folder_of(name: str) -> Path:
         When it is not on this machine.
     """
     if is_folder(name):
-        folder = Path(name).expanduser()
-        if not folder.is_dir():
-            raise InvalidInput(f"there is no embedder {name!r}: no such folder", hint=_hint(name))
+        folder = Path(os.path.expanduser(name))  # noqa: PTH111 - Path raises for an unknown user
+        # Looked at before anything else: a mistyped "/" would have the whole disk read.
+        if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
+            raise InvalidInput(f"there is no embedder {name!r}: no folder of one", hint=_hint(name))
         return folder
     os.environ["HF_HUB_OFFLINE"] = "1"
     unknown = InvalidInput(f"there is no embedder {name!r} on this machine", hint=_hint(name))
