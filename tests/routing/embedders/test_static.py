@@ -100,7 +100,7 @@ def test_a_missing_or_damaged_table_is_refused_by_name(static, tmp_path):
 
 
 def test_the_tokenizer_of_the_default_embedder_can_be_read():
-    from routing.embedders import SentenceTransformerEmbedder
+    from routing.embedders import minilm
 
-    vocabulary = json.loads(SentenceTransformerEmbedder().tokenizer_json)["model"]["vocab"]
+    vocabulary = json.loads(minilm.read_pinned(minilm.TOKENIZER))["model"]["vocab"]
     assert vocabulary["the"] < vocabulary["theory"]
