@@ -100,7 +100,7 @@ def keep_embedder(embedder: Embedder, folder: Path) -> None:
 
 
 @lru_cache(maxsize=1)
-def open_minilm(*, batch_size: int = 8) -> Embedder:
+def open_minilm(*, batch_size: int = 4) -> Embedder:
     """Open all-MiniLM-L6-v2, once per process: on ONNX Runtime, or by sentence-transformers where there is none.
 
     Parameters
