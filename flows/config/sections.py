@@ -116,7 +116,9 @@ class EmbedderSettings(Section):
     """What turns prompts into vectors."""
 
     name: str = "all-MiniLM-L6-v2"
-    """or static-minilm, or hashing-256: no weights, much faster, much coarser"""
+    """or static-minilm, or hashing-256: no weights, much faster, much coarser; or any embedder of sentence-transformers
+    that is on this machine: a name in the cache of Hugging Face, or a folder, written with a slash; nothing is
+    downloaded"""
 
 
 class BudgetSettings(Section):
