@@ -146,6 +146,13 @@ class TinyNight:
         """Return what the last night printed."""
         return (self.folder / "output.txt").read_text()
 
+    def reached(self) -> dict[str, int]:
+        """Return how often the last finished night reached each crash point, in the order of their first time.
+
+        Points are counted when `UNIROUTE_TEST_KILL_AT` is set, whatever it says.
+        """
+        return json.loads((self.folder / "reached.json").read_text())
+
     def planned_calls(self) -> int:
         """Return how many calls the last night said it would make."""
         return int(re.search(r"Plan: .* LLMs, (\d+) calls", self.output())[1])
@@ -235,7 +242,7 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
     os.chdir(folder)
     os.environ |= {"UNIROUTE_HOME": str(Path(folder) / "home")} | variables
     sys.stdout = sys.stderr = Path("output.txt").open("w", buffering=1)  # noqa: SIM115 - until the process ends
-    from flows import nightly
+    from flows import crash_points, nightly
     from flows.cli.endings import report_bug, report_error
     from routing.errors import UnirouteError
     from tests.fakes.plain import without_prefect
@@ -256,6 +263,7 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
     except Exception as error:
         code = report_bug(error)
     sys.stdout.flush()
+    Path("reached.json").write_text(json.dumps(crash_points.reached()))
     os._exit(code)
 
 
