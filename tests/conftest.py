@@ -89,6 +89,7 @@ LONGEST_FIRST = (
     "faults/test_mlflow_outage.py",
     "flows/cli/test_servers.py",
     "flows/reports/promotion/test_nights.py",
+    "e2e/test_refusals.py",
     "registry/publishing/test_client.py",
     "registry/publishing/test_mlflow_server.py",
     "flows/promotion/test_refresh.py",
@@ -99,7 +100,6 @@ LONGEST_FIRST = (
     "e2e/test_automations.py",
     "flows/profiling/test_fan_out.py",
     "registry/publishing/test_publisher.py",
-    "e2e/test_refusals.py",
     "flows/reports/test_in_chromium.py",
     "test_installation.py",
     "routing/test_embedding.py",
@@ -120,6 +120,7 @@ TOGETHER = {
     "faults/test_mlflow_outage.py": "nights",
     "flows/cli/test_servers.py": "nights",
     "flows/reports/promotion/test_nights.py": "nights",
+    "e2e/test_refusals.py": "nights",
     "registry/publishing/test_client.py": "MLflow server",
     "registry/publishing/test_mlflow_server.py": "MLflow server",
 }

@@ -206,7 +206,10 @@ def mlflow_state(url: str) -> list[tuple]:
 
 @dataclass(frozen=True)
 class ForkedCommand:
-    """A command of ``uniroute`` in a process of its own, which had nothing to import."""
+    """A command of ``uniroute`` in a process and session of its own, which had nothing to import.
+
+    Under Prefect it needs PREFECT_HOME: the folder ``prefect`` in the home folder, as for any command.
+    """
 
     process: "multiprocessing.process.BaseProcess"
     streams: tuple[Path, Path]
@@ -228,12 +231,18 @@ class ForkedCommand:
 def _command(
     folder: Path, arguments: tuple[str, ...], variables: Mapping[str, str], streams: tuple[Path, Path]
 ) -> None:
+    from prefect.context import refresh_global_settings_context
+
     from flows.cli import main
 
+    os.setsid()
     os.chdir(folder)
     os.environ |= variables
+    refresh_global_settings_context()  # Prefect was imported where these variables were not
     sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - until the process ends
     sys.stdout, sys.stderr = (stream.open("w") for stream in streams)
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        os.dup2(stream.fileno(), number)  # for what it starts
     main([*arguments])
 
 
