@@ -4,6 +4,7 @@ Processes come from a fork server that has imported everything, because imports 
 """
 
 import asyncio
+import atexit
 import json
 import multiprocessing
 import os
@@ -243,7 +244,10 @@ def _command(
     sys.stdout, sys.stderr = (stream.open("w") for stream in streams)
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         os.dup2(stream.fileno(), number)  # for what it starts
-    main([*arguments])
+    try:
+        main([*arguments])
+    finally:
+        atexit._run_exitfuncs()  # left out by multiprocessing; Prefect stops its server there
 
 
 def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
