@@ -62,6 +62,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{duration:7.1f} s  {file}")
 
 
+# Six thousand tests are collected, and what is imported meanwhile stays.
+gc.set_threshold(50_000, 20, 20)
+
 # The first import of Prefect reads it, whatever test that is.
 for _name, _value in {
     "PREFECT_HOME": str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"),
@@ -150,7 +153,6 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector leave alone what was imported: looking through it again and again is slow."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -69,3 +69,4 @@ for template in _environment().list_templates():
 gc.collect()
 gc.freeze()
 gc.set_threshold(50_000, 20, 20)
+gc.enable()

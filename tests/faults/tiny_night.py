@@ -22,7 +22,7 @@ from tests.fakes.endpoint import FakeEndpoint
 from tests.postgres import look_into
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults.preloaded"])
+CONTEXT.set_forkserver_preload(["tests.faults.uncollected", "tests.faults.preloaded"])
 
 LLMS = ("weak", "fair", "good")
 FIRST, SECOND = "2024-09-01", "2024-10-01"
