@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"a local Spark needs {' and '.join(MISSING)}"),
 ]
 
-ROWS = 1500
+ROWS = 3000
 # Small batches of Arrow, so that Spark splits the prompts differently from any other caller.
 SPARK_DEFAULTS = """
 spark.master local[2]
@@ -41,7 +41,7 @@ spark.driver.host 127.0.0.1
 spark.driver.bindAddress 127.0.0.1
 spark.ui.enabled false
 spark.driver.extraJavaOptions -XX:TieredStopAtLevel=1 -XX:+UseSerialGC
-spark.sql.execution.arrow.maxRecordsPerBatch 200
+spark.sql.execution.arrow.maxRecordsPerBatch 400
 """
 MORE = """
 import json
@@ -71,7 +71,7 @@ def write_prompts(path: Path) -> list[str]:
     texts = ["", "\x00", "a\u2028b", "😀" * 1000, "word " * 20_000, *PROMPTS]
     texts += [" ".join(words[random.integers(0, len(words), n)]) for n in random.integers(1, 800, ROWS - len(texts))]
     table = pa.table({"id": pa.array(range(ROWS), pa.int32()), "prompt": texts, "team": ["x", None] * (ROWS // 2)})
-    pq.write_table(table, path, row_group_size=500)
+    pq.write_table(table, path, row_group_size=1000)
     return texts
 
 
@@ -97,7 +97,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory, migrated: Path, template: P
         patched.setenv("UNIROUTE_EMBEDDER__NAME", "hashing-256")
         options = ["--input", str(consumer.folder / "prompts.parquet"), "--output", str(target), "--cost-weight", "20"]
         with pytest.raises(SystemExit) as ended:
-            main(["route", *options, "--chunk", "550"])
+            main(["route", *options, "--chunk", "1100"])
     assert ended.value.code == 0
     return Routed(
         spark=pd.read_parquet(consumer.folder / "routed.parquet").sort_values("id", ignore_index=True),
