@@ -111,7 +111,7 @@ class Evening:
         assert aliases["champion"] in ready
 
 
-# A night is killed at every third step, so that each start gets further than the one before by more than a line.
+# A night is killed at every third step: neighbours, often a line apart, get nights of their own.
 TURNS = 3
 # Every effect takes some minutes: set UNIROUTE_TEST_KILL_STRIDE=1 after changing what a night writes.
 STRIDE = int(os.environ.get("UNIROUTE_TEST_KILL_STRIDE", "17"))
