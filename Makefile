@@ -14,9 +14,9 @@ demo: $(VENV)/installed
 picture: $(VENV)/installed
 	$(RUN)/python -m tests.bench.deferral_picture routing
 
-# Three processes keep two cores busy: nights and servers wait a lot.
+# Four processes keep two cores busy: nights and servers wait a lot.
 test: $(VENV)/installed lint
-	$(RUN)/python -m pytest -n 3
+	$(RUN)/python -m pytest -n 4
 
 lint: $(VENV)/installed
 	$(RUN)/ruff check .

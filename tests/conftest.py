@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests import properties
 from tests.commands import uniroute
@@ -61,6 +62,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{duration:7.1f} s  {file}")
 
 
+# Six thousand tests are collected, and what is imported meanwhile stays.
+gc.set_threshold(50_000, 20, 20)
+
 # The first import of Prefect reads it, whatever test that is.
 for _name, _value in {
     "PREFECT_HOME": str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"),
@@ -77,32 +81,66 @@ hypothesis.settings.load_profile(properties.PROFILE)
 
 # A file stays on one process, so the last one must not run alone for long: these come first.
 LONGEST_FIRST = (
-    "e2e/test_stack.py",
     "faults/test_kill_points.py",
+    "e2e/test_stack.py",
     "e2e/test_two_nights.py",
     "faults/test_signals.py",
     "faults/test_secrets.py",
+    "faults/test_promotions.py",
+    "faults/test_postgres_night.py",
+    "faults/test_withdrawal.py",
+    "faults/test_mlflow_outage.py",
+    "flows/cli/test_servers.py",
+    "flows/reports/promotion/test_nights.py",
+    "e2e/test_refusals.py",
     "registry/publishing/test_client.py",
+    "registry/publishing/test_mlflow_server.py",
+    "flows/promotion/test_refresh.py",
+    "flows/promotion/test_undecided.py",
     "registry/publishing/test_processes.py",
     "registry/publishing/test_spark.py",
     "faults/test_endpoints.py",
-    "registry/publishing/test_mlflow_server.py",
     "e2e/test_automations.py",
     "flows/profiling/test_fan_out.py",
-    "faults/test_promotions.py",
     "registry/publishing/test_publisher.py",
-    "e2e/test_refusals.py",
     "flows/reports/test_in_chromium.py",
     "test_installation.py",
     "routing/test_embedding.py",
-    "faults/test_mlflow_outage.py",
-    "faults/test_postgres_night.py",
     "routing/test_determinism.py",
     "flows/batch/test_routing.py",
     "flows/checks/test_doctor.py",
     "flows/cli/test_contract.py",
     "test_architecture.py",
 )
+
+# These share what a process makes once: a fork server that has imported everything, or an MLflow server.
+TOGETHER = {
+    "faults/test_signals.py": "nights",
+    "faults/test_secrets.py": "nights",
+    "faults/test_promotions.py": "nights",
+    "faults/test_postgres_night.py": "nights",
+    "faults/test_withdrawal.py": "nights",
+    "faults/test_mlflow_outage.py": "nights",
+    "flows/cli/test_servers.py": "nights",
+    "flows/reports/promotion/test_nights.py": "nights",
+    "e2e/test_refusals.py": "nights",
+    "registry/publishing/test_client.py": "MLflow server",
+    "registry/publishing/test_mlflow_server.py": "MLflow server",
+}
+
+
+class FilesTogether(LoadFileScheduling):
+    """Tests of a file on one process, and some files on the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return TOGETHER.get(file.removeprefix("tests/"), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FilesTogether:
+    """Distribute tests over processes."""
+    return FilesTogether(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -115,7 +153,6 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector leave alone what was imported: looking through it again and again is slow."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / ".ci" / "install.py"
 # No other machine is reached: the tests end the same with a network and without.
 NOWHERE = dict.fromkeys(("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
+# Quicker than pip, to look and to clean up.
+UV = (str(Path(sys.executable).with_name("uv")), "pip")
 CPU_BUILD, PIP_TRIES = "That index cannot be used from here", "uv cannot install it: pip tries"
 PYPROJECT = """
 [build-system]
@@ -61,7 +63,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     uv = Path(importlib.util.find_spec("uv").origin).parent
     for name in (uv, *uv.parent.glob("uv-*.dist-info")):
         (packages / name.name).symlink_to(name)
-    (made / "bin" / "uv").symlink_to(Path(sys.executable).with_name("uv"))
+    (made / "bin" / "uv").symlink_to(UV[0])
     return made
 
 
@@ -94,14 +96,14 @@ def install(tmp_path: Path, environment: Path) -> Callable[..., list[str]]:
     own |= NOWHERE | {"HOME": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "cache"), "PIP_RETRIES": "0"}
 
     def run(config: str = "", **settings: str) -> list[str]:
-        subprocess.run([python, "-m", "pip", "uninstall", "-qq", "-y", "torch", "tiny"], check=True)
+        subprocess.run([*UV, "uninstall", "-q", "--python", python, "torch", "tiny"], check=True, capture_output=True)
         (environment / "pip.conf").write_text(config)
         made = subprocess.run(
             [python, str(tree / ".ci" / "install.py")], env=own | settings, capture_output=True, text=True, check=False
         )
         assert made.returncode == 0, made.stdout + made.stderr
         assert made.stderr == "" or PIP_TRIES in made.stdout, made.stderr
-        listing = [python, "-m", "pip", "list", "--format", "freeze"]
+        listing = [*UV, "list", "--python", python, "--format", "freeze"]
         listed = subprocess.run(listing, env=own, capture_output=True, text=True, check=True)
         assert {"torch==2.0", "tiny==1.0"} <= set(listed.stdout.splitlines())
         return made.stdout.splitlines()

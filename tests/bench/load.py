@@ -24,6 +24,7 @@ from zlib import crc32
 import click
 
 from flows.config import environment
+from tests.fakes.settings import QUICK
 
 if TYPE_CHECKING:
     from flows.reports.night_report import NightReport
@@ -34,16 +35,9 @@ MOST_MEMORY_GB, LEAST_RATIO = 1.5, 0.6
 _LETTERS = "ABCD"
 _AS_OF = "2024-09-01"
 _GARBAGE = b'{"choices": [{"message": {"content": "The ans'
-_SETTINGS = """
-home = "home"
-[prompts]
-file = "prompts.jsonl"
-map = 0.2
-representative = 0.4
-gate = 0.3
-hidden = 0.1
-[embedder]
-name = "hashing-256"
+_SETTINGS = (
+    QUICK
+    + """
 [night]
 canary_prompts = 0
 [budget]
@@ -62,6 +56,7 @@ timeout_s = 1
 max_attempts = 8
 max_tokens = 256
 """
+)
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

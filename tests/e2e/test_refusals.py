@@ -1,8 +1,6 @@
 """Nights that cannot continue: refused in one line, and nothing half-made stays behind."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,8 +8,8 @@ import pytest
 from flows.config.loading import load_settings
 from flows.workspace import Workspace
 from tests.commands import Uniroute
-from tests.e2e.conftest import UNIROUTE
 from tests.fakes.plain import without_prefect
+from tests.faults.tiny_night import ForkedCommand
 from tests.homes import with_prefect
 
 GOOD = {
@@ -45,14 +43,13 @@ def test_an_endpoint_that_is_down_ends_the_night_and_counts_no_answer_as_wrong(
     """Under Prefect, which wants to report the exception of a flow in its own way."""
     config = written(tmp_path, json.dumps({"data": [GOOD]}), "http://127.0.0.1:9/v1")
     with_prefect(tmp_path / "home", prefect_template)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("UNIROUTE_")}
-    command = [UNIROUTE, "night", "run", "--config", config]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 75, done.stderr
-    error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    prefect = str(tmp_path / "home" / "prefect")
+    ended = ForkedCommand.start(tmp_path, "night", "run", "--config", str(config), PREFECT_HOME=prefect).end()
+    assert ended.code == 75, ended.err
+    error = next(line for line in ended.err.splitlines() if line.startswith("error: "))
     assert "endpoint here" in error
     assert "The registry and the champion stay as they are." in error
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in ended.err
     with Workspace(load_settings(config)) as workspace:
         assert workspace.registry.routers.list() == ()
         assert workspace.registry.runs.list()[0].status == "failed"

@@ -68,3 +68,5 @@ for template in _environment().list_templates():
     _environment().get_template(template)
 gc.collect()
 gc.freeze()
+gc.set_threshold(50_000, 20, 20)
+gc.enable()

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ from tests.faults.tiny_night import FIRST, LLMS, SECOND, TinyNight, answer, mlfl
 KILLED = -9
 NEWER = {"UNIROUTE_TEST_GRADER": "99"}
 """The second night has a newer grader, so that it is also killed while it grades stored answers again."""
+COUNTED = {"UNIROUTE_TEST_KILL_AT": "nowhere", "UNIROUTE_TEST_SIDE_EFFECTS": "1"}
+"""Kills nothing, and counts what there is to be killed at."""
 CONCURRENCY = 4
 FLOWS = Path(__file__).resolve().parents[2] / "flows"
 # Reached when a person decides, and by no night; tests of promotions kill there.
@@ -43,7 +45,8 @@ class Evening:
         shutil.copytree(night.folder, self._before)
         self.old_champion = self.champion()
         calls = dict(endpoint.calls)
-        assert night.run(SECOND, **NEWER) == 0, night.output()
+        assert night.run(SECOND, **COUNTED, **NEWER) == 0, night.output()
+        self.reached = night.reached()
         asked = {name for name in LLMS if endpoint.calls[name] > calls.get(name, 0)}
         assert asked == {"good"}, "the others are graded again"
         self.new_champion = self.champion()
@@ -67,30 +70,38 @@ class Evening:
         shutil.rmtree(self.night.folder)
         shutil.copytree(self._before, self.night.folder)
 
-    def is_killed(self, point: str) -> bool:
-        """Return whether a night died at a point; what serves is then intact, and the next start repairs the rest."""
+    def killed_at(self, *points: str) -> None:
+        """Kill the night at a point, what continues it at the next one, and so on; the last start is left alone.
+
+        What serves is intact after each death, and in the end all is as if nothing had happened.
+        """
         self.come_back()
-        code = self.night.run(SECOND, UNIROUTE_TEST_KILL_AT=point, UNIROUTE_TEST_SIDE_EFFECTS="1", **NEWER)
-        assert code in (KILLED, 0), self.night.output()
-        if code == KILLED:
+        for point in points:
+            kept, calls_before = self._answers(), self._calls()
+            code = self.night.run(SECOND, **COUNTED | {"UNIROUTE_TEST_KILL_AT": point}, **NEWER)
+            assert code == KILLED, f"not killed at {point}: {self.night.output()}"
             assert self.champion() in (self.old_champion, self.refreshed, self.new_champion)
             self._check_served()
-            kept, calls_before = self._answers(), self._calls()
-            assert self.night.run(SECOND, **NEWER) == 0, self.night.output()
-            asked_again = self._calls() - calls_before - (self.answers - kept)
-            assert asked_again <= CONCURRENCY, (
-                "a call of the dying night may arrive late, but no kept answer is paid twice"
-            )
+            self._check_paid_once(kept, calls_before)
+        kept, calls_before = self._answers(), self._calls()
+        assert self.night.run(SECOND, **NEWER) == 0, self.night.output()
+        self._check_paid_once(kept, calls_before)
+        where = f"killed at {', then '.join(points)}"
         dump = self.night.dump()
         assert dump.keys() == self.expected.keys()
         for part, rows in self.expected.items():
-            assert dump[part] == rows, f"killed at {point}: {part} differs"
+            assert dump[part] == rows, f"{where}: {part} differs"
         with Registry.open(f"sqlite:///{self.night.registry}", migrate=False) as registry:
             facts = registry.check_facts(registry.ledger.events())
             published = [one for one in registry.routers.list() if one.mlflow_version is not None]
             assert published and all(registry.routers.known_folder(one) is not None for one in published)
-        assert (facts.problems, facts.n_open, facts.n_nights) == ((), 0, 2), f"killed at {point}"
-        return code == KILLED
+        assert (facts.problems, facts.n_open, facts.n_nights) == ((), 0, 2), where
+        assert self.champion() == self.new_champion != self.old_champion
+
+    def _check_paid_once(self, kept: int, calls_before: int) -> None:
+        """Check that a start asked for what was missing, and for calls of the one before that were in flight."""
+        asked_again = self._calls() - calls_before - (self.answers - kept)
+        assert asked_again <= CONCURRENCY, "a call of the dying night may arrive late, but no kept answer is paid twice"
 
     def _check_served(self) -> None:
         """Check that what consumers follow is a complete version, whatever the night was doing."""
@@ -100,6 +111,8 @@ class Evening:
         assert aliases["champion"] in ready
 
 
+# A night is killed at every third step: neighbours, often a line apart, get nights of their own.
+TURNS = 3
 # Every effect takes some minutes: set UNIROUTE_TEST_KILL_STRIDE=1 after changing what a night writes.
 STRIDE = int(os.environ.get("UNIROUTE_TEST_KILL_STRIDE", "17"))
 
@@ -118,87 +131,90 @@ def evening(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterato
         yield Evening(night, endpoint)
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_f01_a_night_killed_at_a_named_step_ends_as_if_it_had_not_been_killed(evening: Evening, point: str) -> None:
-    assert evening.is_killed(point)
-    assert evening.champion() == evening.new_champion != evening.old_champion
+def numbers_of(reached: Mapping[str, int], name: str, stride: int, at_least: int) -> range:
+    """Return at which of its side effects a night is killed: the first one, and then every so many."""
+    assert reached[name] > at_least, f"there are few of {name} to be killed at"
+    return range(1, reached[name] + 1, stride)
+
+
+def test_a_night_reaches_every_named_step(evening: Evening) -> None:
+    assert {*evening.reached} == {*POINTS, "effect", "MLflow commit"}
+
+
+@pytest.mark.parametrize("turn", range(TURNS))
+def test_f01_a_night_killed_at_named_steps_ends_as_if_it_had_not_been_killed(evening: Evening, turn: int) -> None:
+    evening.killed_at(*[point for point in evening.reached if point in POINTS][turn::TURNS])
 
 
 @pytest.mark.slow
 def test_f01_a_night_killed_before_its_nth_side_effect_ends_as_if_it_had_not_been_killed(
     evening: Evening,
 ) -> None:
-    n = 1
-    while evening.is_killed(f"effect#{n}"):
-        n += STRIDE
-    assert n > 16, "there are commits and renames to be killed at"
+    for n in numbers_of(evening.reached, "effect", STRIDE, at_least=16):
+        evening.killed_at(f"effect#{n}")
 
 
 @pytest.mark.slow
 def test_f82_a_night_killed_before_the_nth_commit_of_mlflow_makes_one_version_and_the_right_aliases(
     evening: Evening,
 ) -> None:
-    n = 1
-    while evening.is_killed(f"MLflow commit#{n}"):
-        n += STRIDE
-    assert n > 8, "run, artifacts, version, tags and aliases are commits of their own"
+    # Run, artifacts, version, tags and aliases are commits of their own.
+    for n in numbers_of(evening.reached, "MLflow commit", STRIDE, at_least=8):
+        evening.killed_at(f"MLflow commit#{n}")
 
 
 class FirstEvening:
     """A home folder that does not exist yet, and what the first night makes of it when nothing stops it."""
 
-    def __init__(self, folder: Path, endpoint: FakeEndpoint, expected: dict[str, list[tuple]]) -> None:
-        self._folder = folder
+    def __init__(self, night: TinyNight, endpoint: FakeEndpoint) -> None:
+        self._folder = night.folder
         self._endpoint = endpoint
-        self._expected = expected
+        self._expected = night.dump()
+        self.reached = night.reached()
 
-    def is_killed(self, point: str) -> bool:
-        """Return whether the first night died at a point; the next start then makes all of it, MLflow included."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+    def killed_at(self, point: str) -> None:
+        """Kill the first night at a point; the next start then makes all of it, MLflow included."""
+        shutil.rmtree(self._folder)
         night = TinyNight.prepare(self._folder, self._endpoint, None, concurrency=CONCURRENCY, night="batch_size = 4")
-        code = night.run(FIRST, UNIROUTE_TEST_KILL_AT=point, UNIROUTE_TEST_SIDE_EFFECTS="1")
-        assert code in (KILLED, 0), night.output()
-        if code == KILLED:
-            assert night.run(FIRST) == 0, night.output()
+        assert night.run(FIRST, **COUNTED | {"UNIROUTE_TEST_KILL_AT": point}) == KILLED, night.output()
+        assert night.run(FIRST) == 0, night.output()
         dump = night.dump()
         for part, rows in self._expected.items():
             assert dump[part] == rows, f"killed at {point}: {part} differs"
         left = {path.name for path in (self._folder / "home").glob("mlflow.db*")}
         assert left == {"mlflow.db", "mlflow.db.lock"}
-        return code == KILLED
 
 
 @pytest.fixture(scope="module")
-def first_evening(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Iterator[FirstEvening]:
+def first_evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstEvening]:
     with FakeEndpoint(answer, scripts=dict.fromkeys(LLMS, "ok")) as endpoint:
         # MLflow stores paths: the night that is compared with runs in the same folder.
         folder = tmp_path_factory.mktemp("first") / "night"
-        night = TinyNight.prepare(folder, endpoint, template, concurrency=CONCURRENCY, night="batch_size = 4")
-        assert night.run(FIRST) == 0, night.output()
-        yield FirstEvening(folder, endpoint, night.dump())
+        # MLflow's database is made by this night, so that the changes of its schema are counted.
+        night = TinyNight.prepare(folder, endpoint, None, concurrency=CONCURRENCY, night="batch_size = 4")
+        assert night.run(FIRST, **COUNTED) == 0, night.output()
+        yield FirstEvening(night, endpoint)
 
 
 def test_f82_a_first_night_killed_while_mlflows_database_is_made_makes_it_at_the_next_start(
     first_evening: FirstEvening,
 ) -> None:
-    assert first_evening.is_killed("MLflow schema#90")
+    first_evening.killed_at("MLflow schema#90")
 
 
 @pytest.mark.slow
 def test_f82_a_first_night_killed_before_the_nth_change_of_mlflows_schema_makes_it_at_the_next_start(
     first_evening: FirstEvening,
 ) -> None:
-    n = 1
-    while first_evening.is_killed(f"MLflow schema#{n}"):
-        n += 5 * STRIDE
-    assert n > 200, "tables, columns and indexes are made one by one"
+    # Tables, columns and indexes are made one by one.
+    for n in numbers_of(first_evening.reached, "MLflow schema", 5 * STRIDE, at_least=200):
+        first_evening.killed_at(f"MLflow schema#{n}")
 
 
 @pytest.mark.slow
 def test_f01_a_first_night_killed_before_its_nth_side_effect_ends_as_if_it_had_not_been_killed(
     first_evening: FirstEvening,
 ) -> None:
-    n = 1
-    while first_evening.is_killed(f"effect#{n}"):
-        n += STRIDE
-    assert n > 16, "the registry and MLflow's database are made, and then filled"
+    # The registry and MLflow's database are made, and then filled.
+    for n in numbers_of(first_evening.reached, "effect", STRIDE, at_least=16):
+        first_evening.killed_at(f"effect#{n}")

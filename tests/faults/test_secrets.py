@@ -27,6 +27,7 @@ from registry.clock import utc_now
 from registry.db.redaction import REDACTION
 from registry.store import Registry
 from tests.fakes.endpoint import FakeEndpoint
+from tests.fakes.settings import QUICK
 from tests.faults.asked_night import right
 from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
 from tests.homes import with_prefect
@@ -103,16 +104,8 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory, template: Path, prefec
             "\n".join(f'[[llm]]\nid = "{name}"\nname = {json.dumps(NAME)}\n{priced}' for name in scripts)
         )
         (folder / "uniroute.toml").write_text(
-            f"""
-            home = "home"
-            [prompts]
-            file = "prompts.jsonl"
-            map = 0.2
-            representative = 0.4
-            gate = 0.3
-            hidden = 0.1
-            [embedder]
-            name = "hashing-256"
+            QUICK
+            + f"""
             [routing]
             n_clusters = 2
             [[catalog]]

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.endpoint import FakeEndpoint, FakeRequest
-from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
+from tests.faults.tiny_night import FIRST, LLMS, ForkedCommand, TinyNight, answer
 from tests.homes import with_prefect
 
 LLM_USD = Decimal("0.00006")
@@ -110,14 +108,10 @@ def test_f02_the_command_ends_with_143_under_prefect_even_when_its_server_is_sto
     stopper = Stopper({5: signal.SIGTERM}, to_group=to_group)
     with night_with(tmp_path, template, stopper) as night:
         with_prefect(night.folder / "home", prefect_template)
-        child = subprocess.Popen(
-            [Path(sys.executable).with_name("uniroute"), "night", "run", "--as-of", FIRST],
-            cwd=night.folder,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        stopper.pid = child.pid
-        assert child.wait(240) == 143
+        prefect = str(night.folder / "home" / "prefect")
+        command = ForkedCommand.start(night.folder, "night", "run", "--as-of", FIRST, PREFECT_HOME=prefect)
+        stopper.pid = command.process.pid
+        assert command.end().code == 143
         assert night.rows(RUN) == [("interrupted",)]
         assert night.rows(OUTCOMES) == [(stopper.seen, stopper.seen)]
 

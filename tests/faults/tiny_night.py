@@ -4,6 +4,7 @@ Processes come from a fork server that has imported everything, because imports 
 """
 
 import asyncio
+import atexit
 import json
 import multiprocessing
 import os
@@ -21,7 +22,7 @@ from tests.fakes.endpoint import FakeEndpoint
 from tests.postgres import look_into
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults.preloaded"])
+CONTEXT.set_forkserver_preload(["tests.faults.uncollected", "tests.faults.preloaded"])
 
 LLMS = ("weak", "fair", "good")
 FIRST, SECOND = "2024-09-01", "2024-10-01"
@@ -146,6 +147,13 @@ class TinyNight:
         """Return what the last night printed."""
         return (self.folder / "output.txt").read_text()
 
+    def reached(self) -> dict[str, int]:
+        """Return how often the last finished night reached each crash point, in the order of their first time.
+
+        Points are counted when `UNIROUTE_TEST_KILL_AT` is set, whatever it says.
+        """
+        return json.loads((self.folder / "reached.json").read_text())
+
     def planned_calls(self) -> int:
         """Return how many calls the last night said it would make."""
         return int(re.search(r"Plan: .* LLMs, (\d+) calls", self.output())[1])
@@ -199,7 +207,10 @@ def mlflow_state(url: str) -> list[tuple]:
 
 @dataclass(frozen=True)
 class ForkedCommand:
-    """A command of ``uniroute`` in a process of its own, which had nothing to import."""
+    """A command of ``uniroute`` in a process and session of its own, which had nothing to import.
+
+    Under Prefect it needs PREFECT_HOME: the folder ``prefect`` in the home folder, as for any command.
+    """
 
     process: "multiprocessing.process.BaseProcess"
     streams: tuple[Path, Path]
@@ -221,13 +232,22 @@ class ForkedCommand:
 def _command(
     folder: Path, arguments: tuple[str, ...], variables: Mapping[str, str], streams: tuple[Path, Path]
 ) -> None:
+    from prefect.context import refresh_global_settings_context
+
     from flows.cli import main
 
+    os.setsid()
     os.chdir(folder)
     os.environ |= variables
+    refresh_global_settings_context()  # Prefect was imported where these variables were not
     sys.stdin = Path(os.devnull).open()  # noqa: SIM115 - until the process ends
     sys.stdout, sys.stderr = (stream.open("w") for stream in streams)
-    main([*arguments])
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        os.dup2(stream.fileno(), number)  # for what it starts
+    try:
+        main([*arguments])
+    finally:
+        atexit._run_exitfuncs()  # left out by multiprocessing; Prefect stops its server there
 
 
 def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
@@ -235,7 +255,7 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
     os.chdir(folder)
     os.environ |= {"UNIROUTE_HOME": str(Path(folder) / "home")} | variables
     sys.stdout = sys.stderr = Path("output.txt").open("w", buffering=1)  # noqa: SIM115 - until the process ends
-    from flows import nightly
+    from flows import crash_points, nightly
     from flows.cli.endings import report_bug, report_error
     from routing.errors import UnirouteError
     from tests.fakes.plain import without_prefect
@@ -256,6 +276,7 @@ def _run(folder: str, as_of: str, variables: Mapping[str, str]) -> None:
     except Exception as error:
         code = report_bug(error)
     sys.stdout.flush()
+    Path("reached.json").write_text(json.dumps(crash_points.reached()))
     os._exit(code)
 
 

@@ -4,21 +4,16 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fakes.settings import QUICK
+
 FIRST, SECOND, THIRD = "2024-09-01", "2024-09-02", "2024-09-03"
 FIRST_LLMS = ("fair", "rivers", "sums")
 GONE, REPLACEMENT = "sums", "sums-2"
 N_PROMPTS = 120
 PRICES = {"fair": 0.8, "rivers": 1, GONE: 1, REPLACEMENT: 0.7}
-_SETTINGS = """
-home = "home"
-[prompts]
-file = "prompts.jsonl"
-map = 0.2
-representative = 0.4
-gate = 0.3
-hidden = 0.1
-[embedder]
-name = "hashing-256"
+_SETTINGS = (
+    QUICK
+    + """
 [routing]
 n_clusters = 2
 [gate]
@@ -40,6 +35,7 @@ base_url = "{url}/v1"
 concurrency = 8
 max_tokens = 64
 """
+)
 
 
 def is_about_sums(number: int) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.commands import Ended
 from tests.fakes.endpoint import FakeEndpoint
+from tests.fakes.settings import QUICK
 from tests.litellm.providers import LETTERS, LLMS, good
 from tests.litellm.proxy import KEY
 
@@ -19,16 +20,9 @@ FIRST, SECOND = "2024-09-01", "2024-09-02"
 N_PROMPTS, N_LATER, PATIENCE_S = 80, 64, 5
 COMPLETE = ("good", "weak", "unmetered", "opus", "gpt-5-mini")
 _NEEDS_ATTENTION = 3
-_SETTINGS = """
-home = "home"
-[prompts]
-file = "prompts.jsonl"
-map = 0.2
-representative = 0.4
-gate = 0.3
-hidden = 0.1
-[embedder]
-name = "hashing-256"
+_SETTINGS = (
+    QUICK
+    + """
 [night]
 llm_patience_s = {patience_s}
 canary_prompts = 0
@@ -49,6 +43,7 @@ api_key_env = "LITELLM_KEY"
 concurrency = 8
 max_tokens = 64
 """
+)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from registry.publishing.folder_check import read_folder
 from registry.publishing.trust import TRUST_FILE, Trust
 from registry.publishing.version_folder import routing_package, write_client
 from routing.router import Router
+from tests.homes import copied_home
 from tests.registry.publishing.conftest import Store
 from tests.registry.publishing.samples import PROMPTS, Consumer, make_router, recipe, request_for
 from tests.registry.publishing.test_processes import free_port, server
@@ -44,14 +45,28 @@ class Turns:
         self._idle.get(timeout=60)
 
 
-@pytest.fixture
-def routers(store: Store, tmp_path: Path) -> tuple[Router, Router]:
-    """Publish two versions, the first of which is champion."""
+@pytest.fixture(scope="module")
+def two_versions(tmp_path_factory: pytest.TempPathFactory, template: Path) -> tuple[Path, tuple[Router, Router]]:
+    """Publish two versions once, the first of which is champion."""
+    folder = tmp_path_factory.mktemp("two-versions") / "store"
+    folder.mkdir()
+    shutil.copyfile(template, folder / "mlflow.db")
+    store = Store(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
     made = (make_router(0), make_router(5))
     for number, router in enumerate(made, start=1):
-        store.publisher().publish(request_for(router, tmp_path, f"night:{number}"))
+        store.publisher().publish(request_for(router, folder.parent, f"night:{number}"))
     promote(store, 1)
-    return made
+    return folder, made
+
+
+@pytest.fixture
+def routers(store: Store, two_versions: tuple[Path, tuple[Router, Router]]) -> tuple[Router, Router]:
+    """Two published versions in a store of the test's own, the first of which is champion."""
+    made, routers = two_versions
+    folder = store.artifact_root.parent
+    shutil.rmtree(folder)
+    copied_home(made, folder)
+    return routers
 
 
 @pytest.fixture
@@ -274,7 +289,7 @@ def test_requests_during_twenty_swaps_are_all_answered_by_a_router_that_was_cham
     def ask() -> list[frozenset[str]]:
         answers = []
         # A pause, or three busy threads would starve the swaps.
-        while not swapped.wait(0.005):
+        while not swapped.wait(0.02):
             answers.append(frozenset(client.predict(PROMPTS)["router_digest"]))
         return answers
 
