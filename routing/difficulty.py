@@ -67,7 +67,7 @@ class Difficulty:
         slope, variance = _slopes(filled, answered, totals, counts)
         loadings = np.zeros((len(residuals), N_DIRECTIONS))
         used = positions.any(axis=0)
-        if used.any() and n_llms > 1:
+        if used.any() and n_llms > 1 and len(residuals):
             own = positions[:, used]
             raw = apart @ own @ np.linalg.inv(own.T @ own)
             rest = np.where(answered, apart - raw @ own.T, 0.0)

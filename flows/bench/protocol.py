@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.bench.folder import OutcomeFolder
-from flows.bench.report import COST_GRID, METHODS, BenchResult, MethodTrials
+from flows.bench.report import CHOSEN, COST_GRID, METHODS, POSTERIORS, BenchResult, IntervalFigures, MethodTrials
 from flows.errors import PrerequisiteError
 from flows.text import counted
 from routing.day_zero import LLMFacts
 
 if TYPE_CHECKING:
+    from flows.bench.methods.posteriors import Intervals
     from routing.deferral import DeferralCurve
 
 F32 = NDArray[np.float32]
@@ -42,6 +43,8 @@ class Split:
     ----------
     map, few, gate
         Rows of the map, representative and gate prompts.
+    pool
+        Rows of the prompts that representative ones are drawn from: a tenth of all, or all that are drawn.
     train, test
         Columns of the LLMs known beforehand and of the new ones.
     """
@@ -49,6 +52,7 @@ class Split:
     map: I64
     few: I64
     gate: I64
+    pool: I64
     train: I64
     test: I64
 
@@ -75,6 +79,7 @@ class Split:
             np.sort(rest[n_few_or_more:]),
             np.sort(rest[:n_val]),
             np.sort(gate),
+            np.sort(rest[:n_few_or_more]),
             np.sort(llms[:n_train]),
             np.sort(llms[n_train:]),
         )
@@ -91,6 +96,7 @@ class Figures:
     aiq: float
     reached: bool
     curve: tuple[float, ...]
+    intervals: Intervals | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +142,9 @@ class Bench:
 
     def _run(self, number: int) -> dict[str, Figures]:
         from flows.bench.methods.clairvoyant import oracle_curve
-        from flows.bench.methods.estimates import EXPECTED_ERRORS, BenchTrial
+        from flows.bench.methods.estimates import EXPECTED_ERRORS
+        from flows.bench.methods.posteriors import estimated
+        from flows.bench.methods.trial import BenchTrial
         from routing.baselines import ZeroRouter
         from routing.deferral import deferral_curve
 
@@ -151,6 +159,9 @@ class Bench:
             train_few_costs_usd=self.costs_usd[np.ix_(split.few, split.train)],
             test_few_errors=errors[np.ix_(split.few, split.test)],
             test_map_errors=errors[np.ix_(split.map, split.test)],
+            pool_rows=self.embeddings[split.pool],
+            train_pool_errors=errors[np.ix_(split.pool, split.train)],
+            test_pool_errors=errors[np.ix_(split.pool, split.test)],
             seed=self.seed_of(number),
             train_facts=tuple(self.facts[column] for column in split.train if self.facts),
             test_facts=tuple(self.facts[column] for column in split.test if self.facts),
@@ -162,6 +173,7 @@ class Bench:
         expected_costs = np.tile(self.costs_usd[few].mean(axis=0), (len(costs), 1))
         found: dict[str, Figures] = {}
         for name in self.methods:
+            intervals = None
             if name == "zero_router":
                 keys = [f"{column:06d}" for column in split.test]
                 blind = ZeroRouter.fit(self.scores[few], self.costs_usd[few], keys)
@@ -169,9 +181,14 @@ class Bench:
             elif name == "oracle":
                 curve = oracle_curve(scores, costs, reference_cost_usd=reference)
             else:
-                expected = EXPECTED_ERRORS[name](trial)
+                if name in POSTERIORS:
+                    ours = estimated(trial, chosen=name == CHOSEN)
+                    expected, intervals = ours.expected, ours.intervals(1 - scores)
+                else:
+                    expected = EXPECTED_ERRORS[name](trial)
                 curve = deferral_curve(expected, expected_costs, scores, costs, reference_cost_usd=reference)
-            found[name] = _figures(curve, scores.mean(axis=0), costs.mean(axis=0))
+            figures = _figures(curve, scores.mean(axis=0), costs.mean(axis=0))
+            found[name] = replace(figures, intervals=intervals)
         return found
 
 
@@ -303,4 +320,16 @@ def _collected(name: str, found: Sequence[Figures]) -> MethodTrials:
         aiq=column("aiq"),
         reached=tuple(figures.reached for figures in found),
         curve=tuple(np.mean([figures.curve for figures in found], axis=0).tolist()),
+        intervals=_pooled([figures.intervals for figures in found if figures.intervals is not None]),
+    )
+
+
+def _pooled(found: Sequence[Intervals]) -> IntervalFigures | None:
+    if not found:
+        return None
+    missed = np.concatenate([one.missed for one in found])
+    return IntervalFigures(
+        float(np.sqrt(np.mean(missed**2))),
+        float(np.mean(np.concatenate([one.level_is_covered for one in found]))),
+        float(np.mean(np.concatenate([one.clusters_are_covered.ravel() for one in found]))),
     )

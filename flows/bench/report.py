@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,32 @@ METHODS = (
     "kmeans_f1",
     "learned_map",
     "posterior",
+    "posterior_chosen",
     "clairvoyant",
     "oracle",
     "random",
 )
 COST_GRID = tuple(step / 100 for step in range(101))
 BASE, OURS, CEILING = "zero_router", "posterior", "clairvoyant"
+CHOSEN = "posterior_chosen"
+POSTERIORS = (OURS, CHOSEN)
+
+
+@dataclass(frozen=True)
+class IntervalFigures:
+    """What the intervals of a method are worth, over all trials and unseen LLMs.
+
+    Attributes
+    ----------
+    level_error
+        Root mean squared error of an LLM's level.
+    level_coverage, cluster_coverage
+        Share of the 95 % intervals of levels, and of errors by cluster, that hold what gate prompts show.
+    """
+
+    level_error: float
+    level_coverage: float
+    cluster_coverage: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +65,8 @@ class MethodTrials:
         Whether the best LLM is matched.
     curve
         Mean over trials of the best score reachable at each relative cost of `COST_GRID`.
+    intervals
+        Errors and intervals of levels; None for a method without.
     """
 
     name: str
@@ -55,6 +77,7 @@ class MethodTrials:
     aiq: tuple[float, ...]
     reached: tuple[bool, ...]
     curve: tuple[float, ...]
+    intervals: IntervalFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -93,9 +116,9 @@ class BenchResult:
         """Return the figures of a method; None when it was not measured."""
         return next((found for found in self.methods if found.name == name), None)
 
-    def share_of_clairvoyant(self) -> float | None:
-        """Return how far our method gets from ZeroRouter to the clairvoyant one; None when one of them is missing."""
-        base, ours, ceiling = (self.method(name) for name in (BASE, OURS, CEILING))
+    def share_of_clairvoyant(self, name: str = OURS) -> float | None:
+        """Return how far a method gets from ZeroRouter to the clairvoyant one; None when one of them is missing."""
+        base, ours, ceiling = (self.method(name) for name in (BASE, name, CEILING))
         if base is None or ours is None or ceiling is None:
             return None
         span = np.mean(ceiling.area) - np.mean(base.area)
@@ -158,7 +181,8 @@ def study_as_text(results: Sequence[BenchResult]) -> str:
 
 def _method_data(method: MethodTrials) -> dict[str, Any]:
     figures = {name: getattr(method, name) for name in ("area", "qnc", "qnc_vs_best", "peak")}
-    return {name: _spread(values) for name, values in figures.items()} | {"reach_rate": float(np.mean(method.reached))}
+    data = {name: _spread(values) for name, values in figures.items()} | {"reach_rate": float(np.mean(method.reached))}
+    return data if method.intervals is None else data | asdict(method.intervals)
 
 
 def _spread(values: tuple[float, ...]) -> dict[str, Any]:
@@ -186,7 +210,6 @@ def as_text(result: BenchResult, folder: OutcomeFolder) -> str:
             ]
         )
     headers = ["METHOD", "AREA", "QNC", "QNC/BEST", "PEAK", "AIQ", "REACHED", f"{OURS.upper()} WINS:LOSSES"]
-    share = result.share_of_clairvoyant()
     dropped, without_text = counted(folder.n_dropped, "prompt"), counted(folder.n_without_text, "prompt")
     lines = [
         f"{sanitize(result.data)}: {counted(result.n_llms, 'LLM')} x {counted(result.n_prompts, 'prompt')}, "
@@ -200,6 +223,14 @@ def as_text(result: BenchResult, folder: OutcomeFolder) -> str:
         "",
         "± is the standard deviation over trials.",
     ]
-    if share is not None:
-        lines.append(f"{OURS} goes {share:.1%} of the way from {BASE} to {CEILING}.")
+    for name in POSTERIORS:
+        share, method = result.share_of_clairvoyant(name), result.method(name)
+        if method is not None and method.intervals is not None:
+            found = method.intervals
+            lines.append(
+                f"{name} misses an LLM's level by {found.level_error:.3f} (root mean square); its 95 % intervals cover "
+                f"{found.level_coverage:.1%} of the levels and {found.cluster_coverage:.1%} of the errors by cluster."
+            )
+        if share is not None:
+            lines.append(f"{name} goes {share:.1%} of the way from {BASE} to {CEILING}.")
     return "\n".join(lines)

@@ -5,11 +5,11 @@ import pytest
 
 from flows.bench.folder import read_folder
 from flows.bench.protocol import Bench, Split, run_trials
-from flows.bench.report import METHODS, as_json, as_text
+from flows.bench.report import METHODS, POSTERIORS, as_json, as_text
 from flows.errors import PrerequisiteError
 from tests.flows.bench.synthetic import embeddings, kind_of, write_folder
 
-KNOWING = ("knn", "kmeans", "kmeans_f1", "learned_map", "posterior", "clairvoyant", "oracle")
+KNOWING = ("knn", "kmeans", "kmeans_f1", "learned_map", "posterior", "posterior_chosen", "clairvoyant", "oracle")
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,10 @@ def test_the_json_has_the_shape_other_tools_read(folder):
     assert (content["data"], content["trials"], content["n_val"]) == ("topics", 2, 30)
     assert (content["n_llms"], content["n_prompts"]) == (9, 400)
     assert tuple(content["methods"]) == METHODS
-    for method in content["methods"].values():
-        assert set(method) == {"area", "qnc", "qnc_vs_best", "peak", "reach_rate"}
+    for name, method in content["methods"].items():
+        of_levels = {"level_error", "level_coverage", "cluster_coverage"} if name in POSTERIORS else set()
+        assert set(method) == {"area", "qnc", "qnc_vs_best", "peak", "reach_rate"} | of_levels
+        assert all(0 <= method[figure] <= 1 for figure in of_levels)
         assert set(method["area"]) == {"mean", "sd", "per_trial"}
         assert len(method["area"]["per_trial"]) == 2
     assert set(content["sign_test"]) == set(METHODS) - {"posterior"}

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from flows.bench.methods import estimates
-from flows.bench.methods.estimates import EXPECTED_ERRORS, BenchTrial, best_setting, contrast_loss, plain_vectors
+from flows.bench.methods.estimates import EXPECTED_ERRORS
+from flows.bench.methods.trial import BenchTrial
 from routing import ClusterMap, InvalidInput, ZeroRouter, area, deferral_curve
+from routing.learned_map import best_setting, contrast_loss, plain_vectors
 from tests.flows.bench.synthetic import embeddings, knows, topics
 
 N = 300
@@ -19,6 +21,7 @@ def trial(*, n_few: int = 60, noise: float = 0.0, n_train: int = 6, seed: int = 
     right = np.stack([knows(kind, topics(N)) for kind in kinds], axis=1)
     errors = np.where(rng.random(right.shape) < noise, right, ~right).astype(float)
     map_rows, few, gate = np.arange(0, 180), np.arange(180, 180 + n_few), np.arange(240, N)
+    pool = np.arange(180, 240)
     return BenchTrial(
         map_rows=ROWS[map_rows],
         few_rows=ROWS[few],
@@ -28,6 +31,9 @@ def trial(*, n_few: int = 60, noise: float = 0.0, n_train: int = 6, seed: int = 
         train_few_costs_usd=np.ones((n_few, n_train)),
         test_few_errors=errors[few, n_train:],
         test_map_errors=errors[map_rows, n_train:],
+        pool_rows=ROWS[pool],
+        train_pool_errors=errors[pool, :n_train],
+        test_pool_errors=errors[pool, n_train:],
         seed=seed,
     )
 
@@ -109,6 +115,9 @@ def shortfalls(method: str, n_train: int, *, n_labels: int = 40, seeds: int = 8)
             train_few_costs_usd=np.ones((n_labels, n_train)),
             test_few_errors=errors[few, n_train:],
             test_map_errors=errors[map_rows, n_train:],
+            pool_rows=rows[few],
+            train_pool_errors=errors[few, :n_train],
+            test_pool_errors=errors[few, n_train:],
             seed=seed,
         )
         scores = 1 - errors[gate, n_train:]
@@ -142,6 +151,9 @@ def test_llms_that_are_always_wrong_or_right_and_identical_prompts_are_no_obstac
         train_few_errors=np.tile(np.arange(n_train) % 2.0, (60, 1)),
         test_few_errors=np.tile([0.0, 1.0], (60, 1)),
         test_map_errors=np.tile([0.0, 1.0], (180, 1)),
+        pool_rows=alike[:60],
+        train_pool_errors=np.tile(np.arange(n_train) % 2.0, (60, 1)),
+        test_pool_errors=np.tile([0.0, 1.0], (60, 1)),
     )
     found = EXPECTED_ERRORS[name](constant)
     assert np.isfinite(found).all()
