@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flows.night.llm_facts import facts_of
 from routing.day_zero import KnownFacts
-from routing.posterior_choice import CURRENT, WITHOUT_DIFFICULTY, Form
+from routing.posterior.choice import CURRENT, WITHOUT_DIFFICULTY, Form
 
 if TYPE_CHECKING:
     from flows.night.context import Night

@@ -30,7 +30,7 @@ from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
     from flows.night.context import Night
-    from registry.feature_vectors import StoredVector
+    from registry.cluster_maps import StoredVector
     from registry.llms import LLM
     from registry.prompts import Prompt
 

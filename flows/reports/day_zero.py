@@ -84,7 +84,7 @@ def standings(workspace: Workspace, llms: Sequence[LLM]) -> Standings:
         LLMs without a profile; those without a price are left out.
     """
     # An LLM that has a vector is shown without what fits and reads estimators, which takes seconds to load.
-    from flows.fitting.estimation import facts_of
+    from flows.night.llm_facts import facts_of
     from flows.versions.store import load_version
     from routing.estimator import PosteriorEstimator
     from routing.stored_estimator import read_estimator

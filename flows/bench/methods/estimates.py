@@ -1,7 +1,7 @@
 """The methods of a benchmark: the errors that each expects of unseen LLMs on gate prompts, in one trial.
 
 Every method that has a setting (k, K, strength of shrinkage) chooses it by simulation on the training LLMs alone: some
-are held out as if they were new (`routing.posterior_choice.Plan`), and all methods minimise the same `contrast_loss`.
+are held out as if they were new (`routing.posterior.choice.Plan`), and all methods minimise the same `contrast_loss`.
 `kmeans_f1` is a deliberate exception: it chooses K as appendix F.1 of the UniRoute paper does.
 """
 
@@ -22,7 +22,7 @@ from routing.deferral import area, deferral_curve
 from routing.estimator import PosteriorEstimator
 from routing.feature_space import PROMPTS_PER_CLUSTER, RESOLUTIONS
 from routing.learned_map import LEARNED_K, LEAST_KNOWN, best_setting, contrast_loss, learn, plain_vectors
-from routing.posterior_choice import Plan
+from routing.posterior.choice import Plan
 from routing.prompt_weights import ClusterMap
 
 F32 = NDArray[np.float32]
