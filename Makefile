@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Whoever starts ten processes a minute wants their imports compiled: uv leaves that to the first import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo picture test lint install clean bench-calls bench-demo bench-load bench-registry bench-gate bench-graders bench-cli bench-fan-out bench-spark stack litellm
+.PHONY: demo picture test lint install clean bench-calls bench-demo bench-load bench-registry bench-gate bench-releases bench-graders bench-cli bench-fan-out bench-spark stack litellm
 
 demo: $(VENV)/installed
 	$(RUN)/uniroute demo
@@ -50,6 +50,10 @@ bench-spark: $(VENV)/installed
 # How often the gate is wrong over 200 simulated nights, with its correction and without.
 bench-gate: $(VENV)/installed
 	$(RUN)/python -m tests.bench.gate_nights
+
+# What refits of the prior are worth as LLMs are released one after the other: folder DATA of recorded outcomes with dates.
+bench-releases: $(VENV)/installed
+	$(RUN)/python -m tests.bench.releases $(DATA)
 
 # How the graders agree with recorded verdicts, against those of revision BEFORE, on the recorded answers of folder DATA.
 BEFORE ?= main

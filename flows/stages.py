@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -19,10 +20,11 @@ from flows.night.context import Night
 from flows.profiling.availability import quarantine_unanswered
 from flows.profiling.canaries import missing_canaries, settle_drifts
 from flows.profiling.contamination import quarantine_contaminated
-from flows.profiling.plan import NightPlan, chosen, plan_night
+from flows.profiling.plan import NightPlan, PlannedOrder, chosen, plan_night
 from flows.profiling.regrading import planned_regrades, regrade_by_rule
 from flows.profiling.results import ProfileOutcome, ProfilingResult, Quarantine
 from flows.profiling.unreadable import readability_of
+from flows.reports.day_zero import standings
 from registry.llms import CatalogDiff, CatalogFetch, UnreadCatalog
 
 if TYPE_CHECKING:
@@ -122,6 +124,12 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
     }
     seen = night.outcome_table(llms, night.profiled_prompts)
     output_tokens = seen.output_tokens[np.isfinite(seen.output_tokens)]
+    drifted = [drift.llm_key for drift in night.drifts.all().values() if drift.is_due(night.as_of)]
+    new = [
+        llm
+        for llm in llms
+        if llm.key in missing and llm.key not in drifted and len(missing[llm.key]) == len(night.prompts_for(llm))
+    ]
     planned = plan_night(
         llms,
         night.as_of,
@@ -131,9 +139,28 @@ def plan(night: Night, only: list[str] | None = None) -> NightPlan:
         max_tokens={entry.name: entry.max_tokens for entry in night.workspace.endpoint_settings()},
         seen_output_tokens=float(output_tokens.mean()) if output_tokens.size else None,
         canaries=missing_canaries(night, llms, missing),
-        drifted=[drift.llm_key for drift in night.drifts.all().values() if drift.is_due(night.as_of)],
+        drifted=drifted,
+        worth=standings(night.workspace, new).worth if len(new) > 1 else {},
     )
-    return replace(planned, regrades=planned_regrades(night))
+    return replace(planned, regrades=planned_regrades(night), order=_planned_order(night, planned))
+
+
+def _planned_order(night: Night, planned: NightPlan) -> PlannedOrder | None:
+    """Return the order by which most of the planned LLMs that are asked by one are asked, the latest of several."""
+    scopes = [scope for one in planned.profiles if (scope := night.asked.scope_tonight(one.llm)) is not None]
+    if not scopes:
+        return None
+    counts = Counter(scope.order_digest for scope in scopes)
+    digest = max(counts, key=lambda one: counts[one])
+    order = night.asked.order_of(digest)
+    return PlannedOrder(
+        digest=digest,
+        strategy=order.strategy,
+        n_asked=max(scope.n_prompts for scope in scopes if scope.order_digest == digest),
+        n_prompts=len(order.prompt_digests),
+        n_known=order.n_known,
+        expected_loss=dict(order.losses.get("by_n", {})),
+    )
 
 
 def note_plan(night: Night, plan: NightPlan) -> None:

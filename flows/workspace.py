@@ -133,10 +133,8 @@ class Workspace:
         from registry.prompts import RoleShares
 
         wanted = self.settings.prompts
-        prompts = Sandbox.prompts() if wanted.file is None else read_prompts(wanted.file)
-        shares = RoleShares(
-            map=wanted.map, representative=wanted.representative, gate=wanted.gate, hidden=wanted.hidden
-        )
+        prompts = Sandbox.night_prompts() if wanted.file is None else read_prompts(wanted.file)
+        shares = RoleShares(**self.settings.role_shares)
         name = SANDBOX if wanted.file is None else wanted.name
         return self.registry.prompts.freeze(name, prompts, shares, seed=wanted.seed)
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, Select, func, select
 
-from registry.db.columns import array_bytes
 from registry.db.database import Database, Unit, ids_of
-from registry.db.tables import cluster_map, cluster_map_array, feature_vector, llm, router
+from registry.db.tables import cluster_map, cluster_map_array, feature_vector, llm, router, run
 from registry.errors import NotFound
+from registry.feature_vectors import StoredVector, VectorFields, vector_row
+from registry.ledger import Ledger
 from registry.runs import Run, Runs
-from routing.errors import InvalidInput
+from routing.day_zero import LevelPrior
+from routing.stored_estimator import ASKED
 
-_VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens")
+REFITTED = "router:map:refitted"
+"""The ledger event of a cluster map and prior that were fitted anew; its subject is the digest of the result."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,49 +55,80 @@ class ClusterMapRecord:
     run_id: int | None = None
 
 
-class VectorFields(Protocol):
-    """What `save_vectors` reads; `routing.features.FeatureVector` has it."""
+@dataclass(frozen=True)
+class FitSettings:
+    """What the settings ask of a cluster map and prior.
 
-    errors: NDArray[np.float32]
-    standard_errors: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    input_tokens: NDArray[np.float32]
-    output_tokens: NDArray[np.float32]
-    coefficients: NDArray[np.float32]
-    n_prompts: int
-    n_scored: int
-    input_token_ratio: float
+    Attributes
+    ----------
+    embedder_key
+        The embedder.
+    kind, seed
+        As in `ClusterMapRecord`.
+    n_clusters
+        The number asked for; 0 when simulation chooses it, None when it is not for the settings to say.
+    """
+
+    embedder_key: str
+    kind: str
+    seed: int
+    n_clusters: int | None = None
+
+    def accepts(self, record: ClusterMapRecord) -> bool:
+        """Whether a map was fitted under these settings."""
+        asked = int(record.arrays[ASKED][0]) if ASKED in record.arrays else record.n_clusters
+        facts = (record.embedder_key, record.kind, record.seed)
+        return facts == (self.embedder_key, self.kind, self.seed) and self.n_clusters in (None, asked)
+
+
+@dataclass(frozen=True)
+class RefitRecord:
+    """What the ledger keeps of a refit.
+
+    Attributes
+    ----------
+    run_key
+        The night.
+    before
+        Digest of the map that was in use.
+    why
+        What made it due.
+    n_llms
+        Number of LLMs whose answers the map was fitted on.
+    """
+
+    run_key: str
+    before: str
+    why: str
+    n_llms: int
 
 
 @dataclass(frozen=True, eq=False)
-class StoredVector:
-    """The latest feature vector of one LLM on one cluster map.
+class FittedMap:
+    """The cluster map and prior in use, and when they were fitted last.
 
-    All arrays have shape ``(n_clusters,)``, except the coefficients of the map's features, which have their own length.
+    Attributes
+    ----------
+    record
+        The map.
+    on
+        The day of the night that fitted it last; None when that is not known.
+    refit
+        How it was fitted anew; None for the first fit.
     """
 
-    llm_key: str
-    cluster_map_digest: str
-    prompt_set_digest: str
-    run_id: int
-    digest: str
-    errors: NDArray[np.float32]
-    standard_errors: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    input_tokens: NDArray[np.float32]
-    output_tokens: NDArray[np.float32]
-    coefficients: NDArray[np.float32]
-    n_prompts: int
-    n_scored: int
-    input_token_ratio: float
+    record: ClusterMapRecord
+    on: date | None
+    refit: RefitRecord | None = None
 
 
 class ClusterMaps:
     """Store and find cluster maps and feature vectors."""
 
-    def __init__(self, database: Database, runs: Runs) -> None:
+    def __init__(self, database: Database, runs: Runs, events: Ledger) -> None:
         self._database = database
         self._runs = runs
+        self._events = events
 
     def save_cluster_map(self, record: ClusterMapRecord, *, unit: Unit | None = None) -> None:
         """Store a cluster map; one that is already stored stays as it is.
@@ -129,19 +161,79 @@ class ClusterMaps:
             raise NotFound(f"there is no cluster map {digest[:12]}")
         return found
 
-    def latest_cluster_map(self, prompt_set_digest: str, embedder_key: str) -> ClusterMapRecord | None:
-        """Return the map that was fitted last on this prompt set with this embedder; None when there is none.
+    def save_refit(
+        self, record: ClusterMapRecord, held: Run, *, before: str, why: str, n_llms: int, actor: str, now: datetime
+    ) -> RefitRecord:
+        """Store a cluster map that was fitted anew, and record it in the ledger, together.
+
+        The result may be a map that is stored already; it is in use again from now on.
+
+        Parameters
+        ----------
+        record
+            The map.
+        held
+            The night; fenced as in `Outcomes.record`.
+        before, why, n_llms
+            As in `RefitRecord`.
+        actor, now
+            Who fitted it, and when.
+        """
+        with self._database.write() as unit:
+            self._runs.require_lease(held, unit)
+            self.save_cluster_map(record, unit=unit)
+            facts = {name: getattr(record, name) for name in ("prompt_set_digest", "embedder_key", "kind", "seed")}
+            facts |= {"before": before, "n_llms": n_llms, "as_of": held.as_of.isoformat(), "run_key": held.key}
+            self._events.append(REFITTED, record.digest, actor=actor, now=now, reason=why, payload=facts, unit=unit)
+        return RefitRecord(held.key, before, why, n_llms)
+
+    def fitted_map(self, wanted: FitSettings, prompt_set_digest: str | None = None) -> FittedMap | None:
+        """Return the map that was fitted last under some settings; None when there is none.
 
         Two prompt sets with the same map prompts have the same map, which is stored once: for the second set, the
         routers made from it say so.
-        """
-        of_routers = select(router.c.cluster_map_digest).where(router.c.prompt_set_digest == prompt_set_digest)
-        is_of_set = (cluster_map.c.prompt_set_digest == prompt_set_digest) | cluster_map.c.digest.in_(of_routers)
-        return self._cluster_map(is_of_set & (cluster_map.c.embedder_key == embedder_key))
 
-    def _cluster_map(self, condition: ColumnElement[bool]) -> ClusterMapRecord | None:
+        Parameters
+        ----------
+        wanted
+            The settings.
+        prompt_set_digest
+            Only maps fitted on, or used for, this prompt set; by default, on any.
+        """
         with self._database.read() as unit:
-            row = unit.execute(select(cluster_map).where(condition).order_by(cluster_map.c.id.desc())).first()
+            found = [
+                self._last_refit(wanted, prompt_set_digest, unit),
+                self._first_fit(wanted, prompt_set_digest, unit),
+            ]
+            known = [one for one in found if one is not None]
+            return max(known, key=lambda one: one.on or date.min, default=None)
+
+    def _last_refit(self, wanted: FitSettings, prompt_set_digest: str | None, unit: Unit) -> FittedMap | None:
+        for event in reversed(self._events.events(event=REFITTED, unit=unit)):
+            facts = json.loads(event.payload_json)
+            if prompt_set_digest in (None, facts["prompt_set_digest"]) and facts["kind"] == wanted.kind:
+                record = self._cluster_map(cluster_map.c.digest == event.subject, unit)
+                if record is not None and wanted.accepts(record):
+                    refit = RefitRecord(facts["run_key"], facts["before"], event.reason, facts["n_llms"])
+                    return FittedMap(record, date.fromisoformat(facts["as_of"]), refit)
+        return None
+
+    def _first_fit(self, wanted: FitSettings, prompt_set_digest: str | None, unit: Unit) -> FittedMap | None:
+        condition = (cluster_map.c.kind == wanted.kind) & (cluster_map.c.embedder_key == wanted.embedder_key)
+        if prompt_set_digest is not None:
+            of_routers = select(router.c.cluster_map_digest).where(router.c.prompt_set_digest == prompt_set_digest)
+            of_set = (cluster_map.c.prompt_set_digest == prompt_set_digest) | cluster_map.c.digest.in_(of_routers)
+            condition &= of_set
+        days = select(cluster_map.c.digest, run.c.as_of).outerjoin_from(cluster_map, run).where(condition)
+        for row in unit.execute(days.order_by(cluster_map.c.id.desc())).fetchall():
+            record = self._cluster_map(cluster_map.c.digest == row.digest, unit)
+            if record is not None and wanted.accepts(record):
+                return FittedMap(record, row.as_of)
+        return None
+
+    def _cluster_map(self, condition: ColumnElement[bool], joined: Unit | None = None) -> ClusterMapRecord | None:
+        with self._database.read(joined) as unit:
+            row = unit.execute(select(cluster_map).where(condition)).first()
             if row is None:
                 return None
             stored = unit.execute(
@@ -200,7 +292,7 @@ class ClusterMaps:
             latest = {one.llm_key: one.digest for one in self.vectors(cluster_map_digest, unit=opened)}
             rows = []
             for key, vector in sorted(vectors.items()):
-                row = _vector_row(key, vector, shape.n_clusters, prompt_set_digest)
+                row = vector_row(key, vector, shape.n_clusters, prompt_set_digest)
                 if latest.get(key) != row["digest"]:
                     rows.append({**row, "cluster_map_id": shape.id, "llm_id": numbers[key], "run_id": held.id})
             if rows:
@@ -221,12 +313,7 @@ class ClusterMaps:
         unit
             The transaction to join.
         """
-        newest = (
-            select(func.max(feature_vector.c.id))
-            .join_from(feature_vector, cluster_map)
-            .where(cluster_map.c.digest == cluster_map_digest)
-            .group_by(feature_vector.c.llm_id)
-        )
+        newest = _one_per_llm(func.max(feature_vector.c.id), cluster_map_digest)
         if prompt_set_digest is not None:
             newest = newest.where(feature_vector.c.prompt_set_digest == prompt_set_digest)
         fields = [name for name in StoredVector.__dataclass_fields__ if name not in ("llm_key", "cluster_map_digest")]
@@ -238,6 +325,23 @@ class ClusterMaps:
             )
             # A server sorts text by the rules of its own language.
             return tuple(StoredVector(row[0], cluster_map_digest, *row[1:]) for row in sorted(rows, key=itemgetter(0)))
+
+    def levels(self, cluster_map_digest: str) -> Mapping[str, LevelPrior | None]:
+        """Return what was expected of each LLM's level when its first vector on a cluster map was computed, by LLM key.
+
+        Its later vectors on this map start from the same, whatever catalogs say meanwhile.
+        """
+        first = _one_per_llm(func.min(feature_vector.c.id), cluster_map_digest)
+        with self._database.read() as unit:
+            rows = unit.execute(
+                select(llm.c.key, feature_vector.c.level_mean, feature_vector.c.level_variance)
+                .join_from(feature_vector, llm)
+                .where(feature_vector.c.id.in_(first))
+            )
+            return {
+                key: None if mean is None or variance is None else LevelPrior(mean, variance)
+                for key, mean, variance in rows
+            }
 
     def vector_history(self, cluster_map_digest: str, llm_key: str) -> tuple[StoredVector, ...]:
         """Return every feature vector that one LLM has had on a cluster map, the oldest first."""
@@ -260,28 +364,10 @@ class ClusterMaps:
         return numbers
 
 
-def vector_digest(vector: VectorFields, prompt_set_digest: str) -> str:
-    """Return the digest under which a feature vector is stored."""
-    return _vector_row("the LLM", vector, len(vector.errors), prompt_set_digest)["digest"]
-
-
-def _vector_row(key: str, vector: VectorFields, n_clusters: int, prompt_set_digest: str) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    digest = hashlib.sha256(prompt_set_digest.encode())
-    for name in _VECTOR_ARRAYS:
-        kind = np.int64 if name == "counts" else np.float32
-        values = np.ascontiguousarray(getattr(vector, name), dtype=kind)
-        if values.shape != (n_clusters,):
-            raise InvalidInput(f"{name} of {key} has shape {values.shape}; the cluster map has {n_clusters} clusters")
-        digest.update(array_bytes(values))
-        row[name] = values
-    row["coefficients"] = np.ascontiguousarray(vector.coefficients, dtype=np.float32)
-    if row["coefficients"].ndim != 1:
-        raise InvalidInput(f"coefficients of {key} have shape {row['coefficients'].shape}, not one dimension")
-    digest.update(array_bytes(row["coefficients"]))
-    ratio = float(vector.input_token_ratio)
-    if not math.isfinite(ratio):
-        raise InvalidInput(f"input_token_ratio of {key} is not finite")
-    facts = {"n_prompts": int(vector.n_prompts), "n_scored": int(vector.n_scored), "input_token_ratio": ratio}
-    digest.update(json.dumps(facts, sort_keys=True).encode())
-    return {**row, **facts, "prompt_set_digest": prompt_set_digest, "digest": digest.hexdigest()}
+def _one_per_llm(number: ColumnElement[int], cluster_map_digest: str) -> Select[tuple[int]]:
+    return (
+        select(number)
+        .join_from(feature_vector, cluster_map)
+        .where(cluster_map.c.digest == cluster_map_digest)
+        .group_by(feature_vector.c.llm_id)
+    )

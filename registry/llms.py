@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from shlex import quote
@@ -202,6 +202,17 @@ class LLMs:
                 .order_by(llm_price.c.since_on)
             )
             return tuple(price_of(row) for row in rows)
+
+    def first_prices(self) -> Mapping[str, Price]:
+        """Return the first price of each LLM that was in force, by key; it never changes."""
+        with self._database.read() as unit:
+            rows = unit.execute(
+                select(llm.c.key, llm_price)
+                .join_from(llm_price, llm)
+                .where(llm_price.c.is_held.is_(False), llm_price.c.input_usd_per_mtok.is_not(None))
+                .order_by(llm_price.c.since_on.desc())
+            )
+            return {row.key: price_of(row) for row in rows}
 
     def held_price(self, key: str) -> Price | None:
         """Return the price that waits for review; None when none does."""

@@ -15,7 +15,14 @@ from sqlalchemy.types import BigInteger
 from registry.answers import ScoreMove, StoredAnswer, known_at, score_moves, text_of_outcome, waiting_answers
 from registry.db.database import Database, Unit, chunks, ids_of
 from registry.db.tables import completion, llm, outcome, prompt, protocol
-from registry.outcome_sums import OutcomeSums, count_failures, sum_outcomes
+from registry.outcome_queries import (
+    OutcomeSums,
+    RepeatedScores,
+    count_failures,
+    repeated_samplings,
+    repeated_scores,
+    sum_outcomes,
+)
 from registry.prompts import Prompt
 from registry.runs import Run, Runs
 from registry.unreadable import (
@@ -233,31 +240,34 @@ class OutcomeReader:
             found = set(rows.scalars())
         return frozenset(one.digest for one in prompts if one.digest in found)
 
-    def first_scores(
-        self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], sampling_start: str
-    ) -> NDArray[np.float64]:
-        """Return the first score of each prompt under any sampling that begins like this, ``(n,)``; NaN without one.
+    def repeated_samplings(self, llm_key: str, start: str, containing: str) -> tuple[str, ...]:
+        """Return under which sampling settings an LLM was asked, in their order as text.
+
+        Parameters
+        ----------
+        llm_key
+            The LLM.
+        start, containing
+            Only settings that begin like this and contain that, for example the canaries of all nights.
+        """
+        with self._database.read() as unit:
+            return repeated_samplings(unit, llm_key, start, containing)
+
+    def repeated_scores(
+        self, llm_key: str, prompts: Sequence[Prompt], grader_versions: Mapping[str, str], samplings: Sequence[str]
+    ) -> RepeatedScores:
+        """Return what an LLM scored on the same prompts under several sampling settings.
 
         Parameters
         ----------
         llm_key, prompts, grader_versions
-            As in `missing`.
-        sampling_start
-            The beginning of the sampling settings, for example of the canaries of all nights.
+            As in `missing`; scores of other graders are left out.
+        samplings
+            The rows.
         """
-        labels = sorted(set(grader_labels(grader_versions).values()))
+        digests, labels = [one.digest for one in prompts], set(grader_labels(grader_versions).values())
         with self._database.read() as unit:
-            rows = unit.execute(
-                select(prompt.c.digest, outcome.c.score)
-                .join_from(outcome, prompt, prompt.c.id == outcome.c.prompt_id)
-                .join(llm, llm.c.id == outcome.c.llm_id)
-                .join(protocol, protocol.c.id == outcome.c.protocol_id)
-                .where(llm.c.key == llm_key, outcome.c.score.is_not(None), protocol.c.grader.in_(labels))
-                .where(protocol.c.sampling.startswith(sampling_start, autoescape=True))
-                .order_by(outcome.c.asked_at.desc())
-            )
-            first = {row.digest: row.score for row in rows}
-        return np.array([first.get(one.digest, np.nan) for one in prompts], dtype=np.float64)
+            return repeated_scores(unit, llm_key, digests, labels, samplings)
 
     def table(
         self,

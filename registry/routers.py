@@ -13,20 +13,29 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Row, select
 
-from registry.cluster_maps import ClusterMapRecord, ClusterMaps, StoredVector, VectorFields
-from registry.db.database import Database, Unit
+from registry.cluster_maps import (
+    REFITTED,
+    ClusterMapRecord,
+    ClusterMaps,
+    FitSettings,
+    FittedMap,
+    StoredVector,
+    VectorFields,
+)
+from registry.db.database import Unit
 from registry.db.tables import ALIASES, alias, llm, router, router_llm, router_metric
 from registry.errors import NotFound, RegistryCorrupt, RegistryError
-from registry.ledger import Ledger
 from registry.ledger.facts import reopen
-from registry.runs import Runs
 from routing.errors import InvalidInput
 from routing.strict_json import canonical_json
 
 __all__ = [
     "KEPT",
+    "REFITTED",
     "Aliases",
     "ClusterMapRecord",
+    "FitSettings",
+    "FittedMap",
     "KnownFolder",
     "RouterRecord",
     "Routers",
@@ -136,10 +145,6 @@ class Aliases:
 
 class Routers(ClusterMaps):
     """Store and find router versions, and the cluster maps and feature vectors they are made of."""
-
-    def __init__(self, database: Database, runs: Runs, events: Ledger) -> None:
-        super().__init__(database, runs)
-        self._events = events
 
     def save(
         self,

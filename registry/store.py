@@ -21,6 +21,7 @@ from registry.monitoring import Monitoring
 from registry.outcomes import Outcomes
 from registry.promotions import Promotions
 from registry.prompts import Prompts
+from registry.prompts.prompt_orders import PromptOrders
 from registry.pruning import Pruning
 from registry.routers import Routers
 from registry.run_leases import RunParts
@@ -36,7 +37,7 @@ class Registry:
 
     Attributes
     ----------
-    llms, prompts, outcomes, charges, runs, parts, routers, promotions, ledger
+    llms, prompts, prompt_orders, outcomes, charges, runs, parts, routers, promotions, ledger
         One repository per aggregate.
     backups
         Copies of the whole registry in files and other databases.
@@ -57,6 +58,7 @@ class Registry:
         self.pruning = Pruning(database, self.ledger, self.runs)
         self.llms = LLMs(database, self.ledger, self.runs)
         self.prompts = Prompts(database)
+        self.prompt_orders = PromptOrders(database, self.runs)
         self.charges = Charges(database, self.runs)
         self.outcomes = Outcomes(database, self.runs, self.charges)
         self.routers = Routers(database, self.runs, self.ledger)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from .checks import finite_array, finite_number
 from .credibility import credible_ratio
+from .day_zero import LevelPrior
 from .errors import InvalidInput, InvalidProfile
 
 F32 = npt.NDArray[np.float32]
@@ -38,6 +39,14 @@ class FeatureVector:
     input_token_ratio
         Input tokens that the LLM counts per token of `estimated_input_tokens`, finite and not negative; tokenizers
         differ.
+    prior_share
+        How much of the LLM's level is prior, in [0, 1]: its variance after the answers over its variance before them,
+        which is the weight of the prior in the level. 1 without an answer; None where it was not computed.
+    level
+        What was expected of the LLM's level before its answers; None when nothing was.
+    overall, overall_standard_error
+        Its level, the expected overall error in [0, 1], and the standard error of it; None where they were not
+        computed. Routers are stored without these four.
     """
 
     errors: F32
@@ -49,6 +58,10 @@ class FeatureVector:
     n_scored: int
     coefficients: F32 = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     input_token_ratio: float = 1.0
+    prior_share: float | None = None
+    level: LevelPrior | None = None
+    overall: float | None = None
+    overall_standard_error: float | None = None
 
     def __post_init__(self) -> None:
         length = len(np.atleast_1d(self.errors))
@@ -77,6 +90,13 @@ class FeatureVector:
             object.__setattr__(self, name, array)
         try:
             ratio = finite_number(self.input_token_ratio, "input_token_ratio", minimum=0, maximum=1e6)
+            if self.prior_share is not None:
+                share = finite_number(self.prior_share, "prior_share", minimum=0, maximum=1)
+                object.__setattr__(self, "prior_share", share)
+            for name, largest in (("overall", 1.0), ("overall_standard_error", 1e6)):
+                value = getattr(self, name)
+                if value is not None:
+                    object.__setattr__(self, name, finite_number(value, name, minimum=0, maximum=largest))
         except InvalidInput as error:
             raise InvalidProfile(error.message) from None
         object.__setattr__(self, "input_token_ratio", ratio)

@@ -5,8 +5,10 @@ Empirical Bayes in one linear space. The expected error of LLM h on prompt x is 
 
 - its mean is the mean of the training LLMs' coefficients, fitted on many labels;
 - every feature may differ by a variance that is the same for all features of a kind (`Shrinkage`);
-- optionally it also moves along one direction, the leading principal direction of the training LLMs: how the whole
-  error surface follows the LLM's level.
+- it also moves along a few directions, those in which the training LLMs differ most: how the whole error surface
+  follows an LLM's level and kind.
+
+Answers to representative prompts have further columns, see `difficulty`.
 
 One answer adds noise of variance p (1 - p); the prior scales with it, so all LLMs with the same labelled prompts share
 one gain matrix, and the noise they share cancels in the differences between LLMs, which routing depends on.
@@ -22,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
+from .day_zero import LevelPrior
 from .prompt_weights import F32, F64
 
 Mask = npt.NDArray[np.bool_]
@@ -32,6 +35,8 @@ NOISE_VARIANCE = 0.2
 LEVEL_VARIANCE = 0.06
 # Penalty, in prompts, of the training LLMs' own coefficients.
 SURFACE_RIDGE = 60.0
+# LLMs that do not differ along the directions which those known do, added to the known ones.
+_PSEUDO_LLMS = 6.0
 # Prompts without a label are subtracted from the sum over all prompts when they are at most one in this many.
 _FEW_MISSING = 10
 
@@ -47,13 +52,13 @@ class Shrinkage:
         closer the LLM stays to its level.
     profile_scale
         Standard deviation of the error profiles' coefficients over that of the other features; zero leaves them out.
-    follows_level
-        Whether the coefficients may also move along the training LLMs' leading direction.
+    n_directions
+        Along how many of the prior's directions the coefficients may also move.
     """
 
     variance: float
     profile_scale: float
-    follows_level: bool
+    n_directions: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,15 +69,23 @@ class Prior:
     ----------
     mean : (D,) float64
         Mean of the coefficients.
-    direction : (D,) float64
-        Leading principal direction, one standard deviation long; zero with fewer than two LLMs.
+    directions : (D, q) float64
+        Directions in which LLMs differ, each one standard deviation long; zero where there are too few LLMs.
     scales : (D,) float64
         Relative prior standard deviation of every coefficient; columns that are not used have zero.
+    variances : (D,) float64
+        Prior variance of the coefficients that `Shrinkage.variance` does not concern, zero for all others: the level,
+        and the difficulty of representative prompts.
     """
 
     mean: F64
-    direction: F64
+    directions: F64
     scales: F64
+    variances: F64
+
+    def variances_under(self, shrinkage: Shrinkage) -> F64:
+        """Return the prior variance of every coefficient apart from the directions, (D,)."""
+        return np.where(self.variances > 0, self.variances, shrinkage.variance * self.scales**2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,34 +97,30 @@ class Posterior:
     coefficients : (D, h) float64
         Posterior means.
     factor : (d, d) float64
-        Lower Cholesky factor of the precision of the d columns in use, in units of one over `p (1 - p)`.
-    along : (d,) float64
-        Column whose outer product the posterior adds to the covariance, along the training LLMs' direction; zero
-        without one.
-    used : (D,) bool
-        The columns in use.
+        Lower Cholesky factor of the precision of the d unknowns, in units of one over `p (1 - p)`.
+    basis : (D, d) float64
+        What the unknowns contribute to the coefficients: those in use one by one, then the directions.
     """
 
     coefficients: F64
     factor: F64
-    along: F64
-    used: Mask
+    basis: F64
 
     def variances(self, rows: F64) -> F64:
         """Return the posterior variance of `rows @ coefficients`, to be multiplied by an LLM's `p (1 - p)`.
 
         Parameters
         ----------
-        rows : (k, D) float64
-            Designs, or means of designs.
+        rows : (k, c) float64
+            Designs, or means of designs, in the first c of the D columns; the others count as zero.
 
         Returns
         -------
         (k,) float64
         """
-        inside = rows[:, self.used]
+        inside = rows @ self.basis[: rows.shape[1]]
         whitened = solve_triangular(self.factor, inside.T, lower=True)
-        return np.einsum("dk,dk->k", whitened, whitened) + (inside @ self.along) ** 2
+        return np.einsum("dk,dk->k", whitened, whitened)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,11 +189,12 @@ def surfaces(moments: Moments, scales: F64) -> F64:
     # The level is not shrunk; this small penalty keeps the system solvable without any prompt.
     penalty[0] = 1e-3
     fitted = np.zeros_like(moments.totals)
-    _, fitted[used] = _solved(moments.gram[np.ix_(used, used)], penalty, moments.totals[used])
+    factor = _factor(moments.gram[np.ix_(used, used)], penalty)
+    fitted[used] = cho_solve((factor, True), moments.totals[used], check_finite=False)
     return fitted
 
 
-def prior_of(coefficients: F64, gram: F64, scales: F64) -> Prior:
+def prior_of(coefficients: F64, gram: F64, scales: F64, positions: F64 | None = None) -> Prior:
     """Learn the prior from the coefficients of the training LLMs.
 
     Parameters
@@ -195,19 +205,34 @@ def prior_of(coefficients: F64, gram: F64, scales: F64) -> Prior:
         `design.T @ design` of the prompts that directions are compared on.
     scales : (D,)
         As for `surfaces`.
+    positions : (m, q), optional
+        Where the LLMs stand along the directions, each with variance one, see `difficulty.positions_of`. By default
+        there is one direction, the leading principal direction of the coefficients.
     """
     n_columns, n_llms = coefficients.shape
+    variances = np.zeros(n_columns)
+    variances[0] = LEVEL_VARIANCE
     if not n_llms:
         mean = np.zeros(n_columns)
         mean[0] = 0.5
-        return Prior(mean, np.zeros(n_columns), scales)
+        n_directions = 1 if positions is None else positions.shape[1]
+        return Prior(mean, np.zeros((n_columns, n_directions)), scales, variances)
     mean = coefficients.mean(axis=1)
     apart = coefficients - mean[:, None]
-    direction = np.zeros(n_columns)
-    if n_llms > 1:
-        _, rotation = np.linalg.eigh(apart.T @ gram @ apart)
-        direction = apart @ rotation[:, -1] / np.sqrt(n_llms - 1)
-    return Prior(_shrunk(mean, apart, gram), direction, scales)
+    if positions is not None:
+        # Directions learned from few LLMs point partly elsewhere: the next LLM moves along them by less.
+        directions = apart @ positions / n_llms * direction_share(n_llms)
+    else:
+        directions = np.zeros((n_columns, 1))
+        if n_llms > 1:
+            _, rotation = np.linalg.eigh(apart.T @ gram @ apart)
+            directions[:, 0] = apart @ rotation[:, -1] / np.sqrt(n_llms - 1)
+    return Prior(_shrunk(mean, apart, gram), directions, scales, variances)
+
+
+def direction_share(n_llms: int) -> float:
+    """Return how far the next LLM is expected to move along directions learned from some, in (0, 1)."""
+    return float(np.sqrt(n_llms / (n_llms + _PSEUDO_LLMS)))
 
 
 def _shrunk(mean: F64, apart: F64, gram: F64) -> F64:
@@ -229,6 +254,50 @@ def _shrunk(mean: F64, apart: F64, gram: F64) -> F64:
     return level + kept * shape
 
 
+def level_variance(prior: Prior, shrinkage: Shrinkage, overall: F64) -> float:
+    """Return the variance of an LLM's overall error before any answer, at p (1 - p) of `NOISE_VARIANCE`.
+
+    Parameters
+    ----------
+    prior, shrinkage
+        The prior, and how far LLMs may be from it.
+    overall : (c,) float64
+        Mean design of all prompts in the columns that prompts in service have: `overall @ w` is the overall error.
+    """
+    variances = prior.variances_under(shrinkage)[: len(overall)]
+    along = overall @ prior.directions[: len(overall), : shrinkage.n_directions]
+    return float(overall**2 @ variances + along @ along)
+
+
+def with_level(moments: Moments, prior: Prior, shrinkage: Shrinkage, overall: F64, level: LevelPrior | None) -> Moments:
+    """Add what is known of an LLM's level before its answers, as answers to a prompt that is like all prompts.
+
+    Without any answer, the posterior of the added sums has the mean and the variance of `level` at `overall`; the rest
+    of the surface moves with it as the prior has it. A level that is less certain than the prior adds nothing.
+
+    Parameters
+    ----------
+    moments
+        Its labelled prompts.
+    prior, shrinkage
+        The prior, and how far the LLM may be from it.
+    overall : (c,) float64
+        As for `level_variance`.
+    level
+        What is known; None for nothing.
+    """
+    if level is None:
+        return moments
+    known, before = NOISE_VARIANCE / level.variance, NOISE_VARIANCE / level_variance(prior, shrinkage, overall)
+    added = known - before
+    if added <= 0:
+        return moments
+    total = known * level.mean - before * float(overall @ prior.mean[: len(overall)])
+    row = np.zeros(len(prior.mean))
+    row[: len(overall)] = overall
+    return Moments(moments.gram + added * np.outer(row, row), moments.totals + total * row[:, None], moments.n)
+
+
 def posterior(prior: Prior, moments: Moments, shrinkages: Sequence[Shrinkage]) -> Iterator[Posterior]:
     """Yield the posterior of LLMs that were asked the same prompts, once per shrinkage.
 
@@ -246,35 +315,37 @@ def posterior(prior: Prior, moments: Moments, shrinkages: Sequence[Shrinkage]) -
     Posterior
         In the order of `shrinkages`.
     """
-    used = prior.scales > 0
-    gram, direction = moments.gram[np.ix_(used, used)], prior.direction[used]
-    residual = moments.totals[used] - gram @ prior.mean[used, None]
-    sides = np.column_stack([residual, gram @ direction])
-    solved: dict[float, tuple[F64, F64]] = {}
+    used = np.flatnonzero((prior.scales > 0) | (prior.variances > 0))
+    most = max((one.n_directions for one in shrinkages), default=0)
+    # Unknowns: the coefficients in use, then positions along the directions. Fewer directions are the leading part.
+    basis = np.hstack([np.eye(len(prior.mean))[:, used], prior.directions[:, :most]])
+    across = moments.gram @ prior.directions[:, :most]
+    gram = np.block(
+        [
+            [moments.gram[np.ix_(used, used)], across[used]],
+            [across[used].T, prior.directions[:, :most].T @ across],
+        ]
+    )
+    residual = basis.T @ (moments.totals - (moments.gram @ prior.mean)[:, None])
+    factors: dict[float, F64] = {}
     for shrinkage in shrinkages:
-        if shrinkage.variance not in solved:
-            penalty = NOISE_VARIANCE / (shrinkage.variance * prior.scales[used] ** 2)
-            penalty[0] = NOISE_VARIANCE / LEVEL_VARIANCE
-            solved[shrinkage.variance] = _solved(gram, penalty, sides)
-        factor, answers = solved[shrinkage.variance]
-        shift, beside = answers[:, :-1], np.zeros(len(gram))
-        if shrinkage.follows_level:
-            along, answer = sides[:, -1], answers[:, -1]
-            precision = direction @ along + NOISE_VARIANCE - along @ answer
-            shift = shift + np.outer(direction - answer, (direction @ residual - along @ shift) / precision)
-            beside = (direction - answer) / np.sqrt(precision)
-        coefficients = np.repeat(prior.mean[:, None], moments.totals.shape[1], axis=1)
-        coefficients[used] += shift
-        yield Posterior(coefficients, factor, beside, used)
+        if shrinkage.variance not in factors:
+            penalty = np.full(len(gram), NOISE_VARIANCE)
+            penalty[: len(used)] /= prior.variances_under(shrinkage)[used]
+            factors[shrinkage.variance] = _factor(gram, penalty)
+        size = len(used) + shrinkage.n_directions
+        factor = factors[shrinkage.variance][:size, :size]
+        shift = cho_solve((factor, True), residual[:size], check_finite=False)
+        yield Posterior(prior.mean[:, None] + basis[:, :size] @ shift, factor, basis[:, :size])
 
 
-def _solved(gram: F64, penalty: F64, sides: F64) -> tuple[F64, F64]:
-    """Return the lower Cholesky factor of `gram + diag(penalty)` and the solutions for some right-hand sides."""
+def _factor(gram: F64, penalty: F64) -> F64:
+    """Return the lower Cholesky factor of `gram + diag(penalty)`."""
     system = gram.copy()
     system.flat[:: len(system) + 1] += penalty
     # Every number was checked on entry.
     factor, _ = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
-    return factor, cho_solve((factor, True), sides, check_finite=False)
+    return factor
 
 
 def grouped_moments(design: F32, errors: F64, gram: F64 | None = None) -> Iterator[tuple[Moments, list[int]]]:

@@ -11,14 +11,28 @@ per fold, and joined.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from .calibration import NOT_CALIBRATED, Calibration, HeldOut, calibrated
+from .difficulty import N_DIRECTIONS, Difficulty, positions_of
 from .feature_space import ErrorSlopes, feature_space
-from .posterior import Prior, Shrinkage, gram_of, grouped_moments, posterior, prior_of, scales_of, surfaces
+from .posterior import (
+    Moments,
+    Posterior,
+    Prior,
+    Shrinkage,
+    direction_share,
+    gram_of,
+    grouped_moments,
+    posterior,
+    prior_of,
+    scales_of,
+    surfaces,
+)
 from .prompt_weights import F32, F64, I64, ClusterMap
 
 # Share of the map prompts that is judged, and the most that are needed.
@@ -28,16 +42,45 @@ N_FOLDS = 3
 CONTRASTS = (5.0, 10.0, 20.0)
 PROFILE_SCALES = (0.0, 1.0, 2.0)
 VARIANCES = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
-_TRIED = tuple(
-    Shrinkage(variance, scale, follows)
-    for scale in PROFILE_SCALES
-    for variance in VARIANCES
-    for follows in (False, True)
-)
-# Number of the best settings that are averaged: the simulation cannot distinguish them.
-N_AVERAGED = 4
-# With fewer than two training LLMs none can be held out: the middle of the grid.
-_UNSIMULATED = tuple(Shrinkage(variance, 1.0, False) for variance in (0.001, 0.002, 0.004))
+
+
+@dataclass(frozen=True)
+class Form:
+    """Which settings a fit tries, and whether it reads how hard the representative prompts are.
+
+    Attributes
+    ----------
+    n_directions
+        Numbers of directions to try.
+    n_averaged
+        Number of the best settings that are averaged: the simulation cannot distinguish them.
+    reads_difficulty
+        Whether the known LLMs' answers to the representative prompts enter the likelihood.
+    """
+
+    n_directions: tuple[int, ...]
+    n_averaged: int
+    reads_difficulty: bool
+
+    @property
+    def tried(self) -> tuple[Shrinkage, ...]:
+        """The shrinkages to try."""
+        return tuple(
+            Shrinkage(variance, scale, n_directions)
+            for scale in PROFILE_SCALES
+            for variance in VARIANCES
+            for n_directions in self.n_directions
+        )
+
+    @property
+    def unsimulated(self) -> tuple[Shrinkage, ...]:
+        """What is averaged with fewer than two training LLMs, none of which can be held out: the middle of the grid."""
+        return tuple(Shrinkage(variance, 1.0, 0) for variance in (0.001, 0.002, 0.004))
+
+
+# Estimators of before difficulties were read are fitted again as they were when their versions are rebuilt.
+WITHOUT_DIFFICULTY = Form(n_directions=(0, 1), n_averaged=4, reads_difficulty=False)
+CURRENT = Form(n_directions=tuple(range(1, N_DIRECTIONS + 1)), n_averaged=8, reads_difficulty=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,11 +136,14 @@ class Choice:
         Shrinkages whose results are averaged.
     losses
         Contrast loss of every (contrast, shrinkage) tried; empty without a simulation.
+    calibration
+        How far posterior variances must be stretched.
     """
 
     contrast: float
     shrinkages: tuple[Shrinkage, ...]
     losses: Mapping[tuple[float, Shrinkage], float]
+    calibration: Calibration = NOT_CALIBRATED
 
 
 def choose(
@@ -109,6 +155,7 @@ def choose(
     spreads: Sequence[float],
     *,
     seed: int,
+    form: Form = CURRENT,
 ) -> Choice:
     """Try every contrast and shrinkage on pseudo-new LLMs.
 
@@ -122,12 +169,15 @@ def choose(
         As for `feature_space`.
     seed
         Seed of the draw and of k-means.
+    form
+        What to try.
     """
     plan = Plan.draw(errors, seed=seed)
     if plan is None:
-        return Choice(CONTRASTS[0], _UNSIMULATED, {})
+        return Choice(CONTRASTS[0], form.unsimulated, {})
     judged = errors[plan.judging]
     fit_rows, fit_errors, judged_rows = rows[plan.fitting], errors[plan.fitting], rows[plan.judging]
+    reads_difficulty = form.reads_difficulty and few_rows is not None
     if few_rows is None:
         few_rows, few_errors = fit_rows, fit_errors
     # A pseudo-new LLM must not have answered what it is judged on.
@@ -139,17 +189,35 @@ def choose(
         _Columns.of(*(_profile_columns(fitted, part) for part in (fit_rows, few_rows, judged_rows)))
         for fitted in (slopes.maps(columns, seed=seed) for columns in others)
     ]
+    parts = (fit_rows, few_rows, judged_rows)
     losses: dict[tuple[float, Shrinkage], float] = {}
+    lessons: dict[float, list[Lessons]] = {}
     for contrast in CONTRASTS:
-        space = feature_space(maps, spreads, (), contrast=contrast)
-        resolutions = _Columns.of(*(space.design(part) for part in (fit_rows, few_rows, judged_rows)))
-        loss = _Losses(errors.shape[1])
+        resolutions = _Columns.of(*map(feature_space(maps, spreads, (), contrast=contrast).design, parts))
+        loss, lessons[contrast] = _Losses(errors.shape[1]), []
         for fold, known, beside in zip(plan.folds, others, profiles, strict=True):
-            columns = resolutions.joined(beside)
-            found = _trial(columns, beside.fitting.shape[1], fit_errors[:, known], few_errors[:, fold])
-            loss.add(columns.judging, found, judged[:, fold])
-        losses |= {(contrast, tried): value for tried, value in zip(_TRIED, loss.values(), strict=True)}
-    return _best(losses)
+            columns, n_profiles = resolutions.joined(beside), beside.fitting.shape[1]
+            few = (columns.few, few_errors[:, known]) if reads_difficulty else None
+            found = learn(
+                columns.fitting, columns.gram, n_profiles, fit_errors[:, known], PROFILE_SCALES, form=form, few=few
+            )
+            loss.add(columns.judging, _trial(columns.few, few_errors[:, fold], found, form), judged[:, fold])
+            lessons[contrast].append(found)
+        losses |= {(contrast, tried): value for tried, value in zip(form.tried, loss.values(), strict=True)}
+    best = _best(losses, form.n_averaged)
+    if not form.reads_difficulty:
+        return best
+    space = feature_space(maps, spreads, (), contrast=best.contrast)
+    resolutions = _Columns.of(*map(space.design, parts))
+    clusters = space.features(judged_rows).clusters
+    held_out = []
+    for fold, beside, found in zip(plan.folds, profiles, lessons[best.contrast], strict=True):
+        columns = resolutions.joined(beside)
+        answers = grouped_moments(found.design(columns.few, np.arange(len(columns.few))), few_errors[:, fold])
+        for moments, llms in answers:
+            posteriors = found.posteriors(moments, best.shrinkages)
+            held_out.append(HeldOut.of(posteriors, columns.judging, clusters, judged[:, fold[llms]]))
+    return replace(best, calibration=calibrated(held_out))
 
 
 class _Losses:
@@ -179,10 +247,62 @@ class _Losses:
         return variances.mean(axis=0).tolist()
 
 
-def priors_of(
-    design: F32, gram: F64, n_profile_columns: int, errors: F64, profile_scales: Sequence[float]
-) -> dict[float, Prior]:
-    """Learn one prior per profile scale from the training LLMs' labels.
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What training LLMs teach about the next one.
+
+    Attributes
+    ----------
+    priors
+        By profile scale; their columns are those of the design, then `items`.
+    items : (N, c) float32
+        Further columns of the representative prompts: per profile scale, those of `difficulty.Difficulty`. Not a column
+        where difficulties are not read.
+    """
+
+    priors: Mapping[float, Prior]
+    items: F32
+
+    def design(self, features: F32, places: I64 | None = None) -> F32:
+        """Append the further columns to the design of prompts, (n, D + c).
+
+        Parameters
+        ----------
+        features : (n, D) float32
+            Columns of the feature space.
+        places : (n,) int64, optional
+            Place of each prompt among the representative ones, -1 for any other; by default no prompt is one.
+        """
+        beside = np.zeros((len(features), self.items.shape[1]), dtype=np.float32)
+        if places is not None and self.items.size:
+            beside[places >= 0] = self.items[places[places >= 0]]
+        return np.hstack([features, beside])
+
+    def posteriors(self, moments: Moments, shrinkages: Sequence[Shrinkage]) -> Iterator[Posterior]:
+        """Yield the posterior under every shrinkage, grouped by profile scale.
+
+        Parameters
+        ----------
+        moments
+            Answers of LLMs, in the columns of `design`.
+        shrinkages
+            Their profile scales are among those of the priors.
+        """
+        for scale, prior in self.priors.items():
+            yield from posterior(prior, moments, [one for one in shrinkages if one.profile_scale == scale])
+
+
+def learn(
+    design: F32,
+    gram: F64,
+    n_profile_columns: int,
+    errors: F64,
+    profile_scales: Sequence[float],
+    *,
+    form: Form = CURRENT,
+    few: tuple[F32, F64] | None = None,
+) -> Lessons:
+    """Learn one prior per profile scale from the training LLMs' labels, and how hard representative prompts are.
 
     Parameters
     ----------
@@ -196,16 +316,46 @@ def priors_of(
         NaN where there is no label.
     profile_scales
         As in `Shrinkage`.
+    form
+        Which directions the priors have.
+    few : (N, D) float32, (N, m) float64
+        Design of the representative prompts, and the LLMs' errors on them; None where difficulties are not read.
     """
     groups = list(grouped_moments(design, errors, gram))
-    priors = {}
+    positions = positions_of(filled(errors)) if form.reads_difficulty else None
+    priors: dict[float, Prior] = {}
+    found: dict[float, Difficulty] = {}
     for profile_scale in profile_scales:
         scales = scales_of(design.shape[1], n_profile_columns, profile_scale)
         coefficients = np.empty((design.shape[1], errors.shape[1]))
         for moments, columns in groups:
             coefficients[:, columns] = surfaces(moments, scales)
-        priors[profile_scale] = prior_of(coefficients, gram, scales)
-    return priors
+        priors[profile_scale] = prior_of(coefficients, gram, scales, positions)
+        if few is not None and positions is not None:
+            residuals = few[1] - few[0].astype(np.float64) @ coefficients
+            found[profile_scale] = Difficulty.of(residuals, positions)
+    if not found:
+        return Lessons(priors, np.zeros((0, 0), dtype=np.float32))
+    items = np.hstack([one.columns for one in found.values()]).astype(np.float32)
+    at = design.shape[1]
+    for scale, one in found.items():
+        priors[scale] = _beside(
+            priors[scale], one, at, design.shape[1] + items.shape[1], direction_share(errors.shape[1])
+        )
+        at += one.columns.shape[1]
+    return Lessons(priors, items)
+
+
+def _beside(prior: Prior, found: Difficulty, at: int, n_columns: int, share: float) -> Prior:
+    """Give a prior the further columns of representative prompts, its own from `at` on."""
+    wide = n_columns - len(prior.mean)
+    mean, scales, variances = (np.pad(part, (0, wide)) for part in (prior.mean, prior.scales, prior.variances))
+    mean[at], variances[at] = found.slope, found.slope_variance
+    directions = np.pad(prior.directions, ((0, wide), (0, 0)))
+    # An LLM that lies one standard deviation along a direction errs by the prompts' loadings more.
+    size = prior.directions.shape[1]
+    directions[at + 1 : at + 1 + size] = np.diag(prior.directions.any(axis=0) * share)
+    return Prior(mean, directions, scales, variances)
 
 
 def filled(errors: F64) -> F64:
@@ -247,23 +397,24 @@ def _profile_columns(profiles: Sequence[ClusterMap], rows: F32) -> F32:
     return np.hstack([np.zeros((len(rows), 0), dtype=np.float32), *(fitted.weights(rows) for fitted in profiles)])
 
 
-def _trial(columns: _Columns, n_profile_columns: int, errors: F64, few_errors: F64) -> F64:
+def _trial(few: F32, few_errors: F64, lessons: Lessons, form: Form) -> F64:
     """Return the coefficients of h pseudo-new LLMs under every shrinkage, (D, h, n_tried)."""
-    found = np.empty((columns.few.shape[1], few_errors.shape[1], len(_TRIED)))
-    shown = list(grouped_moments(columns.few, few_errors))
-    priors = priors_of(columns.fitting, columns.gram, n_profile_columns, errors, PROFILE_SCALES)
-    for scale, prior in priors.items():
-        places = [place for place, tried in enumerate(_TRIED) if tried.profile_scale == scale]
+    n_columns = few.shape[1]
+    found = np.empty((n_columns, few_errors.shape[1], len(form.tried)))
+    shown = list(grouped_moments(lessons.design(few, np.arange(len(few))), few_errors))
+    for scale, prior in lessons.priors.items():
+        places = [place for place, tried in enumerate(form.tried) if tried.profile_scale == scale]
         for moments, llms in shown:
-            for place, result in zip(places, posterior(prior, moments, [_TRIED[p] for p in places]), strict=True):
-                found[:, llms, place] = result.coefficients
+            results = posterior(prior, moments, [form.tried[p] for p in places])
+            for place, result in zip(places, results, strict=True):
+                found[:, llms, place] = result.coefficients[:n_columns]
     return found
 
 
-def _best(losses: Mapping[tuple[float, Shrinkage], float]) -> Choice:
+def _best(losses: Mapping[tuple[float, Shrinkage], float], n_averaged: int) -> Choice:
     """Choose the contrast whose best shrinkages have the lowest mean loss, and those shrinkages."""
     ranked = {
-        contrast: sorted((s for c, s in losses if c == contrast), key=lambda s: losses[contrast, s])[:N_AVERAGED]
+        contrast: sorted((s for c, s in losses if c == contrast), key=lambda s: losses[contrast, s])[:n_averaged]
         for contrast in dict.fromkeys(c for c, _ in losses)
     }
     contrast = min(ranked, key=lambda c: float(np.mean([losses[c, s] for s in ranked[c]])))

@@ -40,9 +40,10 @@ LIBRARY_NAMES_WITH_MODEL = {
     "model_selection",
     "model_dump_json",
     "model_json_schema",
+    "model_kwargs",
 }
 LONGEST_MODULE = 450
-MOST_ENTRIES = {"flows": 36, "registry": 30, "routing": 30}
+MOST_ENTRIES = {"flows": 36, "registry": 30, "routing": 34}
 
 
 def modules() -> list[Path]:
@@ -87,7 +88,7 @@ def test_only_the_registry_and_its_migrations_import_sqlalchemy() -> None:
 
 
 def test_only_the_embedder_imports_sentence_transformers() -> None:
-    assert importers_of("sentence_transformers") == {"routing/embedders.py"}
+    assert importers_of("sentence_transformers") == {"routing/embedders/sentence_transformer.py"}
 
 
 def test_nothing_but_the_command_line_imports_the_command_line() -> None:

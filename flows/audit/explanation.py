@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.versions.store import load_version
-from routing.embedders import load_embedder_for
+from flows.versions.store import embedder_of, load_version
 from routing.errors import InvalidInput
 from routing.tokens import estimated_input_tokens
 
@@ -112,7 +111,7 @@ def explain(workspace: Workspace, record: RouterRecord, text: str, cost_weight: 
         )
     router = load_version(workspace, record.digest)
     weight = router.cost_weight if cost_weight is None else cost_weight
-    embedding = load_embedder_for(router.embedder).embed([text])[0]
+    embedding = embedder_of(workspace, router, record.digest).embed([text])[0]
     tokens = float(estimated_input_tokens([text])[0])
     chosen = router.decide(embedding, input_tokens=tokens, cost_weight=weight)
     alone = [router.decide(embedding, input_tokens=tokens, cost_weight=weight, candidates=[key]) for key in router.keys]

@@ -17,11 +17,14 @@ from pydantic import ValidationError
 
 from flows.config.settings import RoutingSettings
 from flows.errors import PrerequisiteError
-from flows.fitting.estimation import Estimation, assemble, fit_estimator, labels_of
+from flows.fitting.estimation import Estimation, assemble, fit_estimator
+from flows.fitting.labels import labels_by_role
+from flows.fitting.making import made_as
+from flows.night.asked_prompts import AskedPrompts
 from flows.night.context import Night
 from flows.versions.provenance import ROLES, Provenance, routed_llms
 from routing.router import RoutedLLM, Router
-from routing.stored_estimator import arrays_digest, estimator_arrays, read_estimator
+from routing.stored_estimator import arrays_digest, estimator_arrays, kind_of, read_estimator
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace
@@ -50,6 +53,11 @@ class OriginalNight(Night):
         self.settings = workspace.settings.model_copy(update={"routing": _rules(run.settings_json, run.key)})
         self._record = record
         self._provenance = provenance
+
+    @cached_property
+    def asked(self) -> AskedPrompts:
+        """What LLMs had been asked by that night."""
+        return AskedPrompts(self, until_run=self._record.run_id)
 
     @cached_property
     def prompt_set(self) -> PromptSet:
@@ -111,16 +119,17 @@ def rebuild(night: OriginalNight, provenance: Provenance, original: Router, clus
         Its cluster map.
     """
     llms = routed_llms(night.registry, provenance)
-    representative, of_map = (
-        labels_of(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
-    )
+    representative, of_map = labels_by_role(night, llms)
+    stored = night.registry.routers.cluster_map(cluster_map_digest)
     if provenance.map_was_fitted:
-        estimator = fit_estimator(night, representative, of_map)
-        digest = arrays_digest(night.settings.routing.method, estimator_arrays(estimator))
+        # Catalogs may have corrected facts of LLMs since: what is kept with the map is what it was fitted with.
+        estimator = fit_estimator(night, representative, of_map, made_as(stored.arrays))
+        digest = arrays_digest(kind_of(estimator), estimator_arrays(estimator))
     else:
-        stored = night.registry.routers.cluster_map(cluster_map_digest)
         estimator, digest = read_estimator(stored.kind, stored.arrays), stored.digest
-    found = Estimation(estimator, digest, provenance.map_was_fitted, representative, of_map)
+    levels = night.registry.routers.levels(cluster_map_digest)
+    n_asked = [night.asked.n_counted(llm) for llm in llms]
+    found = Estimation(estimator, digest, provenance.map_was_fitted, representative, of_map, levels, n_asked)
     published = {llm.key: llm for llm in original.llms}
     routed = []
     for column, llm in enumerate(llms):

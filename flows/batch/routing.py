@@ -14,7 +14,6 @@ from flows.errors import FlowError
 from flows.versions import store
 from flows.workspace import Workspace
 from registry.clock import utc_now
-from routing.embedders import load_embedder_for
 from routing.errors import InvalidInput, NoEligibleLLM, named
 from routing.tokens import estimated_input_tokens
 
@@ -165,7 +164,7 @@ def prepare(
         cost_weight = router.cost_weight_for(max_cost_usd_per_1k=max_cost_usd, min_score=min_score, candidates=eligible)
     return PreparedRouting(
         router=router,
-        embedder=load_embedder_for(router.embedder, folder=store.router_folder(workspace, record.digest)),
+        embedder=store.embedder_of(workspace, router, record.digest),
         cost_weight=cost_weight,
         candidates=eligible,
         unavailable=unavailable,

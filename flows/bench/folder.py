@@ -1,8 +1,11 @@
 """Read a folder of recorded outcomes: prompts, LLMs with prices, and the score of every answer.
 
 The folder holds ``prompts.parquet`` (prompt_id, text, category, reference, grader, input_tokens), ``outcomes.parquet``
-(prompt_id, the LLM's name, score, input_tokens, output_tokens) and ``models.parquet`` (the LLM's name,
-usd_per_1m_input, usd_per_1m_output); the LLM's name is in the column ``model``.
+(prompt_id, the LLM's name, score, input_tokens, output_tokens, cost_usd) and ``models.parquet`` (the LLM's name,
+usd_per_1m_input, usd_per_1m_output; released, parameters_b, kind if known); the LLM's name is in the column ``model``.
+
+An answer costs what ``cost_usd`` says. Where that is missing, it costs the LLM's tokens times its prices; an LLM whose
+recorded costs are all zero counts as one without.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.bench.facts import facts_of_table
 from flows.bench.tables import Tables, read_tables
 from flows.errors import PrerequisiteError
 from flows.text import counted
 from registry.prompts import Prompt
+from routing.day_zero import LLMFacts
 from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
@@ -52,6 +57,8 @@ class OutcomeFolder:
         Prompts that some kept LLM did not answer.
     n_without_text
         Prompts without a text; they do not count against the coverage of an LLM.
+    facts
+        What is known of the m LLMs without their answers.
     """
 
     name: str
@@ -63,6 +70,7 @@ class OutcomeFolder:
     left_out: tuple[tuple[str, str], ...]
     n_dropped: int
     n_without_text: int = 0
+    facts: tuple[LLMFacts, ...] = ()
 
 
 def read_folder(folder: Path) -> OutcomeFolder:
@@ -90,7 +98,8 @@ def read_folder(folder: Path) -> OutcomeFolder:
             f"In {folder}, nothing is left to measure: {counted(len(prices), 'LLM')} with prices and coverage, and "
             f"{counted(int(complete.sum()) if prices else 0, 'prompt')} that all of them answered{first}.",
             unchanged="Nothing was measured.",
-            hint=f"LLMs need a price and answers to {MIN_COVERAGE:.0%} of the prompts.",
+            hint=f"LLMs need a price or a recorded cost of every answer, and answers to {MIN_COVERAGE:.0%} of the "
+            "prompts.",
         )
     rows = tables.prompts[complete]
     price_table = np.array([prices[name] for name in scores.columns], dtype=np.float64)
@@ -105,11 +114,13 @@ def read_folder(folder: Path) -> OutcomeFolder:
         left_out=left_out,
         n_dropped=int((~complete).sum()),
         n_without_text=tables.n_without_text,
+        facts=facts_of_table(tables.llms, list(scores.columns)),
     )
 
 
 def _priced(tables: Tables) -> tuple[dict[str, tuple[float, float]], tuple[tuple[str, str], ...]]:
-    """Return the prices of the LLMs that are kept, and the other LLMs with the reason."""
+    """Return the prices of the LLMs that are kept, NaN where costs are recorded instead, and the others with why."""
+    recorded = _recorded_throughout(tables.outcomes)
     listed = tables.llms.set_index("model")[["usd_per_1m_input", "usd_per_1m_output"]]
     coverage = tables.outcomes["model"].value_counts() / max(len(tables.prompts), 1)
     prices: dict[str, tuple[float, float]] = {}
@@ -118,6 +129,8 @@ def _priced(tables: Tables) -> tuple[dict[str, tuple[float, float]], tuple[tuple
         pair = tuple(float(price) for price in listed.loc[name]) if name in listed.index else (np.nan, np.nan)
         if coverage[name] < MIN_COVERAGE:
             left_out.append((name, f"answered {coverage[name]:.1%} of the prompts, {MIN_COVERAGE:.0%} are needed"))
+        elif name in recorded:
+            prices[name] = (pair[0], pair[1])
         elif not np.isfinite(pair).all():
             left_out.append((name, "no price"))
         elif max(pair) == 0:
@@ -128,8 +141,33 @@ def _priced(tables: Tables) -> tuple[dict[str, tuple[float, float]], tuple[tuple
     return prices, tuple(left_out)
 
 
+def _recorded_throughout(outcomes: pd.DataFrame) -> frozenset[str]:
+    """Return the LLMs that need no price: the cost of each of their answers is recorded, and not always zero."""
+    if "cost_usd" not in outcomes:
+        return frozenset()
+    costs = outcomes.groupby("model")["cost_usd"].agg(["count", "size", "sum"])
+    return frozenset(costs.index[(costs["count"] == costs["size"]) & (costs["sum"] > 0)])
+
+
 def _costs(prices: F64, outcomes: pd.DataFrame, prompts: pd.DataFrame, llms: pd.Index) -> tuple[F64, str]:
-    """Return the cost of every answer, and what it is computed from."""
+    """Return the cost of every answer, and what it is: recorded, or computed where it is not."""
+    recorded = np.full((len(prompts), len(llms)), np.nan)
+    if "cost_usd" in outcomes:
+        table = outcomes.pivot(index="prompt_id", columns="model", values="cost_usd").astype("float64")
+        # Zeros alone are a column that nobody filled: such an LLM costs its tokens.
+        table = table.loc[:, table.max() > 0]
+        recorded = table.reindex(index=prompts["prompt_id"], columns=llms).to_numpy()
+    n_missing = int(np.isnan(recorded).sum())
+    if not n_missing:
+        return recorded, "the recorded cost_usd"
+    computed, note = _computed_costs(prices, outcomes, prompts, llms)
+    if n_missing < recorded.size:
+        note = f"the recorded cost_usd, and for {n_missing:,} of {recorded.size:,} answers {note}"
+    return np.where(np.isnan(recorded), computed, recorded), note
+
+
+def _computed_costs(prices: F64, outcomes: pd.DataFrame, prompts: pd.DataFrame, llms: pd.Index) -> tuple[F64, str]:
+    """Return the cost of every answer by tokens and prices, and what it is computed from."""
     output_tokens = _tokens(outcomes, "output_tokens", prompts["prompt_id"], llms)
     if output_tokens is None:
         costs_usd = np.tile(prices.mean(axis=1) / 1e6, (len(prompts), 1))

@@ -22,6 +22,7 @@ from flows.bench.folder import OutcomeFolder
 from flows.bench.report import COST_GRID, METHODS, BenchResult, MethodTrials
 from flows.errors import PrerequisiteError
 from flows.text import counted
+from routing.day_zero import LLMFacts
 
 if TYPE_CHECKING:
     from routing.deferral import DeferralCurve
@@ -106,6 +107,8 @@ class Bench:
         Seed of the whole benchmark.
     methods
         Names.
+    facts
+        What is known of the m LLMs without their answers; empty when nothing is.
     """
 
     embeddings: F32
@@ -114,6 +117,7 @@ class Bench:
     n_val: int
     seed: int
     methods: Sequence[str] = field(default=METHODS)
+    facts: Sequence[LLMFacts] = ()
 
     def seed_of(self, number: int) -> int:
         """Return the seed of everything that is drawn in one trial."""
@@ -148,6 +152,8 @@ class Bench:
             test_few_errors=errors[np.ix_(split.few, split.test)],
             test_map_errors=errors[np.ix_(split.map, split.test)],
             seed=self.seed_of(number),
+            train_facts=tuple(self.facts[column] for column in split.train if self.facts),
+            test_facts=tuple(self.facts[column] for column in split.test if self.facts),
         )
         few, gate = np.ix_(split.few, split.test), np.ix_(split.gate, split.test)
         scores, costs = self.scores[gate], self.costs_usd[gate]
@@ -209,7 +215,7 @@ def run_trials(
     n_prompts, n_llms = folder.scores.shape
     few = round(FEW_SHARE * n_prompts) if n_val is None else n_val
     _check(folder, few)
-    bench = Bench(embeddings, folder.scores, folder.costs_usd, few, seed, tuple(methods))
+    bench = Bench(embeddings, folder.scores, folder.costs_usd, few, seed, tuple(methods), folder.facts)
     count = min(trials, workers or len(os.sched_getaffinity(0)))
     per_trial = []
     for found in _results(bench, trials, count):

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.bench.methods.learned_map import LearnedMap
 from flows.text import table
 from routing.cluster_maps import KMeansMap
 from routing.embedders import load_embedder
+from routing.embedders.static import STATIC, table_file
 from routing.embedding import EmbedderId
 from routing.estimator import PosteriorEstimator
 from routing.feature_space import resolution_maps, spreads_of
 from routing.features import FeatureVector
+from routing.learned_map import LearnedMap
 from routing.posterior_choice import choose
 from routing.prompt_weights import Block, ClusterMap
 from routing.router import RoutedLLM, Router
-from routing.static_embedder import STATIC, table_file
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -24,7 +24,7 @@ _COLUMNS = {
 _WORDS = ("text", "reference", "grader", "category")
 _COUNTS = ("input_tokens", "output_tokens")
 _PRICES = ("usd_per_1m_input", "usd_per_1m_output")
-_MOST_TOKENS, _MOST_USD_PER_MTOK = 1e12, 1e9
+_MOST_TOKENS, _MOST_USD_PER_MTOK, _MOST_USD = 1e12, 1e9, 1e6
 _NOT_MEASURED = "Nothing was measured."
 
 
@@ -37,7 +37,7 @@ class Tables:
     prompts
         One row per prompt that has a text; `prompt_id` is unique. Missing references, graders and categories are None.
     outcomes
-        One row per LLM and prompt; scores in [0, 1], counts not negative or NaN.
+        One row per LLM and prompt; scores in [0, 1], counts and recorded costs not negative or NaN.
     llms
         One row per LLM; prices as numbers, NaN where there is none.
     n_without_text
@@ -62,7 +62,7 @@ def read_tables(folder: Path) -> Tables:
     ------
     PrerequisiteError
         A file or column is missing, an id or a name is missing or duplicated, a score is not a number in [0, 1], a
-        count or price is not a number, or an outcome belongs to an unknown prompt.
+        count, cost or price is not a number, or an outcome belongs to an unknown prompt.
     """
     if not folder.is_dir():
         raise PrerequisiteError(
@@ -87,6 +87,8 @@ def read_tables(folder: Path) -> Tables:
         for title, table in (("outcomes", outcomes), ("prompts", prompts)):
             if name in table:
                 table[name] = _numbers(folder, title, table, name, _MOST_TOKENS)
+    if "cost_usd" in outcomes:
+        outcomes["cost_usd"] = _numbers(folder, "outcomes", outcomes, "cost_usd", _MOST_USD)
     for name in _PRICES:
         llms[name] = _numbers(folder, "models", llms, name, _MOST_USD_PER_MTOK)
     for name in _WORDS:

@@ -103,7 +103,7 @@ def design_of(prompt_set: PromptSet, settings: Settings) -> PromptDesign:
         visible_difference=visible,
         epsilon=settings.gate.epsilon,
         gate_needed=needed,
-        prompts_needed=None if needed is None else math.ceil(needed / settings.prompts.gate),
+        prompts_needed=None if needed is None else math.ceil(needed / settings.role_shares["gate"]),
         shortfalls=tuple(shortfalls(prompt_set, settings)),
         weaknesses=tuple(_weaknesses(counts, visible)),
     )
@@ -112,7 +112,8 @@ def design_of(prompt_set: PromptSet, settings: Settings) -> PromptDesign:
 def shortfalls(prompt_set: PromptSet, settings: Settings) -> Iterator[str]:
     """Yield what no night would start with, one clause each."""
     counts = Counter(member.role for member in prompt_set.members)
-    n_clusters = settings.routing.n_clusters
+    # A learned map whose number of clusters is chosen by simulation has two or more.
+    n_clusters = settings.routing.clusters or 2
     if min(counts["map"], counts["representative"]) < n_clusters:
         yield (
             f"{counted(counts['map'], 'map prompt')} and "

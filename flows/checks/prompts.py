@@ -23,6 +23,7 @@ from flows.versions.store import load_version
 from flows.workspace import Workspace
 from registry.errors import NotFound, PromptSetInvalid, RegistryError
 from registry.prompts import Prompt, PromptSet, RoleShares, StoredRoles, prompt_set_of
+from registry.prompts.prompt_orders import PromptOrderRecord
 from registry.routers import RouterRecord
 from registry.store import Registry
 from routing.errors import InvalidInput
@@ -124,9 +125,20 @@ def with_roles(
     return prompt_set_of(wanted.name, prompts, shares, wanted.seed, stored)
 
 
+def stored_orders(settings: Settings, prompt_set: PromptSet) -> tuple[PromptOrderRecord, ...]:
+    """Return by which orders LLMs are asked the prompts of each role, the latest of each; none without a registry."""
+    try:
+        with Registry.open(settings.registry_url, migrate=False) as registry:
+            if not registry.schema_status().is_current:
+                return ()
+            found = [registry.prompt_orders.of_set(prompt_set.digest, role) for role in ("representative", "map")]
+            return tuple(orders[-1] for orders in found if orders)
+    except RegistryError:
+        return ()
+
+
 def _shares(settings: Settings) -> RoleShares:
-    wanted = settings.prompts
-    return RoleShares(map=wanted.map, representative=wanted.representative, gate=wanted.gate, hidden=wanted.hidden)
+    return RoleShares(**settings.role_shares)
 
 
 def review(settings: Settings, prompts: Sequence[Prompt]) -> PromptReview:

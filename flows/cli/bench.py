@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +17,9 @@ from flows.cli.screen import show
 from flows.text import counted, sanitize
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from flows.bench.folder import OutcomeFolder
     from flows.bench.report import BenchResult
 
@@ -57,22 +62,23 @@ def bench(
         return
     if data is None:
         raise click.UsageError("DATA is missing: give a folder of recorded outcomes")
-    from flows.bench.embeddings import embeddings_of
-    from flows.bench.folder import read_folder
-
     names = _methods(methods)
+    click.echo(f"read {sanitize(data)}", err=True)
+    from flows.bench.folder import read_folder
+    from flows.bench.progress import Progress
+
     folder = read_folder(Path(data))
     counts = _study_counts(folder) if n_val_study else ()
     drawn_into = Path(figures) if figures is not None else Path() if n_val_study else None
     _create_folders(Path(out).parent if out is not None else None, drawn_into)
-    with opened(config) as workspace, _Bar(f"embed {folder.name}") as bar:
-        chosen = workspace.open_embedder(embedder) if embedder else None
-        embeddings = embeddings_of(workspace, folder, embedder=chosen, on_progress=bar.show)
+    embeddings = _embedded(folder, embedder, config)
 
     def measure(count: int | None) -> BenchResult:
         from flows.bench.protocol import run_trials
 
-        with _Bar(folder.name if count is None else f"{folder.name}, {count} representative prompts") as bar:
+        what = f"measure {folder.name}" + ("" if count is None else f", {count} representative prompts")
+        done = itertools.count(1)
+        with Progress(what, "trials", trials) as shown:
             return run_trials(
                 folder,
                 embeddings,
@@ -80,13 +86,30 @@ def bench(
                 n_val=count,
                 seed=seed,
                 methods=names,
-                on_trial=lambda: bar.add_one(trials),
+                on_trial=lambda: shown.show(next(done)),
             )
 
     result = measure(n_val)
     _show_result(result, folder, out=out, figures=figures, as_json=as_json)
     if drawn_into is not None and counts:
         _show_study([measure(count) for count in counts], folder, drawn_into, as_json=as_json)
+
+
+def _embedded(folder: OutcomeFolder, embedder: str | None, config: str | None) -> NDArray[np.float32]:
+    """Return the embeddings of the prompts; progress appears when there are any to compute."""
+    from flows.bench.embeddings import embeddings_of
+    from flows.bench.progress import Progress
+
+    with opened(config) as workspace, ExitStack() as stack:
+        shown: list[Progress] = []
+
+        def show(done: int, of: int, share: float) -> None:
+            if not shown:
+                shown.append(stack.enter_context(Progress(f"embed {folder.name}", "prompts", of)))
+            shown[0].show(done, share)
+
+        chosen = workspace.open_embedder(embedder) if embedder else None
+        return embeddings_of(workspace, folder, embedder=chosen, on_progress=show)
 
 
 def _show_speeds(config: str | None, *, as_json: bool) -> None:
@@ -99,33 +122,6 @@ def _show_speeds(config: str | None, *, as_json: bool) -> None:
         click.echo(f"{speed.what}: {speed.measured}", err=True)
         speeds.append(speed)
     show("bench", {"speeds": [asdict(speed) for speed in speeds]}, as_json=as_json, text=lambda: speed_table(speeds))
-
-
-class _Bar:
-    """A progress bar on standard error that appears with the first step."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._bar: Any = None
-        self._done = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.render_finish()
-
-    def show(self, done: int, of: int) -> None:
-        """Show how much is done."""
-        if self._bar is None:
-            self._bar = click.progressbar(length=of, label=sanitize(self._label), file=click.get_text_stream("stderr"))
-        self._bar.update(done - self._done)
-        self._done = done
-
-    def add_one(self, of: int) -> None:
-        """Show that one more is done."""
-        self.show(self._done + 1, of)
 
 
 def _methods(given: str | None) -> tuple[str, ...]:

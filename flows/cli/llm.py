@@ -136,6 +136,7 @@ def show_llm(text: str, with_unreadable: bool, limit: int, config: str | None, a
     With --unreadable, some of the answers in which its graders could read no answer: prompt, reference and answer.
     """
     from flows.night.epochs import Drifts, leaderboard_by_llm
+    from flows.reports.day_zero import day_zero_data, day_zero_sentences, prior_of_llm
     from flows.reports.readability import readability_sentence, unreadable_data, unreadable_text
     from flows.reports.usage import usage_sentence
     from registry.errors import NotFound
@@ -153,6 +154,7 @@ def show_llm(text: str, with_unreadable: bool, limit: int, config: str | None, a
         scores = leaderboard_by_llm(workspace.registry.leaderboard()).get(entry.key)
         drift = Drifts(workspace.registry).of(entry.key)
         usage = workspace.registry.outcomes.usage([entry.key]).get(entry.key, UsageFacts())
+        prior = prior_of_llm(workspace, entry)
         answers = ()
         if with_unreadable and scores is not None:
             answers = workspace.registry.outcomes.unreadable(
@@ -175,11 +177,13 @@ def show_llm(text: str, with_unreadable: bool, limit: int, config: str | None, a
         "prompts_checked": read.n_known,
         "prompts_unreadable": read.n_unreadable,
         "prompts_judged": read.n_judged,
+        **day_zero_data(prior),
         "unreadable_answers": [unreadable_data(one) for one in answers] if with_unreadable else None,
     }
 
     def words() -> str:
         sentences = {"usage": usage_sentence(usage), "unreadable": readability_sentence(read)}
+        sentences |= day_zero_sentences(prior)
         more = f"\n\n{unreadable_text(answers, read)}" if with_unreadable else ""
         return _llm_text(data, sentences) + more
 
@@ -195,6 +199,11 @@ _IN_WORDS = (
     "prompts_checked",
     "prompts_unreadable",
     "prompts_judged",
+    "level",
+    "level_standard_error",
+    "prior_share",
+    "day_zero",
+    "day_zero_off",
     "unreadable_answers",
 )
 

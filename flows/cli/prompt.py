@@ -26,15 +26,27 @@ def prompt() -> None:
 
 @prompt.command("list")
 @click.option("--role", type=click.Choice(_ROLES), help="Only prompts with this role.")
-@list_options("prompt_id", "role", "category", "grader", limit=20)
+@list_options("prompt_id", "role", "category", "grader", "rank", limit=20)
 @config_option
 @json_option
 def list_prompts(role: str | None, limit: int, sort: str | None, config: str | None, as_json: bool) -> None:
     """List the prompts of the settings with their roles.
 
-    Without settings, these are the sandbox's prompts.
+    RANK is the place in the order in which LLMs are asked prompts of a role, once there is one, and WHY says what put
+    a prompt there; (not asked) marks those that new LLMs are not asked. Without settings, these are the sandbox's
+    prompts.
     """
-    members = _configured(config).prompt_set.members
+    from flows.checks.prompts import stored_orders
+    from flows.config.loading import load_settings
+    from flows.reports.asking import reason_of
+
+    found = _configured(config).prompt_set
+    ranks = {
+        digest: (rank, reason_of(order, rank))
+        for order in stored_orders(load_settings(config), found)
+        for rank, digest in enumerate(order.prompt_digests, start=1)
+    }
+    nowhere = (None, None)
     rows = [
         {
             "prompt_id": member.prompt.prompt_id,
@@ -43,19 +55,29 @@ def list_prompts(role: str | None, limit: int, sort: str | None, config: str | N
             "grader": member.prompt.grader,
             "digest": member.prompt.digest,
             "text": member.prompt.text,
+            "rank": ranks.get(member.prompt.digest, nowhere)[0],
+            "reason": ranks.get(member.prompt.digest, nowhere)[1],
         }
-        for member in members
+        for member in found.members
         if role in (None, member.role)
     ]
     data = arranged(rows, sort, limit)
 
     def text() -> str:
         cells = [
-            [row["prompt_id"], row["role"], row["category"] or "", row["grader"], sanitize(row["text"], width=60)]
+            [
+                row["prompt_id"],
+                row["role"],
+                row["rank"] or "",
+                row["reason"] or "",
+                row["category"] or "",
+                row["grader"],
+                sanitize(row["text"], width=60),
+            ]
             for row in data
         ]
-        heads = ["PROMPT", "ROLE", "CATEGORY", "GRADER", "TEXT"]
-        return f"{table(heads, cells)}\n{len(data)} of {counted(len(rows), 'prompt')}"
+        heads = ["PROMPT", "ROLE", "RANK", "WHY", "CATEGORY", "GRADER", "TEXT"]
+        return f"{table(heads, cells, right=(2,))}\n{len(data)} of {counted(len(rows), 'prompt')}"
 
     show("prompt.list", data, as_json=as_json, text=text)
 
@@ -68,7 +90,7 @@ def _configured(config: str | None) -> PromptReview:
 
     settings = load_settings(config)
     file = settings.prompts.file
-    return review(settings, Sandbox.prompts() if file is None else read_prompts(file))
+    return review(settings, Sandbox.night_prompts() if file is None else read_prompts(file))
 
 
 @prompt.command("check")

@@ -19,7 +19,7 @@ from flows.config.settings import Settings
 from flows.config.sources import CONFIG_NAME, OTHER_VARIABLES, PREFIX, GivenValues, is_of_settings, read_variables
 from flows.errors import CredentialsMissing, PrerequisiteError
 
-SANDBOX_COST_WEIGHT: Final = 13.0
+SANDBOX_COST_WEIGHT: Final = 17.0
 """Cost weight of the demo, in errors per USD: with it, routing costs about half of what the best single LLM costs. It
 was chosen on prompts that no figure of the demo is measured on: ``make bench-demo``."""
 
@@ -156,6 +156,15 @@ def _resolve_paths(content: dict[str, Any], folder: Path) -> None:
     for section, key in places:
         if isinstance(section, dict) and isinstance(value := section.get(key), str) and "://" not in value:
             section[key] = str(folder / Path(value).expanduser())
+    _resolve_embedder(content.get("embedder"), folder)
+
+
+def _resolve_embedder(section: Any, folder: Path) -> None:
+    """Read the name of an embedder as a path when it is one: names of embedders may have a slash, too."""
+    if isinstance(section, dict) and isinstance(name := section.get("name"), str) and "/" in name:
+        place = folder / os.path.expanduser(name)  # noqa: PTH111 - Path raises for an unknown user
+        if name.startswith((".", "/", "~")) or place.is_dir():
+            section["name"] = str(place)
 
 
 def read_key(endpoint: EndpointSettings) -> SecretStr | None:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from flows.urls import http_url
@@ -74,7 +74,9 @@ class MlflowSettings(Section):
 
 
 class PromptSettings(Section):
-    """The prompts that LLMs are profiled on, and how they are split into roles."""
+    """The prompts that LLMs are profiled on, how they are split into roles, and how many of them LLMs are asked."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"ask", "map_answers"})
 
     file: Path | None = Field(default=None, examples=["prompts.jsonl"])
     """prompts like those of your traffic: .jsonl, .csv or .parquet with prompt_id, text, reference, grader (choice,
@@ -82,7 +84,8 @@ class PromptSettings(Section):
     name: Name = "prompts"
     """name of the prompt set"""
     map: Share = 0.6
-    """share that shapes the cluster map; only the LLMs of the first night are asked these"""
+    """share that shapes the cluster map; only the LLMs of the first night are asked these. In the sandbox 0.29, and for
+    the other roles 0.18, 0.43 and 0.1, unless one of them is set"""
     representative: Share = 0.1
     """share that gives every LLM its feature vector"""
     gate: Share = 0.24
@@ -91,6 +94,13 @@ class PromptSettings(Section):
     """share that detects memorised prompts; the four shares sum to 1"""
     seed: int = 0
     """seed of the split; another one deals all prompts again, except those on which a router was judged"""
+    ask: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """how many representative prompts a new LLM is asked: those that tell most about LLMs come first, in an order that
+    is chosen by simulation on the known LLMs. auto: as many as are worth their price by that simulation, with
+    [routing] method = "kmeans" all. LLMs that have answered more keep what they have; nothing is asked twice"""
+    map_answers: int = Field(default=1000, ge=50)
+    """how many map prompts the LLMs of the first night answer: from these it is learnt how LLMs differ. All map prompts
+    shape the cluster map, asked or not"""
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> PromptSettings:
@@ -106,7 +116,9 @@ class EmbedderSettings(Section):
     """What turns prompts into vectors."""
 
     name: str = "all-MiniLM-L6-v2"
-    """or static-minilm, or hashing-256: no weights, much faster, much coarser"""
+    """or static-minilm, or hashing-256: no weights, much faster, much coarser; or any embedder of sentence-transformers
+    that is on this machine: a name in the cache of Hugging Face, or a folder, written with a slash; nothing is
+    downloaded"""
 
 
 class BudgetSettings(Section):
@@ -141,6 +153,16 @@ class NightSettings(Section):
     is left for the next night"""
     max_hours: float = Field(default=12, gt=0, le=168, allow_inf_nan=False)
     """how long a night may ask, in hours from its start; then it publishes what is complete"""
+
+
+class ProfilingSettings(Section):
+    """When the profile of a new LLM ends before it was asked everything."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"decided"})
+
+    decided: Share = 0.05
+    """a profile ends when more answers would change no decision of the champion on any map prompt with a higher
+    probability than this; never before the randomly drawn prompts are answered, which other tests need. 0: never"""
 
 
 class FanOutSettings(Section):
@@ -200,19 +222,55 @@ class JudgeSettings(Section):
         return self
 
 
+class RefitSettings(Section):
+    """When cluster map and prior are fitted anew, from stored answers alone; by default, once per prompt set."""
+
+    new_llms: int = Field(default=0, ge=0)
+    """once this many LLMs have answered since the last fit; 0: never"""
+    days: int = Field(default=0, ge=0, le=36_500)
+    """once the last fit is this many days old; 0: never"""
+    changed_prompts: Share = 0.0
+    """once more than this share of the map prompts was added, dropped or changed since; 0: at any change of the prompt
+    set, and LLMs are asked the new map prompts; above 0, a smaller change keeps map and prior, and asks none"""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything but the default is asked for; LLMs of later nights then teach the prior, too."""
+        return self != type(self)()
+
+
 class RoutingSettings(Section):
     """How feature vectors are estimated and how the router decides."""
 
-    method: Literal["posterior", "kmeans"] = "posterior"
-    """how feature vectors are estimated: posterior, or kmeans, the paper's plain cluster means"""
-    n_clusters: int = Field(default=10, ge=1, le=1000)
-    """clusters of kmeans; posterior uses several resolutions"""
+    added: ClassVar[frozenset[str]] = frozenset({"min_answers", "refit"})
+
+    method: Literal["posterior", "learned_map", "kmeans"] = "posterior"
+    """how feature vectors are estimated: posterior; learned_map or kmeans: the paper's cluster means, for a map that is
+    learned from the known LLMs' answers or for plain clusters"""
+    n_clusters: int = Field(default=0, ge=0, le=1000)
+    """clusters of kmeans and learned_map; 0: 10 for kmeans, chosen by simulation on the known LLMs for learned_map;
+    posterior uses several resolutions"""
     cost_weight: float = Field(default=20.0, ge=0, allow_inf_nan=False)
     """errors that one USD is worth: at 20 a wrong answer is worth 1/20 USD; 0: best quality at any cost"""
     min_coverage: Share = 0.95
-    """share of the prompts that an LLM must have a score for"""
+    """share of the prompts that an LLM was asked that it must have a score for"""
+    min_answers: int = Field(default=25, ge=1)
+    """own answers to representative prompts from which an LLM may be routed to, or all where there are fewer prompts;
+    kmeans and learned_map also need some in each cluster"""
     seed: int = 0
     """seed of everything that is fitted"""
+    refit: RefitSettings = RefitSettings()
+    """when cluster map and prior are fitted anew"""
+
+    @field_serializer("n_clusters")
+    def _as_first_stored(self, _: int) -> int:
+        # The default was once 10 for every method; what is stored and hashed of old settings stays.
+        return self.clusters
+
+    @property
+    def clusters(self) -> int:
+        """Number of clusters of kmeans, and that a learned map is asked to have; 0: chosen by simulation."""
+        return self.n_clusters or (0 if self.method == "learned_map" else 10)
 
 
 class GateSettings(Section):

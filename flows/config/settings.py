@@ -28,6 +28,7 @@ from flows.config.sections import (
     LogSettings,
     MlflowSettings,
     NightSettings,
+    ProfilingSettings,
     PromptSettings,
     RegistrySettings,
     RetentionSettings,
@@ -39,6 +40,9 @@ from flows.config.sections import (
 from flows.config.sources import PREFIX
 from flows.masking import mask_urls
 from routing.strict_json import canonical_json
+
+# Few prompts make the demo quick: so many to learn from, and as many as can be to judge by.
+_SANDBOX_SHARES = {"map": 0.29, "representative": 0.18, "gate": 0.43, "hidden": 0.1}
 
 
 class Settings(BaseSettings):
@@ -61,6 +65,7 @@ class Settings(BaseSettings):
     embedder: EmbedderSettings = EmbedderSettings()
     budget: BudgetSettings = BudgetSettings()
     night: NightSettings = NightSettings()
+    profiling: ProfilingSettings = ProfilingSettings()
     fan_out: FanOutSettings = FanOutSettings()
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
@@ -120,6 +125,13 @@ class Settings(BaseSettings):
         """Number of canaries per LLM and night; by default none in the sandbox, whose recorded answers never change."""
         is_chosen = "canary_prompts" in self.night.model_fields_set
         return 0 if self.is_sandbox and not is_chosen else self.night.canary_prompts
+
+    @property
+    def role_shares(self) -> dict[str, float]:
+        """Share of the prompts by role; by default others in the sandbox, most of whose prompts measure routers."""
+        given = {role: getattr(self.prompts, role) for role in _SANDBOX_SHARES}
+        is_chosen = self.prompts.file is not None or not self.prompts.model_fields_set.isdisjoint(given)
+        return given if is_chosen or not self.is_sandbox else dict(_SANDBOX_SHARES)
 
     @property
     def registry_url(self) -> str:
@@ -183,6 +195,8 @@ class Settings(BaseSettings):
             for one, row in zip(section, stored, strict=True) if isinstance(section, tuple) else [(section, stored)]:
                 for key in one.unset_additions():
                     del row[key]
+        # A section of which nothing is left is one of a later release.
+        content = {name: stored for name, stored in content.items() if stored != {}}
         for row in (*content["catalog"], *content["endpoint"]):
             for key in ("location", "base_url"):
                 if "://" in row.get(key, ""):

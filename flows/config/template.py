@@ -83,7 +83,11 @@ def _table(examples: Mapping[str, str]) -> str:
 def _section(title: str, section: type[BaseModel]) -> Iterator[str]:
     yield _lines(title, inspect.cleandoc(section.__doc__ or "").split("\n\n")[0])
     for name, field in section.model_fields.items():
-        yield _lines(*_setting(name, field))
+        below = section_class(field.annotation)
+        if isinstance(below, type) and issubclass(below, BaseModel):
+            yield from ("#\n", *_section(f"[{title.strip('[]')}.{name}]", below))
+        else:
+            yield _lines(*_setting(name, field))
 
 
 def _setting(name: str, field: FieldInfo) -> tuple[str, str]:

@@ -2,55 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flows.errors import PrerequisiteError
+from flows.fitting.folds import teaching
+from flows.fitting.labels import Labels, labels_by_role
+from flows.fitting.making import Making, facts_of, levels_of, making_of
+from flows.fitting.refit_rules import pool_of, teachers, why_due, why_not
 from flows.logs import say
 from flows.text import counted
-from registry.cluster_maps import ClusterMapRecord
-from registry.outcomes import OutcomeTable
-from registry.prompts import Prompt
-from routing.cluster_maps import KMeansMap
+from registry.cluster_maps import ClusterMapRecord, FittedMap, RefitRecord
+from routing.cluster_maps import KMeansMap, count_distinct
+from routing.day_zero import LevelPrior
 from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
+from routing.feature_space import PROMPTS_PER_CLUSTER, resolution_maps
 from routing.features import FeatureVector
+from routing.later_llms import taught_by_later
+from routing.learned_map import LEARNED_K, TooFewKnown, learn
+from routing.prompt_weights import ClusterMap
 from routing.router import RoutedLLM, Router
-from routing.stored_estimator import PlainEstimator, PreparedPrompts, arrays_digest, estimator_arrays, read_estimator
-from routing.tokens import estimated_input_tokens
+from routing.stored_estimator import (
+    Estimator,
+    LearnedEstimator,
+    PlainEstimator,
+    PreparedPrompts,
+    arrays_digest,
+    estimator_arrays,
+    kind_of,
+    read_estimator,
+)
 
 if TYPE_CHECKING:
+    from flows.config.settings import RoutingSettings
     from flows.night.context import Night
     from registry.llms import LLM
     from routing.embedding import EmbedderId
 
+_ACTOR = "night"
+
 
 @dataclass(frozen=True, eq=False)
-class Labels:
-    """Answers of LLMs to the prompts that vectors are estimated from.
+class Refit:
+    """A cluster map and prior that were fitted anew.
 
     Attributes
     ----------
-    embeddings
-        ``(n, dim)`` float32.
-    estimated_tokens
-        ``(n,)`` float32, input tokens estimated from the texts.
-    table
-        Scores and tokens, ``(n, m)``; NaN where there is no answer.
+    record
+        Why, and from how many LLMs.
+    before
+        The estimator that was in use, with the same answers.
     """
 
-    embeddings: NDArray[np.float32]
-    estimated_tokens: NDArray[np.float32]
-    table: OutcomeTable
-
-    def coverage(self) -> NDArray[np.float64]:
-        """Return the share of the prompts that each LLM has a score for, ``(m,)``."""
-        return np.isfinite(self.table.scores).mean(axis=0)
+    record: RefitRecord
+    before: Estimation
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +78,25 @@ class Estimation:
         Whether it was fitted tonight.
     representative, map
         Answers by role; only the posterior reads those to the map prompts.
+    levels
+        By LLM key, what is expected of its level before its answers.
+    n_asked
+        ``(m,)``: how many representative prompts each LLM was asked; all when omitted.
+    taught_only
+        Keys of LLMs that it was fitted on and that are no columns, because they cannot serve any more.
+    refit
+        Why it was fitted anew, and the estimator before; None when it was not.
     """
 
-    estimator: PlainEstimator | PosteriorEstimator
+    estimator: Estimator
     digest: str
     was_fitted: bool
     representative: Labels
     map: Labels
+    levels: Mapping[str, LevelPrior | None] = field(default_factory=dict)
+    n_asked: Sequence[int] = ()
+    taught_only: tuple[str, ...] = ()
+    refit: Refit | None = None
 
     def vector(self, column: int, *, seen: NDArray[np.bool_] | None = None) -> FeatureVector:
         """Estimate the vector of the LLM in a column.
@@ -97,18 +120,32 @@ class Estimation:
         scored = np.isfinite(scores)
         if seen is not None:
             scored[: len(seen)] &= seen
+        n_asked = self.n_asked[column] if self.n_asked else len(self.representative.embeddings)
         return self._prepared.vector(
             scored,
             scores[scored],
             input_tokens[scored],
             output_tokens[scored],
-            n_prompts=max(int(scored.sum()), len(self.representative.embeddings)),
+            n_prompts=max(int(scored.sum()), n_asked),
             estimated_tokens=np.concatenate([labels.estimated_tokens for labels in self._read])[scored],
+            level=self.levels.get(self.representative.table.llm_keys[column]),
         )
+
+    def assign(self, embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the cluster in which the answer to each prompt counts, ``(n,)``."""
+        estimator = self.estimator
+        counted_in = estimator.start if isinstance(estimator, LearnedEstimator) else estimator.cluster_map_
+        return counted_in.assign(embeddings)
 
     @cached_property
     def _prepared(self) -> PreparedPrompts:
-        return self.estimator.prepared(np.concatenate([labels.embeddings for labels in self._read]))
+        embeddings = np.concatenate([labels.embeddings for labels in self._read])
+        if not isinstance(self.estimator, PosteriorEstimator):
+            return self.estimator.prepared(embeddings)
+        n_representative = len(self.representative.embeddings)
+        places = np.full(len(embeddings), -1)
+        places[:n_representative] = np.arange(n_representative)
+        return self.estimator.prepared(embeddings, places)
 
     @property
     def _read(self) -> tuple[Labels, ...]:
@@ -117,7 +154,7 @@ class Estimation:
 
 
 def estimate(night: Night, llms: list[LLM]) -> Estimation:
-    """Read the estimator, or fit it when there is none for this prompt set, embedder and settings.
+    """Read the estimator, or fit it when there is none for this prompt set, embedder and settings, or a refit is due.
 
     Parameters
     ----------
@@ -129,54 +166,149 @@ def estimate(night: Night, llms: list[LLM]) -> Estimation:
     Raises
     ------
     PrerequisiteError
-        The prompts are too few or too similar for the requested number of clusters.
+        The prompts are too few or too similar for the requested number of clusters, or too few LLMs are known.
     """
-    representative, of_map = (
-        labels_of(night, llms, night.prompt_set.with_role(role)) for role in ("representative", "map")
-    )
-    record = night.cluster_map
-    if record is not None:
-        estimator = read_estimator(record.kind, record.arrays)
-        return Estimation(estimator, record.digest, False, representative, of_map)
-    say(
-        f"Fitting the cluster map on {counted(len(of_map.embeddings), 'map prompt')}, once for this prompt set; "
-        "that can take a minute."
-    )
+    labels = labels_by_role(night, llms)
+    in_use = night.fitted_map
+    if in_use is None:
+        return _first_fit(night, llms, labels)
+    refit = in_use.refit if in_use.refit is not None and in_use.refit.run_key == night.run.key else None
+    record, was_fitted, pool = in_use.record, False, llms
+    if night.settings.routing.refit.is_on and refit is None:
+        pool = pool_of(night, llms)
+        found = _refitted(night, in_use, pool, labels if pool == llms else labels_by_role(night, pool))
+        if found is not None:
+            (record, refit), was_fitted = found, True
+    found = _with_levels(night, llms, record, was_fitted, labels)
+    if refit is None:
+        return found
+    earlier = _with_levels(night, llms, night.registry.routers.cluster_map(refit.before), False, labels)
+    taught_only = tuple(llm.key for llm in pool if llm not in llms)
+    return replace(found, taught_only=taught_only, refit=Refit(refit, earlier))
+
+
+def _with_levels(
+    night: Night, llms: list[LLM], record: ClusterMapRecord, was_fitted: bool, labels: tuple[Labels, Labels]
+) -> Estimation:
+    """Read a stored estimator, with what it expects of the LLMs before their answers."""
+    estimator = read_estimator(record.kind, record.arrays)
+    levels = levels_of(night.registry, record.digest, estimator, facts_of(night.registry, llms))
+    n_asked = [night.asked.n_counted(llm) for llm in llms]
+    return Estimation(estimator, record.digest, was_fitted, *labels, levels, n_asked)
+
+
+def _first_fit(night: Night, llms: list[LLM], labels: tuple[Labels, Labels]) -> Estimation:
+    pool = pool_of(night, llms) if night.settings.routing.refit.is_on else llms
+    n = counted(len(labels[1].embeddings), "map prompt")
+    say(f"Fitting the cluster map on {n}, once for this prompt set; that can take a minute.")
     try:
-        estimator = fit_estimator(night, representative, of_map)
+        answers = labels if pool == llms else labels_by_role(night, pool)
+        estimator = fit_estimator(night, *answers, making_of(night, pool))
     except InvalidInput as error:
-        raise PrerequisiteError(
-            error.message, hint="Provide more prompts, or set [routing] n_clusters lower."
-        ) from None
+        hint = "Provide more prompts, or set [routing] n_clusters lower."
+        if isinstance(error, TooFewKnown):
+            hint = 'Let a catalog list more LLMs, or set [routing] method = "posterior" or "kmeans".'
+        raise PrerequisiteError(error.message, hint=hint) from None
     record = _record(night, estimator)
     night.registry.routers.save_cluster_map(record)
-    return Estimation(estimator, record.digest, True, representative, of_map)
+    taught_only = tuple(llm.key for llm in pool if llm not in llms)
+    return replace(_with_levels(night, llms, record, True, labels), taught_only=taught_only)
 
 
-def labels_of(night: Night, llms: list[LLM], prompts: tuple[Prompt, ...]) -> Labels:
-    """Return what the registry knows about these LLMs on these prompts."""
-    estimated_tokens = estimated_input_tokens([prompt.text for prompt in prompts])
-    return Labels(night.embeddings_of(prompts), estimated_tokens, night.outcome_table(llms, prompts))
+def _refitted(
+    night: Night, in_use: FittedMap, pool: list[LLM], labels: tuple[Labels, Labels]
+) -> tuple[ClusterMapRecord, RefitRecord] | None:
+    """Fit cluster map and prior anew if that is due; None when those in use stay."""
+    rules = night.settings.routing
+    known, later = teachers(rules, *labels, _texts(night), night.asked.map_rows())
+    n_llms = int((known | later).sum())
+    why = why_due(rules, in_use, n_llms, night.as_of)
+    if not why:
+        return None
+    obstacle = why_not(in_use, int(known.sum()), n_llms)
+    if not obstacle:
+        say(f"Fitting cluster map and prior anew, from stored answers: {why}; that can take a minute.")
+        try:
+            record = _record(night, fit_estimator(night, *labels, making_of(night, pool)))
+        except InvalidInput as error:
+            obstacle = error.message
+    if obstacle:
+        say(f"Cluster map and prior stay, although a refit is due ({why}): {obstacle}.")
+        return None
+    given = {"before": in_use.record.digest, "why": why, "n_llms": n_llms, "actor": _ACTOR, "now": night.clock()}
+    return record, night.registry.routers.save_refit(record, night.run, **given)
 
 
-def fit_estimator(night: Night, representative: Labels, of_map: Labels) -> PlainEstimator | PosteriorEstimator:
+def fit_estimator(night: Night, representative: Labels, of_map: Labels, making: Making) -> Estimator:
     """Fit cluster map and prior on the answers to the map prompts.
+
+    Where ``[routing.refit]`` asks for anything, LLMs that answered representative prompts alone teach the prior, too:
+    by their answers to the prompts that only teach, so that the others may judge.
+
+    Parameters
+    ----------
+    night
+        Whose settings count.
+    representative, of_map
+        Answers by role.
+    making
+        What a posterior is fitted with besides answers.
 
     Raises
     ------
     InvalidInput
-        The prompts are too few or too similar for the requested number of clusters.
+        The prompts are too few or too similar for the requested number of clusters, or too few LLMs are known.
     """
-    settings = night.settings.routing
+    settings, seed = night.settings.routing, night.settings.routing.seed
     if settings.method == "kmeans":
-        fitted = KMeansMap(n_clusters=settings.n_clusters, random_state=settings.seed).fit(of_map.embeddings)
-        return PlainEstimator(fitted.fitted_)
-    # The training LLMs: those that answered the map prompts as well.
-    known = (of_map.coverage() >= settings.min_coverage) & (representative.coverage() >= settings.min_coverage)
+        return PlainEstimator(KMeansMap(n_clusters=settings.clusters, random_state=seed).fit(of_map.embeddings).fitted_)
+    # What was not asked still shapes the clusters: embeddings cost nothing.
+    rows = night.asked.map_rows()
+    known, later = teachers(settings, representative, of_map, _texts(night), rows)
     errors, few_errors = (1 - labels.table.scores[:, known] for labels in (of_map, representative))
-    return PosteriorEstimator(random_state=settings.seed).fit(
-        of_map.embeddings, errors, few=(representative.embeddings, few_errors)
+    asked = slice(None) if rows is None else rows
+    map_rows, map_errors = of_map.embeddings[asked], errors[asked]
+    if settings.method == "learned_map":
+        return _learned(settings, map_rows, map_errors, representative.embeddings, few_errors)
+    keys = [key for key, is_known in zip(of_map.table.llm_keys, known, strict=True) if is_known]
+    fitted = PosteriorEstimator(random_state=seed).fit(
+        map_rows,
+        map_errors,
+        few=(representative.embeddings, few_errors),
+        maps=None if rows is None else resolution_maps(of_map.embeddings, seed=seed),
+        facts=None if making.facts is None else making.facts.of_keys(keys),
+        asked=making.asked,
+        form=making.form,
     )
+    if not later.any():
+        return fitted
+    taught_by = teaching(_texts(night))
+    later_errors = 1 - representative.table.scores[np.ix_(taught_by, later)]
+    few = (representative.embeddings[taught_by], later_errors)
+    return taught_by_later(fitted, (map_rows, map_errors), few, np.flatnonzero(taught_by))
+
+
+def _learned(
+    settings: RoutingSettings,
+    rows: NDArray[np.float32],
+    errors: NDArray[np.float64],
+    few_rows: NDArray[np.float32],
+    few_errors: NDArray[np.float64],
+) -> LearnedEstimator:
+    distinct = count_distinct(rows, PROMPTS_PER_CLUSTER * max(LEARNED_K))
+    sizes = [size for size in LEARNED_K if size * PROMPTS_PER_CLUSTER <= distinct] or [min(2, distinct)]
+
+    @cache
+    def map_of(size: int) -> ClusterMap:
+        return KMeansMap(size, random_state=settings.seed).fit(rows).fitted_
+
+    given = {"sizes": [settings.clusters] if settings.clusters else sizes, "map_of": map_of, "seed": settings.seed}
+    found = learn(rows, errors, few_rows, few_errors, **given)
+    return LearnedEstimator(found.cluster_map, found.start, errors.shape[1], settings.clusters)
+
+
+def _texts(night: Night) -> list[str]:
+    return [prompt.text for prompt in night.prompt_set.with_role("representative")]
 
 
 def assemble(night: Night, found: Estimation, routed: Sequence[RoutedLLM], embedder: EmbedderId) -> Router:
@@ -192,12 +324,12 @@ def assemble(night: Night, found: Estimation, routed: Sequence[RoutedLLM], embed
     )
 
 
-def _record(night: Night, estimator: PlainEstimator | PosteriorEstimator) -> ClusterMapRecord:
+def _record(night: Night, estimator: Estimator) -> ClusterMapRecord:
     settings = night.settings.routing
     arrays = estimator_arrays(estimator)
     return ClusterMapRecord(
-        digest=arrays_digest(settings.method, arrays),
-        kind=settings.method,
+        digest=arrays_digest(kind_of(estimator), arrays),
+        kind=kind_of(estimator),
         prompt_set_digest=night.prompt_set.digest,
         embedder_key=night.workspace.embedder.id.key,
         n_clusters=estimator.cluster_map_.n_clusters,

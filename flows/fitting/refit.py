@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -12,18 +13,22 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.errors import PrerequisiteError
-from flows.fitting.estimation import assemble, estimate
+from flows.fitting.estimation import Refit, assemble, estimate
+from flows.fitting.refit_change import LLMChange, RefitChange
 from flows.logs import say
 from flows.masking import masked_failures
+from flows.night.asked_prompts import is_uniform
 from flows.night.context import Night
 from flows.profiling.availability import unavailable_tonight
 from flows.text import counted, sanitize
+from registry.feature_vectors import StoredVector
 from registry.llms import LLM
 from registry.outcomes import OutcomeTable
-from registry.routers import StoredVector
 from routing.baselines import ZeroRouter
+from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
+from routing.tokens import estimated_input_tokens
 
 _EMBEDDED_ROLES = ("map", "representative", "gate")
 # To be routed to, an LLM needs scores for this share of the prompts of a cluster, and for at least this many.
@@ -49,6 +54,10 @@ class Candidate:
         Key and reason of each LLM that has a price but no vector.
     carried_over
         LLMs that keep the vector of an earlier night, because they have answered too little since.
+    taught_only
+        LLMs that cannot serve any more, and whose answers taught the map or the prior tonight.
+    change
+        What a refit of map and prior changed; None when there was none.
     """
 
     router: Router
@@ -57,6 +66,8 @@ class Candidate:
     zero_router: ZeroRouter
     left_out: tuple[tuple[str, str], ...]
     carried_over: tuple[str, ...] = ()
+    taught_only: tuple[str, ...] = ()
+    change: RefitChange | None = None
 
 
 @task(name="embed-prompts", cache_policy=NO_CACHE)
@@ -81,8 +92,9 @@ def refit(night: Night) -> Candidate:
     llms = _candidates(night)
     found = estimate(night, llms)
     map_digest, table = found.digest, found.representative.table
-    clusters = found.estimator.cluster_map_.assign(found.representative.embeddings)
+    clusters = found.assign(found.representative.embeddings)
     answered = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores)
+    has_floors = not isinstance(found.estimator, PosteriorEstimator)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
     routed: list[RoutedLLM] = []
@@ -94,11 +106,16 @@ def refit(night: Night) -> Candidate:
             left_out.append((llm.key, "its endpoint does not know it"))
             continue
         # Gate and hidden prompts count too: without them, contamination of the other prompts would go unnoticed.
+        has_score = np.isfinite(table.scores[:, column])
         lack = shortfall(
-            np.isfinite(table.scores[:, column]),
-            clusters,
-            profile_share=float(answered[: len(night.prompts_for(llm)), column].mean()),
+            has_score,
+            clusters if has_floors else None,
+            profile_share=min(
+                night.asked.share(llm, night.profiled_prompts, answered[:, column]),
+                night.asked.share(llm, night.prompt_set.with_role("representative"), has_score),
+            ),
             min_coverage=night.settings.routing.min_coverage,
+            min_answers=night.settings.routing.min_answers,
         )
         vector = previous.get(llm.key)
         if not lack:
@@ -120,13 +137,18 @@ def refit(night: Night) -> Candidate:
         )
     night.registry.routers.save_vectors(map_digest, fresh, night.prompt_set.digest, night.run)
     router = assemble(night, found, routed, night.workspace.embedder.id)
+    change = None
+    if found.refit is not None and fresh:
+        change = _change(night, found.refit, router, {llm.key: at for at, llm in enumerate(llms) if llm.key in fresh})
     return Candidate(
         router,
         map_digest,
         found.was_fitted,
-        _zero_router(table, llms, router),
+        _zero_router(night, table, llms, router),
         tuple(left_out),
         carried_over=tuple(key for key in router.keys if key not in fresh),
+        taught_only=found.taught_only,
+        change=change,
     )
 
 
@@ -137,6 +159,31 @@ def _candidates(night: Night) -> list[LLM]:
     for endpoint, n in sorted(gone.items()):
         say(f"{counted(n, 'LLM')} of endpoint {sanitize(endpoint)} left out: no [[endpoint]] has that name.")
     return [llm for llm in routable if llm.endpoint not in gone]
+
+
+def _change(night: Night, refit: Refit, router: Router, columns: Mapping[str, int]) -> RefitChange:
+    """Compare a router with the one that the map and prior before make of the same answers, for LLMs with a column."""
+    router = replace(router, llms=tuple(llm for llm in router.llms if llm.key in columns))
+    routed = [replace(llm, vector=refit.before.vector(columns[llm.key])) for llm in router.llms]
+    before = assemble(night, refit.before, routed, router.embedder)
+    prompts = night.prompt_set.with_role("gate")
+    embeddings, tokens = night.embeddings_of(prompts), estimated_input_tokens([prompt.text for prompt in prompts])
+    chosen = [one.route(embeddings, input_tokens=tokens).llm_index for one in (before, router)]
+    counts = [Counter(one.tolist()) for one in chosen]
+    levels = [one.expected_on_calibration()[0].mean(axis=0) for one in (before, router)]
+    found = [
+        LLMChange(key, float(levels[0][place]), float(levels[1][place]), counts[0][place], counts[1][place])
+        for place, key in enumerate(router.keys)
+    ]
+    found.sort(key=lambda one: (-abs(one.prompts - one.prompts_before), -abs(one.level - one.level_before), one.llm))
+    return RefitChange(
+        why=refit.record.why,
+        n_llms=refit.record.n_llms,
+        same_map=before.cluster_map.digest == router.cluster_map.digest,
+        gate_prompts=len(prompts),
+        rerouted=int(np.count_nonzero(chosen[0] != chosen[1])),
+        llms=tuple(found),
+    )
 
 
 def _failures(night: Night, llm: LLM) -> str:
@@ -156,6 +203,10 @@ def _as_vector(stored: StoredVector) -> FeatureVector:
         n_prompts=stored.n_prompts,
         n_scored=stored.n_scored,
         input_token_ratio=stored.input_token_ratio,
+        prior_share=stored.prior_share,
+        level=stored.level,
+        overall=stored.overall,
+        overall_standard_error=stored.overall_standard_error,
     )
 
 
@@ -176,17 +227,31 @@ def _has_no_cost(llm: LLM, vector: FeatureVector) -> bool:
     return is_priced and not (vector.input_tokens.any() or vector.output_tokens.any())
 
 
-def _zero_router(table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRouter:
-    """Fit the prompt-blind baseline on the representative prompts that every routed LLM has a score for."""
+def _zero_router(night: Night, table: OutcomeTable, llms: list[LLM], router: Router) -> ZeroRouter:
+    """Fit the prompt-blind baseline on the representative prompts that were drawn uniformly for every routed LLM.
+
+    Those count that every LLM has a score for; where there are none, each LLM's own.
+    """
     keys = [llm.key for llm in llms]
     columns = [keys.index(key) for key in router.keys]
-    scores, costs_usd = table.scores[:, columns], table.cost_usd[:, columns]
+    sampling = {llms[column].key: night.counted_sampling(llms[column]) for column in columns}
+    drawn = is_uniform(night.registry, night.prompt_set, sampling)
+    scores = np.where(drawn, table.scores[:, columns], np.nan)
+    costs_usd = table.cost_usd[:, columns]
     complete = np.isfinite(scores).all(axis=1)
-    return ZeroRouter.fit(scores[complete], costs_usd[complete], router.keys)
+    if complete.any():
+        return ZeroRouter.fit(scores[complete], costs_usd[complete], router.keys)
+    costs_usd = np.where(np.isfinite(scores), costs_usd, np.nan)
+    return ZeroRouter.fit(np.nanmean(scores, axis=0)[None], np.nanmean(costs_usd, axis=0)[None], router.keys)
 
 
 def shortfall(
-    has_score: NDArray[np.bool_], clusters: NDArray[np.int64], *, profile_share: float, min_coverage: float
+    has_score: NDArray[np.bool_],
+    clusters: NDArray[np.int64] | None,
+    *,
+    profile_share: float,
+    min_coverage: float,
+    min_answers: int,
 ) -> str:
     """Return what an LLM lacks to be routed to.
 
@@ -194,21 +259,29 @@ def shortfall(
     ----------
     has_score, clusters
         ``(n,)``: for each representative prompt, whether the LLM has a score for it, and its cluster. A cluster with
-        fewer than `LEAST_CLUSTER_ANSWERS` prompts says nothing about any LLM and is left out.
+        fewer than `LEAST_CLUSTER_ANSWERS` prompts says nothing about any LLM and is left out. No clusters for an
+        estimator that needs no answers of its own in each of them.
     profile_share
-        Share of all its prompts that have a score, including gate and hidden prompts.
+        Share of the prompts that it was asked that have a score: of the representative ones, or of all with gate and
+        hidden ones, whichever is smaller.
     min_coverage
         The setting ``[routing] min_coverage``. In each cluster, the smaller of this and `LEAST_CLUSTER_SHARE` is
         enough.
+    min_answers
+        The setting ``[routing] min_answers``; where there are fewer representative prompts, that many are enough.
 
     Returns
     -------
     str
         One clause; empty if nothing is lacking.
     """
-    share = min(float(has_score.mean()), profile_share)
-    if share < min_coverage:
-        return f"only {share:.0%} of its prompts have a score"
+    if profile_share < min_coverage:
+        return f"only {profile_share:.0%} of its prompts have a score"
+    n_answers, wanted = int(has_score.sum()), min(min_answers, len(has_score))
+    if n_answers < wanted:
+        return f"only {n_answers} of the {wanted} answers that it needs ([routing] min_answers)"
+    if clusters is None:
+        return ""
     sizes = np.bincount(clusters)
     scored = np.bincount(clusters, weights=has_score, minlength=len(sizes))
     least = np.maximum(sizes * min(LEAST_CLUSTER_SHARE, min_coverage), LEAST_CLUSTER_ANSWERS)

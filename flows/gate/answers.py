@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.night.asked_prompts import is_uniform, uniform_representative
 from flows.night.epochs import Drifts, in_epoch
 from flows.versions.provenance import known_provenance
 from registry.errors import NotFound
@@ -93,6 +94,15 @@ class Answers:
         """Return the scores, tokens and costs of these LLMs on these prompts."""
         sampling = {key: self.sampling.get(key, "") for key in keys}
         return self.registry.outcomes.table(keys, prompts, self.graders, sampling, until=self.until)
+
+    def uniform(self, keys: Sequence[str]) -> dict[str, tuple[Prompt, ...]]:
+        """Return, by LLM key, the representative prompts over which its means are taken."""
+        sampling = {key: self.sampling.get(key, "") for key in keys}
+        return uniform_representative(self.registry, self.prompt_set, sampling)
+
+    def is_uniform(self, keys: Sequence[str]) -> NDArray[np.bool_]:
+        """Return for which representative prompts means of these LLMs may be taken, ``(n, m)``."""
+        return is_uniform(self.registry, self.prompt_set, {key: self.sampling.get(key, "") for key in keys})
 
     def readability(self, keys: Sequence[str], prompts: Sequence[Prompt]) -> Mapping[str, Readability]:
         """Return, by LLM key, how many of the answers to some prompts could be read."""

@@ -15,21 +15,24 @@ Angelopoulos et al. 2023). The difference stays that of the published routers, w
 published routers choose alike it is simply the mean over both kinds of prompts.
 
 What does not leak. Map and prior are fitted on map prompts, which are never representative ones; a prompt that was a
-map prompt when either was fitted is not judged here. The answers of the training LLMs to representative prompts only
+map prompt when either was fitted is not judged here. LLMs of later nights teach a prior that is fitted anew by their
+answers to the folds that only teach. The answers of the training LLMs to representative prompts only
 choose a few numbers that all LLMs share (how sharp clusters are, how strongly vectors are shrunk), and that choice is
-judged on map prompts. A map that is learned from labels of representative prompts would leak, and is not published.
+judged on map prompts. A map that is learned from labels of representative prompts would leak: learned maps are
+published, too, but are learned from map prompts alone.
 
-What is not judged. An LLM may know the representative prompts: only LLMs that pass the test for contamination are
-judged on them. Where the two choices of a fold differ and one is not judged, the prompt counts as no difference, on
-representative prompts and when the same vectors choose on gate prompts: there the published router alone decides, and
-nothing is pulled towards zero. Where both choose the same LLM there is no difference, whatever its answer is. Where an
-answer is missing, the prompts with two different LLMs that have both answers stand for it: whether a prompt is left out
-never depends on a score, and is the same for both routers.
+What is not judged. Representative prompts that an LLM was asked because they tell much about LLMs, or because of its
+answers so far, speak for no other prompts: only those are judged that were drawn uniformly for all LLMs of both
+routers. All answers teach. An LLM may know the representative prompts: only LLMs that pass the test for contamination
+are judged on them. Where the two choices of a fold differ and one is not judged, the prompt counts as no difference,
+on representative prompts and when the same vectors choose on gate prompts: there the published router alone decides,
+and nothing is pulled towards zero. Where both choose the same LLM there is no difference, whatever its answer is.
+Where an answer is missing, the prompts with two different LLMs that have both answers stand for it: whether a prompt
+is left out never depends on a score, and is the same for both routers.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -39,6 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fitting.estimation import Estimation
+from flows.fitting.folds import N_FOLDS, N_TEACHING
 from flows.gate.measure import GateOutcomes, RouterMeasure
 from flows.text import counted
 from routing.deferral import BootstrapDifference, paired_bootstrap
@@ -47,21 +51,11 @@ from routing.features import FeatureVector
 from routing.resampling import mean_lower_bound
 from routing.router import Router
 
-N_FOLDS, N_TEACHING = 10, 3
-"""Number of folds, and of those that only teach. More that are judged say more, by vectors made from fewer answers."""
-
 OFF = "[gate] cross_fit is false"
 """Why representative prompts do not judge when they are not asked."""
 
 _SAME_VECTOR = 1e-4
 """Vectors made again from stored answers differ by rounding only; one answer more or less changes them by more."""
-
-
-def folds_of(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Return the fold of every prompt, by its text alone: prompts of equal text are never in two folds."""
-    return np.array(
-        [int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) % N_FOLDS for text in texts], dtype=np.int64
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -216,7 +216,8 @@ def named_options(prompts: Sequence[Prompt]) -> tuple[str, ...]:
 
 def _gap(answers: Answers, key: str) -> NewcomerGap:
     known, hidden = (
-        answers.table([key], answers.prompt_set.with_role(role)).scores[:, 0] for role in ("representative", "hidden")
+        answers.table([key], prompts).scores[:, 0]
+        for prompts in (answers.uniform([key])[key], answers.prompt_set.with_role("hidden"))
     )
     llm = answers.registry.llms.get(key)
     is_accepted = llm.status == "available" and llm.status_reason is not None

@@ -13,10 +13,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flows.fitting.estimation import Estimation, Labels
+from flows.fitting.estimation import Estimation
+from flows.fitting.folds import folds_of
+from flows.fitting.labels import Labels
 from flows.gate.answers import Answers, at_prices_in_force, embeddings_of
-from flows.gate.cross_fit import CrossFit, Remaking, cross_fit, folds_of
+from flows.gate.cross_fit import CrossFit, Remaking, cross_fit
 from flows.gate.measure import GateOutcomes
 from flows.profiling.contamination import LEAST_GAP, SIGNIFICANCE, contamination_p_value
 from flows.versions.provenance import known_provenance
@@ -65,7 +68,11 @@ class Representative:
             champion = self._read(self.champion, self.published)
             fitted_on = challenger.map_texts | champion.map_texts
             texts = [prompt.text for prompt in self._prompts]
-            rows = np.array([row for row, text in enumerate(texts) if text not in fitted_on], dtype=np.int64)
+            # Prompts that some LLM was asked for what they are, or for what it had answered, speak for no others.
+            is_uniform = self._is_uniform.all(axis=1)
+            rows = np.array(
+                [row for row, text in enumerate(texts) if text not in fitted_on and is_uniform[row]], dtype=np.int64
+            )
             if not len(rows):
                 return "no representative prompt is left to judge"
             barred = self._barred()
@@ -81,6 +88,10 @@ class Representative:
     def _read(self, router: Router, published: str) -> _Read:
         taking_part = replace(router, llms=tuple(llm for llm in router.llms if llm.key in self.gate.keys))
         return _Read.of(self.answers, taking_part, _Origin.of(self.answers, published))
+
+    @cached_property
+    def _is_uniform(self) -> NDArray[np.bool_]:
+        return self.answers.is_uniform(self.gate.keys)
 
     @cached_property
     def _prompts(self) -> tuple[Prompt, ...]:
@@ -108,6 +119,7 @@ class Representative:
             self.answers.table(self.gate.keys, self.answers.prompt_set.with_role(role)).scores
             for role in ("representative", "hidden")
         )
+        known = np.where(self._is_uniform, known, np.nan)
         found = {}
         for column, key in enumerate(self.gate.keys):
             if not np.isfinite(known[:, column]).any() or not np.isfinite(hidden[:, column]).any():
@@ -160,7 +172,12 @@ class _Read:
         by_role = {role: origin.prompt_set.with_role(role) for role in ("representative", "map")}
         labels = {role: _labels(answers, router, origin, prompts) for role, prompts in by_role.items()}
         estimation = Estimation(
-            read_estimator(stored.kind, stored.arrays), digest, False, labels["representative"], labels["map"]
+            read_estimator(stored.kind, stored.arrays),
+            digest,
+            False,
+            labels["representative"],
+            labels["map"],
+            answers.registry.routers.levels(digest),
         )
         folds = folds_of([prompt.text for prompt in by_role["representative"]])
         texts = {one.text for prompts in (origin.prompt_set, fitted_on) for one in prompts.with_role("map")}

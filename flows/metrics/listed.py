@@ -61,6 +61,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "parts_alive": Metric("Profiles that other processes are making for the running night."),
         "parts_silent": Metric("Profiles whose process has missed its heartbeat."),
         "llms": Metric("Known LLMs.", ("endpoint", "status")),
+        "llms_drifted": Metric("LLMs that had drifted and not been asked again when the last night finished."),
         "outbox_pending": Metric("Moves of aliases that have not reached MLflow yet."),
         "outbox_age_seconds": Metric("Age of the oldest of them."),
         "versions_unpublished": Metric("Router versions that MLflow does not have yet."),

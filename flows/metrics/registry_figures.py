@@ -60,6 +60,7 @@ def _note_last_success(samples: Samples, snapshot: MonitoringSnapshot) -> None:
         samples.put("night_success_age_seconds", _age(snapshot, snapshot.finished.finished_at))
         record = _record(snapshot.finished)
         samples.put("night_attention", len(record.attention))
+        samples.put("llms_drifted", len(record.drifted))
         samples.put("night_free_bytes", None if record.closing is None else record.closing.free_bytes)
     problem = record.closing is not None and record.closing.ledger_problem
     samples.put("ledger_intact", snapshot.is_head_whole and not problem)

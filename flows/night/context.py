@@ -12,20 +12,21 @@ from numpy.typing import NDArray
 
 from flows.config.loading import SettingsSource
 from flows.graders import Grader, Judge, Labelled, check_grader, grader
-from flows.night.epochs import Drifts, canary_prompts, in_epoch
+from flows.night.asked_prompts import AskedPrompts, uniform_representative
+from flows.night.epochs import Drifts, in_epoch
 from flows.night.interruption import Interruption
 from flows.workspace import Workspace
 from registry.clock import utc_now
+from registry.cluster_maps import FitSettings
 from registry.prompts import Prompt, PromptSet
 
 if TYPE_CHECKING:
-    from registry.cluster_maps import ClusterMapRecord
+    from registry.cluster_maps import FittedMap
     from registry.llms import LLM
     from registry.outcomes import OutcomeTable
     from registry.runs import Run
 
 PROFILED_ROLES = ("representative", "gate", "hidden")
-CANARY_ROLES = ("representative", "gate")
 _MOST_OF_MAP = 0.5
 
 
@@ -103,41 +104,76 @@ class Night:
         return self._prompt_set or self.workspace.prompt_set
 
     @property
-    def cluster_map(self) -> ClusterMapRecord | None:
-        """The map that matches prompt set, embedder and settings; None when it has yet to be fitted."""
-        wanted, embedder_key = self.settings.routing, self.workspace.embedder.id.key
-        found = self.registry.routers.latest_cluster_map(self.prompt_set.digest, embedder_key)
-        if found is None or (found.kind, found.seed) != (wanted.method, wanted.seed):
+    def fitted_map(self) -> FittedMap | None:
+        """The map that matches prompt set, embedder and settings; None when it has yet to be fitted.
+
+        While fewer map prompts changed than ``[routing.refit] changed_prompts``, it is that of the earlier prompts.
+        """
+        rules, routers = self.settings.routing, self.registry.routers
+        asked = None if rules.method == "posterior" else rules.clusters
+        wanted = FitSettings(self.workspace.embedder.id.key, rules.method, rules.seed, asked)
+        found = routers.fitted_map(wanted, self.prompt_set.digest)
+        if found is not None or not rules.refit.changed_prompts:
+            return found
+        found = routers.fitted_map(wanted)
+        if found is None or self._changed_share(found.record.prompt_set_digest) > rules.refit.changed_prompts:
             return None
-        return found if wanted.method == "posterior" or found.n_clusters == wanted.n_clusters else None
+        return found
+
+    def _changed_share(self, earlier_digest: str) -> float:
+        """Return the share of the map prompts of an earlier prompt set that were added, dropped or changed since."""
+        earlier = self.registry.prompts.get(earlier_digest)
+        before, now = ({one.digest for one in held.with_role("map")} for held in (earlier, self.prompt_set))
+        return max(len(before - now), len(now - before)) / max(len(before), 1)
+
+    @cached_property
+    def asked(self) -> AskedPrompts:
+        """Which representative and map prompts each LLM is asked, and in which order."""
+        return AskedPrompts(self)
 
     @cached_property
     def profiled_prompts(self) -> tuple[Prompt, ...]:
-        """All prompts that any LLM is asked tonight, representative ones first.
+        """All prompts that any LLM may be asked tonight, representative ones first.
 
-        In the night in which the map is fitted LLMs are asked the map prompts too, because the posterior learns from
-        them how LLMs differ.
+        In the night in which the map is fitted LLMs are asked map prompts too, because the posterior and the learned
+        map learn from them how LLMs differ.
         """
-        return (*self._prompts_of_all, *self._map_prompts)
+        return (*self.prompt_set.with_role("representative"), *self._judging_prompts, *self._map_prompts)
 
     def prompts_for(self, llm: LLM) -> tuple[Prompt, ...]:
-        """Return the prompts that an LLM is asked tonight: the first of `profiled_prompts`, or all.
+        """Return the prompts that an LLM is asked tonight, in the order in which it is asked them.
 
-        When a later night fits a map again, because prompts were added, dropped or changed, the map prompts are for the
-        LLMs that answered most of them before: these are enough to learn from. If none did, they are for all LLMs.
+        The LLMs of the night in which the map is fitted are asked all representative prompts, and map prompts: the
+        choice of what others are asked, and what is expected of them, rests on these answers. When a later night fits a
+        map again, because prompts were added, dropped or changed, that is for the LLMs that answered most of the map
+        prompts before: they are enough to learn from. If none did, it is for all LLMs.
         """
-        if self._map_prompts and (not self._map_llms or llm.key in self._map_llms):
+        if self.is_founding(llm):
             return self.profiled_prompts
-        return self._prompts_of_all
+        return (*self.asked.representative(llm), *self._judging_prompts)
+
+    def is_founding(self, llm: LLM) -> bool:
+        """Whether the map that is fitted tonight learns from an LLM."""
+        return bool(self._map_prompts) and (not self._map_llms or llm.key in self._map_llms)
+
+    def mean_prompts(self, llm: LLM) -> tuple[Prompt, ...]:
+        """Return the prompts over which a mean score of an LLM may be taken: none of them was chosen for anything."""
+        sampling = {llm.key: self.asked_sampling(llm)}
+        drawn = uniform_representative(self.registry, self.prompt_set, sampling)
+        return (*drawn[llm.key], *self._judging_prompts)
 
     @cached_property
-    def _prompts_of_all(self) -> tuple[Prompt, ...]:
-        return tuple(prompt for role in PROFILED_ROLES for prompt in self.prompt_set.with_role(role))
+    def _judging_prompts(self) -> tuple[Prompt, ...]:
+        return tuple(prompt for role in PROFILED_ROLES[1:] for prompt in self.prompt_set.with_role(role))
+
+    @cached_property
+    def fits_map(self) -> bool:
+        """Whether tonight's router needs a cluster map that has yet to be fitted, with a prior learnt from LLMs."""
+        return self.fitted_map is None and self.settings.routing.method != "kmeans"
 
     @cached_property
     def _map_prompts(self) -> tuple[Prompt, ...]:
-        fits_map = self.cluster_map is None and self.settings.routing.method == "posterior"
-        return self.prompt_set.with_role("map") if fits_map else ()
+        return self.asked.map if self.fits_map else ()
 
     @cached_property
     def _map_llms(self) -> frozenset[str]:
@@ -160,7 +196,7 @@ class Night:
     @cached_property
     def graders(self) -> dict[str, Grader]:
         """The graders that the prompts name, except the judge."""
-        names = {prompt.grader for prompt in self.profiled_prompts} - {Judge.name}
+        names = {prompt.grader for prompt in self._gradable_prompts} - {Judge.name}
         return {name: grader(name) for name in sorted(names)}
 
     @cached_property
@@ -179,7 +215,13 @@ class Night:
 
     @property
     def _has_judged_prompts(self) -> bool:
-        return any(prompt.grader == Judge.name for prompt in self.profiled_prompts)
+        return any(prompt.grader == Judge.name for prompt in self._gradable_prompts)
+
+    @cached_property
+    def _gradable_prompts(self) -> tuple[Prompt, ...]:
+        """All prompts among which those that are asked tonight are chosen: by graded answers, so graders come first."""
+        roles = (*PROFILED_ROLES, "map") if self.fits_map else PROFILED_ROLES
+        return tuple(prompt for role in roles for prompt in self.prompt_set.with_role(role))
 
     @property
     def grader_versions(self) -> dict[str, str]:
@@ -214,12 +256,6 @@ class Night:
         drift = self.drifts.of(llm.key)
         return in_epoch(self.sampling[llm.endpoint], drift.counted_epoch if drift is not None else None)
 
-    @cached_property
-    def canary_prompts(self) -> tuple[Prompt, ...]:
-        """The prompts that complete LLMs are asked again every night."""
-        prompts = [prompt for role in CANARY_ROLES for prompt in self.prompt_set.with_role(role)]
-        return canary_prompts(self.prompt_set.digest, prompts, self.settings.canary_prompts)
-
     def check_graders(self) -> None:
         """Put every grader through its self-check before money is spent on answers for it.
 
@@ -229,4 +265,4 @@ class Night:
             A grader does not score its references at about 1, or scores wrong answers above chance.
         """
         for name, entry in self.graders.items():
-            check_grader(entry, [prompt for prompt in self.profiled_prompts if prompt.grader == name])
+            check_grader(entry, [prompt for prompt in self._gradable_prompts if prompt.grader == name])

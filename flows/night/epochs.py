@@ -7,19 +7,18 @@ routers are built on the answers of the epoch before.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from registry.leaderboard import LeaderboardRow
-    from registry.prompts import Prompt
     from registry.store import Registry
 
 _FOUND, _SETTLED = "llm:drift:found", "llm:drift:settled"
+_MARKS = ("epoch", "canary")
 
 
 @dataclass(frozen=True)
@@ -106,23 +105,20 @@ class Drifts:
         self._known = None
 
 
-def canary_prompts(prompt_set_digest: str, prompts: Sequence[Prompt], n: int) -> tuple[Prompt, ...]:
-    """Draw the canaries of a prompt set: the same ones every night, in an order that is unrelated to what they say."""
-
-    def place(prompt: Prompt) -> str:
-        return hashlib.sha256(f"canary:{prompt_set_digest}:{prompt.digest}".encode()).hexdigest()
-
-    return tuple(sorted(prompts, key=place)[:n])
-
-
 def marked(sampling: str, **marks: str) -> str:
     """Return sampling settings with marks that keep answers apart: ``epoch`` or ``canary``, each a day."""
     return json.dumps({**json.loads(sampling), **marks}, separators=(",", ":")) if marks else sampling
 
 
-def canary_sampling_start(sampling: str) -> str:
-    """Return how the sampling settings of the canaries of all nights begin."""
-    return marked(sampling, canary="").removesuffix('"}')
+def marks_of(sampling: str) -> Mapping[str, str]:
+    """Return the marks of sampling settings: ``epoch`` and ``canary``, each a day, where they have them."""
+    settings = json.loads(sampling) if sampling.startswith("{") else {}
+    return {name: str(settings[name]) for name in _MARKS if name in settings}
+
+
+def marks_start(sampling: str) -> str:
+    """Return how these sampling settings begin when they have any marks."""
+    return marked(sampling, canary="").removesuffix('"canary":""}')
 
 
 def in_epoch(sampling: str, epoch: date | None) -> str:
@@ -140,6 +136,6 @@ def leaderboard_by_llm(rows: Iterable[LeaderboardRow]) -> dict[str, LeaderboardR
     return best
 
 
-def _rank(row: LeaderboardRow) -> tuple[int, str]:
-    marks = json.loads(row.sampling) if row.sampling.startswith("{") else {}
-    return (row.n_scored, str(marks.get("epoch", "")))
+def _rank(row: LeaderboardRow) -> tuple[bool, int, str]:
+    marks = marks_of(row.sampling)
+    return ("canary" not in marks, row.n_scored, marks.get("epoch", ""))

@@ -122,7 +122,7 @@ async def _profile(night: Night, llm: LLM) -> WorkerResult:
     result = await profile_part(night, plan, unseen)
     night.interruption.raise_if_requested()
     (found,) = result.profiles
-    return WorkerResult(found.stopped_by, found.stopped_for, found.cut_share, found.downgrades)
+    return WorkerResult(found.stopped_by, found.stopped_for, found.cut_share, found.downgrades, found.saved_calls)
 
 
 async def _take_part(workspace: Workspace, assignment: Assignment) -> Run:

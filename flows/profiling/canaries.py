@@ -1,16 +1,10 @@
 """Canaries: every night each complete LLM answers a few prompts again, so that a silent change does not stay hidden.
 
-The prompts are drawn by the prompt set's digest, the same every night. Their scores are paired with the stored ones and
-put to two exact tests, each at `SIGNIFICANCE` / 2, so that an LLM that did not change is reported as drifted on at most
-one night in a thousand:
-
-- *direction* (McNemar): of the scores that changed, as many should have improved as worsened;
-- *number*: no more scores should have changed than expected of an LLM whose sampling varies a little every time,
-  `NOISE` of all.
-
-With 20 prompts that takes 12 changes in one direction, or 10 in all. Prompts that cannot be paired, because a call
-failed, do not count. A stored grade that an earlier grader gave is no pair for one of the present grader: in its place
-stands the first canary that the present grader graded.
+The prompts rotate over those for which the LLM has a stored answer (`flows.profiling.canary_history`), and the answers
+of several nights are put to exact tests together (`flows.profiling.drift_tests`), in all and by cluster and category.
+Prompts that cannot be paired, because a call failed, do not count. After a drift the profile is asked again, and the
+nights before it are compared no more. A stored grade that an earlier grader gave is no pair for one of the present
+grader: in its place stands the first canary that the present grader graded.
 """
 
 from __future__ import annotations
@@ -18,15 +12,19 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flows.night.epochs import canary_sampling_start, marked
+from flows.profiling.canary_history import CANARY_ROLES, canary_sampling, read_history, tonights_prompts
+from flows.profiling.drift_tests import WindowResult, compare_windows, sign_p_value
 from flows.profiling.plan import PlannedProfile
 from flows.profiling.recorder import OutcomeRecorder
-from flows.profiling.results import ACTOR, CanaryOutcome
+from flows.profiling.results import ACTOR, CanaryOutcome, GroupMove
+from flows.text import sanitize
 from registry.llms import LLM
 from registry.prompts import Prompt
 
@@ -34,36 +32,29 @@ if TYPE_CHECKING:
     from flows.night.context import Night
     from flows.profiling.asking import BudgetedCaller
 
-NOISE = 0.15
-"""Share of the scores that change between two nights although the LLM did not."""
-_FEWEST_PAIRS = 10
 _LLMS_AT_ONCE = 4
+# Which groups a finding names: those whose own sign test is at most this, at most so many.
+_NAMED_P_VALUE, _MOST_NAMED = 0.05, 3
 
 
-def change_p_value(before: np.ndarray, now: np.ndarray) -> float:
-    """Return the smaller p-value of the two tests above.
+@dataclass(frozen=True)
+class Grouping:
+    """A way to divide the prompts: by cluster, or by category.
 
-    Parameters
+    Attributes
     ----------
-    before, now
-        ``(n,)`` scores of the same prompts, in the same order; NaN where there is none.
+    names
+        What the groups are called, by number.
+    number_of
+        Number of the group by digest of the prompt; prompts of no group are absent.
     """
-    pairs, worse, better = _changes(before, now)
-    changed = worse + better
-    if pairs < _FEWEST_PAIRS or not changed:
-        return 1.0
-    # Imported here: every command reads this module, and scipy.stats takes a second.
-    from scipy.stats import binomtest
 
-    direction = binomtest(worse, changed)
-    number = binomtest(changed, pairs, NOISE, alternative="greater")
-    return float(min(direction.pvalue, number.pvalue))
+    names: tuple[str, ...]
+    number_of: Mapping[str, int]
 
-
-def _changes(before: np.ndarray, now: np.ndarray) -> tuple[int, int, int]:
-    paired = np.isfinite(before) & np.isfinite(now)
-    difference = now[paired] - before[paired]
-    return int(paired.sum()), int((difference < 0).sum()), int((difference > 0).sum())
+    def numbers(self, prompts: Sequence[Prompt]) -> NDArray[np.int64]:
+        """Return the group of every prompt, ``(n,)``; -1 for none."""
+        return np.array([self.number_of.get(prompt.digest, -1) for prompt in prompts], dtype=np.int64)
 
 
 async def ask_canaries(
@@ -71,10 +62,11 @@ async def ask_canaries(
 ) -> tuple[CanaryOutcome, ...]:
     """Ask the planned canaries within the budget, and note in the ledger which LLMs drifted."""
     at_once = asyncio.Semaphore(_LLMS_AT_ONCE)
+    groupings = _groupings(night)
 
     async def of_one(canary: PlannedProfile) -> CanaryOutcome:
         async with at_once:
-            return await _ask_one(night, canary, caller)
+            return await _ask_one(night, canary, caller, groupings)
 
     found = await asyncio.gather(*(of_one(canary) for canary in planned))
     for outcome in found:
@@ -83,55 +75,105 @@ async def ask_canaries(
     return tuple(found)
 
 
-async def _ask_one(night: Night, canary: PlannedProfile, caller: BudgetedCaller) -> CanaryOutcome:
-    llm = canary.llm
-    prompts, sampling = night.canary_prompts, canary_sampling(night, llm)
-    missing = night.registry.outcomes.missing(llm.key, prompts, night.grader_versions, sampling, run=night.run)
+async def _ask_one(
+    night: Night, canary: PlannedProfile, caller: BudgetedCaller, groupings: Sequence[Grouping]
+) -> CanaryOutcome:
+    llm, sampling = canary.llm, canary_sampling(night, canary.llm)
+    missing = night.registry.outcomes.missing(llm.key, canary.prompts, night.grader_versions, sampling, run=night.run)
     recorder = OutcomeRecorder(lambda made: night.registry.outcomes.record(night.run, made, purpose="canary"))
     outcomes = await asyncio.gather(*(caller.ask(llm, prompt, sampling, recorder.add) for prompt in missing))
     made = [outcome for outcome in outcomes if outcome is not None]
-    counted = night.counted_sampling(llm)
-    # As if no judge had decided about unreadable answers: it has not seen the canaries.
-    before, now = (
-        night.registry.outcomes.table([llm.key], prompts, night.grader_versions, wanted, is_undecided=True).scores[:, 0]
-        for wanted in (counted, sampling)
-    )
-    # An earlier grader's grade says nothing about whether the LLM changed; its first canary under the present one does.
-    old = night.registry.outcomes.old_grades(llm.key, prompts, night.grader_versions, counted)
-    if old:
-        first = night.registry.outcomes.first_scores(
-            llm.key, prompts, night.grader_versions, canary_sampling_start(counted)
-        )
-        before = np.where([prompt.digest in old for prompt in prompts], first, before)
-    pairs, worse, better = _changes(before, now)
     stopped_by, stopped_for = caller.stopped.get(llm.key, ("", ""))
-    return CanaryOutcome(
+    outcome = CanaryOutcome(
         llm_key=llm.key,
         asked=len(made),
-        pairs=pairs,
-        worse=worse,
-        better=better,
-        p_value=change_p_value(before, now),
+        pairs=0,
+        worse=0,
+        better=0,
+        p_value=1.0,
         spent_usd=sum((outcome.whole_cost_usd for outcome in made), Decimal(0)),
         stopped_by=stopped_by,
         stopped_for=stopped_for,
     )
+    return _with_finding(night, llm, outcome, groupings)
 
 
-def canary_sampling(night: Night, llm: LLM) -> str:
-    """Return the sampling settings that keep tonight's canaries of an LLM apart from all other answers."""
-    return marked(night.counted_sampling(llm), canary=night.as_of.isoformat())
+def _with_finding(night: Night, llm: LLM, outcome: CanaryOutcome, groupings: Sequence[Grouping]) -> CanaryOutcome:
+    """Add what the window says that speaks most for a change; the shortest of several that say the same."""
+    history = read_history(night, llm, with_tonight=True)
+    scores = night.registry.outcomes.table(
+        [llm.key], history.prompts, night.grader_versions, canary_sampling(night, llm)
+    ).scores
+    if not np.isfinite(scores).any():
+        return outcome
+    # A night in which nothing was scored says nothing, and makes no window shorter.
+    nights = history.scores[np.isfinite(history.scores).any(axis=1)]
+    numbers = [grouping.numbers(history.prompts) for grouping in groupings]
+    window = min(
+        compare_windows(history.stored, nights, numbers, history.earlier), key=lambda window: float(window.p_value)
+    )
+    found = replace(
+        outcome,
+        pairs=int(window.pairs),
+        worse=int(window.worse),
+        better=int(window.better),
+        p_value=float(window.p_value),
+        nights=window.nights,
+    )
+    return replace(found, moved=_moved(window, groupings, numbers)) if found.is_drifted else found
+
+
+def _moved(
+    window: WindowResult, groupings: Sequence[Grouping], numbers: Sequence[NDArray[np.int64]]
+) -> tuple[GroupMove, ...]:
+    """Return which groups moved in one direction and by how much: all prompts first, then those that moved most."""
+    difference = window.now - window.before
+    is_pair = np.isfinite(difference)
+    moved = []
+    for grouping, of_prompts in zip(groupings, numbers, strict=True):
+        for number, name in enumerate(grouping.names):
+            inside = is_pair & (of_prompts == number)
+            p_value = float(sign_p_value((difference[inside] < 0).sum(), (difference[inside] > 0).sum()))
+            if p_value <= _NAMED_P_VALUE:
+                moved.append((p_value, _move(name, window, inside)))
+    most = [move for _, move in sorted(moved, key=lambda found: found[0])[:_MOST_NAMED]]
+    return (_move("", window, is_pair), *most)
+
+
+def _move(name: str, window: WindowResult, inside: NDArray[np.bool_]) -> GroupMove:
+    return GroupMove(name, int(inside.sum()), float(window.before[inside].mean()), float(window.now[inside].mean()))
+
+
+def _groupings(night: Night) -> tuple[Grouping, ...]:
+    """Return the clusters of the map, once there is one, and the categories of the prompts, where they have any."""
+    prompts = night.prompt_set.with_role(*CANARY_ROLES)
+    found = []
+    record = night.cluster_map
+    if record is not None:
+        # Imported here: every command reads this module, and most need no estimator.
+        from routing.stored_estimator import read_estimator
+
+        embedded = night.registry.prompts.embeddings(prompts, night.workspace.embedder.id.key)
+        clusters = read_estimator(record.kind, record.arrays).cluster_map_.assign(embedded.matrix)
+        names = tuple(f"cluster {number}" for number in range(int(clusters.max(initial=-1)) + 1))
+        found.append(Grouping(names, dict(zip(embedded.prompt_digests, clusters.tolist(), strict=True))))
+    categories = sorted({prompt.category for prompt in prompts if prompt.category})
+    if categories:
+        number_of = {name: number for number, name in enumerate(categories)}
+        of_prompts = {prompt.digest: number_of[prompt.category] for prompt in prompts if prompt.category}
+        found.append(Grouping(tuple(f"category {sanitize(name, width=60)}" for name in categories), of_prompts))
+    return tuple(found)
 
 
 def missing_canaries(night: Night, llms: Sequence[LLM], missing: Mapping[str, Sequence[Prompt]]) -> dict[str, tuple]:
     """Return, by LLM key, the canaries to ask tonight: of every LLM that is routable and has a complete profile."""
     asked: dict[str, tuple] = defaultdict(tuple)
-    if not night.canary_prompts:
+    if not night.settings.canary_prompts:
         return asked
     for llm in llms:
         if llm.key in missing and not missing[llm.key]:
             asked[llm.key] = night.registry.outcomes.missing(
-                llm.key, night.canary_prompts, night.grader_versions, canary_sampling(night, llm)
+                llm.key, tonights_prompts(night, llm), night.grader_versions, canary_sampling(night, llm)
             )
     return asked
 

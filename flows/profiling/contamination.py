@@ -1,9 +1,11 @@
 """Contamination: an LLM that does much better on representative prompts than on hidden ones is not trusted.
 
 Representative and hidden prompts are drawn from the same prompts by the same stratified shuffle, so an LLM that has
-seen neither scores alike on both. Fisher's exact test, one-sided, asks how likely its representative score would be if
-all its correct answers were spread over both at random; below `SIGNIFICANCE`, and with a gap of at least `LEAST_GAP`,
-the LLM is quarantined: not routed to, and reported until a person decides.
+seen neither scores alike on both. Of the representative prompts, those count that every LLM is asked: others were
+chosen, for being neither easy nor hard, or were asked because of the answers so far. Fisher's exact test, one-sided,
+asks how likely its representative score would be if all its correct answers were spread over both at random; below
+`SIGNIFICANCE`, and with a gap of at least `LEAST_GAP`, the LLM is quarantined: not routed to, and reported until a
+person decides.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.night.asked_prompts import uniform_representative
 from flows.profiling.results import ACTOR, Quarantine
 
 if TYPE_CHECKING:
@@ -59,11 +62,11 @@ def quarantine_contaminated(night: Night) -> tuple[Quarantine, ...]:
 
 
 def _reason(night: Night, llm: LLM) -> str:
+    sampling = night.counted_sampling(llm)
+    drawn = uniform_representative(night.registry, night.prompt_set, {llm.key: sampling})[llm.key]
     known, hidden = (
-        night.registry.outcomes.table(
-            [llm.key], night.prompt_set.with_role(role), night.grader_versions, night.counted_sampling(llm)
-        ).scores[:, 0]
-        for role in ("representative", "hidden")
+        night.registry.outcomes.table([llm.key], prompts, night.grader_versions, sampling).scores[:, 0]
+        for prompts in (drawn, night.prompt_set.with_role("hidden"))
     )
     if not np.isfinite(known).any() or not np.isfinite(hidden).any():
         return ""

@@ -263,6 +263,8 @@ class _WorkPool:
             self._try_again(tried, state.message or state.name or "it ended without a result")
             return
         self._results[key] = result
+        if result.saved_calls:
+            self._progress.skip(key, result.saved_calls)
         if result.stopped_by:
             self._progress.leave(key)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
@@ -78,6 +78,30 @@ class PlannedRegrades:
 
 
 @dataclass(frozen=True)
+class PlannedOrder:
+    """By which order LLMs that are new are asked representative prompts; the fields are keys of stored JSON.
+
+    Attributes
+    ----------
+    digest, strategy
+        The order, and how it was made.
+    n_asked, n_prompts
+        How many prompts each is asked, and how many there are.
+    n_known
+        Number of LLMs whose answers the choice rests on.
+    expected_loss
+        By number of answers, the area that is expected to be lost against asking all; empty where nothing is known.
+    """
+
+    digest: str
+    strategy: str
+    n_asked: int
+    n_prompts: int
+    n_known: int = 0
+    expected_loss: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class NightPlan:
     """What a night would ask: LLMs that lack answers, LLMs that are deferred, and LLMs that cannot be routed to.
 
@@ -95,6 +119,11 @@ class NightPlan:
         What complete LLMs are asked again.
     regrades
         What is graded again, without asking LLMs.
+    worth
+        By the key of a new LLM, what it may gain the router per prompt; the order of the profiles. Empty when nothing
+        is expected of new LLMs: then those released earliest come first.
+    order
+        By which order LLMs that are new are asked; None when none of them is, or they are asked all prompts.
     """
 
     profiles: tuple[PlannedProfile, ...]
@@ -103,6 +132,8 @@ class NightPlan:
     complete: int
     canaries: tuple[PlannedProfile, ...] = ()
     regrades: tuple[PlannedRegrades, ...] = ()
+    worth: Mapping[str, float] = field(default_factory=dict)
+    order: PlannedOrder | None = None
 
     @property
     def asks_judge_again(self) -> bool:
@@ -172,6 +203,7 @@ def plan_night(
     seen_output_tokens: float | None,
     canaries: Mapping[str, tuple[Prompt, ...]] = MappingProxyType({}),
     drifted: Collection[str] = (),
+    worth: Mapping[str, float] = MappingProxyType({}),
 ) -> NightPlan:
     """Plan what to ask.
 
@@ -186,7 +218,7 @@ def plan_night(
     n_prompts
         By LLM key, how many prompts a complete profile has.
     max_new
-        The most LLMs without any score that one night takes on; those released earliest come first.
+        The most LLMs without any score that one night takes on: the first in order.
     max_tokens
         By endpoint, the maximum output tokens of one answer.
     seen_output_tokens
@@ -195,8 +227,14 @@ def plan_night(
         By LLM key, the prompts that complete LLMs are asked again.
     drifted
         Keys of the LLMs that are asked again because they changed.
+    worth
+        By the key of a new LLM, what it may gain the router. LLMs whose profile was begun come first, then new ones by
+        this, then new ones of which nothing is expected. Empty: all in the order of their release.
     """
-    routable = sorted((llm for llm in llms if llm.is_routable_on(on)), key=_release_order)
+    routable = sorted(
+        (llm for llm in llms if llm.is_routable_on(on)),
+        key=lambda llm: (*_worth_order(llm, missing[llm.key], n_prompts[llm.key], worth), *_release_order(llm)),
+    )
     profiles: list[PlannedProfile] = []
     deferred: list[LLM] = []
     taken = 0
@@ -222,6 +260,7 @@ def plan_night(
             for llm in routable
             if llm.key in canaries
         ),
+        worth=dict(worth),
     )
 
 
@@ -239,6 +278,14 @@ def _planned(
         expected_usd=cost_usd(llm.price, input_tokens, min(expected, max_tokens) * len(prompts)),
         worst_usd=cost_usd(llm.price, input_tokens, max_tokens * len(prompts)),
     )
+
+
+def _worth_order(
+    llm: LLM, lacking: Collection[Prompt], n_prompts: int, worth: Mapping[str, float]
+) -> tuple[int, float]:
+    if not worth or len(lacking) < n_prompts:
+        return 0, 0.0
+    return (1, -worth[llm.key]) if llm.key in worth else (2, 0.0)
 
 
 def _release_order(llm: LLM) -> tuple[str, str]:

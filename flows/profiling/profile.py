@@ -16,7 +16,11 @@ from flows.profiling.unreadable import judge_unreadable
 
 
 async def profile(night: Night, plan: NightPlan, progress: Progress) -> ProfilingResult:
-    """Have stored answers judged again, ask canaries and planned profiles, then have unreadable answers judged."""
+    """Have stored answers judged again, ask canaries and planned profiles, then have unreadable answers judged.
+
+    Which prompts the planned LLMs are asked is stored before the first is: a night that is killed resumes with them.
+    """
+    night.asked.keep(planned.llm for planned in plan.profiles)
     made, is_checked = await _asked(night, plan, progress)
     found = await judge_unreadable(night, is_checked=is_checked)
     # A verdict may be another score than the one that the profile ended with.
@@ -54,6 +58,8 @@ async def _profile_elsewhere(night: Night, plan: NightPlan, progress: Progress) 
     with progress:
         results = await hand_out(night, [planned.llm for planned in plan.profiles], progress)
     night.interruption.raise_if_requested()
+    # The processes that asked have stored whose profile ended early.
+    night.asked.forget()
     after = night.registry.outcomes.spend(night.run)
     states = night.registry.parts.states(night.run, list(results), night.clock())
     profiles = tuple(

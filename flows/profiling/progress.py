@@ -120,6 +120,12 @@ class Progress:
             self._answered_s = time.monotonic()
         self._show()
 
+    def skip(self, llm_key: str, calls: int) -> None:
+        """Count so many calls of an LLM less, because they are not needed."""
+        self._planned[llm_key] -= calls
+        self._left[llm_key] -= calls
+        self._calls -= calls
+
     def leave(self, llm_key: str) -> None:
         """Count no more calls of an LLM whose profile ended early."""
         self._left_alone.add(llm_key)

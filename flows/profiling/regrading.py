@@ -20,7 +20,7 @@ from flows.endpoints.usage import read_usage
 from flows.errors import GradingError
 from flows.graders import Judge
 from flows.logs import log_event
-from flows.profiling.canaries import canary_sampling
+from flows.profiling.canary_history import canary_sampling
 from flows.profiling.judging import Judgement
 from flows.profiling.plan import PlannedRegrades, cost_usd
 from flows.profiling.recorder import OutcomeRecorder

@@ -17,7 +17,32 @@ OVER = "max_hours"
 NO_VERDICT = "the judge gave no verdict"
 """Why an answer still waits when nothing kept the judge from being asked."""
 SIGNIFICANCE = 0.001
-"""How often, at most, the canaries of an LLM that did not change may report a drift."""
+"""How often, at most, the canaries of an LLM that did not change may report a drift: once in a thousand nights."""
+
+
+@dataclass(frozen=True)
+class GroupMove:
+    """How far a group of prompts moved that an LLM was asked again.
+
+    Attributes
+    ----------
+    group
+        A cluster or category; empty for all prompts.
+    prompts
+        How many of its prompts were compared.
+    before, now
+        Their mean scores.
+    """
+
+    group: str
+    prompts: int
+    before: float
+    now: float
+
+    @property
+    def text(self) -> str:
+        """The move in words."""
+        return f"{self.group or 'all prompts'} from {self.before:.2f} to {self.now:.2f} on {self.prompts}"
 
 
 @dataclass(frozen=True)
@@ -31,17 +56,21 @@ class CanaryOutcome:
     asked
         Calls made.
     pairs
-        Prompts with a score before and a score now.
+        Prompts with a score before and one in the last `nights` nights, in which the most speaks for a change.
     worse, better
         How many of them have a lower, a higher score now.
     p_value
-        The smaller p-value of the two exact tests; 1 when there are too few pairs.
+        Significance of the change within all tests of the night, in [0, 1]; see `flows.profiling.drift_tests`.
     spent_usd
         What the calls cost, in USD.
     stopped_by
         Why not all were asked, in words; empty when they were.
     stopped_for
         The kind of failure or ceiling behind it.
+    nights
+        How many nights' canaries were compared together.
+    moved
+        If it drifted: how far all prompts moved, and the clusters and categories that moved most in one direction.
     """
 
     llm_key: str
@@ -53,19 +82,28 @@ class CanaryOutcome:
     spent_usd: Decimal
     stopped_by: str = ""
     stopped_for: str = ""
+    nights: int = 1
+    moved: tuple[GroupMove, ...] = ()
 
     @property
     def is_drifted(self) -> bool:
         """Whether the LLM answers differently than before."""
-        return self.p_value <= SIGNIFICANCE / 2
+        return self.p_value <= SIGNIFICANCE
 
     @property
     def finding(self) -> str:
         """The finding in words."""
-        return (
-            f"of {self.pairs} prompts asked again {self.worse} have a lower and {self.better} a higher score "
+        over = f" over {self.nights} nights" if self.nights > 1 else ""
+        text = (
+            f"of {self.pairs} prompts asked again{over} {self.worse} have a lower and {self.better} a higher score "
             f"than before (p = {self.p_value:.2g})"
         )
+        return text + (f"; {self.moved_text}" if self.moved else "")
+
+    @property
+    def moved_text(self) -> str:
+        """Which clusters and categories moved, and by how much, in words."""
+        return ", ".join(move.text for move in self.moved)
 
 
 @dataclass(frozen=True)
@@ -93,7 +131,7 @@ class ProfileOutcome:
     coverage
         Share of the whole profile that has a score.
     mean_score, n_in_mean
-        Over the prompts that every LLM is asked, and how many of them have a score; ``None`` without any.
+        Over prompts that were not chosen for anything, and how many of them have a score; ``None`` without any.
     stopped_by
         Why the profile ended early, in words; empty when it did not.
     stopped_for
@@ -102,6 +140,9 @@ class ProfileOutcome:
         Share of tonight's answers that ended at ``max_tokens``.
     downgrades
         Request parameters that were dropped because the LLM refuses them.
+    saved_calls, saved_usd
+        Calls that were planned and not made, because they would have changed no decision, and what they would have
+        cost in USD at the expected length.
     """
 
     llm_key: str
@@ -117,6 +158,8 @@ class ProfileOutcome:
     cut_share: float = 0.0
     downgrades: tuple[str, ...] = ()
     n_in_mean: int = 0
+    saved_calls: int = 0
+    saved_usd: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)
@@ -154,6 +197,7 @@ class WorkerResult:
     stopped_for: str = ""
     cut_share: float = 0.0
     downgrades: tuple[str, ...] = ()
+    saved_calls: int = 0
 
 
 def failed_result(reason: str) -> WorkerResult:

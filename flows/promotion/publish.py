@@ -107,6 +107,7 @@ def keep_and_publish(night: Night, candidate: Candidate, gate: GateResult) -> Ro
         map_was_fitted=candidate.map_was_fitted,
         gate=gate if router is candidate.router else None,
         left_out=candidate.left_out,
+        refit=candidate.change,
     )
     if not outcome.is_unchanged:
         _keep(night, candidate, gate, aliases.champion)

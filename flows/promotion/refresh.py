@@ -22,6 +22,7 @@ from flows.versions.mlflow_sync import follow
 from flows.versions.provenance import refreshed_provenance
 from flows.versions.store import (
     Publication,
+    embedder_of,
     figure_path,
     remove_scratch_of_killed,
     router_folder,
@@ -31,7 +32,7 @@ from registry.errors import NotFound, PromotionRefused, StalePromotion
 from registry.promotion_records import REFRESH, REJECT, GateRecord, Promotion, gate_result
 from registry.routers import RouterRecord
 from routing.artifact import save_router
-from routing.embedders import keep_embedder, load_embedder_for
+from routing.embedders import keep_embedder
 from routing.errors import UnirouteError
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def _keep(workspace: Workspace, found: Refresh, measured: GateResult | None, act
     folder = router_folder(workspace, router.digest)
     remove_scratch_of_killed(folder)
     manifest = save_router(router, folder)
-    keep_embedder(load_embedder_for(router.embedder, folder=router_folder(workspace, parent.digest)), folder)
+    keep_embedder(embedder_of(workspace, router, parent.digest), folder)
     publication = _publication(workspace, found, router, parent, measured)
     crash_points.reach("refresh written")
     keep_publication(workspace, router.digest, publication, measured)

@@ -16,6 +16,7 @@ from flows.reports.usage import usage_attention
 from flows.text import counted, shell_argument
 
 _MUCH_CUT = 0.05
+_MOST_MOVES = 2
 
 
 def plan_attention(plan: NightPlan) -> tuple[str, ...]:
@@ -154,7 +155,9 @@ def canary_line(report: NightReport) -> str:
         drifted = sum(found.is_drifted for found in report.canaries)
         calls = sum(found.asked for found in report.canaries)
         asked = f"{counted(len(report.canaries), 'LLM')} asked again with {counted(calls, 'call')}"
-        return f"canaries: {asked}, {drifted} drifted"
+        moves = [f"{found.llm_key}: {found.moved_text}" for found in report.canaries if found.moved]
+        moved = "; ".join(moves[:_MOST_MOVES] + ["and others"] * (len(moves) > _MOST_MOVES))
+        return f"canaries: {asked}, {drifted} drifted" + (moved and f" ({moved})")
     if report.is_recorded:
         return "canaries: off, because recorded answers never change ([night] canary_prompts turns them on)"
     return "canaries: none asked"

@@ -10,12 +10,14 @@ from flows.gate.measure import RouterMeasure
 from flows.gate.verdict import check_text, undecided_sentence
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome
+from flows.reports.asking import saved_lines
 from flows.reports.attention import canary_line
 from flows.reports.closing import ClosingState
 from flows.reports.night_record import (
     CanaryRecord,
     CatalogRecord,
     ClosingRecord,
+    GroupMoveRecord,
     NightRecord,
     NightRouterRecord,
     PlannedLLM,
@@ -75,7 +77,7 @@ def digest(report: NightReport) -> str:
     if report.is_recorded:
         lines += ["The answers are recorded answers of real LLMs (sandbox); no LLM was called.", ""]
     lines += [*_catalog_lines(report), *_profile_lines(report.profiles), *_regrade_lines(report.regraded)]
-    lines += [*_usage_lines(report), *_readability_lines(report), f"- {escape(canary_line(report), 160)}"]
+    lines += [*_usage_lines(report), *_readability_lines(report), f"- {escape(canary_line(report), 400)}"]
     lines += refresh_lines(report.refresh)
     if report.router is not None:
         lines += _router_lines(report.router)
@@ -126,6 +128,7 @@ def _profile_lines(profiles: Sequence[ProfileOutcome]) -> list[str]:
         f"- profiled: {_named([found.llm_key for found in profiles])}",
         f"- answers: {sum(found.scored for found in profiles):,} scored, {failed:,} without a score "
         f"({failed / max(sum(found.asked for found in profiles), 1):.1%})",
+        *(f"- {line}" for line in saved_lines(profiles)),
     ]
 
 
@@ -187,7 +190,8 @@ def _router_lines(router: RouterOutcome) -> list[str]:
         worth = [f"- {escape(line, 400)}" for line in worth_lines(router.worth)]
         return [f"- router: unchanged, {name} stays champion", *worth, *again]
     lines = [
-        f"- cluster map: {'fitted' if router.map_was_fitted else 'kept, nothing was refitted'}",
+        f"- cluster map: {'fitted' if router.map_was_fitted or router.refit else 'kept, nothing was refitted'}",
+        *(f"- {escape(line, 400)}" for line in (router.refit.lines if router.refit is not None else ())),
         f"- router {name}: {counted(router.n_llms, 'LLM')}, {router.promotion}",
     ]
     if router.review_path:
@@ -357,6 +361,7 @@ def _plan_record(plan: NightPlan) -> PlanRecord:
         ),
         deferred=tuple(llm.key for llm in plan.deferred),
         unroutable=tuple(Reason(llm.key, llm.refusal) for llm in plan.unroutable),
+        order=plan.order,
         regrades=tuple(
             PlannedRegradesRecord(
                 one.llm_key, one.by_rule, one.by_judge, one.kept, float(one.worst_usd), one.unreadable
@@ -382,6 +387,8 @@ def _profile_record(found: ProfileOutcome, report: NightReport) -> ProfileRecord
         downgrades=found.downgrades,
         usage_flags={} if usage is None else dict(usage.flags),
         unreadable_share=_unreadable_share(report, found.llm_key),
+        saved_calls=found.saved_calls,
+        saved_usd=float(found.saved_usd),
     )
 
 
@@ -396,6 +403,8 @@ def _canary_record(found: CanaryOutcome) -> CanaryRecord:
         is_drifted=found.is_drifted,
         spent_usd=float(found.spent_usd),
         stopped_by=found.stopped_by,
+        nights=found.nights,
+        moved=tuple(GroupMoveRecord(one.group, one.prompts, one.before, one.now) for one in found.moved),
     )
 
 
@@ -427,6 +436,7 @@ def _router_record(router: RouterOutcome) -> NightRouterRecord:
         left_out=tuple(Reason(key, reason) for key, reason in router.left_out),
         gate=None if router.gate is None else gate_as_json(router.gate),
         judged_again=router.judged_again,
+        refit=router.refit,
     )
 
 

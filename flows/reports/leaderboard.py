@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.gate.answers import Answers
+from flows.night.asked_prompts import uniform_representative
 from flows.night.context import PROFILED_ROLES
 from flows.night.epochs import Drifts, leaderboard_by_llm
 from flows.reports.digest import escape
@@ -163,9 +164,14 @@ def _results(answers: Answers, keys: Sequence[str], prompts: Sequence[Prompt]) -
         return {}
     outcomes = answers.registry.outcomes
     table = outcomes.table(asked, prompts, answers.graders, {key: sampling[key] for key in asked})
+    # Some representative prompts were chosen for being neither easy nor hard: they count in no mean.
+    drawn = uniform_representative(answers.registry, answers.prompt_set, {key: sampling[key] for key in asked})
+    judging = {one.digest for one in answers.prompt_set.with_role(*PROFILED_ROLES[1:])}
     results = {}
     for at, key in enumerate(asked):
-        scores, costs = table.scores[:, at], table.cost_usd[:, at]
+        counted_ones = judging | {one.digest for one in drawn[key]}
+        counts = np.array([one.digest in counted_ones for one in prompts], dtype=bool)
+        scores, costs = table.scores[counts, at], table.cost_usd[counts, at]
         last_at = outcomes.facts(key, prompts, answers.graders, sampling[key]).last_at
         results[key] = _Result(
             scores[np.isfinite(scores)],

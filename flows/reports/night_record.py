@@ -13,8 +13,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainSerializer, TypeAdapter
 
+from flows.fitting.refit_change import RefitChange
 from flows.gate.verdict import GateCheck, stored_checks
 from flows.gate.worth import Worth
+from flows.profiling.plan import PlannedOrder
 from registry.runs import Run
 
 _Second = Annotated[datetime, PlainSerializer(lambda at: at.isoformat(timespec="seconds"))]
@@ -73,7 +75,7 @@ class PlannedRegradesRecord:
 class PlanRecord:
     """The plan of a night; `deferred` and `unroutable` LLMs are not in `llms`.
 
-    `regrades` are left out where there are none, as in nights of earlier releases.
+    `regrades` and `order` are left out where there are none, as in nights of earlier releases.
     """
 
     calls: int = 0
@@ -83,6 +85,7 @@ class PlanRecord:
     deferred: tuple[str, ...] = ()
     unroutable: tuple[Reason, ...] = ()
     regrades: Annotated[tuple[PlannedRegradesRecord, ...], _LEFT_OUT_EMPTY] = ()
+    order: Annotated[PlannedOrder | None, _LEFT_OUT_EMPTY] = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class ProfileRecord:
         out where it is empty, as in nights of earlier releases.
     unreadable_share
         Share of the answers in which none could be read, in [0, 1]. Left out where it is unknown.
+    saved_calls, saved_usd
+        What was not asked because it would have changed no decision. Left out where that is nothing.
     """
 
     llm: str
@@ -113,11 +118,31 @@ class ProfileRecord:
     n_in_mean: Annotated[int, Field(exclude_if=lambda n: not n)] = 0
     usage_flags: Annotated[dict[str, int], Field(exclude_if=lambda flags: not flags)] = field(default_factory=dict)
     unreadable_share: Annotated[float | None, Field(exclude_if=lambda share: share is None)] = None
+    saved_calls: Annotated[int, _LEFT_OUT_EMPTY] = 0
+    saved_usd: Annotated[float, _LEFT_OUT_EMPTY] = 0.0
+
+
+@dataclass(frozen=True)
+class GroupMoveRecord:
+    """How far a group of prompts moved; as `flows.profiling.results.GroupMove`."""
+
+    group: str = ""
+    prompts: int = 0
+    before: float | None = None
+    now: float | None = None
 
 
 @dataclass(frozen=True)
 class CanaryRecord:
-    """What asking one LLM again showed; as `flows.profiling.results.CanaryOutcome`."""
+    """What asking one LLM again showed; as `flows.profiling.results.CanaryOutcome`.
+
+    Attributes
+    ----------
+    p_value
+        Drifted at .001 or below; in nights of earlier releases at .0005, by two tests on the canaries of that night.
+    nights, moved
+        Left out where only that night was compared, and where nothing drifted, as in nights of earlier releases.
+    """
 
     llm: str
     calls: int = 0
@@ -128,6 +153,8 @@ class CanaryRecord:
     is_drifted: bool = False
     spent_usd: float = 0.0
     stopped_by: str = ""
+    nights: Annotated[int, Field(exclude_if=lambda n: n == 1)] = 1
+    moved: Annotated[tuple[GroupMoveRecord, ...], _LEFT_OUT_EMPTY] = ()
 
 
 @dataclass(frozen=True)
@@ -176,6 +203,8 @@ class NightRouterRecord:
         The gate's checks and figures, as `flows.gate.gate.gate_as_json` returns them.
     judged_again
         What became of earlier routers on which the gate could not decide; left out where there is none.
+    refit
+        What a refit of cluster map and prior changed; left out where there was none.
     """
 
     digest: str = ""
@@ -191,6 +220,7 @@ class NightRouterRecord:
     left_out: tuple[Reason, ...] = ()
     gate: dict[str, Any] | None = None
     judged_again: Annotated[tuple[str, ...], _LEFT_OUT_EMPTY] = ()
+    refit: Annotated[RefitChange | None, Field(exclude_if=lambda one: one is None)] = None
 
     @property
     def checks(self) -> tuple[GateCheck, ...]:

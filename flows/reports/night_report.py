@@ -12,6 +12,7 @@ from flows.profiling.results import ProfileOutcome
 from registry.prompts import PromptSet
 
 if TYPE_CHECKING:
+    from flows.fitting.refit_change import RefitChange
     from flows.gate.gate import GateResult
     from flows.gate.worth import Worth
     from flows.profiling.availability import UnavailableLLM
@@ -48,6 +49,7 @@ class RouterOutcome:
     review_path: str = ""
     review_error: str = ""
     judged_again: tuple[str, ...] = ()
+    refit: RefitChange | None = None
 
     @property
     def worth(self) -> Worth | None:

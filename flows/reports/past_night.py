@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from flows.night.cancel import find_run
+from flows.reports.asking import order_lines, saved_of
 from flows.reports.night_record import (
     CatalogRecord,
     NightRecord,
@@ -98,6 +99,8 @@ def night_text(seen: PastNight) -> str:
         f"ended    {ended}",
         f"spent    ${seen.spent_usd:.4f} in {counted(seen.calls, 'call')}{_by_endpoint(seen)}",
         *map(_found, record.catalogs),
+        *(f"asked    {line}" for line in order_lines(record.plan.order if record.plan is not None else None)),
+        *(f"saved    {line}" for line in saved_of([(p.llm, p.saved_calls, p.saved_usd) for p in record.profiles])),
     ]
     if record.refresh is not None:
         ended = record.refresh.status if not record.refresh.problem else f"not applied, {record.refresh.problem}"

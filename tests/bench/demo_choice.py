@@ -34,7 +34,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 WANTED_COST = 0.5
-COST_WEIGHTS = (2, 5, 8, 10, 11, 12, 13, 14, 15, 16, 18, 20, 30, 50, 100)
+COST_WEIGHTS = (2, 5, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 30, 50, 100)
 _FOLDS = 5
 
 

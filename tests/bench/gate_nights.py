@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from flows.fitting.folds import N_FOLDS, N_TEACHING
 from flows.gate.alpha_spending import level_of
-from flows.gate.cross_fit import N_FOLDS, N_TEACHING, joined
+from flows.gate.cross_fit import joined
 from flows.text import table
 from routing.resampling import mean_lower_bound
 

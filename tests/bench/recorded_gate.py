@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.bench.folder import OutcomeFolder, read_folder
-from flows.fitting.estimation import Estimation, Labels
-from flows.gate.cross_fit import CrossFit, Judged, Remaking, cross_fit, folds_of, judged
+from flows.fitting.estimation import Estimation
+from flows.fitting.folds import folds_of
+from flows.fitting.labels import Labels
+from flows.gate.cross_fit import CrossFit, Judged, Remaking, cross_fit, judged
 from flows.gate.measure import GateOutcomes, at_cost_of, measure
 from flows.text import table
 from registry.outcomes import OutcomeTable

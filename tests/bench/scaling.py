@@ -11,7 +11,7 @@ import click
 
 LLMS = (10, 100, 1_000)
 PROMPTS = (1_000, 100_000, 1_000_000)
-_PROFILED_SHARE = 0.4
+_MEASURING_SHARE, _REPRESENTATIVE_SHARE, _MAP_SHARE = 0.3, 0.1, 0.6
 _SECONDS_PER_HOUR = 3600
 
 
@@ -35,6 +35,9 @@ class Figures:
         ``make demo``: text, membership and a 384-dimensional embedding of one prompt.
     new_llms, canaries
         Assumed: LLMs released per night; the default of ``[night] canary_prompts``.
+    asked, map_answers
+        Representative prompts that a new LLM is asked, as many as are worth it on every recording so far; the default
+        of ``[prompts] map_answers``.
     """
 
     usd_per_call: float = 14.41 / 22_170
@@ -46,6 +49,8 @@ class Figures:
     prompt_bytes: float = 3_400.0
     new_llms: int = 2
     canaries: int = 20
+    asked: int = 100
+    map_answers: int = 1_000
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,16 @@ class Cost:
 
 
 def first_night(n_llms: int, n_prompts: int, figures: Figures) -> Cost:
-    """Return the cost of the night in which every LLM answers every prompt, and prompts are stored and embedded."""
-    return _cost(n_llms * n_prompts, figures, stored_prompts=n_prompts)
+    """Return the cost of the night whose LLMs the prior is learnt from; its prompts are stored and embedded."""
+    of_map = min(_MAP_SHARE * n_prompts, figures.map_answers)
+    asked = (_MEASURING_SHARE + _REPRESENTATIVE_SHARE) * n_prompts + of_map
+    return _cost(n_llms * asked, figures, stored_prompts=n_prompts)
 
 
 def later_night(n_llms: int, n_prompts: int, figures: Figures) -> Cost:
     """Return the cost of a night in which a few LLMs are new and all others answer their canaries again."""
-    return _cost(figures.new_llms * _PROFILED_SHARE * n_prompts + figures.canaries * n_llms, figures, stored_prompts=0)
+    asked = _MEASURING_SHARE * n_prompts + min(_REPRESENTATIVE_SHARE * n_prompts, figures.asked)
+    return _cost(figures.new_llms * asked + figures.canaries * n_llms, figures, stored_prompts=0)
 
 
 def _cost(calls: float, figures: Figures, *, stored_prompts: int) -> Cost:

@@ -16,7 +16,7 @@ from sqlalchemy.schema import AddConstraint, DropConstraint
 from registry.db.database import Database, Unit, ids_of
 from registry.db.tables import llm, outcome, prompt, protocol
 from registry.listings import CatalogFetch, Listing
-from registry.outcome_sums import make_room, sums_query
+from registry.outcome_queries import make_room, sums_query
 from registry.outcomes import grader_labels
 from registry.prompts import Prompt, PromptSet
 from registry.store import Registry

@@ -42,10 +42,14 @@ def test_the_second_night_calls_only_the_llms_that_are_new(workspace: Workspace)
     first, second = nights(workspace)
     assert {row["llm"] for row in second["profiles"]} == RELEASED_BETWEEN
     assert set(second["catalogs"][0]["new"]) == RELEASED_BETWEEN
-    assert second["calls"] == second["plan"]["calls"]
+    saved = sum(row.get("saved_calls", 0) for row in second["profiles"])
+    assert second["calls"] == second["plan"]["calls"] - saved
     assert first["calls"] == N_FIRST * PROMPTS
-    assert second["calls"] == len(RELEASED_BETWEEN) * PROMPTS * (1 - SHARES["map"]), (
-        "only the LLMs of the first night label map prompts"
+    measuring = PROMPTS * (SHARES["gate"] + SHARES["hidden"])
+    order = second["plan"]["order"]
+    assert 0 < order["n_asked"] < order["n_prompts"] == PROMPTS * SHARES["representative"]
+    assert second["plan"]["calls"] == len(RELEASED_BETWEEN) * (measuring + order["n_asked"]), (
+        "only the LLMs of the first night label map prompts, and all representative ones"
     )
     assert not second["router"]["map_was_fitted"]
     assert second["router"]["version"] == 2

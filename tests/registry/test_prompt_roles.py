@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from registry.cluster_maps import FitSettings
 from registry.prompts import MEASURING_ROLES, Prompt, PromptSet, RoleShares, prompt_set_of
 from registry.store import Registry
 from tests.registry.samples import cluster_map, know_llms, prompts, router, start_night
 
+WANTED = FitSettings("hashing@1/8", "kmeans/1", 0)
 MANY = prompts(100)
 NEW = tuple(Prompt(f"new-{i}", f"A new question {i}?", "B", "choice") for i in range(40))
 
@@ -122,9 +124,9 @@ def test_two_prompts_with_one_text_have_one_role(registry: Registry) -> None:
 def test_a_map_that_two_sets_share_is_found_for_the_second(registry: Registry, frozen: PromptSet) -> None:
     """A gate prompt more changes the set and not the map, which is stored once."""
     second = registry.prompts.freeze("core", [*MANY, *NEW[:1]])
-    assert registry.routers.latest_cluster_map(second.digest, "hashing@1/8") is None
+    assert registry.routers.fitted_map(WANTED, second.digest) is None
     run = registry.runs.list(limit=1)[0]
     registry.routers.save(router(run, second, 101, ["router:a", "router:b"]))
-    found = registry.routers.latest_cluster_map(second.digest, "hashing@1/8")
+    found = registry.routers.fitted_map(WANTED, second.digest)
     assert found is not None
-    assert found.digest == registry.routers.latest_cluster_map(frozen.digest, "hashing@1/8").digest
+    assert found.record.digest == registry.routers.fitted_map(WANTED, frozen.digest).record.digest

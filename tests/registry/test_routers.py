@@ -3,8 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from registry.cluster_maps import FitSettings
 from registry.errors import NotFound, RegistryError, RunAlreadyActive
+from registry.feature_vectors import vector_digest
 from registry.routers import Aliases
+from routing.day_zero import LevelPrior
 from routing.errors import InvalidInput
 from tests.registry.samples import (
     NOW,
@@ -17,6 +20,8 @@ from tests.registry.samples import (
     start_night,
     vector,
 )
+
+WANTED = FitSettings("hashing@1/8", "kmeans/1", 0)
 
 
 @pytest.fixture
@@ -47,13 +52,13 @@ def test_a_cluster_map_comes_back_bit_for_bit(registry, night):
 def test_f64_the_latest_map_is_that_of_the_same_prompts_and_embedder(registry):
     one = freeze(registry, 10)
     other = freeze(registry, 11)
-    assert registry.routers.latest_cluster_map(one.digest, "hashing@1/8") is None
+    assert registry.routers.fitted_map(WANTED, one.digest) is None
     registry.routers.save_cluster_map(cluster_map(one, 1))
     registry.routers.save_cluster_map(cluster_map(one, 2))
     registry.routers.save_cluster_map(cluster_map(other, 3))
     registry.routers.save_cluster_map(cluster_map(one, 4, embedder_key="other@1/8"))
-    assert registry.routers.latest_cluster_map(one.digest, "hashing@1/8").digest == digest_of(2)
-    assert registry.routers.latest_cluster_map(other.digest, "hashing@1/8").digest == digest_of(3)
+    assert registry.routers.fitted_map(WANTED, one.digest).record.digest == digest_of(2)
+    assert registry.routers.fitted_map(WANTED, other.digest).record.digest == digest_of(3)
 
 
 def test_a_cluster_map_with_non_finite_values_is_refused(registry):
@@ -82,6 +87,22 @@ def test_feature_vectors_come_back_and_only_changes_are_stored(registry, night, 
     for name in ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients"):
         assert np.array_equal(getattr(first, name), getattr(vector(0.25), name))
         assert getattr(first, name).dtype == getattr(vector(), name).dtype
+
+
+def test_what_was_expected_of_a_level_stays_that_of_the_first_vector(registry, night, mapped):
+    prompt_set, (a, b) = mapped
+    save = registry.routers.save_vectors
+    first, later = LevelPrior(0.1 + 0.2, 1 / 300), LevelPrior(0.5, 0.01)
+    start = replace(vector(0.25), level=first, prior_share=0.75)
+    assert save(digest_of(1), {a: start, b: vector(0.5)}, prompt_set.digest, night) == 2
+    assert save(digest_of(1), {a: replace(vector(0.5), level=later, prior_share=0.5)}, prompt_set.digest, night) == 1
+    assert registry.routers.levels(digest_of(1)) == {a: first, b: None}
+    assert registry.routers.levels(digest_of(2)) == {}
+    latest, without = registry.routers.vectors(digest_of(1))
+    assert (latest.level, latest.prior_share) == (later, 0.5)
+    assert (without.level, without.prior_share) == (None, None)
+    # Routers carry vectors without it, so it is no part of a vector's identity.
+    assert vector_digest(start, prompt_set.digest) == vector_digest(vector(0.25), prompt_set.digest)
 
 
 def test_f70_vectors_that_do_not_fit_or_are_not_finite_are_refused(registry, night, mapped):

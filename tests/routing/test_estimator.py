@@ -1,3 +1,5 @@
+from datetime import date
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,7 +17,9 @@ from routing import (
     plain_feature_vector,
     save_router,
 )
+from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
 from routing.feature_space import profile_maps, resolution_maps
+from routing.posterior_choice import CURRENT, WITHOUT_DIFFICULTY
 from routing.prompt_weights import ClusterMap
 from tests.properties import examples
 
@@ -76,9 +80,9 @@ def test_new_llms_are_estimated_better_than_by_plain_means(estimator):
 
 def test_the_choice_is_among_the_best_that_were_tried(estimator):
     choice = estimator.choice_
-    assert len(choice.shrinkages) == 4
+    assert len(choice.shrinkages) == CURRENT.n_averaged
     of_contrast = sorted(loss for (contrast, _), loss in choice.losses.items() if contrast == choice.contrast)
-    assert [choice.losses[choice.contrast, s] for s in choice.shrinkages] == of_contrast[:4]
+    assert [choice.losses[choice.contrast, s] for s in choice.shrinkages] == of_contrast[: CURRENT.n_averaged]
 
 
 def test_a_vector_and_a_batch_agree(estimator):
@@ -163,8 +167,8 @@ def test_missing_labels_are_not_wrong_answers(estimator):
 
 def test_judged_prompts_are_not_shown_to_pseudo_new_llms():
     # The representative prompts are map prompts themselves: with their labels seen, weak shrinkage would look best.
-    honest = PosteriorEstimator().fit(ROWS, ERRORS[:, :6])
-    same = PosteriorEstimator().fit(ROWS, ERRORS[:, :6], few=(ROWS, ERRORS[:, :6]))
+    honest = PosteriorEstimator().fit(ROWS, ERRORS[:, :6], form=WITHOUT_DIFFICULTY)
+    same = PosteriorEstimator().fit(ROWS, ERRORS[:, :6], few=(ROWS, ERRORS[:, :6]), form=WITHOUT_DIFFICULTY)
     assert honest.choice_.losses == pytest.approx(same.choice_.losses)
 
 
@@ -297,3 +301,131 @@ def test_soft_features_are_not_clusters(estimator):
     np.testing.assert_allclose(fitted_map.exact_weights(ROWS[:5]), weights, atol=1e-5)
     np.testing.assert_allclose(fitted_map.exact_weights_of(ROWS[3]), weights[3], atol=1e-5)
     assert ClusterMap.from_arrays(fitted_map.kind, fitted_map.arrays()).digest == fitted_map.digest
+
+
+def hard_and_easy(seed: int, n_llms: int):
+    """Errors of LLMs that differ in level alone, on prompts whose difficulty the embedding does not show."""
+    rng = np.random.default_rng(seed)
+    difficulty = rng.normal(0, 0.3, (660, 1))
+    level = rng.uniform(0.2, 0.8, (1, n_llms))
+    errors = (rng.random((660, n_llms)) < np.clip(level + difficulty, 0.01, 0.99)).astype(float)
+    return errors[:600], errors[600:]
+
+
+def test_a_level_from_the_hardest_prompts_is_right_where_it_is_known_how_hard_they_are():
+    missed = {"known": [], "unknown": []}
+    for seed in range(3):
+        errors, few = hard_and_easy(seed, 20)
+        estimator = PosteriorEstimator().fit(ROWS, errors[:, :15], few=(FEW_ROWS, few[:, :15]))
+        hardest = np.argsort(-few[:, :15].mean(axis=1))[:30]
+        for name, places in (("known", hardest), ("unknown", None)):
+            psi = estimator.coefficients(FEW_ROWS[hardest], few[hardest, 15:], places=places)
+            levels = (estimator.cluster_map_.weights(ROWS) @ psi).mean(axis=0)
+            missed[name] += (levels - errors[:, 15:].mean(axis=0)).tolist()
+    rms = {name: float(np.sqrt(np.mean(np.square(found)))) for name, found in missed.items()}
+    assert rms["known"] < 0.6 * rms["unknown"], rms
+
+
+def test_an_interval_is_as_wide_as_its_errors_are_large():
+    z = []
+    for seed in range(4):
+        errors, few = hard_and_easy(seed + 10, 20)
+        estimator = PosteriorEstimator().fit(ROWS, errors[:, :12], few=(FEW_ROWS, few[:, :12]))
+        for column in range(12, 20):
+            vector = estimator.vector(
+                FEW_ROWS, 1 - few[:, column], np.ones(60), np.ones(60), n_prompts=60, places=np.arange(60)
+            )
+            z.append((vector.overall - errors[:, column].mean()) / vector.overall_standard_error)
+    assert 0.5 < np.sqrt(np.mean(np.square(z))) < 1.6
+
+
+def test_places_that_do_not_exist_are_refused():
+    errors, few = hard_and_easy(0, 6)
+    estimator = PosteriorEstimator().fit(ROWS, errors, few=(FEW_ROWS, few), asked=np.arange(30))
+    for places in (np.arange(1, 61), np.full(60, -2), np.arange(3)):
+        with pytest.raises(InvalidInput, match="places must be"):
+            estimator.coefficients(FEW_ROWS, few, places=places)
+    for asked in ([0, 0], [60], []):
+        with pytest.raises(InvalidInput, match="asked must be"):
+            PosteriorEstimator().fit(ROWS, errors, few=(FEW_ROWS, few), asked=asked)
+
+
+FACTS = KnownFacts.of(
+    [LLMFacts(f"e:{number}", float(2**number), date(2024, 1, 1 + number)) for number in range(6)],
+)
+
+
+@pytest.fixture(scope="module")
+def with_facts():
+    return PosteriorEstimator().fit(ROWS, ERRORS[:, :6], few=(FEW_ROWS, FEW_ERRORS[:, :6]), facts=FACTS)
+
+
+def vector_from(estimator, level, column: int = 7, count: int = 60):
+    tokens = np.full(count, 100.0)
+    answers = FEW_ROWS[:count], 1 - FEW_ERRORS[:count, column]
+    return estimator.vector(*answers, tokens, tokens, n_prompts=60, level=level)
+
+
+def test_before_any_answer_the_level_is_what_is_expected_of_it(with_facts):
+    for level in (LevelPrior(0.3, 0.004), LevelPrior(0.55, 0.01)):
+        vector = with_facts.prior_vector(level)
+        assert expected_errors(with_facts, vector, ROWS).mean() == pytest.approx(level.mean, abs=0.01)
+        assert (vector.n_scored, vector.prior_share, vector.level) == (0, 1.0, level)
+        deviation = np.sqrt(level.mean * (1 - level.mean) / 0.2 * level.variance)
+        assert vector.standard_errors.mean() > 0.9 * deviation
+
+
+def test_an_expected_level_fades_with_answers_and_says_how_much_of_it_is_left(with_facts):
+    low, high = LevelPrior(0.2, 0.003), LevelPrior(0.6, 0.003)
+    apart, shares = [], []
+    for count in (5, 20, 60):
+        vectors = [vector_from(with_facts, level, count=count) for level in (low, high)]
+        apart.append(np.ptp([expected_errors(with_facts, one, ROWS).mean() for one in vectors]))
+        shares.append(vectors[0].prior_share)
+    assert 0.4 > apart[0] > apart[1] > apart[2]
+    assert 1 > shares[0] > shares[1] > shares[2] > 0
+    # The share is the weight of the prior: two expectations differ by it in the result.
+    np.testing.assert_allclose(apart, np.array(shares) * 0.4, rtol=0.15)
+
+
+def test_a_level_less_certain_than_the_prior_changes_nothing(with_facts):
+    plain, vague = vector_from(with_facts, None), vector_from(with_facts, LevelPrior(0.9, 1.0))
+    assert np.array_equal(plain.errors, vague.errors) and np.array_equal(plain.coefficients, vague.coefficients)
+
+
+def test_a_right_expectation_helps_when_answers_are_few(with_facts):
+    missed = {"alone": [], "expected": []}
+    for column in (6, 7, 8):
+        true = RATES[TOPICS, column].mean()
+        for start in range(0, 60, 6):
+            answers = FEW_ROWS[start : start + 6], 1 - FEW_ERRORS[start : start + 6, column]
+            for name, level in (("alone", None), ("expected", LevelPrior(float(true), 0.005))):
+                vector = with_facts.vector(*answers, np.ones(6), np.ones(6), n_prompts=6, level=level)
+                missed[name].append(expected_errors(with_facts, vector, ROWS).mean() - true)
+    assert np.std(missed["expected"]) < 0.6 * np.std(missed["alone"])
+
+
+def test_facts_change_no_vector_of_an_llm_of_which_nothing_is_expected(estimator, with_facts):
+    plain, beside = vector_of(estimator, 7), vector_from(with_facts, None)
+    assert np.array_equal(plain.errors, beside.errors) and np.array_equal(plain.coefficients, beside.coefficients)
+    assert plain.level is None and plain.prior_share == beside.prior_share
+
+
+def test_one_batch_and_single_vectors_agree_about_levels(with_facts):
+    levels = [LevelPrior(0.3, 0.004), None, LevelPrior(0.5, 0.01)]
+    psi = with_facts.coefficients(FEW_ROWS, FEW_ERRORS[:, 6:9], levels=levels)
+    for place, level in enumerate(levels):
+        vector = vector_from(with_facts, level, 6 + place)
+        np.testing.assert_allclose(np.r_[vector.errors, vector.coefficients], psi[:, place], atol=1e-5)
+
+
+def test_nothing_is_expected_of_llms_that_taught_the_prior_nor_without_facts(estimator, with_facts):
+    assert with_facts.level_prior(LLMFacts("e:2", 4.0, date(2024, 1, 3))) is None
+    assert estimator.level_prior(LLMFacts("e:9", 4.0, date(2024, 1, 3))) is None
+    with pytest.raises(InvalidInput, match="without facts"):
+        estimator.prior_vector(LevelPrior(0.5, 0.01))
+
+
+def test_facts_of_other_llms_are_refused():
+    with pytest.raises(InvalidInput, match="facts of 6 LLMs, not 5"):
+        PosteriorEstimator().fit(ROWS, ERRORS[:, :5], facts=FACTS)

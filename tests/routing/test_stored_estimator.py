@@ -2,10 +2,20 @@ import numpy as np
 import pytest
 
 from routing.cluster_maps import KMeansMap
+from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
 from routing.errors import ArtifactCorrupt
 from routing.estimator import PosteriorEstimator
 from routing.features import plain_feature_vector
-from routing.stored_estimator import PlainEstimator, arrays_digest, estimator_arrays, read_estimator
+from routing.learned_map import LearnedMap
+from routing.stored_estimator import (
+    Estimator,
+    LearnedEstimator,
+    PlainEstimator,
+    arrays_digest,
+    estimator_arrays,
+    kind_of,
+    read_estimator,
+)
 
 
 def synthetic_errors(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -18,14 +28,17 @@ def synthetic_errors(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rows, (rng.uniform(size=(240, 5)) < chances[place]).astype(float)
 
 
-def fitted(kind: str) -> PlainEstimator | PosteriorEstimator:
+def fitted(kind: str) -> Estimator:
     rows, errors = synthetic_errors()
     if kind == "kmeans":
         return PlainEstimator(KMeansMap(4, random_state=0).fit(rows).fitted_)
+    if kind == "learned_map":
+        start = KMeansMap(4, random_state=0).fit(rows).fitted_
+        return LearnedEstimator(LearnedMap().fit(rows, errors, start=start).fitted_, start, 5, 0)
     return PosteriorEstimator().fit(rows, errors, few=(rows[::8], errors[::8]))
 
 
-@pytest.mark.parametrize("kind", ["kmeans", "posterior"])
+@pytest.mark.parametrize("kind", ["kmeans", "learned_map", "posterior"])
 def test_an_estimator_that_is_read_back_computes_the_same_vector_bit_for_bit(kind: str) -> None:
     estimator = fitted(kind)
     arrays = estimator_arrays(estimator)
@@ -38,9 +51,33 @@ def test_an_estimator_that_is_read_back_computes_the_same_vector_bit_for_bit(kin
     ]
     for name in ("errors", "standard_errors", "counts", "input_tokens", "output_tokens", "coefficients"):
         assert np.array_equal(getattr(vectors[0], name), getattr(vectors[1], name)), name
+    assert kind_of(again) == kind
     assert again.cluster_map_.digest == estimator.cluster_map_.digest
     assert arrays_digest(kind, estimator_arrays(again)) == arrays_digest(kind, arrays)
     assert all(np.isfinite(values).all() for values in arrays.values())
+
+
+def test_what_is_expected_of_levels_is_read_back_bit_for_bit() -> None:
+    rows, errors = synthetic_errors()
+    llms = [LLMFacts(f"e:{number}", 2.0 + number) for number in range(5)]
+    estimator = PosteriorEstimator().fit(rows, errors, few=(rows[::8], errors[::8]), facts=KnownFacts.of(llms))
+    arrays = estimator_arrays(estimator)
+    again = read_estimator("posterior", arrays)
+    level, ones = LevelPrior(0.3, 0.005), np.ones(30)
+    one, other = (
+        found.vector(rows[:30], 1 - errors[:30, 0], ones, ones, n_prompts=30, level=level)
+        for found in (estimator, again)
+    )
+    assert np.array_equal(one.errors, other.errors) and np.array_equal(one.coefficients, other.coefficients)
+    assert one.prior_share == other.prior_share
+    assert again.prior_vector(level).errors.tolist() == estimator.prior_vector(level).errors.tolist()
+    assert arrays_digest("posterior", estimator_arrays(again)) == arrays_digest("posterior", arrays)
+    # An estimator of an earlier release has none of it, and reads as it did.
+    before = {name: values for name, values in arrays.items() if not name.startswith(("facts", "day_zero", "overall"))}
+    old = read_estimator("posterior", before)
+    assert old.level_prior(LLMFacts("e:9", 3.0)) is None
+    assert old.vector(rows[:30], 1 - errors[:30, 0], ones, ones, n_prompts=30).prior_share is None
+    assert estimator_arrays(old).keys() == before.keys()
 
 
 def test_the_plain_estimator_gives_the_papers_cluster_means() -> None:

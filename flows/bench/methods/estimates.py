@@ -10,31 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from flows.bench.methods.clairvoyant import ClairvoyantMean
-from flows.bench.methods.learned_map import LearnedMap
 from flows.bench.methods.nearest_neighbours import NearestNeighbours
 from routing.cluster_maps import KMeansMap
+from routing.day_zero import KnownFacts, LLMFacts
 from routing.deferral import area, deferral_curve
-from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
 from routing.feature_space import PROMPTS_PER_CLUSTER, RESOLUTIONS
-from routing.features import plain_feature_vector
+from routing.learned_map import LEARNED_K, LEAST_KNOWN, best_setting, contrast_loss, learn, plain_vectors
 from routing.posterior_choice import Plan
 from routing.prompt_weights import ClusterMap
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-Setting = TypeVar("Setting")
-
-# Settings to try. K as in the paper's experiments; a learned map of more clusters is never chosen and slow to learn.
+# Settings to try. K as in the paper's experiments.
 KMEANS_K = (5, 10, 25, 50, 100, 300)
-LEARNED_K = (5, 10, 25, 50)
 NEIGHBOURS = (1, 5, 10, 20, 40, 80, 160, 320)
 
 
@@ -56,6 +51,8 @@ class BenchTrial:
         Their errors on the map prompts.
     seed
         Seed of everything that is drawn in this trial.
+    train_facts, test_facts
+        What is known of the LLMs without their answers; empty when nothing is.
     """
 
     map_rows: F32
@@ -67,6 +64,8 @@ class BenchTrial:
     test_few_errors: F64
     test_map_errors: F64
     seed: int
+    train_facts: Sequence[LLMFacts] = ()
+    test_facts: Sequence[LLMFacts] = ()
     _fitted: dict[int, ClusterMap] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
@@ -103,65 +102,6 @@ class BenchTrial:
         """Return the loss of errors that were expected of the training LLMs as if they were new."""
         assert self.plan is not None, "callers check that there is a plan"
         return contrast_loss(expected_errors, self.train_map_errors[self.plan.judging])
-
-
-def contrast_loss(expected_errors: ArrayLike, errors: ArrayLike) -> float:
-    """Return the mean squared error of the differences between LLMs.
-
-    Routing depends on differences between LLMs alone, so an error that is the same for all of them does not count: the
-    mean over LLMs is subtracted from every prompt, and this is the mean square of the rest. It has far less noise than
-    the area under a simulated deferral curve.
-
-    Parameters
-    ----------
-    expected_errors, errors : array-like of shape (n, m)
-        Predicted and observed errors; prompts with a NaN among the latter are left out.
-
-    Raises
-    ------
-    InvalidInput
-        When no prompt has a label of every LLM.
-    """
-    wanted = np.asarray(errors, dtype=np.float64)
-    complete = np.isfinite(wanted).all(axis=1)
-    if not complete.any():
-        raise InvalidInput("no prompt has a label of every LLM: there is nothing to judge a prediction by")
-    residual = np.asarray(expected_errors, dtype=np.float64)[complete] - wanted[complete]
-    centred = residual - residual.mean(axis=1, keepdims=True)
-    return float(np.mean(centred**2))
-
-
-def best_setting(losses: Mapping[Setting, float]) -> Setting:
-    """Return the setting with the smallest loss; the first of equal ones.
-
-    Parameters
-    ----------
-    losses
-        At least one.
-    """
-    return min(losses, key=losses.__getitem__)
-
-
-def plain_vectors(cluster_map: ClusterMap, rows: F32, errors: F64) -> F64:
-    """Return the paper's feature vectors of several LLMs, ``(K, m)``: mean error per cluster.
-
-    Parameters
-    ----------
-    cluster_map
-        Map of the clusters; a soft one assigns every prompt to its largest weight.
-    rows
-        Embeddings of the labelled prompts, ``(n, dim)``.
-    errors
-        ``(n, m)`` in [0, 1].
-    """
-    clusters, nothing = cluster_map.assign(rows), np.zeros(len(rows))
-    vectors = [
-        plain_feature_vector(
-            clusters, 1 - column, nothing, nothing, n_clusters=cluster_map.n_clusters, n_prompts=len(rows)
-        ).errors
-        for column in errors.T
-    ]
-    return np.stack(vectors, axis=1).astype(np.float64)
 
 
 def knn(trial: BenchTrial) -> F64:
@@ -213,24 +153,22 @@ def kmeans_f1(trial: BenchTrial) -> F64:
 
 
 def learned_map(trial: BenchTrial) -> F64:
-    """UniRoute with the learned map; K is chosen by simulation."""
+    """UniRoute with the learned map, as in the paper; K is chosen by simulation."""
     sizes = [k for k in LEARNED_K if k in trial.kmeans_sizes] or [trial.kmeans_sizes[0]]
-    chosen = sizes[0]
-    if trial.plan is not None and len(sizes) > 1:
-        losses = {}
-        for k in sizes:
-            expected = np.empty((len(trial.plan.judging), trial.train_map_errors.shape[1]))
-            for fold in trial.plan.folds:
-                others = np.setdiff1d(np.arange(expected.shape[1]), fold)
-                learned = _learned(trial, k, others, trial.plan.fitting)
-                psi = plain_vectors(trial.map_of(k), trial.few_rows, trial.train_few_errors[:, fold])
-                expected[:, fold] = learned.weights(trial.judged_rows) @ psi
-            losses[k] = trial.loss(expected)
-        chosen = best_setting(losses)
-    if not trial.train_map_errors.shape[1]:
-        return _routed_by(trial.map_of(chosen), trial)
-    learned = _learned(trial, chosen, np.arange(trial.train_map_errors.shape[1]), np.arange(len(trial.map_rows)))
-    return learned.weights(trial.gate_rows) @ plain_vectors(trial.map_of(chosen), trial.few_rows, trial.test_few_errors)
+    if trial.train_map_errors.shape[1] < LEAST_KNOWN:
+        return _routed_by(trial.map_of(sizes[0]), trial)
+    learned = learn(
+        trial.map_rows,
+        trial.train_map_errors,
+        trial.few_rows,
+        trial.train_few_errors,
+        sizes=sizes,
+        map_of=trial.map_of,
+        seed=trial.seed,
+        as_in_paper=True,
+    )
+    psi = plain_vectors(learned.start, trial.few_rows, trial.test_few_errors)
+    return learned.cluster_map.weights(trial.gate_rows) @ psi
 
 
 def posterior(trial: BenchTrial) -> F64:
@@ -240,8 +178,10 @@ def posterior(trial: BenchTrial) -> F64:
         trial.train_map_errors,
         few=(trial.few_rows, trial.train_few_errors),
         maps=trial.resolutions,
+        facts=KnownFacts.of(trial.train_facts) if trial.train_facts else None,
     )
-    psi = estimator.coefficients(trial.few_rows, trial.test_few_errors)
+    levels = [estimator.level_prior(llm) for llm in trial.test_facts] or None
+    psi = estimator.coefficients(trial.few_rows, trial.test_few_errors, levels=levels)
     return estimator.cluster_map_.weights(trial.gate_rows) @ psi
 
 
@@ -271,18 +211,3 @@ EXPECTED_ERRORS: Mapping[str, Callable[[BenchTrial], F64]] = {
 def _routed_by(cluster_map: ClusterMap, trial: BenchTrial) -> F64:
     psi = plain_vectors(cluster_map, trial.few_rows, trial.test_few_errors)
     return psi[cluster_map.assign(trial.gate_rows)]
-
-
-def _learned(trial: BenchTrial, k: int, llms: Sequence[int] | NDArray[np.int64], rows: NDArray[np.int64]) -> ClusterMap:
-    """Learn a map from some training LLMs' labels on some map prompts, Psi fixed at the representative prompts'."""
-    start = trial.map_of(k)
-    return (
-        LearnedMap(random_state=trial.seed)
-        .fit(
-            trial.map_rows[rows],
-            trial.train_map_errors[np.ix_(rows, llms)],
-            psi=plain_vectors(start, trial.few_rows, trial.train_few_errors[:, llms]),
-            start=start,
-        )
-        .fitted_
-    )

@@ -170,6 +170,7 @@ class Gathering:
     def _zero_router(self, keys: tuple[str, ...]) -> ZeroRouter | None:
         table = self.answers.table(keys, self.answers.prompt_set.with_role("representative"))
         complete = (np.isfinite(table.scores) & np.isfinite(table.cost_usd)).all(axis=1)
+        complete &= self.answers.is_uniform(keys).all(axis=1)
         return ZeroRouter.fit(table.scores[complete], table.cost_usd[complete], keys) if complete.any() else None
 
     def _completions(self, llm_key: str, prompts: Sequence[Prompt]) -> Mapping[str, str]:
@@ -272,14 +273,14 @@ def newcomer(registry: Registry, answers: Answers, llm: RoutedLLM, as_of: date) 
         Day of the night; later prices do not count.
     """
     listed = registry.llms.get(llm.key)
-    prompts = answers.prompt_set.with_role(*PROFILED_ROLES)
+    drawn = answers.uniform([llm.key])[llm.key]
+    prompts = (*drawn, *answers.prompt_set.with_role(*PROFILED_ROLES[1:]))
     facts = registry.outcomes.facts(
         llm.key, prompts, answers.graders, answers.sampling.get(llm.key, ""), until=answers.until
     )
     read = answers.readability([llm.key], prompts)
     known, hidden = (
-        answers.table([llm.key], answers.prompt_set.with_role(role)).scores[:, 0]
-        for role in ("representative", "hidden")
+        answers.table([llm.key], some).scores[:, 0] for some in (drawn, answers.prompt_set.with_role("hidden"))
     )
     price = next((one for one in reversed(registry.llms.price_history(llm.key)) if one.since <= as_of), None)
     drift = Drifts(registry, until=answers.until).of(llm.key)

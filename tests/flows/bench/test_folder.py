@@ -1,5 +1,6 @@
 """Which outcome folders are measured, what of them is left out, and what is refused by name."""
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,39 @@ def test_an_llm_without_a_price_is_left_out_and_named(folder, change, reason):
     assert found.left_out == (("both-0", reason),)
 
 
+def test_recorded_costs_are_taken_as_they_are_and_need_no_price(folder):
+    costs_usd = np.arange(300) / 1e4
+    rewrite(folder, "outcomes", lambda t: t.assign(cost_usd=costs_usd))
+    found = read_folder(rewrite(folder, "models", lambda t: t.assign(usd_per_1m_output=[None, 0.0, 1.0])))
+    assert np.array_equal(found.costs_usd, costs_usd.reshape(3, 100).T)
+    assert (found.cost_note, found.left_out) == ("the recorded cost_usd", ())
+
+
+def test_answers_without_a_recorded_cost_cost_their_tokens(folder):
+    costs_usd = pd.Series([None] * 5 + [0.5] * 195 + [None] * 100, dtype=object)
+    found = read_folder(rewrite(folder, "outcomes", lambda t: t.assign(cost_usd=costs_usd)))
+    expected = np.tile([0.5, 0.5, 1e-6], (100, 1))
+    expected[:5, 0] = 4e-6
+    np.testing.assert_allclose(found.costs_usd, expected)
+    assert found.cost_note == "the recorded cost_usd, and for 105 of 300 answers recorded tokens times prices"
+
+
+def test_an_llm_of_which_some_costs_are_missing_still_needs_a_price(folder):
+    rewrite(folder, "outcomes", lambda t: t.assign(cost_usd=np.where(np.arange(300) == 7, np.nan, 0.5)))
+    found = read_folder(rewrite(folder, "models", lambda t: t.assign(usd_per_1m_output=np.nan)))
+    assert found.left_out == (("both-0", "no price"),)
+    assert np.isfinite(found.costs_usd).all()
+
+
+def test_recorded_costs_of_nothing_but_zeros_are_no_costs(folder):
+    zeros = np.where(np.arange(300) < 200, 0.0, 0.5)
+    found = read_folder(rewrite(folder, "outcomes", lambda t: t.assign(cost_usd=zeros)))
+    np.testing.assert_allclose(found.costs_usd[0], [4e-6, 1e-6, 0.5])
+    # One zero among others is a cost: an answer from a cache.
+    rewrite(folder, "outcomes", lambda t: t.assign(cost_usd=np.where(np.arange(300) == 3, 0.0, 0.5)))
+    assert read_folder(folder).costs_usd[3, 0] == 0.0
+
+
 @pytest.mark.parametrize("text", [None, "", " \n"])
 def test_prompts_without_a_text_are_left_out_and_counted(folder, text):
     found = read_folder(rewrite(folder, "prompts", lambda t: where(t, 4, "text", text)))
@@ -237,8 +271,8 @@ def test_an_invalid_price_is_refused_by_name(folder, bad, shown, column):
 
 
 @pytest.mark.parametrize("bad", [np.inf, -1.0, 1e13, "many"])
-@pytest.mark.parametrize("column", ["input_tokens", "output_tokens"])
-def test_an_invalid_count_is_refused_by_name(folder, bad, column):
+@pytest.mark.parametrize("column", ["input_tokens", "output_tokens", "cost_usd"])
+def test_an_invalid_count_or_cost_is_refused_by_name(folder, bad, column):
     message = refusal(rewrite(folder, "outcomes", lambda t: t.assign(**{column: column_with(bad, 9, 300)})))
     assert f"{column} of 'both-0' on 'p9' in outcomes.parquet is" in message
 
@@ -273,3 +307,23 @@ def test_llms_of_outcomes_and_prices_that_do_not_overlap(folder):
     message = refusal(rewrite(folder, "models", lambda t: t.assign(model="other " + t["model"])))
     assert "nothing is left to measure: 0 LLMs with prices and coverage" in message
     assert "'both-0' is left out: no price" in message
+
+
+def test_facts_of_llms_are_read_where_they_are_and_missing_otherwise(folder: Path) -> None:
+    rewrite(
+        folder,
+        "models",
+        lambda t: t.assign(
+            released=["2024-05-13", "soon", None][: len(t)],
+            parameters_b=["7.5", None, "x"][: len(t)],
+            kind=["reasoning", None, "chat"][: len(t)],
+        ),
+    )
+    names = pd.read_parquet(folder / "models.parquet")["model"].tolist()
+    found = {one.key: one for one in read_folder(folder).facts}
+    assert tuple(found) == read_folder(folder).llms
+    first, second, third = (found[name] for name in names)
+    assert (first.released_on, first.parameters_b, first.reasons) == (date(2024, 5, 13), 7.5, True)
+    for one in (second, third):
+        assert (one.released_on, one.parameters_b, one.reasons) == (None, None, False)
+    assert first.output_usd_per_mtok is not None

@@ -42,7 +42,9 @@ def test_table_json_and_figure_of_a_small_folder(run: Run) -> None:
     assert list(found["methods"]) == ["zero_router", "kmeans", "posterior", "clairvoyant"]
     assert isinstance(found["share_of_clairvoyant"], float)
     assert Path("figures/deferral_curves.png").read_bytes().startswith(b"\x89PNG")
-    assert "embed topics" in err and "figure: figures/deferral_curves.png" in err
+    assert err.startswith("read topics\nembed topics  0/300 prompts\n")
+    assert "measure topics  0/2 trials\n" in err and "measure topics  2 trials in " in err
+    assert "figure: figures/deferral_curves.png" in err
 
 
 def test_standard_output_is_the_json_of_the_file_and_a_second_run_embeds_nothing(run: Run) -> None:

@@ -1,6 +1,7 @@
 """Fault F102: names, prompts, completions and error texts are harmless wherever they are shown."""
 
 import json
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -11,7 +12,7 @@ from flows.cli.endings import report_error
 from flows.errors import PrerequisiteError
 from flows.profiling.availability import UnavailableLLM
 from flows.profiling.plan import NightPlan
-from flows.profiling.results import CanaryOutcome, ProfileOutcome, Quarantine
+from flows.profiling.results import CanaryOutcome, GroupMove, ProfileOutcome, Quarantine
 from flows.reports.closing import ClosingState
 from flows.reports.digest import digest, escape, llm_endings, llm_table, night_record, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
@@ -73,6 +74,13 @@ def report_of(text: str) -> NightReport:
     )
 
 
+def drifted_report_of(text: str) -> NightReport:
+    """Return that report with a group that moved, which no night of earlier releases has."""
+    report = report_of(text)
+    moved = (GroupMove("", 2, 1.0, 0.0), GroupMove(text, 2, 1.0, 0.0))
+    return replace(report, canaries=tuple(replace(found, nights=2, moved=moved) for found in report.canaries))
+
+
 @every_string
 def test_in_cells_and_lines_of_a_terminal(text: str) -> None:
     assert not active_signs(sanitize(text))
@@ -85,7 +93,8 @@ def test_in_cells_and_lines_of_a_terminal(text: str) -> None:
 @every_string
 def test_in_what_a_night_says_on_a_terminal(text: str) -> None:
     plain, hostile = (
-        [part(report) for part in (beginning_text, ending_text)] for report in (report_of("plain"), report_of(text))
+        [part(report) for part in (beginning_text, ending_text)]
+        for report in (drifted_report_of("plain"), drifted_report_of(text))
     )
     for expected, found in zip(plain, hostile, strict=True):
         assert not active_signs(found)
@@ -94,7 +103,7 @@ def test_in_what_a_night_says_on_a_terminal(text: str) -> None:
 
 @every_string
 def test_in_the_digest_that_prefect_and_chats_render(text: str) -> None:
-    found = digest(report_of(text))
+    found = digest(drifted_report_of(text))
     assert not active_signs(found)
     assert elements_of(found) <= PLAIN
     assert bare_links(found) == []

@@ -48,6 +48,13 @@ def test_people_read_yes_or_no_where_machines_read_a_boolean(home, uniroute: Uni
     assert uniroute("llm", "show", KEY, "--json").data["is_routable"] is True
 
 
+def test_an_llm_is_shown_though_the_champion_that_it_is_compared_with_cannot_be_read(home, uniroute: Uniroute) -> None:
+    shown = uniroute("llm", "show", KEY, "--json").data
+    assert (shown["day_zero"], shown["prior_share"]) == (None, None)
+    assert shown["day_zero_off"] == "the champion cannot be read here"
+    assert "nothing is expected: the champion cannot be read here" in uniroute("llm", "show", KEY).out
+
+
 def test_a_decision_without_a_reason_shows_the_whole_command(home, uniroute: Uniroute) -> None:
     refused = uniroute("llm", "exclude", KEY, "--dry-run")
     assert refused.err.splitlines()[-1] == f"next:  uniroute llm exclude {KEY} --dry-run --reason TEXT"

@@ -1,6 +1,9 @@
 """What `uniroute route` decides for a prompt."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from flows.cli import main
 from flows.cli.route import _duration_text, decide
 from flows.config.settings import Settings
 from flows.workspace import Workspace
-from routing.artifact import load_router
+from routing.artifact import load_router, save_router
 from tests.homes import copied_home
 from tests.registry.publishing.samples import make_router
 
@@ -204,3 +207,29 @@ def test_what_is_excluded_is_not_chosen_and_need_not_exist(run) -> None:
     code, out, _ = run("word", "--cost-weight", "0", "--exclude", f"{best}, gone-since")
     assert code == 0
     assert best not in out.splitlines()[0]
+
+
+ROUTE = """
+import sys
+from pathlib import Path
+from flows.cli import cli
+from flows.versions import store
+from routing.artifact import load_router, save_router
+store.load_version = lambda workspace, digest: load_router(Path(sys.argv[1]))
+try:
+    cli.main(["route", "Which planet is the largest?"])
+except SystemExit as ended:
+    assert ended.code == 0
+wanted = {"onnxruntime", "tokenizers"}
+heavy = {"mlflow", "sklearn", "torch", "pandas", "scipy", "prefect", "transformers", "sentence_transformers", "pyarrow"}
+assert wanted <= set(sys.modules) and not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+
+
+def test_a_prompt_is_routed_without_importing_what_only_nights_need(served: Workspace, tmp_path: Path) -> None:
+    save_router(make_router(embedder_name="all-MiniLM-L6-v2"), tmp_path / "router")
+    environment = {**os.environ, "UNIROUTE_HOME": str(served.settings.home), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", ROUTE, str(tmp_path / "router")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("-> sandbox:")

@@ -173,3 +173,22 @@ def test_a_refresh_follows_the_policy_and_two_persons_need_its_review() -> None:
         GateSettings(policy="review", two_person=True, refresh="automatic")
     digests = {GateRules.of(Settings(gate={"policy": policy})).policy_digest for policy in ("automatic", "review")}
     assert GateRules.of(Settings(gate={"refresh": "review"})).policy_digest not in digests
+
+
+@pytest.mark.parametrize(
+    ("name", "read_as"),
+    [
+        ("org/embedder", "org/embedder"),
+        ("hashing-256", "hashing-256"),
+        ("mine", "mine"),
+        ("org/mine", "{}/org/mine"),
+        ("./mine", "{}/mine"),
+        ("../mine", "{}/../mine"),
+        ("/somewhere/mine", "/somewhere/mine"),
+    ],
+)
+def test_an_embedder_that_is_a_folder_is_relative_to_the_settings_file(tmp_path: Path, name: str, read_as: str) -> None:
+    (tmp_path / "org" / "mine").mkdir(parents=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "uniroute.toml").write_text(f'[embedder]\nname = "{name}"\n')
+    assert load_settings(tmp_path / "uniroute.toml").embedder.name == read_as.format(tmp_path)

@@ -15,11 +15,19 @@ from tests.fakes.nights import FIRST, SECOND, Clock, answered_home, run_night, s
 CLUSTERS = np.repeat(np.arange(4), [50, 10, 3, 2])
 
 
-def lack(*missing: int, profile_share: float = 1.0, min_coverage: float = 0.9) -> str:
+def lack(
+    *missing: int, profile_share: float = 1.0, min_coverage: float = 0.9, min_answers: int = 1, floors: bool = True
+) -> str:
     """Return what is lacking when the prompts at these positions have no score."""
     has_score = np.ones(len(CLUSTERS), dtype=bool)
     has_score[list(missing)] = False
-    return shortfall(has_score, CLUSTERS, profile_share=profile_share, min_coverage=min_coverage)
+    return shortfall(
+        has_score,
+        CLUSTERS if floors else None,
+        profile_share=profile_share,
+        min_coverage=min_coverage,
+        min_answers=min_answers,
+    )
 
 
 def test_an_llm_that_answered_everything_lacks_nothing():
@@ -27,7 +35,7 @@ def test_an_llm_that_answered_everything_lacks_nothing():
 
 
 def test_a_share_of_all_prompts_is_required_including_gate_and_hidden_ones():
-    assert lack(*range(7)) == "only 89% of its prompts have a score"
+    assert lack(profile_share=0.89) == "only 89% of its prompts have a score"
     assert lack(profile_share=0.5) == "only 50% of its prompts have a score"
 
 
@@ -49,12 +57,20 @@ def test_a_cluster_is_not_held_to_more_than_the_whole():
     assert lack(50, 51, 52, min_coverage=0.6) == ""
 
 
+def test_an_estimator_without_floors_needs_some_answers_in_all_and_none_in_any_cluster():
+    assert lack(50, 51, 52, 60, floors=False) == ""
+    assert lack(*range(60), min_answers=5, floors=False) == ""
+    expected = "only 5 of the 6 answers that it needs ([routing] min_answers)"
+    assert lack(*range(60), min_answers=6, floors=False) == expected
+    assert lack(min_answers=1000, floors=False) == "", "where there are fewer prompts, all of them are enough"
+
+
 @given(st.lists(st.booleans(), min_size=len(CLUSTERS), max_size=len(CLUSTERS)), st.floats(0, 1))
 def test_one_more_answer_never_makes_an_llm_lack_more(scored, min_coverage):
     fewer = np.array(scored)
     more = fewer.copy()
     more[int(np.argmin(more))] = True
-    settings = {"profile_share": 1.0, "min_coverage": min_coverage}
+    settings = {"profile_share": 1.0, "min_coverage": min_coverage, "min_answers": 3}
     assert not shortfall(more, CLUSTERS, **settings) or shortfall(fewer, CLUSTERS, **settings)
 
 
@@ -72,3 +88,13 @@ def test_llms_of_an_endpoint_that_is_configured_no_more_are_left_out_and_said_to
         run_night(workspace, SECOND, ("good", "late"), clock, endpoint="other")
     assert "UNIROUTE_HOME" in refused.value.hint
     assert "2 LLMs of endpoint fake left out: no [[endpoint]] has that name." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("n_scored", "n_prompts", "enough"), [(25, 60, True), (24, 60, False), (9, 9, True), (8, 9, False)]
+)
+def test_an_llm_needs_answers_of_its_own_or_all_there_are(n_scored: int, n_prompts: int, enough: bool) -> None:
+    has_score = np.arange(n_prompts) < n_scored
+    lack = shortfall(has_score, None, profile_share=1.0, min_coverage=0.95, min_answers=25)
+    wanted = min(25, n_prompts)
+    assert lack == ("" if enough else f"only {n_scored} of the {wanted} answers that it needs ([routing] min_answers)")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from flows.fitting.estimation import Estimation, Labels
-from flows.gate.cross_fit import N_FOLDS, N_TEACHING, CrossFit, Remaking, cross_fit, folds_of, joined
+from flows.fitting.folds import N_FOLDS, N_TEACHING, folds_of
+from flows.gate.cross_fit import CrossFit, Remaking, cross_fit, joined
 from flows.gate.measure import GateOutcomes
 from registry.outcomes import OutcomeTable
 from routing.cluster_maps import KMeansMap

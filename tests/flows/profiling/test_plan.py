@@ -38,7 +38,9 @@ def llm(
     )
 
 
-def planned(llms: list[LLM], missing: dict[str, tuple[Prompt, ...]], max_new: int = 9, seen: float | None = None):
+def planned(
+    llms: list[LLM], missing: dict[str, tuple[Prompt, ...]], max_new: int = 9, seen: float | None = None, **more
+):
     return plan_night(
         llms,
         date(2024, 9, 1),
@@ -47,6 +49,7 @@ def planned(llms: list[LLM], missing: dict[str, tuple[Prompt, ...]], max_new: in
         max_new=max_new,
         max_tokens={"e": 1000},
         seen_output_tokens=seen,
+        **more,
     )
 
 
@@ -75,6 +78,17 @@ def test_new_llms_above_the_cap_wait_and_resumed_ones_do_not() -> None:
     plan = planned(llms, missing, max_new=1)
     assert [found.llm.llm_id for found in plan.profiles] == ["early", "half"]
     assert [found.llm_id for found in plan.deferred] == ["late"]
+
+
+def test_new_llms_that_may_gain_the_router_most_come_first_after_those_that_were_begun() -> None:
+    llms = [llm(name, released=day) for day, name in enumerate(("unknown", "poor", "half", "best"), start=1)]
+    missing = dict.fromkeys(("e:unknown", "e:poor", "e:best"), PROMPTS) | {"e:half": PROMPTS[:1]}
+    plan = planned(llms, missing, worth={"e:poor": 0.001, "e:best": 0.02})
+    assert [found.llm.llm_id for found in plan.profiles] == ["half", "best", "poor", "unknown"]
+    capped = planned(llms, missing, max_new=1, worth={"e:poor": 0.001, "e:best": 0.02})
+    assert [found.llm.llm_id for found in capped.profiles] == ["half", "best"]
+    as_before = planned(llms, missing)
+    assert [found.llm.llm_id for found in as_before.profiles] == ["unknown", "poor", "half", "best"]
 
 
 def test_the_cost_is_planned_from_the_output_seen_and_bounded_by_the_longest_answer() -> None:

@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import pytest
 from markdown_it import MarkdownIt
+from pydantic import TypeAdapter
 
+from flows.fitting.refit_change import LLMChange, RefitChange
 from flows.reports.attention import attention_lines
 from flows.reports.digest import digest, night_record, report_note, spark_line
+from flows.reports.night_record import NightRecord
 from flows.reports.night_report import RefreshOutcome, RouterOutcome
 from tests.flows.cli.test_hostile import report_of
 from tests.registry.publishing.test_markdown import HOSTILE
@@ -45,6 +48,24 @@ def test_an_applied_refresh_is_a_line_and_needs_nobody() -> None:
     record = night_record(report)
     assert record.as_data()["refresh"]["status"] == "applied"
     assert "refresh" not in night_record(report_of("plain")).as_data()
+
+
+def test_a_refit_says_why_and_what_it_changed_and_is_stored() -> None:
+    moved = (LLMChange("e:new|one", 0.31, 0.2952, 0, 12), LLMChange("e:old", 0.4, 0.4001, 30, 18))
+    change = RefitChange("12 new LLMs since the last fit", 21, True, 359, 14, moved)
+    report = report_of("plain")
+    assert report.router is not None
+    report = replace(report, router=replace(report.router, is_unchanged=False, refit=change))
+    lines = [line.replace("\\", "") for line in digest(report).splitlines()]
+    head = lines.index("- cluster map: fitted")
+    assert lines[head + 1 : head + 4] == [
+        "- refit: the prior fitted anew on 21 LLMs, from stored answers alone (12 new LLMs since the last fit)",
+        "- refit: 14 of 359 gate prompts routed otherwise: e:new|one +12, e:old -12",
+        "- refit: expected error of 1 LLM moved: e:new|one 0.310 -> 0.295",
+    ]
+    stored = TypeAdapter(NightRecord).validate_json(night_record(report).as_json())
+    assert stored.router is not None and stored.router.refit == change
+    assert "refit" not in night_record(report_of("plain")).as_data()["router"]
 
 
 def test_a_champion_that_cannot_serve_comes_first() -> None:

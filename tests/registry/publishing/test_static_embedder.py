@@ -4,9 +4,9 @@ from pathlib import Path
 
 from registry.publishing.version_folder import pip_requirements
 from routing.embedders import HashingEmbedder, keep_embedder, load_embedder_for
-from routing.static_embedder import StaticEmbedder, table_file
+from routing.embedders.static import StaticEmbedder, table_file
 from tests.registry.publishing.samples import make_router, request_for
-from tests.routing.test_static_embedder import tokenizer_json
+from tests.routing.embedders.test_static import tokenizer_json
 
 
 def test_consumers_of_a_distilled_table_need_no_network_weights():

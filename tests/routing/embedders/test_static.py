@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from routing.embedders import HashingEmbedder, keep_embedder, load_embedder, load_embedder_for
+from routing.embedders.static import STATIC, StaticEmbedder, read_static, table_file
 from routing.errors import ArtifactIncompatible, EmbedderUnavailable, InvalidInput
-from routing.static_embedder import STATIC, StaticEmbedder, read_static, table_file
 
 WORDS = ["[PAD]", "[UNK]", "[unused1]", "?", "the", "of", "sum", "two", "numbers", "law", "roman", "senate", "##s"]
 
@@ -100,7 +100,7 @@ def test_a_missing_or_damaged_table_is_refused_by_name(static, tmp_path):
 
 
 def test_the_tokenizer_of_the_default_embedder_can_be_read():
-    from routing.embedders import SentenceTransformerEmbedder
+    from routing.embedders import minilm
 
-    vocabulary = json.loads(SentenceTransformerEmbedder().tokenizer_json)["model"]["vocab"]
+    vocabulary = json.loads(minilm.read_pinned(minilm.TOKENIZER))["model"]["vocab"]
     assert vocabulary["the"] < vocabulary["theory"]

@@ -5,8 +5,9 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from flows.bench.methods.learned_map import LearnedMap, _Problem, _soft_start
 from routing import ClusterMap, InvalidInput, KMeansMap, Router, plain_feature_vector
+from routing.content import format_of
+from routing.learned_map import LearnedMap, _Problem, _soft_start, learn
 from tests.routing.synthetic import EMBEDDER, random_llm, unit_rows
 
 
@@ -98,6 +99,32 @@ def test_the_same_inputs_learn_the_same_map(data, learned):
     np.testing.assert_allclose(again.fitted_.matrix, learned.fitted_.matrix, rtol=1e-6)
 
 
+def test_a_missing_label_is_no_label(data):
+    """What is missing counts neither as right nor as wrong: a tenth of the labels of one LLM hardly changes a map."""
+    rows, errors = data.rows[:600], data.errors[:600].copy()
+    whole = LearnedMap(max_iter=20, n_clusters=3).fit(rows, errors)
+    errors[::10, 3] = np.nan
+    found = LearnedMap(max_iter=20, n_clusters=3).fit(rows, errors, start=KMeansMap(3).fit(rows).fitted_)
+    np.testing.assert_allclose(found.weights(rows), whole.weights(rows), atol=0.15)
+    errors[:, 3] = np.nan
+    with pytest.raises(InvalidInput, match="LLM 3 has no label"):
+        LearnedMap(n_clusters=3).fit(rows, errors)
+
+
+def test_the_number_of_clusters_is_the_one_that_predicts_llms_that_are_held_out(data):
+    rows, errors = data.rows[:600], data.errors[:600]
+    few = data.rows[600:700], data.errors[600:700]
+    maps = {size: KMeansMap(size).fit(rows).fitted_ for size in (1, 6)}
+    given = {"map_of": maps.__getitem__, "seed": 0}
+    found = learn(rows, errors, *few, sizes=(1, 6), **given)
+    # With one cluster there is nothing to tell prompts apart by.
+    assert found.start is maps[6]
+    assert found.cluster_map.n_clusters == 6
+    assert learn(rows, errors, *few, sizes=(1,), **given).start is maps[1]
+    with pytest.raises(InvalidInput, match="at least 2 LLMs that answered the map prompts, not 1"):
+        learn(rows, errors[:, :1], few[0], few[1][:, :1], sizes=(6,), **given)
+
+
 def test_it_finds_its_own_start_and_vectors_when_given_none(data):
     fitted = LearnedMap(n_clusters=4, max_iter=5).fit(data.rows[:500], data.errors[:500])
     assert fitted.psi_.shape == (4, 12)
@@ -112,6 +139,8 @@ def test_a_router_serves_the_learned_map(data, learned):
     llm = dataclasses.replace(random_llm("a", data.start, 0), vector=vector)
     router = Router(learned, [llm], embedder=EMBEDDER, cost_weight=1.0, calibration_weights=np.zeros((0, 6)))
     assert router.cluster_map.kind == "learned_map"
+    # Its form is older than the method: consumers of every release read it.
+    assert format_of(router) == 1
     expected = learned.fitted_.weights(data.rows[:5]) @ vector.errors
     np.testing.assert_allclose(router.expected(data.rows[:5]).errors[:, 0], expected, atol=1e-6)
 
@@ -123,7 +152,7 @@ def test_it_keeps_the_estimator_contract(learned):
         fresh.weights(unit_rows(1))
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1])
+@pytest.mark.parametrize("bad", [np.inf, -0.1, 1.1])
 def test_invalid_errors_are_refused(data, bad):
     broken = data.errors[:50].copy()
     broken[3, 2] = bad

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from .embedding import Embedder, EmbedderId, encodable
-from .errors import EmbedderUnavailable
+from ..embedding import Embedder, EmbedderId, encodable
+from ..errors import EmbedderUnavailable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -1,0 +1,56 @@
+"""What new LLMs are asked and why, and what was not asked because it would have changed nothing, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+from flows.profiling.plan import PlannedOrder
+from flows.profiling.results import ProfileOutcome
+from flows.text import counted
+from registry.prompts.prompt_orders import PromptOrderRecord
+
+REASONS: Mapping[str, str] = {
+    "random": "drawn at random",
+    "variance": "the known LLMs disagree",
+    "answered": "answered by most of the known LLMs",
+}
+"""By strategy of an order, why the prompts that were not drawn for every LLM stand where they do."""
+
+
+def reason_of(order: PromptOrderRecord, rank: int) -> str:
+    """Return why a prompt stands at a rank, from 1, of an order, and whether new LLMs are asked it."""
+    why = REASONS["random"] if rank <= order.n_random else REASONS.get(order.strategy, order.strategy)
+    return why if rank <= order.n_asked else f"{why} (not asked)"
+
+
+def order_lines(order: PlannedOrder | None) -> list[str]:
+    """Return which representative prompts new LLMs are asked, and what other numbers of them would buy."""
+    if order is None:
+        return []
+    known = f"chosen on {counted(order.n_known, 'known LLM')}" if order.strategy != "random" else "in a random order"
+    lines = [
+        f"representative prompts: {order.n_asked} of {order.n_prompts} for each new LLM, {known} "
+        f"({order.strategy}, {order.digest[:12]})"
+    ]
+    if order.expected_loss:
+        bought = ", ".join(f"{n} {loss:.4f}" for n, loss in order.expected_loss.items())
+        lines.append(f"expected area lost against asking all, by answers: {bought} ([prompts] ask)")
+    return lines
+
+
+def saved_lines(profiles: Sequence[ProfileOutcome]) -> list[str]:
+    """Return what the early end of profiles saved; nothing when none ended early."""
+    return saved_of([(one.llm_key, one.saved_calls, one.saved_usd) for one in profiles])
+
+
+def saved_of(saved: Sequence[tuple[str, int, Decimal | float]]) -> list[str]:
+    """Return the same from keys, calls and USD."""
+    ended = [one for one in saved if one[1]]
+    if not ended:
+        return []
+    calls, usd = sum(one[1] for one in ended), sum(float(one[2]) for one in ended)
+    return [
+        f"decided early: {counted(len(ended), 'LLM')}, {counted(calls, 'call')} and about ${usd:.4f} saved "
+        "([profiling] decided)"
+    ]
