@@ -243,7 +243,7 @@ def llm_endings(report: NightReport) -> list[dict[str, Any]]:
             "scored": found.scored,
             "coverage": found.coverage,
             "mean_score": found.mean_score,
-            "unreadable_share": _unreadable_share(report, found.llm_key),
+            "unreadable_share": unreadable_share(report, found.llm_key),
             "spent_usd": float(found.spent_usd),
         }
         for found in report.profiles
@@ -268,7 +268,8 @@ def llm_endings(report: NightReport) -> list[dict[str, Any]]:
     return list(endings.values())
 
 
-def _unreadable_share(report: NightReport, llm_key: str) -> float | None:
+def unreadable_share(report: NightReport, llm_key: str) -> float | None:
+    """Return the share of an LLM's answers of tonight in which none could be read; None when none was asked."""
     read = report.readability.get(llm_key)
     return None if read is None else read.share
 

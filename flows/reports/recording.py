@@ -6,7 +6,7 @@ from flows.gate.gate import gate_as_json
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, ProfileOutcome
 from flows.reports.closing import ClosingState
-from flows.reports.digest import verdict
+from flows.reports.digest import unreadable_share, verdict
 from flows.reports.night_record import (
     CanaryRecord,
     CatalogRecord,
@@ -103,7 +103,7 @@ def _profile_record(found: ProfileOutcome, report: NightReport) -> ProfileRecord
         cut_share=found.cut_share,
         downgrades=found.downgrades,
         usage_flags={} if usage is None else dict(usage.flags),
-        unreadable_share=_unreadable_share(report, found.llm_key),
+        unreadable_share=unreadable_share(report, found.llm_key),
         saved_calls=found.saved_calls,
         saved_usd=float(found.saved_usd),
     )
