@@ -46,8 +46,9 @@ from flows.profiling.results import NO_WORKER, OVER
 from flows.promotion.publish import keep_and_publish, measure_candidate, refresh
 from flows.reports.attention import attention_lines, plan_attention
 from flows.reports.closing import closing_state
-from flows.reports.digest import digest, llm_table, night_record, report_note, verdict
+from flows.reports.digest import digest, llm_table, report_note, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.recording import night_record
 from flows.reports.terminal import beginning_text
 from flows.stages import (
     check_answers,

@@ -15,16 +15,16 @@ from .day_zero import DayZero, KnownFacts, LevelPrior, LLMFacts
 from .errors import InvalidInput
 from .feature_space import feature_space, profile_maps, resolution_maps, spreads_of
 from .features import FeatureVector
-from .fitted_posterior import FittedPosterior, PosteriorPrompts
-from .posterior import Moments, gram_of, grouped_moments
-from .posterior_choice import CURRENT, Form, choose, filled, learn
+from .posterior.choice import CURRENT, Form, choose, filled, learn
+from .posterior.fitted import FittedPosterior, PosteriorPrompts
+from .posterior.inference import Moments, gram_of, grouped_moments
 from .prompt_weights import F32, F64, I64, ClusterMap
 
 
 class PosteriorEstimator:
     """Estimate feature vectors with the training LLMs as prior (the default of this package).
 
-    It chooses the sharpness of the soft clusters and the strength of the shrinkage by simulation (`posterior_choice`):
+    It chooses the sharpness of the soft clusters and the strength of the shrinkage by simulation (`posterior.choice`):
     training LLMs are held out as pseudo-new ones with as many labels as a new LLM has. With few training LLMs there is
     less to learn from; with none, every LLM is shrunk towards its own mean error.
 

@@ -19,7 +19,7 @@ from .checks import checked_embeddings
 from .cluster_maps import one_thread
 from .errors import InvalidInput
 from .estimator import PosteriorEstimator
-from .posterior import Moments, Prior, Shrinkage, gram_of, grouped_moments, posterior, prior_of, surfaces
+from .posterior.inference import Moments, Prior, Shrinkage, gram_of, grouped_moments, posterior, prior_of, surfaces
 from .prompt_weights import F32, F64
 
 

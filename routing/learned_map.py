@@ -16,7 +16,7 @@ from .checks import checked_embeddings, finite_array, finite_number
 from .cluster_maps import KMeansMap, one_thread
 from .errors import InvalidInput
 from .features import plain_feature_vector
-from .posterior_choice import Plan
+from .posterior.choice import Plan
 from .prompt_weights import F32, F64, I64, Block, ClusterMap
 
 Setting = TypeVar("Setting")

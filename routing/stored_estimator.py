@@ -14,15 +14,15 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .calibration import NOT_CALIBRATED, Calibration
 from .day_zero import DayZero, KnownFacts, LevelPrior
 from .errors import ArtifactCorrupt
 from .estimator import PosteriorEstimator
 from .feature_space import FeatureSpace
 from .features import FeatureVector, plain_feature_vector
-from .fitted_posterior import FittedPosterior
-from .posterior import LEVEL_VARIANCE, Prior, Shrinkage
-from .posterior_choice import Choice, Lessons
+from .posterior.calibration import NOT_CALIBRATED, Calibration
+from .posterior.choice import Choice, Lessons
+from .posterior.fitted import FittedPosterior
+from .posterior.inference import LEVEL_VARIANCE, Prior, Shrinkage
 from .prompt_weights import ClusterMap
 
 Kind = Literal["kmeans", "learned_map", "posterior"]

@@ -27,8 +27,8 @@ from flows.versions.provenance import (
     routed_llms,
 )
 from flows.versions.store import REVIEW, fetch_version, router_folder
+from registry.cluster_maps import vector_digest
 from registry.errors import NotFound, PublishIncomplete, RegistryCorrupt, RegistryError
-from registry.feature_vectors import vector_digest
 from routing.artifact import load_router
 from routing.errors import ArtifactError, RoutingError, UnirouteError
 from routing.stored_estimator import arrays_digest

@@ -25,7 +25,7 @@ from routing.estimator import PosteriorEstimator
 from routing.feature_space import resolution_maps, spreads_of
 from routing.features import FeatureVector
 from routing.learned_map import LearnedMap
-from routing.posterior_choice import choose
+from routing.posterior.choice import choose
 from routing.prompt_weights import Block, ClusterMap
 from routing.router import RoutedLLM, Router
 

@@ -36,7 +36,7 @@ def demo(fresh: bool, as_json: bool) -> None:
 
     LLMs are found, profiled over HTTP, routed, published to MLflow and promoted.
     """
-    from flows.reports.digest import night_record
+    from flows.reports.recording import night_record
 
     started_s = time.monotonic()
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():

@@ -79,7 +79,8 @@ def run(
             only=list(only) or None,
             max_new=max_new,
         )
-    from flows.reports.digest import llm_endings, night_record
+    from flows.reports.digest import llm_endings
+    from flows.reports.recording import night_record
     from flows.reports.terminal import ending_text
 
     status = "attention" if report.attention else "completed"

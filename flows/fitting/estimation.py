@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from flows.errors import PrerequisiteError
 from flows.fitting.folds import teaching
 from flows.fitting.labels import Labels, labels_by_role
-from flows.fitting.making import Making, facts_of, levels_of, making_of
+from flows.fitting.making import Making, making_of
 from flows.fitting.refit_rules import pool_of, teachers, why_due, why_not
 from flows.logs import say
+from flows.night.llm_facts import facts_of, levels_of
 from flows.text import counted
 from registry.cluster_maps import ClusterMapRecord, FittedMap, RefitRecord
 from routing.cluster_maps import KMeansMap, count_distinct

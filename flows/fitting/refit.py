@@ -21,7 +21,7 @@ from flows.night.asked_prompts import is_uniform
 from flows.night.context import Night
 from flows.profiling.availability import unavailable_tonight
 from flows.text import counted, sanitize
-from registry.feature_vectors import StoredVector
+from registry.cluster_maps import StoredVector
 from registry.llms import LLM
 from registry.outcomes import OutcomeTable
 from routing.baselines import ZeroRouter

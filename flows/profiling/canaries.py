@@ -148,7 +148,8 @@ def _groupings(night: Night) -> tuple[Grouping, ...]:
     """Return the clusters of the map, once there is one, and the categories of the prompts, where they have any."""
     prompts = night.prompt_set.with_role(*CANARY_ROLES)
     found = []
-    record = night.cluster_map
+    in_use = night.fitted_map
+    record = None if in_use is None else in_use.record
     if record is not None:
         # Imported here: every command reads this module, and most need no estimator.
         from routing.stored_estimator import read_estimator

@@ -10,6 +10,7 @@ person decides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from flows.profiling.results import ACTOR, Quarantine
 if TYPE_CHECKING:
     from flows.night.context import Night
     from registry.llms import LLM
+    from registry.prompts import Prompt
 
 SIGNIFICANCE = 0.001
 LEAST_GAP = 0.1
@@ -51,19 +53,23 @@ def quarantine_contaminated(night: Night) -> tuple[Quarantine, ...]:
     The stored answers decide, whichever night asked: a night that is killed and started again finds the same.
     """
     found = []
-    for llm in night.registry.llms.all(status="available"):
-        if llm.status_reason is not None or llm.endpoint not in night.sampling or not llm.is_routable_on(night.as_of):
-            continue
-        reason = _reason(night, llm)
+    tested = [
+        llm
+        for llm in night.registry.llms.all(status="available")
+        if llm.status_reason is None and llm.endpoint in night.sampling and llm.is_routable_on(night.as_of)
+    ]
+    sampling = {llm.key: night.counted_sampling(llm) for llm in tested}
+    drawn = uniform_representative(night.registry, night.prompt_set, sampling)
+    for llm in tested:
+        reason = _reason(night, llm, drawn[llm.key])
         if reason:
             night.registry.llms.set_status(llm.key, "quarantined", reason, actor=ACTOR, now=night.clock())
             found.append(Quarantine(llm.key, reason))
     return tuple(found)
 
 
-def _reason(night: Night, llm: LLM) -> str:
+def _reason(night: Night, llm: LLM, drawn: Sequence[Prompt]) -> str:
     sampling = night.counted_sampling(llm)
-    drawn = uniform_representative(night.registry, night.prompt_set, {llm.key: sampling})[llm.key]
     known, hidden = (
         night.registry.outcomes.table([llm.key], prompts, night.grader_versions, sampling).scores[:, 0]
         for prompts in (drawn, night.prompt_set.with_role("hidden"))

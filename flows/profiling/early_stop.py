@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from flows.night.llm_facts import facts_of, levels_of
 from routing.errors import RoutingError
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
@@ -29,7 +30,7 @@ from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
     from flows.night.context import Night
-    from registry.feature_vectors import StoredVector
+    from registry.cluster_maps import StoredVector
     from registry.llms import LLM
     from registry.prompts import Prompt
 
@@ -43,6 +44,7 @@ WEIGHTS: Final = (0.25, 1.0, 4.0)
 class _Basis:
     """What does not change during a night: the champion on the map prompts, and the estimator of its vectors."""
 
+    map_digest: str
     estimator: PosteriorEstimator
     router: Router
     embeddings: NDArray[np.float32]
@@ -115,14 +117,21 @@ class EarlyStop:
         columns = [values[:, 0] for values in (table.scores, table.input_tokens, table.output_tokens)]
         first = np.isfinite(columns[0]) & (np.arange(len(prompts)) < n)
         every = first | (np.arange(len(prompts)) >= n)
-        prepared = basis.estimator.prepared(night.embeddings_of(prompts))
+        at = {one.digest: place for place, one in enumerate(night.prompt_set.with_role("representative"))}
+        places = np.array([at[one.digest] for one in prompts])
+        prepared = basis.estimator.prepared(night.embeddings_of(prompts), places)
+        level = levels_of(night.registry, basis.map_digest, basis.estimator, facts_of(night.registry, [llm]))[llm.key]
         tokens = estimated_input_tokens([prompt.text for prompt in prompts])
 
         def vector(scored: NDArray[np.bool_]) -> FeatureVector:
             # The certainty of a vector depends on how many answers there are to what, and on their mean.
             filled = [np.where(first, values, np.mean(values[first])) for values in columns]
             return prepared.vector(
-                scored, *(values[scored] for values in filled), n_prompts=len(prompts), estimated_tokens=tokens[scored]
+                scored,
+                *(values[scored] for values in filled),
+                n_prompts=len(prompts),
+                estimated_tokens=tokens[scored],
+                level=level,
             )
 
         return vector(first), vector(every)
@@ -131,9 +140,10 @@ class EarlyStop:
     def _basis(self) -> _Basis | None:
         """The champion's LLMs that can serve, by their vectors on the map of tonight; None with fewer than two."""
         night = self._night
-        record, champion = night.cluster_map, night.registry.routers.aliases().champion
-        if record is None or champion is None or night.settings.routing.method != "posterior":
+        in_use, champion = night.fitted_map, night.registry.routers.aliases().champion
+        if in_use is None or champion is None or night.settings.routing.method != "posterior":
             return None
+        record = in_use.record
         served = set(night.registry.routers.get(champion).llm_keys)
         stored = night.registry.routers.vectors(record.digest, prompt_set_digest=night.prompt_set.digest)
         known = {one.llm_key: one for one in stored if one.llm_key in served}
@@ -153,6 +163,7 @@ class EarlyStop:
         )
         expected = router.expected(embeddings, input_tokens=tokens)
         return _Basis(
+            record.digest,
             estimator,
             router,
             embeddings,

@@ -12,20 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
-from flows.fitting.estimation import facts_of
-from flows.versions.store import load_version
 from routing.day_zero import LevelPrior
 from routing.errors import UnirouteError
-from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
-from routing.stored_estimator import read_estimator
 
 if TYPE_CHECKING:
     from flows.workspace import Workspace
     from registry.llms import LLM
+    from routing.estimator import PosteriorEstimator
 
 F64 = NDArray[np.float64]
 
@@ -87,6 +83,12 @@ def standings(workspace: Workspace, llms: Sequence[LLM]) -> Standings:
     llms
         LLMs without a profile; those without a price are left out.
     """
+    # An LLM that has a vector is shown without what fits and reads estimators, which takes seconds to load.
+    from flows.night.llm_facts import facts_of
+    from flows.versions.store import load_version
+    from routing.estimator import PosteriorEstimator
+    from routing.stored_estimator import read_estimator
+
     registry = workspace.registry
     digest = registry.routers.aliases().champion
     if digest is None:
@@ -226,6 +228,8 @@ def _newcomer(llm: LLM, expected: FeatureVector, known: Sequence[FeatureVector])
 
 def _standing(level: LevelPrior, advantage: F64) -> Standing:
     """Average over the LLM's unknown level, which shifts its advantage on all prompts alike."""
+    from scipy.special import ndtr
+
     deviation = float(np.sqrt(level.variance))
     z = advantage / deviation
     chosen = ndtr(z)

@@ -5,8 +5,8 @@ of release, number of parameters and whether the LLM reasons before it answers. 
 over by exact leave-one-out error, and so is the error of the whole procedure: every known LLM is predicted from the
 others, with everything fitted anew. Where that is not clearly better than the others' mean, nothing is expected.
 
-Organisation, family and predecessor were tried as random effects beside these facts and say nothing more on recorded
-outcomes; a predecessor differs from its successor mostly by date and price, which are facts already.
+Organisation and family were tried as random effects beside these facts and say nothing more on recorded outcomes; a
+predecessor differs from its successor mostly by date and price, which are facts already.
 """
 
 from __future__ import annotations

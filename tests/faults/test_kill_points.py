@@ -196,12 +196,6 @@ def first_evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstEve
         yield FirstEvening(night, endpoint)
 
 
-def test_f82_a_first_night_killed_while_mlflows_database_is_made_makes_it_at_the_next_start(
-    first_evening: FirstEvening,
-) -> None:
-    first_evening.killed_at("MLflow schema#90")
-
-
 @pytest.mark.slow
 def test_f82_a_first_night_killed_before_the_nth_change_of_mlflows_schema_makes_it_at_the_next_start(
     first_evening: FirstEvening,

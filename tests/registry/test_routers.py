@@ -3,9 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from registry.cluster_maps import FitSettings
+from registry.cluster_maps import FitSettings, vector_digest
 from registry.errors import NotFound, RegistryError, RunAlreadyActive
-from registry.feature_vectors import vector_digest
 from registry.routers import Aliases
 from routing.day_zero import LevelPrior
 from routing.errors import InvalidInput

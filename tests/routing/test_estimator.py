@@ -19,7 +19,7 @@ from routing import (
 )
 from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
 from routing.feature_space import profile_maps, resolution_maps
-from routing.posterior_choice import CURRENT, WITHOUT_DIFFICULTY
+from routing.posterior.choice import CURRENT, WITHOUT_DIFFICULTY
 from routing.prompt_weights import ClusterMap
 from tests.properties import examples
 

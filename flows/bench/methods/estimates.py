@@ -1,7 +1,7 @@
 """The methods of a benchmark: the errors that each expects of unseen LLMs on gate prompts, in one trial.
 
 Every method that has a setting (k, K, strength of shrinkage) chooses it by simulation on the training LLMs alone: some
-are held out as if they were new (`routing.posterior_choice.Plan`), and all methods minimise the same `contrast_loss`.
+are held out as if they were new (`routing.posterior.choice.Plan`), and all methods minimise the same `contrast_loss`.
 `kmeans_f1` is a deliberate exception: it chooses K as appendix F.1 of the UniRoute paper does.
 """
 

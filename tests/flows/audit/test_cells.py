@@ -21,6 +21,7 @@ from flows.audit.verification import verify_registry
 from registry.db.tables import SEALED_TABLES, metadata
 from registry.ledger import GENESIS, LedgerEvent
 from registry.ledger.facts import SEALED, WORDS
+from registry.prompts.prompt_orders import AskedScope, PromptOrderRecord
 from registry.pruning import Retention
 from registry.store import Registry
 from tests.flows.audit.damage import other
@@ -40,7 +41,12 @@ def file(audited, tmp_path) -> Path:
     with Registry.open(f"sqlite:///{copied}") as registry:
         now = registry.ledger.events(limit=1)[0].at + timedelta(days=400)
         later = start_night(registry, "night:later", now=now)
-        asked = registry.prompts.get(audited.registry.runs.latest().prompt_set_digest).members[0].prompt
+        prompts = registry.prompts.get(audited.registry.runs.latest().prompt_set_digest)
+        asked = prompts.members[0].prompt
+        digests = tuple(one.digest for one in prompts.with_role("representative"))
+        order = PromptOrderRecord(prompts.digest, "representative", "random", digests, 2, 3, 0, 0)
+        registry.prompt_orders.save(order, later)
+        registry.prompt_orders.save_scopes([AskedScope("fake:weak", "other", order.digest, 3)], later)
         registry.outcomes.record(later, [outcome("fake:weak", asked, sampling="other", asked_at=now)])
         registry.runs.finish(later, "completed", "fine", "{}", now)
         assert (
@@ -168,6 +174,9 @@ ON_A_SERVER = {
     "router": "mlflow_version = 99",
     "router_llm": "position = 99",
     "router_metric": "value = value + 1e-9",
+    "prompt_order": "seed = seed + 1",
+    "prompt_order_member": "is_random = NOT is_random",
+    "asked_scope": "n_prompts = n_prompts + 1",
 }
 
 

@@ -14,8 +14,9 @@ from flows.profiling.availability import UnavailableLLM
 from flows.profiling.plan import NightPlan
 from flows.profiling.results import CanaryOutcome, GroupMove, ProfileOutcome, Quarantine
 from flows.reports.closing import ClosingState
-from flows.reports.digest import digest, escape, llm_endings, llm_table, night_record, verdict
+from flows.reports.digest import digest, escape, llm_endings, llm_table, verdict
 from flows.reports.night_report import NightReport, RouterOutcome
+from flows.reports.recording import night_record
 from flows.reports.terminal import beginning_text, ending_text
 from flows.text import sanitize, sanitize_lines, table
 from registry.charges import EndpointSpend, PurposeSpend

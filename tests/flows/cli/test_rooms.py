@@ -21,7 +21,7 @@ ROOMS = {
     "night": "checks, deploy, night, nightly, reports",
     "promotion": "promotion, reports",
     "outcome": "night, profiling, reports",
-    "prompt": "checks, prompt_file, sandbox, versions",
+    "prompt": "checks, prompt_file, reports, sandbox, versions",
     "report": "reports, versions",
     "route": "batch, versions",
     "router": "audit, gate, reports, versions",

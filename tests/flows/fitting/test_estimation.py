@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.fitting.estimation import facts_of, levels_of
+from flows.night.llm_facts import facts_of, levels_of
 from registry.store import Registry
 from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
 from routing.estimator import PosteriorEstimator

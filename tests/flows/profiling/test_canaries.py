@@ -7,7 +7,8 @@ import pytest
 
 from flows.night.context import Night
 from flows.profiling.canary_history import CanaryHistory, read_history
-from flows.reports.digest import digest, night_record
+from flows.reports.digest import digest
+from flows.reports.recording import night_record
 from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import AskedNight, candidate, right, wrong
 

@@ -11,7 +11,8 @@ import pytest
 from flows.graders import GRADERS
 from flows.graders.choice import ChoiceGrader
 from flows.profiling.unreadable import readability_of
-from flows.reports.digest import digest, llm_endings, llm_table, night_record
+from flows.reports.digest import digest, llm_endings, llm_table
+from flows.reports.recording import night_record
 from flows.reports.terminal import plan_text, profiles_text
 from registry.outcomes import Outcomes
 from tests.fakes.endpoint import FakeEndpoint

@@ -20,10 +20,11 @@ from flows.promotion.refresh import refresh_champion
 from flows.reports.attention import attention_lines
 from flows.reports.audit import history_text
 from flows.reports.decisions import promotion_text, review_data
-from flows.reports.digest import digest, escape, night_record
+from flows.reports.digest import digest, escape
 from flows.reports.night_report import UNDECIDED_WAITS
 from flows.reports.nights import night_markdown
 from flows.reports.past_night import PastNight
+from flows.reports.recording import night_record
 from flows.reports.terminal import router_text
 from flows.reports.worth import worth_lines
 from flows.versions.store import publication_folder

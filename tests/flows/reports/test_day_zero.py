@@ -95,6 +95,14 @@ def test_it_is_told_in_words_and_as_data() -> None:
     assert day_zero_data(new)["day_zero"]["share"] == 0.34
     assert "score 0.60 is expected (95 %: 0.45 to 0.75)" in day_zero_sentences(new)["day_0"]
     off = LLMPrior(None, None, "only 2 known LLMs, 6 are needed")
-    assert day_zero_sentences(off) == {"prior": None, "day_0": "nothing is expected: only 2 known LLMs, 6 are needed"}
+    assert day_zero_sentences(off) == {
+        "level": None,
+        "prior": None,
+        "day_0": "nothing is expected: only 2 known LLMs, 6 are needed",
+    }
     known = LLMPrior(0.12, None)
-    assert day_zero_sentences(known) == {"prior": "12% of its level is prior, the rest its own answers", "day_0": None}
+    assert day_zero_sentences(known) == {
+        "level": None,
+        "prior": "12% of its level is prior, the rest its own answers",
+        "day_0": None,
+    }

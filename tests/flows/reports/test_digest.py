@@ -9,9 +9,10 @@ from pydantic import TypeAdapter
 
 from flows.fitting.refit_change import LLMChange, RefitChange
 from flows.reports.attention import attention_lines
-from flows.reports.digest import digest, night_record, report_note, spark_line
+from flows.reports.digest import digest, report_note, spark_line
 from flows.reports.night_record import NightRecord
 from flows.reports.night_report import RefreshOutcome, RouterOutcome
+from flows.reports.recording import night_record
 from tests.flows.cli.test_hostile import report_of
 from tests.registry.publishing.test_markdown import HOSTILE
 

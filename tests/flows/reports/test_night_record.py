@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.reports.digest import night_record
 from flows.reports.night_record import NightRecord, read_night
+from flows.reports.recording import night_record
 from registry.runs import Run
 from tests.flows.cli.test_hostile import TODAY, report_of
 from tests.registry.samples import NOW

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from routing.posterior_choice import JUDGED_MOST, Plan
+from routing.posterior.choice import JUDGED_MOST, Plan
 
 
 def test_a_plan_judges_prompts_it_does_not_fit_and_holds_every_llm_out_once():

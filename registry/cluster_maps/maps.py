@@ -12,10 +12,10 @@ from typing import Any
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Select, func, select
 
+from registry.cluster_maps.vectors import StoredVector, VectorFields, vector_row
 from registry.db.database import Database, Unit, ids_of
 from registry.db.tables import cluster_map, cluster_map_array, feature_vector, llm, router, run
 from registry.errors import NotFound
-from registry.feature_vectors import StoredVector, VectorFields, vector_row
 from registry.ledger import Ledger
 from registry.runs import Run, Runs
 from routing.day_zero import LevelPrior

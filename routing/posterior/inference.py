@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-from .day_zero import LevelPrior
-from .prompt_weights import F32, F64
+from ..day_zero import LevelPrior
+from ..prompt_weights import F32, F64
 
 Mask = npt.NDArray[np.bool_]
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.posterior import (
+from routing.posterior.inference import (
     LEVEL_VARIANCE,
     NOISE_VARIANCE,
     SURFACE_RIDGE,

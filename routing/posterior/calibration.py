@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .posterior import Posterior
-from .prompt_weights import F32, F64
+from ..prompt_weights import F32, F64
+from .inference import Posterior
 
 # LLMs with errors as predicted that the factors start from.
 _PSEUDO_LLMS = 4.0

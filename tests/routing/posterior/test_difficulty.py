@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from routing.difficulty import N_DIRECTIONS, Difficulty, positions_of
+from routing.posterior.difficulty import N_DIRECTIONS, Difficulty, positions_of
 
 RNG = np.random.default_rng(4)
 

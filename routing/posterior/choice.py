@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from ..feature_space import ErrorSlopes, feature_space
+from ..prompt_weights import F32, F64, I64, ClusterMap
 from .calibration import NOT_CALIBRATED, Calibration, HeldOut, calibrated
 from .difficulty import N_DIRECTIONS, Difficulty, positions_of
-from .feature_space import ErrorSlopes, feature_space
-from .posterior import (
+from .inference import (
     Moments,
     Posterior,
     Prior,
@@ -33,7 +34,6 @@ from .posterior import (
     scales_of,
     surfaces,
 )
-from .prompt_weights import F32, F64, I64, ClusterMap
 
 # Share of the map prompts that is judged, and the most that are needed.
 JUDGED_SHARE, JUDGED_MOST = 0.3, 2000

@@ -9,14 +9,16 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from .checks import finite_array
-from .cluster_maps import one_thread
-from .credibility import credible_means
-from .day_zero import LevelPrior
-from .errors import InvalidInput, InvalidProfile
-from .feature_space import FeatureSpace
-from .features import FeatureVector, input_token_ratio
-from .posterior import (
+from ..checks import finite_array
+from ..cluster_maps import one_thread
+from ..credibility import credible_means
+from ..day_zero import LevelPrior
+from ..errors import InvalidInput, InvalidProfile
+from ..feature_space import FeatureSpace
+from ..features import FeatureVector, input_token_ratio
+from ..prompt_weights import F32, F64, I64
+from .choice import Choice, Lessons
+from .inference import (
     NOISE_VARIANCE,
     Moments,
     Posterior,
@@ -26,8 +28,6 @@ from .posterior import (
     posterior,
     with_level,
 )
-from .posterior_choice import Choice, Lessons
-from .prompt_weights import F32, F64, I64
 
 
 @dataclass(frozen=True, eq=False)

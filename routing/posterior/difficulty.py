@@ -19,7 +19,7 @@ from typing import Self
 
 import numpy as np
 
-from .prompt_weights import F64
+from ..prompt_weights import F64
 
 # Most directions in which LLMs differ that a prior follows.
 N_DIRECTIONS = 3
