@@ -20,7 +20,7 @@ from flows.errors import PrerequisiteError
 from flows.fitting.estimation import Estimation, assemble, fit_estimator
 from flows.fitting.labels import labels_by_role
 from flows.fitting.making import made_as
-from flows.night.asked_prompts import AskedPrompts
+from flows.night.asked_prompts import AskedPrompts, fitted_prompts
 from flows.night.context import Night
 from flows.versions.provenance import ROLES, Provenance, routed_llms
 from routing.router import RoutedLLM, Router
@@ -129,7 +129,8 @@ def rebuild(night: OriginalNight, provenance: Provenance, original: Router, clus
         estimator, digest = read_estimator(stored.kind, stored.arrays), stored.digest
     levels = night.registry.routers.levels(cluster_map_digest)
     n_asked = [night.asked.n_counted(llm) for llm in llms]
-    found = Estimation(estimator, digest, provenance.map_was_fitted, representative, of_map, levels, n_asked)
+    of_prompts = representative, of_map, levels, n_asked, fitted_prompts(night.registry, stored)
+    found = Estimation(estimator, digest, provenance.map_was_fitted, *of_prompts)
     published = {llm.key: llm for llm in original.llms}
     routed = []
     for column, llm in enumerate(llms):

@@ -97,7 +97,8 @@ class PromptSettings(Section):
     ask: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     """how many representative prompts a new LLM is asked: those that tell most about LLMs come first, in an order that
     is chosen by simulation on the known LLMs. auto: as many as are worth their price by that simulation, with
-    [routing] method = "kmeans" all. LLMs that have answered more keep what they have; nothing is asked twice"""
+    [routing] method = "kmeans" or "learned_map" all. LLMs that have answered more keep what they have;
+    nothing is asked twice"""
     map_answers: int = Field(default=1000, ge=50)
     """how many map prompts the LLMs of the first night answer: from these it is learnt how LLMs differ. All map prompts
     shape the cluster map, asked or not"""

@@ -16,6 +16,7 @@ from flows.fitting.labels import Labels, labels_by_role
 from flows.fitting.making import Making, making_of
 from flows.fitting.refit_rules import pool_of, teachers, why_due, why_not
 from flows.logs import say
+from flows.night.asked_prompts import fitted_prompts, places_among
 from flows.night.llm_facts import facts_of, levels_of
 from flows.text import counted
 from registry.cluster_maps import ClusterMapRecord, FittedMap, RefitRecord
@@ -83,6 +84,9 @@ class Estimation:
         By LLM key, what is expected of its level before its answers.
     n_asked
         ``(m,)``: how many representative prompts each LLM was asked; all when omitted.
+    fitted_prompts
+        Digests of the representative prompts that the estimator was fitted on, in their order, which may be those of an
+        earlier prompt set: it knows how hard these are. Those of `representative` when omitted.
     taught_only
         Keys of LLMs that it was fitted on and that are no columns, because they cannot serve any more.
     refit
@@ -96,6 +100,7 @@ class Estimation:
     map: Labels
     levels: Mapping[str, LevelPrior | None] = field(default_factory=dict)
     n_asked: Sequence[int] = ()
+    fitted_prompts: Sequence[str] = ()
     taught_only: tuple[str, ...] = ()
     refit: Refit | None = None
 
@@ -143,9 +148,8 @@ class Estimation:
         embeddings = np.concatenate([labels.embeddings for labels in self._read])
         if not isinstance(self.estimator, PosteriorEstimator):
             return self.estimator.prepared(embeddings)
-        n_representative = len(self.representative.embeddings)
-        places = np.full(len(embeddings), -1)
-        places[:n_representative] = np.arange(n_representative)
+        digests = self.representative.table.prompt_digests, self.map.table.prompt_digests
+        places = places_among(self.fitted_prompts or digests[0], [one for part in digests for one in part])
         return self.estimator.prepared(embeddings, places)
 
     @property
@@ -195,7 +199,8 @@ def _with_levels(
     estimator = read_estimator(record.kind, record.arrays)
     levels = levels_of(night.registry, record.digest, estimator, facts_of(night.registry, llms))
     n_asked = [night.asked.n_counted(llm) for llm in llms]
-    return Estimation(estimator, record.digest, was_fitted, *labels, levels, n_asked)
+    fitted_on = fitted_prompts(night.registry, record)
+    return Estimation(estimator, record.digest, was_fitted, *labels, levels, n_asked, fitted_on)
 
 
 def _first_fit(night: Night, llms: list[LLM], labels: tuple[Labels, Labels]) -> Estimation:

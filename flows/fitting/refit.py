@@ -107,9 +107,10 @@ def refit(night: Night) -> Candidate:
             continue
         # Gate and hidden prompts count too: without them, contamination of the other prompts would go unnoticed.
         has_score = np.isfinite(table.scores[:, column])
+        asked = has_score | night.asked.is_asked(llm)
         lack = shortfall(
             has_score,
-            clusters if has_floors else None,
+            np.where(asked, clusters, -1) if has_floors else None,
             profile_share=min(
                 night.asked.share(llm, night.profiled_prompts, answered[:, column]),
                 night.asked.share(llm, night.prompt_set.with_role("representative"), has_score),
@@ -258,9 +259,9 @@ def shortfall(
     Parameters
     ----------
     has_score, clusters
-        ``(n,)``: for each representative prompt, whether the LLM has a score for it, and its cluster. A cluster with
-        fewer than `LEAST_CLUSTER_ANSWERS` prompts says nothing about any LLM and is left out. No clusters for an
-        estimator that needs no answers of its own in each of them.
+        ``(n,)``: for each representative prompt, whether the LLM has a score for it, and its cluster, -1 if it was not
+        asked it. A cluster with fewer than `LEAST_CLUSTER_ANSWERS` prompts that it was asked says nothing about it and
+        is left out. No clusters for an estimator that needs no answers of its own in each of them.
     profile_share
         Share of the prompts that it was asked that have a score: of the representative ones, or of all with gate and
         hidden ones, whichever is smaller.
@@ -282,8 +283,9 @@ def shortfall(
         return f"only {n_answers} of the {wanted} answers that it needs ([routing] min_answers)"
     if clusters is None:
         return ""
-    sizes = np.bincount(clusters)
-    scored = np.bincount(clusters, weights=has_score, minlength=len(sizes))
+    was_asked = clusters >= 0
+    sizes = np.bincount(clusters[was_asked])
+    scored = np.bincount(clusters[was_asked], weights=has_score[was_asked], minlength=len(sizes))
     least = np.maximum(sizes * min(LEAST_CLUSTER_SHARE, min_coverage), LEAST_CLUSTER_ANSWERS)
     lacking = np.flatnonzero((sizes >= LEAST_CLUSTER_ANSWERS) & (scored < least - 1e-9))
     if not lacking.size:

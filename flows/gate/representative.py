@@ -21,6 +21,7 @@ from flows.fitting.labels import Labels
 from flows.gate.answers import Answers, at_prices_in_force, embeddings_of
 from flows.gate.cross_fit import CrossFit, Remaking, cross_fit
 from flows.gate.measure import GateOutcomes
+from flows.night.asked_prompts import fitted_prompts
 from flows.profiling.contamination import LEAST_GAP, SIGNIFICANCE, contamination_p_value
 from flows.versions.provenance import known_provenance
 from registry.errors import NotFound
@@ -178,6 +179,7 @@ class _Read:
             labels["representative"],
             labels["map"],
             answers.registry.routers.levels(digest),
+            fitted_prompts=fitted_prompts(answers.registry, stored),
         )
         folds = folds_of([prompt.text for prompt in by_role["representative"]])
         texts = {one.text for prompts in (origin.prompt_set, fitted_on) for one in prompts.with_role("map")}

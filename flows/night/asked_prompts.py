@@ -24,6 +24,7 @@ from routing.prompt_choice import FEWEST_KNOWN, PromptOrder, choose_order
 if TYPE_CHECKING:
     from flows.config.settings import Settings
     from flows.workspace import Workspace
+    from registry.cluster_maps import ClusterMapRecord
     from registry.llms import LLM
     from registry.outcomes import OutcomeTable
     from registry.prompts import Prompt, PromptSet
@@ -99,8 +100,9 @@ class AskedPrompts:
                 return None
             return AskedScope(llm.key, sampling, self.order.digest, self._n_asked(self.order))
         order = self.order_of(stored.order_digest)
-        if not stored.is_decided and self._n_asked(order) > stored.n_prompts:
-            return replace(stored, n_prompts=self._n_asked(order))
+        is_open = self._asks_all or not stored.is_decided
+        if is_open and self._n_asked(order) > stored.n_prompts:
+            return replace(stored, n_prompts=self._n_asked(order), is_decided=False)
         return stored
 
     def scope_tonight(self, llm: LLM) -> AskedScope | None:
@@ -117,6 +119,11 @@ class AskedPrompts:
         if order_digest not in self._ordered:
             self._ordered[order_digest] = _prompts(self._night.prompt_set, self.order_of(order_digest))
         return self._ordered[order_digest]
+
+    def is_asked(self, llm: LLM) -> NDArray[np.bool_]:
+        """Return which of the representative prompts, in the order of the prompt set, an LLM is asked, ``(n,)``."""
+        asked = {one.digest for one in self.representative(llm)}
+        return np.array([one.digest in asked for one in self._all(_REPRESENTATIVE)], dtype=bool)
 
     def n_counted(self, llm: LLM) -> int:
         """Return how many representative prompts an LLM was asked for the answers that count."""
@@ -155,13 +162,12 @@ class AskedPrompts:
     @cached_property
     def order(self) -> PromptOrderRecord | None:
         """The order by which LLMs without a scope are asked; None when they are asked all representative prompts."""
-        settings, prompts = self._night.settings, self._all(_REPRESENTATIVE)
-        is_plain = settings.routing.method != "posterior"
-        wanted = settings.prompts.ask
-        if (is_plain and wanted == "auto") or (wanted != "auto" and wanted >= len(prompts)):
+        prompts, wanted = self._all(_REPRESENTATIVE), self._night.settings.prompts.ask
+        if self._asks_all or (wanted != "auto" and wanted >= len(prompts)):
             return None
-        known = [] if is_plain else self._known
-        stored = self._stored_orders
+        # A plain mean is only true of prompts that were drawn.
+        known = [] if self._is_plain else self._known
+        stored = [one for one in self._stored_orders if not self._is_plain or one.strategy == _DRAWN]
         found = stored[-1] if stored and self._is_good(stored[-1], len(known)) else self._chosen(known)
         return found if self._n_asked(found) < len(prompts) else None
 
@@ -200,8 +206,20 @@ class AskedPrompts:
             },
         )
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether vectors are the paper's plain means."""
+        return self._night.settings.routing.method != "posterior"
+
+    @property
+    def _asks_all(self) -> bool:
+        """Whether every LLM is asked all representative prompts: plain means need answers in every cluster."""
+        return self._is_plain and self._night.settings.prompts.ask == "auto"
+
     def _n_asked(self, order: PromptOrderRecord) -> int:
         settings = self._night.settings
+        if self._asks_all:
+            return len(order.prompt_digests)
         wanted = settings.prompts.ask
         n = order.n_asked if wanted == "auto" else wanted
         return min(max(n, order.n_random, settings.routing.min_answers), len(order.prompt_digests))
@@ -242,7 +260,8 @@ class AskedPrompts:
             return stored[-1]
         night, prompts = self._night, self._all(_MAP)
         n_asked, seed = night.settings.prompts.map_answers, night.settings.prompts.seed
-        if self._until_run is not None or n_asked >= len(prompts):
+        # A map that was fitted on answers to all prompts, in this night's past or by an earlier release, has no order.
+        if self._until_run is not None or not night.fits_map or n_asked >= len(prompts):
             return None
         n_answers = np.isfinite(night.outcome_table(self._askable, prompts).scores).sum(axis=1)
         drawn = np.random.default_rng(seed).permutation(len(prompts))
@@ -340,6 +359,24 @@ def is_uniform(registry: Registry, prompt_set: PromptSet, sampling: Mapping[str,
     prompts = prompt_set.with_role(_REPRESENTATIVE)
     found = [[one.digest in kept for kept in digests] for one in prompts]
     return np.array(found, dtype=bool).reshape(len(prompts), len(digests))
+
+
+def places_among(fitted: Sequence[str], asked: Sequence[str]) -> NDArray[np.int64]:
+    """Return the place of each prompt among those that an estimator was fitted on, ``(n,)``; -1 for any other.
+
+    Parameters
+    ----------
+    fitted, asked
+        Digests of prompts.
+    """
+    at = {digest: place for place, digest in enumerate(fitted)}
+    return np.array([at.get(digest, -1) for digest in asked], dtype=np.int64)
+
+
+def fitted_prompts(registry: Registry, record: ClusterMapRecord) -> tuple[str, ...]:
+    """Return the digests of the representative prompts that an estimator was fitted on, in their order."""
+    fitted_on = registry.prompts.get(record.prompt_set_digest)
+    return tuple(one.digest for one in fitted_on.with_role("representative"))
 
 
 def _prompts(prompt_set: PromptSet, record: PromptOrderRecord) -> tuple[Prompt, ...]:

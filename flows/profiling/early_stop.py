@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from flows.night.asked_prompts import fitted_prompts, places_among
 from flows.night.llm_facts import facts_of, levels_of
 from routing.errors import RoutingError
 from routing.estimator import PosteriorEstimator
@@ -46,6 +47,7 @@ class _Basis:
 
     map_digest: str
     estimator: PosteriorEstimator
+    fitted_prompts: tuple[str, ...]
     router: Router
     embeddings: NDArray[np.float32]
     input_tokens: NDArray[np.float32]
@@ -117,8 +119,7 @@ class EarlyStop:
         columns = [values[:, 0] for values in (table.scores, table.input_tokens, table.output_tokens)]
         first = np.isfinite(columns[0]) & (np.arange(len(prompts)) < n)
         every = first | (np.arange(len(prompts)) >= n)
-        at = {one.digest: place for place, one in enumerate(night.prompt_set.with_role("representative"))}
-        places = np.array([at[one.digest] for one in prompts])
+        places = places_among(basis.fitted_prompts, [one.digest for one in prompts])
         prepared = basis.estimator.prepared(night.embeddings_of(prompts), places)
         level = levels_of(night.registry, basis.map_digest, basis.estimator, facts_of(night.registry, [llm]))[llm.key]
         tokens = estimated_input_tokens([prompt.text for prompt in prompts])
@@ -165,6 +166,7 @@ class EarlyStop:
         return _Basis(
             record.digest,
             estimator,
+            fitted_prompts(night.registry, record),
             router,
             embeddings,
             tokens,

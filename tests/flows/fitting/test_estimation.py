@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.night.asked_prompts import places_among
 from flows.night.llm_facts import facts_of, levels_of
 from registry.store import Registry
 from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
@@ -45,6 +46,10 @@ def estimator() -> PosteriorEstimator:
     errors = (rng.uniform(size=(160, 10)) < rates).astype(float)
     facts = KnownFacts.of([LLMFacts(f"router:k{number}", float(2**number)) for number in range(10)])
     return PosteriorEstimator().fit(rows, errors, few=(rows[::4], errors[::4]), facts=facts)
+
+
+def test_difficulties_belong_to_the_prompts_that_were_fitted_on() -> None:
+    assert places_among(("a", "b", "c"), ("c", "new", "a")).tolist() == [2, -1, 0]
 
 
 def test_facts_are_the_first_price_the_release_and_what_the_id_says(known: Registry) -> None:

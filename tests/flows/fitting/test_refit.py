@@ -53,6 +53,13 @@ def test_four_fifths_and_three_answers_are_required_in_every_cluster_that_has_th
     assert lack(*missing) == expected
 
 
+def test_clusters_are_held_to_the_prompts_that_the_llm_was_asked():
+    asked = np.arange(len(CLUSTERS)) % 5 == 0
+    clusters, settings = np.where(asked, CLUSTERS, -1), {"profile_share": 1.0, "min_coverage": 0.9, "min_answers": 1}
+    assert shortfall(asked, clusters, **settings) == ""
+    assert "of cluster 0" in shortfall(asked & (np.arange(len(CLUSTERS)) > 14), clusters, **settings)
+
+
 def test_a_cluster_is_not_held_to_more_than_the_whole():
     assert lack(50, 51, 52, min_coverage=0.6) == ""
 

@@ -14,8 +14,10 @@ from flows.audit.version_check import verify_version
 from flows.config.sections import RefitSettings, RoutingSettings
 from flows.config.settings import Settings
 from flows.findings import worst
+from flows.fitting.estimation import estimate
 from flows.fitting.refit import refit
 from flows.fitting.refit_rules import why_due, why_not
+from flows.night.asked_prompts import fitted_prompts
 from flows.night.context import Night
 from flows.reports.night_report import RouterOutcome
 from flows.workspace import Workspace
@@ -145,6 +147,24 @@ def test_a_small_change_of_the_prompts_keeps_the_map_and_asks_no_map_prompt(home
         assert record.cluster_map_digest == night.fitted_map.record.digest
         checked = verify_version(workspace, record)
         assert (checked.outcome, worst(checked.findings)) == ("identical", "ok"), checked.findings
+
+
+def test_a_kept_map_knows_how_hard_prompts_are_by_what_they_are_not_by_their_places(home: Path) -> None:
+    rows = [json.loads(line) for line in (home / "prompts.jsonl").read_text().splitlines()]
+    (home / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows[::-1])))
+    with opened(home, changed_prompts=0.1) as workspace:
+        night = Night(workspace, THIRD + timedelta(days=1))
+        assert night.fitted_map is not None
+        fitted_on = fitted_prompts(workspace.registry, night.fitted_map.record)
+        found = estimate(night, [workspace.registry.llms.get(f"fake:{name}") for name in ALL])
+        order = found.representative.table.prompt_digests
+        assert order != fitted_on and set(order) == set(fitted_on)
+        stored = workspace.registry.routers.vectors(
+            found.digest, prompt_set_digest=night.fitted_map.record.prompt_set_digest
+        )
+        before = {one.llm_key: one.errors for one in stored}
+        for column, name in enumerate(ALL):
+            assert np.allclose(found.vector(column).errors, before[f"fake:{name}"], atol=1e-5)
 
 
 def fitted(n_llms: int, on: date | None = SECOND) -> FittedMap:

@@ -38,13 +38,13 @@ def opened(tmp_path: Path, answered_template: Path) -> Iterator[Opened]:
     clock, days = Clock(), [NEXT]
     opened: list[Workspace] = []
 
-    def start(**prompts: Any) -> Night:
+    def start(method: str = "posterior", **prompts: Any) -> Night:
         while opened:
             opened.pop().__exit__(None, None, None)
         settings = settings_of(home)
         changed = {
             "prompts": settings.prompts.model_copy(update=prompts),
-            "routing": settings.routing.model_copy(update={"min_answers": 1}),
+            "routing": settings.routing.model_copy(update={"min_answers": 1, "method": method}),
         }
         workspace = Workspace(settings.model_copy(update=changed))
         opened.append(workspace)
@@ -134,6 +134,27 @@ def test_a_profile_that_was_decided_is_complete_and_stays_so(opened) -> None:
     night.asked.decide(late(night), 3)
     assert len(night.asked.representative(late(night))) == 3
     assert len(asked(opened(ask=9))["fake:late"]) == 3
+
+
+def test_plain_means_need_all_answers_or_some_that_were_drawn(opened) -> None:
+    night = opened(ask=4)
+    keep(night)
+    night.asked.decide(late(night), 3)
+    (stored,) = night.registry.prompt_orders.of_set(night.prompt_set.digest, "representative")
+    night.registry.prompt_orders.save(replace(stored, strategy="variance", n_known=9), night.run)
+    for method in ("kmeans", "learned_map"):
+        drawn = opened(method, ask=4)
+        assert drawn.asked.order is not None and drawn.asked.order.strategy == "random"
+        every = opened(method, ask="auto").asked
+        assert every.order is None
+        assert every.is_asked(late(drawn)).all(), "also of an LLM whose profile had ended early"
+    assert opened(ask=4).asked.is_asked(late(drawn)).sum() == 3
+
+
+def test_a_map_that_was_fitted_on_all_map_prompts_is_fitted_anew_on_all_of_them(opened) -> None:
+    night = opened(map_answers=5)
+    assert not night.fits_map and len(night.prompt_set.with_role("map")) > 5
+    assert night.asked.map_rows() is None
 
 
 def test_coverage_counts_what_was_asked_and_what_failed_is_missing(opened) -> None:
