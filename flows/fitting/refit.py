@@ -13,7 +13,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.errors import PrerequisiteError
-from flows.fitting.estimation import Refit, assemble, estimate
+from flows.fitting.estimation import Estimation, Refit, assemble, estimate
 from flows.fitting.refit_change import LLMChange, RefitChange
 from flows.logs import say
 from flows.masking import masked_failures
@@ -92,9 +92,7 @@ def refit(night: Night) -> Candidate:
     llms = _candidates(night)
     found = estimate(night, llms)
     map_digest, table = found.digest, found.representative.table
-    clusters = found.assign(found.representative.embeddings)
-    answered = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores)
-    has_floors = not isinstance(found.estimator, PosteriorEstimator)
+    lacking = _lacking(night, found, llms)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
     previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
     routed: list[RoutedLLM] = []
@@ -105,19 +103,7 @@ def refit(night: Night) -> Candidate:
         if llm.key in absent:
             left_out.append((llm.key, "its endpoint does not know it"))
             continue
-        # Gate and hidden prompts count too: without them, contamination of the other prompts would go unnoticed.
-        has_score = np.isfinite(table.scores[:, column])
-        asked = has_score | night.asked.is_asked(llm)
-        lack = shortfall(
-            has_score,
-            np.where(asked, clusters, -1) if has_floors else None,
-            profile_share=min(
-                night.asked.share(llm, night.profiled_prompts, answered[:, column]),
-                night.asked.share(llm, night.prompt_set.with_role("representative"), has_score),
-            ),
-            min_coverage=night.settings.routing.min_coverage,
-            min_answers=night.settings.routing.min_answers,
-        )
+        lack = lacking[column]
         vector = previous.get(llm.key)
         if not lack:
             vector = found.vector(column)
@@ -151,6 +137,33 @@ def refit(night: Night) -> Candidate:
         taught_only=found.taught_only,
         change=change,
     )
+
+
+def _lacking(night: Night, found: Estimation, llms: list[LLM]) -> list[str]:
+    """Return what each LLM lacks to be routed to, as a clause; empty where nothing is lacking."""
+    rules, table = night.settings.routing, found.representative.table
+    has_floors = not isinstance(found.estimator, PosteriorEstimator)
+    clusters = found.assign(found.representative.embeddings) if has_floors else None
+    representative = night.prompt_set.with_role("representative")
+    # Gate and hidden prompts count too: without them, contamination of the other prompts would go unnoticed.
+    answered = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores)
+    lacking = []
+    for column, llm in enumerate(llms):
+        has_score = np.isfinite(table.scores[:, column])
+        shares = (
+            night.asked.share(llm, night.profiled_prompts, answered[:, column]),
+            night.asked.share(llm, representative, has_score),
+        )
+        lacking.append(
+            shortfall(
+                has_score,
+                None if clusters is None else np.where(has_score | night.asked.is_asked(llm), clusters, -1),
+                profile_share=min(shares),
+                min_coverage=rules.min_coverage,
+                min_answers=rules.min_answers,
+            )
+        )
+    return lacking
 
 
 def _candidates(night: Night) -> list[LLM]:

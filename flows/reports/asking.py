@@ -13,6 +13,9 @@ from registry.prompts.prompt_orders import PromptOrderRecord
 REASONS: Mapping[str, str] = {
     "random": "drawn at random",
     "variance": "the known LLMs disagree",
+    "medoids": "the known LLMs answer it as they answer many others",
+    "coverage": "it is near many prompts that are asked by nothing else",
+    "design": "it says most about what is left to know",
     "answered": "answered by most of the known LLMs",
 }
 """By strategy of an order, why the prompts that were not drawn for every LLM stand where they do."""

@@ -19,7 +19,6 @@ from registry.errors import NotFound
 from registry.ledger import Ledger
 from registry.runs import Run, Runs
 from routing.day_zero import LevelPrior
-from routing.stored_estimator import ASKED
 
 REFITTED = "router:map:refitted"
 """The ledger event of a cluster map and prior that were fitted anew; its subject is the digest of the result."""
@@ -76,6 +75,9 @@ class FitSettings:
 
     def accepts(self, record: ClusterMapRecord) -> bool:
         """Whether a map was fitted under these settings."""
+        # Estimators need scikit-learn, which those who only route do without.
+        from routing.stored_estimator import ASKED
+
         asked = int(record.arrays[ASKED][0]) if ASKED in record.arrays else record.n_clusters
         facts = (record.embedder_key, record.kind, record.seed)
         return facts == (self.embedder_key, self.kind, self.seed) and self.n_clusters in (None, asked)

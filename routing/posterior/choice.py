@@ -208,16 +208,27 @@ def choose(
     if not form.reads_difficulty:
         return best
     space = feature_space(maps, spreads, (), contrast=best.contrast)
-    resolutions = _Columns.of(*map(space.design, parts))
-    clusters = space.features(judged_rows).clusters
-    held_out = []
+    resolutions, clusters = _Columns.of(*map(space.design, parts)), space.features(judged_rows).clusters
+    held_out: list[HeldOut] = []
     for fold, beside, found in zip(plan.folds, profiles, lessons[best.contrast], strict=True):
         columns = resolutions.joined(beside)
-        answers = grouped_moments(found.design(columns.few, np.arange(len(columns.few))), few_errors[:, fold])
-        for moments, llms in answers:
-            posteriors = found.posteriors(moments, best.shrinkages)
-            held_out.append(HeldOut.of(posteriors, columns.judging, clusters, judged[:, fold[llms]]))
+        held_out += _held_out(columns, found, best.shrinkages, few_errors[:, fold], clusters, judged[:, fold])
     return replace(best, calibration=calibrated(held_out))
+
+
+def _held_out(
+    columns: _Columns,
+    lessons: Lessons,
+    shrinkages: Sequence[Shrinkage],
+    few_errors: F64,
+    clusters: F32,
+    judged: F64,
+) -> Iterator[HeldOut]:
+    """Compare the pseudo-new LLMs of a fold with what they then did."""
+    design = lessons.design(columns.few, np.arange(len(columns.few)))
+    for moments, llms in grouped_moments(design, few_errors):
+        posteriors = lessons.posteriors(moments, shrinkages)
+        yield HeldOut.of(posteriors, columns.judging, clusters, judged[:, llms])
 
 
 class _Losses:

@@ -18,7 +18,7 @@ from tests.fakes.plain import without_prefect
 from tests.stack.topology import write_prompts
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
-PROMPTS = 400
+PROMPTS = 800
 SHARES = {"map": 0.2, "representative": 0.2, "gate": 0.5, "hidden": 0.1}
 
 

@@ -466,7 +466,9 @@ def test_f51_an_llm_that_has_a_profile_keeps_it_when_too_few_answers_make_a_new_
     fake.choose = lambda request: "garbled" if request.llm_id == "patchy" and is_hit(request.prompt) else None
     found = []
     for day, least in ((FIRST, "0.7"), (SECOND, "0.95")):
-        asked.prepare("patchy", "whole", n_prompts=80, routing=f'method = "kmeans"\nmin_coverage = {least}')
+        asked.prepare(
+            "patchy", "whole", n_prompts=80, routing=f'method = "kmeans"\nmin_coverage = {least}\nmin_answers = 9'
+        )
         asked.run(day, lambda night: found.append(candidate(night)))
     before, now = ({llm.key: llm.vector.errors.tolist() for llm in one.router.llms} for one in found)
     assert [one.carried_over for one in found] == [(), ("fake:patchy",)]

@@ -87,7 +87,7 @@ def test_an_upgrade_keeps_digest_and_roles_and_asks_nothing(upgraded: Workspace)
     last = registry.prompts.get(registry.runs.list(limit=1)[0].prompt_set_digest)
     assert upgraded.prompt_set == last
     night = Night(upgraded, NEXT)
-    assert night.cluster_map is not None
+    assert night.fitted_map is not None
     graders = {"choice": max(registry.outcomes.graders())}
     missing = {
         llm.llm_id: registry.outcomes.missing(llm.key, night.prompts_for(llm), graders, night.sampling["fake"])

@@ -46,7 +46,7 @@ def asked(
     sections = {"[prompts]": f"ask = {N_ASKED}", "[gate]": "", "[profiling]": "decided = 0.05"}
     for name, line in sections.items():
         text = text.replace(f"{name}\n", f"{name}\n{line}\n") if name in text else f"{text}{name}\n{line}\n"
-    (tmp_path / "uniroute.toml").write_text(f"{text}[routing]\nmin_answers = 1\n")
+    (tmp_path / "uniroute.toml").write_text(f"{text}[routing]\nmin_answers = 1\ncost_weight = 2000\n")
     known = json.loads((home / "prompts.jsonl").read_text().splitlines()[0])
     assert known["text"].startswith("Question 0 about")
     prices = {"weak": 1, "fair": 2, "hopeless": 200, "mixed": 2}
