@@ -13,9 +13,9 @@ from .checks import checked_embeddings, finite_array
 from .cluster_maps import one_thread
 from .day_zero import DayZero, KnownFacts, LevelPrior, LLMFacts
 from .errors import InvalidInput
-from .feature_space import feature_space, profile_maps, resolution_maps, spreads_of
 from .features import FeatureVector
 from .posterior.choice import CURRENT, Form, choose, filled, learn
+from .posterior.feature_space import feature_space, profile_maps, resolution_maps, spreads_of
 from .posterior.fitted import FittedPosterior, PosteriorPrompts
 from .posterior.inference import Moments, gram_of, grouped_moments
 from .prompt_weights import F32, F64, I64, ClusterMap

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from .day_zero import DayZero, KnownFacts, LevelPrior
 from .errors import ArtifactCorrupt
 from .estimator import PosteriorEstimator
-from .feature_space import FeatureSpace
 from .features import FeatureVector, plain_feature_vector
 from .posterior.calibration import NOT_CALIBRATED, Calibration
 from .posterior.choice import Choice, Lessons
+from .posterior.feature_space import FeatureSpace
 from .posterior.fitted import FittedPosterior
 from .posterior.inference import LEVEL_VARIANCE, Prior, Shrinkage
 from .prompt_weights import ClusterMap

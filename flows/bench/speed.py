@@ -22,10 +22,10 @@ from routing.embedders import load_embedder
 from routing.embedders.static import STATIC, table_file
 from routing.embedding import EmbedderId
 from routing.estimator import PosteriorEstimator
-from routing.feature_space import resolution_maps, spreads_of
 from routing.features import FeatureVector
 from routing.learned_map import LearnedMap
 from routing.posterior.choice import choose
+from routing.posterior.feature_space import resolution_maps, spreads_of
 from routing.prompt_weights import Block, ClusterMap
 from routing.router import RoutedLLM, Router
 

@@ -24,10 +24,10 @@ from routing.cluster_maps import KMeansMap, count_distinct
 from routing.day_zero import LevelPrior
 from routing.errors import InvalidInput
 from routing.estimator import PosteriorEstimator
-from routing.feature_space import PROMPTS_PER_CLUSTER, resolution_maps
 from routing.features import FeatureVector
 from routing.later_llms import taught_by_later
 from routing.learned_map import LEARNED_K, TooFewKnown, learn
+from routing.posterior.feature_space import PROMPTS_PER_CLUSTER, resolution_maps
 from routing.prompt_weights import ClusterMap
 from routing.router import RoutedLLM, Router
 from routing.stored_estimator import (

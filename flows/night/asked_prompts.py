@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.prompts.prompt_orders import AskedScope, PromptOrderRecord
-from routing.prompt_choice import FEWEST_KNOWN, PromptOrder, choose_order
+from routing.posterior.prompt_choice import FEWEST_KNOWN, PromptOrder, choose_order
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ..feature_space import ErrorSlopes, feature_space
 from ..prompt_weights import F32, F64, I64, ClusterMap
 from .calibration import NOT_CALIBRATED, Calibration, HeldOut, calibrated
 from .difficulty import N_DIRECTIONS, Difficulty, positions_of
+from .feature_space import ErrorSlopes, feature_space
 from .inference import (
     Moments,
     Posterior,

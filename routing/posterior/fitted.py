@@ -14,10 +14,10 @@ from ..cluster_maps import one_thread
 from ..credibility import credible_means
 from ..day_zero import LevelPrior
 from ..errors import InvalidInput, InvalidProfile
-from ..feature_space import FeatureSpace
 from ..features import FeatureVector, input_token_ratio
 from ..prompt_weights import F32, F64, I64
 from .choice import Choice, Lessons
+from .feature_space import FeatureSpace
 from .inference import (
     NOISE_VARIANCE,
     Moments,

@@ -18,8 +18,8 @@ from routing import (
     save_router,
 )
 from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
-from routing.feature_space import profile_maps, resolution_maps
 from routing.posterior.choice import CURRENT, WITHOUT_DIFFICULTY
+from routing.posterior.feature_space import profile_maps, resolution_maps
 from routing.prompt_weights import ClusterMap
 from tests.properties import examples
 

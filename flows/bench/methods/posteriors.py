@@ -11,7 +11,7 @@ from flows.bench.methods.trial import BenchTrial
 from routing.day_zero import KnownFacts
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
-from routing.prompt_choice import choose_order
+from routing.posterior.prompt_choice import choose_order
 
 F64 = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from routing.cluster_maps import KMeansMap
 from routing.day_zero import LLMFacts
-from routing.feature_space import PROMPTS_PER_CLUSTER, RESOLUTIONS
 from routing.learned_map import contrast_loss
 from routing.posterior.choice import Plan
+from routing.posterior.feature_space import PROMPTS_PER_CLUSTER, RESOLUTIONS
 from routing.prompt_weights import ClusterMap
 
 F32 = NDArray[np.float32]

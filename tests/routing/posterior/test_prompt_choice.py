@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from routing.errors import InvalidInput
-from routing.prompt_choice import FEWEST_KNOWN, RANDOM, choose_order
+from routing.posterior.prompt_choice import FEWEST_KNOWN, RANDOM, choose_order
 
 
 def known_llms(n: int = 120, m: int = 12, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

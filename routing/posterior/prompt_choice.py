@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .checks import checked_embeddings
-from .cluster_maps import one_thread
-from .errors import InvalidInput
-from .prompt_weights import F32, F64, I64
+from ..checks import checked_embeddings
+from ..cluster_maps import one_thread
+from ..errors import InvalidInput
+from ..prompt_weights import F32, F64, I64
 
 RANDOM, VARIANCE, MEDOIDS, COVERAGE, DESIGN = "random", "variance", "medoids", "coverage", "design"
 FEWEST_KNOWN = 8

@@ -18,8 +18,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from .cluster_maps import KMeansMap, count_distinct
-from .prompt_weights import F32, F64, I64, Block, ClusterMap
+from ..cluster_maps import KMeansMap, count_distinct
+from ..prompt_weights import F32, F64, I64, Block, ClusterMap
 
 RESOLUTIONS = (5, 10, 25, 50, 100)
 PROFILE_RESOLUTIONS = (16, 64)
