@@ -21,7 +21,6 @@ from flows.night.asked_prompts import is_uniform
 from flows.night.context import Night
 from flows.profiling.availability import unavailable_tonight
 from flows.text import counted, sanitize
-from registry.cluster_maps import StoredVector
 from registry.llms import LLM
 from registry.outcomes import OutcomeTable
 from routing.baselines import ZeroRouter
@@ -94,7 +93,7 @@ def refit(night: Night) -> Candidate:
     map_digest, table = found.digest, found.representative.table
     lacking = _lacking(night, found, llms)
     stored_vectors = night.registry.routers.vectors(map_digest, prompt_set_digest=night.prompt_set.digest)
-    previous = {stored.llm_key: _as_vector(stored) for stored in stored_vectors}
+    previous = {stored.llm_key: stored.as_vector() for stored in stored_vectors}
     routed: list[RoutedLLM] = []
     fresh: dict[str, FeatureVector] = {}
     left_out: list[tuple[str, str]] = []
@@ -204,24 +203,6 @@ def _failures(night: Night, llm: LLM) -> str:
     """Return the failures of an LLM by kind, as a clause that follows another; empty without failures."""
     kinds = night.registry.outcomes.failures(llm.key, night.grader_versions, night.counted_sampling(llm))
     return "; failures: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()) if kinds else ""
-
-
-def _as_vector(stored: StoredVector) -> FeatureVector:
-    return FeatureVector(
-        errors=stored.errors,
-        standard_errors=stored.standard_errors,
-        counts=stored.counts,
-        input_tokens=stored.input_tokens,
-        output_tokens=stored.output_tokens,
-        coefficients=stored.coefficients,
-        n_prompts=stored.n_prompts,
-        n_scored=stored.n_scored,
-        input_token_ratio=stored.input_token_ratio,
-        prior_share=stored.prior_share,
-        level=stored.level,
-        overall=stored.overall,
-        overall_standard_error=stored.overall_standard_error,
-    )
 
 
 def _routed(llm: LLM, vector: FeatureVector) -> RoutedLLM:

@@ -12,7 +12,7 @@ present one. Its variance is what they take away: the posterior variance now min
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +31,6 @@ from routing.tokens import estimated_input_tokens
 
 if TYPE_CHECKING:
     from flows.night.context import Night
-    from registry.cluster_maps import StoredVector
     from registry.llms import LLM
     from registry.prompts import Prompt
 
@@ -157,7 +156,7 @@ class EarlyStop:
         tokens = estimated_input_tokens([prompt.text for prompt in prompts])
         router = Router(
             estimator.cluster_map_,
-            tuple(_routed(llm, _vector(known[llm.key])) for llm in priced),
+            tuple(_routed(llm, known[llm.key].as_vector()) for llm in priced),
             embedder=night.workspace.embedder.id,
             cost_weight=night.settings.routing.cost_weight,
             calibration_weights=estimator.cluster_map_.exact_weights(embeddings[:1]),
@@ -218,10 +217,6 @@ def most_open_decision(
         distance = np.divide(apart, deviations, out=np.full_like(apart, np.inf), where=deviations > 0)
         most = max(most, float(ndtr(-distance).max(initial=0.0)))
     return most
-
-
-def _vector(stored: StoredVector) -> FeatureVector:
-    return FeatureVector(**{one.name: getattr(stored, one.name) for one in fields(FeatureVector)})
 
 
 def _routed(llm: LLM, vector: FeatureVector) -> RoutedLLM:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from registry.db.columns import array_bytes
 from routing.day_zero import LevelPrior
 from routing.errors import InvalidInput
+from routing.features import FeatureVector
 
 _VECTOR_ARRAYS = ("errors", "standard_errors", "counts", "input_tokens", "output_tokens")
 
@@ -71,6 +72,10 @@ class StoredVector:
         if self.level_mean is None or self.level_variance is None:
             return None
         return LevelPrior(self.level_mean, self.level_variance)
+
+    def as_vector(self) -> FeatureVector:
+        """Return it as routers read it."""
+        return FeatureVector(**{one.name: getattr(self, one.name) for one in fields(FeatureVector)})
 
 
 def vector_digest(vector: VectorFields, prompt_set_digest: str) -> str:
