@@ -256,8 +256,8 @@ class RoutingSettings(Section):
     min_coverage: Share = 0.95
     """share of the prompts that an LLM was asked that it must have a score for"""
     min_answers: int = Field(default=25, ge=1)
-    """own answers to representative prompts from which an LLM may be routed to, or all where there are fewer prompts;
-    kmeans and learned_map also need some in each cluster"""
+    """own answers to representative prompts from which an LLM may be routed to; min_coverage of the prompts that it was
+    asked where these are fewer; kmeans and learned_map also need some in each cluster"""
     seed: int = 0
     """seed of everything that is fitted"""
     refit: RefitSettings = RefitSettings()

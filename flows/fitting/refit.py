@@ -149,6 +149,7 @@ def _lacking(night: Night, found: Estimation, llms: list[LLM]) -> list[str]:
     lacking = []
     for column, llm in enumerate(llms):
         has_score = np.isfinite(table.scores[:, column])
+        was_asked = has_score | night.asked.is_asked(llm)
         shares = (
             night.asked.share(llm, night.profiled_prompts, answered[:, column]),
             night.asked.share(llm, representative, has_score),
@@ -156,10 +157,10 @@ def _lacking(night: Night, found: Estimation, llms: list[LLM]) -> list[str]:
         lacking.append(
             shortfall(
                 has_score,
-                None if clusters is None else np.where(has_score | night.asked.is_asked(llm), clusters, -1),
+                None if clusters is None else np.where(was_asked, clusters, -1),
                 profile_share=min(shares),
                 min_coverage=rules.min_coverage,
-                min_answers=rules.min_answers,
+                min_answers=night.asked.answers_needed(int(was_asked.sum())),
             )
         )
     return lacking

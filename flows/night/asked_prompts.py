@@ -10,6 +10,7 @@ prompts are taken over those alone (`uniform_representative`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -129,6 +130,15 @@ class AskedPrompts:
         """Return how many representative prompts an LLM was asked for the answers that count."""
         stored = self._stored.get((llm.key, self._night.counted_sampling(llm)))
         return len(self._all(_REPRESENTATIVE)) if stored is None else stored.n_prompts
+
+    def answers_needed(self, n_asked: int) -> int:
+        """Return how many own answers an LLM needs that was asked so many representative prompts, at least 1.
+
+        One that is asked as few as it needs may lack some of them, too: a call that fails every night must not keep it
+        from being routed to for ever.
+        """
+        rules = self._night.settings.routing
+        return max(1, min(rules.min_answers, math.ceil(rules.min_coverage * n_asked - 1e-9)))
 
     def keep(self, llms: Iterable[LLM]) -> None:
         """Store the order in force, and the scopes of the LLMs that are about to be asked, before anything is asked."""

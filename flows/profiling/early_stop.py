@@ -54,6 +54,25 @@ class _Basis:
     costs_usd: NDArray[np.float64]
 
 
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What an LLM answered of the first n of the prompts that it is asked; scores, input and output tokens of all."""
+
+    prompts: tuple[Prompt, ...]
+    n: int
+    columns: tuple[NDArray[np.float64], ...]
+
+    @classmethod
+    def of(cls, night: Night, llm: LLM, prompts: tuple[Prompt, ...], n: int) -> _Answers:
+        table = night.registry.outcomes.table([llm.key], prompts, night.grader_versions, night.asked_sampling(llm))
+        return cls(prompts, n, tuple(one[:, 0] for one in (table.scores, table.input_tokens, table.output_tokens)))
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """Which of the prompts are among the first and have a score."""
+        return np.isfinite(self.columns[0]) & (np.arange(len(self.prompts)) < self.n)
+
+
 class EarlyStop:
     """Say whether an LLM needs no more answers.
 
@@ -82,20 +101,24 @@ class EarlyStop:
             Number of prompts that it was asked. Fewer than are drawn uniformly are never enough, because other tests
             need those, nor are fewer than an LLM needs to be routed to.
         """
-        prompts = self._night.asked.representative(llm)
-        least = max(self._night.asked.n_random(llm), self._night.settings.routing.min_answers)
+        night, prompts = self._night, self._night.asked.representative(llm)
+        least = max(night.asked.n_random(llm), night.settings.routing.min_answers)
         if self._basis is None or not least <= n < len(prompts):
             return False
+        answers = _Answers.of(night, llm, prompts, n)
+        # What failed, or was not asked because the night was told to end, is missing: nothing is decided without it.
+        if answers.first.sum() < max(1.0, night.settings.routing.min_coverage * n - 1e-9):
+            return False
         try:
-            return self._openness(llm, prompts, n) <= self._night.settings.profiling.decided
+            return self._openness(llm, answers) <= night.settings.profiling.decided
         except RoutingError:
             # Without a vector, or one that may be used, nothing is decided.
             return False
 
-    def _openness(self, llm: LLM, prompts: tuple[Prompt, ...], n: int) -> float:
+    def _openness(self, llm: LLM, answers: _Answers) -> float:
         basis, night = self._basis, self._night
         assert basis is not None
-        now, later = self._vectors(llm, prompts, n)
+        now, later = self._vectors(llm, answers)
         expected = replace(basis.router, llms=(_routed(llm, now),)).expected(
             basis.embeddings, input_tokens=basis.input_tokens
         )
@@ -110,14 +133,12 @@ class EarlyStop:
             cost_weights=[night.settings.routing.cost_weight * one for one in WEIGHTS],
         )
 
-    def _vectors(self, llm: LLM, prompts: tuple[Prompt, ...], n: int) -> tuple[FeatureVector, FeatureVector]:
+    def _vectors(self, llm: LLM, answers: _Answers) -> tuple[FeatureVector, FeatureVector]:
         """Return the vector by the answers to the first prompts, and one as certain as all answers would make it."""
-        night, basis = self._night, self._basis
+        night, basis, prompts = self._night, self._basis, answers.prompts
         assert basis is not None
-        table = night.registry.outcomes.table([llm.key], prompts, night.grader_versions, night.asked_sampling(llm))
-        columns = [values[:, 0] for values in (table.scores, table.input_tokens, table.output_tokens)]
-        first = np.isfinite(columns[0]) & (np.arange(len(prompts)) < n)
-        every = first | (np.arange(len(prompts)) >= n)
+        first = answers.first
+        every = first | (np.arange(len(prompts)) >= answers.n)
         places = places_among(basis.fitted_prompts, [one.digest for one in prompts])
         prepared = basis.estimator.prepared(night.embeddings_of(prompts), places)
         level = levels_of(night.registry, basis.map_digest, basis.estimator, facts_of(night.registry, [llm]))[llm.key]
@@ -125,7 +146,7 @@ class EarlyStop:
 
         def vector(scored: NDArray[np.bool_]) -> FeatureVector:
             # The certainty of a vector depends on how many answers there are to what, and on their mean.
-            filled = [np.where(first, values, np.mean(values[first])) for values in columns]
+            filled = [np.where(first, values, np.mean(values[first])) for values in answers.columns]
             return prepared.vector(
                 scored,
                 *(values[scored] for values in filled),

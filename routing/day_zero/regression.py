@@ -165,7 +165,7 @@ class DayZero:
     centre, scale : (4,) float64
         Mean and standard deviation of every fact; one that does not vary says nothing.
     size_of_price : (2,) or (0,) float64
-        Intercept and slope by which missing log parameters follow from the log price; empty when too few LLMs have both.
+        Intercept and slope by which missing log parameters follow from the log price; empty when few have both.
     weights : (4,) float64
         Change of the level per standard deviation of a fact.
     covariance : (4, 4) float64
