@@ -101,9 +101,11 @@ class AskedPrompts:
                 return None
             return AskedScope(llm.key, sampling, self.order.digest, self._n_asked(self.order))
         order = self.order_of(stored.order_digest)
-        is_open = self._asks_all or not stored.is_decided
-        if is_open and self._n_asked(order) > stored.n_prompts:
-            return replace(stored, n_prompts=self._n_asked(order), is_decided=False)
+        # Plain means are bent by prompts that were chosen, and by answers that ended the profile.
+        is_bent = self._is_plain and (stored.is_decided or order.strategy != _DRAWN)
+        wanted = len(order.prompt_digests) if is_bent else self._n_asked(order)
+        if (is_bent or not stored.is_decided) and wanted > stored.n_prompts:
+            return replace(stored, n_prompts=wanted, is_decided=False)
         return stored
 
     def scope_tonight(self, llm: LLM) -> AskedScope | None:

@@ -145,6 +145,7 @@ def test_plain_means_need_all_answers_or_some_that_were_drawn(opened) -> None:
     for method in ("kmeans", "learned_map"):
         drawn = opened(method, ask=4)
         assert drawn.asked.order is not None and drawn.asked.order.strategy == "random"
+        assert drawn.asked.is_asked(late(drawn)).all(), "its profile had ended early, which bends a plain mean"
         every = opened(method, ask="auto").asked
         assert every.order is None
         assert every.is_asked(late(drawn)).all(), "also of an LLM whose profile had ended early"
