@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flows.profiling.drift_tests import (
-    NOISE_PRIOR,
+    NOISE_PRIORS,
     WINDOWS,
     compare_windows,
     count_repeats,
@@ -62,14 +62,31 @@ def test_no_group_reports_more_often_than_its_p_value_says_whatever_the_signs():
 
 
 def test_the_number_of_changes_is_measured_by_the_noise_that_is_usual_and_by_an_llms_own_repeats():
-    a, b = NOISE_PRIOR
+    (_, a, b), _ = usual, _ = NOISE_PRIORS
     one, two, none = array(1), array(2), array(0)
-    assert number_p_value(one, one, none, none) == pytest.approx(a / (a + b), rel=1e-12)
-    assert number_p_value(two, two, none, none) == pytest.approx(a * (a + 1) / ((a + b) * (a + b + 1)), rel=1e-12)
-    assert number_p_value(one, one, one, array(3)) == pytest.approx((a + 1) / (a + b + 3), rel=1e-12)
+
+    def of_usual(*counts):
+        return number_p_value(*counts, priors=[usual])
+
+    assert of_usual(one, one, none, none) == pytest.approx(a / (a + b), rel=1e-12)
+    assert of_usual(two, two, none, none) == pytest.approx(a * (a + 1) / ((a + b) * (a + b + 1)), rel=1e-12)
+    assert of_usual(one, one, one, array(3)) == pytest.approx((a + 1) / (a + b + 3), rel=1e-12)
     assert number_p_value(none, array(20), none, none) == pytest.approx(1.0, rel=1e-12)
     noisy, quiet = (number_p_value(array(30), array(100), array(changed), array(300)) for changed in (75, 15))
     assert quiet < 1e-8 < 0.05 < noisy
+
+
+def test_many_changes_prove_nothing_until_repeats_tell_a_noisy_llm_from_a_usual_one():
+    (w, a, b), (v, c, d) = NOISE_PRIORS
+    one, none = array(1), array(0)
+    assert number_p_value(one, one, none, none) == pytest.approx(w * a / (a + b) + v * c / (c + d), rel=1e-12)
+    # One repeat that changed is likelier of a noisy LLM: Bayes' rule weighs the two kinds anew.
+    of_usual, of_noisy = w * a / (a + b), v * c / (c + d)
+    expected = (of_usual * (a + 1) / (a + b + 1) + of_noisy * (c + 1) / (c + d + 1)) / (of_usual + of_noisy)
+    assert number_p_value(one, one, one, one) == pytest.approx(expected, rel=1e-12)
+    many = array(50), array(100)
+    unknown, noisy, quiet = (number_p_value(*many, array(changed), array(n)) for changed, n in [(0, 0), (8, 20), (2, 20)])
+    assert quiet < 1e-4 < 0.01 < unknown < noisy
 
 
 def test_repeats_are_consecutive_answers_and_what_failed_is_none():
