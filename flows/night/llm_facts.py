@@ -1,4 +1,4 @@
-"""What is known of LLMs without asking them, what that lets one expect of their level, and what routers know of them."""
+"""What is known of LLMs without asking them, what level that lets one expect, and what routers know of an LLM."""
 
 from __future__ import annotations
 

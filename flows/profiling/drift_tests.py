@@ -188,8 +188,8 @@ def number_p_value(
     for share, a, b in priors:
         a_now, b_now = a + repeats_changed, b + repeats - repeats_changed
         log_weights.append(np.log(share) + betaln(a_now, b_now) - betaln(a, b))
-        log_chance = log_ways + betaln(count + a_now[..., None], rest + b_now[..., None]) - betaln(a_now, b_now)[..., None]
-        tails.append(np.where(is_counted, np.exp(log_chance), 0.0).sum(-1))
+        log_chance = betaln(count + a_now[..., None], rest + b_now[..., None]) - betaln(a_now, b_now)[..., None]
+        tails.append(np.where(is_counted, np.exp(log_ways + log_chance), 0.0).sum(-1))
     weights = np.exp(log_weights - logsumexp(log_weights, axis=0))
     return np.minimum(1.0, np.sum(weights * tails, axis=0))
 

@@ -30,8 +30,8 @@ F64 = NDArray[np.float64]
 
 # Half the width of a 95 % interval, in standard deviations.
 _Z = 1.96
-# Tokens of an LLM that reasons, relative to those of LLMs that do not, while no known one reasons: the mean over 77 LLMs
-# on three benchmarks (Epoch AI, 17 April 2025, https://epoch.ai/data-insights/output-length).
+# Tokens of an LLM that reasons, relative to those of LLMs that do not, while no known one reasons: the mean over 77
+# LLMs on three benchmarks (Epoch AI, 17 April 2025, https://epoch.ai/data-insights/output-length).
 _TOKENS_OF_REASONING = 8.0
 
 
