@@ -149,7 +149,7 @@ def _lacking(night: Night, found: Estimation, llms: list[LLM]) -> list[str]:
     answered = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores)
     lacking = []
     for column, llm in enumerate(llms):
-        has_score = np.isfinite(table.scores[:, column])
+        has_score = np.isfinite(table.scores[:, column]) & found.enters_vector(column)
         shares = (
             night.asked.share(llm, night.profiled_prompts, answered[:, column]),
             night.asked.share(llm, representative, has_score),

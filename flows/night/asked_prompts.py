@@ -100,7 +100,10 @@ class AskedPrompts:
                 return None
             return AskedScope(llm.key, sampling, self.order.digest, self._n_asked(self.order))
         order = self.order_of(stored.order_digest)
-        is_open = self._asks_all or not stored.is_decided
+        if self._is_plain and self.order is not None and order.strategy != _DRAWN:
+            # Of those that it was asked, only the drawn ones enter a plain mean: the others are drawn now.
+            return AskedScope(llm.key, sampling, self.order.digest, self._n_asked(self.order))
+        is_open = self._is_plain or not stored.is_decided
         if is_open and self._n_asked(order) > stored.n_prompts:
             return replace(stored, n_prompts=self._n_asked(order), is_decided=False)
         return stored
@@ -359,6 +362,36 @@ def is_uniform(registry: Registry, prompt_set: PromptSet, sampling: Mapping[str,
     prompts = prompt_set.with_role(_REPRESENTATIVE)
     found = [[one.digest in kept for kept in digests] for one in prompts]
     return np.array(found, dtype=bool).reshape(len(prompts), len(digests))
+
+
+def enters_means(
+    registry: Registry, prompt_set: PromptSet, sampling: Mapping[str, str], *, until_run: int | None = None
+) -> NDArray[np.bool_]:
+    """Return which representative prompts enter the plain means of one LLM by itself, ``(n, m)``.
+
+    All, of an LLM that was asked all; those of an order that was drawn; and of one that was chosen, or that ended early
+    because of the answers, the part that was drawn, which every LLM is asked.
+
+    Parameters
+    ----------
+    registry, prompt_set, sampling
+        As for `uniform_representative`.
+    until_run
+        Only scopes that this run and earlier ones stored; all when omitted.
+    """
+    prompts = [one.digest for one in prompt_set.with_role(_REPRESENTATIVE)]
+    scopes = registry.prompt_orders.scopes(prompt_set.digest, until_run=until_run)
+    orders = {one.digest: one for one in registry.prompt_orders.of_set(prompt_set.digest, _REPRESENTATIVE)}
+    found = np.ones((len(prompts), len(sampling)), dtype=bool)
+    for column, (key, used) in enumerate(sampling.items()):
+        scope = scopes.get((key, used))
+        if scope is None or (scope.n_prompts >= len(prompts) and not scope.is_decided):
+            continue
+        order = orders[scope.order_digest]
+        is_drawn = order.strategy == _DRAWN and not scope.is_decided
+        entering = set(order.prompt_digests[: scope.n_prompts if is_drawn else order.n_random])
+        found[:, column] = [digest in entering for digest in prompts]
+    return found
 
 
 def places_among(fitted: Sequence[str], asked: Sequence[str]) -> NDArray[np.int64]:
