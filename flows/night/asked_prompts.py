@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.prompts.prompt_orders import AskedScope, PromptOrderRecord
-from routing.posterior.prompt_choice import FEWEST_KNOWN, PromptOrder, choose_order
+from routing.posterior.prompt_choice import FEWEST_KNOWN, PromptOrder, choose_order, n_drawn
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings
@@ -36,8 +36,11 @@ _DRAWN = "random"
 _ASKED_UNSIMULATED = 100
 """How many prompts an LLM is asked while too few LLMs are known to simulate what more would be worth."""
 _WORTH = 0.008
-"""Loss against asking all prompts, in errors per prompt, below which more answers are not worth their price: that of
-about a hundred answers on every set of recorded answers that was tried."""
+"""Loss against asking all prompts, in errors per prompt, below which more answers are not worth their price.
+
+``ask = "auto"`` asks the smallest simulated number of answers that loses no more, all prompts if none does. The value is
+a choice: two fifths of the difference in score that the gate takes for none (``[gate] epsilon``, 0.02), so that what is
+saved cannot be seen at the gate; on the recorded answers that were tried, about a hundred answers get there."""
 
 
 class AskingNight(Protocol):
@@ -184,8 +187,7 @@ class AskedPrompts:
     def _chosen(self, known: Sequence[LLM]) -> PromptOrderRecord:
         night, prompts = self._night, self._all(_REPRESENTATIVE)
         wanted = night.settings.prompts.ask
-        # A third is left to choose among, also where there are few.
-        n_asked = min(_ASKED_UNSIMULATED, max(2 * len(prompts) // 3, 1)) if wanted == "auto" else wanted
+        n_asked = _unsimulated(len(prompts)) if wanted == "auto" else wanted
         block = night.registry.prompts.embeddings(prompts, night.workspace.embedder.id.key)
         is_embedded = len(block.prompt_digests) == len(prompts)
         rows = block.matrix if is_embedded else np.ones((len(prompts), 1), dtype=np.float32)
@@ -362,6 +364,24 @@ def is_uniform(registry: Registry, prompt_set: PromptSet, sampling: Mapping[str,
     prompts = prompt_set.with_role(_REPRESENTATIVE)
     found = [[one.digest in kept for kept in digests] for one in prompts]
     return np.array(found, dtype=bool).reshape(len(prompts), len(digests))
+
+
+def asked_and_drawn(n: int, settings: Settings) -> tuple[int, int]:
+    """Return how many of n representative prompts a new LLM is asked, and how many of those are drawn uniformly.
+
+    With ``ask = "auto"``, while too few LLMs are known to simulate how many are worth their price.
+    """
+    wanted, is_plain = settings.prompts.ask, settings.routing.method != "posterior"
+    if (wanted == "auto" and is_plain) or (wanted != "auto" and wanted >= n):
+        return n, n
+    n_asked = _unsimulated(n) if wanted == "auto" else wanted
+    asked = min(max(n_asked, settings.routing.min_answers), n)
+    return asked, asked if is_plain else n_drawn(n, n_asked)
+
+
+def _unsimulated(n: int) -> int:
+    # A third is left to choose among, also where there are few.
+    return min(_ASKED_UNSIMULATED, max(2 * n // 3, 1))
 
 
 def enters_means(

@@ -90,7 +90,7 @@ def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked:
     n, m = errors.shape
     n_asked = min(n_asked, n)
     uniform = np.random.default_rng(seed).permutation(n)
-    n_random = n if n_asked == n else max(1, round(_RANDOM_SHARE * n_asked))
+    n_random = n_drawn(n, n_asked)
     if m < FEWEST_KNOWN or n_random == n:
         return PromptOrder(RANDOM, uniform, n_random, {}, {})
     sizes = tuple(size for size in SIZES if size < n)
@@ -106,6 +106,11 @@ def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked:
         {name: float(found[0]) for name, found in losses.items()},
         {size: float(loss) for size, loss in zip(sizes, losses[best][1:], strict=True)} | {n: 0.0},
     )
+
+
+def n_drawn(n: int, n_asked: int) -> int:
+    """Return how many prompts every order begins with that are drawn uniformly, if so many of n are asked."""
+    return n if n_asked >= n else max(1, round(_RANDOM_SHARE * n_asked))
 
 
 def _as_drawn(errors: F64, features: F64, uniform: I64, n_random: int, n_asked: int, seed: int) -> I64:
