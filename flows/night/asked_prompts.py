@@ -38,9 +38,9 @@ _ASKED_UNSIMULATED = 100
 _WORTH = 0.008
 """Loss against asking all prompts, in errors per prompt, below which more answers are not worth their price.
 
-``ask = "auto"`` asks the smallest simulated number of answers that loses no more, all prompts if none does. The value is
-a choice: two fifths of the difference in score that the gate takes for none (``[gate] epsilon``, 0.02), so that what is
-saved cannot be seen at the gate; on the recorded answers that were tried, about a hundred answers get there."""
+``ask = "auto"`` asks the smallest simulated number of answers that loses no more, all prompts if none does. The value
+is a choice: two fifths of the difference in score that the gate takes for none (``[gate] epsilon``, 0.02), so that what
+is saved cannot be seen at the gate; on the recorded answers that were tried, about a hundred answers get there."""
 
 
 class AskingNight(Protocol):
