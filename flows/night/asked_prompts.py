@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.prompts.prompt_orders import AskedScope, PromptOrderRecord
-from routing.posterior.prompt_choice import FEWEST_KNOWN, PromptOrder, choose_order
+from routing.posterior.prompt_choice import FEWEST_KNOWN, PromptOrder, choose_order, n_drawn
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings
@@ -37,8 +37,11 @@ _DRAWN = "random"
 _ASKED_UNSIMULATED = 100
 """How many prompts an LLM is asked while too few LLMs are known to simulate what more would be worth."""
 _WORTH = 0.008
-"""Loss against asking all prompts, in errors per prompt, below which more answers are not worth their price: that of
-about a hundred answers on every set of recorded answers that was tried."""
+"""Loss against asking all prompts, in errors per prompt, below which more answers are not worth their price.
+
+``ask = "auto"`` asks the smallest simulated number of answers that loses no more, all prompts if none does. The value
+is a choice: two fifths of the difference in score that the gate takes for none (``[gate] epsilon``, 0.02), so that what
+is saved cannot be seen at the gate; on the recorded answers that were tried, about a hundred answers get there."""
 
 
 class AskingNight(Protocol):
@@ -101,11 +104,12 @@ class AskedPrompts:
                 return None
             return AskedScope(llm.key, sampling, self.order.digest, self._n_asked(self.order))
         order = self.order_of(stored.order_digest)
-        # Plain means are bent by prompts that were chosen, and by answers that ended the profile.
-        is_bent = self._is_plain and (stored.is_decided or order.strategy != _DRAWN)
-        wanted = len(order.prompt_digests) if is_bent else self._n_asked(order)
-        if (is_bent or not stored.is_decided) and wanted > stored.n_prompts:
-            return replace(stored, n_prompts=wanted, is_decided=False)
+        if self._is_plain and self.order is not None and order.strategy != _DRAWN:
+            # Of those that it was asked, only the drawn ones enter a plain mean: the others are drawn now.
+            return AskedScope(llm.key, sampling, self.order.digest, self._n_asked(self.order))
+        is_open = self._is_plain or not stored.is_decided
+        if is_open and self._n_asked(order) > stored.n_prompts:
+            return replace(stored, n_prompts=self._n_asked(order), is_decided=False)
         return stored
 
     def scope_tonight(self, llm: LLM) -> AskedScope | None:
@@ -193,8 +197,7 @@ class AskedPrompts:
     def _chosen(self, known: Sequence[LLM]) -> PromptOrderRecord:
         night, prompts = self._night, self._all(_REPRESENTATIVE)
         wanted = night.settings.prompts.ask
-        # A third is left to choose among, also where there are few.
-        n_asked = min(_ASKED_UNSIMULATED, max(2 * len(prompts) // 3, 1)) if wanted == "auto" else wanted
+        n_asked = _unsimulated(len(prompts)) if wanted == "auto" else wanted
         block = night.registry.prompts.embeddings(prompts, night.workspace.embedder.id.key)
         is_embedded = len(block.prompt_digests) == len(prompts)
         rows = block.matrix if is_embedded else np.ones((len(prompts), 1), dtype=np.float32)
@@ -371,6 +374,54 @@ def is_uniform(registry: Registry, prompt_set: PromptSet, sampling: Mapping[str,
     prompts = prompt_set.with_role(_REPRESENTATIVE)
     found = [[one.digest in kept for kept in digests] for one in prompts]
     return np.array(found, dtype=bool).reshape(len(prompts), len(digests))
+
+
+def asked_and_drawn(n: int, settings: Settings) -> tuple[int, int]:
+    """Return how many of n representative prompts a new LLM is asked, and how many of those are drawn uniformly.
+
+    With ``ask = "auto"``, while too few LLMs are known to simulate how many are worth their price.
+    """
+    wanted, is_plain = settings.prompts.ask, settings.routing.method != "posterior"
+    if (wanted == "auto" and is_plain) or (wanted != "auto" and wanted >= n):
+        return n, n
+    n_asked = _unsimulated(n) if wanted == "auto" else wanted
+    asked = min(max(n_asked, settings.routing.min_answers), n)
+    return asked, asked if is_plain else n_drawn(n, n_asked)
+
+
+def _unsimulated(n: int) -> int:
+    # A third is left to choose among, also where there are few.
+    return min(_ASKED_UNSIMULATED, max(2 * n // 3, 1))
+
+
+def enters_means(
+    registry: Registry, prompt_set: PromptSet, sampling: Mapping[str, str], *, until_run: int | None = None
+) -> NDArray[np.bool_]:
+    """Return which representative prompts enter the plain means of one LLM by itself, ``(n, m)``.
+
+    All, of an LLM that was asked all; those of an order that was drawn; and of one that was chosen, or that ended early
+    because of the answers, the part that was drawn, which every LLM is asked.
+
+    Parameters
+    ----------
+    registry, prompt_set, sampling
+        As for `uniform_representative`.
+    until_run
+        Only scopes that this run and earlier ones stored; all when omitted.
+    """
+    prompts = [one.digest for one in prompt_set.with_role(_REPRESENTATIVE)]
+    scopes = registry.prompt_orders.scopes(prompt_set.digest, until_run=until_run)
+    orders = {one.digest: one for one in registry.prompt_orders.of_set(prompt_set.digest, _REPRESENTATIVE)}
+    found = np.ones((len(prompts), len(sampling)), dtype=bool)
+    for column, (key, used) in enumerate(sampling.items()):
+        scope = scopes.get((key, used))
+        if scope is None or (scope.n_prompts >= len(prompts) and not scope.is_decided):
+            continue
+        order = orders[scope.order_digest]
+        is_drawn = order.strategy == _DRAWN and not scope.is_decided
+        entering = set(order.prompt_digests[: scope.n_prompts if is_drawn else order.n_random])
+        found[:, column] = [digest in entering for digest in prompts]
+    return found
 
 
 def places_among(fitted: Sequence[str], asked: Sequence[str]) -> NDArray[np.int64]:

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from flows.night.asked_prompts import fitted_prompts, places_among
-from flows.night.llm_facts import facts_of, levels_of
+from flows.night.llm_facts import facts_of, levels_of, routed_llm
 from routing.errors import RoutingError
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
-from routing.router import RoutedLLM, Router
+from routing.router import Router
 from routing.stored_estimator import read_estimator
 from routing.tokens import estimated_input_tokens
 
@@ -119,7 +119,7 @@ class EarlyStop:
         basis, night = self._basis, self._night
         assert basis is not None
         now, later = self._vectors(llm, answers)
-        expected = replace(basis.router, llms=(_routed(llm, now),)).expected(
+        expected = replace(basis.router, llms=(routed_llm(llm, now),)).expected(
             basis.embeddings, input_tokens=basis.input_tokens
         )
         weights = basis.router.cluster_map.weights(basis.embeddings)[:, : len(now.errors)].astype(np.float64)
@@ -177,7 +177,7 @@ class EarlyStop:
         tokens = estimated_input_tokens([prompt.text for prompt in prompts])
         router = Router(
             estimator.cluster_map_,
-            tuple(_routed(llm, known[llm.key].as_vector()) for llm in priced),
+            tuple(routed_llm(llm, known[llm.key].as_vector()) for llm in priced),
             embedder=night.workspace.embedder.id,
             cost_weight=night.settings.routing.cost_weight,
             calibration_weights=estimator.cluster_map_.exact_weights(embeddings[:1]),
@@ -238,8 +238,3 @@ def most_open_decision(
         distance = np.divide(apart, deviations, out=np.full_like(apart, np.inf), where=deviations > 0)
         most = max(most, float(ndtr(-distance).max(initial=0.0)))
     return most
-
-
-def _routed(llm: LLM, vector: FeatureVector) -> RoutedLLM:
-    assert llm.price is not None, "only a priced LLM is asked or routed to"
-    return RoutedLLM(llm.key, float(llm.price.input_usd_per_mtok), float(llm.price.output_usd_per_mtok), vector)

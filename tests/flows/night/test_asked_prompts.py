@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from flows.config.settings import Settings
-from flows.night.asked_prompts import is_uniform, uniform_representative
+from flows.night.asked_prompts import enters_means, is_uniform, uniform_representative
 from flows.night.context import Night
 from flows.stages import plan
 from flows.workspace import Workspace
 from registry.llms import LLM
-from registry.prompts.prompt_orders import PromptOrderRecord
+from registry.prompts.prompt_orders import AskedScope, PromptOrderRecord
 from tests.fakes.nights import Clock, answer, settings_of
 from tests.homes import copied_home
 from tests.registry.samples import fetch, listing, record_fetch
@@ -150,6 +150,33 @@ def test_plain_means_need_all_answers_or_some_that_were_drawn(opened) -> None:
         assert every.order is None
         assert every.is_asked(late(drawn)).all(), "also of an LLM whose profile had ended early"
     assert opened(ask=4).asked.is_asked(late(drawn)).sum() == 3
+
+
+def test_prompts_that_were_chosen_enter_no_plain_mean_also_after_a_switch_of_the_method(opened) -> None:
+    night = opened(ask=4)
+    keep(night)
+    of_set, registry = (night.prompt_set.digest, "representative"), night.registry
+    (drawn,) = registry.prompt_orders.of_set(*of_set)
+    chosen = replace(drawn, strategy="variance", prompt_digests=drawn.prompt_digests[::-1], n_random=2, n_known=9)
+    registry.prompt_orders.save(chosen, night.run)
+    registry.prompt_orders.save_scopes(
+        [AskedScope(late(night).key, night.asked_sampling(late(night)), chosen.digest, 4)], night.run
+    )
+
+    def entering(night: Night) -> set[str]:
+        prompts = night.prompt_set.with_role("representative")
+        enters = enters_means(night.registry, night.prompt_set, {late(night).key: night.counted_sampling(late(night))})
+        return {one.digest for one, is_in in zip(prompts, enters[:, 0], strict=True) if is_in}
+
+    assert entering(night) == set(chosen.prompt_digests[:2]), "of four that were asked, two were drawn"
+    plain = opened("kmeans", ask=4)
+    assert asked(plain)["fake:late"] == list(drawn.prompt_digests[:4]), "the others are drawn now"
+    assert entering(plain) == set(chosen.prompt_digests[:2])
+    keep(plain)
+    assert entering(plain) == set(drawn.prompt_digests[:4])
+    plain.asked.decide(late(plain), 3)
+    assert entering(plain) == set(drawn.prompt_digests[: drawn.n_random]), "the end depended on the answers"
+    assert enters_means(plain.registry, plain.prompt_set, {"fake:fair": ""}).all(), "it was asked all of them"
 
 
 def test_a_map_that_was_fitted_on_all_map_prompts_is_fitted_anew_on_all_of_them(opened) -> None:
