@@ -173,31 +173,26 @@ class AskedPrompts:
 
     def _is_good(self, stored: PromptOrderRecord, n_known: int) -> bool:
         """Whether a stored order is still that of new LLMs: many more known LLMs may know better."""
-        wanted = self._night.settings.prompts.ask
-        if wanted != "auto" and stored.n_random > wanted:
+        if stored.n_random > self._n_simulated:
             return False
         return n_known < (FEWEST_KNOWN if stored.n_known < FEWEST_KNOWN else 2 * stored.n_known)
 
     def _chosen(self, known: Sequence[LLM]) -> PromptOrderRecord:
         night, prompts = self._night, self._all(_REPRESENTATIVE)
-        wanted = night.settings.prompts.ask
-        # A third is left to choose among, also where there are few.
-        n_asked = min(_ASKED_UNSIMULATED, max(2 * len(prompts) // 3, 1)) if wanted == "auto" else wanted
         block = night.registry.prompts.embeddings(prompts, night.workspace.embedder.id.key)
         is_embedded = len(block.prompt_digests) == len(prompts)
         rows = block.matrix if is_embedded else np.ones((len(prompts), 1), dtype=np.float32)
         errors = 1 - night.outcome_table(list(known) if is_embedded else [], prompts).scores
         # All draws come from the same seed, so that every order of a prompt set begins with the same prompts.
-        found = choose_order(rows, errors, n_asked=n_asked, seed=night.settings.prompts.seed)
-        if wanted == "auto":
-            n_asked = _worth_asking(found, min(_ASKED_UNSIMULATED, len(prompts)))
+        found = choose_order(rows, errors, n_asked=self._n_simulated, seed=night.settings.prompts.seed)
         return PromptOrderRecord(
             prompt_set_digest=night.prompt_set.digest,
             role=_REPRESENTATIVE,
             strategy=found.strategy,
             prompt_digests=tuple(prompts[row].digest for row in found.order),
             n_random=found.n_random,
-            n_asked=n_asked,
+            # Also where the settings say another number: they may leave it to the order later.
+            n_asked=_worth_asking(found, min(_ASKED_UNSIMULATED, len(prompts))),
             n_known=errors.shape[1],
             seed=night.settings.prompts.seed,
             losses={
@@ -207,22 +202,24 @@ class AskedPrompts:
         )
 
     @property
+    def _n_simulated(self) -> int:
+        """How many prompts an order is simulated for."""
+        wanted = self._night.settings.prompts.ask
+        # A third is left to choose among, also where there are few.
+        n_most = max(2 * len(self._all(_REPRESENTATIVE)) // 3, 1)
+        return min(_ASKED_UNSIMULATED, n_most) if wanted == "auto" else wanted
+
+    @property
     def _is_plain(self) -> bool:
         """Whether vectors are the paper's plain means."""
         return self._night.settings.routing.method != "posterior"
 
     @property
     def _asks_all(self) -> bool:
-        """Whether every LLM is asked all representative prompts: plain means need answers in every cluster."""
-        return self._is_plain and self._night.settings.prompts.ask == "auto"
+        return _asks_all(self._night.settings)
 
     def _n_asked(self, order: PromptOrderRecord) -> int:
-        settings = self._night.settings
-        if self._asks_all:
-            return len(order.prompt_digests)
-        wanted = settings.prompts.ask
-        n = order.n_asked if wanted == "auto" else wanted
-        return min(max(n, order.n_random, settings.routing.min_answers), len(order.prompt_digests))
+        return n_asked_of(order, self._night.settings)
 
     @cached_property
     def _known(self) -> list[LLM]:
@@ -377,6 +374,22 @@ def fitted_prompts(registry: Registry, record: ClusterMapRecord) -> tuple[str, .
     """Return the digests of the representative prompts that an estimator was fitted on, in their order."""
     fitted_on = registry.prompts.get(record.prompt_set_digest)
     return tuple(one.digest for one in fitted_on.with_role("representative"))
+
+
+def n_asked_of(order: PromptOrderRecord, settings: Settings) -> int:
+    """Return how many of the first prompts of an order an LLM is asked under some settings."""
+    if order.role == _MAP:
+        return order.n_asked
+    if _asks_all(settings):
+        return len(order.prompt_digests)
+    wanted = settings.prompts.ask
+    n = order.n_asked if wanted == "auto" else wanted
+    return min(max(n, order.n_random, settings.routing.min_answers), len(order.prompt_digests))
+
+
+def _asks_all(settings: Settings) -> bool:
+    """Whether every LLM is asked all representative prompts: plain means need answers in every cluster."""
+    return settings.routing.method != "posterior" and settings.prompts.ask == "auto"
 
 
 def _prompts(prompt_set: PromptSet, record: PromptOrderRecord) -> tuple[Prompt, ...]:
