@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.prompts.prompt_orders import AskedScope, PromptOrderRecord
-from routing.posterior.prompt_choice import FEWEST_KNOWN, PromptOrder, choose_order
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from registry.prompts import Prompt, PromptSet
     from registry.runs import Run
     from registry.store import Registry
+    from routing.posterior.prompt_choice import PromptOrder
 
 _REPRESENTATIVE, _MAP = "representative", "map"
 _DRAWN = "random"
@@ -173,11 +173,16 @@ class AskedPrompts:
 
     def _is_good(self, stored: PromptOrderRecord, n_known: int) -> bool:
         """Whether a stored order is still that of new LLMs: many more known LLMs may know better."""
+        # Imported here, as below: commands that only show orders need no scikit-learn, which takes a second.
+        from routing.posterior.prompt_choice import FEWEST_KNOWN
+
         if stored.n_random > self._n_simulated:
             return False
         return n_known < (FEWEST_KNOWN if stored.n_known < FEWEST_KNOWN else 2 * stored.n_known)
 
     def _chosen(self, known: Sequence[LLM]) -> PromptOrderRecord:
+        from routing.posterior.prompt_choice import choose_order
+
         night, prompts = self._night, self._all(_REPRESENTATIVE)
         block = night.registry.prompts.embeddings(prompts, night.workspace.embedder.id.key)
         is_embedded = len(block.prompt_digests) == len(prompts)
