@@ -12,7 +12,7 @@ import numpy as np
 from flows.config.settings import Settings
 from flows.gate.alpha_spending import level_of
 from flows.gate.power import DIFFERING_SHARE, POWER, prompts_needed, visible_difference
-from flows.night.asked_prompts import asked_and_drawn
+from flows.night.prompt_order import asked_and_drawn
 from flows.profiling.contamination import SIGNIFICANCE, contamination_p_value
 from flows.text import counted
 from registry.prompts import PromptSet

@@ -139,7 +139,8 @@ class NightSettings(Section):
     added: ClassVar[frozenset[str]] = frozenset({"llm_patience_s", "max_hours"})
 
     max_new: int = Field(default=50, ge=0)
-    """new LLMs taken on in one night, the earliest released first"""
+    """new LLMs taken on in one night: those that may gain the router most, or, where nothing is expected of new LLMs,
+    the earliest released"""
     batch_size: int = Field(default=100, ge=1, le=1000)
     """prompts in one Prefect task"""
     lease_s: int = Field(default=300, ge=10)

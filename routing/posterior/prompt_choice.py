@@ -63,7 +63,9 @@ class PromptOrder:
     expected_loss_by_n: Mapping[int, float]
 
 
-def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked: int, seed: int) -> PromptOrder:
+def choose_order(
+    few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked: int, seed: int, uniform: I64 | None = None
+) -> PromptOrder:
     """Choose the order in which new LLMs are asked the representative prompts.
 
     Parameters
@@ -76,6 +78,8 @@ def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked:
         How many prompts a new LLM is going to be asked.
     seed
         Seed of every draw.
+    uniform : (N,) int64, optional
+        The uniformly drawn permutation that the order begins with; drawn here by default.
 
     Raises
     ------
@@ -90,7 +94,7 @@ def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked:
         raise InvalidInput(f"a new LLM must be asked at least one prompt, got {n_asked}")
     n, m = errors.shape
     n_asked = min(n_asked, n)
-    uniform = np.random.default_rng(seed).permutation(n)
+    uniform = np.random.default_rng(seed).permutation(n) if uniform is None else uniform
     n_random = n_drawn(n, n_asked)
     if m < FEWEST_KNOWN or n_random == n:
         return PromptOrder(RANDOM, uniform, n_random, {}, {})

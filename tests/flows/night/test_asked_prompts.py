@@ -13,6 +13,7 @@ import pytest
 from flows.config.settings import Settings
 from flows.night.asked_prompts import enters_means, is_uniform, uniform_representative
 from flows.night.context import Night
+from flows.night.prompt_order import n_asked_of
 from flows.stages import plan
 from flows.workspace import Workspace
 from registry.llms import LLM
@@ -111,9 +112,16 @@ def test_a_plan_stores_nothing_and_a_night_that_is_killed_resumes_with_its_order
     again = opened(ask=4)
     assert asked(again) == before
     stored = again.registry.prompt_orders.of_set(again.prompt_set.digest, "representative")
-    assert [one.n_asked for one in stored] == [4]
+    assert [n_asked_of(one, again.settings) for one in stored] == [4]
     keep(again)
     assert len(again.registry.prompt_orders.of_set(again.prompt_set.digest, "representative")) == 1
+
+
+def test_a_number_that_is_left_to_the_order_again_is_not_the_number_of_before(opened) -> None:
+    keep(opened(ask=4))
+    night = opened(ask="auto")
+    # No simulation says that fewer than all are enough.
+    assert len(asked(night)["fake:late"]) == len(night.prompt_set.with_role("representative"))
 
 
 def test_an_llm_keeps_its_order_when_another_is_in_force_and_is_only_ever_asked_more(opened) -> None:
