@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..checks import checked_embeddings
-from ..cluster_maps import one_thread
 from ..errors import InvalidInput
 from ..prompt_weights import F32, F64, I64
 
@@ -98,6 +97,9 @@ def choose_order(
     n_random = n_drawn(n, n_asked)
     if m < FEWEST_KNOWN or n_random == n:
         return PromptOrder(RANDOM, uniform, n_random, {}, {})
+    # Imported here: commands that only show how many prompts are asked need no scikit-learn, which takes a second.
+    from ..cluster_maps import one_thread
+
     sizes = tuple(size for size in SIZES if size < n)
     with one_thread():
         features = _features(rows)
