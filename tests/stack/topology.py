@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import secrets
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
