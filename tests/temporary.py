@@ -6,6 +6,7 @@ power would tell them apart, and no test cuts the power.
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -22,4 +23,8 @@ def in_memory() -> None:
     room_bytes = min(found.f_bavail * found.f_frsize, psutil.virtual_memory().available)
     # Environments are installed and started there, too.
     if room_bytes >= _ROOM_BYTES and not found.f_flag & os.ST_NOEXEC:
-        os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
+        folder = _MEMORY / "uniroute-tests"
+        folder.mkdir(exist_ok=True)
+        with suppress(PermissionError):  # another user made it
+            folder.chmod(0o1777)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
