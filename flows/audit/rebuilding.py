@@ -20,7 +20,7 @@ from flows.errors import PrerequisiteError
 from flows.fitting.estimation import Estimation, assemble, fit_estimator
 from flows.fitting.labels import labels_by_role
 from flows.fitting.making import made_as
-from flows.night.asked_prompts import AskedPrompts, fitted_prompts
+from flows.night.asked_prompts import AskedPrompts, enters_means, fitted_prompts
 from flows.night.context import Night
 from flows.versions.provenance import ROLES, Provenance, routed_llms
 from routing.router import RoutedLLM, Router
@@ -57,7 +57,12 @@ class OriginalNight(Night):
     @cached_property
     def asked(self) -> AskedPrompts:
         """What LLMs had been asked by that night."""
-        return AskedPrompts(self, until_run=self._record.run_id)
+        return AskedPrompts(self, until_run=self.run_id)
+
+    @property
+    def run_id(self) -> int:
+        """The run that made the version."""
+        return self._record.run_id
 
     @cached_property
     def prompt_set(self) -> PromptSet:
@@ -130,7 +135,9 @@ def rebuild(night: OriginalNight, provenance: Provenance, original: Router, clus
     levels = night.registry.routers.levels(cluster_map_digest)
     n_asked = [night.asked.n_counted(llm) for llm in llms]
     of_prompts = representative, of_map, levels, n_asked, fitted_prompts(night.registry, stored)
-    found = Estimation(estimator, digest, provenance.map_was_fitted, *of_prompts)
+    sampling = {llm.key: night.counted_sampling(llm) for llm in llms}
+    enters = enters_means(night.registry, night.prompt_set, sampling, until_run=night.run_id)
+    found = Estimation(estimator, digest, provenance.map_was_fitted, *of_prompts, enters=enters)
     published = {llm.key: llm for llm in original.llms}
     routed = []
     for column, llm in enumerate(llms):

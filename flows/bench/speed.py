@@ -227,11 +227,13 @@ def _learned_map(rng: np.random.Generator) -> Speed:
 def _estimators(rows: F32, rng: np.random.Generator) -> list[Speed]:
     errors = (rng.uniform(size=(len(rows), _LLMS)) < 0.4).astype(np.float64)
     few = slice(0, 1000)
+    # As in service: the estimator knows how hard the representative prompts are.
+    places = np.where(np.arange(len(rows)) < few.stop, np.arange(len(rows)), -1)
     estimator = PosteriorEstimator()
 
     def refit() -> None:
         estimator.fit(rows, errors, few=(rows[few], errors[few]))
-        prompts, tokens = estimator.prepared(rows), np.full(len(rows), 150.0)
+        prompts, tokens = estimator.prepared(rows, places), np.full(len(rows), 150.0)
         for column in range(_LLMS):
             scored = np.ones(len(rows), dtype=bool)
             prompts.vector(scored, 1 - errors[:, column], tokens, tokens, n_prompts=len(rows))

@@ -12,6 +12,7 @@ import numpy as np
 from flows.config.settings import Settings
 from flows.gate.alpha_spending import level_of
 from flows.gate.power import DIFFERING_SHARE, POWER, prompts_needed, visible_difference
+from flows.night.prompt_order import asked_and_drawn
 from flows.profiling.contamination import SIGNIFICANCE, contamination_p_value
 from flows.text import counted
 from registry.prompts import PromptSet
@@ -28,6 +29,9 @@ class PromptDesign:
     ----------
     representative, gate, hidden
         Number of prompts with these roles.
+    asked, drawn
+        Representative prompts that a new LLM is asked at most (``[prompts] ask``), and those of them that are drawn at
+        random: only these tell whether it has memorised them.
     visible_difference
         Smallest difference in mean score that the gate sees, as `flows.gate.power` defines it.
     epsilon
@@ -44,6 +48,8 @@ class PromptDesign:
     representative: int
     gate: int
     hidden: int
+    asked: int
+    drawn: int
     visible_difference: float
     epsilon: float
     gate_needed: int | None
@@ -69,7 +75,8 @@ class PromptDesign:
     def figures(self) -> str:
         """How many prompts there are of each role, what the gate sees with them, and what `epsilon` would need."""
         hidden = counted(self.hidden, "hidden prompt")
-        return f"{self.representative:,} representative, {self.gate:,} gate and {hidden}; {self.sight}"
+        asked = f" ({self.asked:,} asked)" if self.asked < self.representative else ""
+        return f"{self.representative:,} representative{asked}, {self.gate:,} gate and {hidden}; {self.sight}"
 
     @property
     def sight(self) -> str:
@@ -96,16 +103,19 @@ def design_of(prompt_set: PromptSet, settings: Settings) -> PromptDesign:
     level = level_of(settings.gate.false_promotion_rate, 1)
     needed = prompts_needed(settings.gate.epsilon, level)
     visible = visible_difference(counts["gate"], level)
+    asked, drawn = asked_and_drawn(counts["representative"], settings)
     return PromptDesign(
         representative=counts["representative"],
         gate=counts["gate"],
         hidden=counts["hidden"],
+        asked=asked,
+        drawn=drawn,
         visible_difference=visible,
         epsilon=settings.gate.epsilon,
         gate_needed=needed,
         prompts_needed=None if needed is None else math.ceil(needed / settings.role_shares["gate"]),
         shortfalls=tuple(shortfalls(prompt_set, settings)),
-        weaknesses=tuple(_weaknesses(counts, visible)),
+        weaknesses=tuple(_weaknesses(counts, drawn, visible)),
     )
 
 
@@ -124,13 +134,15 @@ def shortfalls(prompt_set: PromptSet, settings: Settings) -> Iterator[str]:
         yield "there is no gate prompt, so no router could be measured"
 
 
-def _weaknesses(counts: Counter[str], visible: float) -> Iterator[str]:
+def _weaknesses(counts: Counter[str], drawn: int, visible: float) -> Iterator[str]:
     if counts["gate"] and visible > _MOST_VISIBLE:
         sees = "cannot see any difference" if visible >= 1 else f"cannot see a difference below {visible:.3f}"
         yield f"with {counted(counts['gate'], 'gate prompt')} the gate {sees} in score"
-    known, hidden = np.ones(counts["representative"]), np.zeros(counts["hidden"])
+    known, hidden = np.ones(drawn), np.zeros(counts["hidden"])
     if not len(known) or not len(hidden) or contamination_p_value(known, hidden) > SIGNIFICANCE:
+        of_all = " that are drawn for a new LLM" if drawn < counts["representative"] else ""
+        beside = f"{counted(drawn, 'representative prompt')}{of_all}"
         yield (
-            f"{counted(len(hidden), 'hidden prompt')} beside {counted(len(known), 'representative prompt')} could not "
-            "even show an LLM that has memorised all of the latter"
+            f"{counted(len(hidden), 'hidden prompt')} beside {beside} could not even "
+            "show an LLM that has memorised all of the latter"
         )

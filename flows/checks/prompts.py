@@ -125,14 +125,28 @@ def with_roles(
     return prompt_set_of(wanted.name, prompts, shares, wanted.seed, stored)
 
 
-def stored_orders(settings: Settings, prompt_set: PromptSet) -> tuple[PromptOrderRecord, ...]:
+@dataclass(frozen=True)
+class OrderInForce:
+    """An order of the prompts of one role, and how many of its first prompts an LLM is asked."""
+
+    order: PromptOrderRecord
+    n_asked: int
+
+
+def orders_in_force(settings: Settings, prompt_set: PromptSet) -> tuple[OrderInForce, ...]:
     """Return by which orders LLMs are asked the prompts of each role, the latest of each; none without a registry."""
+    # Imported here: checking prompts needs no choice among them.
+    from flows.night.prompt_order import n_asked_of
+
     try:
         with Registry.open(settings.registry_url, migrate=False) as registry:
             if not registry.schema_status().is_current:
                 return ()
             found = [registry.prompt_orders.of_set(prompt_set.digest, role) for role in ("representative", "map")]
-            return tuple(orders[-1] for orders in found if orders)
+            if settings.routing.method != "posterior":
+                # A plain mean is only true of prompts that were drawn.
+                found[0] = tuple(one for one in found[0] if one.strategy == "random")
+            return tuple(OrderInForce(orders[-1], n_asked_of(orders[-1], settings)) for orders in found if orders)
     except RegistryError:
         return ()
 

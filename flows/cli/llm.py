@@ -139,17 +139,10 @@ def show_llm(text: str, with_unreadable: bool, limit: int, config: str | None, a
     from flows.reports.day_zero import day_zero_data, day_zero_sentences, prior_of_llm
     from flows.reports.readability import readability_sentence, unreadable_data, unreadable_text
     from flows.reports.usage import usage_sentence
-    from registry.errors import NotFound
     from registry.outcomes import Readability, UsageFacts
 
     with opened(config) as workspace:
-        found = workspace.registry.llms.find(text)
-        if not found:
-            raise NotFound(f"No LLM is called {text!r}.", hint="uniroute llm list")
-        if len(found) > 1:
-            names = ", ".join(entry.key for entry in found[:8])
-            raise NotFound(f"{len(found)} LLMs are called {text!r}: {names}.", hint="Type a whole key.")
-        entry = found[0]
+        entry = _the_llm(workspace, text)
         history = workspace.registry.llms.price_history(entry.key)
         scores = leaderboard_by_llm(workspace.registry.leaderboard()).get(entry.key)
         drift = Drifts(workspace.registry).of(entry.key)
@@ -188,6 +181,19 @@ def show_llm(text: str, with_unreadable: bool, limit: int, config: str | None, a
         return _llm_text(data, sentences) + more
 
     show("llm.show", data, as_json=as_json, text=words)
+
+
+def _the_llm(workspace: Workspace, text: str) -> LLM:
+    """Return the only LLM with this key, id or name or a part of it."""
+    from registry.errors import NotFound
+
+    found = workspace.registry.llms.find(text)
+    if not found:
+        raise NotFound(f"No LLM is called {text!r}.", hint="uniroute llm list")
+    if len(found) > 1:
+        names = ", ".join(entry.key for entry in found[:8])
+        raise NotFound(f"{len(found)} LLMs are called {text!r}: {names}.", hint="Type a whole key.")
+    return found[0]
 
 
 _IN_WORDS = (

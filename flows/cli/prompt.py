@@ -33,18 +33,19 @@ def list_prompts(role: str | None, limit: int, sort: str | None, config: str | N
     """List the prompts of the settings with their roles.
 
     RANK is the place in the order in which LLMs are asked prompts of a role, once there is one, and WHY says what put
-    a prompt there; (not asked) marks those that new LLMs are not asked. Without settings, these are the sandbox's
-    prompts.
+    a prompt there; (not asked) marks those that new LLMs are not asked. The last lines say how many they are asked,
+    and what the simulation expects of each order. Without settings, these are the sandbox's prompts.
     """
-    from flows.checks.prompts import stored_orders
+    from flows.checks.prompts import orders_in_force
     from flows.config.loading import load_settings
-    from flows.reports.asking import reason_of
+    from flows.reports.asking import choice_lines, reason_of
 
     found = _configured(config).prompt_set
+    orders = orders_in_force(load_settings(config), found)
     ranks = {
-        digest: (rank, reason_of(order, rank))
-        for order in stored_orders(load_settings(config), found)
-        for rank, digest in enumerate(order.prompt_digests, start=1)
+        digest: (rank, reason_of(one.order, rank, one.n_asked))
+        for one in orders
+        for rank, digest in enumerate(one.order.prompt_digests, start=1)
     }
     nowhere = (None, None)
     rows = [
@@ -77,7 +78,9 @@ def list_prompts(role: str | None, limit: int, sort: str | None, config: str | N
             for row in data
         ]
         heads = ["PROMPT", "ROLE", "RANK", "WHY", "CATEGORY", "GRADER", "TEXT"]
-        return f"{table(heads, cells, right=(2,))}\n{len(data)} of {counted(len(rows), 'prompt')}"
+        lines = [table(heads, cells, right=(2,)), f"{len(data)} of {counted(len(rows), 'prompt')}"]
+        shown = (one for one in orders if role in (None, one.order.role))
+        return "\n".join(lines + [line for one in shown for line in choice_lines(one.order, one.n_asked)])
 
     show("prompt.list", data, as_json=as_json, text=text)
 

@@ -139,7 +139,8 @@ class NightSettings(Section):
     added: ClassVar[frozenset[str]] = frozenset({"llm_patience_s", "max_hours"})
 
     max_new: int = Field(default=50, ge=0)
-    """new LLMs taken on in one night, the earliest released first"""
+    """new LLMs taken on in one night: those that may gain the router most, or, where nothing is expected of new LLMs,
+    the earliest released"""
     batch_size: int = Field(default=100, ge=1, le=1000)
     """prompts in one Prefect task"""
     lease_s: int = Field(default=300, ge=10)
@@ -256,8 +257,8 @@ class RoutingSettings(Section):
     min_coverage: Share = 0.95
     """share of the prompts that an LLM was asked that it must have a score for"""
     min_answers: int = Field(default=25, ge=1)
-    """own answers to representative prompts from which an LLM may be routed to, or all where there are fewer prompts;
-    kmeans and learned_map also need some in each cluster"""
+    """own answers to representative prompts from which an LLM may be routed to; min_coverage of the prompts that it was
+    asked where these are fewer; kmeans and learned_map also need some in each cluster"""
     seed: int = 0
     """seed of everything that is fitted"""
     refit: RefitSettings = RefitSettings()

@@ -16,7 +16,7 @@ from flows.fitting.labels import Labels, labels_by_role
 from flows.fitting.making import Making, making_of
 from flows.fitting.refit_rules import pool_of, teachers, why_due, why_not
 from flows.logs import say
-from flows.night.asked_prompts import fitted_prompts, places_among
+from flows.night.asked_prompts import enters_means, fitted_prompts, places_among
 from flows.night.llm_facts import facts_of, levels_of
 from flows.text import counted
 from registry.cluster_maps import ClusterMapRecord, FittedMap, RefitRecord
@@ -91,6 +91,9 @@ class Estimation:
         Keys of LLMs that it was fitted on and that are no columns, because they cannot serve any more.
     refit
         Why it was fitted anew, and the estimator before; None when it was not.
+    enters
+        ``(n, m)``: the representative prompts whose answers enter plain means, which know nothing of how hard a prompt
+        is; all when omitted. The posterior reads all answers.
     """
 
     estimator: Estimator
@@ -103,6 +106,7 @@ class Estimation:
     fitted_prompts: Sequence[str] = ()
     taught_only: tuple[str, ...] = ()
     refit: Refit | None = None
+    enters: NDArray[np.bool_] | None = None
 
     def vector(self, column: int, *, seen: NDArray[np.bool_] | None = None) -> FeatureVector:
         """Estimate the vector of the LLM in a column.
@@ -124,9 +128,11 @@ class Estimation:
             for name in ("scores", "input_tokens", "output_tokens")
         )
         scored = np.isfinite(scores)
+        n_few = len(self.representative.embeddings)
+        scored[:n_few] &= self.enters_vector(column)
         if seen is not None:
-            scored[: len(seen)] &= seen
-        n_asked = self.n_asked[column] if self.n_asked else len(self.representative.embeddings)
+            scored[:n_few] &= seen
+        n_asked = min(self.n_asked[column] if self.n_asked else n_few, int(self.enters_vector(column).sum()))
         return self._prepared.vector(
             scored,
             scores[scored],
@@ -136,6 +142,12 @@ class Estimation:
             estimated_tokens=np.concatenate([labels.estimated_tokens for labels in self._read])[scored],
             level=self.levels.get(self.representative.table.llm_keys[column]),
         )
+
+    def enters_vector(self, column: int) -> NDArray[np.bool_]:
+        """Return the representative prompts whose answers enter the vector of the LLM in a column, ``(n,)``."""
+        if self.enters is None or isinstance(self.estimator, PosteriorEstimator):
+            return np.ones(len(self.representative.embeddings), dtype=bool)
+        return self.enters[:, column]
 
     def assign(self, embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the cluster in which the answer to each prompt counts, ``(n,)``."""
@@ -200,7 +212,8 @@ def _with_levels(
     levels = levels_of(night.registry, record.digest, estimator, facts_of(night.registry, llms))
     n_asked = [night.asked.n_counted(llm) for llm in llms]
     fitted_on = fitted_prompts(night.registry, record)
-    return Estimation(estimator, record.digest, was_fitted, *labels, levels, n_asked, fitted_on)
+    enters = enters_means(night.registry, night.prompt_set, {llm.key: night.counted_sampling(llm) for llm in llms})
+    return Estimation(estimator, record.digest, was_fitted, *labels, levels, n_asked, fitted_on, enters=enters)
 
 
 def _first_fit(night: Night, llms: list[LLM], labels: tuple[Labels, Labels]) -> Estimation:

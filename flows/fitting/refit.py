@@ -19,6 +19,7 @@ from flows.logs import say
 from flows.masking import masked_failures
 from flows.night.asked_prompts import is_uniform
 from flows.night.context import Night
+from flows.night.llm_facts import routed_llm
 from flows.profiling.availability import unavailable_tonight
 from flows.text import counted, sanitize
 from registry.llms import LLM
@@ -114,7 +115,7 @@ def refit(night: Night) -> Candidate:
             fresh.pop(llm.key, None)
             left_out.append((llm.key, "its endpoint reported no tokens for any answer, so what it costs is unknown"))
             continue
-        routed.append(_routed(llm, vector))
+        routed.append(routed_llm(llm, vector))
     if not routed:
         raise PrerequisiteError(
             "No LLM has enough scores to be routed.",
@@ -148,7 +149,8 @@ def _lacking(night: Night, found: Estimation, llms: list[LLM]) -> list[str]:
     answered = np.isfinite(night.outcome_table(llms, night.profiled_prompts).scores)
     lacking = []
     for column, llm in enumerate(llms):
-        has_score = np.isfinite(table.scores[:, column])
+        has_score = np.isfinite(table.scores[:, column]) & found.enters_vector(column)
+        was_asked = has_score | night.asked.is_asked(llm)
         shares = (
             night.asked.share(llm, night.profiled_prompts, answered[:, column]),
             night.asked.share(llm, representative, has_score),
@@ -156,10 +158,10 @@ def _lacking(night: Night, found: Estimation, llms: list[LLM]) -> list[str]:
         lacking.append(
             shortfall(
                 has_score,
-                None if clusters is None else np.where(has_score | night.asked.is_asked(llm), clusters, -1),
+                None if clusters is None else np.where(was_asked, clusters, -1),
                 profile_share=min(shares),
                 min_coverage=rules.min_coverage,
-                min_answers=rules.min_answers,
+                min_answers=night.asked.answers_needed(int(was_asked.sum())),
             )
         )
     return lacking
@@ -203,16 +205,6 @@ def _failures(night: Night, llm: LLM) -> str:
     """Return the failures of an LLM by kind, as a clause that follows another; empty without failures."""
     kinds = night.registry.outcomes.failures(llm.key, night.grader_versions, night.counted_sampling(llm))
     return "; failures: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items()) if kinds else ""
-
-
-def _routed(llm: LLM, vector: FeatureVector) -> RoutedLLM:
-    assert llm.price is not None, "only a priced LLM is routable"
-    return RoutedLLM(
-        key=llm.key,
-        input_usd_per_mtok=float(llm.price.input_usd_per_mtok),
-        output_usd_per_mtok=float(llm.price.output_usd_per_mtok),
-        vector=vector,
-    )
 
 
 def _has_no_cost(llm: LLM, vector: FeatureVector) -> bool:

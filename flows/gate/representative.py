@@ -21,7 +21,7 @@ from flows.fitting.labels import Labels
 from flows.gate.answers import Answers, at_prices_in_force, embeddings_of
 from flows.gate.cross_fit import CrossFit, Remaking, cross_fit
 from flows.gate.measure import GateOutcomes
-from flows.night.asked_prompts import fitted_prompts
+from flows.night.asked_prompts import enters_means, fitted_prompts
 from flows.profiling.contamination import LEAST_GAP, SIGNIFICANCE, contamination_p_value
 from flows.versions.provenance import known_provenance
 from registry.errors import NotFound
@@ -140,6 +140,7 @@ class _Origin:
     graders: dict[str, str]
     sampling: dict[str, str]
     until: datetime | None
+    until_run: int | None = None
 
     @classmethod
     def of(cls, answers: Answers, published: str) -> _Origin:
@@ -155,7 +156,8 @@ class _Origin:
         if provenance is not None:
             graders |= provenance.graders
             sampling |= {key: used.sampling for key, used in provenance.answers.items()}
-        return cls(registry.prompts.get(record.prompt_set_digest), graders, sampling, record.created_at)
+        prompt_set = registry.prompts.get(record.prompt_set_digest)
+        return cls(prompt_set, graders, sampling, record.created_at, record.run_id)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +174,7 @@ class _Read:
         fitted_on = answers.registry.prompts.get(stored.prompt_set_digest)
         by_role = {role: origin.prompt_set.with_role(role) for role in ("representative", "map")}
         labels = {role: _labels(answers, router, origin, prompts) for role, prompts in by_role.items()}
+        sampling = {key: origin.sampling.get(key, "") for key in router.keys}
         estimation = Estimation(
             read_estimator(stored.kind, stored.arrays),
             digest,
@@ -180,6 +183,7 @@ class _Read:
             labels["map"],
             answers.registry.routers.levels(digest),
             fitted_prompts=fitted_prompts(answers.registry, stored),
+            enters=enters_means(answers.registry, origin.prompt_set, sampling, until_run=origin.until_run),
         )
         folds = folds_of([prompt.text for prompt in by_role["representative"]])
         texts = {one.text for prompts in (origin.prompt_set, fitted_on) for one in prompts.with_role("map")}

@@ -10,6 +10,7 @@ prompts are taken over those alone (`uniform_representative`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.night.prompt_order import DRAWN, asks_all, carried_over, choose, is_good, n_asked_of
 from registry.prompts.prompt_orders import AskedScope, PromptOrderRecord
-from routing.posterior.prompt_choice import FEWEST_KNOWN, PromptOrder, choose_order
 
 if TYPE_CHECKING:
     from flows.config.settings import Settings
@@ -32,12 +33,6 @@ if TYPE_CHECKING:
     from registry.store import Registry
 
 _REPRESENTATIVE, _MAP = "representative", "map"
-_DRAWN = "random"
-_ASKED_UNSIMULATED = 100
-"""How many prompts an LLM is asked while too few LLMs are known to simulate what more would be worth."""
-_WORTH = 0.008
-"""Loss against asking all prompts, in errors per prompt, below which more answers are not worth their price: that of
-about a hundred answers on every set of recorded answers that was tried."""
 
 
 class AskingNight(Protocol):
@@ -98,12 +93,21 @@ class AskedPrompts:
         if stored is None:
             if llm.key in self._asked_all or self.order is None:
                 return None
-            return AskedScope(llm.key, sampling, self.order.digest, self._n_asked(self.order))
+            return self._first_scope(llm.key, sampling, self.order)
         order = self.order_of(stored.order_digest)
-        is_open = self._asks_all or not stored.is_decided
-        if is_open and self._n_asked(order) > stored.n_prompts:
-            return replace(stored, n_prompts=self._n_asked(order), is_decided=False)
+        if self._is_plain and self.order is not None and order.strategy != DRAWN:
+            # Of those that it was asked, only the drawn ones enter a plain mean: the others are drawn now.
+            return AskedScope(llm.key, sampling, self.order.digest, n_asked_of(self.order, self._night.settings))
+        is_open = self._is_plain or not stored.is_decided
+        if is_open and n_asked_of(order, self._night.settings) > stored.n_prompts:
+            return replace(stored, n_prompts=n_asked_of(order, self._night.settings), is_decided=False)
         return stored
+
+    def _first_scope(self, llm_key: str, sampling: str, order: PromptOrderRecord) -> AskedScope:
+        n_asked, before = n_asked_of(order, self._night.settings), self._decided_before.get((llm_key, sampling))
+        if before is None or before.n_prompts >= n_asked:
+            return AskedScope(llm_key, sampling, order.digest, n_asked)
+        return AskedScope(llm_key, sampling, order.digest, max(before.n_prompts, order.n_random), is_decided=True)
 
     def scope_tonight(self, llm: LLM) -> AskedScope | None:
         """Return the scope by which an LLM is asked tonight; None also for those with which the map is fitted."""
@@ -129,6 +133,15 @@ class AskedPrompts:
         """Return how many representative prompts an LLM was asked for the answers that count."""
         stored = self._stored.get((llm.key, self._night.counted_sampling(llm)))
         return len(self._all(_REPRESENTATIVE)) if stored is None else stored.n_prompts
+
+    def answers_needed(self, n_asked: int) -> int:
+        """Return how many own answers an LLM needs that was asked so many representative prompts, at least 1.
+
+        One that is asked as few as it needs may lack some of them, too: a call that fails every night must not keep it
+        from being routed to for ever.
+        """
+        rules = self._night.settings.routing
+        return max(1, min(rules.min_answers, math.ceil(rules.min_coverage * n_asked - 1e-9)))
 
     def keep(self, llms: Iterable[LLM]) -> None:
         """Store the order in force, and the scopes of the LLMs that are about to be asked, before anything is asked."""
@@ -163,66 +176,51 @@ class AskedPrompts:
     def order(self) -> PromptOrderRecord | None:
         """The order by which LLMs without a scope are asked; None when they are asked all representative prompts."""
         prompts, wanted = self._all(_REPRESENTATIVE), self._night.settings.prompts.ask
-        if self._asks_all or (wanted != "auto" and wanted >= len(prompts)):
+        if asks_all(self._night.settings) or (wanted != "auto" and wanted >= len(prompts)):
             return None
         # A plain mean is only true of prompts that were drawn.
         known = [] if self._is_plain else self._known
-        stored = [one for one in self._stored_orders if not self._is_plain or one.strategy == _DRAWN]
-        found = stored[-1] if stored and self._is_good(stored[-1], len(known)) else self._chosen(known)
-        return found if self._n_asked(found) < len(prompts) else None
-
-    def _is_good(self, stored: PromptOrderRecord, n_known: int) -> bool:
-        """Whether a stored order is still that of new LLMs: many more known LLMs may know better."""
-        wanted = self._night.settings.prompts.ask
-        if wanted != "auto" and stored.n_random > wanted:
-            return False
-        return n_known < (FEWEST_KNOWN if stored.n_known < FEWEST_KNOWN else 2 * stored.n_known)
+        stored = [one for one in self._stored_orders if not self._is_plain or one.strategy == DRAWN]
+        found = stored[-1] if stored else self._carried_over
+        if found is None or not is_good(found, len(known), self._night.settings):
+            found = self._chosen(known)
+        return found if n_asked_of(found, self._night.settings) < len(prompts) else None
 
     def _chosen(self, known: Sequence[LLM]) -> PromptOrderRecord:
         night, prompts = self._night, self._all(_REPRESENTATIVE)
-        wanted = night.settings.prompts.ask
-        # A third is left to choose among, also where there are few.
-        n_asked = min(_ASKED_UNSIMULATED, max(2 * len(prompts) // 3, 1)) if wanted == "auto" else wanted
         block = night.registry.prompts.embeddings(prompts, night.workspace.embedder.id.key)
         is_embedded = len(block.prompt_digests) == len(prompts)
         rows = block.matrix if is_embedded else np.ones((len(prompts), 1), dtype=np.float32)
         errors = 1 - night.outcome_table(list(known) if is_embedded else [], prompts).scores
-        # All draws come from the same seed, so that every order of a prompt set begins with the same prompts.
-        found = choose_order(rows, errors, n_asked=n_asked, seed=night.settings.prompts.seed)
-        if wanted == "auto":
-            n_asked = _worth_asking(found, min(_ASKED_UNSIMULATED, len(prompts)))
-        return PromptOrderRecord(
-            prompt_set_digest=night.prompt_set.digest,
-            role=_REPRESENTATIVE,
-            strategy=found.strategy,
-            prompt_digests=tuple(prompts[row].digest for row in found.order),
-            n_random=found.n_random,
-            n_asked=n_asked,
-            n_known=errors.shape[1],
-            seed=night.settings.prompts.seed,
-            losses={
-                "by_strategy": dict(found.losses),
-                "by_n": {str(n): loss for n, loss in found.expected_loss_by_n.items()},
-            },
-        )
+        return choose(night.prompt_set, rows, errors, night.settings)
+
+    @property
+    def _carried_over(self) -> PromptOrderRecord | None:
+        """The order of the prompt set before, as far as it serves for this one."""
+        earlier = self._earlier
+        is_other = earlier is None or earlier.seed != self._night.settings.prompts.seed
+        if is_other or (self._is_plain and earlier.strategy != DRAWN):
+            return None
+        return carried_over(earlier, self._night.prompt_set)
+
+    @cached_property
+    def _earlier(self) -> PromptOrderRecord | None:
+        store, prompt_set = self._night.registry.prompt_orders, self._night.prompt_set
+        return store.latest_of_others(prompt_set.digest, _REPRESENTATIVE, until_run=self._until_run)
+
+    @cached_property
+    def _decided_before(self) -> dict[tuple[str, str], AskedScope]:
+        """The scopes that ended early on the prompt set before: what was decided there is not asked for again."""
+        if self._earlier is None or self._is_plain:
+            return {}
+        store = self._night.registry.prompt_orders
+        found = store.scopes(self._earlier.prompt_set_digest, until_run=self._until_run)
+        return {key: scope for key, scope in found.items() if scope.is_decided}
 
     @property
     def _is_plain(self) -> bool:
         """Whether vectors are the paper's plain means."""
         return self._night.settings.routing.method != "posterior"
-
-    @property
-    def _asks_all(self) -> bool:
-        """Whether every LLM is asked all representative prompts: plain means need answers in every cluster."""
-        return self._is_plain and self._night.settings.prompts.ask == "auto"
-
-    def _n_asked(self, order: PromptOrderRecord) -> int:
-        settings = self._night.settings
-        if self._asks_all:
-            return len(order.prompt_digests)
-        wanted = settings.prompts.ask
-        n = order.n_asked if wanted == "auto" else wanted
-        return min(max(n, order.n_random, settings.routing.min_answers), len(order.prompt_digests))
 
     @cached_property
     def _known(self) -> list[LLM]:
@@ -269,7 +267,7 @@ class AskedPrompts:
         return PromptOrderRecord(
             prompt_set_digest=night.prompt_set.digest,
             role=_MAP,
-            strategy=_DRAWN if not n_answers.any() else "answered",
+            strategy=DRAWN if not n_answers.any() else "answered",
             prompt_digests=tuple(prompts[row].digest for row in drawn),
             n_random=len(prompts) if not n_answers.any() else 0,
             n_asked=n_asked,
@@ -361,6 +359,36 @@ def is_uniform(registry: Registry, prompt_set: PromptSet, sampling: Mapping[str,
     return np.array(found, dtype=bool).reshape(len(prompts), len(digests))
 
 
+def enters_means(
+    registry: Registry, prompt_set: PromptSet, sampling: Mapping[str, str], *, until_run: int | None = None
+) -> NDArray[np.bool_]:
+    """Return which representative prompts enter the plain means of one LLM by itself, ``(n, m)``.
+
+    All, of an LLM that was asked all; those of an order that was drawn; and of one that was chosen, or that ended early
+    because of the answers, the part that was drawn, which every LLM is asked.
+
+    Parameters
+    ----------
+    registry, prompt_set, sampling
+        As for `uniform_representative`.
+    until_run
+        Only scopes that this run and earlier ones stored; all when omitted.
+    """
+    prompts = [one.digest for one in prompt_set.with_role(_REPRESENTATIVE)]
+    scopes = registry.prompt_orders.scopes(prompt_set.digest, until_run=until_run)
+    orders = {one.digest: one for one in registry.prompt_orders.of_set(prompt_set.digest, _REPRESENTATIVE)}
+    found = np.ones((len(prompts), len(sampling)), dtype=bool)
+    for column, (key, used) in enumerate(sampling.items()):
+        scope = scopes.get((key, used))
+        if scope is None or (scope.n_prompts >= len(prompts) and not scope.is_decided):
+            continue
+        order = orders[scope.order_digest]
+        is_drawn = order.strategy == DRAWN and not scope.is_decided
+        entering = set(order.prompt_digests[: scope.n_prompts if is_drawn else order.n_random])
+        found[:, column] = [digest in entering for digest in prompts]
+    return found
+
+
 def places_among(fitted: Sequence[str], asked: Sequence[str]) -> NDArray[np.int64]:
     """Return the place of each prompt among those that an estimator was fitted on, ``(n,)``; -1 for any other.
 
@@ -382,9 +410,3 @@ def fitted_prompts(registry: Registry, record: ClusterMapRecord) -> tuple[str, .
 def _prompts(prompt_set: PromptSet, record: PromptOrderRecord) -> tuple[Prompt, ...]:
     by_digest = {one.digest: one for one in prompt_set.with_role(record.role)}
     return tuple(by_digest[digest] for digest in record.prompt_digests)
-
-
-def _worth_asking(found: PromptOrder, unsimulated: int) -> int:
-    """Return the fewest answers whose expected loss against asking all is not worth more answers."""
-    enough = [n for n, loss in sorted(found.expected_loss_by_n.items()) if loss <= _WORTH and n >= found.n_random]
-    return enough[0] if enough else unsimulated

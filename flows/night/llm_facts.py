@@ -1,4 +1,4 @@
-"""What is known of LLMs without asking them, and what that lets one expect of their level."""
+"""What is known of LLMs without asking them, what level that lets one expect, and what routers know of an LLM."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from routing.day_zero import LevelPrior, LLMFacts
 from routing.day_zero.names import parameters_in_name, reasons_by_name
+from routing.decisions import RoutedLLM
 from routing.estimator import PosteriorEstimator
 
 if TYPE_CHECKING:
     from registry.llms import LLM
     from registry.store import Registry
+    from routing.features import FeatureVector
     from routing.stored_estimator import Estimator
 
 
@@ -41,3 +43,10 @@ def levels_of(
         return {}
     stored = registry.routers.levels(map_digest)
     return {llm.key: stored[llm.key] if llm.key in stored else estimator.level_prior(llm) for llm in facts}
+
+
+def routed_llm(llm: LLM, vector: FeatureVector) -> RoutedLLM:
+    """Return an LLM with a price as routers know it: at the price in force, with a feature vector."""
+    assert llm.price is not None, "only LLMs with a price are asked, compared and routed to"
+    prices = float(llm.price.input_usd_per_mtok), float(llm.price.output_usd_per_mtok)
+    return RoutedLLM(llm.key, *prices, vector)

@@ -1,12 +1,15 @@
 """Which prompts an LLM answers again tonight, and what it answered on earlier nights.
 
-Prompts rotate: those asked longest ago come first, and among those never asked a hash decides. A night that is started
-again asks the same ones, because only earlier nights and the stored answers are looked at.
+Prompts rotate: those asked longest ago come first, and among those never asked a hash decides. Of an LLM that changed
+more verdicts than is usual, half of the prompts are ones of the last nights: whether it changed, or is noisy, shows in
+how it answers them once more. A night that is started again asks the same ones, because only earlier nights and the
+stored answers are looked at.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.night.epochs import marked, marks_of, marks_start
-from flows.profiling.drift_tests import LONGEST_WINDOW, latest_scores
+from flows.profiling.drift_tests import LONGEST_WINDOW, WindowResult, compare_windows, latest_scores
 
 if TYPE_CHECKING:
     from flows.night.context import Night
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 CANARY_ROLES = ("representative", "gate")
 # Of the epoch before: its last nights, in which a drift was found, already show the LLM as it is now.
 _NIGHTS_BEFORE_EPOCH = 5
+# An LLM is suspected by a number of changes that among usual LLMs is rarer than this; over how many nights its prompts
+# are asked again. Suspicion costs no call: simulated, twice the nights or half the level find a drift a night later.
+_SUSPICION, _NIGHTS_REPEATED = 0.02, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +59,49 @@ class CanaryHistory:
     earlier: NDArray[np.float64]
 
     def next_prompts(self, n: int, seed: str) -> tuple[Prompt, ...]:
-        """Return the n prompts that were asked longest ago; `seed` orders those asked in the same night, or never."""
-        nights = np.arange(1, len(self.is_asked) + 1)[:, None]
-        last = np.where(self.is_asked, nights, 0).max(axis=0, initial=0)
+        """Return the prompts to ask next; `seed` orders those asked in the same night, or never."""
 
-        def place(column: int) -> tuple[int, str]:
-            text = f"canary:{seed}:{self.prompts[column].digest}"
-            return int(last[column]), hashlib.sha256(text.encode()).hexdigest()
+        def tie(column: int) -> bytes:
+            return hashlib.sha256(f"canary:{seed}:{self.prompts[column].digest}".encode()).digest()
 
-        return tuple(self.prompts[column] for column in sorted(range(len(self.prompts)), key=place)[:n])
+        columns = range(len(self.prompts))
+        ties = np.empty(len(self.prompts), dtype=np.int64)
+        ties[sorted(columns, key=tie)] = columns
+        return tuple(self.prompts[column] for column in next_columns(self.is_asked, ties, n, repeat=self.is_suspected))
+
+    @property
+    def is_suspected(self) -> bool:
+        """Whether it changed so many verdicts that it has either changed or is noisier than is usual."""
+        nights = self.scores[np.isfinite(self.scores).any(axis=1)]
+        return bool(is_suspected(compare_windows(self.stored, nights, (), self.earlier)))
+
+
+def is_suspected(windows: Sequence[WindowResult]) -> NDArray[np.bool_]:
+    """Return whether more verdicts changed than change of usual LLMs, ``(...)``; not without any night."""
+    return np.any([window.usual_p_value <= _SUSPICION for window in windows], axis=0)
+
+
+def next_columns(is_asked: NDArray[np.bool_], ties: NDArray[np.int64], n: int, *, repeat: bool) -> tuple[int, ...]:
+    """Return which prompts are asked next: those asked longest ago, the never asked ones first.
+
+    Parameters
+    ----------
+    is_asked
+        ``(nights, n_prompts)``, the latest night last.
+    ties
+        ``(n_prompts,)``: who comes first of prompts that were asked in the same night.
+    n
+        How many.
+    repeat
+        Whether the first half are prompts of the last nights: those asked least often in them, the latest first.
+    """
+    last = np.where(is_asked, np.arange(1, len(is_asked) + 1)[:, None], 0).max(axis=0, initial=0)
+    order = np.lexsort((ties, last)).tolist()
+    if not repeat:
+        return tuple(order[:n])
+    times = is_asked[-_NIGHTS_REPEATED:].sum(axis=0)
+    again = [column for column in np.lexsort((ties, -last, times)).tolist() if times[column]][: n // 2]
+    return (*again, *[column for column in order if column not in set(again)][: n - len(again)])
 
 
 def canary_sampling(night: Night, llm: LLM) -> str:

@@ -11,12 +11,14 @@ latest answer. Every window is tested twice:
   discrete distributions", The American Statistician 51), and summed over overlapping families of groups. Groups with
   too few changes to reach it cost nothing.
 - *number*: whether more verdicts changed (scores that crossed a half) than the LLM's own noise explains. The noise is
-  learnt from repeats, that is from consecutive answers to the same prompt before the window, and shrunk to what is
-  usual among LLMs: the number of changes is beta-binomial.
+  learnt from repeats, that is from consecutive answers to the same prompt on the same side of the window's start. Most
+  LLMs are as noisy as is usual, a few are much noisier: the number of changes is a mixture of beta-binomials, whose
+  weights follow from the repeats. Many changes alone therefore prove nothing as long as repeats are missing: they make
+  an LLM *suspected*, and the next nights ask it the same prompts again (`flows.profiling.canary_history`).
 
 Half of a window's share of the significance goes to either test, and the shares of all windows sum to 1, so that by
 Boole's inequality an LLM that did not change is reported with a probability of at most `SIGNIFICANCE` a night: exactly
-for the direction, on average over LLMs whose noise is spread as `NOISE_PRIOR` says for the number.
+for the direction, on average over LLMs whose noise is spread as `NOISE_PRIORS` say for the number.
 
 All functions accept leading axes, so that many draws can be tested at once.
 """
@@ -33,10 +35,11 @@ from numpy.typing import NDArray
 WINDOWS: Final = {1: 0.1, 2: 0.1, 3: 0.15, 4: 0.2, 5: 0.25, 10: 0.1, 20: 0.1}
 """Nights of each window, and its share of the significance. Longer windows are for changes of a few points."""
 LONGEST_WINDOW: Final = max(WINDOWS)
-NOISE_PRIOR: Final = (5.0, 40.0)
-"""Changed and unchanged verdicts that an LLM's noise is shrunk to: 11 % change, for 95 % of the LLMs 4 to 21 %.
+NOISE_PRIORS: Final = ((0.9, 5.0, 40.0), (0.1, 2.0, 4.0))
+"""Share of the LLMs, and changed and unchanged verdicts that their noise is shrunk to: usual LLMs, then noisy ones.
 
-The nine LLMs of reasoning_gym that answered three times change 6 to 13 % of their verdicts; the prior is twice as wide.
+Usual: 11 % of the verdicts change, for 95 % of the LLMs 4 to 21 %; the nine LLMs of reasoning_gym that answered three
+times change 6 to 13 %, and the prior is twice as wide. Noisy: 33 %, for 95 % of them 5 to 72 %.
 """
 _VERDICT = 0.5
 _SLACK = 1 + 1e-12
@@ -58,6 +61,8 @@ class WindowResult:
         ``(...)`` significance within the whole family of tests of a night: windows, both tests and all groups.
     before, now
         ``(..., n)`` the compared scores; NaN where there is no pair.
+    usual_p_value
+        ``(...)`` significance of the number of changes if the LLM were no noisier than is usual.
     """
 
     nights: int
@@ -67,6 +72,7 @@ class WindowResult:
     p_value: Array
     before: Array
     now: Array
+    usual_p_value: Array
 
 
 def compare_windows(
@@ -103,10 +109,14 @@ def compare_windows(
         before, now = np.where(is_pair, before, np.nan), np.where(is_pair, now, np.nan)
         families = [_signs_by_group(now - before, groups) for groups in (whole, *groupings)]
         pairs = is_pair.sum(-1)
-        number = number_p_value(_changed(before, now), pairs, *count_repeats(stored, before_window, earlier))
+        repeats = count_repeats(stored, before_window, earlier)
+        inside = count_repeats(np.full(stored.shape, np.nan), canaries[..., canaries.shape[-2] - nights :, :])
+        counts = _changed(before, now), pairs, repeats[0] + inside[0], repeats[1] + inside[1]
+        number, usual = number_p_value(*counts), number_p_value(*counts, priors=NOISE_PRIORS[:1])
         p_value = np.minimum(1.0, 2 * np.minimum(number, direction_p_value(families)) / share)
         (worse, better) = (one[..., 0] for one in families[0])
-        results.append(WindowResult(nights, pairs, worse, better, p_value, before, now))
+        usual = np.minimum(1.0, 2 * usual / share)
+        results.append(WindowResult(nights, pairs, worse, better, p_value, before, now, usual))
     return tuple(results)
 
 
@@ -144,7 +154,14 @@ def _largest_attainable(changed: Array, limit: Array) -> Array:
     return np.where(found <= limit[..., None, None] * _SLACK, found, 0.0).max(-1)
 
 
-def number_p_value(changed: Array, pairs: Array, repeats_changed: Array, repeats: Array) -> Array:
+def number_p_value(
+    changed: Array,
+    pairs: Array,
+    repeats_changed: Array,
+    repeats: Array,
+    *,
+    priors: Sequence[tuple[float, float, float]] = NOISE_PRIORS,
+) -> Array:
     """Return how likely at least so many changed verdicts are, given how many of the repeats changed.
 
     Parameters
@@ -153,21 +170,28 @@ def number_p_value(changed: Array, pairs: Array, repeats_changed: Array, repeats
         ``(...)`` changed verdicts, among so many.
     repeats_changed, repeats
         ``(...)`` the same of repeats between which the LLM is taken to be the same.
+    priors
+        Kinds of LLMs: the share of each, with the two parameters of the beta distribution of its noise.
 
     Returns
     -------
     (...) float64
-        Upper tail of the beta-binomial distribution.
+        Upper tail of the mixture of beta-binomial distributions.
     """
-    from scipy.special import betaln
+    from scipy.special import betaln, logsumexp
 
-    a = (NOISE_PRIOR[0] + repeats_changed)[..., None]
-    b = (NOISE_PRIOR[1] + repeats - repeats_changed)[..., None]
     n, count = pairs[..., None], np.arange(int(pairs.max(initial=0)) + 1)
     rest = np.maximum(n - count, 0)
-    log_chance = betaln(count + a, rest + b) - betaln(a, b) - np.log(n + 1) - betaln(rest + 1, count + 1)
     is_counted = (count >= changed[..., None]) & (count <= n)
-    return np.minimum(1.0, np.where(is_counted, np.exp(log_chance), 0.0).sum(-1))
+    log_ways = -np.log(n + 1) - betaln(rest + 1, count + 1)
+    log_weights, tails = [], []
+    for share, a, b in priors:
+        a_now, b_now = a + repeats_changed, b + repeats - repeats_changed
+        log_weights.append(np.log(share) + betaln(a_now, b_now) - betaln(a, b))
+        log_chance = betaln(count + a_now[..., None], rest + b_now[..., None]) - betaln(a_now, b_now)[..., None]
+        tails.append(np.where(is_counted, np.exp(log_ways + log_chance), 0.0).sum(-1))
+    weights = np.exp(log_weights - logsumexp(log_weights, axis=0))
+    return np.minimum(1.0, np.sum(weights * tails, axis=0))
 
 
 def count_repeats(stored: Array, canaries: Array, earlier: Array | None = None) -> tuple[Array, Array]:

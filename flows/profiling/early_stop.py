@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from flows.night.asked_prompts import fitted_prompts, places_among
-from flows.night.llm_facts import facts_of, levels_of
+from flows.night.llm_facts import facts_of, levels_of, routed_llm
 from routing.errors import RoutingError
 from routing.estimator import PosteriorEstimator
 from routing.features import FeatureVector
-from routing.router import RoutedLLM, Router
+from routing.router import Router
 from routing.stored_estimator import read_estimator
 from routing.tokens import estimated_input_tokens
 
@@ -52,6 +52,25 @@ class _Basis:
     input_tokens: NDArray[np.float32]
     errors: NDArray[np.float64]
     costs_usd: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What an LLM answered of the first n of the prompts that it is asked; scores, input and output tokens of all."""
+
+    prompts: tuple[Prompt, ...]
+    n: int
+    columns: tuple[NDArray[np.float64], ...]
+
+    @classmethod
+    def of(cls, night: Night, llm: LLM, prompts: tuple[Prompt, ...], n: int) -> _Answers:
+        table = night.registry.outcomes.table([llm.key], prompts, night.grader_versions, night.asked_sampling(llm))
+        return cls(prompts, n, tuple(one[:, 0] for one in (table.scores, table.input_tokens, table.output_tokens)))
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """Which of the prompts are among the first and have a score."""
+        return np.isfinite(self.columns[0]) & (np.arange(len(self.prompts)) < self.n)
 
 
 class EarlyStop:
@@ -82,21 +101,25 @@ class EarlyStop:
             Number of prompts that it was asked. Fewer than are drawn uniformly are never enough, because other tests
             need those, nor are fewer than an LLM needs to be routed to.
         """
-        prompts = self._night.asked.representative(llm)
-        least = max(self._night.asked.n_random(llm), self._night.settings.routing.min_answers)
+        night, prompts = self._night, self._night.asked.representative(llm)
+        least = max(night.asked.n_random(llm), night.settings.routing.min_answers)
         if self._basis is None or not least <= n < len(prompts):
             return False
+        answers = _Answers.of(night, llm, prompts, n)
+        # What failed, or was not asked because the night was told to end, is missing: nothing is decided without it.
+        if answers.first.sum() < max(1.0, night.settings.routing.min_coverage * n - 1e-9):
+            return False
         try:
-            return self._openness(llm, prompts, n) <= self._night.settings.profiling.decided
+            return self._openness(llm, answers) <= night.settings.profiling.decided
         except RoutingError:
             # Without a vector, or one that may be used, nothing is decided.
             return False
 
-    def _openness(self, llm: LLM, prompts: tuple[Prompt, ...], n: int) -> float:
+    def _openness(self, llm: LLM, answers: _Answers) -> float:
         basis, night = self._basis, self._night
         assert basis is not None
-        now, later = self._vectors(llm, prompts, n)
-        expected = replace(basis.router, llms=(_routed(llm, now),)).expected(
+        now, later = self._vectors(llm, answers)
+        expected = replace(basis.router, llms=(routed_llm(llm, now),)).expected(
             basis.embeddings, input_tokens=basis.input_tokens
         )
         weights = basis.router.cluster_map.weights(basis.embeddings)[:, : len(now.errors)].astype(np.float64)
@@ -110,14 +133,12 @@ class EarlyStop:
             cost_weights=[night.settings.routing.cost_weight * one for one in WEIGHTS],
         )
 
-    def _vectors(self, llm: LLM, prompts: tuple[Prompt, ...], n: int) -> tuple[FeatureVector, FeatureVector]:
+    def _vectors(self, llm: LLM, answers: _Answers) -> tuple[FeatureVector, FeatureVector]:
         """Return the vector by the answers to the first prompts, and one as certain as all answers would make it."""
-        night, basis = self._night, self._basis
+        night, basis, prompts = self._night, self._basis, answers.prompts
         assert basis is not None
-        table = night.registry.outcomes.table([llm.key], prompts, night.grader_versions, night.asked_sampling(llm))
-        columns = [values[:, 0] for values in (table.scores, table.input_tokens, table.output_tokens)]
-        first = np.isfinite(columns[0]) & (np.arange(len(prompts)) < n)
-        every = first | (np.arange(len(prompts)) >= n)
+        first = answers.first
+        every = first | (np.arange(len(prompts)) >= answers.n)
         places = places_among(basis.fitted_prompts, [one.digest for one in prompts])
         prepared = basis.estimator.prepared(night.embeddings_of(prompts), places)
         level = levels_of(night.registry, basis.map_digest, basis.estimator, facts_of(night.registry, [llm]))[llm.key]
@@ -125,7 +146,7 @@ class EarlyStop:
 
         def vector(scored: NDArray[np.bool_]) -> FeatureVector:
             # The certainty of a vector depends on how many answers there are to what, and on their mean.
-            filled = [np.where(first, values, np.mean(values[first])) for values in columns]
+            filled = [np.where(first, values, np.mean(values[first])) for values in answers.columns]
             return prepared.vector(
                 scored,
                 *(values[scored] for values in filled),
@@ -156,7 +177,7 @@ class EarlyStop:
         tokens = estimated_input_tokens([prompt.text for prompt in prompts])
         router = Router(
             estimator.cluster_map_,
-            tuple(_routed(llm, known[llm.key].as_vector()) for llm in priced),
+            tuple(routed_llm(llm, known[llm.key].as_vector()) for llm in priced),
             embedder=night.workspace.embedder.id,
             cost_weight=night.settings.routing.cost_weight,
             calibration_weights=estimator.cluster_map_.exact_weights(embeddings[:1]),
@@ -217,8 +238,3 @@ def most_open_decision(
         distance = np.divide(apart, deviations, out=np.full_like(apart, np.inf), where=deviations > 0)
         most = max(most, float(ndtr(-distance).max(initial=0.0)))
     return most
-
-
-def _routed(llm: LLM, vector: FeatureVector) -> RoutedLLM:
-    assert llm.price is not None, "only a priced LLM is asked or routed to"
-    return RoutedLLM(llm.key, float(llm.price.input_usd_per_mtok), float(llm.price.output_usd_per_mtok), vector)

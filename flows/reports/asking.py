@@ -21,10 +21,27 @@ REASONS: Mapping[str, str] = {
 """By strategy of an order, why the prompts that were not drawn for every LLM stand where they do."""
 
 
-def reason_of(order: PromptOrderRecord, rank: int) -> str:
-    """Return why a prompt stands at a rank, from 1, of an order, and whether new LLMs are asked it."""
+def reason_of(order: PromptOrderRecord, rank: int, n_asked: int) -> str:
+    """Return why a prompt stands at a rank, from 1, of an order, and whether it is among those that are asked."""
     why = REASONS["random"] if rank <= order.n_random else REASONS.get(order.strategy, order.strategy)
-    return why if rank <= order.n_asked else f"{why} (not asked)"
+    return why if rank <= n_asked else f"{why} (not asked)"
+
+
+def choice_lines(order: PromptOrderRecord, n_asked: int) -> list[str]:
+    """Return what an order is, how many of its first prompts LLMs are asked, and how it compares with other orders."""
+    n = len(order.prompt_digests)
+    who = "each new LLM" if order.role == "representative" else "each LLM of the night that fits the map"
+    drawn = min(order.n_random, n_asked)
+    at_random = "all drawn at random" if drawn == n_asked else f"{drawn:,} of them drawn at random"
+    known = f", chosen on {counted(order.n_known, 'known LLM')}" if order.losses.get("by_strategy") else ""
+    lines = [
+        f"{order.role} prompts: the first {n_asked:,} of {n:,} for {who}, {at_random}; "
+        f"order {order.strategy}{known} ({order.digest[:12]})"
+    ]
+    tried = sorted(order.losses.get("by_strategy", {}).items(), key=lambda one: one[1])
+    if tried:
+        lines.append("expected area lost, by order: " + ", ".join(f"{name} {loss:.4f}" for name, loss in tried))
+    return lines
 
 
 def order_lines(order: PlannedOrder | None) -> list[str]:

@@ -1,7 +1,9 @@
 """Where LLMs without answers are expected to stand beside the champion: which are worth profiling, which one first.
 
 What is expected of an LLM's level comes from its price, release date and id (`routing.day_zero`), with the estimator
-behind the champion. Its tokens are unknown; those of the champion's LLMs stand in for them.
+behind the champion. Its tokens are unknown; those of the champion's LLMs that are most like it stand in for them. What
+catalogs say of reasoning is not asked for that: they list whether an LLM can reason, and many that can do not by
+default; the id says that it does.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routing.day_zero import LevelPrior
+from routing.day_zero.names import alike_by_name, reasons_by_name
 from routing.errors import UnirouteError
 from routing.features import FeatureVector
 from routing.router import RoutedLLM, Router
@@ -27,6 +30,9 @@ F64 = NDArray[np.float64]
 
 # Half the width of a 95 % interval, in standard deviations.
 _Z = 1.96
+# Tokens of an LLM that reasons, relative to those of LLMs that do not, while no known one reasons: the mean over 77
+# LLMs on three benchmarks (Epoch AI, 17 April 2025, https://epoch.ai/data-insights/output-length).
+_TOKENS_OF_REASONING = 8.0
 
 
 @dataclass(frozen=True)
@@ -203,8 +209,7 @@ def beside(
     """
     if not llms or not len(champion.calibration_weights):
         return {}
-    known = [llm.vector for llm in champion.llms]
-    newcomers = tuple(_newcomer(llm, estimator.prior_vector(levels[llm.key]), known) for llm in llms)
+    newcomers = tuple(_newcomer(llm, estimator.prior_vector(levels[llm.key]), champion.llms) for llm in llms)
     kept = tuple(llm for llm in champion.llms if llm.key not in levels)
     both = replace(champion, llms=(*kept, *newcomers))
     errors, costs_usd = both.expected_on_calibration()
@@ -214,16 +219,21 @@ def beside(
     return {llm.key: _standing(levels[llm.key], best - total[:, places[llm.key]]) for llm in llms}
 
 
-def _newcomer(llm: LLM, expected: FeatureVector, known: Sequence[FeatureVector]) -> RoutedLLM:
-    assert llm.price is not None, "only LLMs with a price are compared"
+def _newcomer(llm: LLM, expected: FeatureVector, known: Sequence[RoutedLLM]) -> RoutedLLM:
+    from flows.night.llm_facts import routed_llm
+
+    alike = [known[place].vector for place in alike_by_name(llm.llm_id, [one.key.partition(":")[2] for one in known])]
+    factor = 1.0
+    if not alike:
+        alike = [one.vector for one in known]
+        factor = _TOKENS_OF_REASONING if reasons_by_name(llm.llm_id) else 1.0
     vector = replace(
         expected,
-        input_tokens=np.mean([one.input_tokens for one in known], axis=0),
-        output_tokens=np.mean([one.output_tokens for one in known], axis=0),
-        input_token_ratio=float(np.mean([one.input_token_ratio for one in known])),
+        input_tokens=np.mean([one.input_tokens for one in alike], axis=0),
+        output_tokens=factor * np.mean([one.output_tokens for one in alike], axis=0),
+        input_token_ratio=float(np.mean([one.input_token_ratio for one in alike])),
     )
-    prices = float(llm.price.input_usd_per_mtok), float(llm.price.output_usd_per_mtok)
-    return RoutedLLM(llm.key, *prices, vector)
+    return routed_llm(llm, vector)
 
 
 def _standing(level: LevelPrior, advantage: F64) -> Standing:

@@ -107,6 +107,8 @@ def night_text(seen: PastNight) -> str:
         lines.append(f"refresh  {sanitize(record.refresh.changed, width=200)}: {sanitize(ended, width=200)}")
         lines += [f"worth    {line}" for line in worth_lines(record.refresh.worth)]
     if record.router is not None:
+        refit = record.router.refit.lines if record.router.refit is not None else []
+        lines += [f"refit    {sanitize(line.removeprefix('refit: '), width=400)}" for line in refit]
         lines += [_made(record.router), *(f"worth    {line}" for line in worth_lines(record.router.worth))]
     if record.attention:
         lines += ["", *(f"! {sanitize(line, width=700)}" for line in record.attention[:_LINES_SHOWN])]

@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from registry.db.database import Database, ids_of
 from registry.db.tables import asked_scope, llm, prompt, prompt_order, prompt_order_member
+from registry.errors import RegistryCorrupt
 from registry.runs import Run, Runs
 from routing.strict_json import canonical_json
 
@@ -139,6 +140,11 @@ class PromptOrders:
             Whose prompts.
         until_run
             Only what this run and earlier ones chose.
+
+        Raises
+        ------
+        RegistryCorrupt
+            A stored order is not the one that its digest names.
         """
         query = select(prompt_order).where(
             prompt_order.c.prompt_set_digest == prompt_set_digest, prompt_order.c.role == role
@@ -158,7 +164,7 @@ class PromptOrders:
                 .all()
                 for row in rows
             }
-            return tuple(
+            found = tuple(
                 PromptOrderRecord(
                     prompt_set_digest=row.prompt_set_digest,
                     role=row.role,
@@ -173,6 +179,32 @@ class PromptOrders:
                 )
                 for row in rows
             )
+        if any(one.digest != row.digest for one, row in zip(found, rows, strict=True)):
+            raise RegistryCorrupt(
+                "an order of prompts is not the one that its digest names",
+                unchanged="Nothing was changed.",
+                hint="uniroute audit verify",
+            )
+        return found
+
+    def latest_of_others(
+        self, prompt_set_digest: str, role: str, *, until_run: int | None = None
+    ) -> PromptOrderRecord | None:
+        """Return the latest order of a role that belongs to another prompt set; None if there is none.
+
+        Parameters
+        ----------
+        prompt_set_digest, role, until_run
+            As for `of_set`.
+        """
+        query = select(prompt_order.c.prompt_set_digest).where(
+            prompt_order.c.prompt_set_digest != prompt_set_digest, prompt_order.c.role == role
+        )
+        if until_run is not None:
+            query = query.where(prompt_order.c.run_id <= until_run)
+        with self._database.read() as unit:
+            other = unit.execute(query.order_by(prompt_order.c.id.desc()).limit(1)).scalar()
+        return None if other is None else self.of_set(other, role, until_run=until_run)[-1]
 
     def save_scopes(self, scopes: Sequence[AskedScope], run: Run | int) -> None:
         """Store scopes; of several with one LLM and one sampling the last counts.

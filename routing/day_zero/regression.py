@@ -164,8 +164,8 @@ class DayZero:
         Mean level of the known LLMs.
     centre, scale : (4,) float64
         Mean and standard deviation of every fact; one that does not vary says nothing.
-    size_of_price : (2,) float64
-        Intercept and slope by which missing log parameters follow from the log price.
+    size_of_price : (2,) or (0,) float64
+        Intercept and slope by which missing log parameters follow from the log price; empty when few have both.
     weights : (4,) float64
         Change of the level per standard deviation of a fact.
     covariance : (4, 4) float64
@@ -317,10 +317,10 @@ def _fitted(rows: F64, levels: F64) -> DayZero:
 
 
 def _size_of_price(rows: F64) -> F64:
-    """Regress log parameters on the log price, shrunk to no slope by one LLM: closed LLMs name no size."""
+    """Regress log parameters on the log price, shrunk to no slope by one LLM; empty when too few name their size."""
     both = np.isfinite(rows[:, [_PRICE, _SIZE]]).all(axis=1)
     if np.count_nonzero(both) < 4:
-        return np.array([math.nan, 0.0])
+        return np.zeros(0)
     price, size = rows[both, _PRICE], rows[both, _SIZE]
     apart = price - price.mean()
     slope = float(apart @ (size - size.mean())) / (float(apart @ apart) + 1)
@@ -330,8 +330,9 @@ def _size_of_price(rows: F64) -> F64:
 def _completed(rows: F64, size_of_price: F64) -> tuple[F64, npt.NDArray[np.bool_]]:
     """Fill in sizes that follow from prices; return the rows, and which facts remain missing."""
     filled = rows.copy()
-    without = np.isnan(filled[:, _SIZE])
-    filled[without, _SIZE] = size_of_price[0] + size_of_price[1] * filled[without, _PRICE]
+    if size_of_price.size:
+        without = np.isnan(filled[:, _SIZE])
+        filled[without, _SIZE] = size_of_price[0] + size_of_price[1] * filled[without, _PRICE]
     return filled, np.isnan(filled)
 
 

@@ -28,8 +28,9 @@ FOLDER = "folder:"
 
 # What decides over a row. Other forms of the same weights, and what only describes them, do not change the identity.
 _DECISIVE = frozenset({".safetensors", ".json", ".txt", ".model"})
-_OTHER_FORMS = frozenset({"onnx", "openvino"})
+_OTHER_FORMS = frozenset({("onnx",), ("openvino",)})
 _PICKLED = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
+_SAFE_WEIGHTS = frozenset({"model.safetensors", "model.safetensors.index.json"})
 _OWN_MODULES = "sentence_transformers."
 
 
@@ -200,9 +201,12 @@ def _hint(name: str) -> str:
 def _files(folder: Path) -> Iterator[Path]:
     """Return the files of an embedder, without other forms of its weights and what begins with a dot."""
     for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and parts[0] not in _OTHER_FORMS and not any(part.startswith(".") for part in parts):
+        if path.is_file() and not _is_passed_over(path.relative_to(folder)):
             yield path
+
+
+def _is_passed_over(path: Path) -> bool:
+    return path.parts[:1] in _OTHER_FORMS or any(part.startswith(".") for part in path.parts)
 
 
 def _digest(folder: Path) -> str:
@@ -218,8 +222,9 @@ def _digest(folder: Path) -> str:
 
 def _refuse_code_and_pickles(folder: Path) -> None:
     files = tuple(_files(folder))
-    safe = {path.parent for path in files if path.suffix == ".safetensors"}
-    if not safe:
+    # Only under these names are they read instead of pickled ones that lie beside them.
+    safe = {path.parent for path in files if path.name in _SAFE_WEIGHTS}
+    if not any(path.suffix == ".safetensors" for path in files):
         raise EmbedderUnavailable(
             f"the embedder in {folder} has no weights in safetensors", hint="convert them: save it with safetensors"
         )
@@ -233,7 +238,13 @@ def _refuse_code_and_pickles(folder: Path) -> None:
             raise EmbedderUnavailable(
                 f"the embedder in {folder} is an adapter to weights elsewhere", hint="merge it with them and save both"
             )
-        if path.suffix == ".json" and _wants_own_code(_read_json(path)):
+        content = _read_json(path) if path.suffix == ".json" else None
+        if any(_is_passed_over(part) for part in _parts(content)):
+            raise EmbedderUnavailable(
+                f"the embedder in {folder} has parts in a folder that is not part of its identity ({path.name})",
+                hint="move them to a folder whose name begins with no dot, and is neither onnx nor openvino",
+            )
+        if _wants_own_code(content):
             raise EmbedderUnavailable(
                 f"the embedder in {folder} wants code of its own to be run ({path.name}), which is never done",
                 hint="use one that sentence-transformers and transformers can run themselves",
@@ -247,10 +258,19 @@ def _read_json(path: Path) -> Any:
         raise EmbedderUnavailable(f"{path} of the embedder is not JSON") from error
 
 
+def _parts(content: Any) -> Iterator[Path]:
+    """Return the folders of the parts that a file lists: an embedder is a list of them, a router of it a table."""
+    if isinstance(content, list):
+        yield from (Path(str(entry["path"])) for entry in content if isinstance(entry, dict) and "path" in entry)
+    elif isinstance(content, dict) and isinstance(content.get("types"), dict):
+        yield from map(Path, content["types"])
+
+
 def _wants_own_code(content: Any) -> bool:
     """Whether a file names classes outside sentence-transformers and transformers."""
     if isinstance(content, dict):
-        return "auto_map" in content or any(_is_foreign(kind) for kind in (content.get("types") or {}).values())
+        types = content.get("types")
+        return "auto_map" in content or (isinstance(types, dict) and any(map(_is_foreign, types.values())))
     entries = content if isinstance(content, list) else []
     return any(isinstance(entry, dict) and "type" in entry and _is_foreign(entry["type"]) for entry in entries)
 

@@ -10,6 +10,7 @@ mean score be taken: the rest are chosen for being easy or hard, and are read by
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -62,7 +63,9 @@ class PromptOrder:
     expected_loss_by_n: Mapping[int, float]
 
 
-def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked: int, seed: int) -> PromptOrder:
+def choose_order(
+    few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked: int, seed: int, uniform: I64 | None = None
+) -> PromptOrder:
     """Choose the order in which new LLMs are asked the representative prompts.
 
     Parameters
@@ -75,6 +78,8 @@ def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked:
         How many prompts a new LLM is going to be asked.
     seed
         Seed of every draw.
+    uniform : (N,) int64, optional
+        The uniformly drawn permutation that the order begins with; drawn here by default.
 
     Raises
     ------
@@ -89,8 +94,8 @@ def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked:
         raise InvalidInput(f"a new LLM must be asked at least one prompt, got {n_asked}")
     n, m = errors.shape
     n_asked = min(n_asked, n)
-    uniform = np.random.default_rng(seed).permutation(n)
-    n_random = n if n_asked == n else max(1, round(_RANDOM_SHARE * n_asked))
+    uniform = np.random.default_rng(seed).permutation(n) if uniform is None else uniform
+    n_random = n_drawn(n, n_asked)
     if m < FEWEST_KNOWN or n_random == n:
         return PromptOrder(RANDOM, uniform, n_random, {}, {})
     sizes = tuple(size for size in SIZES if size < n)
@@ -106,6 +111,11 @@ def choose_order(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike, *, n_asked:
         {name: float(found[0]) for name, found in losses.items()},
         {size: float(loss) for size, loss in zip(sizes, losses[best][1:], strict=True)} | {n: 0.0},
     )
+
+
+def n_drawn(n: int, n_asked: int) -> int:
+    """Return how many prompts every order begins with that are drawn uniformly, if so many of n are asked."""
+    return n if n_asked >= n else max(1, round(_RANDOM_SHARE * n_asked))
 
 
 def _as_drawn(errors: F64, features: F64, uniform: I64, n_random: int, n_asked: int, seed: int) -> I64:
@@ -126,11 +136,15 @@ def _by_variance(errors: F64, features: F64, uniform: I64, n_random: int, n_aske
 def _by_medoids(errors: F64, features: F64, uniform: I64, n_random: int, n_asked: int, seed: int) -> I64:
     """Ask prompts in the middle of clusters of prompts that the same known LLMs fail: anchors (Vivek et al. 2023)."""
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     rest = uniform[n_random:]
     n_clusters = min(max(n_asked - n_random, 1), len(rest))
     answers = np.where(np.isfinite(errors), errors, _difficulty(errors)[:, None])[rest]
-    found = KMeans(n_clusters, n_init=1, max_iter=5, init="random", random_state=seed).fit(answers)
+    with warnings.catch_warnings():
+        # Prompts that the same few LLMs fail are one point; there are then fewer clusters, and people are not told.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = KMeans(n_clusters, n_init=1, max_iter=5, init="random", random_state=seed).fit(answers)
     apart = ((answers - found.cluster_centers_[found.labels_]) ** 2).sum(axis=1)
     nearest = {int(found.labels_[row]): row for row in np.argsort(-apart, kind="stable")}
     sizes = np.bincount(found.labels_, minlength=n_clusters)

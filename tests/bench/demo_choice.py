@@ -2,8 +2,8 @@
 
 Only map and representative prompts are read, never the gate prompts on which the figures of the demo are measured.
 Their answers judge each other: in each of five folds, map and vectors are estimated without the prompts of the fold,
-and LLMs that were released after the first night are known by their answers to representative prompts only, as in a
-night, without what is expected of them by their facts. The cost weight at which routing costs closest to half of what
+and LLMs that were released after the first night are known by their answers to representative prompts only and by what
+their facts let one expect of their level, as in a night. The cost weight at which routing costs closest to half of what
 the best single LLM costs is named; that of the demo is chosen by what its second router expects of the map prompts.
 """
 
@@ -26,6 +26,8 @@ from flows.sandbox.recording import RecordedAnswer, RecordedLLM, read_answers, r
 from flows.text import table
 from flows.workspace import Workspace
 from registry.prompts import Prompt
+from routing.day_zero import KnownFacts, LLMFacts
+from routing.day_zero.names import parameters_in_name, reasons_by_name
 from routing.embedding import EmbedderId
 from routing.estimator import PosteriorEstimator
 from routing.router import RoutedLLM, Router
@@ -132,7 +134,8 @@ def _router(data: Recorded, rows: I64, pool: Sequence[int], known: set[int]) -> 
     of_map, few = rows[data.is_map[rows]], rows[~data.is_map[rows]]
     errors = 1 - data.scores[:, sorted(known)]
     estimator = PosteriorEstimator(random_state=Settings().routing.seed)
-    estimator.fit(data.embeddings[of_map], errors[of_map], few=(data.embeddings[few], errors[few]))
+    facts = KnownFacts.of([_facts(data.llms[column]) for column in sorted(known)])
+    estimator.fit(data.embeddings[of_map], errors[of_map], few=(data.embeddings[few], errors[few]), facts=facts)
     routed = []
     for column in pool:
         asked = np.concatenate([few, of_map]) if column in known else few
@@ -145,6 +148,7 @@ def _router(data: Recorded, rows: I64, pool: Sequence[int], known: set[int]) -> 
             n_prompts=len(asked),
             estimated_tokens=data.estimated_tokens[asked],
             places=places,
+            level=estimator.level_prior(_facts(data.llms[column])),
         )
         llm = data.llms[column]
         # Routers sort their LLMs by key: numbers keep the order of the columns.
@@ -153,6 +157,11 @@ def _router(data: Recorded, rows: I64, pool: Sequence[int], known: set[int]) -> 
     return Router(
         estimator.cluster_map_, tuple(routed), embedder=data.embedder, cost_weight=0.0, calibration_weights=weights
     )
+
+
+def _facts(llm: RecordedLLM) -> LLMFacts:
+    price, size = float(llm.output_usd_per_mtok), parameters_in_name(llm.llm_id)
+    return LLMFacts(llm.llm_id, price, llm.released_at.date(), size, reasons_by_name(llm.llm_id))
 
 
 def _rows(data: Recorded, pool: Sequence[int], errors: F64, costs_usd: F64) -> Iterator[tuple[float, list[object]]]:

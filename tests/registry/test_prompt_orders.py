@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from registry.errors import RunAlreadyActive
+from registry.db.tables import prompt_order
+from registry.errors import RegistryCorrupt, RunAlreadyActive
 from registry.prompts.prompt_orders import AskedScope, PromptOrderRecord
 from tests.registry.samples import SAMPLING, TODAY, fetch, freeze, listing, start_night
 
@@ -72,3 +73,15 @@ def test_a_changed_rank_or_scope_does_not_fit_the_digests_of_the_night(registry,
         set(problems)
     )
     assert len(problems) == 2
+
+
+def test_the_latest_order_of_another_prompt_set_is_found_and_a_changed_one_is_refused(registry, night, stored):
+    orders = registry.prompt_orders
+    assert orders.latest_of_others(stored.prompt_set_digest, "representative") is None
+    assert orders.latest_of_others("another", "representative") == replace(stored, run_id=night.id)
+    assert orders.latest_of_others("another", "map") is None
+    assert orders.latest_of_others("another", "representative", until_run=night.id - 1) is None
+    with registry._database.write() as unit:
+        unit.execute(prompt_order.update().values(n_random=1))
+    with pytest.raises(RegistryCorrupt, match="digest"):
+        orders.of_set(stored.prompt_set_digest, "representative")

@@ -52,6 +52,13 @@ def test_sound_prompts_are_reported_and_duplicates_are_named(prompt_file: Path, 
         (1, "[routing]\nn_clusters = 1\n", "A night would not start with these prompts: ", 3),
         (60, "[routing]\nn_clusters = 2\n", "The prompts are complete, but too few for a sound set: with 14 gate", 3),
         (400, "", "The prompts are sound.", 0),
+        (
+            400,
+            "ask = 5\n",
+            "The prompts are complete, but too few for a sound set: 24 hidden prompts beside 2 representative prompts "
+            "that are drawn for a new LLM could not even show an LLM that has memorised all of the latter",
+            3,
+        ),
     ],
 )
 def test_the_design_is_judged(

@@ -9,11 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.fitting.estimation import Estimation
+from flows.fitting.labels import Labels
 from flows.night.asked_prompts import places_among
 from flows.night.llm_facts import facts_of, levels_of
+from registry.outcomes import OutcomeTable
 from registry.store import Registry
 from routing.day_zero import KnownFacts, LevelPrior, LLMFacts
 from routing.estimator import PosteriorEstimator
+from routing.prompt_weights import ClusterMap
+from routing.stored_estimator import PlainEstimator
 from tests.registry.samples import (
     TODAY,
     cluster_map,
@@ -50,6 +55,27 @@ def estimator() -> PosteriorEstimator:
 
 def test_difficulties_belong_to_the_prompts_that_were_fitted_on() -> None:
     assert places_among(("a", "b", "c"), ("c", "new", "a")).tolist() == [2, -1, 0]
+
+
+def test_a_plain_mean_takes_none_of_the_chosen_prompts_and_the_posterior_reads_all(estimator) -> None:
+    rng, keys = np.random.default_rng(1), ("e:late", "e:known")
+    rows = rng.normal(size=(40, 4)).astype(np.float32)
+    scores, ones = (rng.uniform(size=(40, 2)) < 0.5).astype(float), np.ones((40, 2))
+    prompts = tuple(f"{number}" for number in range(40))
+
+    def labels(rows, scores) -> Labels:
+        counts = ones[: len(rows)]
+        table = OutcomeTable(keys, prompts[: len(rows)], scores, counts, counts, counts, np.zeros(2, dtype=np.int64))
+        return Labels(rows, counts[:, 0].astype(np.float32), table)
+
+    enters = np.stack([np.arange(40) < 15, np.ones(40, dtype=bool)], axis=1)
+    answers = labels(rows, scores), labels(rows[:0], scores[:0])
+    plain = Estimation(PlainEstimator(ClusterMap.nearest(np.eye(4)[:1])), "", False, *answers, enters=enters)
+    late, known = plain.vector(0), plain.vector(1)
+    assert (late.n_scored, late.n_prompts, known.n_scored) == (15, 15, 40)
+    assert late.errors[0] == pytest.approx(1 - scores[:15, 0].mean(), abs=1e-6)
+    assert known.errors[0] == pytest.approx(1 - scores[:, 1].mean(), abs=1e-6)
+    assert replace(plain, estimator=estimator).vector(0).n_scored == 40
 
 
 def test_facts_are_the_first_price_the_release_and_what_the_id_says(known: Registry) -> None:

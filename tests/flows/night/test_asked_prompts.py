@@ -1,7 +1,7 @@
 """Which prompts an LLM is asked: nothing is asked because of a choice, and what an LLM was told stands."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from flows.config.settings import Settings
-from flows.night.asked_prompts import is_uniform, uniform_representative
+from flows.night.asked_prompts import AskedPrompts, enters_means, is_uniform, uniform_representative
 from flows.night.context import Night
+from flows.night.prompt_order import carried_over, drawn, is_good, n_asked_of
 from flows.stages import plan
 from flows.workspace import Workspace
 from registry.llms import LLM
-from registry.prompts.prompt_orders import PromptOrderRecord
+from registry.prompts import PromptSet
+from registry.prompts.prompt_orders import AskedScope, PromptOrderRecord
+from registry.prompts.prompt_sets import Member
 from tests.fakes.nights import Clock, answer, settings_of
 from tests.homes import copied_home
 from tests.registry.samples import fetch, listing, record_fetch
@@ -111,9 +114,16 @@ def test_a_plan_stores_nothing_and_a_night_that_is_killed_resumes_with_its_order
     again = opened(ask=4)
     assert asked(again) == before
     stored = again.registry.prompt_orders.of_set(again.prompt_set.digest, "representative")
-    assert [one.n_asked for one in stored] == [4]
+    assert [n_asked_of(one, again.settings) for one in stored] == [4]
     keep(again)
     assert len(again.registry.prompt_orders.of_set(again.prompt_set.digest, "representative")) == 1
+
+
+def test_a_number_that_is_left_to_the_order_again_is_not_the_number_of_before(opened) -> None:
+    keep(opened(ask=4))
+    night = opened(ask="auto")
+    # No simulation says that fewer than all are enough.
+    assert len(asked(night)["fake:late"]) == len(night.prompt_set.with_role("representative"))
 
 
 def test_an_llm_keeps_its_order_when_another_is_in_force_and_is_only_ever_asked_more(opened) -> None:
@@ -143,12 +153,40 @@ def test_plain_means_need_all_answers_or_some_that_were_drawn(opened) -> None:
     (stored,) = night.registry.prompt_orders.of_set(night.prompt_set.digest, "representative")
     night.registry.prompt_orders.save(replace(stored, strategy="variance", n_known=9), night.run)
     for method in ("kmeans", "learned_map"):
-        drawn = opened(method, ask=4)
-        assert drawn.asked.order is not None and drawn.asked.order.strategy == "random"
+        plain = opened(method, ask=4)
+        assert plain.asked.order is not None and plain.asked.order.strategy == "random"
+        assert plain.asked.is_asked(late(plain)).sum() == 4, "its profile had ended early, which bends a plain mean"
         every = opened(method, ask="auto").asked
         assert every.order is None
-        assert every.is_asked(late(drawn)).all(), "also of an LLM whose profile had ended early"
-    assert opened(ask=4).asked.is_asked(late(drawn)).sum() == 3
+        assert every.is_asked(late(plain)).all(), "also of an LLM whose profile had ended early"
+    assert opened(ask=4).asked.is_asked(late(plain)).sum() == 3
+
+
+def test_prompts_that_were_chosen_enter_no_plain_mean_also_after_a_switch_of_the_method(opened) -> None:
+    night = opened(ask=4)
+    keep(night)
+    of_set, registry = (night.prompt_set.digest, "representative"), night.registry
+    (drawn,) = registry.prompt_orders.of_set(*of_set)
+    chosen = replace(drawn, strategy="variance", prompt_digests=drawn.prompt_digests[::-1], n_random=2, n_known=9)
+    registry.prompt_orders.save(chosen, night.run)
+    registry.prompt_orders.save_scopes(
+        [AskedScope(late(night).key, night.asked_sampling(late(night)), chosen.digest, 4)], night.run
+    )
+
+    def entering(night: Night) -> set[str]:
+        prompts = night.prompt_set.with_role("representative")
+        enters = enters_means(night.registry, night.prompt_set, {late(night).key: night.counted_sampling(late(night))})
+        return {one.digest for one, is_in in zip(prompts, enters[:, 0], strict=True) if is_in}
+
+    assert entering(night) == set(chosen.prompt_digests[:2]), "of four that were asked, two were drawn"
+    plain = opened("kmeans", ask=4)
+    assert asked(plain)["fake:late"] == list(drawn.prompt_digests[:4]), "the others are drawn now"
+    assert entering(plain) == set(chosen.prompt_digests[:2])
+    keep(plain)
+    assert entering(plain) == set(drawn.prompt_digests[:4])
+    plain.asked.decide(late(plain), 3)
+    assert entering(plain) == set(drawn.prompt_digests[: drawn.n_random]), "the end depended on the answers"
+    assert enters_means(plain.registry, plain.prompt_set, {"fake:fair": ""}).all(), "it was asked all of them"
 
 
 def test_a_map_that_was_fitted_on_all_map_prompts_is_fitted_anew_on_all_of_them(opened) -> None:
@@ -188,12 +226,50 @@ def test_means_are_taken_over_the_drawn_part_of_those_that_were_asked_by_an_orde
     assert row.n_scored == row.n_prompts == order.n_random + len(judging)
 
 
-def test_many_more_known_llms_get_another_order_and_few_more_do_not(opened) -> None:
-    night = opened(ask=4)
-    made = PromptOrderRecord(night.prompt_set.digest, "representative", "random", ("a",) * 9, 2, 4, 3, 0)
-    assert night.asked._is_good(made, 7) and not night.asked._is_good(made, 8)
-    assert night.asked._is_good(replace(made, n_known=8), 15) and not night.asked._is_good(replace(made, n_known=8), 16)
-    assert not night.asked._is_good(replace(made, n_random=5), 3), "fewer are to be asked than are drawn for all"
+def test_many_more_known_llms_get_another_order_and_few_more_do_not() -> None:
+    settings = Settings(prompts={"ask": 4})
+    made = PromptOrderRecord("set", "representative", "random", ("a",) * 9, 2, 4, 3, 0)
+    assert is_good(made, 7, settings) and not is_good(made, 8, settings)
+    assert is_good(replace(made, n_known=8), 15, settings) and not is_good(replace(made, n_known=8), 16, settings)
+    assert not is_good(replace(made, n_random=5), 3, settings), "fewer are to be asked than are drawn for all"
+
+
+def changed_set(digest: str, members: Iterable[Member]) -> PromptSet:
+    return PromptSet("changed", digest, tuple(members))
+
+
+def test_an_order_is_carried_over_to_the_next_prompt_set_so_that_few_prompts_are_asked_anew(opened) -> None:
+    prompt_set = opened(ask=8).prompt_set
+    members = [one for one in prompt_set.members if one.role == "representative"]
+    prompts = [one.prompt.digest for one in members]
+    uniform = [prompts[row] for row in drawn([one.prompt for one in members], 7)]
+    chosen = [digest for digest in reversed(prompts) if digest not in uniform[:4]]
+    earlier = PromptOrderRecord(
+        "before", "representative", "variance", (*uniform[:4], *chosen), 4, 8, 9, 7, {"by_n": {"5": 0.25, "12": 0.0}}
+    )
+    gone, new = uniform[0], replace(members[0], prompt=replace(members[0].prompt, text="new"))
+    kept = [one for one in members if one.prompt.digest != gone]
+    found = carried_over(earlier, changed_set("after", [*kept, new]))
+    assert found is not None and sorted(found.prompt_digests) == sorted([*set(prompts) - {gone}, new.prompt.digest])
+    assert set(found.prompt_digests[:4]) <= {*uniform[1:5], new.prompt.digest}, "the draw is that of the changed set"
+    assert len(set(found.prompt_digests[:8]) - set(earlier.prompt_digests[:8])) <= 1
+    assert (found.strategy, found.n_random, found.n_asked) == ("variance", 4, 8)
+    assert found.losses["by_n"] == {"5": 0.25, "12": 0.0}
+    assert carried_over(earlier, changed_set("other", [new])) is None
+
+
+def test_what_was_decided_on_the_prompt_set_before_is_not_asked_for_again(opened) -> None:
+    night = opened(ask=8)
+    keep(night)
+    night.asked.decide(late(night), 5)
+    members = [one for one in night.prompt_set.members if one.prompt != night.asked.representative(late(night))[0]]
+    night.prompt_set = changed_set(night.prompt_set.digest[::-1], members)
+    asking = AskedPrompts(night)
+    scope = asking.scope(late(night))
+    assert scope is not None and (scope.n_prompts, scope.is_decided) == (5, True)
+    assert asking.order is not None and scope.order_digest == asking.order.digest
+    now = {one.digest for one in asking.representative(late(night))}
+    assert len(now - {one.digest for one in night.asked.representative(late(night))}) <= 1
 
 
 def test_the_first_llms_are_asked_some_map_prompts_and_another_prompt_set_those_they_answered(

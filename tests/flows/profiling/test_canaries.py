@@ -13,6 +13,8 @@ from tests.fakes.endpoint import FakeEndpoint
 from tests.faults.asked_night import AskedNight, candidate, right, wrong
 
 CANARIES = 14
+# Prompts of two nights, if half of the second night's are those of the first.
+PAIRS = 2 * CANARIES - CANARIES // 2
 
 
 def day(number: int) -> str:
@@ -64,14 +66,14 @@ def test_a_change_too_small_for_one_night_is_found_by_two_and_its_cluster_named(
     assert found["fake:changing"].worse == found["fake:relapsing"].worse == CANARIES // 2
     assert (found["fake:failing"].pairs, found["fake:failing"].p_value) == (0, 1.0), "a failure is no wrong answer"
 
-    left["changing"] = CANARIES // 2
+    left["changing"] = CANARIES
     fake.scripts["failing"] = "ok"
     report = asked.run(day(4))
     drifted = [one for one in report.canaries if one.is_drifted]
-    assert [(one.llm_key, one.nights, one.pairs) for one in drifted] == [("fake:changing", 2, 2 * CANARIES)]
+    assert [(one.llm_key, one.nights, one.pairs) for one in drifted] == [("fake:changing", 2, PAIRS)]
     whole, cluster, *_ = drifted[0].moved
-    assert (whole.group, whole.prompts, whole.before) == ("", 2 * CANARIES, 1.0)
-    assert (cluster.before, drifted[0].worse, cluster.prompts <= whole.prompts) == (1.0, CANARIES, True)
+    assert (whole.group, whole.prompts, whole.before) == ("", PAIRS, 1.0)
+    assert (cluster.before, drifted[0].worse >= CANARIES, cluster.prompts <= whole.prompts) == (1.0, True, True)
     assert cluster.group.startswith("cluster ") and f"{cluster.group} from 1.00 to {cluster.now:.2f} on" in digest(
         report
     )
@@ -81,7 +83,9 @@ def test_a_change_too_small_for_one_night_is_found_by_two_and_its_cluster_named(
     nights = asked_by_night(asked, "steady")
     assert [len(night) for night in nights] == [CANARIES] * 3
     assert len(set.union(*nights)) == 3 * CANARIES, "no prompt is asked twice before all were"
-    assert nights != asked_by_night(asked, "changing")
+    for suspected in ("changing", "relapsing"):
+        _, second, third = asked_by_night(asked, suspected)
+        assert len(second & third) == CANARIES // 2, "whether it changed, or is noisy, shows when it is asked again"
 
     report = asked.run(day(5))
     assert [planned.llm.llm_id for planned in report.plan.profiles] == ["changing"]
@@ -91,7 +95,7 @@ def test_a_change_too_small_for_one_night_is_found_by_two_and_its_cluster_named(
     assert {one.llm_key: one.nights for one in report.canaries}["fake:changing"] == 1
     (history,) = histories
     assert history.scores.shape == (1, len(history.prompts))
-    assert np.isfinite(history.earlier).sum() == 3 * CANARIES, "the nights before show its noise"
+    assert np.isfinite(history.earlier).sum() == CANARIES + PAIRS, "the nights before show its noise"
 
 
 def test_prompts_go_round_and_none_is_asked_that_has_no_stored_score(tmp_path, fake, migrated, monkeypatch):

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.profiling.canary_history import is_suspected, next_columns
 from flows.profiling.drift_tests import (
-    NOISE_PRIOR,
+    NOISE_PRIORS,
     WINDOWS,
     compare_windows,
     count_repeats,
@@ -62,14 +63,33 @@ def test_no_group_reports_more_often_than_its_p_value_says_whatever_the_signs():
 
 
 def test_the_number_of_changes_is_measured_by_the_noise_that_is_usual_and_by_an_llms_own_repeats():
-    a, b = NOISE_PRIOR
+    (_, a, b), _ = usual, _ = NOISE_PRIORS
     one, two, none = array(1), array(2), array(0)
-    assert number_p_value(one, one, none, none) == pytest.approx(a / (a + b), rel=1e-12)
-    assert number_p_value(two, two, none, none) == pytest.approx(a * (a + 1) / ((a + b) * (a + b + 1)), rel=1e-12)
-    assert number_p_value(one, one, one, array(3)) == pytest.approx((a + 1) / (a + b + 3), rel=1e-12)
+
+    def of_usual(*counts):
+        return number_p_value(*counts, priors=[usual])
+
+    assert of_usual(one, one, none, none) == pytest.approx(a / (a + b), rel=1e-12)
+    assert of_usual(two, two, none, none) == pytest.approx(a * (a + 1) / ((a + b) * (a + b + 1)), rel=1e-12)
+    assert of_usual(one, one, one, array(3)) == pytest.approx((a + 1) / (a + b + 3), rel=1e-12)
     assert number_p_value(none, array(20), none, none) == pytest.approx(1.0, rel=1e-12)
     noisy, quiet = (number_p_value(array(30), array(100), array(changed), array(300)) for changed in (75, 15))
     assert quiet < 1e-8 < 0.05 < noisy
+
+
+def test_many_changes_prove_nothing_until_repeats_tell_a_noisy_llm_from_a_usual_one():
+    (w, a, b), (v, c, d) = NOISE_PRIORS
+    one, none = array(1), array(0)
+    assert number_p_value(one, one, none, none) == pytest.approx(w * a / (a + b) + v * c / (c + d), rel=1e-12)
+    # One repeat that changed is likelier of a noisy LLM: Bayes' rule weighs the two kinds anew.
+    of_usual, of_noisy = w * a / (a + b), v * c / (c + d)
+    expected = (of_usual * (a + 1) / (a + b + 1) + of_noisy * (c + 1) / (c + d + 1)) / (of_usual + of_noisy)
+    assert number_p_value(one, one, one, one) == pytest.approx(expected, rel=1e-12)
+    many = array(50), array(100)
+    unknown, noisy, quiet = (
+        number_p_value(*many, array(changed), array(n)) for changed, n in [(0, 0), (8, 20), (2, 20)]
+    )
+    assert quiet < 1e-4 < 0.005 < unknown < noisy
 
 
 def test_repeats_are_consecutive_answers_and_what_failed_is_none():
@@ -86,29 +106,41 @@ def scores_of(snapshot: str) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(row) for row in rows])
 
 
-def found_by_night(stored, now, groups, draws: int, seed: int) -> np.ndarray:
-    """Return the share of the draws in which a drift is found by each night; no prompt is asked twice."""
-    rng, n = np.random.default_rng(seed), CALLS * NIGHTS
+def found_by_night(answer, stored, groups, draws: int, seed: int) -> np.ndarray:
+    """Return the share of the draws in which a drift is found by each night, asking as nights do.
+
+    `answer(rng, places)` returns the scores of an LLM that is asked some of the prompts again.
+    """
+    rng, n = np.random.default_rng(seed), 2 * CALLS * NIGHTS
     chosen = np.stack([rng.choice(len(stored), n, replace=False) for _ in range(draws)])
-    is_of_night = np.arange(n) // CALLS == np.arange(NIGHTS)[:, None]
-    canaries = np.where(is_of_night, now[chosen][:, None, :], np.nan)
-    found = [
-        np.minimum.reduce(
-            [window.p_value for window in compare_windows(stored[chosen], canaries[:, :nights], [groups[chosen]])]
-        )
-        <= SIGNIFICANCE
-        for nights in range(1, NIGHTS + 1)
-    ]
-    return np.logical_or.accumulate(found).mean(axis=1)
+    ties = np.stack([rng.permutation(n) for _ in range(draws)])
+    canaries, suspected = np.full((draws, NIGHTS, n), np.nan), np.zeros(draws, dtype=bool)
+    found = np.zeros((draws, NIGHTS), dtype=bool)
+    for night in range(NIGHTS):
+        is_asked = np.isfinite(canaries[:, :night])
+        for draw in range(draws):
+            columns = list(next_columns(is_asked[draw], ties[draw], CALLS, repeat=suspected[draw]))
+            canaries[draw, night, columns] = answer(rng, chosen[draw, columns])
+        windows = compare_windows(stored[chosen], canaries[:, : night + 1], [groups[chosen]])
+        suspected = is_suspected(windows)
+        found[:, night:] |= (np.min([window.p_value for window in windows], axis=0) <= SIGNIFICANCE)[:, None]
+    return found.mean(axis=0)
+
+
+def flipping(scores: np.ndarray, share: float):
+    """Return answers of an LLM with these scores of which two to the same prompt differ with the share."""
+    wrong = (1 - np.sqrt(1 - 2 * share)) / 2
+    return lambda rng, columns: np.abs(scores[columns] - (rng.uniform(size=len(columns)) < wrong))
 
 
 @pytest.mark.parametrize("name", SNAPSHOTS)
 def test_both_snapshots_of_llmdrift_are_found_within_five_nights_with_and_without_their_categories(name):
     (march, categories), (june, _) = map(scores_of, SNAPSHOTS[name])
     for groups in (categories, np.zeros_like(categories)):
-        found = found_by_night(march, june, groups, 1000, seed=1)
+        # Recorded at a temperature of 0.1, once: two answers of the same snapshot are taken to differ for 5 % of them.
+        found = found_by_night(flipping(june, 0.05), march, groups, 300, seed=1)
         assert found[-1] >= 0.95, found
-    assert found_by_night(march, march, categories, 100, seed=1)[-1] == 0
+    assert found_by_night(flipping(march, 0.05), march, categories, 300, seed=1)[-1] == 0
 
 
 def test_repeats_of_reasoning_gym_are_no_drift_by_threshold_and_by_partial_credit(shared_data):
@@ -122,9 +154,34 @@ def test_repeats_of_reasoning_gym_are_no_drift_by_threshold_and_by_partial_credi
         groups = pandas.factorize(categories[table.index])[0]
         answers = rng.permuted(table.to_numpy(), axis=1)
         for scores in (answers, (answers >= 0.5).astype(float)):
-            alarms.append(found_by_night(scores[:, 0], scores[:, 1], groups, 60, seed=3)[-1])
+
+            def again(rng, columns, scores=scores):
+                return scores[columns, rng.integers(1, 3, len(columns))]
+
+            alarms.append(found_by_night(again, scores[:, 0], groups, 60, seed=3)[-1])
     assert len(alarms) == 18
     assert np.mean(alarms) <= 0.005, alarms
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_an_llm_that_changes_a_third_of_its_verdicts_by_itself_is_no_drift(is_mixed):
+    """Either every answer is unsure, or two thirds of the prompts are answered by tossing a coin."""
+    rng, share = np.random.default_rng(4), 0.35
+    right = (rng.uniform(size=1650) < 0.6).astype(float)
+    if is_mixed:
+        chances = np.where(rng.uniform(size=1650) < 2 * share, 0.5, right)
+    else:
+        wrong = (1 - np.sqrt(1 - 2 * share)) / 2
+        chances = np.where(right > 0, 1 - wrong, wrong)
+    stored = (rng.uniform(size=1650) < chances).astype(float)
+    alarms = found_by_night(
+        lambda rng, columns: (rng.uniform(size=len(columns)) < chances[columns]).astype(float),
+        stored,
+        rng.integers(0, 12, 1650),
+        600,
+        seed=5,
+    )
+    assert alarms[-1] <= 0.005, alarms
 
 
 def test_movements_that_cancel_in_the_whole_are_found_in_their_groups():

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from flows import stages
 from flows.night.context import Night
-from flows.profiling.early_stop import most_open_decision, open_deviations
+from flows.profiling.early_stop import EarlyStop, most_open_decision, open_deviations
 from flows.reports.asking import saved_lines
 from flows.workspace import Workspace
 from tests.fakes.endpoint import FakeEndpoint
@@ -121,7 +121,12 @@ def test_a_night_that_was_killed_after_the_first_answers_stops_where_it_would_ha
             )
             for one in first
         ]
-        workspace.registry.outcomes.record(night.run, rows)
+        early = EarlyStop(night)
+        assert not early.is_decided(hopeless, N_RANDOM), "without an answer nothing is decided"
+        workspace.registry.outcomes.record(night.run, rows[:-1])
+        assert not early.is_decided(hopeless, N_RANDOM), "an answer that is missing is not taken to be like the others"
+        workspace.registry.outcomes.record(night.run, rows[-1:])
+        assert early.is_decided(hopeless, N_RANDOM)
         workspace.registry.runs.finish(night.run, "interrupted", "", "{}", night.clock())
     counts: dict[str, int] = {}
     report = asked.run(DAY, lambda night: counts.update(hopeless=representative(night, "hopeless")))

@@ -87,6 +87,28 @@ def test_the_gain_is_the_mean_over_what_the_level_may_be(champion, estimator) ->
     assert found.share == pytest.approx((ahead + shifts > 0).mean(), abs=0.03)
 
 
+def test_an_llm_that_reasons_is_taken_to_think_as_long_as_its_kind_and_an_unknown_length_is_never_zero(
+    champion, estimator
+) -> None:
+    level = LevelPrior(0.3, 0.006)
+
+    def gain(llm_id: str, tokens_of_second: float, key: str) -> float:
+        first, second = champion.llms
+        answers = np.full_like(second.vector.output_tokens, tokens_of_second)
+        # It is never chosen, so that only what its tokens say of the new one differs.
+        hopeless = {"errors": np.ones_like(answers), "coefficients": np.zeros_like(second.vector.coefficients)}
+        second = replace(second, key=key, vector=replace(second.vector, output_tokens=answers, **hopeless))
+        found = beside(replace(champion, llms=(first, second)), estimator, [llm(llm_id)], {f"e:{llm_id}": level})
+        return found[f"e:{llm_id}"].gain
+
+    unrelated, reasoning = gain("new", 200.0, "e:1"), gain("o3-mini", 200.0, "e:1")
+    assert reasoning < unrelated, "none of the known LLMs reasons: eight times their tokens are expected"
+    assert gain("o3-mini", 1600.0, "e:qwq-32b") == pytest.approx(reasoning), "one that reasons is known, and its length"
+    assert gain("o3-mini", 400.0, "e:o1-preview") > reasoning
+    assert gain("new", 1600.0, "e:qwq-32b") == pytest.approx(unrelated), "it says nothing of those that do not reason"
+    assert gain("2-large", 1600.0, "e:2") < unrelated, "a relative answers at length"
+
+
 _TOKENS = ("input_tokens", "output_tokens")
 
 

@@ -116,6 +116,18 @@ def test_what_is_stored_is_read_back_bit_for_bit(fitted: DayZero) -> None:
     assert DayZero.from_arrays({}) is None and KnownFacts.from_arrays({}) is None
 
 
+@pytest.mark.parametrize("n_sizes", [0, 3])
+def test_where_few_names_say_a_size_everything_stored_is_finite(n_sizes: int) -> None:
+    llms = [replace(one, parameters_b=20.0 if place < n_sizes else None) for place, one in enumerate(LLMS)]
+    known = KnownFacts.of(llms)
+    fitted = DayZero.fit(known, LEVELS)
+    arrays = fitted.arrays()
+    assert all(np.isfinite(values).all() for values in arrays.values())
+    found = DayZero.from_arrays(arrays)
+    assert found is not None and fitted.says_something
+    assert [found.level(one) for one in llms] == [fitted.level(one) for one in llms]
+
+
 def test_facts_are_found_by_key() -> None:
     known = KnownFacts.of(LLMS)
     assert known.include(LLMS[3]) and not known.include(replace(LLMS[3], key="other"))

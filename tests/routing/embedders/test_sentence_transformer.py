@@ -113,6 +113,9 @@ def test_nothing_is_downloaded_and_the_error_says_how_to(name, said, tmp_path, m
         ("modules.json", [MODULES[0] | {"type": None}], "wants code of its own"),
         ("config.json", {"auto_map": {"AutoModel": "evil.Model"}}, "wants code of its own"),
         ("router_config.json", {"types": {"query": "evil.Module"}}, "wants code of its own"),
+        ("modules.json", [MODULES[0], MODULES[1] | {"path": "onnx"}], "not part of its identity"),
+        ("modules.json", [MODULES[0], MODULES[1] | {"path": "1_Pooling/.more"}], "not part of its identity"),
+        ("router_config.json", {"types": {".0": "sentence_transformers.models.Dense"}}, "not part of its identity"),
         ("1_Pooling/pytorch_model.bin", "a pickle", "pickled"),
         ("1_Pooling/weights.pkl", "a pickle", "pickled"),
         ("adapter_config.json", {"base_model_name_or_path": "org/other"}, "is an adapter"),
@@ -124,6 +127,15 @@ def test_code_pickles_and_weights_elsewhere_are_refused_before_anything_is_loade
     (folder / file).write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(EmbedderUnavailable, match=said):
         SentenceTransformerEmbedder(str(folder), known=identity(folder))
+
+
+def test_pickled_weights_are_refused_beside_safetensors_that_nothing_reads(folder):
+    (folder / "1_Pooling" / "pytorch_model.bin").write_text("a pickle")
+    (folder / "1_Pooling" / "decoy.safetensors").write_bytes(b"weights")
+    with pytest.raises(EmbedderUnavailable, match="pickled"):
+        SentenceTransformerEmbedder(str(folder), known=identity(folder))
+    (folder / "1_Pooling" / "decoy.safetensors").rename(folder / "1_Pooling" / "model.safetensors")
+    SentenceTransformerEmbedder(str(folder), known=identity(folder))
 
 
 def test_weights_without_safetensors_are_refused(folder):
