@@ -80,4 +80,4 @@ $(VENV)/installed: pyproject.toml constraints.txt .ci/install.py
 	touch $@
 
 clean:
-	rm -rf $(VENV) .litellm .uniroute
+	rm -rf $(VENV) .litellm .uniroute /dev/shm/uniroute-tests

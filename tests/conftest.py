@@ -26,6 +26,8 @@ from tests.homes import (
 )
 from tests.mlflow_server import mlflow_server
 from tests.postgres import empty_database, migrated_database, postgres
+from tests.statements import share_statements
+from tests.temporary import in_memory
 
 # One definition for all folders: each import elsewhere would be a fixture of its own, made once more.
 __all__ = [
@@ -65,10 +67,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 # Six thousand tests are collected, and what is imported meanwhile stays.
 gc.set_threshold(50_000, 20, 20)
 
-# The first import of Prefect reads it, whatever test that is.
+in_memory()
+
+# The first import of Prefect, or of a numerical library, reads it, whatever test that is. Four processes keep the cores
+# busy: threads of matrix products only wait for each other.
 for _name, _value in {
     "PREFECT_HOME": str(Path(tempfile.gettempdir()) / "uniroute-tests-prefect"),
     "DO_NOT_TRACK": "true",
+    "OMP_NUM_THREADS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -78,6 +84,7 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 hypothesis.settings.load_profile(properties.PROFILE)
+share_statements()
 
 # A file stays on one process, so the last one must not run alone for long: these come first.
 LONGEST_FIRST = (

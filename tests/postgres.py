@@ -126,10 +126,10 @@ def empty(postgres: PostgresServer, url: str) -> None:
     with engine.begin() as connection:
         # Neither the guard of the ledger nor the order of the tables is in the way then.
         connection.execute(text("SET session_replication_role = replica"))
-        for table in metadata.tables:
-            if table != schema_file.name:
-                connection.execute(text(f"DELETE FROM {table}"))
-        connection.execute(text("SELECT setval(c.oid, 1, false) FROM pg_class AS c WHERE c.relkind = 'S'"))
+        # In one message: forty of them take longer than what they do.
+        emptied = [f"DELETE FROM {table}" for table in metadata.tables if table != schema_file.name]
+        emptied.append("SELECT setval(c.oid, 1, false) FROM pg_class AS c WHERE c.relkind = 'S'")
+        connection.exec_driver_sql("; ".join(emptied))
     engine.dispose()
 
 

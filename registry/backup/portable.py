@@ -7,6 +7,7 @@ registries with the same rows have the same lines and therefore the same digest,
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -113,6 +114,7 @@ def data_tables() -> tuple[Table, ...]:
     return tuple(table for table in metadata.sorted_tables if table is not schema_file)
 
 
+@functools.cache
 def portable(table: Table) -> PortableTable:
     """Describe a table of this code."""
     return PortableTable(
@@ -142,6 +144,7 @@ def values_of(unit: Unit, table: Table, *conditions: ColumnElement[bool]) -> Ite
     return _written(unit, table, _query(table).where(*conditions))
 
 
+@functools.cache  # the end of a night asks for every table several times
 def _query(table: Table) -> Select[Any]:
     kinds = portable(table).kinds
     return select(

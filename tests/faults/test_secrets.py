@@ -29,12 +29,13 @@ from registry.store import Registry
 from tests.fakes.endpoint import FakeEndpoint
 from tests.fakes.settings import QUICK
 from tests.faults.asked_night import right
-from tests.faults.tiny_night import FIRST, LLMS, TinyNight, answer
+from tests.faults.tiny_night import FIRST, LLMS, ForkedCommand, TinyNight, answer
 from tests.homes import with_prefect
 
 UNIROUTE = Path(sys.executable).with_name("uniroute")
 CANARY = "sk-CANARY-7f3a91c2d4e5b6a7-do-not-leak"
 IN_URL, IN_ENVIRONMENT = "url-CANARY-91c2d4e5b6a77f3a", "env-CANARY-c2d4e5b6a77f3a91"
+KEYS = {"OUR_KEY": CANARY, "OTHER_API_KEY": IN_ENVIRONMENT}
 CODED = "".join(f"\\u{ord(sign):04x}" for sign in CANARY)
 DISGUISES = (
     CANARY,
@@ -64,16 +65,6 @@ LOOKED_AT = (
     ("router", "show"),
     ("llm", "list", "--json"),
 )
-# All in one process: importing what they need takes longer than they do.
-LOOK = """
-import json, sys
-from flows.cli import main
-for arguments in json.loads(sys.argv[1]):
-    try:
-        main(arguments)
-    except SystemExit as ended:
-        assert ended.code in (0, 3), (arguments, ended.code)
-"""
 MODELS = f"/v1/models?token={IN_URL}"
 LISTED = [{"id": "listed", "name": "x " + DISGUISES[2], "note": {f"{one} ": [one]}} for one in DISGUISES[:1]]
 LISTED += [{"id": f"listed-{number}", "name": one, one: {"deep": [one]}} for number, one in enumerate(DISGUISES)]
@@ -137,7 +128,10 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory, template: Path, prefec
             """
         )
         output = run(folder, [UNIROUTE, "night", "run", *CONFIG])
-        output += run(folder, [sys.executable, "-c", LOOK, json.dumps([[*words, *CONFIG] for words in LOOKED_AT])])
+        for words in LOOKED_AT:
+            ended = ForkedCommand.start(folder, *words, *CONFIG, **KEYS).end()
+            assert ended.code in (0, 3), ended.err
+            output += ended.out + ended.err
         assert any(request.headers.get("authorization") == f"Bearer {CANARY}" for request in fake.requests)
         assert any(request.method == "GET" for request in fake.requests)
     (folder / "key").unlink()
@@ -146,8 +140,8 @@ def left_behind(tmp_path_factory: pytest.TempPathFactory, template: Path, prefec
 
 def run(folder: Path, command: list[str | Path]) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("UNIROUTE_", "PREFECT_"))}
-    environment |= {"OUR_KEY": CANARY, "OTHER_API_KEY": IN_ENVIRONMENT, "PREFECT_LOGGING_LEVEL": "DEBUG"}
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, timeout=240)
+    environment |= {"PREFECT_LOGGING_LEVEL": "DEBUG"}
+    done = subprocess.run(command, env=environment | KEYS, cwd=folder, capture_output=True, timeout=240)
     output = (done.stdout + done.stderr).decode()
     assert done.returncode in (0, 3), output
     return output
