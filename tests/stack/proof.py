@@ -20,7 +20,7 @@ from uuid import UUID
 
 from registry.store import Registry
 from tests.conftest import ROOT
-from tests.faults.tiny_night import ForkedCommand, TinyNight, lasting
+from tests.faults.tiny_night import TinyNight, lasting
 from tests.postgres import look_into
 from tests.stack.processes import Memory, wait_until
 from tests.stack.topology import BIN, Stack
@@ -77,9 +77,7 @@ def prove(stack: Stack, say: Callable[[str], None] = lambda _line: None, mlflow_
     for name, took_s in stack.started_s.items():
         clock.say(f"{name} answers after {took_s:.1f} s")
     shipped = [f"--automations={SHIPPED}"] if SHIPPED.is_file() else []
-    deployed = ForkedCommand.start(stack.folder, "deploy", "--json", *shipped, **stack.environment).end()
-    assert deployed.code == 0, deployed.err
-    proof.deployed = json.loads(deployed.out)["data"]
+    proof.deployed = json.loads(stack.uniroute("deploy", "--json", *shipped))["data"]
     clock.say("uniroute deploy: registry, work pool, deployments, automations")
     for home in ("alone", "dask"):
         (stack.folder / home).mkdir()

@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -61,6 +62,19 @@ class Stack:
         """Measure what each server takes."""
         servers = {server.name: server.pid for server in self.servers}
         return {name: Memory.of(pid) for name, pid in ({"PostgreSQL": self.postgres.pid()} | servers).items() if pid}
+
+    def uniroute(self, *arguments: str, expect: int = 0, **variables: str) -> str:
+        """Run a command as a client of all servers, and give what it printed."""
+        done = subprocess.run(
+            [BIN / "uniroute", *arguments],
+            env={**self.environment, **variables},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout or done.stderr
 
     @contextmanager
     def worker(self, name: str, **variables: str) -> Iterator[Server]:
