@@ -30,7 +30,7 @@ KEYS = {
     "id": "what the endpoint calls the LLM; required",
     "name": "what people call it; the id when omitted",
     "canonical_id": "the same LLM in other catalogs",
-    "released": "day of release; the earliest are profiled first",
+    "released": "day of release; says what level to expect of a new LLM",
     "deprecated": "day from which it is no longer routed to",
     "context_tokens": "size of the context window, in tokens",
     "input_usd_per_mtok": "USD per million tokens of prompts; without both prices the LLM is never routed to",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -31,7 +32,7 @@ def refusal(
     top
         The place of `settings` itself.
     """
-    found = error.errors(include_url=False, include_input=False)
+    found = _by_setting(error.errors(include_url=False, include_input=False), settings)
     sentences, sources = [], []
     for one in found[:_MOST_ERRORS]:
         place = (*top, *one["loc"])
@@ -42,6 +43,33 @@ def refusal(
         sentences.append(f"{len(found) - _MOST_ERRORS} more errors follow.")
     hint = f"Correct {listed(sources) or 'the settings'}, then: uniroute config validate"
     return PrerequisiteError(" ".join(sentences), hint=hint)
+
+
+def _by_setting(errors: Iterable[Any], settings: type[BaseModel]) -> list[dict[str, Any]]:
+    """Make one error of those that alternatives of one setting raise, such as ``"auto"`` or a number."""
+    found: dict[Place, dict[str, Any]] = {}
+    for one in errors:
+        place = _without_alternative(one["loc"], settings)
+        if place == one["loc"] or place not in found:
+            found[(*place, len(found)) if place in found else place] = {**one, "loc": place}
+        else:
+            found[place]["msg"] += f", or {one['msg'].removeprefix('Input should be ')}"
+    return list(found.values())
+
+
+def _without_alternative(location: Place, settings: type[BaseModel]) -> Place:
+    """Cut off the part of a location that names one alternative of a union of plain values."""
+    section: Any = settings
+    for at, part in enumerate(location):
+        annotation = getattr(section, "model_fields", {}).get(part)
+        if annotation is None:
+            return location
+        if get_origin(annotation.annotation) in (Union, UnionType) and not hasattr(
+            section_class(annotation.annotation), "model_fields"
+        ):
+            return location[: at + 1]
+        section = section_class(annotation.annotation)
+    return location
 
 
 def listed(names: Iterable[str]) -> str:
@@ -68,11 +96,18 @@ def _sentence(one: Any, settings: type[BaseModel], place: Place, source: str) ->
 
 
 def _nearest_key(settings: type[BaseModel], location: Place) -> str | None:
-    """Find the known key that looks most like the unknown one."""
+    """Find where the unknown key exists, in one other section, or else the known key that looks most like it."""
     section: Any = settings
     for part in location[:-1]:
         if isinstance(part, str):
             section = section_class(section.model_fields[part].annotation)
+    elsewhere = [
+        f"{name}.{location[-1]}"
+        for name, field in settings.model_fields.items()
+        if location[-1] in getattr(section_class(field.annotation), "model_fields", {})
+    ]
+    if len(elsewhere) == 1:
+        return elsewhere[0]
     matches = difflib.get_close_matches(str(location[-1]), section.model_fields, n=1, cutoff=0.5)
     return matches[0] if matches else None
 

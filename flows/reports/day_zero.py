@@ -187,7 +187,8 @@ def day_zero_sentences(prior: LLMPrior) -> dict[str, str | None]:
 def _standing_sentence(found: Standing) -> str:
     return (
         f"score {found.score:.2f} is expected (95 %: {found.low:.2f} to {found.high:.2f}); beside the champion it "
-        f"would be chosen for {found.share:.0%} of the representative prompts and gain {found.gain:.4f} per prompt"
+        f"would be chosen for {found.share:.0%} of the representative prompts and gain "
+        f"{found.gain:.4f} errors per prompt after cost"
     )
 
 

@@ -13,6 +13,7 @@ from flows.errors import PrerequisiteError
     [
         ("[budget]\nnight_usb = 5", "budget.night_usb", "night_usd"),
         ("[bugdet]\nnight_usd = 5", "bugdet", "budget"),
+        ("[refit]\nnew_llms = 3", "refit", "routing.refit"),
         ("[routing]\nn_cluster = 5", "routing.n_cluster", "n_clusters"),
         ('[[endpoint]]\nname = "a"\nbase_url = "https://a/v1"\napi_key_enf = "KEY"', "api_key_enf", "api_key_env"),
     ],

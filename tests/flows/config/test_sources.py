@@ -24,6 +24,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         # In the file alone.
         ("[budget]\nnight_usd = -3\n", {}, "The setting budget.night_usd (in uniroute.toml) is refused: "),
         ("[budget]\nnigth_usd = 3\n", {}, "There is no setting budget.nigth_usd (in uniroute.toml). Did you mean"),
+        # One key of which there are two kinds of values is wrong once.
+        (
+            "[prompts]\nask = 0\n",
+            {},
+            "prompts.ask (in uniroute.toml) is refused: Input should be 'auto', or greater than or equal to 1.",
+        ),
         # In the environment alone, without a file and with one.
         (None, {NIGHT: "abc"}, f"The setting budget.night_usd (in the environment variable {NIGHT}) is refused: "),
         ("[budget]\nllm_usd = 3\n", {NIGHT: "abc"}, f"budget.night_usd (in the environment variable {NIGHT}) is"),
