@@ -19,7 +19,7 @@ from flows.config.settings import Settings
 from flows.config.sources import CONFIG_NAME, OTHER_VARIABLES, PREFIX, GivenValues, is_of_settings, read_variables
 from flows.errors import CredentialsMissing, PrerequisiteError
 
-SANDBOX_COST_WEIGHT: Final = 7.0
+SANDBOX_COST_WEIGHT: Final = 8.0
 """Cost weight of the demo, in errors per USD: with it, the second router expects to cost about half of what the best
 single LLM costs, on map prompts; no figure of the demo is measured on these."""
 
