@@ -143,16 +143,14 @@ def show_llm(text: str, with_unreadable: bool, limit: int, config: str | None, a
 
     with opened(config) as workspace:
         entry = _the_llm(workspace, text)
-        history = workspace.registry.llms.price_history(entry.key)
         scores = leaderboard_by_llm(workspace.registry.leaderboard()).get(entry.key)
         drift = Drifts(workspace.registry).of(entry.key)
         usage = workspace.registry.outcomes.usage([entry.key]).get(entry.key, UsageFacts())
-        prior = prior_of_llm(workspace, entry)
+        history, prior = workspace.registry.llms.price_history(entry.key), prior_of_llm(workspace, entry)
         answers = ()
         if with_unreadable and scores is not None:
-            answers = workspace.registry.outcomes.unreadable(
-                entry.key, scores.prompt_set_digest, scores.sampling, limit=limit
-            )
+            asked = entry.key, scores.prompt_set_digest, scores.sampling
+            answers = workspace.registry.outcomes.unreadable(*asked, limit=limit)
     read = scores.readability if scores else Readability()
     data = _llm_data(entry, drift) | {
         "endpoint": entry.endpoint,

@@ -65,24 +65,27 @@ def list_prompts(role: str | None, limit: int, sort: str | None, config: str | N
     data = arranged(rows, sort, limit)
 
     def text() -> str:
-        cells = [
-            [
-                row["prompt_id"],
-                row["role"],
-                row["rank"] or "",
-                row["reason"] or "",
-                row["category"] or "",
-                row["grader"],
-                sanitize(row["text"], width=60),
-            ]
-            for row in data
-        ]
-        heads = ["PROMPT", "ROLE", "RANK", "WHY", "CATEGORY", "GRADER", "TEXT"]
-        lines = [table(heads, cells, right=(2,)), f"{len(data)} of {counted(len(rows), 'prompt')}"]
+        lines = [_prompt_table(data), f"{len(data)} of {counted(len(rows), 'prompt')}"]
         shown = (one for one in orders if role in (None, one.order.role))
         return "\n".join(lines + [line for one in shown for line in choice_lines(one.order, one.n_asked)])
 
     show("prompt.list", data, as_json=as_json, text=text)
+
+
+def _prompt_table(data: list[dict[str, Any]]) -> str:
+    cells = [
+        [
+            row["prompt_id"],
+            row["role"],
+            row["rank"] or "",
+            row["reason"] or "",
+            row["category"] or "",
+            row["grader"],
+            sanitize(row["text"], width=60),
+        ]
+        for row in data
+    ]
+    return table(["PROMPT", "ROLE", "RANK", "WHY", "CATEGORY", "GRADER", "TEXT"], cells, right=(2,))
 
 
 def _configured(config: str | None) -> PromptReview:

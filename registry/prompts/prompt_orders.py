@@ -164,21 +164,7 @@ class PromptOrders:
                 .all()
                 for row in rows
             }
-            found = tuple(
-                PromptOrderRecord(
-                    prompt_set_digest=row.prompt_set_digest,
-                    role=row.role,
-                    strategy=row.strategy,
-                    prompt_digests=tuple(members[row.id]),
-                    n_random=row.n_random,
-                    n_asked=row.n_asked,
-                    n_known=row.n_known,
-                    seed=row.seed,
-                    losses=json.loads(row.losses_json),
-                    run_id=row.run_id,
-                )
-                for row in rows
-            )
+            found = tuple(_record(row, members[row.id]) for row in rows)
         if any(one.digest != row.digest for one, row in zip(found, rows, strict=True)):
             raise RegistryCorrupt(
                 "an order of prompts is not the one that its digest names",
@@ -264,3 +250,9 @@ class PromptOrders:
         with self._database.read() as unit:
             found: Iterable[AskedScope] = (AskedScope(*row) for row in unit.execute(query.order_by(asked_scope.c.id)))
             return {(one.llm_key, one.sampling): one for one in found}
+
+
+def _record(row: Any, prompt_digests: Sequence[str]) -> PromptOrderRecord:
+    names = ("prompt_set_digest", "role", "strategy", "n_random", "n_asked", "n_known", "seed", "run_id")
+    facts = {name: getattr(row, name) for name in names}
+    return PromptOrderRecord(prompt_digests=tuple(prompt_digests), losses=json.loads(row.losses_json), **facts)

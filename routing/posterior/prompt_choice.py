@@ -85,10 +85,7 @@ def choose_order(
     InvalidInput
         When shapes differ or a number must not be used.
     """
-    rows = checked_embeddings(few_rows, np.shape(few_rows)[-1] if np.ndim(few_rows) == 2 else 0)
-    errors = np.asarray(few_errors, dtype=np.float64)
-    if errors.ndim != 2 or len(errors) != len(rows):
-        raise InvalidInput(f"errors of known LLMs must have shape ({len(rows)}, any), got {errors.shape}")
+    rows, errors = _checked(few_rows, few_errors)
     if n_asked < 1:
         raise InvalidInput(f"a new LLM must be asked at least one prompt, got {n_asked}")
     n, m = errors.shape
@@ -113,6 +110,14 @@ def choose_order(
         {name: float(found[0]) for name, found in losses.items()},
         {size: float(loss) for size, loss in zip(sizes, losses[best][1:], strict=True)} | {n: 0.0},
     )
+
+
+def _checked(few_rows: npt.ArrayLike, few_errors: npt.ArrayLike) -> tuple[F32, F64]:
+    rows = checked_embeddings(few_rows, np.shape(few_rows)[-1] if np.ndim(few_rows) == 2 else 0)
+    errors = np.asarray(few_errors, dtype=np.float64)
+    if errors.ndim != 2 or len(errors) != len(rows):
+        raise InvalidInput(f"errors of known LLMs must have shape ({len(rows)}, any), got {errors.shape}")
+    return rows, errors
 
 
 def n_drawn(n: int, n_asked: int) -> int:
